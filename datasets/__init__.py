@@ -1,0 +1,1 @@
+"""The data sets of the benchmark, one file each. Installed as ``lmdbench.datasets``."""

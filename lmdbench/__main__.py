@@ -1,0 +1,5 @@
+"""``python -m lmdbench``: the same as the ``lmdbench`` command."""
+
+from lmdbench.cli.main import main
+
+main()

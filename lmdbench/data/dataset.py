@@ -1,0 +1,165 @@
+"""What a data set is: a table of images, a split of it, and where the files lie. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from lmdbench.registry import Registry
+
+PARTS = ("train", "validation", "test")
+
+
+def sha256_lines(lines: Iterable[str]) -> str:
+    """SHA-256 of the lines joined by newlines, in hexadecimal."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a split: image ids (N,) str and labels (N,) int64, in the split's own order."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the sorted image ids joined by newlines."""
+        return sha256_lines(sorted(self.ids))
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What a split lacks when it is used with images missing."""
+
+    missing: int
+    total: int
+    dropped_classes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        dropped = f", without {', '.join(self.dropped_classes)}" if self.dropped_classes else ""
+        return f"partial: {self.total - self.missing} of {self.total} images{dropped}"
+
+
+@dataclass(frozen=True)
+class Split:
+    """A named division of a data set's images into train, validation and test."""
+
+    name: str
+    classes: tuple[str, ...]
+    parts: Mapping[str, Part]
+    groups: Mapping[str, tuple[str, ...]]  # head, medium, tail → class names
+    seed: int | None = None
+    imbalance_factor: float | None = None  # as asked for; None where nothing was cut
+    partial: Partial | None = None
+
+    def counts(self, part: str) -> np.ndarray:
+        """Images of each class in a part, (C,) int64."""
+        return np.bincount(self.parts[part].labels, minlength=len(self.classes))
+
+    @property
+    def measured_imbalance(self) -> float:
+        """Largest training class over the smallest."""
+        counts = self.counts("train")
+        return float(counts.max() / counts.min())
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over (image id, class, part) in sorted order: what a run was trained and tested on."""
+        return sha256_lines(
+            sorted(
+                f"{image}\t{self.classes[label]}\t{name}"
+                for name, part in self.parts.items()
+                for image, label in zip(part.ids, part.labels, strict=True)
+            )
+        )
+
+    @property
+    def label(self) -> str:
+        """The split in one word, as it names a results folder."""
+        words = [self.name]
+        if self.imbalance_factor is not None:
+            words.append(f"if{self.imbalance_factor:g}")
+        if self.seed not in (None, 42):
+            words.append(f"split{self.seed}")
+        if self.partial is not None:
+            words.append("partial")
+        return "-".join(words)
+
+
+class Dataset(ABC):
+    """A data set: subclass it, fill in the class attributes and the two methods, register it.
+
+    ``records`` reads the official tables and needs no images; ``split`` divides them and needs none
+    either. Both raise UserError, naming the file, for a table that is absent or lacks a column.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str] = ""
+    source: ClassVar[str] = ""  # where it comes from and whom to cite
+    licence: ClassVar[str] = ""
+    synthetic: ClassVar[bool] = False  # marked so wherever its numbers appear
+    needs_root: ClassVar[bool] = True  # whether --data-root must say where it lies
+    default_imbalance_factor: ClassVar[float | None] = None
+
+    image_size: ClassVar[int] = 224
+    backbone: ClassVar[str] = "resnet18"
+    weights: ClassVar[str] = "imagenet"
+    # Settings that suit this data set better than a method's own defaults. Keys: a method's name, or
+    # what it trains ("all", "head") for every such method.
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __init__(self, root: Path | None, cache: Path) -> None:
+        """``root``: the folder or table given by --data-root; ``cache``: where files may be made."""
+        self.root = root
+        self.cache = cache
+
+    @abstractmethod
+    def records(self) -> pd.DataFrame:
+        """All labelled images: index image id (str), columns ``label`` (class name), ``file`` (path
+        relative to ``image_root``) and ``group`` (lesion or patient, empty where unknown)."""
+
+    @abstractmethod
+    def split(self, imbalance_factor: float | None, seed: int) -> Split:
+        """The default split. ``imbalance_factor`` None means the data set's default."""
+
+    @property
+    def image_root(self) -> Path:
+        """The folder that the ``file`` column is relative to."""
+        assert self.root is not None
+        return self.root
+
+    @property
+    def results_name(self) -> str:
+        """The folder of its results; tells a user's own data sets apart."""
+        return self.name
+
+    def materialise(self) -> None:  # noqa: B027 (a hook: most data sets have nothing to make)
+        """Make the images, for a data set that draws them itself. Called before they are read."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A split whose images are known to be there."""
+
+    dataset: Dataset
+    split: Split
+    files: Mapping[str, Path] = field(repr=False)  # image id → file, of every image in the split
+
+
+DATASETS: Registry[Dataset] = Registry("data set", Dataset, "lmdbench.datasets")  # type: ignore[type-abstract]
+
+
+def register_dataset(name: str) -> Callable[[type[Dataset]], type[Dataset]]:
+    """Class decorator: make a data set available under a name. See ``Registry.register``."""
+    return DATASETS.register(name)

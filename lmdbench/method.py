@@ -1,0 +1,209 @@
+"""The contract of a method, and the supervised epoch that most methods use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lmdbench.data.batches import Batch, Images, Task
+from lmdbench.data.samplers import Sampler
+from lmdbench.models.classifier import Classifier, Encoder
+from lmdbench.registry import Registry
+
+
+class Start:
+    """What a method starts from: the name of another method, with settings it wants there."""
+
+    def __init__(self, method: str, **settings: Any) -> None:
+        self.method = method
+        self.settings: Mapping[str, Any] = settings
+
+
+class Method(nn.Module):
+    """A long-tail method: one class in one small file.
+
+    A method is an ``nn.Module``; everything it learns or averages is a parameter, buffer or submodule,
+    so that its checkpoint is its ``state_dict`` and its optimisers. It is given a ``Task`` (class
+    counts, training images, a validation set for what its definition selects) and never sees test
+    images before it is finished.
+
+    Say with class attributes what can be said so, and override only the hooks you need:
+
+    ``build``       make the modules around the encoder (default: a linear head)
+    ``start``       take over from the finished run it starts from (default: its encoder, a new head)
+    ``optimizers``  by name (default: SGD over what ``trains`` names)
+    ``loss``        of a batch (default: none; most methods write only this)
+    ``step``        one update (default: backward through ``loss``, then every optimiser)
+    ``epoch``       one epoch (default: ``step`` over the sampler's batches)
+    ``finish``      after the last epoch, or alone where ``epochs`` is 0: fit without training
+    ``predict``     logits of images (default: the model's)
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1  # raise it when results change; it is part of a run's identity
+    title: ClassVar[str] = ""
+    source: ClassVar[str] = ""  # paper, venue, equation
+    deviations: ClassVar[tuple[str, ...]] = ()  # from the source, one sentence each
+    starts_from: ClassVar[str | Start | None] = None
+    views: ClassVar[tuple[str, ...]] = ("strong",)
+    sampler: str | Sampler | tuple[str | Sampler, ...] = "instance"  # a tuple gives a batch each
+    trains: ClassVar[Literal["all", "head"]] = "all"
+    scaffolding: ClassVar[tuple[str, ...]] = ()  # submodules needed for training only, never saved
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings:
+        """The recipe of LMD's stage 1, shared by every method unless its definition differs."""
+
+        epochs: int = 100
+        batch_size: int = 128
+        lr: float = 0.01  # of SGD
+        momentum: float = 0.9
+        weight_decay: float = 0.0
+        schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate, step by step
+
+    @dataclass(frozen=True, kw_only=True)
+    class HeadSettings(Settings):
+        """The recipe of methods that train a head on a frozen encoder (Kang et al., ICLR 2020)."""
+
+        epochs: int = 10
+        schedule: Literal["constant", "cosine"] = "cosine"
+        bn: Literal["eval", "train"] = "eval"  # the frozen batch norm; official code leaves it in train
+
+    settings: Any
+    model: Classifier
+    progress: float = 0.0  # share of the epochs done, for schedules
+
+    def __init__(self, task: Task, settings: Any, encoder: Encoder) -> None:
+        super().__init__()
+        self.task = task
+        self.settings = settings
+        self.build(encoder)
+        if self.trains == "head":
+            self.model.encoder.requires_grad_(False)
+
+    @property
+    def epochs(self) -> int:
+        return int(self.settings.epochs)
+
+    # Hooks
+
+    def build(self, encoder: Encoder) -> None:
+        self.model = Classifier(encoder, nn.Linear(encoder.out_features, self.task.num_classes))
+
+    def start(self, ancestor: Method) -> None:
+        self.model.encoder.load_state_dict(ancestor.model.encoder.state_dict())
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"sgd": self.sgd(p for p in self.parameters() if p.requires_grad)}
+
+    def loss(self, batch: Any) -> Tensor:
+        """Of a ``Batch``, or of a tuple of them where ``sampler`` is a tuple. A scalar."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither loss, step nor epoch")
+
+    def step(self, batch: Any) -> dict[str, Tensor]:
+        """One update. Returns what to log: scalars, left on the device."""
+        with self.task.autocast():
+            loss = self.loss(batch)
+        self.update(loss)
+        return {"loss": loss.detach()}
+
+    def epoch(self, number: int) -> dict[str, float]:
+        """One epoch, counted from 0. Returns the means of what its steps log."""
+        logs = MeanLogs()
+        for share, batch in self.batches():
+            self.progress = (number + share) / self.epochs
+            logs.add(self.step(batch))
+        return logs.means()
+
+    def finish(self) -> None:
+        """Nothing to do after training, for most methods."""
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of images (B, 3, H, W) in the test view."""
+        return self.model(images)
+
+    # What hooks are made of
+
+    def sgd(self, parameters: Iterable[nn.Parameter]) -> torch.optim.SGD:
+        """SGD as the settings say."""
+        s = self.settings
+        return torch.optim.SGD(
+            list(parameters), lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay
+        )
+
+    def update(self, loss: Tensor) -> None:
+        """Backward, then a step of every optimiser at the schedule's learning rate."""
+        for optimizer in self.running_optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer in self.running_optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("base_lr", group["lr"]) * self.schedule_factor()
+            optimizer.step()
+
+    def schedule_factor(self) -> float:
+        """The learning rate now, as a share of the one set."""
+        if self.settings.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * self.progress))
+        return 1.0
+
+    def batches(self) -> Iterator[tuple[float, Any]]:
+        """The epoch's batches, each with the share of the epoch done before it."""
+        samplers = self.sampler if isinstance(self.sampler, tuple) else (self.sampler,)
+        first, *others = (self.task.sampler(sampler) for sampler in samplers)
+        size, total = self.settings.batch_size, len(self.task.train)
+        for start, batch in zip(
+            range(0, total, size), self.task.batches(first, self.views, size), strict=True
+        ):
+            rest = tuple(self.task.draw(other, len(batch), self.views) for other in others)
+            yield start / total, (batch, *rest) if others else batch
+
+    @torch.no_grad()
+    def features(self, images: Images) -> Tensor:
+        """Features (N, D) float32 of a part's images in the test view, the encoder in eval mode."""
+        encoder = self.model.encoder
+        was_training = encoder.training
+        encoder.eval()
+        with self.task.autocast():
+            features = [encoder(batch.images).float() for batch in self.task.in_order(images)]
+        encoder.train(was_training)
+        return torch.cat(features)
+
+    def train(self, mode: bool = True) -> Method:
+        super().train(mode)
+        if self.trains == "head" and getattr(self.settings, "bn", "eval") == "eval":
+            self.model.encoder.eval()
+        return self
+
+    def start_training(self) -> None:
+        """Make the optimisers, once the weights are where they start from."""
+        self.running_optimizers = self.optimizers()
+
+
+class MeanLogs:
+    """Means of scalars logged step by step, summed on the device so that no step waits for it."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def add(self, logs: Mapping[str, Tensor]) -> None:
+        self._steps += 1
+        for name, value in logs.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / self._steps for name, total in self._sums.items()}
+
+
+METHODS: Registry[Method] = Registry("method", Method, "lmdbench.methods")
+
+
+def register_method(name: str) -> Callable[[type[Method]], type[Method]]:
+    """Class decorator: make a method available under a name. See ``Registry.register``."""
+    return METHODS.register(name)

@@ -1,0 +1,35 @@
+"""An encoder with a head: what every backbone becomes."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """A backbone without its classifier: images (B, 3, H, W) to features (B, ``out_features``).
+
+    ``body`` is the network itself with its classifier replaced by the identity; a ResNet's stages
+    are ``body.layer1`` … ``body.layer4``.
+    """
+
+    def __init__(self, body: nn.Module, out_features: int) -> None:
+        super().__init__()
+        self.body = body
+        self.out_features = out_features
+
+    def forward(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.body(images))
+
+
+class Classifier(nn.Module):
+    """``head(encoder(images))``: images (B, 3, H, W) to logits (B, C)."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.encoder(images)))

@@ -1,0 +1,48 @@
+"""Separate streams of random numbers, each seeded by (seed, name, epoch)."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def derived_seed(seed: int, name: str, epoch: int) -> int:
+    """A 63-bit seed that depends on all three and on nothing else."""
+    digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Streams:
+    """The generators of a run: one a name, started anew at each epoch.
+
+    As nothing carries over from epoch to epoch, a resumed run draws what an uninterrupted one draws.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.seed = seed
+        self.device = device
+        self._generators: dict[tuple[str, str], torch.Generator] = {}
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Restart every stream, and the global generators (dropout draws from those)."""
+        self.epoch = epoch
+        self._generators.clear()
+        torch.manual_seed(derived_seed(self.seed, "model", epoch))
+
+    def get(self, name: str, *, on_device: bool = False) -> torch.Generator:
+        """The stream of that name, on the CPU or on the run's device."""
+        device = self.device if on_device else torch.device("cpu")
+        key = (name, device.type)
+        if key not in self._generators:
+            generator = torch.Generator(device)
+            generator.manual_seed(derived_seed(self.seed, name, self.epoch))
+            self._generators[key] = generator
+        return self._generators[key]
+
+
+def randn(*shape: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Standard normal numbers on the generator's own device."""
+    return torch.randn(*shape, generator=generator, device=generator.device, dtype=dtype)

@@ -1,0 +1,1 @@
+"""The methods of the benchmark, one file each. Installed as ``lmdbench.methods``."""

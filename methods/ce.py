@@ -1,0 +1,19 @@
+"""Cross-entropy."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lmdbench.data.batches import Batch
+from lmdbench.method import Method, register_method
+
+
+@register_method("ce")
+class CrossEntropy(Method):
+    """Cross-entropy on instance-sampled images in the strong view: the recipe of LMD's stage 1
+    without its relation losses. The stage 1 that classifier re-training starts from."""
+
+    title = "Cross-entropy"
+    source = "the plain baseline; recipe of stage 1 of LMD, arXiv 2502.03238"
+
+    def loss(self, batch: Batch) -> Tensor:
+        return F.cross_entropy(self.model(batch.images), batch.labels)
