@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something the user can mend: one line that names the thing and says what to do. Exit code 2."""
+    """Something the user can mend: one line naming the thing and what to do. Exit code 2."""
 
 
 class RunFailed(Exception):

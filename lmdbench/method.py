@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch, Images, Task
+from lmdbench.data.batches import Images, Task
 from lmdbench.data.samplers import Sampler
 from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.registry import Registry
@@ -27,15 +27,15 @@ class Start:
 class Method(nn.Module):
     """A long-tail method: one class in one small file.
 
-    A method is an ``nn.Module``; everything it learns or averages is a parameter, buffer or submodule,
-    so that its checkpoint is its ``state_dict`` and its optimisers. It is given a ``Task`` (class
+    A method is an ``nn.Module``; everything it learns or averages is a parameter, buffer or
+    submodule, so that its checkpoint is its ``state_dict`` and its optimisers. It is given a ``Task`` (class
     counts, training images, a validation set for what its definition selects) and never sees test
     images before it is finished.
 
     Say with class attributes what can be said so, and override only the hooks you need:
 
     ``build``       make the modules around the encoder (default: a linear head)
-    ``start``       take over from the finished run it starts from (default: its encoder, a new head)
+    ``start``       take over from the finished run it starts from (default: encoder, new head)
     ``optimizers``  by name (default: SGD over what ``trains`` names)
     ``loss``        of a batch (default: none; most methods write only this)
     ``step``        one update (default: backward through ``loss``, then every optimiser)
@@ -72,7 +72,9 @@ class Method(nn.Module):
 
         epochs: int = 10
         schedule: Literal["constant", "cosine"] = "cosine"
-        bn: Literal["eval", "train"] = "eval"  # the frozen batch norm; official code leaves it in train
+        bn: Literal["eval", "train"] = (
+            "eval"  # the frozen batch norm; official code leaves it in train
+        )
 
     settings: Any
     model: Classifier

@@ -17,7 +17,7 @@ def derived_seed(seed: int, name: str, epoch: int) -> int:
 class Streams:
     """The generators of a run: one a name, started anew at each epoch.
 
-    As nothing carries over from epoch to epoch, a resumed run draws what an uninterrupted one draws.
+    As nothing carries over between epochs, a resumed run draws what an uninterrupted one draws.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:

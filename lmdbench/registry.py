@@ -27,8 +27,9 @@ def unknown(kind: str, name: str, known: list[str]) -> UserError:
 class Registry(Generic[T]):
     """Classes of one kind by name.
 
-    The built-in ones are found by importing every module of ``package``; third parties come by the
-    entry-point group of the same name or by ``load_plugin``. All of that waits for the first look-up.
+    The built-in ones are found by importing every module of ``package``; third parties come by
+    the entry-point group of the same name or by ``load_plugin``. All of that waits for the first
+    look-up.
     """
 
     def __init__(self, kind: str, base: type[T], package: str) -> None:

@@ -1,2 +1,4 @@
 """The ``lmdbench`` command."""
+
+
 def main() -> None: ...

@@ -35,8 +35,8 @@ class Batch:
 class Images:
     """One part of a split, with labels (N,) int64.
 
-    ``pixels``: the store's images (M, 3, H, W) uint8; ``rows`` (N,) says which are this part's. They
-    are moved to the device whole where they fit, and gathered batch by batch where they don't.
+    ``pixels``: the store's images (M, 3, H, W) uint8; ``rows`` (N,) says which are this part's.
+    They are moved to the device whole where they fit, and gathered batch by batch where they don't.
     """
 
     def __init__(self, pixels: Tensor, rows: Tensor, labels: Tensor, device: torch.device) -> None:
@@ -77,7 +77,7 @@ class Task:
     streams: Streams
     device: torch.device
     precision: torch.dtype | None = None  # of autocast; None for float32 throughout
-    tick: Callable[[int, int], None] = lambda done, total: None  # progress within an epoch
+    tick: Callable[[int, int], None] = lambda _done, _total: None  # progress within an epoch
 
     def __post_init__(self) -> None:
         counts = torch.bincount(self.train.labels, minlength=len(self.classes))
@@ -105,7 +105,12 @@ class Task:
         return self.train.batch(positions, views, self.streams.get("augmentation", on_device=True))
 
     def batches(
-        self, sampler: str | Sampler, views: Sequence[str], batch_size: int, *, drop_last: bool = False
+        self,
+        sampler: str | Sampler,
+        views: Sequence[str],
+        batch_size: int,
+        *,
+        drop_last: bool = False,
     ) -> Iterator[Batch]:
         """One epoch: as many images as the training set has, in batches."""
         source = self.sampler(sampler)

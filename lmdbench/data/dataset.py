@@ -75,7 +75,7 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over (image id, class, part) in sorted order: what a run was trained and tested on."""
+        """SHA-256 over (image id, class, part) in sorted order: what a run worked on."""
         return sha256_lines(
             sorted(
                 f"{image}\t{self.classes[label]}\t{name}"
@@ -115,8 +115,8 @@ class Dataset(ABC):
     image_size: ClassVar[int] = 224
     backbone: ClassVar[str] = "resnet18"
     weights: ClassVar[str] = "imagenet"
-    # Settings that suit this data set better than a method's own defaults. Keys: a method's name, or
-    # what it trains ("all", "head") for every such method.
+    # Settings that suit this data set better than a method's own defaults. Keys: a method's name,
+    # or what it trains ("all", "head") for every such method.
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init__(self, root: Path | None, cache: Path) -> None:
