@@ -1,4 +1,4 @@
-"""The two ways a command can fail."""
+"""The ways a command can end early."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class RunFailed(Exception):
     """A run that broke while it worked; its directory holds the traceback. Exit code 1."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM, with a word on how to go on. Exit code 130."""

@@ -1,0 +1,39 @@
+# make demo   train ce, crt and lmd on drawn images and compare them (minutes, two cores)
+# make test   lint, types and the whole test suite
+# Both make a virtual environment in .venv if there is none and install what they need.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+RESULTS ?= results
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/lmdbench run --method ce --dataset demo --results $(RESULTS)
+	$(BIN)/lmdbench run --method crt --dataset demo --results $(RESULTS)
+	$(BIN)/lmdbench run --method lmd --dataset demo --results $(RESULTS)
+	$(BIN)/lmdbench compare --dataset demo --results $(RESULTS)
+
+test: $(VENV)/.installed-dev lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lmdbench needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev,offline]'
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,157 @@
+"""What a person sees while a run works: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from lmdbench.run import PlannedRun
+
+LINE_SECONDS = 10.0  # between two plain lines of one run
+
+
+class Quiet:
+    """Says nothing."""
+
+    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None: ...
+    def tick(self, done: int, total: int) -> None: ...
+    def epoch(self, row: Mapping[str, float]) -> None: ...
+    def end(self) -> None: ...
+    def say(self, text: str) -> None: ...
+    def prepare(self, done: int, total: int) -> None: ...
+
+
+class Lines(Quiet):
+    """Plain lines, for log files: the first and last epoch, and one every few seconds between."""
+
+    def __init__(self) -> None:
+        self._last_line = 0.0
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def prepare(self, done: int, total: int) -> None:
+        if done == total or time.monotonic() - self._last_line > LINE_SECONDS:
+            self.say(f"decoding images: {done} of {total}")
+            self._last_line = time.monotonic()
+
+    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
+        self._name, self._first, self._epochs = title(run), epoch, epochs
+        self._started, self._last_line = time.monotonic(), 0.0
+        self.say(f"{self._name}: {f'resuming after epoch {epoch}' if epoch else 'starting'}")
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        number = int(row["epoch"])
+        now = time.monotonic()
+        if now - self._last_line < LINE_SECONDS and number < self._epochs:
+            return
+        self._last_line = now
+        left = (now - self._started) / (number - self._first) * (self._epochs - number)
+        self.say(
+            f"{self._name}: epoch {number}/{self._epochs}  {shown(row)}  {clock(left)} left"
+        )
+
+
+class Bars(Quiet):
+    """A live bar on a terminal, with loss, validation score and time left."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bars: Progress | None = None
+        self._task = TaskID(0)
+        self._done = 0
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+    def prepare(self, done: int, total: int) -> None:
+        if self._bars is None:
+            self._open("decoding images", total, TextColumn("images"))
+        assert self._bars is not None
+        self._bars.update(self._task, completed=done)
+        if done == total:
+            self.end()
+
+    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
+        self._name, self._done = title(run), epoch
+        self._open(self._name, epochs, TextColumn("epochs  {task.fields[scores]}"))
+        assert self._bars is not None
+        self._bars.update(self._task, completed=epoch)
+
+    def tick(self, done: int, total: int) -> None:
+        if self._bars is not None:
+            # Whole epochs are counted by ``epoch``; several passes in one must not overshoot it.
+            self._bars.update(self._task, completed=self._done + min(done / total, 0.99))
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        self._done = int(row["epoch"])
+        self._last = shown(row)
+        if self._bars is not None:
+            self._bars.update(self._task, completed=self._done, scores=self._last)
+
+    def end(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def _open(self, name: str, total: int, text: TextColumn) -> None:
+        self.end()
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            WholeOf(),
+            text,
+            TimeElapsedColumn(),
+            TextColumn("·"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self._console,
+        )
+        self._task = self._bars.add_task(name, total=total, scores="")
+        self._bars.start()
+
+
+class WholeOf(MofNCompleteColumn):
+    """``7/20``, the part of an epoch left out."""
+
+
+def watcher(quiet: bool) -> Quiet:
+    """The right kind of progress for where the output goes."""
+    if quiet:
+        return Quiet()
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+def title(run: PlannedRun) -> str:
+    return f"{run.spec.method} seed {run.spec.seed}"
+
+
+def shown(row: Mapping[str, float]) -> str:
+    """Loss and validation score of an epoch, for people."""
+    logs = [
+        f"{name.replace('_', ' ')} {value:.4g}"
+        for name, value in row.items()
+        if name not in ("epoch", "seconds", "validation_balanced_accuracy")
+    ]
+    score = row["validation_balanced_accuracy"]
+    return "  ".join([*logs[:3], f"validation {100 * score:.1f} %"])
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,309 @@
+"""``lmdbench run``: train a method on a data set, with everything it starts from."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lmdbench.cli.options import (
+    data_root_option,
+    default_cache,
+    imbalance_factor_option,
+    json_option,
+    make_dataset,
+    plugin_option,
+    results_option,
+    split_seed_option,
+)
+from lmdbench.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from lmdbench.cli.progress import Quiet
+    from lmdbench.data.dataset import Dataset, Prepared
+    from lmdbench.run import PlannedRun
+
+
+@click.command()
+@click.option("--method", required=True, metavar="NAME", help="See `lmdbench methods`.")
+@click.option("--dataset", required=True, metavar="NAME", help="See `lmdbench datasets`.")
+@click.option(
+    "--seeds", default="0", show_default=True, metavar="LIST", help="Such as 0, 0-4 or 0,2,5."
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the method, or ANCESTOR.KEY=VALUE of what it starts from (repeatable).",
+)
+@click.option(
+    "--starts-from",
+    metavar="NAME|ID|DIR",
+    help="Start from another method, or from one finished run.",
+)
+@imbalance_factor_option
+@split_seed_option
+@data_root_option
+@click.option(
+    "--allow-missing", is_flag=True, help="Go on with the images there are; marks it as partial."
+)
+@click.option("--backbone", metavar="NAME", help="Such as resnet18.  [default: the data set's]")
+@click.option(
+    "--weights",
+    metavar="none|imagenet|FILE",
+    help="What the backbone begins with.  [default: the data set's]",
+)
+@click.option("--image-size", metavar="PIXELS", help="Side.  [default: the data set's]")
+@click.option(
+    "--selection",
+    type=click.Choice(["last", "best"]),
+    default="last",
+    show_default=True,
+    help="The last epoch, or the best by validation balanced accuracy; for the whole chain.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["mixed", "float32"]),
+    default="mixed",
+    show_default=True,
+    help="mixed: bfloat16 autocast on GPUs that have it, float32 elsewhere.",
+)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
+@results_option
+@plugin_option
+@click.option("--dry-run", is_flag=True, help="Show what exists and what would be trained.")
+@click.option("--force", is_flag=True, help="Train anew; a finished run is moved aside.")
+@click.option(
+    "--accept-changed", is_flag=True, help="Trust runs made by code or images that changed since."
+)
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@json_option
+def run(
+    method: str,
+    dataset: str,
+    seeds: str,
+    assignments: tuple[str, ...],
+    starts_from: str | None,
+    imbalance_factor: float | None,
+    split_seed: int,
+    data_root: Path | None,
+    allow_missing: bool,
+    backbone: str | None,
+    weights: str | None,
+    image_size: str | None,
+    selection: str,
+    precision: str,
+    device: str,
+    results: Path,
+    dry_run: bool,
+    force: bool,
+    accept_changed: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train a method on a data set, with everything it starts from, and print its scores.
+
+    Runs that exist are not trained again; one that was interrupted goes on where it stopped.
+
+    \b
+    lmdbench run --method lmd --dataset demo
+    lmdbench run --method crt --dataset isic2019 --data-root ~/data --seeds 0-4
+    lmdbench run --method lmd --dataset demo --set rounds=5 --set rrl.epochs=3 --dry-run
+    """
+    chosen_seeds = parse_seeds(seeds)
+    overrides = parse_assignments(assignments)
+    data = make_dataset(dataset, data_root)
+
+    # Names are checked before anything is read: a typing mistake should not cost a minute.
+    from lmdbench.method import METHODS
+    from lmdbench.models.backbones import get_backbone, resolve_weights
+
+    METHODS.get(method)
+    chosen_backbone = get_backbone(backbone or data.backbone)
+    size = parse_size(image_size) if image_size is not None else data.image_size
+    chosen_device = parse_device(device)
+
+    from lmdbench.cli.progress import watcher
+    from lmdbench.data.dataset import Prepared
+    from lmdbench.run import Experiment, plan
+
+    split = data.split(imbalance_factor, split_seed)
+    if dry_run and not allow_missing:
+        prepared = Prepared(data, split, {})  # a plan needs no images
+    else:
+        from lmdbench.data.availability import prepare_files
+
+        prepared = prepare_files(data, split, allow_missing)
+    experiment = Experiment(
+        prepared=prepared,
+        backbone=chosen_backbone,
+        weights=resolve_weights(chosen_backbone, weights, data.weights),
+        image_size=size,
+        precision=precision,  # type: ignore[arg-type]
+        selection=selection,  # type: ignore[arg-type]
+        results=results,
+    )
+    runs = [plan(experiment, method, seed, overrides, starts_from) for seed in chosen_seeds]
+    progress = watcher(quiet)
+    if not quiet:
+        announce(runs, progress)
+    if dry_run:
+        if as_json:
+            click.echo(json.dumps([plan_record(r) for r in runs], indent=2, ensure_ascii=False))
+        return
+    train(runs, prepared, size, chosen_device, progress, force, accept_changed)
+    report(runs, as_json=as_json, quiet=quiet)
+
+
+def train(
+    runs: list[PlannedRun],
+    prepared: Prepared,
+    size: int,
+    device: torch.device,
+    progress: Quiet,
+    force: bool,
+    accept_changed: bool,
+) -> None:
+    """Open the store and carry the runs out, one after the other."""
+    from lmdbench.data.store import open_store
+    from lmdbench.models.backbones import build_encoder
+    from lmdbench.training import Machine, execute
+
+    signal.signal(signal.SIGTERM, _interrupt)  # a queue's way of saying Ctrl-C
+    experiment = runs[0].experiment
+    if any(link.ancestor is None and link.state != "finished" for r in runs for link in r.chain):
+        build_encoder(experiment.backbone, experiment.weights)  # weights that lack are told early
+    try:
+        store = open_store(prepared, size, default_cache(), progress.prepare)
+        machine = Machine(store, device, progress, force, accept_changed)
+        for planned in runs:
+            execute(planned, machine)
+    except KeyboardInterrupt:
+        progress.end()
+        raise Interrupted(
+            "stopped; every finished epoch is saved: the same command goes on from there"
+        ) from None
+
+
+def announce(runs: list[PlannedRun], progress: Quiet) -> None:
+    """Say what is there, what will be trained, and what each run starts from."""
+    from lmdbench.run import nearest
+
+    experiment = runs[0].experiment
+    split, data = experiment.prepared.split, experiment.prepared.dataset
+    sizes = " · ".join(f"{len(part):,} {name}" for name, part in split.parts.items())
+    notes = [text for text in (split.partial and str(split.partial), _synthetic(data)) if text]
+    progress.say(f"{data.name} {split.label}: {sizes} images, {len(split.classes)} classes")
+    for note in notes:
+        progress.say(f"  {note}")
+    progress.say(
+        f"{experiment.backbone.name}, weights {experiment.weights.identity}, "
+        f"{experiment.image_size} px, {experiment.selection} epoch"
+    )
+    for link in {link.directory: link for run in runs for link in run.chain}.values():
+        start = f" from {link.ancestor.spec.method}" if link.ancestor else ""
+        length = link.spec.settings.get("epochs", link.spec.settings.get("rounds"))
+        state = {"missing": f"to train ({length} epochs)", "interrupted": "interrupted, goes on"}
+        progress.say(
+            f"  {link.spec.method} seed {link.spec.seed}{start}: "
+            f"{state.get(link.state, link.state)}  {link.directory}"
+        )
+        near = nearest(link) if link.state == "missing" else None
+        if near is not None:
+            where, differences = near
+            there = ", ".join(f"{k} {old} → {new}" for k, (old, new) in differences.items())
+            progress.say(f"    nearest there is: {where.name}, which differs in {there}")
+
+
+def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
+    """The scores of the finished runs and where they lie."""
+    from lmdbench.evaluation.metrics import scores
+    from lmdbench.evaluation.predictions import load_predictions
+
+    split = runs[0].experiment.prepared.split
+    groups = {name: [split.classes.index(c) for c in members] for name, members in split.groups.items()}
+    results = []
+    for run in runs:
+        parts = load_predictions(run.directory / "predictions.npz")
+        results.append(
+            {
+                **plan_record(run),
+                "scores": {n: scores(p.labels, p.logits, groups) for n, p in parts.items()},
+            }
+        )
+    if as_json:
+        click.echo(json.dumps(results, indent=2, ensure_ascii=False))
+    elif not quiet:
+        pass
+
+
+def plan_record(run: PlannedRun) -> dict[str, Any]:
+    """A planned run and what it starts from, as plain data."""
+    return {
+        "method": run.spec.method,
+        "seed": run.spec.seed,
+        "id": run.spec.id,
+        "state": run.state,
+        "directory": str(run.directory),
+        "settings": dict(run.spec.settings),
+        "starts_from": run.ancestor and plan_record(run.ancestor),
+    }
+
+
+def _synthetic(data: Dataset) -> str | None:
+    return "synthetic images, drawn by a program" if data.synthetic else None
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``0-4`` or ``0,2,5`` or both. Raises UserError for anything else."""
+    seeds: list[int] = []
+    for word in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", word)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise UserError(f"--seeds {text!r}: give numbers from 0 on, such as 0, 0-4 or 0,2,5")
+        seeds.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return sorted(set(seeds))
+
+
+def parse_assignments(assignments: tuple[str, ...]) -> dict[str, str]:
+    """``key=value`` texts by key. Raises UserError for one without ``=`` or a key given twice."""
+    overrides: dict[str, str] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {assignment!r}: give it as key=value, such as --set epochs=20")
+        if key.strip() in overrides:
+            raise UserError(f"--set {key.strip()} is given twice")
+        overrides[key.strip()] = value.strip()
+    return overrides
+
+
+def parse_size(text: str) -> int:
+    if not text.isdigit() or not 16 <= int(text) <= 2048:
+        raise UserError(f"--image-size {text!r}: give a number of pixels from 16 to 2048")
+    return int(text)
+
+
+def parse_device(text: str) -> torch.device:
+    """``auto`` is the GPU where there is one. Raises UserError for a device that is not there."""
+    import torch
+
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", text)
+    if match is None:
+        raise UserError(f"--device {text!r}: give auto, cpu, cuda or cuda:N")
+    if text != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {text}: this machine shows {torch.cuda.device_count()} GPUs")
+    return torch.device(text)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

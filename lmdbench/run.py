@@ -1,0 +1,380 @@
+"""What a run is: its specification and id, its directory, and the chain of runs it starts from."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from lmdbench.data.dataset import PARTS, Prepared
+from lmdbench.errors import UserError
+from lmdbench.files import Claim, read_json
+from lmdbench.method import METHODS, Method, Start
+from lmdbench.models.backbones import Backbone, Weights
+from lmdbench.registry import unknown
+from lmdbench.settings import describe, resolve
+
+FORMAT = 1  # of the run directory
+Selection = Literal["last", "best"]
+Precision = Literal["mixed", "float32"]
+State = Literal["missing", "interrupted", "running", "failed", "finished"]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that makes a run's result what it is, and nothing else.
+
+    Paths, device, workers and launcher are left out on purpose: the same science has the same id.
+    """
+
+    method: str
+    method_version: int
+    settings: Mapping[str, Any]
+    selection: Selection
+    ancestor: str | None  # id of the run it starts from
+    dataset: str
+    split: Mapping[str, Any]  # name, seed, imbalance_factor, fingerprint
+    seed: int
+    backbone: str
+    weights: str
+    image_size: int
+    precision: Precision  # as requested; what it came to is recorded elsewhere
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 of the specification in canonical JSON, 64 hexadecimal digits."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def folder(self) -> str:
+        return f"seed{self.seed}-{self.id[:8]}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What every run of a chain has in common."""
+
+    prepared: Prepared
+    backbone: Backbone
+    weights: Weights
+    image_size: int
+    precision: Precision
+    selection: Selection
+    results: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the runs of this data set and split lie."""
+        return self.results / self.prepared.dataset.results_name / self.prepared.split.label
+
+    @property
+    def split_identity(self) -> dict[str, Any]:
+        split = self.prepared.split
+        return {
+            "name": split.name,
+            "seed": split.seed,
+            "imbalance_factor": split.imbalance_factor,
+            "fingerprint": split.fingerprint,
+        }
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run with its place on disk and the run it starts from."""
+
+    spec: RunSpec
+    experiment: Experiment
+    directory: Path
+    ancestor: PlannedRun | None = None
+    changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
+
+    @property
+    def method(self) -> type[Method]:
+        return METHODS.get(self.spec.method)
+
+    @property
+    def chain(self) -> list[PlannedRun]:
+        """From the first ancestor to this run."""
+        return [*(self.ancestor.chain if self.ancestor else []), self]
+
+    @property
+    def state(self) -> State:
+        return run_state(self.directory)
+
+    def record(self) -> dict[str, Any]:
+        """The directory's ``run.json``."""
+        return read_record(self.directory)
+
+    def describe(self) -> dict[str, Any]:
+        """The part of ``run.json`` that is known before the run begins."""
+        split = self.experiment.prepared.split
+        return {
+            "format": FORMAT,
+            "id": self.spec.id,
+            "spec": asdict(self.spec),
+            "results_name": self.experiment.prepared.dataset.results_name,
+            "split_label": split.label,
+            "ancestor": self.ancestor
+            and {
+                "method": self.ancestor.spec.method,
+                "id": self.ancestor.spec.id,
+                "directory": str(self.ancestor.directory),
+            },
+            "classes": list(split.classes),
+            "class_counts": {part: split.counts(part).tolist() for part in PARTS},
+            "groups": {group: list(names) for group, names in split.groups.items()},
+            "partial": split.partial and asdict(split.partial),
+            "synthetic": self.experiment.prepared.dataset.synthetic,
+            "changed_settings": dict(self.changed_settings),
+        }
+
+
+def run_state(directory: Path) -> State:
+    """What a run directory holds, told by its state files alone."""
+    if (directory / "done").exists():
+        return "finished"
+    if (Claim(directory / "running.json").holder() or {}).get("alive"):
+        return "running"
+    if (directory / "failed.txt").exists():
+        return "failed"
+    return "interrupted" if (directory / "run.json").exists() else "missing"
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """``run.json`` of a directory. Raises UserError if it is absent or of another format."""
+    path = directory / "run.json"
+    if not path.exists():
+        raise UserError(f"{directory} is no run directory: it has no run.json")
+    record = read_json(path)
+    if record.get("format") != FORMAT:
+        raise UserError(
+            f"{path} was written by another version of lmdbench (format {record.get('format')}; "
+            f"this one reads {FORMAT}): use that version, or another --results folder"
+        )
+    return record
+
+
+def plan(
+    experiment: Experiment,
+    method: str,
+    seed: int,
+    overrides: Mapping[str, str],
+    starts_from: str | None = None,
+) -> PlannedRun:
+    """The run of a method with everything it starts from.
+
+    ``overrides``: settings as text, ``key`` for the method itself, ``ancestor.key`` for what it
+    starts from. ``starts_from``: another method's name, a run's id or a run directory.
+    """
+    own = {key: text for key, text in overrides.items() if "." not in key}
+    by_ancestor: dict[str, dict[str, str]] = {}
+    for key, text in overrides.items():
+        if "." in key:
+            name, _, setting = key.partition(".")
+            by_ancestor.setdefault(name, {})[setting] = text
+    own.update(by_ancestor.pop(method, {}))
+    run = _plan(experiment, method, seed, own, {}, by_ancestor, starts_from)
+    trained = [link.spec.method for link in run.chain[:-1]]
+    for name in by_ancestor:
+        if name not in trained:
+            chain = " → ".join([*trained, method])
+            raise UserError(f"--set {name}.…: {name} is not among what {method} starts from: {chain}")
+    return run
+
+
+def _plan(
+    experiment: Experiment,
+    name: str,
+    seed: int,
+    own: Mapping[str, str],
+    asked: Mapping[str, Any],
+    by_ancestor: Mapping[str, Mapping[str, str]],
+    starts_from: str | None,
+) -> PlannedRun:
+    method = METHODS.get(name)
+    start = method.starts_from
+    if isinstance(start, str):
+        start = Start(start)
+    if starts_from is not None and start is None:
+        raise UserError(f"--starts-from: {name} starts from no other run")
+    ancestor = None
+    if start is not None:
+        ancestor = starts_from and _existing(experiment, starts_from)
+        if ancestor is None:
+            if starts_from is not None:
+                start = Start(_known_method(starts_from))
+            ancestor = _plan(
+                experiment,
+                start.method,
+                seed,
+                by_ancestor.get(start.method, {}),
+                start.settings,
+                by_ancestor,
+                None,
+            )
+        elif ancestor.spec.method in by_ancestor:
+            raise UserError(
+                f"--set {ancestor.spec.method}.…: the run it starts from is given and finished; "
+                f"leave out --set, or --starts-from"
+            )
+    dataset = experiment.prepared.dataset
+    recipes = [
+        table[key]
+        for table in (experiment.backbone.recipes, dataset.recipes)
+        for key in (method.trains, name)
+        if key in table
+    ]
+    usual = resolve(name, method.Settings, recipes, {})
+    settings = resolve(name, method.Settings, [*recipes, asked], own)
+    spec = RunSpec(
+        method=name,
+        method_version=method.version,
+        settings=asdict(settings),
+        selection=experiment.selection,
+        ancestor=ancestor.spec.id if ancestor else None,
+        dataset=dataset.name,
+        split=experiment.split_identity,
+        seed=seed,
+        backbone=experiment.backbone.name,
+        weights=experiment.weights.identity,
+        image_size=experiment.image_size,
+        precision=experiment.precision,
+    )
+    changed = {k: v for k, v in asdict(settings).items() if v != getattr(usual, k)}
+    directory = experiment.folder / name / spec.folder
+    return PlannedRun(spec, experiment, directory, ancestor, changed)
+
+
+def _known_method(name: str) -> str:
+    if name not in METHODS.names():
+        problem = unknown("method", name, METHODS.names())
+        raise UserError(f"--starts-from: neither a run's id nor a run directory, and {problem}")
+    return name
+
+
+def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
+    """The finished run that an id or a directory names; None if the reference is neither."""
+    if reference in METHODS.names():
+        return None
+    directory = Path(reference)
+    if not (directory / "run.json").is_file():
+        if directory.is_dir():
+            raise UserError(f"--starts-from {reference}: no run directory, it has no run.json")
+        found = [
+            path.parent
+            for path in experiment.results.glob(f"*/*/*/seed*-{reference[:8]}/run.json")
+            if read_record(path.parent)["id"].startswith(reference) and len(reference) >= 8
+        ]
+        if not found:
+            return None
+        (directory, *_) = found
+    record = read_record(directory)
+    state = run_state(directory)
+    if state != "finished":
+        raise UserError(f"--starts-from {reference}: {directory} is {state}, not finished")
+    spec = RunSpec(**record["spec"])
+    wanted = {
+        "dataset": experiment.prepared.dataset.name,
+        "split": experiment.split_identity,
+        "backbone": experiment.backbone.name,
+        "image_size": experiment.image_size,
+    }
+    for key, value in wanted.items():
+        there = getattr(spec, key)
+        if there != value:
+            raise UserError(f"--starts-from {reference}: its {key} is {there}, here it is {value}")
+    theirs = replace(
+        experiment, weights=replace(experiment.weights, identity=spec.weights, file=None)
+    )
+    return PlannedRun(spec, theirs, directory, None, record["changed_settings"])
+
+
+def nearest(run: PlannedRun) -> tuple[Path, dict[str, tuple[Any, Any]]] | None:
+    """The existing run of the same method that differs least, and how: name → (there, here)."""
+    best = None
+    for path in sorted(run.directory.parent.glob("seed*/run.json")):
+        if ".old-" in path.parent.name:
+            continue
+        try:
+            there = read_record(path.parent)["spec"]
+        except UserError:
+            continue
+        here = asdict(run.spec)
+        differences = dict(_differences(there, here))
+        if differences and (best is None or len(differences) < len(best[1])):
+            best = (path.parent, differences)
+    return best
+
+
+def _differences(
+    there: Mapping[str, Any], here: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for key, value in here.items():
+        other = there.get(key)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            yield from _differences(other, value)
+        elif value != other:
+            yield key, (other, value)
+
+
+def settings_lines(run: PlannedRun) -> dict[str, str]:
+    """Setting → value of those that differ from the method's own defaults, whoever set them."""
+    defaults = {name: s.default for name, s in describe(run.method.Settings).items()}
+    return {k: str(v) for k, v in run.spec.settings.items() if v != defaults.get(k)}
+
+
+def method_digest(method: type[Method]) -> str:
+    """SHA-256 of the code that defines a method: its own file and the method files it builds on.
+
+    Comments, docstrings and formatting don't count.
+    """
+    pending = {cls.__module__ for cls in method.__mro__ if _is_method_module(cls.__module__)}
+    seen: set[str] = set()
+    while pending:
+        name = pending.pop()
+        seen.add(name)
+        module = sys.modules.get(name) or importlib.import_module(name)
+        for value in vars(module).values():
+            origin = value.__name__ if inspect.ismodule(value) else _module_of(value)
+            if origin and _is_method_module(origin) and origin not in seen:
+                pending.add(origin)
+    digest = hashlib.sha256()
+    for name in sorted(seen):
+        digest.update(_code_of(Path(str(sys.modules[name].__file__))).encode())
+    return digest.hexdigest()
+
+
+def _module_of(value: Any) -> str | None:
+    return getattr(value, "__module__", None)
+
+
+def _is_method_module(name: str) -> bool:
+    """Whether a module is a method's own: in the methods package, a plug-in, or a third party's."""
+    package = name.partition(".")[0]
+    if package == "lmdbench":
+        return name.startswith(("lmdbench.methods.", "lmdbench.calibration"))
+    return name in _registering_modules()
+
+
+def _registering_modules() -> set[str]:
+    return {METHODS.get(name).__module__ for name in METHODS.names()}
+
+
+def _code_of(path: Path) -> str:
+    """A file's code without comments, docstrings and formatting."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
+            ast.get_docstring(node, clean=False) is not None
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)

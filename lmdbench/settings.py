@@ -1,0 +1,141 @@
+"""Typed settings of a method: their description, and their values from text."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import io
+import math
+import textwrap
+import tokenize
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+
+from lmdbench.errors import UserError
+from lmdbench.registry import unknown
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a method's ``Settings``, as a user sees it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+    @property
+    def type_name(self) -> str:
+        return _type_name(self.type)
+
+
+@functools.cache
+def describe(settings_class: type) -> dict[str, Setting]:
+    """The settings of a class by name; the help is the comment behind each field's definition."""
+    hints = typing.get_type_hints(settings_class)
+    comments: dict[str, str] = {}
+    for cls in reversed(settings_class.__mro__):
+        if dataclasses.is_dataclass(cls):
+            comments.update(_field_comments(cls))
+    return {
+        field.name: Setting(
+            field.name, hints[field.name], field.default, comments.get(field.name, "")
+        )
+        for field in dataclasses.fields(settings_class)
+    }
+
+
+def resolve(
+    owner: str,
+    settings_class: type,
+    recipes: list[Mapping[str, Any]],
+    texts: Mapping[str, str],
+) -> Any:
+    """A ``settings_class`` from its defaults, then each recipe in turn, then what the user wrote.
+
+    Recipes act where the class has such a field; a text for an unknown field, or one that is not of
+    the field's type, raises UserError. ``owner`` is the method's name, for the message.
+    """
+    settings = describe(settings_class)
+    values: dict[str, Any] = {}
+    for recipe in recipes:
+        values.update({key: value for key, value in recipe.items() if key in settings})
+    for key, text in texts.items():
+        if key not in settings:
+            raise unknown(f"setting of {owner}", key, list(settings))
+        values[key] = parse(f"{owner}.{key}", settings[key].type, text)
+    try:
+        return settings_class(**values)
+    except ValueError as error:
+        raise UserError(f"settings of {owner}: {error}") from None
+
+
+def parse(name: str, hint: Any, text: str) -> Any:
+    """The value of a text under a type hint: int, float, bool, str, Literal or an optional one."""
+    origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):
+        if text.lower() == "none" and type(None) in typing.get_args(hint):
+            return None
+        (hint,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
+        return parse(name, hint, text)
+    if origin is Literal:
+        by_text = {str(choice): choice for choice in typing.get_args(hint)}
+        if text in by_text:
+            return by_text[text]
+    elif hint is bool:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if text.lower() in words:
+            return words[text.lower()]
+    elif hint is str:
+        return text
+    elif hint in (int, float):
+        try:
+            value = hint(text.replace("_", ""))
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value):
+            return value
+    raise UserError(f"{name} is {text!r}, but wants {_type_name(hint)}")
+
+
+def _type_name(hint: Any) -> str:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(str(choice) for choice in typing.get_args(hint))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type_name(arg) for arg in typing.get_args(hint))
+    names = {
+        int: "a whole number",
+        float: "a finite number",
+        bool: "true or false",
+        str: "text",
+        type(None): "none",
+    }
+    return names.get(hint, str(hint))
+
+
+def _field_comments(cls: type) -> dict[str, str]:
+    """Field name → the comment on its line, of the fields that the class itself defines."""
+    try:
+        source = textwrap.dedent(inspect.getsource(cls))
+    except (OSError, TypeError):
+        return {}
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    definition = ast.parse(source).body[0]
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        node.target.id: comments[node.end_lineno or node.lineno]
+        for node in definition.body
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and (node.end_lineno or node.lineno) in comments
+    }
