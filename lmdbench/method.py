@@ -28,9 +28,9 @@ class Method(nn.Module):
     """A long-tail method: one class in one small file.
 
     A method is an ``nn.Module``; everything it learns or averages is a parameter, buffer or
-    submodule, so that its checkpoint is its ``state_dict`` and its optimisers. It is given a ``Task`` (class
-    counts, training images, a validation set for what its definition selects) and never sees test
-    images before it is finished.
+    submodule, so that its checkpoint is its ``state_dict`` and its optimisers. It is given a
+    ``Task`` (class counts, training images, a validation set for what its definition selects) and
+    never sees test images before it is finished.
 
     Say with class attributes what can be said so, and override only the hooks you need:
 
@@ -72,9 +72,7 @@ class Method(nn.Module):
 
         epochs: int = 10
         schedule: Literal["constant", "cosine"] = "cosine"
-        bn: Literal["eval", "train"] = (
-            "eval"  # the frozen batch norm; official code leaves it in train
-        )
+        bn: Literal["eval", "train"] = "eval"  # of the frozen encoder; official code: train
 
     settings: Any
     model: Classifier
@@ -138,12 +136,14 @@ class Method(nn.Module):
             list(parameters), lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay
         )
 
-    def update(self, loss: Tensor) -> None:
-        """Backward, then a step of every optimiser at the schedule's learning rate."""
-        for optimizer in self.running_optimizers.values():
+    def update(self, loss: Tensor, *names: str) -> None:
+        """Backward, then a step of the optimisers named (all of them, if none is named) at the
+        schedule's learning rate."""
+        optimizers = [self.running_optimizers[name] for name in names or self.running_optimizers]
+        for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        for optimizer in self.running_optimizers.values():
+        for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("base_lr", group["lr"]) * self.schedule_factor()
             optimizer.step()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -32,31 +32,44 @@ class InstanceSampler:
 class ClassBalancedSampler:
     """Class-aware sampling: every class equally often (Kang et al., ICLR 2020, official code).
 
-    A shuffled list of the classes is cycled; each class hands out its images from a shuffled list of
-    its own, shuffled again when used up.
+    A shuffled list of the classes is cycled, shuffled again in each cycle; each class hands out its
+    images from a shuffled list of its own, shuffled again when used up. Classes without images are
+    left out.
+
+    As many cycles as make up an epoch are drawn at once, so that a draw is a slice.
     """
 
     def __init__(self, labels: Tensor) -> None:
         self._members = [torch.nonzero(labels == c).flatten() for c in labels.unique()]
-        self._classes: Iterator[int] = iter(())
-        self._images: list[Iterator[int]] = [iter(()) for _ in self._members]
+        self._cycles = -(-len(labels) // len(self._members))
+        self._unused = [members[:0] for members in self._members]  # each class's list, as it stands
+        self._queue = torch.empty(0, dtype=torch.int64)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        return torch.tensor([self._next(generator) for _ in range(n)], dtype=torch.int64)
+        while len(self._queue) < n:
+            self._queue = torch.cat([self._queue, self._next_cycles(generator)])
+        batch, self._queue = self._queue[:n], self._queue[n:]
+        return batch
 
-    def _next(self, generator: torch.Generator) -> int:
-        c = next(self._classes, None)
-        if c is None:
-            order = torch.randperm(len(self._members), generator=generator)
-            self._classes = iter(order.tolist())
-            c = next(self._classes)
-        image = next(self._images[c], None)
-        if image is None:
-            members = self._members[c]
-            shuffled = members[torch.randperm(len(members), generator=generator)]
-            self._images[c] = iter(shuffled.tolist())
-            image = next(self._images[c])
-        return image
+    def _next_cycles(self, generator: torch.Generator) -> Tensor:
+        classes = _permutations(self._cycles, len(self._members), generator)
+        images = [self._hand_out(c, generator) for c in range(len(self._members))]
+        return torch.stack(images, dim=1).gather(1, classes).flatten()
+
+    def _hand_out(self, c: int, generator: torch.Generator) -> Tensor:
+        """The next image of class c for each cycle, (cycles,)."""
+        members, images = self._members[c], self._unused[c]
+        lists = -(-(self._cycles - len(images)) // len(members))
+        shuffled = _permutations(max(0, lists), len(members), generator)
+        images = torch.cat([images, members[shuffled.flatten()]])
+        images, self._unused[c] = images[: self._cycles], images[self._cycles :]
+        return images
+
+
+def _permutations(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Random permutations of range(size), (count, size)."""
+    keys = torch.rand(count, size, generator=generator, dtype=torch.float64)
+    return keys.argsort(dim=1)
 
 
 # Names a method can put in its ``sampler`` attribute → how to make one from labels (N,) int64.
