@@ -46,6 +46,8 @@ class Registry(Generic[T]):
         def decorate(cls: type[T]) -> type[T]:
             if not (isinstance(cls, type) and issubclass(cls, self.base)):
                 raise TypeError(f"{self.kind} {name!r} must be a subclass of {self.base.__name__}")
+            if not cls.__module__.startswith(f"{self.package}."):
+                self._load()  # a third party's name must not take a built-in one's place
             if name in self._classes:
                 taken = self._classes[name]
                 raise ValueError(
