@@ -1,0 +1,49 @@
+"""Focal loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lmdbench.data.batches import Batch
+from lmdbench.method import Method, register_method
+
+
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    """Mean of −(1 − p_y)^γ log p_y with p = softmax(logits).
+
+    logits (B, C) float, labels (B,) int64. log(1 − p_y) is the other classes' share, which keeps
+    value and gradient finite where p_y rounds to 0 or to 1.
+    """
+    log_p = F.log_softmax(logits, dim=1)
+    own = labels[:, None]
+    log_p_y = log_p.gather(1, own)
+    log_rest = log_p.scatter(1, own, -float("inf")).logsumexp(dim=1, keepdim=True)
+    return -((gamma * log_rest).exp() * log_p_y).mean()
+
+
+@register_method("focal")
+class Focal(Method):
+    """Cross-entropy that turns from examples already well classified to the hard ones."""
+
+    title = "Focal loss"
+    source = "Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 4"
+    deviations = (
+        "Softmax over the classes, as is usual in long-tailed recognition; the paper has a sigmoid "
+        "for each class.",
+        "No α weights and no bias initialised to the class prior: both are the paper's additions "
+        "for object detection.",
+    )
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings(Method.Settings):
+        gamma: float = 2.0  # how strongly the well classified are played down; 0 is cross-entropy
+
+        def __post_init__(self) -> None:
+            if self.gamma < 0:
+                raise ValueError(f"gamma is {self.gamma:g}, but must be 0 or more")
+
+    def loss(self, batch: Batch) -> Tensor:
+        return focal_loss(self.model(batch.images), batch.labels, self.settings.gamma)
