@@ -187,7 +187,9 @@ def plan(
     for name in by_ancestor:
         if name not in trained:
             chain = " → ".join([*trained, method])
-            raise UserError(f"--set {name}.…: {name} is not among what {method} starts from: {chain}")
+            raise UserError(
+                f"--set {name}.…: {name} is not among what {method} starts from: {chain}"
+            )
     return run
 
 
@@ -292,9 +294,7 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
         there = getattr(spec, key)
         if there != value:
             raise UserError(f"--starts-from {reference}: its {key} is {there}, here it is {value}")
-    theirs = replace(
-        experiment, weights=replace(experiment.weights, identity=spec.weights, file=None)
-    )
+    theirs = replace(experiment, weights=Weights("none", spec.weights))
     return PlannedRun(spec, theirs, directory, None, record["changed_settings"])
 
 
@@ -362,19 +362,21 @@ def _is_method_module(name: str) -> bool:
     package = name.partition(".")[0]
     if package == "lmdbench":
         return name.startswith(("lmdbench.methods.", "lmdbench.calibration"))
-    return name in _registering_modules()
+    return package in _third_parties()
 
 
-def _registering_modules() -> set[str]:
-    return {METHODS.get(name).__module__ for name in METHODS.names()}
+def _third_parties() -> set[str]:
+    """Top-level packages, and plug-ins, that registered methods."""
+    modules = {METHODS.get(name).__module__.partition(".")[0] for name in METHODS.names()}
+    return modules - {"lmdbench"}
 
 
 def _code_of(path: Path) -> str:
     """A file's code without comments, docstrings and formatting."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
-            ast.get_docstring(node, clean=False) is not None
-        ):
+        if isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ) and (ast.get_docstring(node, clean=False) is not None):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)

@@ -32,13 +32,14 @@ from lmdbench.evaluation.metrics import balanced_accuracy
 from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.files import Claim, atomic, remove_leftovers, write_json, write_text
 from lmdbench.method import Method
-from lmdbench.models.backbones import build_encoder
+from lmdbench.models.backbones import Weights, build_encoder
 from lmdbench.randomness import Streams, derived_seed
 from lmdbench.run import PlannedRun, method_digest, run_state
 from lmdbench.version import __version__
 
 logger = logging.getLogger("lmdbench")
 
+RANDOM = Weights("none", "none")  # of an encoder that gets its weights elsewhere
 WAIT_SECONDS = 2.0  # between two looks at a run that another worker is training
 
 
@@ -287,9 +288,10 @@ class Training:
         path = self.directory / "run.json"
         previous = self.run.record() if path.exists() else {}
         threads = torch.get_num_threads()
-        if previous.get("threads", threads) != threads or previous.get(
-            "device", self._device_name()
-        ) != self._device_name():
+        if (
+            previous.get("threads", threads) != threads
+            or previous.get("device", self._device_name()) != self._device_name()
+        ):
             logger.warning(
                 "resumed on another device or with another number of threads: "
                 "not bit-identical to an uninterrupted run"
@@ -436,7 +438,7 @@ def new_method(run: PlannedRun, task: Task) -> Method:
     """An untrained method on the run's device; its random parameters follow from the seed."""
     weights = run.experiment.weights
     if run.spec.ancestor is not None:
-        weights = replace(weights, identity="none", file=None)  # the ancestor brings them
+        weights = RANDOM  # the ancestor brings its own
     torch.manual_seed(derived_seed(run.spec.seed, "init", 0))
     encoder = build_encoder(run.experiment.backbone, weights)
     settings = run.method.Settings(**run.spec.settings)
@@ -445,9 +447,7 @@ def new_method(run: PlannedRun, task: Task) -> Method:
 
 def load_finished(run: PlannedRun, task: Task) -> Method:
     """The method of a finished run with its trained weights, in evaluation mode."""
-    experiment = replace(
-        run.experiment, weights=replace(run.experiment.weights, identity="none", file=None)
-    )
+    experiment = replace(run.experiment, weights=RANDOM)
     method = new_method(replace(run, experiment=experiment), task)
     path = run.directory / "model.safetensors"
     try:
@@ -507,5 +507,3 @@ def _now() -> str:
 
 def _plain(row: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
-
-

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from lmdbench.data.batches import Task
+    from lmdbench.method import Method
     from lmdbench.models.classifier import Encoder
 
 
@@ -81,3 +86,119 @@ def make_encoder() -> Callable[..., Encoder]:
         return Encoder(body, width)
 
     return make
+
+
+@pytest.fixture
+def make_method(make_encoder: Callable[..., Encoder]) -> Callable[..., Method]:
+    """Makes methods ready to train, as a run does.
+
+    ``make_method("crt", task, ancestor, epochs=2, ...)``: with a tiny encoder, small batches unless
+    the settings say otherwise, and the ancestor's weights where one is given.
+    """
+    from lmdbench.method import METHODS
+
+    def make(
+        method: str | type[Method], task: Task, ancestor: Method | None = None, **settings: Any
+    ) -> Method:
+        cls = METHODS.get(method) if isinstance(method, str) else method
+        task.streams.start_epoch(0)
+        made = cls(task, cls.Settings(**{"batch_size": 4, "epochs": 2, **settings}), make_encoder())
+        if ancestor is not None:
+            made.start(ancestor)
+        made.start_training()
+        return made
+
+    return make
+
+
+@pytest.fixture
+def train() -> Callable[..., list[dict[str, float]]]:
+    """Trains a method from epoch ``first`` up to ``last`` (all, if not given), as a run does.
+
+    Returns what each epoch logs.
+    """
+
+    def run(method: Method, first: int = 0, last: int | None = None) -> list[dict[str, float]]:
+        logs = []
+        for number in range(first, method.epochs if last is None else last):
+            method.task.streams.start_epoch(number + 1)
+            method.progress = number / method.epochs
+            method.train()
+            logs.append(method.epoch(number))
+        method.eval()
+        return logs
+
+    return run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind: exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def lmdbench(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """Runs the command in this process, through its entry point."""
+    from lmdbench.cli.main import main
+
+    def call(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["lmdbench", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capfd.readouterr()
+        assert isinstance(stop.value.code, int)
+        return Outcome(stop.value.code, out, err)
+
+    return call
+
+
+TOY_CLASSES = {"round": 20, "striped": 8, "dotted": 4, "rare": 1}  # class → training images
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small PNG images with labels.csv: four classes, one with one training image."""
+    folder = tmp_path_factory.mktemp("toy")
+    rng = np.random.default_rng(0)
+    rows = ["image,label,split"]
+    for c, (label, count) in enumerate(TOY_CLASSES.items()):
+        parts = ["train"] * count + ["validation"] * 2 + ["test"] * 3
+        for number, part in enumerate(parts):
+            pixels = rng.integers(0, 128, (24, 24, 3))
+            pixels[:, :, c % 3] += 40 * (c + 1) // 2
+            name = f"{label}-{number}.png"
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
+            rows.append(f"{name},{label},{part}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is read from or left in the user's own folders."""
+    os.environ["LMDBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    for name in ("LMDBENCH_DATA", "LMDBENCH_RESULTS"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture
+def toy_run(
+    lmdbench: Callable[..., Outcome], toy_folder: Path, tmp_path: Path
+) -> Callable[..., Outcome]:
+    """``lmdbench run`` of a method on the toy folder with the small network, a few epochs long."""
+
+    def run(method: str, *words: object) -> Outcome:
+        return lmdbench(
+            *("run", "--method", method, "--dataset", "folder", "--data-root", toy_folder),
+            *("--backbone", "small", "--image-size", 24, "--results", tmp_path / "results"),
+            *words,
+        )
+
+    return run

@@ -269,8 +269,7 @@ sys.stdin.readline()
 start = time.monotonic()
 won = []
 for i in range(rounds):
-    while time.monotonic() < start + 0.04 * i:
-        pass
+    time.sleep(max(0, start + 0.03 * i - time.monotonic()))
     claim = Claim(folder / str(i) / "claim")
     won.append(claim.acquire() and claim.is_mine())
 print(*map(int, won), flush=True)
@@ -279,14 +278,14 @@ sys.stdin.readline()
 
 
 def test_of_racing_takers_of_a_dead_claim_exactly_one_wins(tmp_path):
-    rounds = 25
+    rounds = 20
     dead = {"token": "dead", "host": "elsewhere", "pid": 1, "machine": "elsewhere"}
     for i in range(rounds):
         path = tmp_path / str(i) / "claim"
         path.parent.mkdir()
         path.write_text(json.dumps(dead))
         os.utime(path, (1, 1))
-    racers = [start_python(RACE, tmp_path, rounds) for _ in range(5)]
+    racers = [start_python(RACE, tmp_path, rounds) for _ in range(4)]
     for racer in racers:
         assert racer.stdout.readline() == "ready\n"
     for racer in racers:
@@ -304,7 +303,7 @@ def test_of_racing_takers_of_a_dead_claim_exactly_one_wins(tmp_path):
 COUNT = """
 import sys, time; from pathlib import Path; from lmdbench.files import Claim
 folder = Path(sys.argv[1])
-for _ in range(40):
+for _ in range(30):
     claim = Claim(folder / "claim")
     while not claim.acquire():
         time.sleep(0.0005)
@@ -320,5 +319,5 @@ def test_claims_taken_and_released_in_turn_never_overlap(tmp_path):
     (tmp_path / "counter").write_text("0")
     workers = [start_python(COUNT, tmp_path) for _ in range(3)]
     assert [worker.wait() for worker in workers] == [0, 0, 0]
-    assert (tmp_path / "counter").read_text() == "120"
+    assert (tmp_path / "counter").read_text() == "90"
     assert {p.name for p in tmp_path.iterdir()} == {"counter"}

@@ -228,7 +228,9 @@ def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
     from lmdbench.evaluation.predictions import load_predictions
 
     split = runs[0].experiment.prepared.split
-    groups = {name: [split.classes.index(c) for c in members] for name, members in split.groups.items()}
+    groups = {
+        name: [split.classes.index(c) for c in members] for name, members in split.groups.items()
+    }
     results = []
     for run in runs:
         parts = load_predictions(run.directory / "predictions.npz")

@@ -1,0 +1,153 @@
+"""What a run is: ids, chains, and when a digest changes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmdbench.data.dataset import DATASETS, Part, Prepared, Split
+from lmdbench.errors import UserError
+from lmdbench.method import METHODS
+from lmdbench.models.backbones import get_backbone, resolve_weights
+from lmdbench.registry import load_plugin
+from lmdbench.run import Experiment, RunSpec, method_digest, plan
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    parts = {
+        name: Part(np.array([f"{name}{i}" for i in range(4)]), np.array([0, 0, 0, 1]))
+        for name in ("train", "validation", "test")
+    }
+    split = Split("published", ("a", "b"), parts, {"head": ("a",), "tail": ("b",)}, seed=42)
+    data = DATASETS.get("folder")(tmp_path, tmp_path)
+    small = get_backbone("small")
+    return Experiment(
+        prepared=Prepared(data, split, {}),
+        backbone=small,
+        weights=resolve_weights(small, None, "none"),
+        image_size=24,
+        precision="mixed",
+        selection="last",
+        results=tmp_path / "results",
+    )
+
+
+SPEC = RunSpec(
+    method="ce",
+    method_version=1,
+    settings={"lr": 0.1},
+    selection="last",
+    ancestor=None,
+    dataset="demo",
+    split={"name": "published", "seed": 42, "imbalance_factor": 100.0, "fingerprint": "f"},
+    seed=0,
+    backbone="small",
+    weights="none",
+    image_size=48,
+    precision="mixed",
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("method", "rrl"),
+        ("method_version", 2),
+        ("settings", {"lr": 0.2}),
+        ("selection", "best"),
+        ("ancestor", "x"),
+        ("dataset", "isic2019"),
+        ("split", {**SPEC.split, "fingerprint": "g"}),
+        ("seed", 1),
+        ("backbone", "resnet18"),
+        ("weights", "IMAGENET1K_V1"),
+        ("image_size", 64),
+        ("precision", "float32"),
+    ],
+)
+def test_every_scientific_field_changes_the_id(field, value):
+    assert replace(SPEC, **{field: value}).id != SPEC.id
+
+
+@given(st.permutations(["lr", "epochs", "momentum"]))
+def test_the_order_of_settings_does_not_change_the_id(order):
+    values = {"lr": 0.1, "epochs": 3, "momentum": 0.9}
+    shuffled = replace(SPEC, settings={key: values[key] for key in order})
+    assert shuffled.id == replace(SPEC, settings=values).id
+
+
+def test_results_folder_and_data_root_do_not_change_the_id(experiment, tmp_path):
+    elsewhere = replace(experiment, results=tmp_path / "elsewhere")
+    assert plan(experiment, "ce", 0, {}).spec.id == plan(elsewhere, "ce", 0, {}).spec.id
+
+
+def test_methods_share_the_run_they_start_from(experiment):
+    runs = [plan(experiment, name, 3, {}) for name in ("crt", "lws", "balms")]
+    assert {run.ancestor.spec.id for run in runs} == {plan(experiment, "ce", 3, {}).spec.id}
+    assert len({run.spec.id for run in runs}) == 3
+
+
+def test_settings_reach_the_method_and_its_ancestor(experiment):
+    run = plan(experiment, "crt", 0, {"epochs": "2", "ce.epochs": "5"})
+    assert run.spec.settings["epochs"] == 2
+    assert run.ancestor.spec.settings["epochs"] == 5
+    assert run.changed_settings == {"epochs": 2}
+    assert run.spec.id != plan(experiment, "crt", 0, {"epochs": "2"}).spec.id
+
+
+def test_starting_from_another_method(experiment):
+    run = plan(experiment, "lmd", 0, {}, "ce")
+    assert run.ancestor.spec.id == plan(experiment, "ce", 0, {}).spec.id
+    assert run.spec.id != plan(experiment, "lmd", 0, {}).spec.id
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides", "starts_from", "message"),
+    [
+        ("crt", {"rrl.epochs": "5"}, None, "rrl is not among what crt starts from: ce → crt"),
+        ("crt", {"epoch": "5"}, None, "unknown setting of crt 'epoch'. Did you mean epochs"),
+        ("ce", {}, "rrl", "ce starts from no other run"),
+        ("crt", {}, "cee", "unknown method 'cee'. Did you mean ce"),
+    ],
+)
+def test_mistakes_in_a_chain_are_named(experiment, method, overrides, starts_from, message):
+    with pytest.raises(UserError, match=message):
+        plan(experiment, method, 0, overrides, starts_from)
+
+
+METHOD = '''
+"""A method of a test."""
+from lmdbench.method import Method, register_method
+
+@register_method("digest-{number}")
+class Mine(Method):
+    """{docstring}"""
+
+    def loss(self, batch):
+        return {loss}  # {comment}
+'''
+
+
+def digest(tmp_path: Path, number: int, **texts: str) -> str:
+    path = tmp_path / f"digest_plugin_{number}.py"
+    values = {"docstring": "One.", "loss": "self.model(batch.images).sum()", "comment": ""} | texts
+    path.write_text(METHOD.format(number=number, **values))
+    load_plugin(path)
+    path.write_text(path.read_text().replace(f"digest-{number}", "digest"))
+    return method_digest(METHODS.get(f"digest-{number}"))
+
+
+def test_a_digest_follows_the_code_and_not_its_comments(tmp_path):
+    original = digest(tmp_path, 1)
+    assert digest(tmp_path, 2, docstring="Another.", comment="why") == original
+    assert digest(tmp_path, 3, loss="self.model(batch.images).mean()") != original
+
+
+def test_a_digest_covers_the_method_files_it_builds_on():
+    lmd, released = METHODS.get("lmd"), METHODS.get("lmd-released")
+    assert issubclass(released, lmd) or released.__mro__[1] is not object
+    assert method_digest(METHODS.get("ce")) != method_digest(METHODS.get("focal"))

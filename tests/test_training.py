@@ -1,0 +1,266 @@
+"""Runs as they happen: resume after SIGKILL, claims, stale code, full disks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHORT = ("--set", "epochs=2")
+ROUNDS = ("--set", "rounds=2", "--set", "virtual_per_class=50")
+
+
+def run_directories(results: Path, method: str) -> list[Path]:
+    return sorted(p.parent for p in results.glob(f"*/*/{method}/seed*/done"))
+
+
+def predictions(results: Path, method: str) -> dict[str, np.ndarray]:
+    (directory,) = run_directories(results, method)
+    with np.load(directory / "predictions.npz") as arrays:
+        return dict(arrays)
+
+
+def test_a_run_leaves_its_whole_record(toy_run, tmp_path):
+    assert toy_run("ce", *SHORT).code == 0
+    (directory,) = run_directories(tmp_path / "results", "ce")
+    assert {path.name for path in directory.iterdir()} == {
+        "run.json",
+        "history.csv",
+        "predictions.npz",
+        "model.safetensors",
+        "run.log",
+        "done",
+    }
+    record = json.loads((directory / "run.json").read_text())
+    assert (
+        record["class_counts"]["train"] == [8, 20, 1, 4]
+        or sum(record["class_counts"]["train"]) == 33
+    )
+    assert record["spec"]["settings"]["epochs"] == 2
+    assert record["versions"]["torch"]
+    saved = predictions(tmp_path / "results", "ce")
+    assert saved["test_logits"].shape == (12, 4)
+    assert saved["validation_logits"].shape == (8, 4)
+    assert "one training image only: rare" in (directory / "run.log").read_text()
+
+
+def test_a_finished_run_is_not_run_again(toy_run, tmp_path):
+    toy_run("ce", *SHORT)
+    (directory,) = run_directories(tmp_path / "results", "ce")
+    before = {p.name: p.stat().st_mtime_ns for p in directory.iterdir()}
+    again = toy_run("ce", *SHORT)
+    assert again.code == 0
+    assert "finished" in again.err
+    assert {p.name: p.stat().st_mtime_ns for p in directory.iterdir()} == before
+
+
+def test_methods_with_one_seed_train_their_ancestor_once(toy_run, tmp_path):
+    for method in ("crt", "lws", "balms"):
+        assert toy_run(method, *SHORT, "--set", "ce.epochs=2").code == 0
+    (directory,) = run_directories(tmp_path / "results", "ce")
+    assert json.loads((directory / "run.json").read_text())["attempts"] == 1
+
+
+def test_the_same_seed_gives_the_same_predictions(toy_run, tmp_path):
+    toy_run("ce", *SHORT)
+    first = predictions(tmp_path / "results", "ce")
+    toy_run("ce", *SHORT, "--force")
+    again = predictions(tmp_path / "results", "ce")
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert list((tmp_path / "results").glob("*/*/ce/*.old-*"))
+
+
+def test_seeds_differ(toy_run, tmp_path):
+    toy_run("ce", *SHORT, "--seeds", "0-1")
+    one, two = run_directories(tmp_path / "results", "ce")
+    logits = [np.load(d / "predictions.npz")["test_logits"] for d in (one, two)]
+    assert not np.array_equal(*logits)
+
+
+def start(toy_folder, results, method, *words):
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "lmdbench", "run", "--method", method, "--dataset", "folder"),
+            *("--data-root", str(toy_folder), "--backbone", "small", "--image-size", "24"),
+            *("--results", str(results), *words),
+        ],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_checkpoint(results: Path, method: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if list(results.glob(f"*/*/{method}/seed*/checkpoint.pt")):
+            return
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("balms", ("--set", "epochs=40", "--set", "ce.epochs=2")),
+        ("rrl", ("--set", "epochs=40", "--selection", "best")),
+        ("lmd", ("--set", "rounds=25", "--set", "virtual_per_class=300", "--set", "rrl.epochs=2")),
+        (
+            "lmd-released",
+            ("--set", "rounds=25", "--set", "virtual_per_class=300", "--set", "rrl.epochs=2"),
+        ),
+    ],
+)
+def test_killed_and_resumed_equals_uninterrupted(toy_run, toy_folder, tmp_path, method, words):
+    """SIGKILL at some moment after the first checkpoint; the second attempt goes on."""
+    assert toy_run(method, *words).code == 0
+    whole = predictions(tmp_path / "results", method)
+
+    results = tmp_path / "killed"
+    process = start(toy_folder, results, method, *words)
+    wait_for_checkpoint(results, method, process)
+    time.sleep(np.random.default_rng(os.getpid()).uniform(0, 0.15))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "finished before it was killed: make it longer"
+    assert not run_directories(results, method)
+
+    second = toy_run(method, *words, "--results", results)
+    assert second.code == 0
+    assert "resuming after epoch" in second.err
+    resumed = predictions(results, method)
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    (directory,) = run_directories(results, method)
+    assert json.loads((directory / "run.json").read_text())["attempts"] == 2
+    assert not [p for p in directory.iterdir() if p.name.startswith(".")]
+
+
+def test_interrupt_says_how_to_go_on(toy_folder, tmp_path):
+    process = start(toy_folder, tmp_path / "results", "ce", "--set", "epochs=2000")
+    wait_for_checkpoint(tmp_path / "results", "ce", process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+
+
+def test_a_run_that_another_worker_trains_is_waited_for(toy_folder, tmp_path):
+    """Two commands at once need the same ancestor: it is trained once, both finish."""
+    words = ("--set", "epochs=2", "--set", "ce.epochs=15")
+    both = [start(toy_folder, tmp_path / "results", m, *words) for m in ("crt", "lws")]
+    for process in both:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    (directory,) = run_directories(tmp_path / "results", "ce")
+    assert json.loads((directory / "run.json").read_text())["attempts"] == 1
+
+
+PLUGIN = """
+from torch.nn.functional import cross_entropy
+from lmdbench.method import Method, register_method
+
+@register_method("{name}")
+class Mine(Method):
+    def loss(self, batch):
+        return {loss}
+"""
+LOSS = "cross_entropy(self.model(batch.images), batch.labels)"
+
+
+def test_a_run_made_by_other_code_is_refused(toy_run, tmp_path):
+    path = tmp_path / "changing_method.py"
+    path.write_text(PLUGIN.format(name="changing", loss=LOSS))
+    words = ("--plugin", path, *SHORT)
+    assert toy_run("changing", *words).code == 0
+    path.write_text(PLUGIN.format(name="changing", loss=f"2 * {LOSS}"))
+    refused = toy_run("changing", *words)
+    assert refused.code == 2
+    assert "the code of changing has changed" in refused.err
+    assert len(refused.err.strip().splitlines()[-1].split("\n")) == 1
+    assert toy_run("changing", *words, "--accept-changed").code == 0
+    assert not list((tmp_path / "results").glob("*/*/changing/*.old-*"))
+    assert toy_run("changing", *words, "--force").code == 0
+    assert list((tmp_path / "results").glob("*/*/changing/*.old-*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "message"),
+    [
+        ("raising", "1 / 0", "division by zero"),
+        ("diverging", f"{LOSS} * float('nan')", "loss is nan in epoch 1: try a lower"),
+    ],
+)
+def test_a_run_that_breaks_leaves_its_traceback(toy_run, tmp_path, name, loss, message):
+    path = tmp_path / f"{name}_method.py"
+    path.write_text(PLUGIN.format(name=name, loss=loss))
+    outcome = toy_run(name, "--plugin", path, *SHORT)
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+    (failed,) = (tmp_path / "results").glob(f"*/*/{name}/seed*/failed.txt")
+    assert "Traceback" in failed.read_text()
+    assert not (failed.parent / "done").exists()
+
+
+def test_changed_images_make_a_run_stale(toy_run, toy_folder, tmp_path, lmdbench):
+    import shutil
+
+    copy = tmp_path / toy_folder.name
+    shutil.copytree(toy_folder, copy)
+    assert toy_run("ce", *SHORT, "--data-root", copy).code == 0
+    (copy / "round-0.png").write_bytes((copy / "round-1.png").read_bytes())
+    refused = toy_run("ce", *SHORT, "--data-root", copy)
+    assert refused.code == 2
+    assert "the images have changed" in refused.err
+
+
+def test_a_damaged_checkpoint_is_named(toy_run, toy_folder, tmp_path):
+    words = ("--set", "epochs=2000")
+    process = start(toy_folder, tmp_path / "results", "ce", *words)
+    wait_for_checkpoint(tmp_path / "results", "ce", process)
+    process.kill()
+    process.communicate()
+    (checkpoint,) = (tmp_path / "results").glob("*/*/ce/seed*/checkpoint.pt")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    outcome = toy_run("ce", *words)
+    assert outcome.code == 2
+    assert str(checkpoint) in outcome.err
+    assert "delete it" in outcome.err
+
+
+def test_results_of_another_format_are_refused(toy_run, tmp_path):
+    toy_run("ce", *SHORT)
+    (directory,) = run_directories(tmp_path / "results", "ce")
+    record = json.loads((directory / "run.json").read_text())
+    (directory / "run.json").write_text(json.dumps({**record, "format": 99}))
+    outcome = toy_run("ce", *SHORT)
+    assert outcome.code == 2
+    assert "another version of lmdbench (format 99" in outcome.err
+
+
+def test_a_full_disk_loses_nothing(toy_run, toy_folder, tmp_path):
+    """A real file system of two megabytes fills up; with room made, the run goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)],
+        capture_output=True,
+        check=False,
+    )
+    if mount.returncode != 0:
+        pytest.skip("can't mount a small file system here")
+    try:
+        (disk / "ballast").write_bytes(b"0" * 1_900_000)
+        full = toy_run("ce", *SHORT, "--results", disk / "results")
+        assert full.code == 2
+        assert "no space left" in full.err
+        assert not list(disk.glob("results/*/*/ce/seed*/done"))
+        (disk / "ballast").unlink()
+        assert toy_run("ce", *SHORT, "--results", disk / "results").code == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
