@@ -187,9 +187,7 @@ def plan(
     for name in by_ancestor:
         if name not in trained:
             chain = " → ".join([*trained, method])
-            raise UserError(
-                f"--set {name}.…: {name} is not among what {method} starts from: {chain}"
-            )
+            raise UserError(f"--set {name}.…: {method} does not start from {name}: {chain}")
     return run
 
 
@@ -210,7 +208,7 @@ def _plan(
         raise UserError(f"--starts-from: {name} starts from no other run")
     ancestor = None
     if start is not None:
-        ancestor = starts_from and _existing(experiment, starts_from)
+        ancestor = _existing(experiment, starts_from) if starts_from is not None else None
         if ancestor is None:
             if starts_from is not None:
                 start = Start(_known_method(starts_from))
@@ -374,9 +372,8 @@ def _third_parties() -> set[str]:
 def _code_of(path: Path) -> str:
     """A file's code without comments, docstrings and formatting."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     for node in ast.walk(tree):
-        if isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        ) and (ast.get_docstring(node, clean=False) is not None):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -404,9 +404,8 @@ class Training:
         path = self.directory / "failed.txt"
         with contextlib.suppress(OSError, UserError):
             write_text(path, traceback.format_exc())
-        raise RunFailed(
-            f"{self.run.spec.method} seed {self.run.spec.seed} failed: {reason} (traceback in {path})"
-        ) from error
+        name = f"{self.run.spec.method} seed {self.run.spec.seed}"
+        raise RunFailed(f"{name} failed: {reason} (traceback in {path})") from error
 
     def _remove(self, name: str) -> None:
         (self.directory / name).unlink(missing_ok=True)
@@ -458,7 +457,7 @@ def load_finished(run: PlannedRun, task: Task) -> Method:
     missing = [name for name in missing if name.partition(".")[0] not in method.scaffolding]
     if missing or unexpected:
         raise UserError(f"{path} does not fit {run.spec.method}: {(missing + unexpected)[0]}")
-    return cast(Method, method.eval())
+    return method.eval()
 
 
 @torch.inference_mode()

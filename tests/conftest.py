@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -102,7 +104,9 @@ def make_method(make_encoder: Callable[..., Encoder]) -> Callable[..., Method]:
     ) -> Method:
         cls = METHODS.get(method) if isinstance(method, str) else method
         task.streams.start_epoch(0)
-        made = cls(task, cls.Settings(**{"batch_size": 4, "epochs": 2, **settings}), make_encoder())
+        small = {"batch_size": 4, "epochs": 2}
+        small = {name: n for name, n in small.items() if hasattr(cls.Settings, name)}
+        made = cls(task, cls.Settings(**{**small, **settings}), make_encoder())
         if ancestor is not None:
             made.start(ancestor)
         made.start_training()
@@ -202,3 +206,106 @@ def toy_run(
         )
 
     return run
+
+
+@pytest.fixture
+def fake_run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes run directories whose predictions are given or drawn at random.
+
+    ``fake_run("crt", seed=1, ancestor=<directory of another>, settings={…}, backbone="resnet50")``;
+    further words replace parts of the spec. ``test``: (labels, logits), else drawn with the given
+    ``skill``; ``record`` replaces parts of ``run.json``. Returns the directory.
+    """
+    from lmdbench.evaluation.predictions import Predictions, save_predictions
+
+    classes = ["nv", "mel_a", "bcc", "df"]
+    counts = {"train": [60, 20, 10, 2], "validation": [6, 4, 3, 1], "test": [30, 12, 6, 2]}
+
+    def draw(part: str, seed: int, skill: float) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([seed, len(part), round(100 * skill)])
+        labels = np.repeat(np.arange(len(classes)), counts[part])
+        logits = rng.normal(size=(len(labels), len(classes)))
+        logits[np.arange(len(labels)), labels] += skill
+        return labels, logits
+
+    def write(
+        method: str = "ce",
+        seed: int = 0,
+        *,
+        results: Path | None = None,
+        skill: float = 1.0,
+        test: tuple[Any, Any] | None = None,
+        ancestor: Path | None = None,
+        settings: dict[str, Any] | None = None,
+        state: str | None = "done",
+        record: dict[str, Any] | None = None,
+        **spec: Any,
+    ) -> Path:
+        above = None
+        if ancestor is not None:
+            there = json.loads((ancestor / "run.json").read_text())
+            above = {
+                "method": there["spec"]["method"],
+                "id": there["id"],
+                "directory": str(ancestor),
+            }
+        full_spec = {
+            "method": method,
+            "method_version": 1,
+            "settings": {"epochs": 100, "lr": 0.01, **(settings or {})},
+            "selection": "last",
+            "ancestor": above and above["id"],
+            "dataset": "skin",
+            "split": {
+                "name": "plain",
+                "seed": 42,
+                "imbalance_factor": 100.0,
+                "fingerprint": "f" * 64,
+            },
+            "seed": seed,
+            "backbone": "resnet18",
+            "weights": "IMAGENET1K_V1",
+            "image_size": 224,
+            "precision": "mixed",
+            **spec,
+        }
+        content: dict[str, Any] = {
+            "format": 1,
+            "id": hashlib.sha256(json.dumps(full_spec, sort_keys=True).encode()).hexdigest(),
+            "spec": full_spec,
+            "results_name": full_spec["dataset"],
+            "split_label": "plain-if100",
+            "ancestor": above,
+            "classes": classes,
+            "class_counts": counts,
+            "groups": {"head": ["nv"], "medium": ["mel_a", "bcc"], "tail": ["df"]},
+            "partial": None,
+            "synthetic": False,
+            "changed_settings": settings or {},
+            "precision_used": "bfloat16",
+            **(record or {}),
+        }
+        parts = {part: draw(part, seed, skill) for part in ("validation", "test")}
+        if test is not None:
+            labels, logits = np.asarray(test[0]), np.asarray(test[1], dtype=float)
+            parts["test"] = labels, logits
+            per_class = np.bincount(labels, minlength=logits.shape[1]).tolist()
+            content["class_counts"] = {**content["class_counts"], "test": per_class}
+        folder = (results or tmp_path / "results") / content["results_name"]
+        directory = folder / content["split_label"] / method / f"seed{seed}-{content['id'][:8]}"
+        directory.mkdir(parents=True)
+        (directory / "run.json").write_text(json.dumps(content))
+        save_predictions(
+            directory / "predictions.npz",
+            {
+                part: Predictions(
+                    np.array([f"image{n}" for n in range(len(labels))]), labels, logits
+                )
+                for part, (labels, logits) in parts.items()
+            },
+        )
+        if state:
+            (directory / state).touch()
+        return directory
+
+    return write

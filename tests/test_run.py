@@ -108,7 +108,7 @@ def test_starting_from_another_method(experiment):
 @pytest.mark.parametrize(
     ("method", "overrides", "starts_from", "message"),
     [
-        ("crt", {"rrl.epochs": "5"}, None, "rrl is not among what crt starts from: ce → crt"),
+        ("crt", {"rrl.epochs": "5"}, None, "crt does not start from rrl: ce → crt"),
         ("crt", {"epoch": "5"}, None, "unknown setting of crt 'epoch'. Did you mean epochs"),
         ("ce", {}, "rrl", "ce starts from no other run"),
         ("crt", {}, "cee", "unknown method 'cee'. Did you mean ce"),

@@ -224,26 +224,39 @@ def announce(runs: list[PlannedRun], progress: Quiet) -> None:
 
 def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
     """The scores of the finished runs and where they lie."""
-    from lmdbench.evaluation.metrics import scores
+    from lmdbench.evaluation.metrics import images_per_group, missing, scores
     from lmdbench.evaluation.predictions import load_predictions
 
+    if quiet and not as_json:
+        return
     split = runs[0].experiment.prepared.split
     groups = {
-        name: [split.classes.index(c) for c in members] for name, members in split.groups.items()
+        group: [split.classes.index(name) for name in members]
+        for group, members in split.groups.items()
     }
-    results = []
+    records = []
     for run in runs:
         parts = load_predictions(run.directory / "predictions.npz")
-        results.append(
-            {
-                **plan_record(run),
-                "scores": {n: scores(p.labels, p.logits, groups) for n, p in parts.items()},
-            }
-        )
+        results = {part: scores(p.labels, p.logits, groups) for part, p in parts.items()}
+        records.append({**plan_record(run), "scores": results})
+        if as_json:
+            continue
+        from rich.console import Console
+
+        from lmdbench.reporting.tables import scores_table
+
+        images = {
+            part: images_per_group(p.labels, groups, len(split.classes))
+            for part, p in parts.items()
+        }
+        reasons = {part: missing(p.labels, p.logits, groups) for part, p in parts.items()}
+        click.echo(f"\n{run.spec.method} on {run.spec.dataset} {split.label}, seed {run.spec.seed}")
+        Console(highlight=False).print(scores_table(results, images, reasons))
+        click.echo(f"results: {run.directory}")
     if as_json:
-        click.echo(json.dumps(results, indent=2, ensure_ascii=False))
-    elif not quiet:
-        pass
+        click.echo(json.dumps(records, indent=2, ensure_ascii=False))
+    elif len(runs) > 1:
+        click.echo(f"\nAll seeds together: lmdbench compare --results {runs[0].experiment.results}")
 
 
 def plan_record(run: PlannedRun) -> dict[str, Any]:
