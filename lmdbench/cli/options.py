@@ -71,6 +71,19 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+def results_option(command: Command) -> Command:
+    """``--results``: passes ``results`` (Path); falls back to LMDBENCH_RESULTS, then ./results."""
+    return click.option(
+        "--results",
+        metavar="DIR",
+        envvar="LMDBENCH_RESULTS",
+        default="results",
+        callback=_results_folder,
+        help="Folder that runs are written to and read from.  "
+        "[default: $LMDBENCH_RESULTS, else ./results]",
+    )(command)
+
+
 def default_cache() -> Path:
     """Where files may be made: $LMDBENCH_CACHE or ~/.cache/lmdbench."""
     return Path(os.environ.get("LMDBENCH_CACHE") or "~/.cache/lmdbench").expanduser()
@@ -104,6 +117,12 @@ def _path(_context: click.Context, _option: click.Parameter, value: str | None) 
         return None
     if not value.strip():
         raise UserError("--data-root is empty; give the folder that holds the data set's files")
+    return Path(value).expanduser()
+
+
+def _results_folder(_context: click.Context, _option: click.Parameter, value: str) -> Path:
+    if not value.strip():
+        raise UserError("--results is empty; give the folder that holds the runs")
     return Path(value).expanduser()
 
 

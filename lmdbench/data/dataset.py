@@ -111,6 +111,7 @@ class Dataset(ABC):
     synthetic: ClassVar[bool] = False  # marked so wherever its numbers appear
     needs_root: ClassVar[bool] = True  # whether --data-root must say where it lies
     default_imbalance_factor: ClassVar[float | None] = None
+    class_sizes: ClassVar[Mapping[str, int]] = {}  # class → images, where known without the tables
 
     image_size: ClassVar[int] = 224
     backbone: ClassVar[str] = "resnet18"
@@ -143,6 +144,10 @@ class Dataset(ABC):
     def results_name(self) -> str:
         """The folder of its results; tells a user's own data sets apart."""
         return self.name
+
+    def is_official(self, records: pd.DataFrame) -> bool:
+        """Whether the records have as many images of each class as the official tables."""
+        return records["label"].value_counts().to_dict() == dict(self.class_sizes)
 
     def materialise(self) -> None:  # noqa: B027 (a hook: most data sets have nothing to make)
         """Make the images, for a data set that draws them itself. Called before they are read."""

@@ -1,0 +1,122 @@
+"""ISIC 2019, long-tailed as released with LMD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+
+from lmdbench.data.dataset import Dataset, Split, register_dataset
+from lmdbench.data.splits import isic_released_split
+from lmdbench.data.tables import read_table
+from lmdbench.errors import UserError
+
+GROUND_TRUTH = "ISIC_2019_Training_GroundTruth.csv"
+METADATA = "ISIC_2019_Training_Metadata.csv"
+IMAGES = "ISIC_2019_Training_Input"
+
+
+@register_dataset("isic2019")
+class ISIC2019(Dataset):
+    """25,331 dermoscopy images of 8 diagnoses.
+
+    The root is the folder that holds the ground truth, or one whose sub-folder ``isic2019`` does.
+    ``group`` in the records is the lesion, where the metadata are there and name it; the released
+    split ignores it. Classes are in the order of the ground truth's columns. The groups are those
+    of the benchmark MONICA, two, three and three classes by size.
+    """
+
+    title = "ISIC-2019-LT"
+    source = (
+        "ISIC 2019 challenge (Tschandl et al. 2018, Codella et al. 2018, Combalia et al. 2019), "
+        "https://challenge.isic-archive.com/data/#2019; long-tailed split released with LMD, "
+        "https://github.com/peterlipan/LMD"
+    )
+    licence = "CC BY-NC 4.0"
+    default_imbalance_factor = 100.0
+    class_sizes = {
+        "MEL": 4522,
+        "NV": 12875,
+        "BCC": 3323,
+        "AK": 867,
+        "BKL": 2624,
+        "DF": 239,
+        "VASC": 253,
+        "SCC": 628,
+    }
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "head": ("NV", "MEL"),
+        "medium": ("BCC", "BKL", "AK"),
+        "tail": ("SCC", "VASC", "DF"),
+    }
+
+    @property
+    def image_root(self) -> Path:
+        return self._ground_truth.parent
+
+    def records(self) -> pd.DataFrame:
+        return self._records.copy()
+
+    def split(self, imbalance_factor: float | None, seed: int) -> Split:
+        factor = self.default_imbalance_factor if imbalance_factor is None else imbalance_factor
+        records, classes = self._records, tuple(self.class_sizes)
+        parts = isic_released_split(
+            list(records.index), list(records["label"]), classes, factor, seed
+        )
+        return Split(
+            name="published" if self.is_official(records) else "recipe",
+            classes=classes,
+            parts=parts,
+            groups=self.groups,
+            seed=seed,
+            imbalance_factor=float(factor),
+        )
+
+    @cached_property
+    def _ground_truth(self) -> Path:
+        assert self.root is not None
+        for folder in (self.root / "isic2019", self.root):
+            if (folder / GROUND_TRUTH).is_file():
+                return folder / GROUND_TRUTH
+        raise UserError(
+            f"data set isic2019: no {GROUND_TRUTH} in {self.root} or {self.root / 'isic2019'}; "
+            f"--data-root must name the folder with the official files ({self.source})"
+        )
+
+    @cached_property
+    def _records(self) -> pd.DataFrame:
+        table = read_table(self._ground_truth, ["image", *self.class_sizes])
+        ids = table.unique("image")
+        columns = [*self.class_sizes, *(["UNK"] if "UNK" in table.columns else [])]
+        labels = [
+            self._label(table.line(row), dict(zip(columns, cells, strict=True)))
+            for row, cells in enumerate(zip(*(table[c] for c in columns), strict=True))
+        ]
+        records = pd.DataFrame(
+            {"label": labels, "file": [f"{IMAGES}/{image}.jpg" for image in ids]},
+            index=pd.Index(ids, name="image"),
+        )
+        lesions = self._lesions()
+        records["group"] = [lesions.get(image, "") for image in ids]
+        return records[records["label"] != "UNK"]
+
+    def _label(self, where: str, cells: dict[str, str]) -> str:
+        try:
+            values = {name: float(cell) for name, cell in cells.items()}
+        except ValueError:
+            values = {}
+        chosen = [name for name, value in values.items() if value == 1]
+        if len(chosen) != 1 or any(value not in (0, 1) for value in values.values()):
+            raise UserError(f"{where}: exactly one class must be 1 and all others 0")
+        return chosen[0]
+
+    def _lesions(self) -> dict[str, str]:
+        """Image → lesion, from the metadata; empty where those are absent."""
+        path = self._ground_truth.with_name(METADATA)
+        if not path.is_file():
+            return {}
+        table = read_table(path, ["image", "lesion_id"])
+        return dict(zip(table.unique("image"), table["lesion_id"], strict=True))
