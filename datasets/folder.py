@@ -180,9 +180,23 @@ class Folder(Dataset):
 
     @cached_property
     def _listing(self) -> Listing:
-        if self._root.is_dir():
-            return _list_folder(self._root)
-        return _list_table(self._root)
+        listing = (_list_folder if self._root.is_dir() else _list_table)(self._root)
+        for image in listing.images:  # ids are hashed as lines of UTF-8
+            if "\n" in image or not _is_unicode(image):
+                raise UserError(
+                    f"{self._root}: the image name {image!a} has a line break or is not UTF-8; "
+                    "rename the file"
+                )
+        return listing
+
+
+def _is_unicode(name: str) -> bool:
+    """False for a file name whose bytes are not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _list_table(path: Path) -> Listing:

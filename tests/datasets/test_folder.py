@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -269,6 +270,15 @@ def test_folders_that_make_no_data_set(tmp_path: Path, files: list[str], problem
     with pytest.raises(UserError, match=problem) as error:
         folder(tmp_path).split(None, 42)
     assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize("name", [b"n\xe4vus.png", b"two\nlines.png"])
+def test_names_that_cannot_be_hashed(tmp_path: Path, name: bytes) -> None:
+    touch(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    (tmp_path / "b" / os.fsdecode(name)).write_bytes(b"")
+    with pytest.raises(UserError, match="line break or is not UTF-8") as error:
+        folder(tmp_path).split(None, 42)
+    assert "\n" not in str(error.value).encode().decode()
 
 
 def test_one_training_image_in_a_class_is_enough(tmp_path: Path) -> None:
