@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from lmdbench.data.batches import Task
     from lmdbench.method import Method
     from lmdbench.models.classifier import Encoder
+
+# Tensors here are tiny: more threads only wait for each other, most of all beside other tests.
+# Set before torch is imported, and inherited by commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+hypothesis.settings.register_profile("lmdbench", deadline=None)  # first calls import and compile
+hypothesis.settings.load_profile("lmdbench")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,46 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+
+def test_loss_is_cross_entropy_in_the_strong_view(make_task, make_method):
+    method = make_method("ce", make_task())
+    assert method.views == ("strong",)
+    _, batch = next(method.batches())
+    expected = F.cross_entropy(method.model(batch.images), batch.labels)
+    assert torch.equal(method.loss(batch), expected)
+
+
+def test_one_step_is_sgd(make_task, make_method):
+    method = make_method("ce", make_task(), lr=0.1, momentum=0.0)
+    _, batch = next(method.batches())
+    weight = method.model.head.weight
+    (gradient,) = torch.autograd.grad(method.loss(batch), weight)
+    expected = weight.detach() - 0.1 * gradient
+    method.step(batch)
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+def test_learns_what_can_be_learnt(make_task, make_method, train):
+    task = make_task((10, 10))
+    method = make_method("ce", task, epochs=12, lr=0.1)
+    logs = train(method)
+    assert logs[-1]["loss"] < 0.6 * logs[0]["loss"]
+    (batch,) = task.in_order(task.validation)
+    with torch.no_grad():
+        accuracy = (method.predict(batch.images).argmax(1) == batch.labels).float().mean()
+    assert accuracy == 1
+
+
+def test_a_run_repeats_itself(make_task, make_method, train):
+    one, other = (make_method("ce", make_task(seed=7)) for _ in range(2))
+    assert train(one) == train(other)
+    for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("counts", [(5, 1), (2,) * 100])
+def test_2_and_100_classes(make_task, make_method, train, counts):
+    method = make_method("ce", make_task(counts, validation=1), epochs=1, batch_size=32)
+    train(method)
+    assert method.predict(torch.zeros(3, 3, 32, 32)).shape == (3, len(counts))
