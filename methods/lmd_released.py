@@ -1,0 +1,47 @@
+"""LMD as its released code has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lmdbench.method import register_method
+from lmdbench.methods.lmd import LMD
+
+
+@register_method("lmd-released")
+class LMDReleased(LMD):
+    """Stage 2 of LMD with the differences between the released code and the publication:
+
+    - The head is evaluated without gradient, so the label loss (GCE) never moves the encoder.
+    - FDC has the opposite sign: repulsion − attraction, which pushes features off their own class.
+    - The Gaussians are of a class-balanced draw of N training images with replacement.
+    - The last, incomplete batch of images is dropped.
+    - A round's scores come from features encoded before its E-step, and the last head belongs to
+      that encoder. So each round here opens with the E-step of the round before: the same steps in
+      the same order, except that the last E-step, whose encoder nothing ever sees, is not done.
+    """
+
+    title = "LMD: iterative classifier calibration on RRL, as in the released code"
+    source = f"{LMD.source}; github.com/peterlipan/LMD, commit 0d632d3"
+    deviations = (
+        "Every class is drawn equally often for the Gaussians; the released code draws images with "
+        "probabilities that are equal in expectation.",
+        "With `fdc_weight=0` the encoder's parameters stay as they are; the released code crashes.",
+        "Of fewer images than a batch, one batch is made; the released code would see none.",
+        "Images are resized with antialiasing for both stages; the released stage 1 resizes "
+        "without.",
+    )
+    drop_last = True
+    e_step_opens_round = True
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings(LMD.Settings):
+        gaussians: Literal["training-set", "balanced-draw"] = (
+            "balanced-draw"  # what they are fitted to; balanced-draw: N images drawn by class
+        )
+        label_loss: Literal["ce", "gce"] = "gce"  # of the E-step; gce: (1 − p^q)/q
+        through_head: bool = False  # whether the label loss's gradient reaches the encoder
+        fdc_weight: float = (
+            -1e-4  # negative: the released sign; 0: no FDC
+        )
