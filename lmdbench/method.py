@@ -150,7 +150,7 @@ class Method(nn.Module):
 
     def schedule_factor(self) -> float:
         """The learning rate now, as a share of the one set."""
-        if self.settings.schedule == "cosine":
+        if getattr(self.settings, "schedule", "constant") == "cosine":
             return 0.5 * (1 + math.cos(math.pi * self.progress))
         return 1.0
 

@@ -120,7 +120,7 @@ def _type_name(hint: Any) -> str:
 
 
 def _field_comments(cls: type) -> dict[str, str]:
-    """Field name → the comment on its line, of the fields that the class itself defines."""
+    """Field name → the comment on its lines, of the fields that the class itself defines."""
     try:
         source = textwrap.dedent(inspect.getsource(cls))
     except (OSError, TypeError):
@@ -132,10 +132,9 @@ def _field_comments(cls: type) -> dict[str, str]:
     }
     definition = ast.parse(source).body[0]
     assert isinstance(definition, ast.ClassDef)
-    return {
-        node.target.id: comments[node.end_lineno or node.lineno]
-        for node in definition.body
-        if isinstance(node, ast.AnnAssign)
-        and isinstance(node.target, ast.Name)
-        and (node.end_lineno or node.lineno) in comments
-    }
+    fields: dict[str, str] = {}
+    for node in definition.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            fields[node.target.id] = " ".join(comments[n] for n in lines if n in comments)
+    return {name: comment for name, comment in fields.items() if comment}
