@@ -60,9 +60,7 @@ class Lines(Quiet):
             return
         self._last_line = now
         left = (now - self._started) / (number - self._first) * (self._epochs - number)
-        self.say(
-            f"{self._name}: epoch {number}/{self._epochs}  {shown(row)}  {clock(left)} left"
-        )
+        self.say(f"{self._name}: epoch {number}/{self._epochs}  {shown(row)}  {clock(left)} left")
 
 
 class Bars(Quiet):
