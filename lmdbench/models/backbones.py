@@ -1,0 +1,158 @@
+"""The networks that can be trained, by name, and the weights they start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from lmdbench.errors import UserError
+from lmdbench.models import efficientnet_lite
+from lmdbench.models.classifier import Encoder
+from lmdbench.models.efficientnet_lite import EfficientNetLite0
+from lmdbench.models.small import SmallNet
+from lmdbench.models.weights import (
+    State,
+    file_sha256,
+    load_state,
+    load_torchvision,
+    read_state,
+)
+from lmdbench.registry import unknown
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Published weights: what identifies them, and how to get them (may download)."""
+
+    identity: str
+    load: Callable[[], State]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network without its classifier.
+
+    ``construct`` makes the encoder with random weights, drawn from torch's global generator.
+    ``image_size`` is the one its ImageNet weights were trained at, for information.
+    ``recipes``: settings that suit it better than a method's own defaults. Keys: a method's name,
+    or what it trains ("all", "head") for every such method.
+    """
+
+    name: str
+    title: str
+    construct: Callable[[], Encoder]
+    imagenet: Pretrained | None = None
+    image_size: int | None = None
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What an encoder starts from. ``identity`` is part of a run's identity."""
+
+    source: Literal["none", "imagenet", "file"]
+    identity: str
+    path: Path | None = None
+
+
+def torchvision_backbone(
+    name: str, title: str, enum: str, classifier: str, image_size: int = 224
+) -> Backbone:
+    """One of torchvision's networks; ``classifier`` is the attribute to replace by the identity."""
+
+    def construct() -> Encoder:
+        import torchvision.models
+
+        body = torchvision.models.get_model(name, weights=None)
+        layers = [m for m in getattr(body, classifier).modules() if isinstance(m, nn.Linear)]
+        setattr(body, classifier, nn.Identity())
+        return Encoder(body, layers[0].in_features)
+
+    identity = "IMAGENET1K_V1"
+    imagenet = Pretrained(identity, lambda: load_torchvision(f"{enum}.{identity}"))
+    return Backbone(name, title, construct, imagenet, image_size)
+
+
+# Name → backbone, for --backbone and a data set's default.
+BACKBONES: dict[str, Backbone] = {
+    backbone.name: backbone
+    for backbone in (
+        torchvision_backbone("resnet18", "ResNet-18", "ResNet18_Weights", "fc"),
+        torchvision_backbone("resnet34", "ResNet-34", "ResNet34_Weights", "fc"),
+        torchvision_backbone("resnet50", "ResNet-50", "ResNet50_Weights", "fc"),
+        torchvision_backbone(
+            "efficientnet_v2_s",
+            "EfficientNetV2-S",
+            "EfficientNet_V2_S_Weights",
+            "classifier",
+            image_size=384,
+        ),
+        Backbone(
+            "efficientnet-lite0",
+            "EfficientNet-Lite0, whose weights come by pip (lmdbench[offline])",
+            lambda: Encoder(EfficientNetLite0(), EfficientNetLite0.out_features),
+            Pretrained(efficientnet_lite.IDENTITY, efficientnet_lite.load_imagenet),
+            image_size=224,
+        ),
+        Backbone(
+            "small",
+            "Four convolutions, for small images and few processor cores",
+            lambda: Encoder(SmallNet(), SmallNet.out_features),
+        ),
+    )
+}
+
+
+def get_backbone(name: str) -> Backbone:
+    """The backbone of that name. Raises UserError with near matches and the list of all."""
+    if name not in BACKBONES:
+        raise unknown("backbone", name, sorted(BACKBONES))
+    return BACKBONES[name]
+
+
+def resolve_weights(backbone: Backbone, requested: str | None, default: str) -> Weights:
+    """What ``--weights`` means for this backbone. Reads a file to identify it, but no network.
+
+    ``requested`` is "none", "imagenet", a file, or None for the data set's ``default``, which a
+    backbone without ImageNet weights does not need to follow. Raises UserError if the file is
+    absent or the backbone has no ImageNet weights.
+    """
+    if requested is None:
+        requested = default if backbone.imagenet else "none"
+    if requested == "none":
+        return Weights("none", "none")
+    if requested == "imagenet":
+        if backbone.imagenet is None:
+            having = ", ".join(name for name, other in BACKBONES.items() if other.imagenet)
+            raise UserError(
+                f"--weights imagenet: there are none for {backbone.name}; pass --weights none, or "
+                f"a backbone that has them: {having}"
+            )
+        return Weights("imagenet", backbone.imagenet.identity)
+    path = Path(requested).expanduser()
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise UserError(f"--weights {requested}: {what}; give none, imagenet or a file of weights")
+    try:
+        return Weights("file", f"sha256:{file_sha256(path)}", path)
+    except OSError as error:
+        raise UserError(f"--weights {requested}: cannot be read ({error.strerror})") from error
+
+
+def build_encoder(backbone: Backbone, weights: Weights) -> Encoder:
+    """The encoder with these weights; random ones follow torch's global seed. May download.
+
+    Raises UserError if the weights cannot be had, are damaged or are another architecture's.
+    """
+    encoder = backbone.construct()
+    if weights.source == "imagenet":
+        assert backbone.imagenet is not None
+        state = backbone.imagenet.load()
+        load_state(encoder, state, f"ImageNet weights of {backbone.name}")
+    elif weights.path is not None:
+        load_state(encoder, read_state(weights.path), f"weights {weights.path} for {backbone.name}")
+    return encoder

