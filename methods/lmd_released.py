@@ -42,6 +42,4 @@ class LMDReleased(LMD):
         )
         label_loss: Literal["ce", "gce"] = "gce"  # of the E-step; gce: (1 − p^q)/q
         through_head: bool = False  # whether the label loss's gradient reaches the encoder
-        fdc_weight: float = (
-            -1e-4  # negative: the released sign; 0: no FDC
-        )
+        fdc_weight: float = -1e-4  # negative: the released sign; 0: no FDC
