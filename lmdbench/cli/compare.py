@@ -1,0 +1,172 @@
+"""``lmdbench compare``: the finished runs in tables, methods × metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lmdbench.cli.options import json_option, results_option
+from lmdbench.errors import UserError
+
+if TYPE_CHECKING:
+    from lmdbench.reporting.comparison import Comparison
+
+# Ending of --output → the format it asks for.
+ENDINGS = {
+    ".txt": "table",
+    ".md": "markdown",
+    ".tex": "latex",
+    ".csv": "csv",
+    ".json": "json",
+}
+UNWRAPPED = 100_000  # columns where no terminal sets a limit
+
+
+@click.command()
+@click.option(
+    "--dataset", "datasets", multiple=True, metavar="NAME", help="Only this data set (repeatable)."
+)
+@click.option(
+    "--method", "methods", multiple=True, metavar="NAME", help="Only this method (repeatable)."
+)
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    metavar="LABEL",
+    help="Only this split, named as its folder under the results (repeatable).",
+)
+@click.option(
+    "--metric",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Only this metric (repeatable): balanced_accuracy, macro_f1, macro_auroc, accuracy, mcc, "
+    "group_mean, or a group such as tail.  [default: the first four and every group]",
+)
+@click.option(
+    "--part",
+    type=click.Choice(["test", "validation"]),
+    default="test",
+    show_default=True,
+    help="Which images.",
+)
+@click.option(
+    "--percent/--fraction",
+    default=True,
+    show_default=True,
+    help="Percent with one decimal, or fractions with three. CSV and JSON hold full fractions.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(ENDINGS.values())),
+    help="[default: by the ending of --output, else table]",
+)
+@json_option
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write here, not to the screen.",
+)
+@results_option
+def compare(
+    datasets: tuple[str, ...],
+    methods: tuple[str, ...],
+    splits: tuple[str, ...],
+    names: tuple[str, ...],
+    part: str,
+    percent: bool,
+    form: str | None,
+    as_json: bool,
+    output: Path | None,
+    results: Path,
+) -> None:
+    """Compare the finished runs: methods × metrics, mean ± deviation over seeds.
+
+    Runs stand in one table only if they agree in everything but the method: the images, the split,
+    backbone, weights, image size, precision and selection rule. One row is one method with one
+    choice of settings, over its seeds. ce comes first; the other rows rise by the first metric.
+    """
+    if as_json:
+        if form not in (None, "json"):
+            raise UserError(f"--json and --format {form} contradict each other; leave one out")
+        form = "json"
+    form = form or _format_of(output)
+
+    from lmdbench.reporting import comparison
+    from lmdbench.reporting.results import read_results
+
+    found = comparison.compare(
+        read_results(results),
+        datasets=datasets,
+        methods=methods,
+        splits=splits,
+        names=names,
+        part=part,
+    )
+    if output is None and form == "table":
+        _print_table(found, percent)
+        return
+    text = _text(found, form, percent)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        _write(output, text)
+        click.echo(f"written: {output}", err=True)
+
+
+def _format_of(output: Path | None) -> str:
+    if output is None:
+        return "table"
+    if output.suffix not in ENDINGS:
+        raise UserError(
+            f"--output {output}: say --format, or let the name end in {', '.join(ENDINGS)}"
+        )
+    return ENDINGS[output.suffix]
+
+
+def _print_table(found: Comparison, percent: bool) -> None:
+    from rich.console import Console
+
+    from lmdbench.reporting.tables import print_comparison
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=UNWRAPPED)
+    print_comparison(found, console, percent)
+
+
+def _text(found: Comparison, form: str, percent: bool) -> str:
+    from lmdbench.reporting import tables
+
+    if form == "csv":
+        return tables.csv_text(found)
+    if form == "json":
+        return tables.json_text(found)
+    if form == "markdown":
+        return tables.markdown(found, percent)
+    if form == "latex":
+        return tables.latex(found, percent)
+    import io
+
+    from rich.console import Console
+
+    text = io.StringIO()
+    tables.print_comparison(
+        found, Console(file=text, width=UNWRAPPED, force_terminal=False), percent
+    )
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    from lmdbench.files import write_text
+
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"--output {path}: there is no folder {path.parent}; make it first")
+    write_text(path, text)

@@ -1,0 +1,80 @@
+"""The predictions file of a run: for each part, image ids, labels and logits."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lmdbench.errors import UserError
+from lmdbench.files import atomic
+
+ARRAYS = ("ids", "labels", "logits")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of one part: ``ids`` (N,) str, ``labels`` (N,) int64, ``logits`` (N, C) float32."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+    def __post_init__(self) -> None:
+        images = len(self.labels)
+        if self.ids.shape != (images,) or self.labels.shape != (images,):
+            raise ValueError(f"{self.ids.shape} ids for {self.labels.shape} labels")
+        if self.logits.ndim != 2 or len(self.logits) != images:
+            raise ValueError(f"logits of shape {self.logits.shape} for {images} labels")
+        if self.labels.dtype.kind not in "iu" or self.logits.dtype.kind != "f":
+            raise ValueError(f"labels {self.labels.dtype} and logits {self.logits.dtype}")
+        if images and not 0 <= self.labels.min() <= self.labels.max() < self.logits.shape[1]:
+            raise ValueError(f"labels outside the {self.logits.shape[1]} classes of the logits")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def save_predictions(path: Path, parts: Mapping[str, Predictions]) -> None:
+    """Write ``parts`` (name → predictions) to ``path``, whole or not at all.
+
+    The same predictions give the same bytes. Raises UserError for a full or unwritable disk.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for part, predictions in parts.items():
+        arrays[f"{part}_ids"] = np.asarray(predictions.ids, dtype=np.str_)
+        arrays[f"{part}_labels"] = np.asarray(predictions.labels, dtype=np.int64)
+        arrays[f"{part}_logits"] = np.asarray(predictions.logits, dtype=np.float32)
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_predictions(path: Path, parts: Sequence[str] | None = None) -> dict[str, Predictions]:
+    """Read the named parts of a predictions file, or all of them.
+
+    Raises UserError, naming the file, if it is absent, damaged or lacks an array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if parts is None:
+                parts = [name.removesuffix("_ids") for name in arrays if name.endswith("_ids")]
+            return {
+                part: Predictions(**{name: arrays[f"{part}_{name}"] for name in ARRAYS})
+                for part in parts
+            }
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; do the run again with --force") from None
+    except KeyError as error:
+        lacking = str(error.args[0]).split(" ")[0]
+        raise UserError(
+            f"{path}: lacks the array {lacking}; do the run again with --force"
+        ) from None
+    except PermissionError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: damaged ({why}); do the run again with --force") from error

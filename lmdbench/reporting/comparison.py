@@ -1,0 +1,407 @@
+"""Methods × metrics: the numbers of a comparison, from saved predictions, and its notes."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lmdbench.errors import UserError
+from lmdbench.evaluation import metrics
+from lmdbench.evaluation.predictions import load_predictions
+from lmdbench.registry import unknown
+from lmdbench.reporting.results import Block, Results, Row, Run, blocks, in_words
+
+PARTS = ("test", "validation")
+BASELINE = "ce"  # the method whose rows come first
+NOT_THERE = "this data set has no such group"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row. ``values`` by seed; ``mean`` is missing if any of them is."""
+
+    values: tuple[float | None, ...]
+    n: int  # images behind each value
+    mean: float | None
+    sd: float | None  # sample standard deviation over seeds; missing for one seed
+    reason: str = ""  # why the mean is missing
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """A row with its cells by metric, and the recall of each class by the class's name."""
+
+    row: Row
+    cells: Mapping[str, Cell]
+    recalls: Mapping[str, Cell]
+
+
+@dataclass(frozen=True)
+class ScoredBlock:
+    """A table: rows in the order they are shown. ``images``: part → images, all and by group."""
+
+    block: Block
+    part: str
+    metrics: tuple[str, ...]
+    rows: tuple[ScoredRow, ...]
+    images: Mapping[str, Mapping[str, int]]
+
+    @property
+    def partial(self) -> Mapping[str, Any] | None:
+        partial: Mapping[str, Any] | None = self.block.record.get("partial")
+        return partial
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.block.setting["synthetic"])
+
+    @property
+    def title(self) -> str:
+        """Data set, split, part, what differs from other tables, and what must not be missed."""
+        setting = self.block.setting
+        words = [setting["results_name"], setting["split_label"], f"{self.part} images"]
+        words += self.block.differs
+        if self.partial:
+            words.append("PARTIAL DATA")
+        if self.synthetic:
+            words.append("SYNTHETIC DATA")
+        return " · ".join(words)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know beside the numbers, a sentence or two each."""
+        return [
+            *_data_notes(self),
+            *_setting_notes(self),
+            *_seed_notes(self.rows),
+            *_row_notes(self.rows),
+            *_missing_notes(self),
+        ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All tables, and how many runs under the results folder are not finished."""
+
+    results: Results
+    part: str
+    blocks: tuple[ScoredBlock, ...]
+    unfinished: int
+
+
+def compare(
+    results: Results,
+    *,
+    datasets: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    splits: Sequence[str] = (),
+    names: Sequence[str] = (),
+    part: str = "test",
+) -> Comparison:
+    """Score the finished runs and sort them into tables.
+
+    Empty selections mean everything. ``names`` of metrics: keys of ``metrics.TITLES`` or groups;
+    by default the usual metrics and every group. Raises UserError where nothing is left, with near
+    matches for a name that no result has.
+    """
+    if not results.runs:
+        raise UserError(_nothing(results))
+    chosen = _select(results, datasets, methods, splits)
+    found = blocks(results, chosen)
+    columns = _columns(names, found)
+    unfinished = [
+        path
+        for path in results.unfinished
+        if (not datasets or path.parts[0] in {run.record["results_name"] for run in chosen})
+        and (not splits or path.parts[1] in splits)
+        and (not methods or path.parts[2] in methods)
+    ]
+    scored = tuple(_scored(block, part, columns) for block in found)
+    return Comparison(results, part, scored, len(unfinished))
+
+
+# Choosing
+
+
+def _nothing(results: Results) -> str:
+    if not results.folder.is_dir():
+        where = f"no results folder {results.folder}"
+    else:
+        where = f"no finished runs under {results.folder}"
+        if results.unfinished:
+            some = "; ".join(str(path) for path in results.unfinished[:3])
+            more = "; …" if len(results.unfinished) > 3 else ""
+            where += f" ({len(results.unfinished)} unfinished: {some}{more})"
+    return f"{where}; make some with `lmdbench run`"
+
+
+def _select(
+    results: Results, datasets: Sequence[str], methods: Sequence[str], splits: Sequence[str]
+) -> list[Run]:
+    wanted = (
+        ("data set", datasets, lambda run: {run.spec["dataset"], run.record["results_name"]}),
+        ("method", methods, lambda run: {run.method}),
+        ("split", splits, lambda run: {run.record["split_label"]}),
+    )
+    chosen = list(results.runs)
+    for kind, names, names_of in wanted:
+        known = sorted(set[str]().union(*(names_of(run) for run in results.runs)))
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"{unknown(kind, name, known)} These have finished runs under {results.folder}."
+                )
+        if names:
+            chosen = [run for run in chosen if names_of(run) & set(names)]
+    if not chosen:
+        asked = " and ".join(f"{kind} {' or '.join(names)}" for kind, names, _ in wanted if names)
+        raise UserError(
+            f"no finished runs of {asked} together under {results.folder}; "
+            "leave one out, or make some with `lmdbench run`"
+        )
+    return chosen
+
+
+def _columns(names: Sequence[str], found: Iterable[Block]) -> tuple[str, ...]:
+    """The metrics asked for by their own names, () if none is."""
+    groups = dict.fromkeys(group for block in found for group in block.setting["groups"])
+    known = [*metrics.TITLES, *groups]
+    plain = {_plain(name): name for name in known}
+    for name in names:
+        if _plain(name) not in plain:
+            raise unknown("metric", name, known)
+    return tuple(dict.fromkeys(plain[_plain(name)] for name in names))
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_").replace(" ", "_")
+
+
+# Scoring
+
+
+def _scored(block: Block, part: str, columns: Sequence[str]) -> ScoredBlock:
+    shown = tuple(columns) or (*metrics.DEFAULT_METRICS, *block.setting["groups"])
+    classes = block.record["classes"]
+    rows = [_scored_row(row, part, shown, classes) for row in block.rows]
+    rows = _with_best(rows, shown)
+    first = shown[0]
+
+    def place(scored: ScoredRow) -> tuple[bool, bool, float, str]:
+        mean = scored.cells[first].mean
+        return scored.row.method != BASELINE, mean is None, mean or 0.0, scored.row.label
+
+    run = block.rows[0].runs[0]
+    images = {
+        name: _images(run, np.asarray(counts))
+        for name, counts in run.record["class_counts"].items()
+    }
+    return ScoredBlock(block, part, shown, tuple(sorted(rows, key=place)), images)
+
+
+def _images(run: Run, counts: np.ndarray) -> dict[str, int]:
+    """Images of a part, all and by group, from its images of each class (C,)."""
+    return metrics.images_per_group(
+        np.repeat(np.arange(len(counts)), counts), run.groups, len(counts)
+    )
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Of one run: metric → value or None, metric → reason, class → recall (None without images)."""
+
+    values: Mapping[str, float | None]
+    reasons: Mapping[str, str]
+    recalls: Mapping[str, float | None]
+
+
+def _scores(run: Run, part: str) -> tuple[_Scores, np.ndarray]:
+    """The scores of a run, and its images of each class (C,)."""
+    path = run.directory / "predictions.npz"
+    predictions = load_predictions(path, [part])[part]
+    labels, logits = predictions.labels, predictions.logits
+    counts = np.bincount(labels, minlength=logits.shape[1])
+    if counts.tolist() != run.record["class_counts"].get(part):
+        raise UserError(
+            f"{path}: its {part} labels are not those that run.json counts; "
+            "do the run again with --force"
+        )
+    values = metrics.scores(labels, logits, run.groups)
+    reasons = metrics.missing(labels, logits, run.groups)
+    recalls = metrics.class_recalls(labels, logits)
+    by_class = {
+        name: None if np.isnan(recall) else float(recall)
+        for name, recall in zip(run.classes, recalls, strict=True)
+    }
+    return _Scores(values, reasons, by_class), counts
+
+
+def _scored_row(row: Row, part: str, shown: Sequence[str], classes: Sequence[str]) -> ScoredRow:
+    scores, counts = zip(*(_scores(run, part) for run in row.runs), strict=True)
+    images = _images(row.runs[0], counts[0])
+    cells = {}
+    for name in shown:
+        reasons = [score.reasons.get(name, NOT_THERE) for score in scores]
+        n = images["all"] if name in metrics.TITLES else images.get(name, 0)
+        cells[name] = _cell([s.values.get(name) for s in scores], n, row.seeds, reasons)
+    by_class = dict(zip(row.runs[0].classes, counts[0].tolist(), strict=True))
+    broken = [score.reasons.get("accuracy", "there are no images") for score in scores]
+    recalls = {
+        name: _cell([s.recalls[name] for s in scores], by_class[name], row.seeds, broken)
+        for name in classes
+    }
+    return ScoredRow(row, cells, recalls)
+
+
+def _cell(
+    values: Sequence[float | None], n: int, seeds: Sequence[int], reasons: Sequence[str]
+) -> Cell:
+    """Mean and deviation over seeds. ``reasons`` by seed, heeded where the value is missing."""
+    there = [value for value in values if value is not None]
+    if len(there) < len(values):
+        first = values.index(None)
+        reason = reasons[first] if not there else f"seed {seeds[first]}: {reasons[first]}"
+        return Cell(tuple(values), n, None, None, reason)
+    sd = statistics.stdev(there) if len(there) > 1 else None
+    return Cell(tuple(values), n, statistics.fmean(there), sd)
+
+
+def shown_digits(value: float) -> float:
+    """A share as every table rounds it: tenths of a percent."""
+    return float(f"{100 * value:.1f}")
+
+
+def _with_best(rows: Sequence[ScoredRow], shown: Sequence[str]) -> list[ScoredRow]:
+    """Mark the best of each column where two or more rows have a value; equal digits tie."""
+    best = {}
+    for name in shown:
+        means = [row.cells[name].mean for row in rows]
+        digits = [shown_digits(mean) for mean in means if mean is not None]
+        best[name] = max(digits) if len(digits) > 1 else None
+    return [
+        replace(row, cells={name: _marked(cell, best[name]) for name, cell in row.cells.items()})
+        for row in rows
+    ]
+
+
+def _marked(cell: Cell, best: float | None) -> Cell:
+    is_best = cell.mean is not None and shown_digits(cell.mean) == best
+    return replace(cell, best=is_best)
+
+
+# Notes
+
+
+def _data_notes(block: ScoredBlock) -> list[str]:
+    notes = []
+    if partial := block.partial:
+        there = partial["total"] - partial["missing"]
+        dropped = partial.get("dropped_classes") or ()
+        dropped_text = f" Dropped classes: {', '.join(dropped)}." if dropped else ""
+        notes.append(
+            f"PARTIAL DATA: {there:,} of {partial['total']:,} images.{dropped_text} "
+            "Not comparable with results on all of them."
+        )
+    if block.synthetic:
+        notes.append("SYNTHETIC DATA: drawn by a program; it says nothing about medical images.")
+    parts = []
+    for part, images in block.images.items():
+        groups = ", ".join(f"{g} {n:,}" for g, n in images.items() if g != "all")
+        parts.append(f"{part} {images['all']:,}" + (f" ({groups})" if groups else ""))
+    notes.append(f"Images: {'; '.join(parts)}. A group's value is the mean recall of its classes.")
+    record = block.block.record
+    counts = record["class_counts"][block.part]
+    absent = [name for name, n in zip(record["classes"], counts, strict=True) if n == 0]
+    if absent:
+        notes.append(
+            f"No {block.part} images of {', '.join(absent)}: averages over classes are over the "
+            f"other {len(counts) - len(absent)}."
+        )
+    if block.part == "validation":
+        notes.append(
+            "Validation images: a method may choose epochs or parameters by them, so these scores "
+            "are no test of it."
+        )
+    return notes
+
+
+def _setting_notes(block: ScoredBlock) -> list[str]:
+    setting = block.block.setting
+    fingerprint = in_words("split_fingerprint", setting.get("split_fingerprint"))
+    placed = ("results_name", "split_label", "dataset", "groups", "synthetic")
+    rest = [
+        in_words(name, value)
+        for name, value in setting.items()
+        if name not in placed and not name.startswith("split_")
+    ]
+    notes = [f"Split {setting['split_label']} ({fingerprint}); {', '.join(rest)}."]
+    used = {
+        str(run.record["precision_used"])
+        for scored in block.rows
+        for run in scored.row.runs
+        if run.record.get("precision_used")
+    }
+    if len(used) > 1:
+        notes.append(f"Runs were computed in different precision: {' and '.join(sorted(used))}.")
+    return notes
+
+
+def _seed_notes(rows: Sequence[ScoredRow]) -> list[str]:
+    by_seeds: dict[str, list[str]] = {}
+    for scored in rows:
+        by_seeds.setdefault(seeds_text(scored.row.seeds), []).append(scored.row.label)
+    if len(by_seeds) == 1:
+        (seeds,) = by_seeds
+        if len(rows[0].row.seeds) == 1:
+            return [f"Seed {seeds}; one seed: no deviation."]
+        return [f"Seeds {seeds}{' in every row' * (len(rows) > 1)}."]
+    listed = "; ".join(f"{seeds}: {', '.join(labels)}" for seeds, labels in by_seeds.items())
+    notes = [f"Seeds differ between rows ({listed})."]
+    single = [scored.row.label for scored in rows if len(scored.row.seeds) == 1]
+    if single:
+        notes.append(f"{', '.join(single)}: one seed: no deviation.")
+    return notes
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Sorted seeds, with runs of three or more closed up: ``0–4, 7``."""
+    words: list[str] = []
+    start = 0
+    for k in range(1, len(seeds) + 1):
+        if k == len(seeds) or seeds[k] != seeds[k - 1] + 1:
+            run = [str(seed) for seed in seeds[start:k]]
+            words += [f"{run[0]}–{run[-1]}"] if len(run) > 2 else run
+            start = k
+    return ", ".join(words)
+
+
+def _row_notes(rows: Sequence[ScoredRow]) -> list[str]:
+    return [f"{scored.row.label}: {note}." for scored in rows for note in scored.row.notes]
+
+
+def _missing_notes(block: ScoredBlock) -> list[str]:
+    """One note for each reason, with the columns it concerns, and the rows unless all."""
+    concerned: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for name in block.metrics:
+        by_reason: dict[str, list[str]] = {}
+        for scored in block.rows:
+            if reason := scored.cells[name].reason:
+                by_reason.setdefault(reason, []).append(scored.row.label)
+        for reason, labels in by_reason.items():
+            concerned.setdefault((reason, tuple(labels)), []).append(column_title(name))
+    return [
+        f"– in {', '.join(columns)}"
+        + ("" if len(labels) == len(block.rows) else f" of {', '.join(labels)}")
+        + f": {reason}."
+        for (reason, labels), columns in concerned.items()
+    ]
+
+
+def column_title(name: str) -> str:
+    """What a metric or group is called at the head of its column."""
+    return metrics.TITLES.get(name, name[:1].upper() + name[1:])

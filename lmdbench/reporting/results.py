@@ -1,0 +1,401 @@
+"""The finished runs under a results folder, sorted into what may be compared and averaged."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lmdbench.errors import UserError
+from lmdbench.files import read_json
+
+FORMAT = 1  # of the run directory
+RUN_FOLDERS = "*/*/*/seed*"  # <data set>/<split>/<method>/seed<k>-<id8>
+MOVED_ASIDE = ".old-"
+
+# What a row may differ in from the others of its table; everything else keeps runs apart.
+OF_A_ROW = ("method", "method_version", "settings", "ancestor", "seed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its directory and its ``run.json``."""
+
+    directory: Path
+    record: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.record["id"])
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        spec: Mapping[str, Any] = self.record["spec"]
+        return spec
+
+    @property
+    def method(self) -> str:
+        return str(self.spec["method"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.spec["seed"])
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.record["classes"])
+
+    @property
+    def groups(self) -> dict[str, list[int]]:
+        """Group → class indices."""
+        index = {name: k for k, name in enumerate(self.record["classes"])}
+        return {
+            group: [index[name] for name in names if name in index]
+            for group, names in self.record["groups"].items()
+        }
+
+    @cached_property
+    def setting(self) -> dict[str, Any]:
+        """What must be equal for two runs to stand in one table: name → value."""
+        common = {key: value for key, value in self.spec.items() if key not in OF_A_ROW}
+        split = common.pop("split")
+        return {
+            "results_name": self.record["results_name"],
+            "split_label": self.record["split_label"],
+            **common,
+            **{f"split_{key}": value for key, value in split.items()},
+            "groups": self.record["groups"],
+            "synthetic": self.record["synthetic"],
+        }
+
+
+@dataclass(frozen=True)
+class Link:
+    """One stage of the chain a run ends: a method with its settings.
+
+    ``settings`` is None where that run is no longer to be found; ``usual`` says that a method
+    starts there by itself, None that it is not recorded.
+    """
+
+    method: str
+    version: int | None
+    settings: Mapping[str, Any] | None
+    changed: Mapping[str, Any]
+    usual: bool | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in nothing but the seed, by seed; ``chain`` from the method backwards."""
+
+    label: str
+    chain: tuple[Link, ...]
+    runs: tuple[Run, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        return self.chain[0].method
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.seed for run in self.runs]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that may be compared: same images, same split, same backbone, same everything else."""
+
+    setting: Mapping[str, Any]
+    differs: tuple[str, ...]  # from the other blocks of this data set and split, in words
+    rows: tuple[Row, ...]
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """``run.json`` of one of the runs, for what is equal in all."""
+        return self.rows[0].runs[0].record
+
+
+@dataclass(frozen=True)
+class Results:
+    """What lies under a results folder."""
+
+    folder: Path
+    runs: tuple[Run, ...]
+    unfinished: tuple[Path, ...]  # directories, relative to the folder
+
+    @property
+    def by_id(self) -> dict[str, Run]:
+        return {run.id: run for run in self.runs}
+
+
+def read_results(folder: Path) -> Results:
+    """Find all runs under a results folder and read the records of the finished ones.
+
+    Directories moved aside are no runs. Raises UserError, naming the file, for a record that is
+    damaged or of another format.
+    """
+    runs, unfinished = [], []
+    for directory in sorted(folder.glob(RUN_FOLDERS)):
+        if MOVED_ASIDE in directory.name or not directory.is_dir():
+            continue
+        if (directory / "done").exists():
+            runs.append(Run(directory, read_run(directory)))
+        else:
+            unfinished.append(directory.relative_to(folder))
+    return Results(folder, tuple(runs), tuple(unfinished))
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """``run.json`` of a directory, checked for its format and for what comparing needs of it."""
+    path = directory / "run.json"
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: damaged, no JSON object; move {directory.name} away")
+    if record.get("format") != FORMAT:
+        raise UserError(
+            f"{path} was written by another version of lmdbench "
+            f"(format {record.get('format')}; this one reads {FORMAT})"
+        )
+    for key in ("id", "spec", "results_name", "split_label", "classes", "class_counts", "groups"):
+        if key not in record:
+            raise UserError(f"{path}: lacks {key!r}; move {directory.name} away or run it again")
+    for key in (*OF_A_ROW, "dataset", "split"):
+        if key not in record["spec"]:
+            raise UserError(f"{path}: spec lacks {key!r}; move {directory.name} away")
+    record.setdefault("synthetic", False)
+    return record
+
+
+def blocks(results: Results, runs: Iterable[Run]) -> list[Block]:
+    """Sort runs into blocks, and within a block into rows. ``results`` knows their ancestors."""
+    known = results.by_id
+    by_setting: dict[str, list[Run]] = {}
+    for run in runs:
+        by_setting.setdefault(_canonical(run.setting), []).append(run)
+    settings = [members[0].setting for members in by_setting.values()]
+    found = [
+        Block(setting, _differences(setting, settings), tuple(_rows(members, known)))
+        for setting, members in zip(settings, by_setting.values(), strict=True)
+    ]
+    return sorted(found, key=lambda block: (*_place(block.setting), block.differs))
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _place(setting: Mapping[str, Any]) -> tuple[str, str]:
+    return setting["results_name"], setting["split_label"]
+
+
+def _differences(
+    setting: Mapping[str, Any], others: Sequence[Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """What tells this setting from the others of the same data set and split label."""
+    rivals = [other for other in others if _place(other) == _place(setting)]
+    names = dict.fromkeys(name for rival in rivals for name in rival)
+    return tuple(
+        in_words(name, setting.get(name))
+        for name in names
+        if len({_canonical(rival.get(name)) for rival in rivals}) > 1
+    )
+
+
+def in_words(name: str, value: Any) -> str:
+    """One part of a setting as a title or note says it."""
+    if name == "backbone":
+        return str(value)
+    if name == "weights":
+        return f"weights {short_weights(str(value))}"
+    if name == "split_fingerprint":
+        return f"images {str(value)[:12]}"
+    if name == "groups":
+        sizes = (f"{group} {len(names)}" for group, names in value.items())
+        return f"groups of {', '.join(sizes)} classes"
+    return f"{name.replace('_', ' ')} {value}"
+
+
+def short_weights(identity: str) -> str:
+    """``sha256:…`` cut to twelve digits; other identities as they are."""
+    kind, colon, digest = identity.partition(":")
+    return f"{kind}:{digest[:12]}" if colon else identity
+
+
+# Rows
+
+
+def _rows(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Row]:
+    by_chain: dict[str, list[Run]] = {}
+    chains = {}
+    for run in runs:
+        chain = _chain(run, known)
+        key = _canonical([[link.method, link.version, link.settings] for link in chain])
+        by_chain.setdefault(key, []).append(run)
+        chains[key] = chain
+    rows = []
+    for key, members in by_chain.items():
+        for together in _by_ancestry(members, known):
+            chosen, notes = _one_a_seed(together)
+            rows.append(_with_doubts(Row(_label(chains[key]), chains[key], chosen, notes)))
+    return _told_apart(rows)
+
+
+def _chain(run: Run, known: Mapping[str, Run]) -> tuple[Link, ...]:
+    """The run's method and settings, then those of the run it started from, and so on.
+
+    An ancestor given by hand may have other weights or another selection rule than the run: what
+    is other counts as a setting of that stage.
+    """
+    links: list[Link] = []
+    stage = run
+    usual: bool | None = None
+    while True:
+        other = {k: v for k, v in stage.setting.items() if v != run.setting.get(k)}
+        spec = stage.spec
+        links.append(
+            Link(
+                stage.method,
+                spec["method_version"],
+                {**spec["settings"], **other},
+                {**(stage.record.get("changed_settings") or {}), **other},
+                usual,
+            )
+        )
+        ancestor = stage.record.get("ancestor")
+        if not ancestor:
+            return tuple(links)
+        usual = ancestor.get("usual")
+        there = _ancestor(stage, known)
+        if there is None:
+            return (*links, Link(ancestor["method"], None, None, {}, usual))
+        stage = there
+
+
+def _ancestor(run: Run, known: Mapping[str, Run]) -> Run | None:
+    """What a run started from: among the results, or where it lay then. None if it is gone."""
+    ancestor = run.record.get("ancestor")
+    if not ancestor:
+        return None
+    if ancestor["id"] in known:
+        return known[ancestor["id"]]
+    directory = Path(ancestor.get("directory") or "/nowhere")
+    if not (directory / "run.json").is_file():
+        return None
+    there = Run(directory, read_run(directory))
+    return there if there.id == ancestor["id"] else None
+
+
+def _by_ancestry(runs: Sequence[Run], known: Mapping[str, Run]) -> list[list[Run]]:
+    """Runs that each started from a run of their own seed, and runs that share one, apart."""
+    own, shared = [], dict[str, list[Run]]()
+    for run in runs:
+        ancestor = _ancestor(run, known)
+        if ancestor is None or ancestor.seed == run.seed:
+            own.append(run)
+        else:
+            shared.setdefault(ancestor.id, []).append(run)
+    for id_, members in shared.items():
+        members.extend(run for run in own if run.spec["ancestor"] == id_)
+    if any(all(run in members for run in own) for members in shared.values()):
+        own = []
+    return [members for members in (own, *shared.values()) if members]
+
+
+def _one_a_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    """The runs by seed, and a note for each that is left out because a newer copy is there."""
+    oldest_first = sorted(runs, key=lambda run: (run.directory / "done").stat().st_mtime)
+    chosen = {run.seed: run for run in oldest_first}
+    notes = tuple(
+        f"{run.directory.name} is left out for {chosen[run.seed].directory.name}, "
+        "the same run finished later"
+        for run in oldest_first
+        if chosen[run.seed] is not run
+    )
+    return tuple(chosen[seed] for seed in sorted(chosen)), notes
+
+
+def _with_doubts(row: Row) -> Row:
+    """The row with notes on what its mean and deviation don't show."""
+    notes = list(row.notes)
+    for link in row.chain[1:]:
+        if link.settings is None:
+            notes.append(
+                f"the {link.method} run it started from is gone, so its settings are not checked"
+            )
+    ancestors = {run.spec["ancestor"] for run in row.runs}
+    if len(row.runs) > 1 and None not in ancestors and len(ancestors) < len(row.runs):
+        notes.append(
+            f"{len(row.runs)} seeds start from {len(ancestors)} "
+            f"{row.chain[1].method} run{'s' * (len(ancestors) > 1)}, "
+            "so the deviation leaves out part of the training"
+        )
+    return replace(row, notes=tuple(notes))
+
+
+# Labels
+
+
+def _label(chain: Sequence[Link]) -> str:
+    """``method (changed=setting) ← ancestor (changed=setting)``; a usual ancestor goes unsaid."""
+    words = [_named(chain[0].method, chain[0].changed)]
+    for k, link in enumerate(chain[1:], start=1):
+        if all(further.usual for further in chain[k:]):
+            break
+        words.append(_named(link.method, link.changed))
+    return " ← ".join(words)
+
+
+def _named(method: str, changed: Mapping[str, Any]) -> str:
+    if not changed:
+        return method
+    return f"{method} ({', '.join(f'{k}={setting_text(v)}' for k, v in changed.items())})"
+
+
+def setting_text(value: Any) -> str:
+    """A setting's value as ``--set`` takes it."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, list):
+        return ",".join(setting_text(item) for item in value)
+    return str(value)
+
+
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
+    """Rows whose labels are equal get what differs between them added."""
+    counts = Counter(row.label for row in rows)
+    result = []
+    for row in rows:
+        label = row.label
+        if counts[label] > 1:
+            facts = [_facts(twin) for twin in rows if twin.label == label]
+            own = _facts(row)
+            differing = [
+                name
+                for name in dict.fromkeys(name for fact in facts for name in fact)
+                if len({fact.get(name) for fact in facts}) > 1
+            ]
+            words = (f"{name}={own.get(name, '–')}" for name in differing)
+            label += f" [{', '.join(words)}]"
+        result.append(replace(row, label=label))
+    return result
+
+
+def _facts(row: Row) -> dict[str, str]:
+    """Everything a row is, flat: name → value."""
+    facts: dict[str, str] = {}
+    for k, link in enumerate(row.chain):
+        prefix = f"{link.method}." if k else ""
+        facts[f"{prefix}version"] = str(link.version)
+        for name, value in (link.settings or {}).items():
+            facts[prefix + name] = setting_text(value)
+    ancestors = {str(run.spec["ancestor"]) for run in row.runs}
+    if len(row.chain) > 1 and len(ancestors) == 1:
+        facts["from"] = ancestors.pop()[:8]
+    return facts
