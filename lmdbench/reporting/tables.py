@@ -391,7 +391,9 @@ def _row_record(scored: ScoredRow) -> dict[str, Any]:
         ],
         "seeds": row.seeds,
         "runs": [{"seed": r.seed, "id": r.id, "directory": str(r.directory)} for r in row.runs],
-        "scores": {name: _cell_record(cell) for name, cell in scored.cells.items()},
+        "scores": {
+            name: {**_cell_record(cell), "best": cell.best} for name, cell in scored.cells.items()
+        },
         "recalls": {name: _cell_record(cell) for name, cell in scored.recalls.items()},
         "notes": list(row.notes),
     }
@@ -403,6 +405,5 @@ def _cell_record(cell: Cell) -> dict[str, Any]:
         "sd": cell.sd,
         "n": cell.n,
         "by_seed": list(cell.values),
-        "best": cell.best,
         "reason": cell.reason or None,
     }

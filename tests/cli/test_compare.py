@@ -1,0 +1,187 @@
+"""``lmdbench compare`` from the command line."""
+
+import csv
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FakeRun = Callable[..., Path]
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, fake_run: FakeRun) -> Path:
+    """ce and crt with two seeds each, on one data set."""
+    for seed in (0, 1):
+        fake_run("crt", seed, skill=2.0, ancestor=fake_run("ce", seed, skill=0.5))
+    return tmp_path / "results"
+
+
+def test_table(lmdbench: Command, folder: Path) -> None:
+    done = lmdbench("compare", "--results", folder)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0] == "skin · plain-if100 · test images"
+    (ce,) = [number for number, line in enumerate(lines) if line.startswith("ce ")]
+    assert lines[ce + 1].startswith("crt ← ce ")
+    assert lines[ce].count("±") == lines[ce + 1].count("±") == 7
+    assert "Seeds 0, 1 in every row." in lines
+
+
+def test_the_results_folder_comes_from_the_environment_or_lies_here(
+    lmdbench: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    here = lmdbench("compare").out
+    assert "crt ← ce" in here
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("LMDBENCH_RESULTS", str(folder))
+    assert lmdbench("compare").out == here
+
+
+@pytest.mark.parametrize(
+    ("form", "start"),
+    [
+        ("table", "skin · "),
+        ("markdown", "### skin"),
+        ("latex", "% needs"),
+        ("csv", "results_name,"),
+        ("json", "{"),
+    ],
+)
+def test_formats(lmdbench: Command, folder: Path, tmp_path: Path, form: str, start: str) -> None:
+    printed = lmdbench("compare", "--results", folder, "--format", form)
+    assert printed.code == 0
+    assert printed.out.startswith(start)
+    path = tmp_path / "somewhere.anything"
+    written = lmdbench("compare", "--results", folder, "--format", form, "--output", path)
+    assert (written.code, written.out) == (0, "")
+    assert path.read_text() == printed.out
+    assert str(path) in written.err
+
+
+@pytest.mark.parametrize("ending", [".txt", ".md", ".tex", ".csv", ".json"])
+def test_the_ending_of_a_file_tells_its_format(
+    lmdbench: Command, folder: Path, tmp_path: Path, ending: str
+) -> None:
+    path = tmp_path / f"table{ending}"
+    assert lmdbench("compare", "--results", folder, "--output", path).code == 0
+    content = path.read_text()
+    if ending == ".json":
+        assert json.loads(content)["blocks"]
+    elif ending == ".csv":
+        assert len(list(csv.DictReader(content.splitlines()))) == 14
+    else:
+        mark = {".txt": "────", ".md": "| ---: |", ".tex": r"\toprule"}[ending]
+        assert mark in content
+
+
+def test_json_flag(lmdbench: Command, folder: Path) -> None:
+    as_json = lmdbench("compare", "--results", folder, "--json")
+    assert as_json.out == lmdbench("compare", "--results", folder, "--format", "json").out
+
+
+def test_metrics_parts_and_fractions(lmdbench: Command, folder: Path) -> None:
+    words = ["compare", "--results", folder, "--metric", "tail", "--metric", "macro-f1"]
+    done = lmdbench(*words, "--part", "validation", "--fraction", "--format", "markdown")
+    assert "| Method | Tail (n = 1) | Macro F1 (n = 14) | Seeds |" in done.out
+    assert re.search(r"\d\.\d{3} ± \d\.\d{3}", done.out)
+
+
+def test_every_metric_that_help_names_is_there(lmdbench: Command, folder: Path) -> None:
+    from lmdbench.evaluation.metrics import TITLES
+
+    text = " ".join(lmdbench("compare", "--help").out.split())
+    for name in TITLES:
+        assert name in text
+        assert lmdbench("compare", "--results", folder, "--metric", name).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dataset", "skim"], "Did you mean skin?"),
+        (["--method", "crd"], "Did you mean crt"),
+        (["--split", "plain"], "Known: plain-if100."),
+        (["--metric", "heat"], "Did you mean head?"),
+        (["--json", "--format", "csv"], "contradict"),
+        (["--output", "table.xls"], "say --format"),
+        (["--output", "nowhere/table.md"], "there is no folder nowhere"),
+        (["--output", ".", "--format", "csv"], "is a folder"),
+        (["--results", "nowhere"], "no results folder nowhere; make some with"),
+    ],
+)
+def test_mistakes_are_answered_in_a_line(
+    lmdbench: Command,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    done = lmdbench("compare", *words)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_damaged_file_is_named(lmdbench: Command, folder: Path) -> None:
+    path = next(folder.glob("*/*/ce/seed0-*/predictions.npz"))
+    path.write_bytes(path.read_bytes()[:500])
+    done = lmdbench("compare", "--results", folder)
+    assert done.code == 2
+    assert str(path) in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_failed_write_keeps_the_old_file(lmdbench: Command, folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "table.md"
+    path.write_text("old")
+    lmdbench("compare", "--results", folder, "--metric", "none", "--output", path)
+    assert path.read_text() == "old"
+
+
+def test_on_a_terminal_the_best_is_bold_and_lines_fit(folder: Path) -> None:
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm-256color"}
+    environment.pop("NO_COLOR", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lmdbench", "compare", "--results", str(folder)],
+        stdout=follower,
+        env=environment,
+    )
+    os.close(follower)
+    content = b""
+    while True:
+        try:
+            chunk = os.read(leader, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        content += chunk
+    os.close(leader)
+    assert process.wait() == 0
+    text = re.sub(r"\x1b\[[02-9;][0-9;]*m", "", content.decode())
+    assert "Best of a column in bold." in " ".join(text.replace("\x1b[1m", "").split())
+    assert re.search(r"\x1b\[1m *\d+\.\d", text)
+    assert max(len(line.replace("\x1b[1m", "")) for line in text.splitlines()) <= 80
+
+
+def test_two_hundred_runs_are_quick(lmdbench: Command, tmp_path: Path, fake_run: FakeRun) -> None:
+    for seed in range(5):
+        for method in range(40):
+            fake_run(f"method{method}", seed)
+    started = time.perf_counter()
+    done = lmdbench("compare", "--results", tmp_path / "results", "--format", "csv")
+    assert len(done.out.splitlines()) == 1 + 40 * 7
+    assert time.perf_counter() - started < 10
