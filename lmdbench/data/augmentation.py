@@ -1,0 +1,227 @@
+"""Views of images: batched, with parameters drawn for each image, on the images' own device.
+
+The strong view is that of LMD's released code, whose operations are the albumentations library's
+(1.4.15). Where this differs from it:
+
+- Values stay real numbers; the original rounds to uint8 after every operation. They are clipped to
+  [0, 1] where the original's would be.
+- Shift-scale-rotate and distortion are one interpolation with exact weights; the original makes two
+  in steps of 1/32 px. Borders are reflected at both, as there.
+- Elastic distortion smooths coarser noise of the same distribution. See ``warps.elastic_offsets``.
+- Grid dropout has square units of 22 px with holes of 11 px (at 224 px), as its documentation says;
+  the arithmetic of that version turns them into stripes 5 px wide over the whole height.
+- Lengths in pixels are meant for 224 px. For other sizes those of elastic distortion and grid
+  dropout grow in proportion, the latter rounded down; blur kernels keep their size.
+
+Random numbers are drawn by ``draw_strong`` and passed to ``apply_strong``, which is deterministic.
+Neither ever waits for a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from lmdbench.data import blurs, warps
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+FLIP_PROBABILITY = 0.5  # in each direction
+MOVE_PROBABILITY = 0.5  # of shift, scale and rotation together
+SHIFT_LIMIT = 0.0625  # of the image's side
+SCALE_LIMIT = 0.2  # of each axis on its own
+ANGLE_LIMIT = math.radians(45)
+GRID_DISTORTION_LIMIT = 0.3
+OPTICAL_DISTORTION_LIMIT = 0.05
+RGB_SHIFT_PROBABILITY = 0.5
+RGB_SHIFT_LIMIT = 15 / 255
+ADJUST_PROBABILITY = 0.5  # of brightness and contrast together
+ADJUST_LIMIT = 0.2
+GRID_DROPOUT_PROBABILITY = 0.2
+GRID_DROPOUT_UNITS = 10  # across the image
+
+
+class Distortion(IntEnum):
+    NONE = 0
+    GRID = 1
+    ELASTIC = 2
+    OPTICAL = 3
+
+
+BLUR_PROBABILITIES = (0.5, 0.25, 0.125, 0.125)  # in the order of blurs.Blur
+DISTORTION_PROBABILITIES = (0.3, 0.7 / 3, 0.7 / 3, 0.7 / 3)  # in the order of Distortion
+
+
+@dataclass(frozen=True)
+class StrongParameters:
+    """What the strong view does to each of B images. Where an operation is not chosen its
+    parameters are drawn all the same and ignored, but for those of colour, which are neutral."""
+
+    flip_horizontal: Tensor  # (B,) bool
+    flip_vertical: Tensor  # (B,) bool
+    blur: Tensor  # (B,) int64, a blurs.Blur
+    motion_line: Tensor  # (B, 4) int64: x1, y1, x2, y2 in pixels from the kernel's centre
+    moved: Tensor  # (B,) bool: shifted, scaled and rotated
+    shift: Tensor  # (B, 2) in x and y, of the image's side
+    scale: Tensor  # (B, 2) in x and y
+    angle: Tensor  # (B,) radians, clockwise
+    distortion: Tensor  # (B,) int64, a Distortion
+    grid_steps: Tensor  # (B, 2, 5): factors of the cells in x and y
+    elastic_noise: Tensor  # (B, 2, 16, 16) standard normal: for the offsets in x and y
+    optical_k: Tensor  # (B,): the lens's radial coefficient
+    rgb_shift: Tensor  # (B, 3)
+    contrast: Tensor  # (B,): factor
+    brightness: Tensor  # (B,): summand
+    grid_dropout: Tensor  # (B,) bool
+
+
+def draw_strong(batch: int, generator: torch.Generator) -> StrongParameters:
+    """Parameters of the strong view for ``batch`` images, on the generator's device."""
+    device = generator.device
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(batch, *shape, generator=generator, device=device)
+
+    def within(limit: float, *shape: int) -> Tensor:
+        return (2 * uniform(*shape) - 1) * limit
+
+    def choose(probabilities: Sequence[float]) -> Tensor:
+        number = uniform()
+        thresholds = list(accumulate(probabilities))[:-1]
+        return torch.stack([number >= threshold for threshold in thresholds]).sum(0)
+
+    shifted = uniform() < RGB_SHIFT_PROBABILITY
+    adjusted = uniform() < ADJUST_PROBABILITY
+    lattice = (batch, 2, warps.ELASTIC_LATTICE, warps.ELASTIC_LATTICE)
+    return StrongParameters(
+        flip_horizontal=uniform() < FLIP_PROBABILITY,
+        flip_vertical=uniform() < FLIP_PROBABILITY,
+        blur=choose(BLUR_PROBABILITIES),
+        motion_line=blurs.motion_line_of(uniform(5)),
+        moved=uniform() < MOVE_PROBABILITY,
+        shift=within(SHIFT_LIMIT, 2),
+        scale=1 + within(SCALE_LIMIT, 2),
+        angle=within(ANGLE_LIMIT),
+        distortion=choose(DISTORTION_PROBABILITIES),
+        grid_steps=1 + within(GRID_DISTORTION_LIMIT, 2, warps.GRID_CELLS),
+        elastic_noise=torch.randn(lattice, generator=generator, device=device),
+        optical_k=within(OPTICAL_DISTORTION_LIMIT),
+        rgb_shift=within(RGB_SHIFT_LIMIT, 3) * shifted[:, None],
+        contrast=1 + within(ADJUST_LIMIT) * adjusted,
+        brightness=within(ADJUST_LIMIT) * adjusted,
+        grid_dropout=uniform() < GRID_DROPOUT_PROBABILITY,
+    )
+
+
+def apply_strong(images: Tensor, parameters: StrongParameters) -> Tensor:
+    """The strong view of images (B, 3, H, W) float in [0, 1], of the same shape and range."""
+    p = parameters
+    images = flip(images, p.flip_horizontal, p.flip_vertical)
+    images = blurs.blur(images, p.blur, p.motion_line)
+    images = warp(images, p)
+    images = (images + p.rgb_shift[:, :, None, None]).clamp_(0, 1)
+    images = adjust(images, p.contrast, p.brightness)
+    return drop_grid(images, p.grid_dropout)
+
+
+def flip(images: Tensor, horizontal: Tensor, vertical: Tensor) -> Tensor:
+    """images (B, C, H, W) of any type, mirrored where horizontal, vertical (B,) bool say so."""
+    images = torch.where(horizontal[:, None, None, None], images.flip(3), images)
+    return torch.where(vertical[:, None, None, None], images.flip(2), images)
+
+
+def warp(images: Tensor, parameters: StrongParameters) -> Tensor:
+    """images (B, C, H, W) shifted, scaled and rotated, then distorted; sampled once."""
+    p = parameters
+    height, width = images.shape[-2:]
+    grid, elastic, optical = (
+        p.distortion == kind for kind in (Distortion.GRID, Distortion.ELASTIC, Distortion.OPTICAL)
+    )
+    columns, rows = (
+        torch.where(
+            grid[:, None],
+            warps.grid_distortion_map(p.grid_steps[:, axis], size),
+            torch.arange(size, device=images.device) + warps.OPTICAL_SHIFT * optical[:, None],
+        )
+        for axis, size in enumerate((width, height))
+    )
+    elastic_x, elastic_y = warps.elastic_offsets(
+        p.elastic_noise * elastic[:, None, None, None], height, width
+    )
+    optical_x, optical_y = warps.optical_distortion_offsets(p.optical_k * optical, height, width)
+    x = warps.reflect(columns[:, None, :] + elastic_x + optical_x, width)
+    y = warps.reflect(rows[:, :, None] + elastic_y + optical_y, height)
+    matrix = warps.affine_matrix(
+        p.shift * p.moved[:, None],
+        torch.where(p.moved[:, None], p.scale, 1.0),
+        p.angle * p.moved,
+        height,
+        width,
+    )
+    warped = (p.moved | (p.distortion != Distortion.NONE))[:, None, None, None]
+    return torch.where(warped, warps.sample(images, x, y, matrix), images)
+
+
+def adjust(images: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
+    """images (B, C, H, W) times contrast (B,) plus brightness (B,), clipped."""
+    contrast, brightness = contrast[:, None, None, None], brightness[:, None, None, None]
+    return torch.addcmul(brightness, images, contrast).clamp_(0, 1)
+
+
+def drop_grid(images: Tensor, chosen: Tensor) -> Tensor:
+    """images (B, C, H, W) with a fixed grid of black holes where chosen (B,) bool says so."""
+    height, width = images.shape[-2:]
+    rows, columns = _in_hole(height, images.device), _in_hole(width, images.device)
+    kept = ~(chosen[:, None, None, None] & rows[:, None] & columns)
+    return images * kept.to(images.dtype)
+
+
+def _in_hole(size: int, device: torch.device) -> Tensor:
+    """Which of a side's pixels lie in holes, (size,) bool: the first half of each unit."""
+    unit = max(2, size // GRID_DROPOUT_UNITS)
+    return torch.arange(size, device=device) % unit < unit // 2
+
+
+def normalise(images: Tensor) -> Tensor:
+    """images (B, 3, H, W) float in [0, 1] with ImageNet's mean and standard deviation taken out."""
+    # Plain numbers a channel: a tensor of them made here would have to be copied to the GPU.
+    return torch.stack(
+        [(images[:, c] - IMAGENET_MEAN[c]) / IMAGENET_STD[c] for c in range(3)], dim=1
+    )
+
+
+def _to_unit(pixels: Tensor) -> Tensor:
+    return pixels.to(torch.float32) / 255
+
+
+def strong_view(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Every operation of the strong view, each with its own probability."""
+    return normalise(apply_strong(_to_unit(pixels), draw_strong(len(pixels), generator)))
+
+
+def weak_view(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Flips."""
+    numbers = torch.rand(2, len(pixels), generator=generator, device=generator.device)
+    horizontal, vertical = numbers < FLIP_PROBABILITY
+    return normalise(_to_unit(flip(pixels, horizontal, vertical)))
+
+
+def plain_view(pixels: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG001
+    """The images as they are."""
+    return normalise(_to_unit(pixels))
+
+
+# Names a method can put in its ``views`` attribute → the function that turns pixels (B, 3, H, W)
+# uint8 and a generator on the same device into images (B, 3, H, W) float32, ImageNet-normalised.
+VIEWS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "strong": strong_view,
+    "weak": weak_view,
+    "test": plain_view,
+}
