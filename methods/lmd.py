@@ -143,7 +143,8 @@ class LMD(Method):
             loss += cal.train_linear_head(
                 self.model.head, self.running_optimizers["head"], chunk, labels, s.head_batch_size
             )
-        return {"m_step_loss": float(loss) / total}
+        norm = float(features.norm(dim=1).mean())  # what head_lr should suit
+        return {"m_step_loss": float(loss) / total, "feature_norm": norm}
 
     def e_step(self) -> dict[str, float]:
         """Train the encoder for one pass over the images."""

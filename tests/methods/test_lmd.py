@@ -190,7 +190,7 @@ def test_real_features_instead_of_virtual_ones(make_lmd, monkeypatch, calibratio
 def test_without_fdc(make_lmd, train):
     method = make_lmd(fdc_weight=0.0, ridge=0.0)  # singular covariances are drawn from all the same
     logs = train(method)
-    assert set(logs[0]) == {"m_step_loss", "label_loss"}
+    assert set(logs[0]) == {"m_step_loss", "feature_norm", "label_loss"}
 
 
 def test_without_e_step(make_lmd, train):
