@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 from lmdbench.data.dataset import PARTS, Prepared
 from lmdbench.errors import UserError
-from lmdbench.files import Claim, read_json
+from lmdbench.files import Claim
 from lmdbench.method import METHODS, Method, Start
 from lmdbench.models.backbones import Backbone, Weights
+from lmdbench.record import FORMAT, read_record
 from lmdbench.registry import unknown
 from lmdbench.settings import describe, resolve
 
-FORMAT = 1  # of the run directory
 Selection = Literal["last", "best"]
 Precision = Literal["mixed", "float32"]
 State = Literal["missing", "interrupted", "running", "failed", "finished"]
@@ -96,6 +96,7 @@ class PlannedRun:
     directory: Path
     ancestor: PlannedRun | None = None
     changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
+    usual_ancestor: bool = True  # it starts from what its definition says, unchanged
 
     @property
     def method(self) -> type[Method]:
@@ -128,6 +129,7 @@ class PlannedRun:
                 "method": self.ancestor.spec.method,
                 "id": self.ancestor.spec.id,
                 "directory": str(self.ancestor.directory),
+                "usual": self.usual_ancestor,
             },
             "classes": list(split.classes),
             "class_counts": {part: split.counts(part).tolist() for part in PARTS},
@@ -147,20 +149,6 @@ def run_state(directory: Path) -> State:
     if (directory / "failed.txt").exists():
         return "failed"
     return "interrupted" if (directory / "run.json").exists() else "missing"
-
-
-def read_record(directory: Path) -> dict[str, Any]:
-    """``run.json`` of a directory. Raises UserError if it is absent or of another format."""
-    path = directory / "run.json"
-    if not path.exists():
-        raise UserError(f"{directory} is no run directory: it has no run.json")
-    record = read_json(path)
-    if record.get("format") != FORMAT:
-        raise UserError(
-            f"{path} was written by another version of lmdbench (format {record.get('format')}; "
-            f"this one reads {FORMAT}): use that version, or another --results folder"
-        )
-    return record
 
 
 def plan(
@@ -233,7 +221,7 @@ def _plan(
         for key in (method.trains, name)
         if key in table
     ]
-    usual = resolve(name, method.Settings, recipes, {})
+    usual = resolve(name, method.Settings, [*recipes, asked], {})
     settings = resolve(name, method.Settings, [*recipes, asked], own)
     spec = RunSpec(
         method=name,
@@ -251,7 +239,10 @@ def _plan(
     )
     changed = {k: v for k, v in asdict(settings).items() if v != getattr(usual, k)}
     directory = experiment.folder / name / spec.folder
-    return PlannedRun(spec, experiment, directory, ancestor, changed)
+    usual_ancestor = starts_from is None and (
+        ancestor is None or (ancestor.usual_ancestor and not ancestor.changed_settings)
+    )
+    return PlannedRun(spec, experiment, directory, ancestor, changed, usual_ancestor)
 
 
 def _known_method(name: str) -> str:

@@ -190,7 +190,7 @@ class Training:
         self.progress.begin(run, self.state.epoch, method.epochs)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        begun = self.state.seconds - (time.monotonic() - started)
+        begun = started - self.state.seconds  # as if earlier attempts had been one with this
         for number in range(self.state.epoch, method.epochs):
             epoch_started = time.monotonic()
             task.streams.start_epoch(number + 1)
@@ -210,7 +210,7 @@ class Training:
                     f"{bad[0]} is {logs[bad[0]]} in epoch {number + 1}: try a lower learning rate"
                 )
             self.state.epoch = number + 1
-            self.state.seconds = begun + time.monotonic()
+            self.state.seconds = time.monotonic() - begun
             self.state.history.append(row)
             if spec.selection == "best" and validation > self.state.best_score:
                 self.state.best_score = validation
@@ -225,7 +225,7 @@ class Training:
         method.progress = 1.0
         method.eval()
         method.finish()
-        self.state.seconds = begun + time.monotonic()
+        self.state.seconds = time.monotonic() - begun
         self._publish(method, task)
 
     # Before the first epoch

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the bottom to the top; a module may import its own layer and those below.
 LAYERS = [
-    {"version", "errors", "registry", "settings", "files", "randomness"},
+    {"version", "errors", "registry", "settings", "files", "record", "randomness"},
     {"data", "models", "evaluation"},
     {"calibration"},
     {"method"},

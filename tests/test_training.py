@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+TOY = {"dotted": 4, "rare": 1, "round": 20, "striped": 8}  # training images of the toy folder
 SHORT = ("--set", "epochs=2")
-ROUNDS = ("--set", "rounds=2", "--set", "virtual_per_class=50")
 
 
 def run_directories(results: Path, method: str) -> list[Path]:
-    return sorted(p.parent for p in results.glob(f"*/*/{method}/seed*/done"))
+    """Of finished runs, those moved aside left out."""
+    found = (p.parent for p in results.glob(f"*/*/{method}/seed*/done"))
+    return sorted(directory for directory in found if ".old-" not in directory.name)
 
 
 def predictions(results: Path, method: str) -> dict[str, np.ndarray]:

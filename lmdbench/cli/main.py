@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -66,6 +67,9 @@ def cli(context: click.Context) -> None:
 
 def main() -> None:
     """Entry point. Exit code 0 for success, 2 for a user's mistake, 1 for a failed run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # ± on a terminal without it
     try:
         code = cli.main(standalone_mode=False)
     except UserError as error:

@@ -121,7 +121,7 @@ class Dataset(ABC):
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init__(self, root: Path | None, cache: Path) -> None:
-        """``root``: the folder or table given by --data-root; ``cache``: where files may be made."""
+        """``root``: the folder or table of --data-root; ``cache``: where files may be made."""
         self.root = root
         self.cache = cache
 

@@ -10,10 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lmdbench.errors import UserError
-from lmdbench.files import read_json
+from lmdbench.record import read_record
 
-FORMAT = 1  # of the run directory
 RUN_FOLDERS = "*/*/*/seed*"  # <data set>/<split>/<method>/seed<k>-<id8>
 MOVED_ASIDE = ".old-"
 
@@ -144,31 +142,10 @@ def read_results(folder: Path) -> Results:
         if MOVED_ASIDE in directory.name or not directory.is_dir():
             continue
         if (directory / "done").exists():
-            runs.append(Run(directory, read_run(directory)))
+            runs.append(Run(directory, read_record(directory)))
         else:
             unfinished.append(directory.relative_to(folder))
     return Results(folder, tuple(runs), tuple(unfinished))
-
-
-def read_run(directory: Path) -> dict[str, Any]:
-    """``run.json`` of a directory, checked for its format and for what comparing needs of it."""
-    path = directory / "run.json"
-    record = read_json(path)
-    if not isinstance(record, dict):
-        raise UserError(f"{path}: damaged, no JSON object; move {directory.name} away")
-    if record.get("format") != FORMAT:
-        raise UserError(
-            f"{path} was written by another version of lmdbench "
-            f"(format {record.get('format')}; this one reads {FORMAT})"
-        )
-    for key in ("id", "spec", "results_name", "split_label", "classes", "class_counts", "groups"):
-        if key not in record:
-            raise UserError(f"{path}: lacks {key!r}; move {directory.name} away or run it again")
-    for key in (*OF_A_ROW, "dataset", "split"):
-        if key not in record["spec"]:
-            raise UserError(f"{path}: spec lacks {key!r}; move {directory.name} away")
-    record.setdefault("synthetic", False)
-    return record
 
 
 def blocks(results: Results, runs: Iterable[Run]) -> list[Block]:
@@ -286,7 +263,7 @@ def _ancestor(run: Run, known: Mapping[str, Run]) -> Run | None:
     directory = Path(ancestor.get("directory") or "/nowhere")
     if not (directory / "run.json").is_file():
         return None
-    there = Run(directory, read_run(directory))
+    there = Run(directory, read_record(directory))
     return there if there.id == ancestor["id"] else None
 
 

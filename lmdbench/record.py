@@ -1,0 +1,39 @@
+"""``run.json``: the record that every run directory holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lmdbench.errors import UserError
+from lmdbench.files import read_json
+
+FORMAT = 1  # of the run directory
+NEEDED = ("id", "spec", "results_name", "split_label", "classes", "class_counts", "groups")
+NEEDED_IN_SPEC = (
+    *("method", "method_version", "settings", "selection", "ancestor", "dataset", "split", "seed"),
+    *("backbone", "weights", "image_size", "precision"),
+)
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """``run.json`` of a run directory.
+
+    Raises UserError, naming the file, if it is absent, damaged or of another format.
+    """
+    path = directory / "run.json"
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: damaged, no JSON object; move {directory.name} away")
+    if record.get("format") != FORMAT:
+        raise UserError(
+            f"{path} was written by another version of lmdbench (format {record.get('format')}; "
+            f"this one reads {FORMAT}): use that version, or another --results folder"
+        )
+    for key in NEEDED:
+        if key not in record:
+            raise UserError(f"{path}: lacks {key!r}; move {directory.name} away or run it again")
+    for key in NEEDED_IN_SPEC:
+        if key not in record["spec"]:
+            raise UserError(f"{path}: spec lacks {key!r}; move {directory.name} away")
+    return record
