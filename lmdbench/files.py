@@ -109,6 +109,20 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def check_cache(folder: Path) -> None:
+    """Make a folder of the cache if need be. Raises UserError if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = temporary_path(folder / "probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write in the cache {folder}: {error.strerror}; "
+            "make it writable or set LMDBENCH_CACHE to another folder"
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically. See ``atomic``."""
     with atomic(path) as temporary:

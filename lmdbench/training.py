@@ -441,7 +441,8 @@ def new_method(run: PlannedRun, task: Task) -> Method:
     torch.manual_seed(derived_seed(run.spec.seed, "init", 0))
     encoder = build_encoder(run.experiment.backbone, weights)
     settings = run.method.Settings(**run.spec.settings)
-    return run.method(task, settings, encoder).to(task.device)
+    method = run.method(task, settings, encoder)
+    return method.to(task.device, memory_format=torch.channels_last)
 
 
 def load_finished(run: PlannedRun, task: Task) -> Method:

@@ -58,7 +58,10 @@ class Images:
         rows = self.rows[positions.to(self.rows.device)]
         pixels = self.pixels[rows].to(self.device, non_blocking=True)
         return Batch(
-            views=tuple(VIEWS[view](pixels, generator) for view in views),
+            views=tuple(
+                VIEWS[view](pixels, generator).contiguous(memory_format=torch.channels_last)
+                for view in views
+            ),
             labels=self.labels[positions.to(self.device)],
             positions=positions,
         )

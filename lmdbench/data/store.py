@@ -32,9 +32,9 @@ from lmdbench.errors import UserError
 from lmdbench.files import (
     Claim,
     atomic,
+    check_cache,
     read_json,
     remove_leftovers,
-    temporary_path,
     write_json,
     write_text,
 )
@@ -207,7 +207,7 @@ class _Preparation:
 
     def run(self, progress: Callable[[int], None]) -> Tensor:
         """Make the store, or wait for the process that does."""
-        self.check_writable()
+        check_cache(self.home)
         claim = Claim(self.folder.with_name(f"{self.folder.name}.claim"))
         while True:
             if claim.acquire():
@@ -230,18 +230,6 @@ class _Preparation:
             pixels = self.load()
             if pixels is not None:
                 return pixels
-
-    def check_writable(self) -> None:
-        try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            probe = temporary_path(self.home / "probe")
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise UserError(
-                f"cannot write in the cache {self.home}: {error.strerror}; "
-                "make it writable or set LMDBENCH_CACHE to another folder"
-            ) from error
 
     def sweep(self) -> None:
         """Remove what dead processes left of this and other stores of the data set."""
