@@ -14,6 +14,7 @@ from lmdbench.data.batches import Images, Task
 from lmdbench.data.samplers import Sampler
 from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.registry import Registry
+from lmdbench.settings import at_least
 
 
 class Start:
@@ -65,6 +66,9 @@ class Method(nn.Module):
         momentum: float = 0.9
         weight_decay: float = 0.0
         schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate, step by step
+
+        def __post_init__(self) -> None:
+            at_least(self, epochs=0, batch_size=1, lr=0, momentum=0, weight_decay=0)
 
     @dataclass(frozen=True, kw_only=True)
     class HeadSettings(Settings):
@@ -158,12 +162,11 @@ class Method(nn.Module):
         """The epoch's batches, each with the share of the epoch done before it."""
         samplers = self.sampler if isinstance(self.sampler, tuple) else (self.sampler,)
         first, *others = (self.task.sampler(sampler) for sampler in samplers)
-        size, total = self.settings.batch_size, len(self.task.train)
-        for start, batch in zip(
-            range(0, total, size), self.task.batches(first, self.views, size), strict=True
-        ):
+        done = 0
+        for batch in self.task.batches(first, self.views, self.settings.batch_size):
             rest = tuple(self.task.draw(other, len(batch), self.views) for other in others)
-            yield start / total, (batch, *rest) if others else batch
+            yield done / len(self.task.train), (batch, *rest) if others else batch
+            done += len(batch)
 
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:

@@ -103,6 +103,14 @@ def parse(name: str, hint: Any, text: str) -> Any:
     raise UserError(f"{name} is {text!r}, but wants {_type_name(hint)}")
 
 
+def at_least(settings: Any, **bounds: float) -> None:
+    """Raise ValueError for a setting below its bound. For a Settings class's ``__post_init__``."""
+    for name, bound in bounds.items():
+        value = getattr(settings, name)
+        if value < bound:
+            raise ValueError(f"{name} is {value}, but must be at least {bound:g}")
+
+
 def _type_name(hint: Any) -> str:
     origin = typing.get_origin(hint)
     if origin is Literal:

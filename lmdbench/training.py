@@ -442,7 +442,7 @@ def new_method(run: PlannedRun, task: Task) -> Method:
     encoder = build_encoder(run.experiment.backbone, weights)
     settings = run.method.Settings(**run.spec.settings)
     method = run.method(task, settings, encoder)
-    return method.to(task.device, memory_format=torch.channels_last)
+    return method.to(task.device).to(memory_format=torch.channels_last)
 
 
 def load_finished(run: PlannedRun, task: Task) -> Method:

@@ -13,6 +13,7 @@ from torch import Tensor
 from lmdbench import calibration as cal
 from lmdbench.method import MeanLogs, Method, register_method
 from lmdbench.models.classifier import Encoder
+from lmdbench.settings import at_least
 
 CHUNK = 2**26  # numbers in the virtual features held at a time: 256 MiB
 
@@ -79,6 +80,8 @@ class LMD(Method):
         fdc_weight: float = 1e-4  # 0: no FDC. It has no lower bound: with far more it can diverge
 
         def __post_init__(self) -> None:
+            at_least(self, rounds=1, virtual_per_class=1, head_batch_size=1, batch_size=1, ridge=0)
+            at_least(self, head_lr=0, encoder_lr=0, momentum=0, weight_decay=0)
             if self.ridge <= 0 and self.fdc_weight != 0:
                 raise ValueError(f"ridge is {self.ridge}, but FDC (fdc_weight) needs it above 0")
 

@@ -67,6 +67,17 @@ class Images:
         )
 
 
+def batch_sizes(images: int, batch_size: int, *, drop_last: bool = False) -> list[int]:
+    """Sizes of an epoch's batches. A last image left alone joins the batch before it: batch norm
+    can't train on one."""
+    whole, rest = divmod(images, batch_size)
+    if drop_last or rest == 0:
+        return [batch_size] * whole
+    if rest == 1 and whole > 0:
+        return [batch_size] * (whole - 1) + [batch_size + 1]
+    return [batch_size] * whole + [rest]
+
+
 @dataclass
 class Task:
     """What a method is given: training images, a validation set, and no test data.
@@ -117,13 +128,10 @@ class Task:
     ) -> Iterator[Batch]:
         """One epoch: as many images as the training set has, in batches."""
         source = self.sampler(sampler)
-        total = len(self.train) // batch_size if drop_last else -(-len(self.train) // batch_size)
-        left = len(self.train)
-        for done in range(total):
-            batch = self.draw(source, min(batch_size, left), views)
-            left -= len(batch)
-            yield batch
-            self.tick(done + 1, total)
+        sizes = batch_sizes(len(self.train), batch_size, drop_last=drop_last)
+        for done, size in enumerate(sizes, start=1):
+            yield self.draw(source, size, views)
+            self.tick(done, len(sizes))
 
     def in_order(self, images: Images, batch_size: int = 256) -> Iterator[Batch]:
         """All images of a part in their own order, in the test view."""

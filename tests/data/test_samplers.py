@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lmdbench.data.batches import batch_sizes
 from lmdbench.data.samplers import SAMPLERS, ClassBalancedSampler, InstanceSampler
 
 class_counts = st.lists(st.integers(1, 12), min_size=2, max_size=8)
@@ -119,3 +120,19 @@ def test_an_object_with_draw_is_a_sampler(make_task):
     batches = list(task.batches(Always(), ("test",), 8))
     assert [len(batch) for batch in batches] == [8, 8, 3]
     assert all((batch.labels == task.train.labels[5]).all() for batch in batches)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "drop_last", "sizes"),
+    [
+        (10, 4, False, [4, 4, 2]),
+        (10, 4, True, [4, 4]),
+        (8, 4, False, [4, 4]),
+        (9, 4, False, [4, 5]),  # none is left alone
+        (9, 4, True, [4, 4]),
+        (1, 4, False, [1]),
+        (3, 4, False, [3]),
+    ],
+)
+def test_batch_sizes(images, batch_size, drop_last, sizes):
+    assert batch_sizes(images, batch_size, drop_last=drop_last) == sizes
