@@ -172,7 +172,9 @@ def _process_start(pid: int) -> str | None:
     stat = _read_or_empty(f"/proc/{pid}/stat")
     if stat:
         state, *fields = stat.rpartition(")")[2].split()
-        return None if state in "ZXx" else fields[18]
+        threads, start = int(fields[16]), fields[18]
+        # A killed process is a zombie at once, but while other threads of it end they still write.
+        return None if state in "Xx" or (state == "Z" and threads <= 1) else start
     if Path("/proc/self/stat").exists():
         return None
     try:
@@ -228,11 +230,11 @@ class Claim:
                 own.write_text(json.dumps(self._record()))
                 if not self._link(own):
                     return False
-                # A losing taker may have removed the temporary file as a leftover; then the chain
-                # stays as it is, and works as well.
+                # Where another process removed the temporary file as a leftover, the chain stays as
+                # it is, and works as well.
                 with suppress(FileNotFoundError):
                     own.replace(self.path)
-                    self._remove_successors()
+                    self._remove_remains()
             finally:
                 with suppress(OSError):
                     own.unlink(missing_ok=True)
@@ -253,7 +255,6 @@ class Claim:
             if self.is_mine():
                 with suppress(OSError):
                     self.path.unlink(missing_ok=True)
-                self._remove_successors()
 
     def holder(self) -> dict[str, Any] | None:
         """Who holds it: token, host, pid, started (seconds since 1970) and more, with ``alive``.
@@ -342,12 +343,16 @@ class Claim:
             with suppress(OSError):
                 probe.unlink(missing_ok=True)
 
-    def _remove_successors(self) -> None:
+    def _remove_remains(self) -> None:
+        """What takers that lost or died left behind. Only for the holder: else it breaks chains."""
         keep = self._successor(self.token)
-        for path in self.path.parent.glob(f".{self.path.name}.after-*"):
-            if path != keep:
-                with suppress(OSError):
-                    path.unlink()
+        remains = set(self.path.parent.glob(f".{self.path.name}.after-*")) - {keep}
+        for path in self.path.parent.glob(f".{self.path.stem}~*~*{self.path.suffix}"):
+            if f"~{HOST}~{os.getpid()}~" not in path.name:
+                remains.add(path)
+        for path in remains:
+            with suppress(OSError):
+                path.unlink()
 
     def _beat(self, stop: threading.Event) -> None:
         while not stop.wait(HEARTBEAT_SECONDS):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -321,3 +322,44 @@ def test_claims_taken_and_released_in_turn_never_overlap(tmp_path):
     assert [worker.wait() for worker in workers] == [0, 0, 0]
     assert (tmp_path / "counter").read_text() == "90"
     assert {p.name for p in tmp_path.iterdir()} == {"counter"}
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="tells dead processes by /proc")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_claims_never_overlap_while_processes_are_killed(tmp_path):
+    """The kernel's own lock, which ends with a process and all its threads, is the witness."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def work() -> None:
+        while True:
+            claim = Claim(tmp_path / "claim")
+            if claim.acquire():
+                with (tmp_path / "lock").open("w") as lock, (tmp_path / "count").open("a") as count:
+                    try:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        (tmp_path / "overlap").touch()
+                    count.write("x")
+                    time.sleep(0.001)
+                claim.release()
+
+    def start() -> multiprocessing.Process:
+        process = multiprocessing.get_context("fork").Process(target=work)
+        process.start()
+        return process
+
+    workers = [start() for _ in range(3)]
+    for i in range(40):
+        time.sleep(0.03 * (i % 7) / 7)
+        workers[i % 3].kill()
+        workers[i % 3].join()
+        workers[i % 3] = start()
+    for worker in workers:
+        worker.kill()
+        worker.join()
+    assert not (tmp_path / "overlap").exists()
+    assert len((tmp_path / "count").read_text()) > 10
+    claim = Claim(tmp_path / "claim")
+    assert claim.acquire()
+    claim.release()
+    assert {path.name for path in tmp_path.iterdir()} == {"lock", "count"}
