@@ -11,8 +11,10 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -45,7 +47,7 @@ class Lines(Quiet):
 
     def prepare(self, done: int, total: int) -> None:
         if done == total or time.monotonic() - self._last_line > LINE_SECONDS:
-            self.say(f"decoding images: {done} of {total}")
+            self.say(f"preparing images: {100 * done // total} %")
             self._last_line = time.monotonic()
 
     def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
@@ -77,7 +79,7 @@ class Bars(Quiet):
 
     def prepare(self, done: int, total: int) -> None:
         if self._bars is None:
-            self._open("decoding images", total, TextColumn("images"))
+            self._open("preparing images", total, TextColumn(""), TaskProgressColumn())
         assert self._bars is not None
         self._bars.update(self._task, completed=done)
         if done == total:
@@ -85,7 +87,8 @@ class Bars(Quiet):
 
     def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
         self._name, self._done = title(run), epoch
-        self._open(self._name, epochs, TextColumn("epochs  {task.fields[scores]}"))
+        text = TextColumn("epochs  {task.fields[scores]}", markup=False)
+        self._open(self._name, epochs, text, WholeOf())
         assert self._bars is not None
         self._bars.update(self._task, completed=epoch)
 
@@ -105,13 +108,13 @@ class Bars(Quiet):
             self._bars.stop()
             self._bars = None
 
-    def _open(self, name: str, total: int, text: TextColumn) -> None:
+    def _open(self, name: str, total: int, text: TextColumn, amount: ProgressColumn) -> None:
         self.end()
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            WholeOf(),
+            amount,
             text,
             TimeElapsedColumn(),
             TextColumn("·"),
