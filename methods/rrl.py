@@ -49,7 +49,7 @@ class RRL(Method):
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
         batch_weight: float = 10.0  # of L_batch, the relations between images; 0 is off
-        channel_weight: float = 10.0  # of L_channel, the relations between channels; 0 is off
+        channel_weight: float = 10.0  # of L_channel, which grows as width/batch; 10: 512/128
         prob_weight: float = 5.0  # of L_prob, the teacher's probabilities; 0 is off
         relations_after: float = 0.21  # share of the epochs before these three losses act
         teacher_decay: float = 0.999  # of the moving average, at most
