@@ -1,0 +1,16 @@
+"""Draw what ``lmdbench compare`` prints as an SVG: python docs/picture_of_compare.py RESULTS FILE."""
+
+import io
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from lmdbench.reporting.comparison import compare
+from lmdbench.reporting.results import read_results
+from lmdbench.reporting.tables import print_comparison
+
+results, picture = map(Path, sys.argv[1:])
+console = Console(record=True, width=96, force_terminal=True, file=io.StringIO())
+print_comparison(compare(read_results(results)), console)
+console.save_svg(str(picture), title="lmdbench compare")
