@@ -71,7 +71,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # ± on a terminal without it
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="lmdbench", standalone_mode=False)
     except UserError as error:
         code = _complain(str(error), 2)
     except RunFailed as error:

@@ -1,0 +1,47 @@
+"""`lmdbench methods` and `methods show`."""
+
+import json
+
+import pytest
+
+NAMES = ["balms", "ce", "crt", "focal", "lmd", "lmd-released", "lws", "rrl"]
+
+
+@pytest.fixture
+def cards(lmdbench):
+    outcome = lmdbench("methods", "--json")
+    return {card["name"]: card for card in json.loads(outcome.out)}
+
+
+def test_the_methods_of_the_benchmark_are_listed(cards, lmdbench):
+    assert set(NAMES) <= set(cards)
+    listing = lmdbench("methods").out
+    assert all(name in listing for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_says_what_it_is(cards, name):
+    card = cards[name]
+    assert card["title"]
+    assert card["source"]
+    assert card["description"]
+    assert all(setting["help"] or setting["name"] for setting in card["settings"])
+    assert all(deviation.endswith(".") for deviation in card["deviations"])
+
+
+def test_ancestors(cards):
+    assert cards["ce"]["starts_from"] is None
+    assert {cards[name]["starts_from"] for name in ("crt", "lws", "balms")} == {"ce"}
+    assert {cards[name]["starts_from"] for name in ("lmd", "lmd-released")} == {"rrl"}
+
+
+def test_show_gives_settings_source_and_deviations(lmdbench):
+    out = lmdbench("methods", "show", "crt").out
+    for text in ("Classifier re-training", "epochs", "10", "Kang et al.", "deviations", "bn"):
+        assert text in out
+
+
+def test_show_of_an_unknown_method(lmdbench):
+    outcome = lmdbench("methods", "show", "lmb")
+    assert outcome.code == 2
+    assert "Did you mean lmd" in outcome.err
