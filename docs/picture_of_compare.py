@@ -1,4 +1,4 @@
-"""Draw what ``lmdbench compare`` prints as an SVG: python docs/picture_of_compare.py RESULTS FILE."""
+"""What ``lmdbench compare`` prints, as an SVG: python docs/picture_of_compare.py RESULTS FILE."""
 
 import io
 import sys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,7 +60,7 @@ def show(name: str, as_json: bool) -> None:
         return
     console = Console(highlight=False)
     console.print(f"[bold]{escape(c['name'])}[/]  {escape(c['title'])}  (version {c['version']})")
-    console.print(escape(c["description"]))
+    console.print(escape(reflow(c["description"])))
     console.print()
     settings = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("setting", "default", "wants", "meaning"):
@@ -82,6 +83,19 @@ def show(name: str, as_json: bool) -> None:
     for number, deviation in enumerate(c["deviations"]):
         facts.add_row("" if number else "deviations", f"· {escape(deviation)}")
     console.print(facts)
+
+
+def reflow(text: str) -> str:
+    """A docstring for any width: lines joined within paragraphs and list items, formulas kept."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        begins_item = re.match(r"(\d+\.|[-·]) ", line)
+        is_formula = line.startswith("    ")
+        if lines and lines[-1].strip() and line.strip() and not begins_item and not is_formula:
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def card(method: type[Method]) -> dict[str, Any]:

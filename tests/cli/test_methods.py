@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from lmdbench.cli.methods import reflow
+
 NAMES = ["balms", "ce", "crt", "focal", "lmd", "lmd-released", "lws", "rrl"]
 
 
@@ -45,3 +47,12 @@ def test_show_of_an_unknown_method(lmdbench):
     outcome = lmdbench("methods", "show", "lmb")
     assert outcome.code == 2
     assert "Did you mean lmd" in outcome.err
+
+
+def test_reflow_joins_paragraphs_and_items_and_keeps_formulas():
+    text = (
+        "One sentence,\nbroken.\n\n1. An item\n   goes on\n2. Another\n\n    L = a + b\n    M = c"
+    )
+    assert reflow(text) == (
+        "One sentence, broken.\n\n1. An item goes on\n2. Another\n\n    L = a + b\n    M = c"
+    )
