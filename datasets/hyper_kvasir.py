@@ -36,6 +36,7 @@ class HyperKvasir(Dataset):
         "split released with LMD, https://github.com/peterlipan/LMD"
     )
     licence = "research and education, with citation"
+    official_digest = "9926a668a9bf0c3b06db15344988257b548fb54039714eb23345ae444a4aff83"
     class_sizes = {
         "barretts": 41,
         "barretts-short-segment": 53,

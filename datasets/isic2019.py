@@ -37,6 +37,7 @@ class ISIC2019(Dataset):
     )
     licence = "CC BY-NC 4.0"
     default_imbalance_factor = 100.0
+    official_digest = "591b288e9dd64f813b45739b7afaccd0fc3521a19661de2c4b920e359d8bcfa1"
     class_sizes = {
         "MEL": 4522,
         "NV": 12875,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lmdbench.data.batches import Images, Task
-from lmdbench.data.samplers import Sampler
+from lmdbench.data.samplers import SamplerChoice
 from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.registry import Registry
 from lmdbench.settings import at_least
@@ -52,7 +52,7 @@ class Method(nn.Module):
     deviations: ClassVar[tuple[str, ...]] = ()  # from the source, one sentence each
     starts_from: ClassVar[str | Start | None] = None
     views: ClassVar[tuple[str, ...]] = ("strong",)
-    sampler: str | Sampler | tuple[str | Sampler, ...] = "instance"  # a tuple gives a batch each
+    sampler: SamplerChoice | tuple[SamplerChoice, ...] = "instance"  # a tuple gives a batch each
     trains: ClassVar[Literal["all", "head"]] = "all"
     scaffolding: ClassVar[tuple[str, ...]] = ()  # submodules needed for training only, never saved
 

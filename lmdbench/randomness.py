@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 
 import torch
-from torch import Tensor
 
 
 def derived_seed(seed: int, name: str, epoch: int) -> int:
@@ -41,8 +40,3 @@ class Streams:
             generator.manual_seed(derived_seed(self.seed, name, self.epoch))
             self._generators[key] = generator
         return self._generators[key]
-
-
-def randn(*shape: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Standard normal numbers on the generator's own device."""
-    return torch.randn(*shape, generator=generator, device=generator.device, dtype=dtype)

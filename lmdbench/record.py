@@ -9,10 +9,11 @@ from lmdbench.errors import UserError
 from lmdbench.files import read_json
 
 FORMAT = 1  # of the run directory
+MOVED_ASIDE = ".old-"  # in the name of a directory that --force moved out of the way
 NEEDED = ("id", "spec", "results_name", "split_label", "classes", "class_counts", "groups")
 NEEDED_IN_SPEC = (
     *("method", "method_version", "settings", "selection", "ancestor", "dataset", "split", "seed"),
-    *("backbone", "weights", "image_size", "precision"),
+    *("results_name", "backbone", "weights", "image_size", "precision"),
 )
 
 

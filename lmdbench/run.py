@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib
-import inspect
 import json
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from lmdbench.data.dataset import PARTS, Prepared
+from lmdbench.digest import method_digest
 from lmdbench.errors import UserError
 from lmdbench.files import Claim
 from lmdbench.method import METHODS, Method, Start
 from lmdbench.models.backbones import Backbone, Weights
-from lmdbench.record import FORMAT, read_record
+from lmdbench.record import FORMAT, MOVED_ASIDE, read_record
 from lmdbench.registry import unknown
-from lmdbench.settings import describe, resolve
+from lmdbench.settings import resolve
 
 Selection = Literal["last", "best"]
 Precision = Literal["mixed", "float32"]
@@ -41,6 +38,7 @@ class RunSpec:
     selection: Selection
     ancestor: str | None  # id of the run it starts from
     dataset: str
+    results_name: str  # tells a user's own data sets apart, which all are "folder"
     split: Mapping[str, Any]  # name, seed, imbalance_factor, fingerprint
     seed: int
     backbone: str
@@ -97,10 +95,15 @@ class PlannedRun:
     ancestor: PlannedRun | None = None
     changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
     usual_ancestor: bool = True  # it starts from what its definition says, unchanged
+    given: bool = False  # named by --starts-from: used as it is, never trained
 
     @property
     def method(self) -> type[Method]:
         return METHODS.get(self.spec.method)
+
+    @property
+    def title(self) -> str:
+        return f"{self.spec.method} seed {self.spec.seed}"
 
     @property
     def chain(self) -> list[PlannedRun]:
@@ -151,6 +154,26 @@ def run_state(directory: Path) -> State:
     return "interrupted" if (directory / "run.json").exists() else "missing"
 
 
+def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
+    """Why a directory's contents may not be what its id promises; None if they are.
+
+    Without ``store_digest`` (a plan, that opens no images) the images are not checked.
+    """
+    if not (run.directory / "run.json").exists():
+        return None
+    made = run.record().get("digests", {})
+    if made.get("method") != method_digest(run.method):
+        return f"the code of {run.spec.method} has changed since this run"
+    if store_digest is not None and made.get("store") != store_digest:
+        return "the images have changed since this run"
+    ancestor = run.ancestor
+    if ancestor is not None and ancestor.state == "finished":
+        model = ancestor.record().get("digests", {}).get("model")
+        if made.get("ancestor") not in (None, model):
+            return f"the {ancestor.spec.method} run it started from has been trained anew"
+    return None
+
+
 def plan(
     experiment: Experiment,
     method: str,
@@ -163,6 +186,8 @@ def plan(
     ``overrides``: settings as text, ``key`` for the method itself, ``ancestor.key`` for what it
     starts from. ``starts_from``: another method's name, a run's id or a run directory.
     """
+    if experiment.selection == "best" and not len(experiment.prepared.split.parts["validation"]):
+        raise UserError("--selection best: the split has no validation images; use last")
     own = {key: text for key, text in overrides.items() if "." not in key}
     by_ancestor: dict[str, dict[str, str]] = {}
     for key, text in overrides.items():
@@ -230,6 +255,7 @@ def _plan(
         selection=experiment.selection,
         ancestor=ancestor.spec.id if ancestor else None,
         dataset=dataset.name,
+        results_name=dataset.results_name,
         split=experiment.split_identity,
         seed=seed,
         backbone=experiment.backbone.name,
@@ -267,7 +293,10 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
         ]
         if not found:
             return None
-        (directory, *_) = found
+        if len(found) > 1:
+            where = ", ".join(map(str, found))
+            raise UserError(f"--starts-from {reference}: several runs have this id: {where}")
+        (directory,) = found
     record = read_record(directory)
     state = run_state(directory)
     if state != "finished":
@@ -275,6 +304,7 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
     spec = RunSpec(**record["spec"])
     wanted = {
         "dataset": experiment.prepared.dataset.name,
+        "results_name": experiment.prepared.dataset.results_name,
         "split": experiment.split_identity,
         "backbone": experiment.backbone.name,
         "image_size": experiment.image_size,
@@ -284,87 +314,57 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
         if there != value:
             raise UserError(f"--starts-from {reference}: its {key} is {there}, here it is {value}")
     theirs = replace(experiment, weights=Weights("none", spec.weights))
-    return PlannedRun(spec, theirs, directory, None, record["changed_settings"])
+    return PlannedRun(spec, theirs, directory, None, record["changed_settings"], given=True)
 
 
 def nearest(run: PlannedRun) -> tuple[Path, dict[str, tuple[Any, Any]]] | None:
-    """The existing run of the same method that differs least, and how: name → (there, here)."""
+    """The existing run of the same method that differs least, and how: name → (there, here).
+
+    One that differs in the seed alone is not worth a word.
+    """
+    here = _facts(asdict(run.spec), asdict(run.ancestor.spec) if run.ancestor else None)
     best = None
     for path in sorted(run.directory.parent.glob("seed*/run.json")):
-        if ".old-" in path.parent.name:
+        if MOVED_ASIDE in path.parent.name:
             continue
         try:
-            there = read_record(path.parent)["spec"]
+            record = read_record(path.parent)
         except UserError:
             continue
-        here = asdict(run.spec)
-        differences = dict(_differences(there, here))
-        if differences and (best is None or len(differences) < len(best[1])):
+        there = _facts(record["spec"], _ancestor_spec(record))
+        differences = {
+            name: (there.get(name), here.get(name))
+            for name in dict.fromkeys([*here, *there])
+            if there.get(name) != here.get(name)
+        }
+        if differences.keys() - {"seed"} and (best is None or len(differences) < len(best[1])):
             best = (path.parent, differences)
     return best
 
 
-def _differences(
-    there: Mapping[str, Any], here: Mapping[str, Any]
-) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    for key, value in here.items():
-        other = there.get(key)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            yield from _differences(other, value)
-        elif value != other:
-            yield key, (other, value)
+def _ancestor_spec(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    ancestor = record.get("ancestor")
+    if not ancestor:
+        return None
+    try:
+        spec: Mapping[str, Any] = read_record(Path(ancestor["directory"]))["spec"]
+    except UserError:
+        return {"method": ancestor["method"], "settings": {}}
+    return spec
 
 
-def settings_lines(run: PlannedRun) -> dict[str, str]:
-    """Setting → value of those that differ from the method's own defaults, whoever set them."""
-    defaults = {name: s.default for name, s in describe(run.method.Settings).items()}
-    return {k: str(v) for k, v in run.spec.settings.items() if v != defaults.get(k)}
-
-
-def method_digest(method: type[Method]) -> str:
-    """SHA-256 of the code that defines a method: its own file and the method files it builds on.
-
-    Comments, docstrings and formatting don't count.
-    """
-    pending = {cls.__module__ for cls in method.__mro__ if _is_method_module(cls.__module__)}
-    seen: set[str] = set()
-    while pending:
-        name = pending.pop()
-        seen.add(name)
-        module = sys.modules.get(name) or importlib.import_module(name)
-        for value in vars(module).values():
-            origin = value.__name__ if inspect.ismodule(value) else _module_of(value)
-            if origin and _is_method_module(origin) and origin not in seen:
-                pending.add(origin)
-    digest = hashlib.sha256()
-    for name in sorted(seen):
-        digest.update(_code_of(Path(str(sys.modules[name].__file__))).encode())
-    return digest.hexdigest()
-
-
-def _module_of(value: Any) -> str | None:
-    return getattr(value, "__module__", None)
-
-
-def _is_method_module(name: str) -> bool:
-    """Whether a module is a method's own: in the methods package, a plug-in, or a third party's."""
-    package = name.partition(".")[0]
-    if package == "lmdbench":
-        return name.startswith(("lmdbench.methods.", "lmdbench.calibration"))
-    return package in _third_parties()
-
-
-def _third_parties() -> set[str]:
-    """Top-level packages, and plug-ins, that registered methods."""
-    modules = {METHODS.get(name).__module__.partition(".")[0] for name in METHODS.names()}
-    return modules - {"lmdbench"}
-
-
-def _code_of(path: Path) -> str:
-    """A file's code without comments, docstrings and formatting."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    for node in ast.walk(tree):
-        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+def _facts(spec: Mapping[str, Any], ancestor: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A specification, flat; of the ancestor its method and settings instead of its id."""
+    facts: dict[str, Any] = {}
+    for key, value in spec.items():
+        if key == "split":
+            facts |= {f"split {name}": v for name, v in value.items() if name != "fingerprint"}
+            facts["images"] = value["fingerprint"][:8]
+        elif key == "settings":
+            facts |= value
+        elif key != "ancestor":
+            facts[key] = value
+    if ancestor is not None:
+        facts["starts from"] = ancestor["method"]
+        facts |= {f"{ancestor['method']}.{k}": v for k, v in ancestor["settings"].items()}
+    return facts

@@ -111,6 +111,14 @@ def at_least(settings: Any, **bounds: float) -> None:
             raise ValueError(f"{name} is {value}, but must be at least {bound:g}")
 
 
+def at_most(settings: Any, **bounds: float) -> None:
+    """Raise ValueError for a setting above its bound."""
+    for name, bound in bounds.items():
+        value = getattr(settings, name)
+        if value > bound:
+            raise ValueError(f"{name} is {value}, but must be at most {bound:g}")
+
+
 def _type_name(hint: Any) -> str:
     origin = typing.get_origin(hint)
     if origin is Literal:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import platform
-import resource
-import shutil
-import subprocess
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,20 +17,23 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import torch
-import torchvision
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lmdbench.data.batches import Images, Task
 from lmdbench.data.store import Store
+from lmdbench.digest import method_digest
+from lmdbench.environment import device_name, environment, peak_memory_mib, reset_peak_memory
 from lmdbench.errors import RunFailed, UserError
 from lmdbench.evaluation.metrics import balanced_accuracy
 from lmdbench.evaluation.predictions import Predictions, save_predictions
-from lmdbench.files import Claim, atomic, remove_leftovers, write_json, write_text
+from lmdbench.files import Claim, atomic, disk_errors, remove_leftovers, write_json, write_text
 from lmdbench.method import Method
 from lmdbench.models.backbones import Weights, build_encoder
+from lmdbench.models.weights import file_sha256
 from lmdbench.randomness import Streams, derived_seed
-from lmdbench.run import PlannedRun, method_digest, run_state
+from lmdbench.record import MOVED_ASIDE
+from lmdbench.run import PlannedRun, staleness
 from lmdbench.version import __version__
 
 logger = logging.getLogger("lmdbench")
@@ -64,48 +63,72 @@ class Machine:
     accept_changed: bool = False  # trust a run made by other code or from another store
 
 
+def refuse_stale(runs: Sequence[PlannedRun], machine: Machine) -> None:
+    """Raise UserError for the first run that must not be used as it is, before any is trained."""
+    for run in runs:
+        for link in run.chain:
+            _must_redo(link, machine, forced=machine.force and link is run)
+
+
 def execute(run: PlannedRun, machine: Machine) -> Path:
-    """Make sure that a run and all it starts from are finished. Returns its directory.
+    """Make sure that a run, and what it needs to start from, is finished. Returns its directory.
 
     Raises UserError for a stale run or a full disk, RunFailed for one that breaks.
     """
-    for link in run.chain:
-        _finish(link, machine, force=machine.force and link is run)
+    _ensure(run, machine, forced=machine.force)
     return run.directory
 
 
-def _finish(run: PlannedRun, machine: Machine, *, force: bool) -> None:
-    directory = run.directory
-    claim = Claim(directory / "running.json")
-    stale = _staleness(run, machine)
-    if stale and not machine.accept_changed:
-        if not machine.force:
-            raise UserError(
-                f"{directory}: {stale}; --force moves it aside and trains it anew, "
-                f"--accept-changed trusts it as it is"
-            )
-        force = True
-    if force and directory.exists():
-        if run.state == "running":
-            raise UserError(f"{directory} is being trained {holder_text(claim)}; not moved aside")
-        _move_aside(directory, machine.progress)
-    waited = False
-    while run.state != "finished":
-        directory.mkdir(parents=True, exist_ok=True)
-        if claim.acquire():
-            try:
-                if run.state != "finished":
-                    Training(run, machine, claim).carry_out()
-            finally:
-                claim.release()
-            return
-        if not waited:
-            machine.progress.say(
-                f"{run.spec.method} seed {run.spec.seed}: being trained {holder_text(claim)}; "
-                f"waiting for it"
-            )
-            waited = True
-        time.sleep(WAIT_SECONDS)
+def _ensure(run: PlannedRun, machine: Machine, *, forced: bool) -> None:
+    redo = _must_redo(run, machine, forced=forced)
+    if run.state == "finished" and not redo:
+        return  # what it started from may be gone
+    if run.ancestor is not None:
+        _ensure(run.ancestor, machine, forced=False)
+    _train(run, machine, redo=redo)
+
+
+def _must_redo(run: PlannedRun, machine: Machine, *, forced: bool) -> bool:
+    """Whether a run must be moved aside and trained anew. Raises UserError where it may not be."""
+    finished = run.state == "finished"
+    stale = staleness(run, machine.store.digest)
+    if stale and not (finished and machine.accept_changed):
+        if run.given or not machine.force:
+            raise UserError(f"{run.directory}: {stale}; {_way_out(run, finished)}")
+        return True
+    if run.given and not finished:
+        raise UserError(f"{run.directory} is {run.state}, not finished: nothing can start from it")
+    return forced and finished
+
+
+def _way_out(run: PlannedRun, finished: bool) -> str:
+    ways = [] if run.given else ["--force moves it aside and trains it anew"]
+    if finished:
+        ways.append("--accept-changed trusts it as it is")
+    return ", ".join(ways) or "train it by its own command"
+
+
+def _train(run: PlannedRun, machine: Machine, *, redo: bool) -> None:
+    """Train under the run's claim; wait while another worker holds it."""
+    waiting = False
+    while redo or run.state != "finished":
+        with disk_errors(run.directory.parent):
+            run.directory.mkdir(parents=True, exist_ok=True)
+        claim = Claim(run.directory / "running.json")
+        if (claim.holder() or {}).get("alive") or not claim.acquire():
+            if not waiting:
+                machine.progress.say(f"{run.title}: being trained {holder_text(claim)}; waiting")
+                waiting = True
+            time.sleep(WAIT_SECONDS)
+            continue
+        try:
+            if redo and (run.directory / "run.json").exists():
+                _move_aside(run.directory, machine.progress)
+            elif run.state != "finished":
+                Training(run, machine, claim).carry_out()
+        finally:
+            claim.release()
+        redo = False
 
 
 def holder_text(claim: Claim) -> str:
@@ -114,37 +137,22 @@ def holder_text(claim: Claim) -> str:
     return f"by process {holder.get('pid', '?')} on {holder.get('host', '?')}"
 
 
-def _staleness(run: PlannedRun, machine: Machine) -> str | None:
-    """Why a directory's contents may not be what its id promises; None if they are."""
-    if run_state(run.directory) == "missing":
-        return None
-    record = run.record()
-    made = record.get("digests", {})
-    if made.get("method") != method_digest(run.method):
-        return f"the code of {run.spec.method} has changed since this run"
-    if made.get("store") != machine.store.digest:
-        return "the images have changed since this run"
-    if run.ancestor is not None and run_state(run.ancestor.directory) == "finished":
-        model = run.ancestor.record().get("digests", {}).get("model")
-        if made.get("ancestor") not in (None, model):
-            return f"the {run.ancestor.spec.method} run it started from has been trained anew"
-    return None
-
-
 def _move_aside(directory: Path, progress: Progress) -> None:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    aside = directory.with_name(f"{directory.name}.old-{stamp}")
+    aside = directory.with_name(f"{directory.name}{MOVED_ASIDE}{stamp}")
     number = 1
     while aside.exists():
-        aside = directory.with_name(f"{directory.name}.old-{stamp}-{number}")
+        aside = directory.with_name(f"{directory.name}{MOVED_ASIDE}{stamp}-{number}")
         number += 1
-    directory.rename(aside)
+    with disk_errors(directory.parent):
+        directory.rename(aside)
+    (aside / "running.json").unlink(missing_ok=True)  # the claim moved along
     progress.say(f"moved aside: {aside}")
 
 
 @dataclass
-class State:
-    """What a checkpoint holds besides the method and its optimisers."""
+class Checkpoint:
+    """What is saved at an epoch's end besides the method and its optimisers."""
 
     epoch: int = 0  # epochs done
     seconds: float = 0.0
@@ -152,6 +160,10 @@ class State:
     best_score: float = -1.0
     best_epoch: int = 0
     best_model: dict[str, Tensor] | None = None
+
+
+class Diverged(Exception):
+    """A loss that is no number any more."""
 
 
 class Training:
@@ -163,7 +175,7 @@ class Training:
         self.claim = claim
         self.directory = run.directory
         self.progress = machine.progress
-        self.state = State()
+        self.state = Checkpoint()
 
     def carry_out(self) -> None:
         with self._logging():
@@ -173,50 +185,30 @@ class Training:
                 raise
             except torch.cuda.OutOfMemoryError as error:
                 self._fail(error, "out of GPU memory: try a smaller --set batch_size")
+            except Diverged as error:
+                self._fail(error, str(error))
             except Exception as error:
-                self._fail(error, str(error).strip().split("\n")[0])
+                first_line = str(error).strip().split("\n")[0]
+                self._fail(error, f"{type(error).__name__}: {first_line}".removesuffix(": "))
             finally:
                 self.progress.end()
 
     def _carry_out(self) -> None:
-        run, spec = self.run, self.run.spec
         remove_leftovers(self.directory)
         self._remove("failed.txt")
+        reset_peak_memory(self.machine.device)
         started = time.monotonic()
         self._record_start()
         task = self._task()
         method = self._build(task)
         self._resume(method)
-        self.progress.begin(run, self.state.epoch, method.epochs)
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
         begun = started - self.state.seconds  # as if earlier attempts had been one with this
+        self.progress.begin(self.run, self.state.epoch, method.epochs)
         for number in range(self.state.epoch, method.epochs):
-            epoch_started = time.monotonic()
-            task.streams.start_epoch(number + 1)
-            method.progress = number / method.epochs
-            method.train()
-            logs = method.epoch(number)
-            validation = self._validation_score(method, task)
-            row = {
-                "epoch": number + 1,
-                **logs,
-                "validation_balanced_accuracy": validation,
-                "seconds": time.monotonic() - epoch_started,
-            }
-            bad = [name for name, value in logs.items() if not np.isfinite(value)]
-            if bad:
-                raise FloatingPointError(
-                    f"{bad[0]} is {logs[bad[0]]} in epoch {number + 1}: try a lower learning rate"
-                )
-            self.state.epoch = number + 1
+            self._epoch(method, task, number)
             self.state.seconds = time.monotonic() - begun
-            self.state.history.append(row)
-            if spec.selection == "best" and validation > self.state.best_score:
-                self.state.best_score = validation
-                self.state.best_epoch = number + 1
-                self.state.best_model = _copy(method.state_dict())
             self._save(method)
+            row = self.state.history[-1]
             self.progress.epoch(row)
             logger.info("epoch %d/%d  %s", number + 1, method.epochs, _plain(row))
         if self.state.best_model is not None:
@@ -228,20 +220,44 @@ class Training:
         self.state.seconds = time.monotonic() - begun
         self._publish(method, task)
 
+    def _epoch(self, method: Method, task: Task, number: int) -> None:
+        """One epoch, its validation score, and its row of the history."""
+        started = time.monotonic()
+        task.streams.start_epoch(number + 1)
+        method.progress = number / method.epochs
+        method.train()
+        logs = method.epoch(number)
+        for name, value in logs.items():
+            if not np.isfinite(value):
+                raise Diverged(f"{name} is {value} in epoch {number + 1}: try a lower lr")
+        score = self._validation_score(method, task)
+        if self.run.spec.selection == "best" and score > self.state.best_score:
+            self.state.best_score = score
+            self.state.best_epoch = number + 1
+            self.state.best_model = _copy(method.state_dict())
+        self.state.epoch = number + 1
+        self.state.history.append(
+            {
+                "epoch": number + 1,
+                **logs,
+                "validation_balanced_accuracy": score,
+                "seconds": time.monotonic() - started,
+            }
+        )
+
     # Before the first epoch
 
     def _task(self) -> Task:
         """The training and validation images. Test images stay out of reach until the end."""
-        precision = None
-        if self.run.spec.precision == "mixed" and self.machine.device.type == "cuda":
-            precision = torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+        mixed = self.run.spec.precision == "mixed" and self.machine.device.type == "cuda"
+        has_bf16 = mixed and torch.cuda.is_bf16_supported(including_emulation=False)
         return Task(
             classes=self.run.experiment.prepared.split.classes,
             train=self._images("train"),
             validation=self._images("validation"),
             streams=Streams(self.run.spec.seed, self.machine.device),
             device=self.machine.device,
-            precision=precision,
+            precision=torch.bfloat16 if has_bf16 else None,
             tick=self.progress.tick,
         )
 
@@ -272,11 +288,11 @@ class Training:
         if not path.exists():
             return
         try:
-            saved = torch.load(path, map_location=self.machine.device, weights_only=True)
+            saved = torch.load(path, map_location="cpu", weights_only=True)
             method.load_state_dict(saved["method"])
             for name, optimizer in method.running_optimizers.items():
                 optimizer.load_state_dict(saved["optimizers"][name])
-            self.state = State(**saved["state"])
+            self.state = Checkpoint(**saved["state"])
         except Exception as error:
             raise UserError(
                 f"{path} can't be read ({type(error).__name__}); "
@@ -287,15 +303,15 @@ class Training:
     def _record_start(self) -> None:
         path = self.directory / "run.json"
         previous = self.run.record() if path.exists() else {}
-        threads = torch.get_num_threads()
-        if (
-            previous.get("threads", threads) != threads
-            or previous.get("device", self._device_name()) != self._device_name()
-        ):
-            logger.warning(
-                "resumed on another device or with another number of threads: "
-                "not bit-identical to an uninterrupted run"
-            )
+        here = environment(self.machine.device)
+        for key in ("versions", "device", "threads"):
+            if previous and previous.get(key) != here[key]:
+                warning = (
+                    f"{self.run.title}: goes on with other {key} ({here[key]}) than it began with "
+                    f"({previous.get(key)}): not bit-identical to an uninterrupted run"
+                )
+                logger.warning(warning)
+                self.progress.say(warning)
         ancestor = self.run.ancestor
         self.info = {
             **self.run.describe(),
@@ -304,25 +320,11 @@ class Training:
                 "store": self.machine.store.digest,
                 "ancestor": ancestor and ancestor.record()["digests"].get("model"),
             },
-            "versions": {
-                "lmdbench": __version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "torchvision": torchvision.__version__,
-                "numpy": np.__version__,
-            },
-            "git_commit": git_commit(),
+            **here,
             "started": previous.get("started", _now()),
-            "device": self._device_name(),
-            "threads": threads,
             "attempts": previous.get("attempts", 0) + 1,
         }
         write_json(path, self.info)
-
-    def _device_name(self) -> str:
-        if self.machine.device.type == "cuda":
-            return torch.cuda.get_device_name(self.machine.device)
-        return f"cpu ({platform.machine()})"
 
     # At each epoch's end
 
@@ -377,8 +379,7 @@ class Training:
         }
         with atomic(self.directory / "model.safetensors") as path:
             save_file(model, path)
-        with (self.directory / "model.safetensors").open("rb") as file:
-            self.info["digests"]["model"] = hashlib.file_digest(file, "sha256").hexdigest()
+        self.info["digests"]["model"] = file_sha256(self.directory / "model.safetensors")
         selected = self.state.best_epoch if self.state.best_model is not None else method.epochs
         write_json(
             self.directory / "run.json",
@@ -386,7 +387,7 @@ class Training:
                 **self.info,
                 "finished": _now(),
                 "seconds": self.state.seconds,
-                "peak_memory_mib": _peak_memory_mib(self.machine.device),
+                "peak_memory_mib": peak_memory_mib(self.machine.device),
                 "precision_used": str(task.precision or torch.float32).removeprefix("torch."),
                 "epochs": method.epochs,
                 "selected_epoch": selected,
@@ -404,8 +405,7 @@ class Training:
         path = self.directory / "failed.txt"
         with contextlib.suppress(OSError, UserError):
             write_text(path, traceback.format_exc())
-        name = f"{self.run.spec.method} seed {self.run.spec.seed}"
-        raise RunFailed(f"{name} failed: {reason} (traceback in {path})") from error
+        raise RunFailed(f"{self.run.title} failed: {reason} (traceback in {path})") from error
 
     def _remove(self, name: str) -> None:
         (self.directory / name).unlink(missing_ok=True)
@@ -413,16 +413,16 @@ class Training:
     @contextlib.contextmanager
     def _logging(self) -> Iterator[None]:
         """The run's log file, for as long as it is worked on."""
-        handler = logging.FileHandler(self.directory / "run.log", encoding="utf-8")
+        with disk_errors(self.directory):
+            handler = logging.FileHandler(self.directory / "run.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         try:
             logger.info(
-                "%s seed %d on %s, process %d on %s, lmdbench %s",
-                self.run.spec.method,
-                self.run.spec.seed,
-                self._device_name(),
+                "%s on %s, process %d on %s, lmdbench %s",
+                self.run.title,
+                device_name(self.machine.device),
                 os.getpid(),
                 platform.node(),
                 __version__,
@@ -473,32 +473,8 @@ def logits_of(method: Method, task: Task, images: Images) -> np.ndarray:
     return torch.cat(rows).numpy()
 
 
-def git_commit() -> str | None:
-    """The commit of the source tree that lmdbench runs from, None outside a checkout."""
-    if shutil.which("git") is None:
-        return None
-    here = Path(__file__).resolve().parent
-    commands = ["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]
-    answers = []
-    for command in commands:
-        result = subprocess.run(
-            ["git", "-C", str(here), *command], capture_output=True, text=True, check=False
-        )
-        if result.returncode != 0:
-            return None
-        answers.append(result.stdout.strip())
-    commit, changes = answers
-    return f"{commit} with uncommitted changes" if changes else commit
-
-
-def _peak_memory_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
 def _copy(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in state.items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 
 def _now() -> str:

@@ -13,6 +13,7 @@ from torch.func import functional_call
 from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
 from lmdbench.models.classifier import Encoder
+from lmdbench.settings import at_least
 
 
 def balanced_softmax_loss(
@@ -106,6 +107,10 @@ class BalancedMetaSoftmax(Method):
         power: float = (
             0.0  # initial class rates go as count^-power: 0 instance sampling, 1 balanced
         )
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            at_least(self, meta_lr=0, power=0)
 
     def build(self, encoder: Encoder) -> None:
         super().build(encoder)

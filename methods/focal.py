@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
+from lmdbench.settings import at_least
 
 
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
@@ -42,8 +43,8 @@ class Focal(Method):
         gamma: float = 2.0  # how strongly the well classified are played down; 0 is cross-entropy
 
         def __post_init__(self) -> None:
-            if self.gamma < 0:
-                raise ValueError(f"gamma is {self.gamma:g}, but must be 0 or more")
+            super().__post_init__()
+            at_least(self, gamma=0)
 
     def loss(self, batch: Batch) -> Tensor:
         return focal_loss(self.model(batch.images), batch.labels, self.settings.gamma)

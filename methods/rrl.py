@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
 from lmdbench.models.classifier import Classifier, Encoder
+from lmdbench.settings import at_least, at_most
 
 
 @register_method("rrl")
@@ -53,6 +54,12 @@ class RRL(Method):
         prob_weight: float = 5.0  # of L_prob, the teacher's probabilities; 0 is off
         relations_after: float = 0.21  # share of the epochs before these three losses act
         teacher_decay: float = 0.999  # of the moving average, at most
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            at_least(self, batch_weight=0, channel_weight=0, prob_weight=0, relations_after=0)
+            at_least(self, teacher_decay=0)
+            at_most(self, relations_after=1, teacher_decay=1)
 
     def build(self, encoder: Encoder) -> None:
         super().build(encoder)

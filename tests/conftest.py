@@ -277,11 +277,12 @@ def fake_run(tmp_path: Path) -> Callable[..., Path]:
             "precision": "mixed",
             **spec,
         }
+        full_spec.setdefault("results_name", full_spec["dataset"])
         content: dict[str, Any] = {
             "format": 1,
             "id": hashlib.sha256(json.dumps(full_spec, sort_keys=True).encode()).hexdigest(),
             "spec": full_spec,
-            "results_name": full_spec["dataset"],
+            "results_name": full_spec["results_name"],
             "split_label": "plain-if100",
             "ancestor": above,
             "classes": classes,

@@ -9,11 +9,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the bottom to the top; a module may import its own layer and those below.
 LAYERS = [
-    {"version", "errors", "registry", "settings", "files", "record", "randomness"},
+    {"version", "errors", "registry", "settings", "files", "record", "randomness", "environment"},
     {"data", "models", "evaluation"},
     {"calibration"},
     {"method"},
     {"methods", "datasets"},
+    {"digest"},
     {"run"},
     {"training"},
     {"reporting"},

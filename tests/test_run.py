@@ -1,7 +1,6 @@
 """What a run is: ids, chains, and when a digest changes."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +9,8 @@ from hypothesis import strategies as st
 
 from lmdbench.data.dataset import DATASETS, Part, Prepared, Split
 from lmdbench.errors import UserError
-from lmdbench.method import METHODS
 from lmdbench.models.backbones import get_backbone, resolve_weights
-from lmdbench.registry import load_plugin
-from lmdbench.run import Experiment, RunSpec, method_digest, plan
+from lmdbench.run import Experiment, RunSpec, plan
 
 
 @pytest.fixture
@@ -43,6 +40,7 @@ SPEC = RunSpec(
     selection="last",
     ancestor=None,
     dataset="demo",
+    results_name="demo",
     split={"name": "published", "seed": 42, "imbalance_factor": 100.0, "fingerprint": "f"},
     seed=0,
     backbone="small",
@@ -61,6 +59,7 @@ SPEC = RunSpec(
         ("selection", "best"),
         ("ancestor", "x"),
         ("dataset", "isic2019"),
+        ("results_name", "demo-2"),
         ("split", {**SPEC.split, "fingerprint": "g"}),
         ("seed", 1),
         ("backbone", "resnet18"),
@@ -119,35 +118,11 @@ def test_mistakes_in_a_chain_are_named(experiment, method, overrides, starts_fro
         plan(experiment, method, 0, overrides, starts_from)
 
 
-METHOD = '''
-"""A method of a test."""
-from lmdbench.method import Method, register_method
-
-@register_method("digest-{number}")
-class Mine(Method):
-    """{docstring}"""
-
-    def loss(self, batch):
-        return {loss}  # {comment}
-'''
-
-
-def digest(tmp_path: Path, number: int, **texts: str) -> str:
-    path = tmp_path / f"digest_plugin_{number}.py"
-    values = {"docstring": "One.", "loss": "self.model(batch.images).sum()", "comment": ""} | texts
-    path.write_text(METHOD.format(number=number, **values))
-    load_plugin(path)
-    path.write_text(path.read_text().replace(f"digest-{number}", "digest"))
-    return method_digest(METHODS.get(f"digest-{number}"))
-
-
-def test_a_digest_follows_the_code_and_not_its_comments(tmp_path):
-    original = digest(tmp_path, 1)
-    assert digest(tmp_path, 2, docstring="Another.", comment="why") == original
-    assert digest(tmp_path, 3, loss="self.model(batch.images).mean()") != original
-
-
-def test_a_digest_covers_the_method_files_it_builds_on():
-    lmd, released = METHODS.get("lmd"), METHODS.get("lmd-released")
-    assert issubclass(released, lmd) or released.__mro__[1] is not object
-    assert method_digest(METHODS.get("ce")) != method_digest(METHODS.get("focal"))
+def test_the_best_epoch_needs_validation_images(experiment):
+    split = experiment.prepared.split
+    empty = Part(np.array([], dtype=str), np.array([], dtype=np.int64))
+    without = replace(split, parts={**split.parts, "validation": empty})
+    changed = replace(experiment, prepared=replace(experiment.prepared, split=without))
+    assert plan(changed, "ce", 0, {})
+    with pytest.raises(UserError, match="no validation images"):
+        plan(replace(changed, selection="best"), "ce", 0, {})

@@ -266,3 +266,98 @@ def test_a_full_disk_loses_nothing(toy_run, toy_folder, tmp_path):
         assert toy_run("ce", *SHORT, "--results", disk / "results").code == 0
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_given_run_is_never_trained(toy_run, toy_folder, tmp_path):
+    """Its images have changed: it is refused, with --force too, and stays where it is."""
+    import shutil
+
+    copy = tmp_path / toy_folder.name
+    shutil.copytree(toy_folder, copy)
+    toy_run("crt", *SHORT, "--set", "ce.epochs=1", "--data-root", copy)
+    (crt,) = run_directories(tmp_path / "results", "crt")
+    (copy / "round-0.png").write_bytes((copy / "round-1.png").read_bytes())
+    words = ("--starts-from", crt, "--data-root", copy)
+    for extra in ((), ("--force",)):
+        refused = toy_run("lws", *SHORT, *words, *extra)
+        assert refused.code == 2
+        assert "the images have changed" in refused.err
+        assert "--force" not in refused.err
+    assert run_directories(tmp_path / "results", "crt") == [crt]
+    assert toy_run("lws", *SHORT, *words, "--accept-changed").code == 0
+
+
+def test_an_ancestor_that_is_gone_is_not_trained_again(toy_run, tmp_path):
+    import shutil
+
+    words = (*SHORT, "--set", "ce.epochs=1")
+    toy_run("crt", *words)
+    (ce,) = run_directories(tmp_path / "results", "ce")
+    shutil.rmtree(ce)
+    assert toy_run("crt", *words).code == 0
+    assert not ce.exists()
+
+
+def test_forced_and_interrupted_goes_on(toy_run, toy_folder, tmp_path):
+    """The same command with --force does not throw away what it has begun anew."""
+    words = ("--set", "epochs=60", "--force")
+    toy_run("ce", *words)
+    process = start(toy_folder, tmp_path / "results", "ce", *words)
+    wait_for_checkpoint(tmp_path / "results", "ce", process)
+    process.kill()
+    process.communicate()
+    assert "resuming after epoch" in toy_run("ce", *words).err
+
+
+def test_a_failing_seed_does_not_stop_the_others(toy_run, tmp_path):
+    path = tmp_path / "one_seed_fails.py"
+    loss = f"{LOSS} / (self.task.streams.seed != 0)"
+    path.write_text(PLUGIN.format(name="one-seed-fails", loss=loss))
+    outcome = toy_run("one-seed-fails", "--plugin", path, *SHORT, "--seeds", "0-1")
+    assert outcome.code == 1
+    assert "1 of 2 runs failed" in outcome.err
+    (done,) = run_directories(tmp_path / "results", "one-seed-fails")
+    assert done.name.startswith("seed1")
+    assert str(done) in outcome.out
+
+
+def test_stale_runs_are_refused_before_anything_is_trained(toy_run, tmp_path):
+    path = tmp_path / "later_stale.py"
+    path.write_text(PLUGIN.format(name="later-stale", loss=LOSS))
+    words = ("--plugin", path, *SHORT)
+    toy_run("later-stale", *words, "--seeds", "1")
+    path.write_text(PLUGIN.format(name="later-stale", loss=f"2 * {LOSS}"))
+    refused = toy_run("later-stale", *words, "--seeds", "0-1")
+    assert refused.code == 2
+    assert len(run_directories(tmp_path / "results", "later-stale")) == 1
+    planned = toy_run("later-stale", *words, "--seeds", "0-1", "--dry-run")
+    assert "finished, but the code of later-stale has changed" in planned.err
+
+
+def test_seeds_made_by_different_code_are_not_averaged(toy_run, tmp_path, lmdbench):
+    path = tmp_path / "two_codes.py"
+    path.write_text(PLUGIN.format(name="two-codes", loss=LOSS))
+    toy_run("two-codes", "--plugin", path, *SHORT, "--seeds", "0")
+    path.write_text(PLUGIN.format(name="two-codes", loss=f"2 * {LOSS}"))
+    toy_run("two-codes", "--plugin", path, *SHORT, "--seeds", "1")
+    table = lmdbench("compare", "--results", tmp_path / "results").out
+    rows = [line for line in table.splitlines() if line.startswith("two-codes (epochs=2) [code=")]
+    assert len(rows) == 3  # two rows of the table, and a note that each has one seed
+
+
+def test_a_results_folder_that_is_a_file(toy_run, tmp_path):
+    (tmp_path / "file").write_text("")
+    outcome = toy_run("ce", *SHORT, "--results", tmp_path / "file")
+    assert outcome.code == 2
+    assert "a file is in the way" in outcome.err
+
+
+def test_folders_of_one_name_do_not_share_an_id(toy_run, toy_folder, tmp_path):
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(toy_folder, other)
+    toy_run("ce", *SHORT)
+    toy_run("ce", *SHORT, "--data-root", other)
+    names = {d.name for d in run_directories(tmp_path / "results", "ce")}
+    assert len(names) == 2

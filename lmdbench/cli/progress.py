@@ -51,7 +51,7 @@ class Lines(Quiet):
             self._last_line = time.monotonic()
 
     def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
-        self._name, self._first, self._epochs = title(run), epoch, epochs
+        self._name, self._first, self._epochs = run.title, epoch, epochs
         self._started, self._last_line = time.monotonic(), 0.0
         self.say(f"{self._name}: {f'resuming after epoch {epoch}' if epoch else 'starting'}")
 
@@ -86,9 +86,9 @@ class Bars(Quiet):
             self.end()
 
     def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
-        self._name, self._done = title(run), epoch
+        self._name, self._done = run.title, epoch
         text = TextColumn("epochs  {task.fields[scores]}", markup=False)
-        self._open(self._name, epochs, text, WholeOf())
+        self._open(self._name, epochs, text, MofNCompleteColumn())
         assert self._bars is not None
         self._bars.update(self._task, completed=epoch)
 
@@ -99,9 +99,8 @@ class Bars(Quiet):
 
     def epoch(self, row: Mapping[str, float]) -> None:
         self._done = int(row["epoch"])
-        self._last = shown(row)
         if self._bars is not None:
-            self._bars.update(self._task, completed=self._done, scores=self._last)
+            self._bars.update(self._task, completed=self._done, scores=shown(row))
 
     def end(self) -> None:
         if self._bars is not None:
@@ -126,19 +125,11 @@ class Bars(Quiet):
         self._bars.start()
 
 
-class WholeOf(MofNCompleteColumn):
-    """``7/20``, the part of an epoch left out."""
-
-
 def watcher(quiet: bool) -> Quiet:
     """The right kind of progress for where the output goes."""
     if quiet:
         return Quiet()
     return Bars() if sys.stderr.isatty() else Lines()
-
-
-def title(run: PlannedRun) -> str:
-    return f"{run.spec.method} seed {run.spec.seed}"
 
 
 def shown(row: Mapping[str, float]) -> str:

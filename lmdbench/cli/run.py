@@ -20,13 +20,13 @@ from lmdbench.cli.options import (
     results_option,
     split_seed_option,
 )
-from lmdbench.errors import Interrupted, UserError
+from lmdbench.errors import Interrupted, RunFailed, UserError
 
 if TYPE_CHECKING:
     import torch
 
     from lmdbench.cli.progress import Quiet
-    from lmdbench.data.dataset import Dataset, Prepared
+    from lmdbench.data.dataset import Dataset
     from lmdbench.run import PlannedRun
 
 
@@ -152,44 +152,67 @@ def run(
     )
     runs = [plan(experiment, method, seed, overrides, starts_from) for seed in chosen_seeds]
     progress = watcher(quiet)
-    if not quiet:
-        announce(runs, progress)
+    announce(runs, progress)
     if dry_run:
         if as_json:
             click.echo(json.dumps([plan_record(r) for r in runs], indent=2, ensure_ascii=False))
         return
-    train(runs, prepared, size, chosen_device, progress, force, accept_changed)
-    report(runs, as_json=as_json, quiet=quiet)
+    failed = train(runs, chosen_device, progress, force=force, accept_changed=accept_changed)
+    report([r for r in runs if r.directory not in failed], as_json=as_json, quiet=quiet)
+    if failed:
+        reasons = "; ".join(str(error) for error in failed.values())
+        raise RunFailed(f"{len(failed)} of {len(runs)} runs failed: {reasons}")
 
 
 def train(
     runs: list[PlannedRun],
-    prepared: Prepared,
-    size: int,
     device: torch.device,
     progress: Quiet,
+    *,
     force: bool,
     accept_changed: bool,
-) -> None:
-    """Open the store and carry the runs out, one after the other."""
+) -> dict[Path, RunFailed]:
+    """Open the store and carry the runs out in turn. Returns what failed, by directory."""
     from lmdbench.data.store import open_store
     from lmdbench.models.backbones import build_encoder
-    from lmdbench.training import Machine, execute
+    from lmdbench.training import Machine, execute, refuse_stale
 
     signal.signal(signal.SIGTERM, _interrupt)  # a queue's way of saying Ctrl-C
     experiment = runs[0].experiment
-    if any(link.ancestor is None and link.state != "finished" for r in runs for link in r.chain):
-        build_encoder(experiment.backbone, experiment.weights)  # weights that lack are told early
+    check_writable(experiment.results)
+    failed: dict[Path, RunFailed] = {}
     try:
-        store = open_store(prepared, size, default_cache(), progress.prepare)
+        if any(r.chain[0].state != "finished" and not r.chain[0].given for r in runs):
+            # Weights that lack are told before images are prepared.
+            build_encoder(experiment.backbone, experiment.weights)
+        store = open_store(
+            experiment.prepared, experiment.image_size, default_cache(), progress.prepare
+        )
         machine = Machine(store, device, progress, force, accept_changed)
+        refuse_stale(runs, machine)
         for planned in runs:
-            execute(planned, machine)
+            try:
+                execute(planned, machine)
+            except RunFailed as error:
+                failed[planned.directory] = error
     except KeyboardInterrupt:
-        progress.end()
         raise Interrupted(
             "stopped; every finished epoch is saved: the same command goes on from there"
         ) from None
+    finally:
+        progress.end()
+    return failed
+
+
+def check_writable(results: Path) -> None:
+    """Raise UserError for a results folder that can't be made or written to."""
+    from lmdbench.files import disk_errors
+
+    with disk_errors(results):
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f"--results {results}: a file is in the way") from None
 
 
 def announce(runs: list[PlannedRun], progress: Quiet) -> None:
@@ -200,7 +223,7 @@ def announce(runs: list[PlannedRun], progress: Quiet) -> None:
     split, data = experiment.prepared.split, experiment.prepared.dataset
     sizes = " · ".join(f"{len(part):,} {name}" for name, part in split.parts.items())
     notes = [text for text in (split.partial and str(split.partial), _synthetic(data)) if text]
-    progress.say(f"{data.name} {split.label}: {sizes} images, {len(split.classes)} classes")
+    progress.say(f"{data.results_name} {split.label}: {sizes} images, {len(split.classes)} classes")
     for note in notes:
         progress.say(f"  {note}")
     progress.say(
@@ -209,12 +232,7 @@ def announce(runs: list[PlannedRun], progress: Quiet) -> None:
     )
     for link in {link.directory: link for run in runs for link in run.chain}.values():
         start = f" from {link.ancestor.spec.method}" if link.ancestor else ""
-        length = link.spec.settings.get("epochs", link.spec.settings.get("rounds"))
-        state = {"missing": f"to train ({length} epochs)", "interrupted": "interrupted, goes on"}
-        progress.say(
-            f"  {link.spec.method} seed {link.spec.seed}{start}: "
-            f"{state.get(link.state, link.state)}  {link.directory}"
-        )
+        progress.say(f"  {link.title}{start}: {state_text(link)}  {link.directory}")
         near = nearest(link) if link.state == "missing" else None
         if near is not None:
             where, differences = near
@@ -222,12 +240,31 @@ def announce(runs: list[PlannedRun], progress: Quiet) -> None:
             progress.say(f"    nearest there is: {where.name}, which differs in {there}")
 
 
+def state_text(run: PlannedRun) -> str:
+    """What will become of a planned run."""
+    from lmdbench.run import staleness
+
+    stale = staleness(run)
+    if stale:
+        return f"{run.state}, but {stale}"
+    lengths = (
+        f"{run.spec.settings[k]} {k}" for k in ("epochs", "rounds") if k in run.spec.settings
+    )
+    texts = {
+        "missing": f"to train ({next(lengths, 'no epochs')})",
+        "interrupted": "interrupted, goes on",
+        "failed": "failed before, is tried again",
+        "running": "being trained by another process",
+    }
+    return texts.get(run.state, run.state)
+
+
 def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
     """The scores of the finished runs and where they lie."""
     from lmdbench.evaluation.metrics import images_per_group, missing, scores
     from lmdbench.evaluation.predictions import load_predictions
 
-    if quiet and not as_json:
+    if not runs or (quiet and not as_json):
         return
     split = runs[0].experiment.prepared.split
     groups = {
@@ -250,7 +287,9 @@ def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
             for part, p in parts.items()
         }
         reasons = {part: missing(p.labels, p.logits, groups) for part, p in parts.items()}
-        click.echo(f"\n{run.spec.method} on {run.spec.dataset} {split.label}, seed {run.spec.seed}")
+        click.echo(
+            f"\n{run.spec.method} on {run.spec.results_name} {split.label}, seed {run.spec.seed}"
+        )
         Console(highlight=False).print(scores_table(results, images, reasons))
         click.echo(f"results: {run.directory}")
     if as_json:
@@ -301,7 +340,7 @@ def parse_assignments(assignments: tuple[str, ...]) -> dict[str, str]:
 
 
 def parse_size(text: str) -> int:
-    if not text.isdigit() or not 16 <= int(text) <= 2048:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 16 <= int(text) <= 2048:
         raise UserError(f"--image-size {text!r}: give a number of pixels from 16 to 2048")
     return int(text)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lmdbench.data.augmentation import VIEWS
-from lmdbench.data.samplers import SAMPLERS, Sampler
+from lmdbench.data.samplers import SAMPLERS, Sampler, SamplerChoice
 from lmdbench.randomness import Streams
 
 DEVICE_SHARE = 0.5  # of the free memory of the device that images may take
@@ -43,20 +43,20 @@ class Images:
         self.device = device
         self.host_labels = labels.cpu()
         self.labels = labels.to(device)
-        self.pixels, self.rows = pixels, rows
+        self._pixels, self._rows = pixels, rows
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             if len(rows) * pixels[0].numel() <= DEVICE_SHARE * free:
-                self.pixels = pixels[rows].to(device)
-                self.rows = torch.arange(len(rows), device=device)
+                self._pixels = pixels[rows].to(device)
+                self._rows = torch.arange(len(rows), device=device)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def batch(self, positions: Tensor, views: Sequence[str], generator: torch.Generator) -> Batch:
         """The images at these positions (B,) in each of the named views."""
-        rows = self.rows[positions.to(self.rows.device)]
-        pixels = self.pixels[rows].to(self.device, non_blocking=True)
+        rows = self._rows[positions.to(self._rows.device)]
+        pixels = self._pixels[rows].to(self.device, non_blocking=True)
         return Batch(
             views=tuple(
                 VIEWS[view](pixels, generator).contiguous(memory_format=torch.channels_last)
@@ -109,9 +109,14 @@ class Task:
             enabled=self.precision is not None,
         )
 
-    def sampler(self, sampler: str | Sampler) -> Sampler:
-        """A sampler of the training images by name; an object with ``draw`` is passed through."""
-        return SAMPLERS[sampler](self.train.host_labels) if isinstance(sampler, str) else sampler
+    def sampler(self, sampler: SamplerChoice) -> Sampler:
+        """A new sampler of the training images, by name or by a function of their labels (N,).
+
+        An object with ``draw`` is passed through: it must not keep anything from epoch to epoch.
+        """
+        if isinstance(sampler, str):
+            sampler = SAMPLERS[sampler]
+        return sampler(self.train.host_labels) if callable(sampler) else sampler
 
     def draw(self, sampler: Sampler, n: int, views: Sequence[str]) -> Batch:
         """The sampler's next n training images in the named views."""
@@ -120,7 +125,7 @@ class Task:
 
     def batches(
         self,
-        sampler: str | Sampler,
+        sampler: SamplerChoice,
         views: Sequence[str],
         batch_size: int,
         *,

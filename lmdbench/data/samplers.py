@@ -72,6 +72,8 @@ def _permutations(count: int, size: int, generator: torch.Generator) -> Tensor:
     return keys.argsort(dim=1)
 
 
+SamplerChoice = str | Sampler | Callable[[Tensor], Sampler]
+
 # Names a method can put in its ``sampler`` attribute → how to make one from labels (N,) int64.
 SAMPLERS: dict[str, Callable[[Tensor], Sampler]] = {
     "instance": InstanceSampler,

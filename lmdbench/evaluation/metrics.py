@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-PRIMARY = "balanced_accuracy"
-
 # Metric → what people call it. A group's recall goes by the group's own name.
 TITLES: dict[str, str] = {
     "balanced_accuracy": "Balanced accuracy",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 
@@ -32,4 +33,11 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        return cast(Tensor, self.head(self.encoder(images)))
+        return self.logits(self.encoder(images))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """The head in its own precision, outside autocast: logits of eight bits would tie."""
+        with torch.autocast(features.device.type, enabled=False):
+            return cast(
+                Tensor, self.head(features.to(next(self.head.parameters(), features).dtype))
+            )

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmdbench.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from lmdbench.errors import UserError
 from lmdbench.models.weights import State, file_sha256, read_state
 
@@ -32,9 +33,6 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class EfficientNetLite0(nn.Module):

@@ -333,7 +333,7 @@ def _data_notes(block: ScoredBlock) -> list[str]:
 def _setting_notes(block: ScoredBlock) -> list[str]:
     setting = block.block.setting
     fingerprint = in_words("split_fingerprint", setting.get("split_fingerprint"))
-    placed = ("results_name", "split_label", "dataset", "groups", "synthetic")
+    placed = ("results_name", "split_label", "dataset", "groups", "store", "synthetic")
     rest = [
         in_words(name, value)
         for name, value in setting.items()

@@ -10,10 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lmdbench.record import read_record
+from lmdbench.record import MOVED_ASIDE, read_record
 
 RUN_FOLDERS = "*/*/*/seed*"  # <data set>/<split>/<method>/seed<k>-<id8>
-MOVED_ASIDE = ".old-"
 
 # What a row may differ in from the others of its table; everything else keeps runs apart.
 OF_A_ROW = ("method", "method_version", "settings", "ancestor", "seed")
@@ -66,6 +65,7 @@ class Run:
             "split_label": self.record["split_label"],
             **common,
             **{f"split_{key}": value for key, value in split.items()},
+            "store": (self.record.get("digests") or {}).get("store"),  # the images' content
             "groups": self.record["groups"],
             "synthetic": self.record["synthetic"],
         }
@@ -83,6 +83,7 @@ class Link:
     version: int | None
     settings: Mapping[str, Any] | None
     changed: Mapping[str, Any]
+    code: str | None = None  # digest of the method's code
     usual: bool | None = None
 
 
@@ -191,6 +192,8 @@ def in_words(name: str, value: Any) -> str:
         return f"weights {short_weights(str(value))}"
     if name == "split_fingerprint":
         return f"images {str(value)[:12]}"
+    if name == "store":
+        return f"files {str(value)[:12]}"
     if name == "groups":
         sizes = (f"{group} {len(names)}" for group, names in value.items())
         return f"groups of {', '.join(sizes)} classes"
@@ -211,7 +214,7 @@ def _rows(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Row]:
     chains = {}
     for run in runs:
         chain = _chain(run, known)
-        key = _canonical([[link.method, link.version, link.settings] for link in chain])
+        key = _canonical([[link.method, link.version, link.settings, link.code] for link in chain])
         by_chain.setdefault(key, []).append(run)
         chains[key] = chain
     rows = []
@@ -240,6 +243,7 @@ def _chain(run: Run, known: Mapping[str, Run]) -> tuple[Link, ...]:
                 spec["method_version"],
                 {**spec["settings"], **other},
                 {**(stage.record.get("changed_settings") or {}), **other},
+                (stage.record.get("digests") or {}).get("method"),
                 usual,
             )
         )
@@ -249,7 +253,7 @@ def _chain(run: Run, known: Mapping[str, Run]) -> tuple[Link, ...]:
         usual = ancestor.get("usual")
         there = _ancestor(stage, known)
         if there is None:
-            return (*links, Link(ancestor["method"], None, None, {}, usual))
+            return (*links, Link(ancestor["method"], None, None, {}, usual=usual))
         stage = there
 
 
@@ -370,6 +374,7 @@ def _facts(row: Row) -> dict[str, str]:
     for k, link in enumerate(row.chain):
         prefix = f"{link.method}." if k else ""
         facts[f"{prefix}version"] = str(link.version)
+        facts[f"{prefix}code"] = str(link.code)[:8]
         for name, value in (link.settings or {}).items():
             facts[prefix + name] = setting_text(value)
     ancestors = {str(run.spec["ancestor"]) for run in row.runs}

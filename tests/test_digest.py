@@ -1,0 +1,86 @@
+"""What changes a method's digest, and what does not."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmdbench.digest import method_digest
+from lmdbench.method import METHODS
+from lmdbench.registry import load_plugin
+
+METHOD = '''
+"""A method of a test."""
+from lmdbench.method import Method, register_method
+
+@register_method("{name}")
+class Mine(Method):
+    """Says something."""
+
+    title = "A title"
+
+    def loss(self, batch):
+        return self.model(batch.images).sum()
+'''
+
+
+def edited(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [
+        ("Says something.", "Says something else.", False),
+        ('title = "A title"', 'title = "Another"', False),
+        ("return self", "# why\n        return  self", False),
+        (".sum()", ".mean()", True),
+    ],
+)
+def test_code_counts_and_descriptions_do_not(tmp_path, old, new, counts):
+    path = tmp_path / f"{tmp_path.name}.py"
+    path.write_text(METHOD.format(name=tmp_path.name))
+    load_plugin(path)
+    before = method_digest(METHODS.get(tmp_path.name))
+    edited(path, old, new)
+    assert (method_digest(METHODS.get(tmp_path.name)) != before) == counts
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("methods/lmd.py", {"lmd", "lmd-released"}),
+        ("lmdbench/calibration.py", {"lmd", "lmd-released"}),
+        ("methods/ce.py", {"ce"}),
+        ("lmdbench/method.py", set()),  # the harness has a version of its own
+    ],
+)
+def test_a_digest_covers_the_method_files_it_builds_on(tmp_path, file, changed):
+    """In a copy of the sources, so that a file can be changed."""
+    root = Path(__file__).resolve().parents[1]
+    shutil.copytree(root / "lmdbench", tmp_path / "lmdbench")
+    for folder in ("methods", "datasets"):
+        shutil.copytree(root / folder, tmp_path / folder)
+        (tmp_path / "lmdbench" / folder).symlink_to(tmp_path / folder)
+
+    def digests() -> dict[str, str]:
+        code = (
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+            "from lmdbench.method import METHODS\n"
+            "from lmdbench.digest import method_digest\n"
+            "for name in METHODS.names(): print(name, method_digest(METHODS.get(name)))"
+        )
+        lines = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+        ).stdout.splitlines()
+        return dict(line.split() for line in lines)
+
+    before = digests()
+    path = tmp_path / file
+    path.write_text(path.read_text() + "\nADDED = 1\n")
+    after = digests()
+    assert {name for name in before if after[name] != before[name]} == changed
