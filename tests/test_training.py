@@ -98,18 +98,22 @@ def start(toy_folder, results, method, *words):
 
 
 def wait_for_checkpoint(results: Path, method: str, process: subprocess.Popen) -> None:
+    wait_for_file(results, method, "checkpoint.pt", process)
+
+
+def wait_for_file(results: Path, method: str, name: str, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        if list(results.glob(f"*/*/{method}/seed*/checkpoint.pt")):
+        if list(results.glob(f"*/*/{method}/seed*/{name}")):
             return
-        time.sleep(0.005)
+        time.sleep(0.002)
 
 
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        ("balms", ("--set", "epochs=40", "--set", "ce.epochs=2")),
-        ("rrl", ("--set", "epochs=40", "--selection", "best")),
+        ("balms", ("--set", "epochs=80", "--set", "ce.epochs=2")),
+        ("rrl", ("--set", "epochs=60", "--selection", "best")),
         ("lmd", ("--set", "rounds=25", "--set", "virtual_per_class=300", "--set", "rrl.epochs=2")),
         (
             "lmd-released",
@@ -125,7 +129,7 @@ def test_killed_and_resumed_equals_uninterrupted(toy_run, toy_folder, tmp_path, 
     results = tmp_path / "killed"
     process = start(toy_folder, results, method, *words)
     wait_for_checkpoint(results, method, process)
-    time.sleep(np.random.default_rng(os.getpid()).uniform(0, 0.15))
+    time.sleep(np.random.default_rng(os.getpid()).uniform(0, 0.1))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "finished before it was killed: make it longer"
@@ -139,6 +143,22 @@ def test_killed_and_resumed_equals_uninterrupted(toy_run, toy_folder, tmp_path, 
     (directory,) = run_directories(results, method)
     assert json.loads((directory / "run.json").read_text())["attempts"] == 2
     assert not [p for p in directory.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("moment", ["running.json", "history.csv", "predictions.npz"])
+def test_killed_at_the_beginning_and_at_the_end(toy_run, toy_folder, tmp_path, moment):
+    """Before the first epoch is saved, right after it, and while the results are written."""
+    words = ("--set", "epochs=3")
+    toy_run("ce", *words)
+    whole = predictions(tmp_path / "results", "ce")
+    results = tmp_path / "killed"
+    process = start(toy_folder, results, "ce", *words)
+    wait_for_file(results, "ce", moment, process)
+    process.kill()
+    process.communicate()
+    assert toy_run("ce", *words, "--results", results).code == 0
+    resumed = predictions(results, "ce")
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_interrupt_says_how_to_go_on(toy_folder, tmp_path):

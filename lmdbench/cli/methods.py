@@ -11,6 +11,8 @@ import click
 
 from lmdbench.cli.options import json_option, plugin_option
 
+UNWRAPPED = 200  # columns, where the output is no terminal
+
 if TYPE_CHECKING:
     from lmdbench.method import Method
 
@@ -37,7 +39,8 @@ def methods(ctx: click.Context, as_json: bool) -> None:
             table.add_column(column, overflow="fold", no_wrap=column in ("method", "starts from"))
         for c in cards:
             table.add_row(c["name"], c["starts_from"] or "", c["trains"], c["title"], c["source"])
-        Console().print(table)
+        console = Console()
+        (console if console.is_terminal else Console(width=UNWRAPPED)).print(table)
     for plugin, problem in METHODS.broken.items():
         click.echo(f"not loaded: {plugin}: {problem}", err=True)
 
