@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from lmdbench.data.batches import Batch, Task
+from lmdbench.errors import UserError
 from lmdbench.method import METHODS, MeanLogs, Method, register_method
+from lmdbench.settings import resolve
 
 TRAINED = ("ce", "focal", "crt", "lws", "balms")
 
@@ -256,3 +258,11 @@ def test_a_taken_name_and_a_wrong_base_are_refused():
         register_method("ce")(Plain)
     with pytest.raises(TypeError, match="must be a subclass of Method"):
         register_method("no-method")(dataclass(type("No", (), {})))
+
+
+@pytest.mark.parametrize(
+    "name", ["balms", "ce", "crt", "focal", "lmd", "lmd-released", "lws", "rrl"]
+)
+def test_every_method_keeps_the_bounds_of_its_settings(name):
+    with pytest.raises(UserError, match="batch_size is 0, but must be at least 1"):
+        resolve(name, METHODS.get(name).Settings, [], {"batch_size": "0"})
