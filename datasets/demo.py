@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +52,23 @@ def class_sizes(imbalance_factor: float) -> list[int]:
     return [round(LARGEST_CLASS * imbalance_factor ** (-i / steps)) for i in range(len(CLASSES))]
 
 
+# Class → images drawn, of which a split takes as many for training as its factor says.
+IMAGES = {
+    name: most + sum(HELD_OUT.values())
+    for name, most in zip(CLASSES, class_sizes(FACTORS[0]), strict=True)
+}
+
+
 @register_dataset("demo")
 class Demo(Dataset):
-    title = "Drawn lesions (synthetic)"
+    title = "Drawn lesions"
     source = "drawn by lmdbench itself; shows how methods behave, says nothing about medicine"
     licence = "MIT, as lmdbench"
     synthetic = True
     needs_root = False
     default_imbalance_factor = 100.0
+
+    class_sizes = IMAGES
 
     image_size = SIZE
     backbone = "small"
@@ -102,7 +111,7 @@ class Demo(Dataset):
         classes = tuple(CLASSES)
         return Split("drawn", classes, parts, rank_groups(classes, np.array(sizes)), seed, factor)
 
-    def materialise(self) -> None:
+    def materialise(self, say: Callable[[str], None] = lambda _: None) -> None:
         """Draw all images into the cache, unless they are there. A few seconds.
 
         One process draws, into a folder that it renames at the end; others wait for it.
@@ -110,6 +119,7 @@ class Demo(Dataset):
         if self._is_complete():
             return
         check_cache(self.cache)
+        say("drawing the demo images, once")
         claim = Claim(self.cache / f"{self.image_root.name}.claim")
         while not self._is_complete():
             if not claim.acquire():

@@ -70,6 +70,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
                 f"cannot write in {folder}: {error.strerror}; "
                 "make it writable or choose another folder"
             ) from error
+        if error.errno is not None:  # a mount that is gone, a disk that fails
+            raise UserError(f"cannot write in {folder}: {error.strerror}") from error
         raise
     except Exception as error:
         # Libraries that write from C++ report a full disk as an error of their own.

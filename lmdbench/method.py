@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from lmdbench.data.augmentation import VIEWS
 from lmdbench.data.batches import Images, Task
-from lmdbench.data.samplers import SamplerChoice
+from lmdbench.data.samplers import SAMPLERS, SamplerChoice
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.registry import Registry
+from lmdbench.registry import Registry, unknown
 from lmdbench.settings import at_least
 
 
@@ -197,9 +198,10 @@ class MeanLogs:
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
 
-    def add(self, logs: Mapping[str, Tensor]) -> None:
+    def add(self, logs: Mapping[str, Tensor | float]) -> None:
         self._steps += 1
-        for name, value in logs.items():
+        for name, number in logs.items():
+            value = torch.as_tensor(number)
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
 
     def means(self) -> dict[str, float]:
@@ -210,5 +212,24 @@ METHODS: Registry[Method] = Registry("method", Method, "lmdbench.methods")
 
 
 def register_method(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator: make a method available under a name. See ``Registry.register``."""
-    return METHODS.register(name)
+    """Class decorator: make a method available under a name. See ``Registry.register``.
+
+    Raises ValueError for a view or sampler that there is not.
+    """
+
+    def decorate(cls: type[Method]) -> type[Method]:
+        if issubclass(cls, Method):
+            samplers = cls.sampler if isinstance(cls.sampler, tuple) else (cls.sampler,)
+            _known("view", cls.views, VIEWS)
+            _known("sampler", [s for s in samplers if isinstance(s, str)], SAMPLERS)
+        return METHODS.register(name)(cls)
+
+    return decorate
+
+
+def _known(kind: str, names: Iterable[str], table: Mapping[str, Any]) -> None:
+    if isinstance(names, str):
+        raise ValueError(f'{kind}s are a tuple of names, as in ("{names}",)')
+    for name in names:
+        if name not in table:
+            raise ValueError(str(unknown(kind, name, list(table))))

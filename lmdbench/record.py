@@ -23,6 +23,8 @@ def read_record(directory: Path) -> dict[str, Any]:
     Raises UserError, naming the file, if it is absent, damaged or of another format.
     """
     path = directory / "run.json"
+    if not path.exists():
+        raise UserError(f"{path}: no such file; move {directory.name} away or run it again")
     record = read_json(path)
     if not isinstance(record, dict):
         raise UserError(f"{path}: damaged, no JSON object; move {directory.name} away")
@@ -34,6 +36,8 @@ def read_record(directory: Path) -> dict[str, Any]:
     for key in NEEDED:
         if key not in record:
             raise UserError(f"{path}: lacks {key!r}; move {directory.name} away or run it again")
+    if not isinstance(record["spec"], dict) or not isinstance(record.get("digests", {}), dict):
+        raise UserError(f"{path}: damaged; move {directory.name} away or run it again")
     for key in NEEDED_IN_SPEC:
         if key not in record["spec"]:
             raise UserError(f"{path}: spec lacks {key!r}; move {directory.name} away")

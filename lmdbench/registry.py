@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,8 @@ class Registry(Generic[T]):
         def decorate(cls: type[T]) -> type[T]:
             if not (isinstance(cls, type) and issubclass(cls, self.base)):
                 raise TypeError(f"{self.kind} {name!r} must be a subclass of {self.base.__name__}")
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(f"{self.kind} {name!r}: a name has letters, digits, - and _ only")
             if not cls.__module__.startswith(f"{self.package}."):
                 self._load()  # a third party's name must not take a built-in one's place
             if name in self._classes:
@@ -105,6 +108,6 @@ def load_plugin(path: Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"plug-in {path}: {type(error).__name__}: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from lmdbench.method import METHODS, Method, Start
 from lmdbench.models.backbones import Backbone, Weights
 from lmdbench.record import FORMAT, MOVED_ASIDE, read_record
 from lmdbench.registry import unknown
-from lmdbench.settings import resolve
+from lmdbench.settings import describe, resolve
 
 Selection = Literal["last", "best"]
 Precision = Literal["mixed", "float32"]
@@ -145,13 +145,14 @@ class PlannedRun:
 
 def run_state(directory: Path) -> State:
     """What a run directory holds, told by its state files alone."""
-    if (directory / "done").exists():
+    has_record = (directory / "run.json").exists()
+    if has_record and (directory / "done").exists():
         return "finished"
     if (Claim(directory / "running.json").holder() or {}).get("alive"):
         return "running"
     if (directory / "failed.txt").exists():
         return "failed"
-    return "interrupted" if (directory / "run.json").exists() else "missing"
+    return "interrupted" if has_record else "missing"
 
 
 def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
@@ -161,7 +162,10 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
     """
     if not (run.directory / "run.json").exists():
         return None
-    made = run.record().get("digests", {})
+    record = run.record()
+    if record["id"] != run.spec.id:
+        return f"its run.json is of another run ({record['id'][:8]})"
+    made = record.get("digests", {})
     if made.get("method") != method_digest(run.method):
         return f"the code of {run.spec.method} has changed since this run"
     if store_digest is not None and made.get("store") != store_digest:
@@ -212,7 +216,12 @@ def _plan(
     asked: Mapping[str, Any],
     by_ancestor: Mapping[str, Mapping[str, str]],
     starts_from: str | None,
+    above: tuple[str, ...] = (),
 ) -> PlannedRun:
+    if name in above:
+        raise UserError(f"{' ← '.join([*above, name])}: a method can't start from itself")
+    if above and name not in METHODS.names():
+        raise unknown(f"method (which {above[-1]} starts from)", name, METHODS.names())
     method = METHODS.get(name)
     start = method.starts_from
     if isinstance(start, str):
@@ -233,6 +242,7 @@ def _plan(
                 start.settings,
                 by_ancestor,
                 None,
+                (*above, name),
             )
         elif ancestor.spec.method in by_ancestor:
             raise UserError(
@@ -246,6 +256,13 @@ def _plan(
         for key in (method.trains, name)
         if key in table
     ]
+    for key in asked:
+        if key not in describe(method.Settings):
+            raise unknown(
+                f"setting of {name}, which {above[-1]} asks for,",
+                key,
+                list(describe(method.Settings)),
+            )
     usual = resolve(name, method.Settings, [*recipes, asked], {})
     settings = resolve(name, method.Settings, [*recipes, asked], own)
     spec = RunSpec(
@@ -272,6 +289,8 @@ def _plan(
 
 
 def _known_method(name: str) -> str:
+    if "/" in name:
+        raise UserError(f"--starts-from {name}: no such run directory")
     if name not in METHODS.names():
         problem = unknown("method", name, METHODS.names())
         raise UserError(f"--starts-from: neither a run's id nor a run directory, and {problem}")
@@ -301,7 +320,7 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
     state = run_state(directory)
     if state != "finished":
         raise UserError(f"--starts-from {reference}: {directory} is {state}, not finished")
-    spec = RunSpec(**record["spec"])
+    spec = RunSpec(**{f.name: record["spec"][f.name] for f in fields(RunSpec)})
     wanted = {
         "dataset": experiment.prepared.dataset.name,
         "results_name": experiment.prepared.dataset.results_name,

@@ -71,7 +71,7 @@ def resolve(
         values[key] = parse(f"{owner}.{key}", settings[key].type, text)
     try:
         return settings_class(**values)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # out of bounds, or a field without a default
         raise UserError(f"settings of {owner}: {error}") from None
 
 

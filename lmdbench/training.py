@@ -285,7 +285,7 @@ class Training:
 
     def _resume(self, method: Method) -> None:
         path = self.directory / "checkpoint.pt"
-        if not path.exists():
+        if not path.exists() or self.info["attempts"] == 1:  # of a run whose record is lost
             return
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -331,8 +331,16 @@ class Training:
     def _validation_score(self, method: Method, task: Task) -> float:
         if len(task.validation) == 0:
             return float("nan")
-        logits = logits_of(method, task, task.validation)
+        logits = self._logits(method, task, task.validation)
         return balanced_accuracy(task.validation.host_labels.numpy(), logits)
+
+    def _logits(self, method: Method, task: Task, images: Images) -> np.ndarray:
+        """``logits_of``, refusing what no score can be made of: nothing of it is saved."""
+        logits = logits_of(method, task, images)
+        if len(logits) and not np.isfinite(logits.max(axis=1)).all():
+            epoch = len(self.state.history) + 1
+            raise Diverged(f"the logits are not finite after epoch {epoch}: try a lower lr")
+        return logits
 
     def _check_claim(self) -> None:
         if not self.claim.is_mine():
@@ -367,7 +375,7 @@ class Training:
                 part: Predictions(
                     ids=ids,
                     labels=images.host_labels.numpy(),
-                    logits=logits_of(method, task, images),
+                    logits=self._logits(method, task, images),
                 )
                 for part, (images, ids) in parts.items()
             },
@@ -453,7 +461,10 @@ def load_finished(run: PlannedRun, task: Task) -> Method:
     try:
         weights = load_file(path, device=str(task.device))
     except Exception as error:
-        raise UserError(f"{path} can't be read: {error}; --force trains it anew") from error
+        raise UserError(
+            f"{path} can't be read ({type(error).__name__}); train that run anew: "
+            f"lmdbench run --method {run.spec.method} --seeds {run.spec.seed} … --force"
+        ) from error
     missing, unexpected = method.load_state_dict(weights, strict=False)
     missing = [name for name in missing if name.partition(".")[0] not in method.scaffolding]
     if missing or unexpected:

@@ -107,3 +107,9 @@ def test_entry_points_of_installed_packages_are_found(tmp_path):
     )
     assert "from a plug-in" in result.stdout
     assert "No module named 'no_such_module'" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["a/../b", "", ".", "a b", "-a", "a.b"])
+def test_a_name_is_fit_for_a_folder_and_an_option(shapes, name):
+    with pytest.raises(ValueError, match="letters, digits"):
+        shapes.register(name)(type("Odd", (Shape,), {}))

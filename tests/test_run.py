@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lmdbench.data.dataset import DATASETS, Part, Prepared, Split
 from lmdbench.errors import UserError
 from lmdbench.models.backbones import get_backbone, resolve_weights
+from lmdbench.registry import load_plugin
 from lmdbench.run import Experiment, RunSpec, plan
 
 
@@ -126,3 +127,39 @@ def test_the_best_epoch_needs_validation_images(experiment):
     assert plan(changed, "ce", 0, {})
     with pytest.raises(UserError, match="no validation images"):
         plan(replace(changed, selection="best"), "ce", 0, {})
+
+
+def plugin(tmp_path, body: str) -> str:
+    """A method of that body, registered under the test folder's name."""
+    path = tmp_path / f"{tmp_path.name}.py"
+    path.write_text(
+        "from dataclasses import dataclass\n"
+        "from lmdbench.method import Method, Start, register_method\n"
+        f"@register_method({tmp_path.name!r})\nclass Mine(Method):\n    {body}\n"
+    )
+    load_plugin(path)
+    return tmp_path.name
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            'starts_from = Start("ce", nosuch=3)',
+            "unknown setting of ce, which .* asks for, 'nosuch'",
+        ),
+        ('starts_from = "cee"', r"unknown method \(which .* starts from\) 'cee'. Did you mean ce"),
+        ('sampler = "balanced"', "unknown sampler 'balanced'. Did you mean class-balanced"),
+        ('views = ("week",)', "unknown view 'week'. Did you mean weak"),
+        ('views = "weak"', "views are a tuple of names"),
+    ],
+)
+def test_mistakes_of_a_methods_author_are_named(experiment, tmp_path, body, message):
+    with pytest.raises(UserError, match=message):
+        plan(experiment, plugin(tmp_path, body), 0, {})
+
+
+def test_a_method_cannot_start_from_itself(experiment, tmp_path):
+    name = plugin(tmp_path, f'starts_from = "{tmp_path.name}"')
+    with pytest.raises(UserError, match="can't start from itself"):
+        plan(experiment, name, 0, {})

@@ -381,3 +381,28 @@ def test_folders_of_one_name_do_not_share_an_id(toy_run, toy_folder, tmp_path):
     toy_run("ce", *SHORT, "--data-root", other)
     names = {d.name for d in run_directories(tmp_path / "results", "ce")}
     assert len(names) == 2
+
+
+def test_a_network_that_gives_no_numbers_is_no_success(toy_run, tmp_path):
+    """So high a learning rate that the loss was still finite, and the weights are not."""
+    outcome = toy_run("ce", "--set", "epochs=2", "--set", "lr=1e30")
+    assert outcome.code == 1
+    assert "try a lower lr" in outcome.err
+    assert not run_directories(tmp_path / "results", "ce")
+
+
+def test_a_run_without_its_record_is_trained_again(toy_run, tmp_path):
+    toy_run("ce", *SHORT)
+    (directory,) = run_directories(tmp_path / "results", "ce")
+    (directory / "run.json").unlink()
+    assert toy_run("ce", *SHORT).code == 0
+    assert json.loads((directory / "run.json").read_text())["attempts"] == 1
+
+
+def test_a_damaged_ancestor_says_what_to_do(toy_run, tmp_path):
+    toy_run("ce", *SHORT)
+    (ce,) = run_directories(tmp_path / "results", "ce")
+    (ce / "model.safetensors").write_bytes(b"cut")
+    outcome = toy_run("crt", *SHORT, "--set", "ce.epochs=2")
+    assert outcome.code == 2
+    assert "lmdbench run --method ce --seeds 0 … --force" in outcome.err

@@ -100,8 +100,11 @@ def compare(
     from lmdbench.reporting import comparison
     from lmdbench.reporting.results import read_results
 
+    there = read_results(results)
+    for problem in there.unreadable:
+        click.echo(f"left out: {problem}", err=True)
     found = comparison.compare(
-        read_results(results),
+        there,
         datasets=datasets,
         methods=methods,
         splits=splits,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def methods(ctx: click.Context, as_json: bool) -> None:
     """The methods, and what each one is (`lmdbench methods show NAME`)."""
+    ctx.obj = as_json
     if ctx.invoked_subcommand is not None:
         return
     from rich.console import Console
@@ -49,7 +50,8 @@ def methods(ctx: click.Context, as_json: bool) -> None:
 @click.argument("name")
 @plugin_option
 @json_option
-def show(name: str, as_json: bool) -> None:
+@click.pass_obj
+def show(json_before: bool, name: str, as_json: bool) -> None:
     """Settings, defaults, source and deviations of the method NAME."""
     from rich.console import Console
     from rich.markup import escape
@@ -58,7 +60,7 @@ def show(name: str, as_json: bool) -> None:
     from lmdbench.method import METHODS
 
     c = card(METHODS.get(name))
-    if as_json:
+    if as_json or json_before:
         click.echo(json.dumps(c, indent=2, ensure_ascii=False))
         return
     console = Console(highlight=False)
@@ -113,7 +115,7 @@ def card(method: type[Method]) -> dict[str, Any]:
         "name": method.name,
         "title": method.title,
         "version": method.version,
-        "description": inspect.getdoc(method) or "",
+        "description": inspect.cleandoc(method.__doc__ or ""),
         "source": method.source,
         "deviations": list(method.deviations),
         "starts_from": start and start.method,

@@ -16,7 +16,6 @@ from rich.progress import (
     TaskID,
     TaskProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -112,13 +111,11 @@ class Bars(Quiet):
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             amount,
-            text,
-            TimeElapsedColumn(),
-            TextColumn("·"),
             TimeRemainingColumn(),
             TextColumn("left"),
+            text,
             console=self._console,
         )
         self._task = self._bars.add_task(name, total=total, scores="")

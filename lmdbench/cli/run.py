@@ -22,6 +22,8 @@ from lmdbench.cli.options import (
 )
 from lmdbench.errors import Interrupted, RunFailed, UserError
 
+MOST_SEEDS = 1000
+
 if TYPE_CHECKING:
     import torch
 
@@ -117,6 +119,7 @@ def run(
     lmdbench run --method crt --dataset isic2019 --data-root ~/data --seeds 0-4
     lmdbench run --method lmd --dataset demo --set rounds=5 --set rrl.epochs=3 --dry-run
     """
+    signal.signal(signal.SIGTERM, _interrupt)  # a queue's way of saying Ctrl-C
     chosen_seeds = parse_seeds(seeds)
     overrides = parse_assignments(assignments)
     data = make_dataset(dataset, data_root)
@@ -134,13 +137,14 @@ def run(
     from lmdbench.data.dataset import Prepared
     from lmdbench.run import Experiment, plan
 
+    progress = watcher(quiet)
     split = data.split(imbalance_factor, split_seed)
     if dry_run and not allow_missing:
         prepared = Prepared(data, split, {})  # a plan needs no images
     else:
         from lmdbench.data.availability import prepare_files
 
-        prepared = prepare_files(data, split, allow_missing)
+        prepared = prepare_files(data, split, allow_missing, progress.say)
     experiment = Experiment(
         prepared=prepared,
         backbone=chosen_backbone,
@@ -151,7 +155,6 @@ def run(
         results=results,
     )
     runs = [plan(experiment, method, seed, overrides, starts_from) for seed in chosen_seeds]
-    progress = watcher(quiet)
     announce(runs, progress)
     if dry_run:
         if as_json:
@@ -177,7 +180,6 @@ def train(
     from lmdbench.models.backbones import build_encoder
     from lmdbench.training import Machine, execute, refuse_stale
 
-    signal.signal(signal.SIGTERM, _interrupt)  # a queue's way of saying Ctrl-C
     experiment = runs[0].experiment
     check_writable(experiment.results)
     failed: dict[Path, RunFailed] = {}
@@ -227,7 +229,7 @@ def announce(runs: list[PlannedRun], progress: Quiet) -> None:
     for note in notes:
         progress.say(f"  {note}")
     progress.say(
-        f"{experiment.backbone.name}, weights {experiment.weights.identity}, "
+        f"{experiment.backbone.name}, weights {experiment.weights.identity[:60]}, "
         f"{experiment.image_size} px, {experiment.selection} epoch"
     )
     for link in {link.directory: link for run in runs for link in run.chain}.values():
@@ -320,9 +322,12 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for word in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", word)
-        if match is None or int(match[2] or match[1]) < int(match[1]):
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if last < first:
             raise UserError(f"--seeds {text!r}: give numbers from 0 on, such as 0, 0-4 or 0,2,5")
-        seeds.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+        if last >= 2**31 or last - first >= MOST_SEEDS:
+            raise UserError(f"--seeds {text!r}: {MOST_SEEDS} seeds below 2^31 at most")
+        seeds.extend(range(first, last + 1))
     return sorted(set(seeds))
 
 

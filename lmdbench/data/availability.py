@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,20 +16,25 @@ from lmdbench.errors import UserError
 _EXAMPLES = 3
 
 
-def prepare_files(dataset: Dataset, split: Split, allow_missing: bool) -> Prepared:
+def prepare_files(
+    dataset: Dataset,
+    split: Split,
+    allow_missing: bool,
+    say: Callable[[str], None] = lambda _: None,
+) -> Prepared:
     """The split with the files of its images, made first where the data set draws them itself.
 
     Raises UserError, with the number and a few names, where images are missing. ``allow_missing``
     goes on with those that are there, as ``without_missing`` does; where none is missing it changes
     nothing.
     """
-    dataset.materialise()
+    dataset.materialise(say)
     files = split_files(dataset, split)
     missing = missing_images(files)
     if not missing:
         return Prepared(dataset, split, files)
     there = len(files) - len(missing)
-    examples = ", ".join(files[image].name for image in list(missing)[:_EXAMPLES])
+    examples = ", ".join(_short(files[image], dataset) for image in list(missing)[:_EXAMPLES])
     problem = (
         f"data set {dataset.name}: {len(missing):,} of {count(len(files), 'image')} are missing "
         f"under {dataset.image_root}, for example {examples}"
@@ -49,6 +54,12 @@ def prepare_files(dataset: Dataset, split: Split, allow_missing: bool) -> Prepar
         )
     kept = {image: files[image] for part in partial.parts.values() for image in map(str, part.ids)}
     return Prepared(dataset, partial, kept)
+
+
+def _short(file: Path, dataset: Dataset) -> str:
+    """A file's path from the data set's folder on."""
+    root = dataset.image_root
+    return str(file.relative_to(root) if file.is_relative_to(root) else file)
 
 
 def split_files(dataset: Dataset, split: Split) -> dict[str, Path]:

@@ -151,8 +151,9 @@ class Dataset(ABC):
         rows = zip(records.index, records["label"], strict=True)
         return sha256_lines(f"{image}\t{label}" for image, label in rows) == self.official_digest
 
-    def materialise(self) -> None:  # noqa: B027 (a hook: most data sets have nothing to make)
-        """Make the images, for a data set that draws them itself. Called before they are read."""
+    def materialise(self, say: Callable[[str], None] = lambda _: None) -> None:  # noqa: B027
+        """Make the images, for a data set that draws them itself. Called before they are read;
+        ``say`` tells the user of work that takes a while."""
 
 
 @dataclass(frozen=True)

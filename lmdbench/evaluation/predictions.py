@@ -76,5 +76,6 @@ def load_predictions(path: Path, parts: Sequence[str] | None = None) -> dict[str
     except PermissionError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: damaged ({why}); do the run again with --force") from error
+        raise UserError(
+            f"{path}: damaged ({type(error).__name__}); do the run again with --force"
+        ) from error

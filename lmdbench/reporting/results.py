@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lmdbench.errors import UserError
 from lmdbench.record import MOVED_ASIDE, read_record
 
 RUN_FOLDERS = "*/*/*/seed*"  # <data set>/<split>/<method>/seed<k>-<id8>
@@ -126,6 +127,7 @@ class Results:
     folder: Path
     runs: tuple[Run, ...]
     unfinished: tuple[Path, ...]  # directories, relative to the folder
+    unreadable: tuple[str, ...] = ()  # why a finished run's record can't be used
 
     @property
     def by_id(self) -> dict[str, Run]:
@@ -135,18 +137,23 @@ class Results:
 def read_results(folder: Path) -> Results:
     """Find all runs under a results folder and read the records of the finished ones.
 
-    Directories moved aside are no runs. Raises UserError, naming the file, for a record that is
-    damaged or of another format.
+    Directories moved aside are no runs. Records that are damaged or of another format are left
+    out; where there are no others, the first of them raises UserError.
     """
-    runs, unfinished = [], []
+    runs, unfinished, unreadable = [], [], []
     for directory in sorted(folder.glob(RUN_FOLDERS)):
         if MOVED_ASIDE in directory.name or not directory.is_dir():
             continue
         if (directory / "done").exists():
-            runs.append(Run(directory, read_record(directory)))
+            try:
+                runs.append(Run(directory, read_record(directory)))
+            except UserError as problem:
+                unreadable.append(str(problem))
         else:
             unfinished.append(directory.relative_to(folder))
-    return Results(folder, tuple(runs), tuple(unfinished))
+    if unreadable and not runs:
+        raise UserError(unreadable[0])
+    return Results(folder, tuple(runs), tuple(unfinished), tuple(unreadable))
 
 
 def blocks(results: Results, runs: Iterable[Run]) -> list[Block]:

@@ -69,7 +69,10 @@ def test_missing_images_stop_unless_allowed(few: FewImages) -> None:
     with pytest.raises(UserError) as error:
         prepare_files(few, few.split(None, 42), allow_missing=False)
     message = str(error.value)
-    assert f"4 of 12 images are missing under {few.root}, for example c3.jpg, a0.jpg" in message
+    assert (
+        f"4 of 12 images are missing under {few.root}, for example odd/c3.jpg, even/a0.jpg"
+        in message
+    )
     assert "--allow-missing to go on with the 8 that are there" in message
     assert "\n" not in message
 

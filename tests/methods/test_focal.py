@@ -80,7 +80,7 @@ def test_well_classified_examples_are_played_down_more():
 
 
 def test_negative_gamma_is_refused():
-    with pytest.raises(UserError, match="gamma is -1.0, but must be at least 0"):
+    with pytest.raises(UserError, match=r"gamma is -1\.0, but must be at least 0"):
         resolve("focal", Focal.Settings, [], {"gamma": "-1"})
 
 
