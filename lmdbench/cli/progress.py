@@ -78,7 +78,7 @@ class Bars(Quiet):
 
     def prepare(self, done: int, total: int) -> None:
         if self._bars is None:
-            self._open("preparing images", total, TextColumn(""), TaskProgressColumn())
+            self._open("preparing images", total, TaskProgressColumn())
         assert self._bars is not None
         self._bars.update(self._task, completed=done)
         if done == total:
@@ -86,8 +86,7 @@ class Bars(Quiet):
 
     def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
         self._name, self._done = run.title, epoch
-        text = TextColumn("epochs  {task.fields[scores]}", markup=False)
-        self._open(self._name, epochs, text, MofNCompleteColumn())
+        self._open(self._name, epochs, MofNCompleteColumn(), TextColumn("epochs"))
         assert self._bars is not None
         self._bars.update(self._task, completed=epoch)
 
@@ -106,16 +105,16 @@ class Bars(Quiet):
             self._bars.stop()
             self._bars = None
 
-    def _open(self, name: str, total: int, text: TextColumn, amount: ProgressColumn) -> None:
+    def _open(self, name: str, total: int, *amount: ProgressColumn) -> None:
         self.end()
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
-            amount,
+            *amount,
             TimeRemainingColumn(),
             TextColumn("left"),
-            text,
+            TextColumn("{task.fields[scores]}", markup=False),  # last: cut where there is no room
             console=self._console,
         )
         self._task = self._bars.add_task(name, total=total, scores="")

@@ -184,7 +184,8 @@ def train(
     check_writable(experiment.results)
     failed: dict[Path, RunFailed] = {}
     try:
-        if any(r.chain[0].state != "finished" and not r.chain[0].given for r in runs):
+        firsts = [r.chain[0] for r in runs if r.state != "finished"]
+        if any(first.state != "finished" and not first.given for first in firsts):
             # Weights that lack are told before images are prepared.
             build_encoder(experiment.backbone, experiment.weights)
         store = open_store(
