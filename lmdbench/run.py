@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -332,8 +332,7 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
         there = getattr(spec, key)
         if there != value:
             raise UserError(f"--starts-from {reference}: its {key} is {there}, here it is {value}")
-    theirs = replace(experiment, weights=Weights("none", spec.weights))
-    return PlannedRun(spec, theirs, directory, None, record["changed_settings"], given=True)
+    return PlannedRun(spec, experiment, directory, None, record["changed_settings"], given=True)
 
 
 def nearest(run: PlannedRun) -> tuple[Path, dict[str, tuple[Any, Any]]] | None:

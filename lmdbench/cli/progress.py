@@ -85,8 +85,8 @@ class Bars(Quiet):
             self.end()
 
     def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
-        self._name, self._done = run.title, epoch
-        self._open(self._name, epochs, MofNCompleteColumn(), TextColumn("epochs"))
+        self._done = epoch
+        self._open(run.title, epochs, MofNCompleteColumn(), TextColumn("epochs"))
         assert self._bars is not None
         self._bars.update(self._task, completed=epoch)
 

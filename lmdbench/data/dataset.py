@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,7 +74,7 @@ class Split:
         counts = self.counts("train")
         return float(counts.max() / counts.min())
 
-    @property
+    @cached_property  # every run of a plan asks for it
     def fingerprint(self) -> str:
         """SHA-256 over (image id, class, part) in sorted order: what a run worked on."""
         return sha256_lines(

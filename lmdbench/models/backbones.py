@@ -37,7 +37,6 @@ class Backbone:
     """A network without its classifier.
 
     ``construct`` makes the encoder with random weights, drawn from torch's global generator.
-    ``image_size`` is the one its ImageNet weights were trained at, for information.
     ``recipes``: settings that suit it better than a method's own defaults. Keys: a method's name,
     or what it trains ("all", "head") for every such method.
     """
@@ -46,7 +45,6 @@ class Backbone:
     title: str
     construct: Callable[[], Encoder]
     imagenet: Pretrained | None = None
-    image_size: int | None = None
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -59,9 +57,7 @@ class Weights:
     path: Path | None = None
 
 
-def torchvision_backbone(
-    name: str, title: str, enum: str, classifier: str, image_size: int = 224
-) -> Backbone:
+def torchvision_backbone(name: str, title: str, enum: str, classifier: str) -> Backbone:
     """One of torchvision's networks; ``classifier`` is the attribute to replace by the identity."""
 
     def construct() -> Encoder:
@@ -74,7 +70,7 @@ def torchvision_backbone(
 
     identity = "IMAGENET1K_V1"
     imagenet = Pretrained(identity, lambda: load_torchvision(f"{enum}.{identity}"))
-    return Backbone(name, title, construct, imagenet, image_size)
+    return Backbone(name, title, construct, imagenet)
 
 
 # RRL's channel loss grows as width / batch, and its weight of 10 presumes 512 / 512 (the released
@@ -96,14 +92,12 @@ BACKBONES: dict[str, Backbone] = {
             "EfficientNetV2-S",
             "EfficientNet_V2_S_Weights",
             "classifier",
-            image_size=384,
         ),
         Backbone(
             "efficientnet-lite0",
             "EfficientNet-Lite0, whose weights come by pip (lmdbench[offline])",
             lambda: Encoder(EfficientNetLite0(), EfficientNetLite0.out_features),
             Pretrained(efficientnet_lite.IDENTITY, efficientnet_lite.load_imagenet),
-            image_size=224,
             recipes={"rrl": LITE_RRL},
         ),
         Backbone(
