@@ -10,10 +10,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom to the top; a module may import its own layer and those below.
 LAYERS = [
     {"version", "errors", "registry", "settings", "files", "record", "randomness", "environment"},
-    {"data", "models", "evaluation"},
+    {"data", "models", "evaluation", "download"},
     {"calibration"},
     {"method"},
     {"methods", "datasets"},
+    {"audit"},
     {"digest"},
     {"run"},
     {"training"},

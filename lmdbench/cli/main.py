@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import sys
-from typing import Any
 
 import click
 
+from lmdbench.cli.lazy import LazyGroup
 from lmdbench.errors import Interrupted, RunFailed, UserError
 from lmdbench.version import __version__
 
@@ -19,32 +18,12 @@ COMMANDS = {
     "compare": "Compare the finished runs: methods × metrics.",
     "methods": "The methods, and what each one is.",
     "datasets": "The data sets, and how each one is split.",
+    "data": "Download, prepare, verify and audit a data set.",
 }
 
 
-class Commands(click.Group):
-    """Imports the module of a command when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"lmdbench.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
-        return command
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from lmdbench.registry import unknown
-
-            raise unknown("command", args[0], list(COMMANDS))
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+class Commands(LazyGroup):
+    commands_of = COMMANDS
 
 
 @click.command(
