@@ -13,7 +13,8 @@ import pandas as pd
 from PIL import Image
 
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset
-from lmdbench.data.splits import check_seed, rank_groups
+from lmdbench.data.groups import by_rank
+from lmdbench.data.splits import check_seed
 from lmdbench.errors import UserError
 from lmdbench.files import Claim, check_cache, disk_errors, temporary_path
 
@@ -109,7 +110,8 @@ class Demo(Dataset):
             labels = np.repeat(np.arange(len(images)), [len(of_class) for of_class in images])
             parts[part] = Part(np.concatenate(images), labels)
         classes = tuple(CLASSES)
-        return Split("drawn", classes, parts, rank_groups(classes, np.array(sizes)), seed, factor)
+        groups = by_rank(classes, sizes)
+        return Split("drawn", classes, parts, groups.members, seed, factor, group_rule=groups.rule)
 
     def materialise(self, say: Callable[[str], None] = lambda _: None) -> None:
         """Draw all images into the cache, unless they are there. A few seconds.

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmdbench.data.dataset import Dataset, Split, register_dataset
+from lmdbench.data.groups import by_count
 from lmdbench.data.splits import kvasir_released_split, require_every_class
 from lmdbench.data.tables import read_table
 from lmdbench.errors import UserError
@@ -16,7 +17,7 @@ from lmdbench.errors import UserError
 TABLE = "image-labels.csv"
 # The table's organ → the folder of its images.
 ORGANS = {"Lower GI": "lower-gi-tract", "Upper GI": "upper-gi-tract"}
-HEAD_FROM, MEDIUM_FROM = 500, 100  # training images
+HEAD_FROM, TAIL_BELOW = 500, 100  # training images
 
 
 @register_dataset("hyper-kvasir")
@@ -79,15 +80,14 @@ class HyperKvasir(Dataset):
         records, classes = self._records, tuple(self.class_sizes)
         parts = kvasir_released_split(list(records.index), list(records["label"]), classes, seed)
         require_every_class(classes, parts, str(self._table))
-        groups: dict[str, tuple[str, ...]] = {"head": (), "medium": (), "tail": ()}
-        for label, n in zip(classes, np.bincount(parts["train"].labels), strict=True):
-            group = "head" if n >= HEAD_FROM else "medium" if n >= MEDIUM_FROM else "tail"
-            groups[group] += (label,)
+        counts = np.bincount(parts["train"].labels, minlength=len(classes))
+        groups = by_count(classes, counts, HEAD_FROM, TAIL_BELOW)
         return Split(
             name="published" if self.is_official(records) else "recipe",
             classes=classes,
             parts=parts,
-            groups=groups,
+            groups=groups.members,
+            group_rule=groups.rule,
             seed=seed,
         )
 

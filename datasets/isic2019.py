@@ -11,7 +11,7 @@ import pandas as pd
 
 from lmdbench.data.dataset import Dataset, Split, register_dataset
 from lmdbench.data.splits import isic_released_split
-from lmdbench.data.tables import read_table
+from lmdbench.data.tables import one_hot, read_table
 from lmdbench.errors import UserError
 
 GROUND_TRUTH = "ISIC_2019_Training_GroundTruth.csv"
@@ -72,6 +72,7 @@ class ISIC2019(Dataset):
             classes=classes,
             parts=parts,
             groups=self.groups,
+            group_rule="by size, 2/3/3 classes, as in the benchmark MONICA",
             seed=seed,
             imbalance_factor=float(factor),
         )
@@ -91,11 +92,7 @@ class ISIC2019(Dataset):
     def _records(self) -> pd.DataFrame:
         table = read_table(self._ground_truth, ["image", *self.class_sizes])
         ids = table.unique("image")
-        columns = [*self.class_sizes, *(["UNK"] if "UNK" in table.columns else [])]
-        labels = [
-            self._label(table.line(row), dict(zip(columns, cells, strict=True)))
-            for row, cells in enumerate(zip(*(table[c] for c in columns), strict=True))
-        ]
+        labels = one_hot(table, [*self.class_sizes, *(["UNK"] if "UNK" in table.columns else [])])
         records = pd.DataFrame(
             {"label": labels, "file": [f"{IMAGES}/{image}.jpg" for image in ids]},
             index=pd.Index(ids, name="image"),
@@ -104,16 +101,6 @@ class ISIC2019(Dataset):
         records["group"] = [lesions.get(image, "") for image in ids]
         return records[records["label"] != "UNK"]
 
-    def _label(self, where: str, cells: dict[str, str]) -> str:
-        try:
-            values = {name: float(cell) for name, cell in cells.items()}
-        except ValueError:
-            values = {}
-        chosen = [name for name, value in values.items() if value == 1]
-        if len(chosen) != 1 or any(value not in (0, 1) for value in values.values()):
-            raise UserError(f"{where}: exactly one class must be 1 and all others 0")
-        return chosen[0]
-
     def _lesions(self) -> dict[str, str]:
         """Image → lesion, from the metadata; empty where those are absent."""
         path = self._ground_truth.with_name(METADATA)
@@ -121,3 +108,7 @@ class ISIC2019(Dataset):
             return {}
         table = read_table(path, ["image", "lesion_id"])
         return dict(zip(table.unique("image"), table["lesion_id"], strict=True))
+
+    @property
+    def group_source(self) -> str:
+        return METADATA

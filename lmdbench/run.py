@@ -82,6 +82,7 @@ class Experiment:
             "seed": split.seed,
             "imbalance_factor": split.imbalance_factor,
             "fingerprint": split.fingerprint,
+            **split.details,
         }
 
 
@@ -137,6 +138,8 @@ class PlannedRun:
             "classes": list(split.classes),
             "class_counts": {part: split.counts(part).tolist() for part in PARTS},
             "groups": {group: list(names) for group, names in split.groups.items()},
+            "group_rule": split.group_rule,
+            "split_notes": list(split.notes),
             "partial": split.partial and asdict(split.partial),
             "synthetic": self.experiment.prepared.dataset.synthetic,
             "changed_settings": dict(self.changed_settings),

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from lmdbench.errors import UserError
 
 if TYPE_CHECKING:
+    from lmdbench.data.choice import SplitChoice
     from lmdbench.data.dataset import Dataset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-DEFAULT_SPLIT_SEED = 42
+MOST_NUMBERS = 1000  # of seeds or folds in a list
+MOST_FOLDS = 100
 
 
 def data_root_option(command: Command) -> Command:
@@ -43,27 +47,92 @@ def plugin_option(command: Command) -> Command:
     )(command)
 
 
-def imbalance_factor_option(command: Command) -> Command:
-    """``--imbalance-factor``: passes ``imbalance_factor`` (float or None)."""
+def split_options(command: Command) -> Command:
+    """``--split`` and what belongs to it: passes ``choices``, a list of SplitChoice.
+
+    It has one, or one for each fold of a k-fold split. See ``only``.
+    """
+
+    @functools.wraps(command)
+    def with_choices(
+        *args: Any,
+        split: str | None,
+        imbalance_factor: float | None,
+        split_seed: int | None,
+        folds: int | None,
+        fold: list[int] | None,
+        test_per_class: int | None,
+        groups: str | None,
+        **others: Any,
+    ) -> Any:
+        from lmdbench.data.choice import DEFAULT_FOLDS, SplitChoice
+
+        if fold is None and split == "kfold":
+            fold = list(range(min(folds or DEFAULT_FOLDS, MOST_FOLDS)))
+        choices = [
+            SplitChoice(split, imbalance_factor, split_seed, folds, one, test_per_class, groups)
+            for one in (fold if fold else (None,))
+        ]
+        return command(*args, choices=choices, **others)
+
+    options = (
+        click.option(
+            "--split",
+            metavar="NAME|FILE.csv",
+            help="lesion, balanced-test, kfold, or a CSV with the columns image and split.  "
+            "[default: the data set's own, such as published]",
+        ),
+        click.option(
+            "--imbalance-factor",
+            metavar="X",
+            callback=_imbalance_factor,
+            help="Cut the long tail so that the largest class is X times the smallest.  "
+            "[default: the data set's own]",
+        ),
+        click.option(
+            "--split-seed",
+            metavar="N",
+            callback=_whole_number,
+            help="Seed of the split, apart from the training seed.  [default: 42]",
+        ),
+        click.option(
+            "--folds", metavar="K", callback=_whole_number, help="Of --split kfold.  [default: 5]"
+        ),
+        click.option(
+            "--fold",
+            metavar="LIST",
+            callback=_numbers,
+            help="Of --split kfold, such as 0 or 0-4.  [default: all]",
+        ),
+        click.option(
+            "--test-per-class",
+            metavar="N",
+            callback=_whole_number,
+            help="Of --split balanced-test.  [default: 100, or what the smallest class allows]",
+        ),
+        groups_option,
+    )
+    decorated: Any = with_choices
+    for option in reversed(options):
+        decorated = option(decorated)
+    return cast(Command, decorated)
+
+
+def groups_option(command: Command) -> Command:
+    """``--groups``: passes ``groups`` (str or None)."""
     return click.option(
-        "--imbalance-factor",
-        metavar="X",
-        callback=_imbalance_factor,
-        help="Cut the long tail so that the largest class is X times the smallest.  "
-        "[default: the data set's own]",
+        "--groups",
+        metavar="RULE",
+        help="Head, medium and tail: rank, rank:2,3,3, count:500,100 or a list such as "
+        "'head=NV,MEL;tail=DF'.  [default: the data set's own]",
     )(command)
 
 
-def split_seed_option(command: Command) -> Command:
-    """``--split-seed``: passes ``split_seed`` (int)."""
-    return click.option(
-        "--split-seed",
-        metavar="N",
-        default=str(DEFAULT_SPLIT_SEED),
-        show_default=True,
-        callback=_split_seed,
-        help="Seed of the split, apart from the training seed.",
-    )(command)
+def only(choices: list[SplitChoice]) -> SplitChoice:
+    """The one choice of a command that works on one split. Raises UserError for several folds."""
+    if len(choices) > 1:
+        raise UserError("this works on one fold: say which with --fold N")
+    return choices[0]
 
 
 def json_option(command: Command) -> Command:
@@ -151,8 +220,34 @@ def _imbalance_factor(
         ) from None
 
 
-def _split_seed(_context: click.Context, _option: click.Parameter, value: str) -> int:
+def _whole_number(
+    _context: click.Context, option: click.Parameter, value: str | None
+) -> int | None:
+    if value is None:
+        return None
     try:
         return int(value)
     except ValueError:
-        raise UserError(f"--split-seed {value!r} is no whole number; give one like 42") from None
+        raise UserError(
+            f"{option.opts[0]} {value!r} is no whole number; give one like 42"
+        ) from None
+
+
+def _numbers(
+    _context: click.Context, option: click.Parameter, value: str | None
+) -> list[int] | None:
+    return None if value is None else parse_numbers(value, option.opts[0])
+
+
+def parse_numbers(text: str, option: str) -> list[int]:
+    """``0-4`` or ``0,2,5`` or both, sorted. Raises UserError for anything else."""
+    numbers: list[int] = []
+    for word in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", word)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if last < first:
+            raise UserError(f"{option} {text!r}: give numbers from 0 on, such as 0, 0-4 or 0,2,5")
+        if last >= 2**31 or last - first >= MOST_NUMBERS:
+            raise UserError(f"{option} {text!r}: {MOST_NUMBERS} numbers below 2^31 at most")
+        numbers.extend(range(first, last + 1))
+    return sorted(set(numbers))

@@ -13,21 +13,20 @@ import click
 from lmdbench.cli.options import (
     data_root_option,
     default_cache,
-    imbalance_factor_option,
     json_option,
     make_dataset,
+    parse_numbers,
     plugin_option,
     results_option,
-    split_seed_option,
+    split_options,
 )
 from lmdbench.errors import Interrupted, RunFailed, UserError
-
-MOST_SEEDS = 1000
 
 if TYPE_CHECKING:
     import torch
 
     from lmdbench.cli.progress import Quiet
+    from lmdbench.data.choice import SplitChoice
     from lmdbench.data.dataset import Dataset
     from lmdbench.run import PlannedRun
 
@@ -50,8 +49,7 @@ if TYPE_CHECKING:
     metavar="NAME|ID|DIR",
     help="Start from another method, or from one finished run.",
 )
-@imbalance_factor_option
-@split_seed_option
+@split_options
 @data_root_option
 @click.option(
     "--allow-missing", is_flag=True, help="Go on with the images there are; marks it as partial."
@@ -93,8 +91,7 @@ def run(
     seeds: str,
     assignments: tuple[str, ...],
     starts_from: str | None,
-    imbalance_factor: float | None,
-    split_seed: int,
+    choices: list[SplitChoice],
     data_root: Path | None,
     allow_missing: bool,
     backbone: str | None,
@@ -120,7 +117,7 @@ def run(
     lmdbench run --method lmd --dataset demo --set rounds=5 --set rrl.epochs=3 --dry-run
     """
     signal.signal(signal.SIGTERM, _interrupt)  # a queue's way of saying Ctrl-C
-    chosen_seeds = parse_seeds(seeds)
+    chosen_seeds = parse_numbers(seeds, "--seeds")
     overrides = parse_assignments(assignments)
     data = make_dataset(dataset, data_root)
 
@@ -134,37 +131,46 @@ def run(
     chosen_device = parse_device(device)
 
     from lmdbench.cli.progress import watcher
+    from lmdbench.data.availability import prepare_files
+    from lmdbench.data.choice import make_split
     from lmdbench.data.dataset import Prepared
     from lmdbench.run import Experiment, plan
 
     progress = watcher(quiet)
-    split = data.split(imbalance_factor, split_seed)
-    if dry_run and not allow_missing:
-        prepared = Prepared(data, split, {})  # a plan needs no images
-    else:
-        from lmdbench.data.availability import prepare_files
-
-        prepared = prepare_files(data, split, allow_missing, progress.say)
-    experiment = Experiment(
-        prepared=prepared,
-        backbone=chosen_backbone,
-        weights=resolve_weights(chosen_backbone, weights, data.weights),
-        image_size=size,
-        precision=precision,  # type: ignore[arg-type]
-        selection=selection,  # type: ignore[arg-type]
-        results=results,
-    )
-    runs = [plan(experiment, method, seed, overrides, starts_from) for seed in chosen_seeds]
-    announce(runs, progress)
+    chosen_weights = resolve_weights(chosen_backbone, weights, data.weights)
+    planned: list[list[PlannedRun]] = []  # for each split: one, or the folds
+    for choice in choices:
+        split = make_split(data, choice)
+        if dry_run and not allow_missing:
+            prepared = Prepared(data, split, {})  # a plan needs no images
+        else:
+            prepared = prepare_files(data, split, allow_missing, progress.say)
+        experiment = Experiment(
+            prepared=prepared,
+            backbone=chosen_backbone,
+            weights=chosen_weights,
+            image_size=size,
+            precision=precision,  # type: ignore[arg-type]
+            selection=selection,  # type: ignore[arg-type]
+            results=results,
+        )
+        planned.append([plan(experiment, method, s, overrides, starts_from) for s in chosen_seeds])
+    for runs in planned:
+        announce(runs, progress)
+    everything = [run for runs in planned for run in runs]
     if dry_run:
         if as_json:
-            click.echo(json.dumps([plan_record(r) for r in runs], indent=2, ensure_ascii=False))
+            records = [plan_record(run) for run in everything]
+            click.echo(json.dumps(records, indent=2, ensure_ascii=False))
         return
-    failed = train(runs, chosen_device, progress, force=force, accept_changed=accept_changed)
-    report([r for r in runs if r.directory not in failed], as_json=as_json, quiet=quiet)
+    failed: dict[Path, RunFailed] = {}
+    for runs in planned:
+        failed |= train(runs, chosen_device, progress, force=force, accept_changed=accept_changed)
+    finished = [run for run in everything if run.directory not in failed]
+    report(finished, as_json=as_json, quiet=quiet)
     if failed:
         reasons = "; ".join(str(error) for error in failed.values())
-        raise RunFailed(f"{len(failed)} of {len(runs)} runs failed: {reasons}")
+        raise RunFailed(f"{len(failed)} of {len(everything)} runs failed: {reasons}")
 
 
 def train(
@@ -220,15 +226,17 @@ def check_writable(results: Path) -> None:
 
 def announce(runs: list[PlannedRun], progress: Quiet) -> None:
     """Say what is there, what will be trained, and what each run starts from."""
+    from lmdbench.data.groups import in_words
     from lmdbench.run import nearest
 
     experiment = runs[0].experiment
     split, data = experiment.prepared.split, experiment.prepared.dataset
     sizes = " · ".join(f"{len(part):,} {name}" for name, part in split.parts.items())
-    notes = [text for text in (split.partial and str(split.partial), _synthetic(data)) if text]
+    notes = [split.partial and str(split.partial), _synthetic(data), *split.notes]
     progress.say(f"{data.results_name} {split.label}: {sizes} images, {len(split.classes)} classes")
-    for note in notes:
+    for note in filter(None, notes):
         progress.say(f"  {note}")
+    progress.say(f"groups: {in_words(split.groups, split.group_rule)}")
     progress.say(
         f"{experiment.backbone.name}, weights {experiment.weights.identity[:60]}, "
         f"{experiment.image_size} px, {experiment.selection} epoch"
@@ -264,18 +272,19 @@ def state_text(run: PlannedRun) -> str:
 
 def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
     """The scores of the finished runs and where they lie."""
+    from lmdbench.data.groups import in_words
     from lmdbench.evaluation.metrics import images_per_group, missing, scores
     from lmdbench.evaluation.predictions import load_predictions
 
     if not runs or (quiet and not as_json):
         return
-    split = runs[0].experiment.prepared.split
-    groups = {
-        group: [split.classes.index(name) for name in members]
-        for group, members in split.groups.items()
-    }
     records = []
     for run in runs:
+        split = run.experiment.prepared.split
+        groups = {
+            group: [split.classes.index(name) for name in members]
+            for group, members in split.groups.items()
+        }
         parts = load_predictions(run.directory / "predictions.npz")
         results = {part: scores(p.labels, p.logits, groups) for part, p in parts.items()}
         records.append({**plan_record(run), "scores": results})
@@ -294,6 +303,7 @@ def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
             f"\n{run.spec.method} on {run.spec.results_name} {split.label}, seed {run.spec.seed}"
         )
         Console(highlight=False).print(scores_table(results, images, reasons))
+        click.echo(f"groups: {in_words(split.groups, split.group_rule)}")
         click.echo(f"results: {run.directory}")
     if as_json:
         click.echo(json.dumps(records, indent=2, ensure_ascii=False))
@@ -316,20 +326,6 @@ def plan_record(run: PlannedRun) -> dict[str, Any]:
 
 def _synthetic(data: Dataset) -> str | None:
     return "synthetic images, drawn by a program" if data.synthetic else None
-
-
-def parse_seeds(text: str) -> list[int]:
-    """``0-4`` or ``0,2,5`` or both. Raises UserError for anything else."""
-    seeds: list[int] = []
-    for word in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", word)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
-        if last < first:
-            raise UserError(f"--seeds {text!r}: give numbers from 0 on, such as 0, 0-4 or 0,2,5")
-        if last >= 2**31 or last - first >= MOST_SEEDS:
-            raise UserError(f"--seeds {text!r}: {MOST_SEEDS} seeds below 2^31 at most")
-        seeds.extend(range(first, last + 1))
-    return sorted(set(seeds))
 
 
 def parse_assignments(assignments: tuple[str, ...]) -> dict[str, str]:

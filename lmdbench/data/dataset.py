@@ -63,6 +63,9 @@ class Split:
     seed: int | None = None
     imbalance_factor: float | None = None  # as asked for; None where nothing was cut
     partial: Partial | None = None
+    group_rule: str = ""  # how the groups came to be, in words
+    details: Mapping[str, int] = field(default_factory=dict)  # folds and fold, or test_per_class
+    notes: tuple[str, ...] = ()  # what a reader should know of how it was made
 
     def counts(self, part: str) -> np.ndarray:
         """Images of each class in a part, (C,) int64."""
@@ -88,7 +91,10 @@ class Split:
     @property
     def label(self) -> str:
         """The split in one word, as it names a results folder."""
-        words = [self.name]
+        details = self.details
+        words = [f"{self.name}{details.get('folds') or details.get('test_per_class') or ''}"]
+        if "fold" in details:
+            words.append(f"fold{details['fold']}")
         if self.imbalance_factor is not None:
             words.append(f"if{self.imbalance_factor:g}")
         if self.seed not in (None, 42):
@@ -146,6 +152,11 @@ class Dataset(ABC):
     def results_name(self) -> str:
         """The folder of its results; tells a user's own data sets apart."""
         return self.name
+
+    @property
+    def group_source(self) -> str:
+        """Where lesions or patients would come from: the file or column that names them."""
+        return "nothing: its tables name no lesion or patient"
 
     def is_official(self, records: pd.DataFrame) -> bool:
         """Whether the records are the official ones, in their order: the recipes depend on it."""

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from lmdbench.data.allotment import allot, shuffled
 from lmdbench.data.dataset import Part
 from lmdbench.errors import UserError
 
 ISIC_SMALLEST_CLASS = 4  # fewer images cannot be divided 70/10/20 by two calls of scikit-learn
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 NEEDED = ("train", "test")  # the parts that must hold every class
-_ATTEMPTS = 20  # orders tried until every class lies in every needed part
+# How people call a part, in a split column or as a folder → the part.
+PART_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 
 def check_seed(seed: int) -> int:
@@ -74,7 +83,7 @@ def cut_long_tail(
     members = _members(labels)
     counts = long_tail_counts([len(m) for m in members.values()], imbalance_factor, smallest)
     kept = [
-        _shuffled(positions, ids, f"{seed}/cut")[:n]
+        shuffled(positions, ids, f"{seed}/cut")[:n]
         for positions, n in zip(members.values(), counts, strict=True)
     ]
     return np.sort(np.concatenate(kept))
@@ -158,22 +167,6 @@ def divide(
     return _divide_groups(ids, labels, groups, seed, shares, needed)
 
 
-def rank_groups(
-    classes: Sequence[str], counts: Sequence[int] | np.ndarray
-) -> dict[str, tuple[str, ...]]:
-    """Head, medium and tail: the classes sorted by training count, cut into thirds by rank.
-
-    The head takes the first C // 3, the tail starts at 2C // 3 (8 classes: 2, 3, 3); two classes
-    are a head and a tail. Equal counts keep the order of ``classes``; a group without classes is
-    left out.
-    """
-    order = [classes[c] for c in np.argsort(-np.asarray(counts), kind="stable")]
-    head = max(1, len(order) // 3)
-    tail = max(head, 2 * len(order) // 3)
-    groups = {"head": order[:head], "medium": order[head:tail], "tail": order[tail:]}
-    return {name: tuple(members) for name, members in groups.items() if members}
-
-
 def require_every_class(classes: Sequence[str], parts: Mapping[str, Part], where: str) -> None:
     """Raises UserError, saying which lack what, unless every class has training and test images."""
     lacking = []
@@ -217,14 +210,14 @@ def _divide_images(
     needed: Sequence[str],
 ) -> dict[str, np.ndarray]:
     first, *others = shares
+    members = _members(labels)
+    sizes = _sizes(np.array([len(m) for m in members.values()]), shares, needed)
     chosen: dict[str, list[int]] = {name: [] for name in shares}
-    for positions in _members(labels).values():
-        left = _shuffled(positions, ids, f"{seed}/divide")
-        for name in others:
-            size = math.floor(shares[name] * len(positions) + 0.5)
-            size = max(size, 1) if name in needed else size
-            chosen[name] += left[:size]
-            left = left[size:]
+    for c, positions in enumerate(members.values()):
+        left = shuffled(positions, ids, f"{seed}/divide")
+        for p, name in enumerate(others, start=1):
+            chosen[name] += left[: sizes[p, c]]
+            left = left[sizes[p, c] :]
         chosen[first] += left
     return {name: np.array(sorted(members), dtype=np.int64) for name, members in chosen.items()}
 
@@ -237,78 +230,41 @@ def _divide_groups(
     shares: Mapping[str, float],
     needed: Sequence[str],
 ) -> dict[str, np.ndarray]:
-    """Iterative stratification (Sechidis et al., ECML PKDD 2011) with groups as the examples: the
-    class in the fewest groups first, each group to the part that lacks that class most."""
     classes, codes = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     # A name of its own for an image without group cannot meet a real group's.
     names = [("group", g) if g else ("image", i) for g, i in zip(groups, ids, strict=True)]
-    members: dict[tuple[str, str], list[int]] = {}
-    for position, name in enumerate(names):
-        members.setdefault(name, []).append(position)
-    units = sorted(members)
-    held = np.zeros((len(units), len(classes)), dtype=np.int64)  # images of each class in each unit
-    for row, unit in enumerate(units):
-        np.add.at(held[row], codes[members[unit]], 1)
-
-    spread = (held > 0).sum(axis=0)
-    for c in np.flatnonzero(spread < len(needed)):
-        raise UserError(
-            f"class {str(classes[c])!r}: its {count(int(held[:, c].sum()), 'image')} belong to "
-            f"{count(int(spread[c]), 'group')}, which must stay together; it takes at least "
-            f"{len(needed)} groups to have one each for {' and '.join(needed)}"
-        )
-    for attempt in range(_ATTEMPTS):
-        order = _shuffled(range(len(units)), ["/".join(u) for u in units], f"{seed}/{attempt}")
-        home = _assign(held[order], shares, needed)
-        got = {name: held[order][home == p].sum(axis=0) for p, name in enumerate(shares)}
-        if all(got[name].all() for name in needed):
-            return {
-                name: np.array(
-                    sorted(m for u in np.flatnonzero(home == p) for m in members[units[order[u]]]),
-                    dtype=np.int64,
-                )
-                for p, name in enumerate(shares)
-            }
+    for c, label in enumerate(classes.tolist()):
+        inside = {name for name, code in zip(names, codes, strict=True) if code == c}
+        if len(inside) < len(needed):
+            raise UserError(
+                f"class {label!r}: its {count(int((codes == c).sum()), 'image')} belong to "
+                f"{count(len(inside), 'group')}, which must stay together; it takes at least "
+                f"{len(needed)} groups to have one each for {' and '.join(needed)}"
+            )
+    sizes = _sizes(np.bincount(codes), shares, needed)
+    rows = [p for p, name in enumerate(shares) if name in needed]
+    home = allot(ids, codes, groups, sizes, f"{seed}", rows)
+    got = {
+        name: np.bincount(codes[home == p], minlength=len(classes)) for p, name in enumerate(shares)
+    }
     short = sorted({str(classes[c]) for name in needed for c in np.flatnonzero(got[name] == 0)})
-    raise UserError(
-        f"no division found that keeps groups together and has every class in "
-        f"{' and '.join(needed)}; short of it: {', '.join(short)}. Give a split column, or another "
-        "seed"
-    )
+    if short:
+        raise UserError(
+            "no division found that keeps groups together and has every class in "
+            f"{' and '.join(needed)}; short of it: {', '.join(short)}. Give a split column, or "
+            "another seed"
+        )
+    return {name: np.flatnonzero(home == p) for p, name in enumerate(shares)}
 
 
-def _assign(held: np.ndarray, shares: Mapping[str, float], needed: Sequence[str]) -> np.ndarray:
-    """The part (U,) of each unit, from the images of each class in each unit (U, C)."""
-    names = list(shares)
-    sizes = held.sum(axis=1)
-    home = np.full(len(held), -1)
-    wanted = np.outer(list(shares.values()), held.sum(axis=0)).astype(float)  # (parts, C)
-    got = np.zeros_like(wanted)
-
-    def put(unit: int, part: int) -> None:
-        home[unit] = part
-        wanted[part] -= held[unit]
-        got[part] += held[unit]
-
-    for c in np.argsort((held > 0).sum(axis=0), kind="stable"):
-        free = np.flatnonzero((home < 0) & (held[:, c] > 0)).tolist()
-        free.sort(key=lambda unit: -sizes[unit])
-        for part, name in enumerate(names):
-            if free and name in needed and not got[part, c]:
-                # The largest group trains, the smallest tests.
-                put(free.pop(0 if part == 0 else -1), part)
-        for unit in free:
-            put(unit, int(np.lexsort((wanted.sum(axis=1), wanted[:, c]))[-1]))
-    return home
-
-
-def _shuffled(positions: Iterable[int], ids: Sequence[str], key: str) -> list[int]:
-    """Positions in an order that depends on key and ids alone: no generator's stream to change."""
-
-    def rank(position: int) -> bytes:
-        return hashlib.sha256(f"{key}/{ids[position]}".encode()).digest()
-
-    return sorted(positions, key=rank)
+def _sizes(counts: np.ndarray, shares: Mapping[str, float], needed: Sequence[str]) -> np.ndarray:
+    """Images of each class in each part, (P, C) int64; the first part takes what rounding leaves,
+    and a needed part at least one."""
+    rest = []
+    for name in list(shares)[1:]:
+        size = np.floor(shares[name] * counts + 0.5).astype(np.int64)
+        rest.append(np.maximum(size, 1) if name in needed else size)
+    return np.stack([counts - sum(rest), *rest])
 
 
 def _members(labels: Sequence[str]) -> dict[str, list[int]]:

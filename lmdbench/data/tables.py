@@ -55,6 +55,24 @@ class Table:
             first[value] = row
 
 
+def one_hot(table: Table, classes: Sequence[str]) -> list[str]:
+    """The class of each row, from a column of 0 and 1 a class.
+
+    Raises UserError, naming the line, unless exactly one is 1 and the others are 0.
+    """
+    columns = [table[name] for name in classes]
+    labels = []
+    for row, cells in enumerate(zip(*columns, strict=True)):
+        try:
+            values = [float(cell) for cell in cells]
+        except ValueError:
+            values = []
+        if sorted(values) != [0.0] * (len(classes) - 1) + [1.0]:
+            raise UserError(f"{table.line(row)}: exactly one class must be 1 and all others 0")
+        labels.append(classes[values.index(1.0)])
+    return labels
+
+
 def read_table(path: Path, needed: Sequence[str], *, any_case: bool = False) -> Table:
     """Read a CSV file that has the needed columns, cells stripped of blanks around them.
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmdbench.cli.run import parse_assignments, parse_seeds
+from lmdbench.cli.options import parse_numbers
+from lmdbench.cli.run import parse_assignments
 from lmdbench.errors import UserError
 
 SHORT = ("--set", "epochs=1")
@@ -16,18 +17,18 @@ SHORT = ("--set", "epochs=1")
     ("text", "seeds"), [("0", [0]), ("0-3", [0, 1, 2, 3]), ("5,0,2", [0, 2, 5]), ("0-1,1", [0, 1])]
 )
 def test_seeds(text, seeds):
-    assert parse_seeds(text) == seeds
+    assert parse_numbers(text, "--seeds") == seeds
 
 
 @pytest.mark.parametrize("text", ["", "a", "-1", "3-1", "1.5", "0-", "0,,1"])
 def test_seeds_that_are_none(text):
     with pytest.raises(UserError, match="such as 0, 0-4"):
-        parse_seeds(text)
+        parse_numbers(text, "--seeds")
 
 
 @given(st.sets(st.integers(0, 50), min_size=1))
 def test_a_list_of_seeds_comes_back_sorted(seeds):
-    assert parse_seeds(",".join(map(str, seeds))) == sorted(seeds)
+    assert parse_numbers(",".join(map(str, seeds)), "--seeds") == sorted(seeds)
 
 
 def test_assignments():
@@ -41,7 +42,7 @@ def test_assignments():
     ("method", "words", "message"),
     [
         ("lmb", (), "unknown method 'lmb'. Did you mean lmd"),
-        ("ce", ("--dataset", "isic"), "unknown data set 'isic'. Did you mean isic2019?"),
+        ("ce", ("--dataset", "isic"), "unknown data set 'isic'. Did you mean isic2019 or isic-ar"),
         ("ce", ("--backbone", "resnet"), "unknown backbone 'resnet'. Did you mean"),
         ("ce", ("--set", "epoch=1"), "unknown setting of ce 'epoch'. Did you mean epochs?"),
         ("ce", ("--set", "epochs=ten"), "ce.epochs is 'ten', but wants a whole number"),

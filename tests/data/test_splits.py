@@ -13,7 +13,6 @@ from lmdbench.data.splits import (
     isic_released_split,
     kvasir_released_split,
     long_tail_counts,
-    rank_groups,
     require_every_class,
 )
 from lmdbench.errors import UserError
@@ -208,19 +207,3 @@ def test_every_class_needs_training_and_test_images() -> None:
     parts = {"train": Part(none, both), "test": Part(none, np.array([1]))}
     with pytest.raises(UserError, match=r"^here: no test image of x; every class"):
         require_every_class("xy", parts, "here")
-
-
-@pytest.mark.parametrize(
-    ("counts", "groups"),
-    [
-        ([5, 9], {"head": ("b",), "tail": ("a",)}),
-        ([5, 9, 1], {"head": ("b",), "medium": ("a",), "tail": ("c",)}),
-        ([7, 7, 7, 8], {"head": ("d",), "medium": ("a",), "tail": ("b", "c")}),
-        (
-            [1, 2, 3, 4, 5, 6, 7, 8],
-            {"head": ("h", "g"), "medium": ("f", "e", "d"), "tail": ("c", "b", "a")},
-        ),
-    ],
-)
-def test_groups_are_thirds_of_the_rank(counts: list[int], groups: dict) -> None:
-    assert rank_groups("abcdefgh"[: len(counts)], counts) == groups
