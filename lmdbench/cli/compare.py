@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lmdbench.cli.options import json_option, results_option
+from lmdbench.cli.options import (
+    data_root_option,
+    groups_option,
+    json_option,
+    make_dataset,
+    plugin_option,
+    results_option,
+)
 from lmdbench.errors import UserError
 
 if TYPE_CHECKING:
-    from lmdbench.reporting.comparison import Comparison
+    from lmdbench.data.dataset import Dataset
+    from lmdbench.reporting.comparison import Comparison, Leaked
+    from lmdbench.reporting.results import Run
 
 # Ending of --output → the format it asks for.
 ENDINGS = {
@@ -54,6 +63,21 @@ UNWRAPPED = 100_000  # columns where no terminal sets a limit
     help="Which images.",
 )
 @click.option(
+    "--drop-leaked",
+    is_flag=True,
+    help="A second table without the test images that share a lesion, or a picture, with training "
+    "or validation images: by the audit kept beside the results, else by the tables.",
+)
+@data_root_option
+@groups_option
+@click.option(
+    "--folds",
+    type=click.Choice(["pooled", "each"]),
+    default="pooled",
+    show_default=True,
+    help="Of a k-fold split: one table in which each image was tested once, or a table a fold.",
+)
+@click.option(
     "--percent/--fraction",
     default=True,
     show_default=True,
@@ -73,12 +97,17 @@ UNWRAPPED = 100_000  # columns where no terminal sets a limit
     help="Write here, not to the screen.",
 )
 @results_option
+@plugin_option
 def compare(
     datasets: tuple[str, ...],
     methods: tuple[str, ...],
     splits: tuple[str, ...],
     names: tuple[str, ...],
     part: str,
+    drop_leaked: bool,
+    data_root: Path | None,
+    groups: str | None,
+    folds: str,
     percent: bool,
     form: str | None,
     as_json: bool,
@@ -110,6 +139,9 @@ def compare(
         splits=splits,
         names=names,
         part=part,
+        pooled=folds == "pooled",
+        leaked=_leaked(results, data_root) if drop_leaked else None,
+        groups=groups,
     )
     if output is None and form == "table":
         _print_table(found, percent)
@@ -120,6 +152,24 @@ def compare(
     else:
         _write(output, text)
         click.echo(f"written: {output}", err=True)
+
+
+def _leaked(results: Path, data_root: Path | None) -> Leaked:
+    from lmdbench.reporting.leaks import leaked_images
+
+    def dataset_named(name: str) -> Dataset:
+        return make_dataset(name, data_root)
+
+    found: dict[str, frozenset[str]] = {}
+
+    def leaked(run: Run) -> frozenset[str]:
+        fingerprint = str(run.spec["split"]["fingerprint"])
+        if fingerprint not in found:
+            opener = None if data_root is None else dataset_named
+            found[fingerprint] = leaked_images(results, run, opener)
+        return found[fingerprint]
+
+    return leaked
 
 
 def _format_of(output: Path | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +10,16 @@ import click
 
 from lmdbench.cli.options import (
     data_root_option,
-    imbalance_factor_option,
     json_option,
     make_dataset,
+    only,
     plugin_option,
-    split_seed_option,
+    split_options,
 )
+from lmdbench.cli.text import table
 
 if TYPE_CHECKING:
+    from lmdbench.data.choice import SplitChoice
     from lmdbench.data.dataset import Dataset, Split
 
 
@@ -58,7 +59,7 @@ def datasets(context: click.Context, as_json: bool) -> None:
         ]
         for kind in kinds
     ]
-    click.echo(_table(["name", "classes", "images", "licence", "title"], rows, right=(1, 2)))
+    click.echo(table(["name", "classes", "images", "licence", "title"], rows, right=(1, 2)))
     for plugin, problem in DATASETS.broken.items():
         click.echo(f"plug-in {plugin} does not load: {problem}", err=True)
     click.echo("\nlmdbench datasets show NAME: classes, parts and fingerprints of a split")
@@ -67,8 +68,7 @@ def datasets(context: click.Context, as_json: bool) -> None:
 @datasets.command()
 @click.argument("name")
 @data_root_option
-@imbalance_factor_option
-@split_seed_option
+@split_options
 @click.option(
     "--allow-missing", is_flag=True, help="Show what is left of the split with the images there."
 )
@@ -79,21 +79,21 @@ def show(
     context: click.Context,
     name: str,
     data_root: Path | None,
-    imbalance_factor: float | None,
-    split_seed: int,
+    choices: list[SplitChoice],
     allow_missing: bool,
     as_json: bool,
 ) -> None:
     """Show a data set's split: its classes, parts and fingerprints. Needs the tables, no images."""
     from lmdbench.data.availability import missing_images, prepare_files, split_files
+    from lmdbench.data.choice import make_split
 
     dataset = make_dataset(name, data_root)
-    split = dataset.split(imbalance_factor, split_seed)
-    missing = None  # unknown where the data set draws its images when they are first used
+    split = make_split(dataset, only(choices))
+    missing = None  # unknown where the data set makes its images when they are first used
     if allow_missing:
         split = prepare_files(dataset, split, allow_missing=True).split
         missing = split.partial.missing if split.partial else 0
-    elif dataset.needs_root:
+    elif not dataset.makes_images:
         missing = len(missing_images(split_files(dataset, split)))
     facts = _facts(dataset, split, missing)
     as_json |= bool(context.parent and context.parent.params.get("as_json"))
@@ -126,9 +126,12 @@ def _facts(dataset: Dataset, split: Split, missing: int | None) -> dict[str, Any
             "imbalance_factor": split.imbalance_factor,
             "measured_imbalance": split.measured_imbalance,
             "fingerprint": split.fingerprint,
+            **split.details,
+            "notes": list(split.notes),
         },
         "parts": parts,
         "groups": {name: list(members) for name, members in split.groups.items()},
+        "group_rule": split.group_rule,
         "images_present": None if missing is None else total - missing,
         "images_missing": missing,
         "partial": partial
@@ -149,7 +152,9 @@ def _text(facts: dict[str, Any]) -> str:
         f"source     {facts['source']}",
         f"licence    {facts['licence']}",
         f"split      {split['label']}{seed}",
+        *(f"           {note}" for note in split["notes"]),
         f"imbalance  {split['measured_imbalance']:.4g}{asked}",
+        f"groups     {facts['group_rule'] or 'as given'}",
     ]
     if facts["images_missing"] is None:
         lines.append("images     made on first use")
@@ -167,28 +172,19 @@ def _text(facts: dict[str, Any]) -> str:
         [label, group_of.get(label, ""), *(f"{part['counts'][label]:,}" for part in parts.values())]
         for label in order
     ]
+    for group, members in facts["groups"].items():
+        sums = (sum(part["counts"][label] for label in members) for part in parts.values())
+        rows.append([f"all of {group}", "", *(f"{n:,}" for n in sums)])
     rows.append(["all", "", *(f"{part['images']:,}" for part in parts.values())])
     numbers = range(2, 2 + len(parts))
     return "\n".join(
         [
             *lines,
             "",
-            _table(["class", "group", *parts], rows, right=numbers),
+            table(["class", "group", *parts], rows, right=numbers),
             "",
             "fingerprints (SHA-256 of the sorted image ids; of the split: with class and part)",
             *(f"{name:<10} {part['sha256']}" for name, part in parts.items()),
             f"{'split':<10} {split['fingerprint']}",
         ]
-    )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> str:
-    """Columns side by side, those in ``right`` set flush right."""
-    widths = [max(len(row[c]) for row in [header, *rows]) for c in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if c in right else cell.ljust(width)
-            for c, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [header, *rows]
     )

@@ -346,9 +346,10 @@ def _images(dataset: Dataset, split: Split) -> tuple[np.ndarray, np.ndarray, lis
 
 def _require_groups(dataset: Dataset, groups: Sequence[str], name: str) -> None:
     if not any(groups):
+        source = dataset.group_source
+        why = f"{source} would name them" if source else "its tables name none"
         raise UserError(
-            f"--split {name}: no lesion or patient of {dataset.name}'s images is known; they would "
-            f"come from {dataset.group_source}"
+            f"--split {name}: no lesion or patient of {dataset.name}'s images is known; {why}"
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from lmdbench.download.sources import Downloads
 from lmdbench.registry import Registry
 
 PARTS = ("train", "validation", "test")
@@ -112,18 +113,20 @@ class Dataset(ABC):
     """
 
     name: ClassVar[str]
-    title: ClassVar[str] = ""
-    source: ClassVar[str] = ""  # where it comes from and whom to cite
-    licence: ClassVar[str] = ""
+    title: str = ""
+    source: str = ""  # where it comes from and whom to cite
+    licence: str = ""
+    citation: ClassVar[tuple[str, ...]] = ()  # the publications to cite, one text each
+    downloads: ClassVar[Downloads | None] = None  # what `lmdbench data download` fetches
     synthetic: ClassVar[bool] = False  # marked so wherever its numbers appear
     needs_root: ClassVar[bool] = True  # whether --data-root must say where it lies
     default_imbalance_factor: ClassVar[float | None] = None
     official_digest: ClassVar[str] = ""  # of the official tables, see ``is_official``
     class_sizes: ClassVar[Mapping[str, int]] = {}  # class → images, where known without the tables
 
-    image_size: ClassVar[int] = 224
-    backbone: ClassVar[str] = "resnet18"
-    weights: ClassVar[str] = "imagenet"
+    image_size: int = 224
+    backbone: str = "resnet18"
+    weights: str = "imagenet"
     # Settings that suit this data set better than a method's own defaults. Keys: a method's name,
     # or what it trains ("all", "head") for every such method.
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -149,14 +152,19 @@ class Dataset(ABC):
         return self.root
 
     @property
+    def makes_images(self) -> bool:
+        """Whether ``materialise`` makes the images, so that none is there before."""
+        return False
+
+    @property
     def results_name(self) -> str:
         """The folder of its results; tells a user's own data sets apart."""
         return self.name
 
     @property
     def group_source(self) -> str:
-        """Where lesions or patients would come from: the file or column that names them."""
-        return "nothing: its tables name no lesion or patient"
+        """The file or column that names lesions or patients, where it is there; empty: none does."""
+        return ""
 
     def is_official(self, records: pd.DataFrame) -> bool:
         """Whether the records are the official ones, in their order: the recipes depend on it."""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from lmdbench.data.groups import in_words, parse_groups
 from lmdbench.errors import UserError
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.registry import unknown
-from lmdbench.reporting.results import Block, Results, Row, Run, blocks, in_words
+from lmdbench.reporting.folds import pool_folds
+from lmdbench.reporting.results import Block, Results, Row, Run, blocks
+from lmdbench.reporting.results import in_words as setting_in_words
 
 PARTS = ("test", "validation")
 BASELINE = "ce"  # the method whose rows come first
 NOT_THERE = "this data set has no such group"
+
+Leaked = Callable[[Run], frozenset[str]]  # a run on disk → its test images that leak
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class ScoredBlock:
     metrics: tuple[str, ...]
     rows: tuple[ScoredRow, ...]
     images: Mapping[str, Mapping[str, int]]
+    dropped: int | None = None  # test images left out because they leak; None: none was to be
 
     @property
     def partial(self) -> Mapping[str, Any] | None:
@@ -66,6 +72,8 @@ class ScoredBlock:
         setting = self.block.setting
         words = [setting["results_name"], setting["split_label"], f"{self.part} images"]
         words += self.block.differs
+        if self.dropped is not None:
+            words.append(f"without the {self.dropped:,} that leak")
         if self.partial:
             words.append("PARTIAL DATA")
         if self.synthetic:
@@ -76,6 +84,7 @@ class ScoredBlock:
     def notes(self) -> list[str]:
         """What a reader must know beside the numbers, a sentence or two each."""
         return [
+            *self.block.notes,
             *_data_notes(self),
             *_setting_notes(self),
             *_seed_notes(self.rows),
@@ -102,17 +111,28 @@ def compare(
     splits: Sequence[str] = (),
     names: Sequence[str] = (),
     part: str = "test",
+    pooled: bool = True,
+    leaked: Leaked | None = None,
+    groups: str | None = None,
 ) -> Comparison:
     """Score the finished runs and sort them into tables.
 
     Empty selections mean everything. ``names`` of metrics: keys of ``metrics.TITLES`` or groups;
-    by default the usual metrics and every group. Raises UserError where nothing is left, with near
-    matches for a name that no result has.
+    by default the usual metrics and every group. ``pooled`` makes one table of the folds of a
+    k-fold split. ``leaked`` tells the test images of a run that leak: a second table then leaves
+    them out. ``groups``: head, medium and tail by another rule, see ``groups.parse_groups``.
+    Raises UserError where nothing is left, with near matches for a name that no result has.
     """
+    if leaked is not None and part != "test":
+        raise UserError("--drop-leaked is for test images; leave --part out")
     if not results.runs:
         raise UserError(_nothing(results))
     chosen = _select(results, datasets, methods, splits)
+    if groups is not None:
+        chosen = [_regrouped(run, groups) for run in chosen]
     found = blocks(results, chosen)
+    if pooled and part == "test":
+        found = pool_folds(found)
     columns = _columns(names, found)
     unfinished = [
         path
@@ -121,8 +141,19 @@ def compare(
         and (not splits or path.parts[1] in splits)
         and (not methods or path.parts[2] in methods)
     ]
-    scored = tuple(_scored(block, part, columns) for block in found)
-    return Comparison(results, part, scored, len(unfinished))
+    scored = []
+    for block in found:
+        scored.append(_scored(block, part, columns))
+        if leaked is not None:
+            scored.append(_scored(block, part, columns, leaked))
+    return Comparison(results, part, tuple(scored), len(unfinished))
+
+
+def _regrouped(run: Run, text: str) -> Run:
+    """The run with other groups in its record."""
+    groups = parse_groups(text, run.record["classes"], run.record["class_counts"]["train"])
+    members = {group: list(labels) for group, labels in groups.members.items()}
+    return Run(run.directory, {**run.record, "groups": members, "group_rule": groups.rule})
 
 
 # Choosing
@@ -185,10 +216,12 @@ def _plain(name: str) -> str:
 # Scoring
 
 
-def _scored(block: Block, part: str, columns: Sequence[str]) -> ScoredBlock:
+def _scored(
+    block: Block, part: str, columns: Sequence[str], leaked: Leaked | None = None
+) -> ScoredBlock:
     shown = tuple(columns) or (*metrics.DEFAULT_METRICS, *block.setting["groups"])
     classes = block.record["classes"]
-    rows = [_scored_row(row, part, shown, classes) for row in block.rows]
+    rows = [_scored_row(row, part, shown, classes, leaked) for row in block.rows]
     rows = _with_best(rows, shown)
     first = shown[0]
 
@@ -197,11 +230,14 @@ def _scored(block: Block, part: str, columns: Sequence[str]) -> ScoredBlock:
         return scored.row.method != BASELINE, mean is None, mean or 0.0, scored.row.label
 
     run = block.rows[0].runs[0]
-    images = {
-        name: _images(run, np.asarray(counts))
-        for name, counts in run.record["class_counts"].items()
-    }
-    return ScoredBlock(block, part, shown, tuple(sorted(rows, key=place)), images)
+    counts = {name: np.asarray(n) for name, n in run.record["class_counts"].items()}
+    dropped = None
+    if leaked is not None:
+        _, left = _scores(run, part, leaked)
+        dropped = int(counts[part].sum() - left.sum())
+        counts[part] = left
+    images = {name: _images(run, n) for name, n in counts.items()}
+    return ScoredBlock(block, part, shown, tuple(sorted(rows, key=place)), images, dropped)
 
 
 def _images(run: Run, counts: np.ndarray) -> dict[str, int]:
@@ -220,8 +256,8 @@ class _Scores:
     recalls: Mapping[str, float | None]
 
 
-def _scores(run: Run, part: str) -> tuple[_Scores, np.ndarray]:
-    """The scores of a run, and its images of each class (C,)."""
+def _predictions(run: Run, part: str, leaked: Leaked | None) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N,) and logits (N, C) of a run on disk, without those that leak."""
     path = run.directory / "predictions.npz"
     predictions = load_predictions(path, [part])[part]
     labels, logits = predictions.labels, predictions.logits
@@ -231,6 +267,17 @@ def _scores(run: Run, part: str) -> tuple[_Scores, np.ndarray]:
             f"{path}: its {part} labels are not those that run.json counts; "
             "do the run again with --force"
         )
+    if leaked is None:
+        return labels, logits
+    kept = ~np.isin(predictions.ids, sorted(leaked(run)))
+    return labels[kept], logits[kept]
+
+
+def _scores(run: Run, part: str, leaked: Leaked | None = None) -> tuple[_Scores, np.ndarray]:
+    """The scores of a run, and its images of each class (C,)."""
+    pieces = [_predictions(member, part, leaked) for member in run.members]
+    labels, logits = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+    counts = np.bincount(labels, minlength=logits.shape[1])
     values = metrics.scores(labels, logits, run.groups)
     reasons = metrics.missing(labels, logits, run.groups)
     recalls = metrics.class_recalls(labels, logits)
@@ -241,8 +288,10 @@ def _scores(run: Run, part: str) -> tuple[_Scores, np.ndarray]:
     return _Scores(values, reasons, by_class), counts
 
 
-def _scored_row(row: Row, part: str, shown: Sequence[str], classes: Sequence[str]) -> ScoredRow:
-    scores, counts = zip(*(_scores(run, part) for run in row.runs), strict=True)
+def _scored_row(
+    row: Row, part: str, shown: Sequence[str], classes: Sequence[str], leaked: Leaked | None
+) -> ScoredRow:
+    scores, counts = zip(*(_scores(run, part, leaked) for run in row.runs), strict=True)
     images = _images(row.runs[0], counts[0])
     cells = {}
     for name in shown:
@@ -315,7 +364,16 @@ def _data_notes(block: ScoredBlock) -> list[str]:
         parts.append(f"{part} {images['all']:,}" + (f" ({groups})" if groups else ""))
     notes.append(f"Images: {'; '.join(parts)}. A group's value is the mean recall of its classes.")
     record = block.block.record
-    counts = record["class_counts"][block.part]
+    rule = record.get("group_rule", "")
+    notes.append(f"Groups: {in_words(block.block.setting['groups'], rule)}.")
+    if block.dropped == 0:
+        notes.append("No test image leaks: this table is the one above.")
+    elif block.dropped is not None:
+        notes.append(
+            "Left out: test images that share a lesion, or a picture, with training or validation "
+            "images, as the audit of this split found."
+        )
+    counts = [cell.n for cell in block.rows[0].recalls.values()]
     absent = [name for name, n in zip(record["classes"], counts, strict=True) if n == 0]
     if absent:
         notes.append(
@@ -332,10 +390,10 @@ def _data_notes(block: ScoredBlock) -> list[str]:
 
 def _setting_notes(block: ScoredBlock) -> list[str]:
     setting = block.block.setting
-    fingerprint = in_words("split_fingerprint", setting.get("split_fingerprint"))
+    fingerprint = setting_in_words("split_fingerprint", setting.get("split_fingerprint"))
     placed = ("results_name", "split_label", "dataset", "groups", "store", "synthetic")
     rest = [
-        in_words(name, value)
+        setting_in_words(name, value)
         for name, value in setting.items()
         if name not in placed and not name.startswith("split_")
     ]

@@ -21,10 +21,19 @@ OF_A_ROW = ("method", "method_version", "settings", "ancestor", "seed")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its directory and its ``run.json``."""
+    """A finished run: its directory and its ``run.json``.
+
+    ``folds``: the runs of a k-fold split that this one stands for, see ``folds.pool_folds``.
+    """
 
     directory: Path
     record: Mapping[str, Any]
+    folds: tuple[Run, ...] = ()
+
+    @property
+    def members(self) -> tuple[Run, ...]:
+        """The runs on disk: itself, or those of the folds."""
+        return self.folds or (self,)
 
     @property
     def id(self) -> str:
@@ -113,6 +122,7 @@ class Block:
     setting: Mapping[str, Any]
     differs: tuple[str, ...]  # from the other blocks of this data set and split, in words
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def record(self) -> Mapping[str, Any]:

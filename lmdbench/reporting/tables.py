@@ -390,7 +390,11 @@ def _row_record(scored: ScoredRow) -> dict[str, Any]:
             for link in row.chain
         ],
         "seeds": row.seeds,
-        "runs": [{"seed": r.seed, "id": r.id, "directory": str(r.directory)} for r in row.runs],
+        "runs": [
+            {"seed": run.seed, "id": member.id, "directory": str(member.directory)}
+            for run in row.runs
+            for member in run.members
+        ],
         "scores": {
             name: {**_cell_record(cell), "best": cell.best} for name, cell in scored.cells.items()
         },

@@ -140,6 +140,7 @@ def test_notes_say_what_was_compared(folder: Path, fake_run: FakeRun) -> None:
     assert block.notes == [
         "Images: train 92 (head 60, medium 30, tail 2); validation 14 (head 6, medium 7, tail 1); "
         "test 50 (head 30, medium 18, tail 2). A group's value is the mean recall of its classes.",
+        "Groups: head nv; medium mel_a, bcc; tail df.",
         f"Split plain-if100 (images {'f' * 12}); selection last, resnet18, weights IMAGENET1K_V1, "
         "image size 224, precision mixed.",
         "Seeds differ between rows (0–2: ce; 0: crt).",

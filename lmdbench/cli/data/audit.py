@@ -1,0 +1,148 @@
+"""``lmdbench data audit``: what makes the test scores of a split too good, or say too little."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lmdbench.cli.options import (
+    data_root_option,
+    json_option,
+    make_dataset,
+    only,
+    plugin_option,
+    results_option,
+    split_options,
+)
+from lmdbench.cli.text import table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lmdbench.data.choice import SplitChoice
+
+
+@click.command()
+@click.argument("name")
+@data_root_option
+@split_options
+@click.option(
+    "--allow-missing", is_flag=True, help="Audit what is left of the split with the images there."
+)
+@results_option
+@plugin_option
+@json_option
+@click.pass_context
+def audit(
+    context: click.Context,
+    name: str,
+    data_root: Path | None,
+    choices: list[SplitChoice],
+    allow_missing: bool,
+    results: Path,
+    as_json: bool,
+) -> None:
+    """Look for images and lesions in two parts of a split, and for classes too small to judge.
+
+    That needs the tables alone. The audit and its lists are kept beside the results, where
+    `lmdbench compare --drop-leaked` finds them. Exit code 0 if the split is clean, 1 if not.
+    """
+    from lmdbench.audit import report
+    from lmdbench.data.availability import prepare_files
+    from lmdbench.data.choice import make_split
+
+    dataset = make_dataset(name, data_root)
+    split = make_split(dataset, only(choices))
+    if allow_missing:
+        split = prepare_files(dataset, split, allow_missing=True).split
+    parts = {"tables": report.audit_tables(dataset, split)}
+    folder = report.audit_folder(results, dataset, split)
+    facts = report.save(folder, report.describe(dataset, split, parts), parts)
+    if as_json:
+        click.echo(json.dumps({**facts, "clean": report.is_clean(facts)}, indent=2))
+    else:
+        click.echo(_text(facts, report.is_clean(facts)))
+        click.echo(f"\nlists: {folder}")
+    context.exit(0 if report.is_clean(facts) else 1)
+
+
+def _text(facts: Mapping[str, Any], clean: bool) -> str:
+    tables, split, groups = facts["tables"], facts["split"], facts["tables"]["groups"]
+    sizes = " · ".join(f"{n:,} {part}" for part, n in tables["images"].items())
+    lines = [f"{facts['results_name']} {split['label']}: {sizes} images"]
+    if facts["partial"]:
+        lines.append(facts["partial"])
+    if facts["synthetic"]:
+        lines.append("SYNTHETIC DATA, drawn by a program")
+    lines += ["", _shared_line("images", tables["shared_images"])]
+    lines.append(f"images with two labels: {tables['label_conflicts'] or 'none'}")
+    if groups["known"]:
+        lines.append(_shared_line("lesions", tables["shared_groups"]))
+        alone = groups["images_without"]
+        lines.append(
+            f"  {groups['known']:,} lesions (or patients) are known; {alone:,} images have none"
+        )
+        if groups["two_labels"]:
+            lines.append(f"  {groups['two_labels']:,} of them have images of several classes")
+        if tables["shared_groups"]["shared"]:
+            lines += ["", _class_table(tables["shared_groups"]["by_class"])]
+    else:
+        why = f"{groups['source']} would name them" if groups["source"] else "no table names them"
+        lines.append(f"lesions in two parts: unknown, {why}")
+    if tables["small_classes"]:
+        lines += ["", _small_table(tables["small_classes"])]
+    return "\n".join([*lines, "", _verdict(facts, clean)])
+
+
+def _verdict(facts: Mapping[str, Any], clean: bool) -> str:
+    if not clean:
+        return "NOT CLEAN"
+    unknown = [] if facts["tables"]["groups"]["known"] else ["lesions are unknown"]
+    if "pictures" not in facts:
+        unknown.append("pictures were not compared (--near-duplicates)")
+    return f"clean as far as was looked: {', '.join(unknown)}" if unknown else "clean"
+
+
+def _shared_line(things: str, shared: Mapping[str, Any]) -> str:
+    """What two parts share, and how much of the test set that concerns."""
+    if not shared["shared"]:
+        return f"{things} in two parts: none"
+    between = ", ".join(f"{n:,} {pair}" for pair, n in shared["between"].items() if n)
+    return (
+        f"{things} in two parts: {shared['shared']:,} ({between})\n"
+        f"  {shared['test_with_train']:,} of {shared['test']:,} test images "
+        f"({100 * (shared['share_of_test'] or 0):.1f} %) share one with training, "
+        f"{shared['test_with_train_or_validation']:,} with training or validation"
+    )
+
+
+def _class_table(by_class: Mapping[str, Mapping[str, int]]) -> str:
+    rows = [
+        [
+            label,
+            f"{n['shared']:,}",
+            f"{n['test']:,}",
+            f"{n['test_with_train']:,}",
+            f"{100 * n['test_with_train'] / n['test']:.0f} %" if n["test"] else "–",
+        ]
+        for label, n in sorted(by_class.items(), key=lambda item: -item[1]["test"])
+    ]
+    header = ["class", "shared", "test images", "of them shared with training", "share"]
+    return table(header, rows, right=range(1, 5))
+
+
+def _small_table(small: list[Mapping[str, Any]]) -> str:
+    rows = []
+    for of_class in small:
+        width = of_class["half_width"]
+        shown = "none" if width is None else f"± {100 * width:.0f} points"
+        rows.append([of_class["class"], f"{of_class['test']:,}", shown])
+    return "\n".join(
+        [
+            "classes whose test images say little (95 % interval of a recall of one half):",
+            table(["class", "test images", "interval"], rows, right=(1, 2)),
+        ]
+    )

@@ -1,0 +1,149 @@
+"""`lmdbench data audit`, and `compare --drop-leaked` after it."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Path:
+    """Two classes of small images; a division in a file that tears two patients apart."""
+    folder = tmp_path / "clinic"
+    folder.mkdir()
+    rows, division = ["image,label,group"], ["image,split"]
+    rng = np.random.default_rng(0)
+    for n in range(40):
+        label = "seldom" if n % 4 == 0 else "often"
+        pixels = rng.integers(0, 255, (24, 24, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{n:02}.png")
+        rows.append(f"{n:02}.png,{label},{f'p{n}' if n < 36 else 'torn' if n < 39 else ''}")
+        division.append(
+            f"{n:02}.png,{'train' if n < 20 or n == 36 else 'val' if n < 24 else 'test'}"
+        )
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "torn.csv").write_text("\n".join(division) + "\n")
+    return folder
+
+
+def options(clinic: Path) -> tuple[object, ...]:
+    results = clinic.parent / "results"
+    return ("--data-root", clinic, "--split", clinic.parent / "torn.csv", "--results", results)
+
+
+def test_the_published_isic_split_leaks_and_says_how_much(lmdbench, test_data, tmp_path):
+    words = ("data", "audit", "isic2019", "--data-root", test_data, "--results", tmp_path)
+    outcome = lmdbench(*words)
+    assert outcome.code == 1, outcome.err
+    assert "lesions in two parts: 2,665 (1,067 train–validation, 1,913 train–test" in outcome.out
+    assert "2,503 of 4,621 test images (54.2 %) share one with training" in outcome.out
+    assert outcome.out.rstrip().splitlines()[-1].endswith("isic2019/published-if100/audit")
+    facts = json.loads(lmdbench(*words, "--json").out)
+    assert facts["clean"] is False
+    assert facts["tables"]["shared_groups"]["by_class"]["VASC"]["test_with_train"] == 15
+    with (tmp_path / "isic2019" / "published-if100" / "audit" / "leaks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["key"] for row in rows}) == 2665
+    assert {row["kind"] for row in rows} == {"group"}
+
+
+def test_the_lesion_split_is_clean(lmdbench, test_data, tmp_path):
+    words = ("data", "audit", "isic2019", "--data-root", test_data, "--split", "lesion")
+    outcome = lmdbench(*words, "--results", tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "lesions in two parts: none" in outcome.out
+    assert "2,023 images have none" in outcome.out
+
+
+def test_without_lesions_it_says_so(lmdbench, test_data, tmp_path):
+    words = ("data", "audit", "hyper-kvasir", "--data-root", test_data, "--results", tmp_path)
+    outcome = lmdbench(*words)
+    assert outcome.code == 0
+    assert "lesions in two parts: unknown, no table names them" in outcome.out
+    assert "lesions are unknown" in outcome.out.splitlines()[-3]
+    line = next(line for line in outcome.out.splitlines() if line.startswith("ileum"))
+    assert line.split() == ["ileum", "1", "±", "48", "points"]
+
+
+def test_a_torn_patient_is_found_in_a_division_of_ones_own(lmdbench, clinic):
+    outcome = lmdbench("data", "audit", "folder", *options(clinic))
+    assert outcome.code == 1
+    assert "lesions in two parts: 1 (1 train–test)" in outcome.out
+    assert "2 of 15 test images (13.3 %) share one with training" in outcome.out
+
+
+def test_compare_scores_the_test_images_that_do_not_leak(lmdbench, clinic):
+    words = ("--method", "ce", "--dataset", "folder", *options(clinic))
+    small = ("--backbone", "small", "--image-size", 24, "--set", "epochs=1", "--quiet")
+    assert lmdbench("run", *words, *small).code == 0
+    results = ("--results", clinic.parent / "results")
+    refused = lmdbench("compare", "--drop-leaked", *results)
+    assert refused.code == 2
+    assert "no audit of folder-clinic file-torn" in refused.err
+    assert "`lmdbench data audit folder --split torn.csv`" in refused.err
+
+    assert lmdbench("data", "audit", "folder", *options(clinic)).code == 1
+    outcome = lmdbench("compare", "--drop-leaked", *results, "--json")
+    assert outcome.code == 0, outcome.err
+    full, clean = json.loads(outcome.out)["blocks"]
+    assert clean["title"] == f"{full['title']} · without the 2 that leak"
+    assert (full["images"]["test"]["all"], clean["images"]["test"]["all"]) == (15, 13)
+    with np.load(next(clinic.parent.glob("results/*/*/ce/*/predictions.npz"))) as arrays:
+        kept = ~np.isin(arrays["test_ids"], ["37.png", "38.png"])
+        hits = arrays["test_logits"].argmax(axis=1) == arrays["test_labels"]
+    assert clean["rows"][0]["scores"]["accuracy"]["mean"] == pytest.approx(hits[kept].mean())
+    assert full["rows"][0]["scores"]["accuracy"]["mean"] == pytest.approx(hits.mean())
+    assert any("share a lesion, or a picture" in note for note in clean["notes"])
+
+
+def test_compare_audits_the_tables_itself_where_they_are_there(lmdbench, clinic):
+    words = ("--method", "ce", "--dataset", "folder", "--data-root", clinic)
+    small = ("--backbone", "small", "--image-size", 24, "--set", "epochs=1", "--quiet")
+    results = ("--results", clinic.parent / "results")
+    assert lmdbench("run", *words, *small, *results).code == 0
+    outcome = lmdbench("compare", "--drop-leaked", "--data-root", clinic, *results)
+    assert outcome.code == 0, outcome.err
+    assert "without the 0 that leak" in outcome.out
+    assert "No test image leaks" in outcome.out
+    assert not list(clinic.parent.glob("results/*/*/audit"))
+
+
+def test_drop_leaked_is_for_test_images(lmdbench, fake_run, tmp_path):
+    fake_run("ce")
+    words = ("compare", "--results", tmp_path / "results", "--drop-leaked")
+    outcome = lmdbench(*words, "--part", "validation")
+    assert outcome.code == 2
+    assert "--drop-leaked is for test images" in outcome.err
+
+
+def test_an_audit_of_another_split_is_not_taken(lmdbench, clinic):
+    """The same file name, another content: the fingerprint tells."""
+    small = ("--backbone", "small", "--image-size", 24, "--set", "epochs=1", "--quiet")
+    assert lmdbench("data", "audit", "folder", *options(clinic)).code == 1
+    division = clinic.parent / "torn.csv"
+    division.write_text(division.read_text().replace("39.png,test\n", ""))
+    run = lmdbench("run", "--method", "ce", "--dataset", "folder", *options(clinic), *small)
+    assert run.code == 0, run.err
+    outcome = lmdbench("compare", "--drop-leaked", "--results", clinic.parent / "results")
+    assert outcome.code == 2
+    assert "no audit of folder-clinic file-torn" in outcome.err
+
+
+def test_several_folds_are_told_apart(lmdbench, clinic):
+    outcome = lmdbench("data", "audit", "folder", "--data-root", clinic, "--split", "kfold")
+    assert outcome.code == 2
+    assert "say which with --fold N" in outcome.err
+    words = ("--split", "kfold", "--fold", 1, "--results", clinic.parent / "results")
+    assert lmdbench("data", "audit", "folder", "--data-root", clinic, *words).code == 0
+
+
+def test_results_that_cannot_be_written_get_one_line(lmdbench, clinic, tmp_path):
+    (tmp_path / "file").write_text("")
+    words = ("data", "audit", "folder", "--data-root", clinic, "--results", tmp_path / "file")
+    outcome = lmdbench(*words)
+    assert outcome.code == 2
+    assert "cannot write in" in outcome.err
+    assert outcome.err.count("\n") == 1

@@ -1,0 +1,112 @@
+"""Folds of a k-fold split: one table when all are there, else a table each."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmdbench.evaluation.metrics import balanced_accuracy
+from lmdbench.reporting.comparison import Comparison, compare
+from lmdbench.reporting.results import read_results
+
+FakeRun = Callable[..., Path]
+TEST = {0: [0, 0, 1, 2], 1: [0, 1, 1, 3], 2: [0, 0, 2, 3]}  # fold → labels
+
+
+@pytest.fixture
+def fold_run(fake_run: FakeRun) -> Callable[..., np.ndarray]:
+    def write(method: str, seed: int, fold: int, folds: int = 3) -> np.ndarray:
+        labels = np.array(TEST[fold])
+        rng = np.random.default_rng([seed, fold, len(method)])
+        logits = rng.normal(size=(len(labels), 4)) + np.eye(4)[labels]
+        fake_run(
+            method,
+            seed,
+            test=(labels, logits),
+            split={
+                "name": "kfold",
+                "seed": 42,
+                "imbalance_factor": None,
+                "fingerprint": str(fold) * 64,
+                "folds": folds,
+                "fold": fold,
+            },
+            record={"split_label": f"kfold{folds}-fold{fold}"},
+        )
+        return logits
+
+    return write
+
+
+def compared(tmp_path: Path, **options: object) -> Comparison:
+    return compare(read_results(tmp_path / "results"), **options)  # type: ignore[arg-type]
+
+
+def test_all_folds_make_one_table(tmp_path: Path, fold_run: Callable[..., np.ndarray]) -> None:
+    logits = {seed: [fold_run("ce", seed, fold) for fold in range(3)] for seed in (0, 1)}
+    (block,) = compared(tmp_path).blocks
+    assert block.title == "skin · kfold3 · test images"
+    (row,) = block.rows
+    labels = np.concatenate([TEST[fold] for fold in range(3)])
+    by_hand = [balanced_accuracy(labels, np.concatenate(logits[seed])) for seed in (0, 1)]
+    assert row.cells["balanced_accuracy"].values == pytest.approx(by_hand)
+    assert row.cells["balanced_accuracy"].n == 12
+    assert block.images["test"] == {"all": 12, "head": 5, "medium": 5, "tail": 2}
+    assert block.notes[0].startswith("Pooled over 3 folds: every image was tested once")
+
+
+def test_each_fold_can_be_seen(tmp_path: Path, fold_run: Callable[..., np.ndarray]) -> None:
+    for fold in range(3):
+        fold_run("ce", 0, fold)
+    titles = [block.title for block in compared(tmp_path, pooled=False).blocks]
+    assert titles == [f"skin · kfold3-fold{fold} · test images" for fold in range(3)]
+    assert len(compared(tmp_path, part="validation").blocks) == 3
+
+
+def test_folds_that_lack_are_named(tmp_path: Path, fold_run: Callable[..., np.ndarray]) -> None:
+    fold_run("ce", 0, 0)
+    fold_run("ce", 0, 2)
+    blocks = compared(tmp_path).blocks
+    assert len(blocks) == 2
+    assert all("Not pooled: no runs in fold 1." in block.notes for block in blocks)
+
+
+def test_rows_and_seeds_that_some_fold_lacks_are_left_out(
+    tmp_path: Path, fold_run: Callable[..., np.ndarray]
+) -> None:
+    for fold in range(3):
+        fold_run("ce", 0, fold)
+    fold_run("ce", 1, 0)
+    fold_run("crt", 0, 1)
+    (block,) = compared(tmp_path).blocks
+    assert [(row.row.label, row.row.seeds) for row in block.rows] == [("ce", [0])]
+    assert "crt is left out: not in every fold." in block.notes
+    assert "ce: seeds 1 are left out, they are not in every fold." in block.notes
+
+
+def test_splits_of_other_folds_stay_apart(
+    tmp_path: Path, fold_run: Callable[..., np.ndarray]
+) -> None:
+    for fold in range(3):
+        fold_run("ce", 0, fold)
+    for fold in range(2):
+        fold_run("ce", 0, fold, folds=2)
+    titles = [block.title for block in compared(tmp_path).blocks]
+    assert titles == ["skin · kfold2 · test images", "skin · kfold3 · test images"]
+
+
+def test_leaks_are_left_out_fold_by_fold(
+    tmp_path: Path, fold_run: Callable[..., np.ndarray]
+) -> None:
+    for fold in range(3):
+        fold_run("ce", 0, fold)
+
+    def leaked(run: object) -> frozenset[str]:
+        fold = run.spec["split"]["fold"]  # type: ignore[attr-defined]
+        return frozenset({"image0", "image3"} if fold == 1 else set())
+
+    full, clean = compared(tmp_path, leaked=leaked).blocks
+    assert (full.dropped, clean.dropped) == (None, 2)
+    assert clean.images["test"]["all"] == 10
+    assert clean.rows[0].recalls["df"].n == 1
