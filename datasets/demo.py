@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +12,10 @@ from PIL import Image
 
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset
 from lmdbench.data.groups import by_rank
+from lmdbench.data.made import make_once
 from lmdbench.data.splits import check_seed
 from lmdbench.errors import UserError
-from lmdbench.files import Claim, check_cache, disk_errors, temporary_path
+from lmdbench.files import check_cache
 
 SIZE = 48  # pixels
 LARGEST_CLASS = 500  # training images
@@ -83,6 +82,10 @@ class Demo(Dataset):
     def image_root(self) -> Path:
         return self.cache / "demo-v1"
 
+    @property
+    def makes_images(self) -> bool:
+        return True
+
     def records(self) -> pd.DataFrame:
         rows = [(image, label, _file(image, label), "") for image, label, _ in _pool()]
         table = pd.DataFrame(rows, columns=["image", "label", "file", "group"])
@@ -122,35 +125,18 @@ class Demo(Dataset):
             return
         check_cache(self.cache)
         say("drawing the demo images, once")
-        claim = Claim(self.cache / f"{self.image_root.name}.claim")
-        while not self._is_complete():
-            if not claim.acquire():
-                time.sleep(0.1)
-                continue
-            try:
-                if not self._is_complete():
-                    with disk_errors(self.cache):
-                        self._draw_all()
-            finally:
-                claim.release()
+        make_once(self.image_root, self._is_complete, _draw_all)
 
     def _is_complete(self) -> bool:
         return all((self.image_root / _file(image, label)).is_file() for image, label, _ in _pool())
 
-    def _draw_all(self) -> None:
-        final = self.image_root
-        for leftover in [*self.cache.glob(f".{final.name}~*"), final]:
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary = temporary_path(final)
-        try:
-            for label in CLASSES:
-                (temporary / label).mkdir(parents=True)
-            for image, label, _ in _pool():
-                drawn = Image.fromarray(draw(image, CLASSES[label]))
-                drawn.save(temporary / _file(image, label), compress_level=1)
-            temporary.rename(final)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+
+def _draw_all(folder: Path) -> None:
+    for label in CLASSES:
+        (folder / label).mkdir()
+    for image, label, _ in _pool():
+        drawn = Image.fromarray(draw(image, CLASSES[label]))
+        drawn.save(folder / _file(image, label), compress_level=1)
 
 
 def _file(image: str, label: str) -> str:

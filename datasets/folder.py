@@ -1,57 +1,46 @@
-"""A user's own images, from a CSV or from folders."""
+"""A user's own images: from folders, a CSV, a MedMNIST file or a TOML description."""
 
 from __future__ import annotations
 
-import os
-import posixpath
 import re
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from lmdbench.data.availability import missing_images
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset
+from lmdbench.data.description import Description
+from lmdbench.data.groups import Groups, by_rank, from_lists, parse_groups
+from lmdbench.data.listing import (
+    Listing,
+    describe,
+    list_folder,
+    list_medmnist,
+    list_table,
+    refuse_leaks,
+    refuse_names,
+    with_classes,
+)
+from lmdbench.data.made import make_once
+from lmdbench.data.medmnist import ENDING, MedMNIST, read_medmnist, write_images
 from lmdbench.data.splits import (
     NEEDED,
     check_seed,
+    count,
     cut_long_tail,
     divide,
-    rank_groups,
     require_every_class,
     require_images,
 )
-from lmdbench.data.tables import read_table
 from lmdbench.errors import UserError
+from lmdbench.files import check_cache
 
-LABELS = "labels.csv"
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-# How people call a part, in a split column or as a folder → the part.
-PART_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
 # Where a split comes without validation, this much of its training part becomes validation: what a
 # 70/10/20 division has.
 CARVED = {"train": 7 / 8, "validation": 1 / 8}
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Every image: its id, which is its path, its class, its group and, where given, its part."""
-
-    images: list[str]
-    labels: list[str]
-    groups: list[str]
-    parts: list[str] | None
 
 
 @register_dataset("folder")
@@ -63,7 +52,10 @@ class Folder(Dataset):
       the CSV's folder or absolute;
     - a folder with such a CSV named ``labels.csv``;
     - a folder with one sub-folder a class;
-    - a folder with ``train``, ``test`` and if you like ``val``, each with one sub-folder a class.
+    - a folder with ``train``, ``test`` and if you like ``val``, each with one sub-folder a class;
+    - a MedMNIST ``.npz``, or a folder that holds one and no images: 2-D, one label an image;
+    - a TOML file, or a folder with one named ``dataset.toml``, that describes one of these: see
+      ``read_description`` and docs/own-data.md.
 
     Where no split is given, the images are divided 70/10/20 class by class, by ``--split-seed``,
     after the long-tail cut if ``--imbalance-factor`` asks for one: the cut then shapes the whole
@@ -71,37 +63,77 @@ class Folder(Dataset):
     validation an eighth of its training part becomes that, before the cut. Every class must have an
     image in training and test.
 
-    Classes are sorted by name. Head, medium and tail are thirds of the classes by rank of training
-    count. Image ids are the paths relative to the root's folder.
+    Classes are sorted by name, those of a ``.npz`` by number, those of a description by the codes
+    they stand for unless it orders them. Head, medium and tail are thirds of the classes by rank of
+    training count, unless a description says otherwise. Image ids are the paths relative to the
+    root's folder; of a ``.npz`` ``train/000000`` and so on.
     """
 
     title = "Your own images"
-    source = "your own images: a CSV (image, label[, group][, split]) or a folder a class"
+    source = "your own images: a folder a class, a CSV, a MedMNIST .npz or a dataset.toml"
     licence = "yours"
+
+    def __init__(self, root: Path | None, cache: Path) -> None:
+        super().__init__(root, cache)
+        if root is not None:
+            for name, value in self._described.attributes.items():
+                setattr(self, name, value)
 
     @property
     def image_root(self) -> Path:
-        return self._root if self._root.is_dir() else self._root.parent
+        if self._medmnist is None:
+            return self._described.folder
+        return self.cache / "medmnist" / f"{self.results_name}-{self._medmnist.identity[:16]}"
+
+    @property
+    def makes_images(self) -> bool:
+        return self._medmnist is not None
 
     @property
     def results_name(self) -> str:
-        root = self._root
-        name = root.stem if root.is_file() and root.name != LABELS else self.image_root.name
-        return "folder-" + (re.sub(r"[^\w.-]+", "-", name) or "root")
+        return "folder-" + (re.sub(r"[^\w.-]+", "-", self._described.name) or "root")
+
+    @property
+    def group_source(self) -> str:
+        described = self._described
+        if described.kind != "table":
+            return ""
+        return f"the column {described.columns.get('group', 'group')!r} of {described.holder.name}"
 
     def records(self) -> pd.DataFrame:
         listing = self._listing
+        files = [f"{image}{listing.ending}" for image in listing.images]
         return pd.DataFrame(
-            {"label": listing.labels, "file": listing.images, "group": listing.groups},
+            {"label": listing.labels, "file": files, "group": listing.groups},
             index=pd.Index(listing.images, name="image"),
         )
+
+    def materialise(self, say: Callable[[str], None] = lambda _: None) -> None:
+        """Write the images of a ``.npz`` into the cache, unless they are there."""
+        content = self._medmnist
+        if content is None or self._is_complete(content):
+            return
+        check_cache(self.image_root.parent)
+        total = count(sum(map(len, content.labels.values())), "image")
+        say(f"writing the {total} of {content.path.name} into the cache, once")
+        make_once(
+            self.image_root,
+            lambda: self._is_complete(content),
+            lambda folder: write_images(content, folder, say),
+        )
+
+    def _is_complete(self, content: MedMNIST) -> bool:
+        root = self.image_root
+        ids = (image for piece in content.labels for image in content.ids(piece))
+        return not missing_images({image: root / f"{image}{ENDING}" for image in ids})
 
     def split(self, imbalance_factor: float | None, seed: int) -> Split:
         check_seed(seed)
         listing = self._listing
-        classes = tuple(sorted(set(listing.labels)))
+        classes = listing.classes
         if len(classes) < 2:
-            raise UserError(f"{self._root}: only one class, {classes[0]!r}; it takes two or more")
+            there = f"only one class, {classes[0]!r}" if classes else "no images"
+            raise UserError(f"{self._where}: {there}; it takes two classes or more")
         if listing.parts is None:
             name, members = "random", self._divide(imbalance_factor, seed)
             drawn = True
@@ -115,11 +147,13 @@ class Folder(Dataset):
         codes = np.array([code[label] for label in listing.labels], dtype=np.int64)
         parts = {part: Part(ids[members[part]], codes[members[part]]) for part in PARTS}
         counts = np.bincount(parts["train"].labels, minlength=len(classes))
+        groups = self._groups(classes, counts)
         return Split(
             name=name,
             classes=classes,
             parts=parts,
-            groups=rank_groups(classes, counts),
+            groups=groups.members,
+            group_rule=groups.rule,
             seed=seed if drawn else None,
             imbalance_factor=imbalance_factor,
         )
@@ -128,14 +162,14 @@ class Folder(Dataset):
         everything = np.arange(len(self._listing.images))
         if imbalance_factor is None:
             return self._divided(everything, seed)
-        require_images(self._listing.labels, NEEDED, str(self._root))
+        require_images(self._listing.labels, NEEDED, self._where)
         return self._divided(self._cut(everything, imbalance_factor, 2, seed), seed)
 
     def _divided(self, rows: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         try:
             members = divide(*self._columns(rows), seed)
         except UserError as error:
-            raise UserError(f"{self._root}: {error}") from None
+            raise UserError(f"{self._where}: {error}") from None
         return {part: rows[chosen] for part, chosen in members.items()}
 
     def _given(
@@ -149,7 +183,7 @@ class Folder(Dataset):
         require_every_class(
             classes,
             {part: Part(empty, labels[members[part]]) for part in PARTS},
-            str(self._root),
+            self._where,
         )
         if len(members["validation"]) == 0:
             rows = members["train"]
@@ -162,7 +196,7 @@ class Folder(Dataset):
         try:
             return rows[cut_long_tail(ids, labels, factor, smallest, seed)]
         except UserError as error:
-            raise UserError(f"{self._root}: {error}") from None
+            raise UserError(f"{self._where}: {error}") from None
 
     def _columns(self, rows: np.ndarray) -> tuple[list[str], list[str], list[str]]:
         listing = self._listing
@@ -170,162 +204,39 @@ class Folder(Dataset):
         ids, labels, groups = ([column[row] for row in rows] for column in columns)
         return ids, labels, groups
 
+    def _groups(self, classes: Sequence[str], counts: np.ndarray) -> Groups:
+        asked, where = self._described.groups, f"{self._described.path}: groups"
+        if not asked:
+            return by_rank(classes, counts)
+        if isinstance(asked, str):
+            return parse_groups(asked, classes, counts, where)
+        return from_lists(asked, classes, where)
+
     @cached_property
-    def _root(self) -> Path:
+    def _described(self) -> Description:
         assert self.root is not None
-        root = Path(
-            os.path.abspath(self.root)
-        )  # not resolved: paths in a linked CSV are the link's
-        return root / LABELS if (root / LABELS).is_file() else root
+        return describe(self.root)
+
+    @property
+    def _where(self) -> str:
+        """What errors name."""
+        return str(self._described.holder)
+
+    @cached_property
+    def _medmnist(self) -> MedMNIST | None:
+        described = self._described
+        return read_medmnist(described.holder) if described.kind == "npz" else None
 
     @cached_property
     def _listing(self) -> Listing:
-        listing = (_list_folder if self._root.is_dir() else _list_table)(self._root)
-        for image in listing.images:  # ids are hashed as lines of UTF-8
-            if "\n" in image or not _is_unicode(image):
-                raise UserError(
-                    f"{self._root}: the image name {image!a} has a line break or is not UTF-8; "
-                    "rename the file"
-                )
+        described = self._described
+        if self._medmnist is not None:
+            listing = list_medmnist(self._medmnist)
+        elif described.kind == "table":
+            listing = list_table(described)
+        else:
+            listing = list_folder(described.holder)
+        listing = with_classes(listing, described)
+        refuse_leaks(described.holder, listing)
+        refuse_names(described.holder, listing)
         return listing
-
-
-def _is_unicode(name: str) -> bool:
-    """False for a file name whose bytes are not UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _list_table(path: Path) -> Listing:
-    table = read_table(path, ["image", "label"], any_case=True)
-    images = [_normal_path(image, path.parent) for image in table.filled("image")]
-    table.refuse_repeats("image", images)
-    labels = table.filled("label")
-    groups = table["group"] if "group" in table.columns else [""] * len(table)
-    parts = None
-    if "split" in table.columns:
-        parts = []
-        for row, word in enumerate(table["split"]):
-            if word.lower() not in PART_NAMES:
-                raise UserError(
-                    f"{table.line(row)}: split {word!r} is none of {', '.join(PART_NAMES)}"
-                )
-            parts.append(PART_NAMES[word.lower()])
-        _refuse_leaks(path, groups, parts)
-    return Listing(images, labels, groups, parts)
-
-
-def _normal_path(image: str, folder: Path) -> str:
-    """One spelling a file: relative to the folder where it lies inside, with forward slashes."""
-    path = posixpath.normpath(Path(image).as_posix())
-    inside = folder.as_posix().rstrip("/") + "/"
-    return path.removeprefix(inside)
-
-
-def _refuse_leaks(path: Path, groups: Sequence[str], parts: Sequence[str]) -> None:
-    """A lesion or patient in two parts makes test scores too good."""
-    homes: dict[str, set[str]] = {}
-    for group, part in zip(groups, parts, strict=True):
-        if group:
-            homes.setdefault(group, set()).add(part)
-    torn = sorted(group for group, held in homes.items() if len(held) > 1)
-    if torn:
-        named = ", ".join(
-            f"{group} ({', '.join(part for part in PARTS if part in homes[group])})"
-            for group in torn[:3]
-        )
-        more = f" and {len(torn) - 3:,} more" if len(torn) > 3 else ""
-        raise UserError(
-            f"{path}: groups in more than one part: {named}{more}; mend the split column, or leave "
-            "the group column out if images of one group may be in several"
-        )
-
-
-def _list_folder(root: Path) -> Listing:
-    folders = _folders(root)
-    named = {name: PART_NAMES[name.lower()] for name in folders if name.lower() in PART_NAMES}
-    lacking = [part for part in NEEDED if part not in named.values()]
-    if lacking and len(named) == len(folders) > 0:
-        raise UserError(f"{root}: has {', '.join(named)} but no folder {' and no '.join(lacking)}")
-    if lacking:
-        return _list_classes(root, folders)
-    twice = [part for part, n in Counter(named.values()).items() if n > 1]
-    if twice:
-        raise UserError(f"{root}: more than one folder for {twice[0]}: {', '.join(sorted(named))}")
-    others = [folder for folder in folders if folder not in named and _images(root / folder)]
-    if others:
-        raise UserError(
-            f"{root}: beside the parts {', '.join(named)} the folder {others[0]!r} holds images, "
-            f"too; move it elsewhere, or describe the images in a {LABELS}"
-        )
-    images: list[str] = []
-    labels: list[str] = []
-    parts: list[str] = []
-    for folder, part in named.items():
-        for label in _folders(root / folder):
-            found = [f"{folder}/{label}/{image}" for image in _images(root / folder / label)]
-            images += found
-            labels += [label] * len(found)
-            parts += [part] * len(found)
-    if not images:
-        raise UserError(f"{root}: no images in the class folders of {', '.join(named)}")
-    return Listing(images, labels, [""] * len(images), parts)
-
-
-def _list_classes(root: Path, folders: Sequence[str]) -> Listing:
-    if not folders:
-        raise UserError(
-            f"{root}: neither a {LABELS} nor a sub-folder a class; give a CSV with the columns "
-            "image and label, or sort the images into a folder a class"
-        )
-    images: list[str] = []
-    labels: list[str] = []
-    for label in folders:
-        found = _images(root / label)
-        if not found:
-            raise UserError(
-                f"{root}: the class folder {label!r} has no images "
-                f"({', '.join(sorted(e[1:] for e in EXTENSIONS))}); fill it or remove it"
-            )
-        images += [f"{label}/{image}" for image in found]
-        labels += [label] * len(found)
-    return Listing(images, labels, [""] * len(images), None)
-
-
-def _folders(root: Path) -> list[str]:
-    """Sub-folders by name, without hidden ones and what archivers leave."""
-    return sorted(
-        entry.name
-        for entry in _scan(root)
-        if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-    )
-
-
-def _images(folder: Path) -> list[str]:
-    """Image files below a folder, at any depth: sorted paths relative to it."""
-    found = []
-    for path, folders, files in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(path).relative_to(folder)
-        found += [
-            (inside / file).as_posix()
-            for file in files
-            if Path(file).suffix.lower() in EXTENSIONS and not file.startswith(".")
-        ]
-    return sorted(found)
-
-
-def _scan(root: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(root) as entries:
-            return list(entries)
-    except OSError as error:
-        _unreadable(error)
-        raise
-
-
-def _unreadable(error: OSError) -> None:
-    raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error

@@ -161,13 +161,19 @@ def run_state(directory: Path) -> State:
 def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
     """Why a directory's contents may not be what its id promises; None if they are.
 
-    Without ``store_digest`` (a plan, that opens no images) the images are not checked.
+    Without ``store_digest`` (a plan, that opens no images) the images are not checked. Raises
+    UserError where its logits are of the same classes in another order: those can't be used.
     """
     if not (run.directory / "run.json").exists():
         return None
     record = run.record()
     if record["id"] != run.spec.id:
         return f"its run.json is of another run ({record['id'][:8]})"
+    if record["classes"] != list(run.experiment.prepared.split.classes):
+        raise UserError(
+            f"{run.directory}: its classes stand in another order, {', '.join(record['classes'])}; "
+            "order them so (class_order), or give the data set another name"
+        )
     made = record.get("digests", {})
     if made.get("method") != method_digest(run.method):
         return f"the code of {run.spec.method} has changed since this run"

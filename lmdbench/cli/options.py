@@ -29,7 +29,8 @@ def data_root_option(command: Command) -> Command:
         metavar="DIR",
         envvar="LMDBENCH_DATA",
         callback=_path,
-        help="Folder that holds the data set's files (for 'folder': your folder or CSV).  "
+        help="Folder that holds the data set's files (for 'folder': your folder, CSV, .npz or "
+        "TOML).  "
         "[default: $LMDBENCH_DATA]",
     )(command)
 

@@ -303,11 +303,14 @@ def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
             f"\n{run.spec.method} on {run.spec.results_name} {split.label}, seed {run.spec.seed}"
         )
         Console(highlight=False).print(scores_table(results, images, reasons))
-        click.echo(f"groups: {in_words(split.groups, split.group_rule)}")
         click.echo(f"results: {run.directory}")
     if as_json:
         click.echo(json.dumps(records, indent=2, ensure_ascii=False))
-    elif len(runs) > 1:
+        return
+    splits = [run.experiment.prepared.split for run in runs]
+    for words in dict.fromkeys(in_words(split.groups, split.group_rule) for split in splits):
+        click.echo(f"\ngroups: {words}")
+    if len(runs) > 1:
         click.echo(f"\nAll seeds together: lmdbench compare --results {runs[0].experiment.results}")
 
 

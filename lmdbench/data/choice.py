@@ -281,14 +281,15 @@ def listed_split(dataset: Dataset, path: Path) -> Split:
                 f"{table.line(row)}: label {label!r}, but in {dataset.name} {image!r} is "
                 f"{known[image]!r}"
             )
-    own_classes = tuple(dataset.class_sizes) or tuple(sorted(set(known.values())))
-    classes = tuple(label for label in own_classes if label in set(labels))
+    own = _own_if_any(dataset)
+    order = own.classes if own else tuple(dataset.class_sizes) or sorted(set(known.values()))
+    classes = tuple(label for label in order if label in set(labels))
     ids = np.array(images, dtype=str)
     codes = np.array([classes.index(known[image]) for image in images], dtype=np.int64)
     homes = np.array([PART_NAMES[word] for word in words])
     parts = _parts(ids, codes, {part: homes == part for part in PARTS})
     require_every_class(classes, parts, str(path))
-    groups = _own_groups(dataset, classes, np.bincount(parts["train"].labels))
+    groups = _own_groups(own, classes) or by_rank(classes, np.bincount(parts["train"].labels))
     notes = [f"from {path.name}"]
     if len(images) < len(records):
         notes.append(f"{count(len(records) - len(images), 'image')} of the data set not listed")
@@ -320,19 +321,22 @@ def _own_split(dataset: Dataset, choice: SplitChoice, seed: int) -> Split:
     return split
 
 
-def _own_groups(dataset: Dataset, classes: Sequence[str], counts: np.ndarray) -> Groups:
-    """A data set's groups as far as they go for these classes; by rank where it has none."""
-    rank = by_rank(classes, counts)
+def _own_if_any(dataset: Dataset) -> Split | None:
+    """The data set's own split; None where it has too few images for one."""
     try:
-        own = dataset.split(None, DEFAULT_SEED)
+        return dataset.split(None, DEFAULT_SEED)
     except UserError:
-        return rank
+        return None
+
+
+def _own_groups(own: Split | None, classes: Sequence[str]) -> Groups | None:
+    """The groups of a data set's own split, as far as they go for these classes."""
     members = {
         group: tuple(label for label in labels if label in classes)
-        for group, labels in own.groups.items()
+        for group, labels in (own.groups if own else {}).items()
     }
     members = {group: labels for group, labels in members.items() if labels}
-    return Groups(members, own.group_rule) if members else rank
+    return Groups(members, own.group_rule) if own and members else None
 
 
 def _images(dataset: Dataset, split: Split) -> tuple[np.ndarray, np.ndarray, list[str]]:

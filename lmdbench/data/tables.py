@@ -92,7 +92,8 @@ def read_table(path: Path, needed: Sequence[str], *, any_case: bool = False) -> 
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if not content:
-        raise UserError(f"{path}: the file is empty; it needs the columns {', '.join(needed)}")
+        needs = f"; it needs the columns {', '.join(needed)}" if needed else ""
+        raise UserError(f"{path}: the file is empty{needs}")
     (_, header), *body = content
     columns = [name.lower() for name in header] if any_case else header
     missing = [name for name in needed if name not in columns]

@@ -120,12 +120,12 @@ def get_backbone(name: str) -> Backbone:
 def resolve_weights(backbone: Backbone, requested: str | None, default: str) -> Weights:
     """What ``--weights`` means for this backbone. Reads a file to identify it, but no network.
 
-    ``requested`` is "none", "imagenet", a file, or None for the data set's ``default``, which a
-    backbone without ImageNet weights does not need to follow. Raises UserError if the file is
+    ``requested`` is "none", "imagenet", a file, or None for the data set's ``default``, of which
+    "imagenet" means nothing to a backbone without such weights. Raises UserError if the file is
     absent or the backbone has no ImageNet weights.
     """
     if requested is None:
-        requested = default if backbone.imagenet else "none"
+        requested = "none" if default == "imagenet" and not backbone.imagenet else default
     if requested == "none":
         return Weights("none", "none")
     if requested == "imagenet":

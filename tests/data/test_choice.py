@@ -275,3 +275,13 @@ class TestFile:
     def test_no_seed_draws_it(self, clinic: Dataset, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"--split-seed 3: split file-mine .* no seed draws it"):
             make_split(clinic, SplitChoice(self.write(tmp_path, self.rows(clinic)), seed=3))
+
+    def test_classes_keep_the_order_that_the_data_set_gives_them(
+        self, clinic: Dataset, tmp_path: Path
+    ) -> None:
+        assert clinic.root is not None
+        order = 'table = "labels.csv"\nclass_order = ["rare", "seldom", "often"]\n'
+        (clinic.root / "dataset.toml").write_text(order)
+        ordered = DATASETS.get("folder")(clinic.root, tmp_path)
+        split = make_split(ordered, SplitChoice(self.write(tmp_path, self.rows(clinic))))
+        assert split.classes == ("rare", "seldom", "often")

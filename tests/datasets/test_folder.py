@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lmdbench.data.availability import prepare_files
@@ -284,3 +285,38 @@ def test_names_that_cannot_be_hashed(tmp_path: Path, name: bytes) -> None:
 def test_one_training_image_in_a_class_is_enough(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png", "a/2.png", *(f"b/{n}.png" for n in range(20)))
     assert counts(folder(tmp_path).split(None, 42))["train"] == [1, 14]
+
+
+@pytest.mark.parametrize(
+    ("factor", "seed", "fingerprint"),
+    [
+        (None, 42, "a49d8e65651c1a6a46f8f7ce01cadf8e825cdfa71f8b1674b69a59694b975dd6"),
+        (10, 7, "e1badaf46a3980a8a7beb82825ec1d6345557bc400f08c08973863189d22652d"),
+    ],
+)
+def test_splits_are_the_same_as_ever(
+    table: Path, factor: float | None, seed: int, fingerprint: str
+) -> None:
+    """Runs are identified by this; a change would orphan them."""
+    assert folder(table).split(factor, seed).fingerprint == fingerprint
+
+
+def test_the_order_of_a_given_list_of_folders_and_files(tmp_path: Path) -> None:
+    """A description comes before a table, a table before folders, folders before a .npz."""
+    np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    with pytest.raises(UserError, match=r"x\.npz: no array train_images"):
+        folder(tmp_path).split(None, 42)
+    touch(tmp_path, "docs/readme.txt")
+    with pytest.raises(UserError, match=r"x\.npz: no array train_images"):
+        folder(tmp_path).split(None, 42)
+    np.savez(tmp_path / "y.npz", a=np.zeros(3))
+    with pytest.raises(UserError, match=r"several \.npz files \(x\.npz, y\.npz\); name one"):
+        folder(tmp_path)
+    (tmp_path / "docs" / "readme.txt").unlink()
+    (tmp_path / "docs").rmdir()
+    touch(tmp_path, *(f"{c}/{n}.png" for c in "ab" for n in "123"))
+    assert set(folder(tmp_path).records().index) == {f"{c}/{n}.png" for c in "ab" for n in "123"}
+    write(tmp_path / "labels.csv", "image,label", *FOUR)
+    assert set(folder(tmp_path).records().index) == {"a.png", "b.png", "c.png", "d.png"}
+    write(tmp_path / "dataset.toml", 'images = "."')
+    assert set(folder(tmp_path).records().index) == {f"{c}/{n}.png" for c in "ab" for n in "123"}
