@@ -12,9 +12,11 @@ from lmdbench.data.dataset import Dataset, Split, register_dataset
 from lmdbench.data.groups import by_count
 from lmdbench.data.splits import kvasir_released_split, require_every_class
 from lmdbench.data.tables import read_table
+from lmdbench.download.sources import LMD_CITATION, Archive, Downloads, released_split
 from lmdbench.errors import UserError
 
 TABLE = "image-labels.csv"
+IMAGES = "labeled-images"
 # The table's organ → the folder of its images.
 ORGANS = {"Lower GI": "lower-gi-tract", "Upper GI": "upper-gi-tract"}
 HEAD_FROM, TAIL_BELOW = 500, 100  # training images
@@ -37,6 +39,31 @@ class HyperKvasir(Dataset):
         "split released with LMD, https://github.com/peterlipan/LMD"
     )
     licence = "research and education, with citation"
+    citation = (
+        "Borgli et al.: HyperKvasir, a comprehensive multi-class image and video dataset for "
+        "gastrointestinal endoscopy. Scientific Data 7, 283 (2020)",
+        LMD_CITATION,
+    )
+    downloads = Downloads(
+        folder="hyper-kvasir",
+        table=f"{IMAGES}/{TABLE}",
+        sources=(
+            Archive(
+                "https://datasets.simula.no/downloads/hyper-kvasir/hyper-kvasir-labeled-images.zip",
+                top=IMAGES,
+                images=10662,
+                about=4_000_000_000,
+                unpacked=4_000_000_000,
+                tables=(f"{IMAGES}/{TABLE}",),
+            ),
+            *released_split(
+                "hyper-kvasir",
+                training="bf6b366361c307d50f0f9733a9ac58139c796bdecfbe223f4ce10ce8faf14f3b",
+                validation="ff4aa53592cffdffafe76671e817d0ad3e14836803655db77b99876e399b8f82",
+                testing="48e5179fef5ade62b337742b1420173c64b16eeceaf45d1e52b49e2b04ae4ca5",
+            ),
+        ),
+    )
     official_digest = "9926a668a9bf0c3b06db15344988257b548fb54039714eb23345ae444a4aff83"
     class_sizes = {
         "barretts": 41,

@@ -12,11 +12,13 @@ import pandas as pd
 from lmdbench.data.dataset import Dataset, Split, register_dataset
 from lmdbench.data.splits import isic_released_split
 from lmdbench.data.tables import one_hot, read_table
+from lmdbench.download.sources import LMD_CITATION, Archive, Downloads, File, released_split
 from lmdbench.errors import UserError
 
 GROUND_TRUTH = "ISIC_2019_Training_GroundTruth.csv"
 METADATA = "ISIC_2019_Training_Metadata.csv"
 IMAGES = "ISIC_2019_Training_Input"
+ADDRESS = "https://isic-challenge-data.s3.amazonaws.com/2019"
 
 
 @register_dataset("isic2019")
@@ -36,6 +38,36 @@ class ISIC2019(Dataset):
         "https://github.com/peterlipan/LMD"
     )
     licence = "CC BY-NC 4.0"
+    citation = (
+        "Tschandl, Rosendahl, Kittler: The HAM10000 dataset, a large collection of multi-source "
+        "dermatoscopic images of common pigmented skin lesions. Scientific Data 5, 180161 (2018)",
+        "Codella et al.: Skin lesion analysis toward melanoma detection: a challenge at the 2017 "
+        "ISBI, hosted by the ISIC. arXiv:1710.05006 (2018)",
+        "Hernández-Pérez et al.: BCN20000: Dermoscopic lesions in the wild. Scientific Data 11, "
+        "641 (2024); first Combalia et al., arXiv:1908.02288 (2019)",
+        LMD_CITATION,
+    )
+    downloads = Downloads(
+        folder="isic2019",
+        table=GROUND_TRUTH,
+        sources=(
+            File(f"{ADDRESS}/{GROUND_TRUTH}", GROUND_TRUTH, rows=25331, about=1_200_000),
+            File(f"{ADDRESS}/{METADATA}", METADATA, rows=25331, about=1_200_000),
+            Archive(
+                f"{ADDRESS}/{IMAGES}.zip",
+                top=IMAGES,
+                images=25331,
+                about=9_800_000_000,
+                unpacked=9_800_000_000,
+            ),
+            *released_split(
+                "ISIC2019LT",
+                training="1c15f0e64e59e4e5054691d9647a4b36192bae8b2869d7c59a1fc8af034664e0",
+                validation="ee343c949581a094c29aedd5daa6767f67342ad481a57836df8334483007bcd1",
+                testing="6614e775b734a69683d2388559249d05c41ba605813b3020845403cfd988fd91",
+            ),
+        ),
+    )
     default_imbalance_factor = 100.0
     official_digest = "591b288e9dd64f813b45739b7afaccd0fc3521a19661de2c4b920e359d8bcfa1"
     class_sizes = {
@@ -48,6 +80,7 @@ class ISIC2019(Dataset):
         "VASC": 253,
         "SCC": 628,
     }
+    side_range = (450, 1024)  # 600×450 to 1024×1024
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "head": ("NV", "MEL"),
         "medium": ("BCC", "BKL", "AK"),

@@ -14,6 +14,7 @@ import pandas as pd
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset, sha256_lines
 from lmdbench.data.splits import require_every_class
 from lmdbench.data.tables import one_hot, read_table
+from lmdbench.download.sources import LMD_CITATION, ApiImages, Downloads, released_split
 from lmdbench.errors import UserError
 
 # Part → the released table of its images.
@@ -43,6 +44,25 @@ class ISICArchive(Dataset):
         "https://github.com/peterlipan/LMD"
     )
     licence = "each image its own: CC0, CC BY or CC BY-NC, see metadata.csv"
+    citation = (
+        "The ISIC Archive, https://www.isic-archive.com; each image as its attribution in "
+        "metadata.csv says",
+        LMD_CITATION,
+    )
+    downloads = Downloads(
+        folder=FOLDERS[0],
+        table=TABLES["train"],
+        sources=(
+            *released_split(
+                "ISIC_Archive",
+                training="98299470a2f46a69ab5befdb8a2895a86d44880871f360c1e0b026266e25722e",
+                validation="d4a7dac2673ceb78d85367a080c7eff25d9d35efdbb06e3ec784bec042d66834",
+                testing="9a02ac0f78ff6bbba50013d9da622fd2c1be3575559e031fe18d84dc65ef8949",
+                folder="",
+            ),
+            ApiImages(tuple(TABLES.values()), about=10_000_000_000, endings=ENDINGS),
+        ),
+    )
     official_digest = "1804dd56b8de19f35411b77d21efbda30973cb188f1eba5ba6cabc0b39691881"
     class_sizes = {
         "AK": 869,

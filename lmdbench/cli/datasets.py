@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +21,13 @@ from lmdbench.cli.options import (
     split_options,
 )
 from lmdbench.cli.text import table
+from lmdbench.errors import UserError
+from lmdbench.files import write_text
 
 if TYPE_CHECKING:
     from lmdbench.data.choice import SplitChoice
     from lmdbench.data.dataset import Dataset, Split
+    from lmdbench.data.resolutions import Resolutions
 
 
 @click.group(invoke_without_command=True)
@@ -72,6 +79,16 @@ def datasets(context: click.Context, as_json: bool) -> None:
 @click.option(
     "--allow-missing", is_flag=True, help="Show what is left of the split with the images there."
 )
+@click.option(
+    "--plot",
+    metavar="FILE",
+    help="Draw the long tail, and examples of the images that are there: .png, .pdf or .svg.",
+)
+@click.option(
+    "--save-split",
+    metavar="FILE.csv",
+    help="Write the split's images, labels and parts, for --split FILE.csv.",
+)
 @plugin_option
 @json_option
 @click.pass_context
@@ -81,26 +98,79 @@ def show(
     data_root: Path | None,
     choices: list[SplitChoice],
     allow_missing: bool,
+    plot: str | None,
+    save_split: str | None,
     as_json: bool,
 ) -> None:
-    """Show a data set's split: its classes, parts and fingerprints. Needs the tables, no images."""
+    """Show a data set's split: its classes, parts and fingerprints. Needs the tables, no images.
+
+    \b
+    lmdbench datasets show isic2019 --data-root ~/data --plot isic2019.png
+    lmdbench datasets show isic2019 --data-root ~/data --split lesion --save-split lesion.csv
+    """
     from lmdbench.data.availability import missing_images, prepare_files, split_files
     from lmdbench.data.choice import make_split
+    from lmdbench.data.resolutions import measure
 
     dataset = make_dataset(name, data_root)
+    picture = None if plot is None else _new_file("--plot", plot, (".png", ".pdf", ".svg"))
+    listing = None if save_split is None else _new_file("--save-split", save_split, (".csv",))
     split = make_split(dataset, only(choices))
-    missing = None  # unknown where the data set makes its images when they are first used
+    if picture is not None:
+        dataset.materialise(lambda text: click.echo(text, err=True))
+    there: dict[str, Path] | None = None  # unknown where images are made when first used
+    missing = None
     if allow_missing:
-        split = prepare_files(dataset, split, allow_missing=True).split
+        prepared = prepare_files(dataset, split, allow_missing=True)
+        split, there = prepared.split, dict(prepared.files)
         missing = split.partial.missing if split.partial else 0
-    elif not dataset.makes_images:
-        missing = len(missing_images(split_files(dataset, split)))
-    facts = _facts(dataset, split, missing)
+    elif picture is not None or not dataset.makes_images:
+        files = split_files(dataset, split)
+        lacking = missing_images(files)
+        there = {image: file for image, file in files.items() if image not in lacking}
+        missing = len(lacking)
+    resolutions = measure(list(there.values())) if there else None
+    facts = _facts(dataset, split, missing, resolutions)
+    if picture is not None:
+        from lmdbench.reporting.dataset_plot import plot_dataset
+
+        plot_dataset(dataset, split, there or {}, picture)
+        facts["plot"] = str(picture)
+    if listing is not None:
+        write_text(listing, split_table(split))
+        facts["saved_split"] = str(listing)
     as_json |= bool(context.parent and context.parent.params.get("as_json"))
     click.echo(json.dumps(facts, indent=2) if as_json else _text(facts))
 
 
-def _facts(dataset: Dataset, split: Split, missing: int | None) -> dict[str, Any]:
+def _new_file(option: str, text: str, endings: Sequence[str]) -> Path:
+    """Raises UserError for a name with another ending, and for a file that is there already."""
+    path = Path(text).expanduser()
+    if path.suffix.lower() not in endings:
+        raise UserError(f"{option} {text}: the name must end in {', '.join(endings)}")
+    if path.exists():
+        raise UserError(f"{option} {text}: is there already; give another name or move it away")
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {text}: there is no folder {path.parent}")
+    return path
+
+
+def split_table(split: Split) -> str:
+    """The split as CSV that ``--split FILE.csv`` reads: columns image, label and split."""
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    writer.writerow(("image", "label", "split"))
+    for name, part in split.parts.items():
+        writer.writerows(
+            (image, split.classes[label], name)
+            for image, label in zip(part.ids, part.labels, strict=True)
+        )
+    return rows.getvalue()
+
+
+def _facts(
+    dataset: Dataset, split: Split, missing: int | None, resolutions: Resolutions | None
+) -> dict[str, Any]:
     parts = {
         name: {
             "images": len(part),
@@ -134,6 +204,7 @@ def _facts(dataset: Dataset, split: Split, missing: int | None) -> dict[str, Any
         "group_rule": split.group_rule,
         "images_present": None if missing is None else total - missing,
         "images_missing": missing,
+        "resolutions": resolutions and asdict(resolutions),
         "partial": partial
         and {
             "missing": partial.missing,
@@ -161,6 +232,7 @@ def _text(facts: dict[str, Any]) -> str:
     else:
         total = facts["images_present"] + facts["images_missing"]
         lines.append(f"images     {facts['images_present']:,} of {total:,} are there")
+        lines.append(f"sizes      {_sizes_text(facts['resolutions'])}")
     if facts["partial"]:
         dropped = ", ".join(facts["partial"]["dropped_classes"]) or "none"
         lines.append(f"partial    classes without images in train or test, left out: {dropped}")
@@ -186,5 +258,20 @@ def _text(facts: dict[str, Any]) -> str:
             "fingerprints (SHA-256 of the sorted image ids; of the split: with class and part)",
             *(f"{name:<10} {part['sha256']}" for name, part in parts.items()),
             f"{'split':<10} {split['fingerprint']}",
+            *(f"written    {facts[key]}" for key in ("plot", "saved_split") if key in facts),
         ]
+    )
+
+
+def _sizes_text(sizes: dict[str, Any] | None) -> str:
+    if sizes is None:
+        return "no images here, no resolutions"
+    smallest, median, largest = (
+        "×".join(f"{side:,}" for side in sizes[name]) for name in ("smallest", "median", "largest")
+    )
+    formats = ", ".join(f"{name} {n:,}" for name, n in sizes["formats"].items())
+    unreadable = f", {sizes['unreadable']:,} unreadable" if sizes["unreadable"] else ""
+    return (
+        f"{smallest} to {largest}, median {median}, {sizes['different']:,} different; {formats} "
+        f"({sizes['read']:,} of {sizes['of']:,} headers read{unreadable})"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -19,9 +20,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lmdbench.run import PlannedRun
+if TYPE_CHECKING:
+    from lmdbench.run import PlannedRun
 
 LINE_SECONDS = 10.0  # between two plain lines of one run
+PREPARING = "preparing images"
 
 
 class Quiet:
@@ -32,7 +35,7 @@ class Quiet:
     def epoch(self, row: Mapping[str, float]) -> None: ...
     def end(self) -> None: ...
     def say(self, text: str) -> None: ...
-    def prepare(self, done: int, total: int) -> None: ...
+    def prepare(self, done: int, total: int, what: str = PREPARING) -> None: ...
 
 
 class Lines(Quiet):
@@ -40,14 +43,23 @@ class Lines(Quiet):
 
     def __init__(self) -> None:
         self._last_line = 0.0
+        self._prepared: tuple[str, int, float] | None = None  # what, how many, when: last line
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def prepare(self, done: int, total: int) -> None:
-        if done == total or time.monotonic() - self._last_line > LINE_SECONDS:
-            self.say(f"preparing images: {100 * done // total} %")
-            self._last_line = time.monotonic()
+    def prepare(self, done: int, total: int, what: str = PREPARING) -> None:
+        now = time.monotonic()
+        before = self._prepared
+        if before is None or before[0] != what:
+            left = ""
+        elif done < total and now - before[2] < LINE_SECONDS:
+            return
+        else:
+            speed = (done - before[1]) / max(now - before[2], 1e-9)
+            left = f"  {clock((total - done) / speed)} left" if done < total and speed > 0 else ""
+        self.say(f"{what}: {100 * done // total} %{left}")
+        self._prepared = what, done, now
 
     def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
         self._name, self._first, self._epochs = run.title, epoch, epochs
@@ -76,9 +88,9 @@ class Bars(Quiet):
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
 
-    def prepare(self, done: int, total: int) -> None:
+    def prepare(self, done: int, total: int, what: str = PREPARING) -> None:
         if self._bars is None:
-            self._open("preparing images", total, TaskProgressColumn())
+            self._open(what, total, TaskProgressColumn())
         assert self._bars is not None
         self._bars.update(self._task, completed=done)
         if done == total:

@@ -30,30 +30,59 @@ def prepare_files(
     """
     dataset.materialise(say)
     files = split_files(dataset, split)
-    missing = missing_images(files)
+    missing = _tolerated(dataset, files, allow_missing)
     if not missing:
         return Prepared(dataset, split, files)
-    there = len(files) - len(missing)
-    examples = ", ".join(_short(files[image], dataset) for image in list(missing)[:_EXAMPLES])
-    problem = (
-        f"data set {dataset.name}: {len(missing):,} of {count(len(files), 'image')} are missing "
-        f"under {dataset.image_root}, for example {examples}"
-    )
-    if there == 0:
-        raise UserError(f"{problem}; none is there: is this the right --data-root?")
-    if not allow_missing:
-        raise UserError(
-            f"{problem}; add them, or pass --allow-missing to go on with the {there:,} "
-            "that are there"
-        )
     partial = without_missing(split, missing)
     if len(partial.classes) < 2:
         raise UserError(
-            f"{problem}; with the {there:,} that are there, only "
+            f"{_problem(dataset, files, missing)}; with the {len(files) - len(missing):,} that are "
+            "there, only "
             f"{len(partial.classes)} of the classes would have images in train and test; it takes 2"
         )
     kept = {image: files[image] for part in partial.parts.values() for image in map(str, part.ids)}
     return Prepared(dataset, partial, kept)
+
+
+def table_files(
+    dataset: Dataset, allow_missing: bool, say: Callable[[str], None] = lambda _: None
+) -> tuple[dict[str, Path], int]:
+    """Image id → file, for every image of the data set's table that is there, and how many are
+    missing. Makes and raises as ``prepare_files`` does."""
+    dataset.materialise(say)
+    files = record_files(dataset)
+    missing = _tolerated(dataset, files, allow_missing)
+    return {image: file for image, file in files.items() if image not in missing}, len(missing)
+
+
+def record_files(dataset: Dataset) -> dict[str, Path]:
+    """Image id → file, for every image of the data set's table in its order."""
+    root = dataset.image_root
+    return {str(image): root / file for image, file in dataset.records()["file"].items()}
+
+
+def _tolerated(dataset: Dataset, files: Mapping[str, Path], allow_missing: bool) -> dict[str, None]:
+    """The missing images. Raises UserError where some are and may not, and where all are."""
+    missing = missing_images(files)
+    there = len(files) - len(missing)
+    if missing and there == 0:
+        raise UserError(
+            f"{_problem(dataset, files, missing)}; none is there: is this the right --data-root?"
+        )
+    if missing and not allow_missing:
+        raise UserError(
+            f"{_problem(dataset, files, missing)}; add them, or pass --allow-missing to go on with "
+            f"the {there:,} that are there"
+        )
+    return missing
+
+
+def _problem(dataset: Dataset, files: Mapping[str, Path], missing: Mapping[str, object]) -> str:
+    examples = ", ".join(_short(files[image], dataset) for image in list(missing)[:_EXAMPLES])
+    return (
+        f"data set {dataset.name}: {len(missing):,} of {count(len(files), 'image')} are missing "
+        f"under {dataset.image_root}, for example {examples}"
+    )
 
 
 def _short(file: Path, dataset: Dataset) -> str:

@@ -123,6 +123,7 @@ class Dataset(ABC):
     default_imbalance_factor: ClassVar[float | None] = None
     official_digest: ClassVar[str] = ""  # of the official tables, see ``is_official``
     class_sizes: ClassVar[Mapping[str, int]] = {}  # class → images, where known without the tables
+    side_range: ClassVar[tuple[int, int] | None] = None  # pixels of the official images' sides
 
     image_size: int = 224
     backbone: str = "resnet18"
@@ -154,7 +155,7 @@ class Dataset(ABC):
     @property
     def makes_images(self) -> bool:
         """Whether ``materialise`` makes the images, so that none is there before."""
-        return False
+        return not self.needs_root
 
     @property
     def results_name(self) -> str:

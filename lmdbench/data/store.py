@@ -1,68 +1,71 @@
-"""Images decoded and resized once, into one memory-mapped file.
+"""Images decoded and resized once, into one memory-mapped file: found again, or made.
 
 A store is a folder in the cache, named after the data set, the image size and the content of its
-images: ``images.npy`` (M, 3, S, S) uint8, ``index.csv`` (image id and SHA-256 of its file, a row
-each) and ``store.json``, which is written last and without which nothing in the folder is trusted.
+images; ``stored.py`` says what is in it. One of all images serves every split of them.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import os
-import re
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lmdbench.data.dataset import Prepared
-from lmdbench.errors import UserError
-from lmdbench.files import (
-    Claim,
-    atomic,
-    check_cache,
-    read_json,
-    remove_leftovers,
-    write_json,
-    write_text,
+from lmdbench.data.decoding import decode, decoder, reason, whole_images
+from lmdbench.data.hashing import (
+    CHUNK,
+    KnownHashes,
+    Progress,
+    default_workers,
+    hash_files,
+    in_parallel,
 )
+from lmdbench.data.stored import (
+    MARK,
+    RECORD,
+    Growing,
+    Stored,
+    TakenOver,
+    content_digest,
+    pixels_bytes,
+    pixels_header,
+    read_finished,
+    read_unfinished,
+    store_folders,
+    store_name,
+)
+from lmdbench.errors import UserError
+from lmdbench.files import Claim, check_cache, disk_errors, remove_leftovers, write_text
 
-FORMAT = 1  # raise it when the same files would give other pixels or another layout
-FORMATS = ("JPEG", "JPEG2000", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")  # names of Pillow
-MOST_WORKERS = 32  # threads; beyond, Python's lock is the limit
-CHUNK = 16  # images a thread takes at a time
 NAMED_IN_ERROR = 20  # unreadable images that the error names; a file lists the rest
-SETTLED_SECONDS = 2.0  # a file that changed less long ago could change again at the same time stamp
 SPARE_BYTES = 16 << 20  # free space to leave beside a new store
+KEPT_SECONDS = 7 * 86400.0  # how long an interrupted preparation is kept to go on from
 WAIT_SECONDS = 0.2
-
-Progress = Callable[[int, int], None]  # done, of how many
-Signature = tuple[str, int, int]  # path, size in bytes, time of change in ns
-T = TypeVar("T")
+CHANGED = "changed"
 
 
 @dataclass(frozen=True)
 class Store:
-    """All images of a split. ``pixels``: (M, 3, S, S) uint8 over the memory map, not to be written.
+    """The images that were asked for. ``pixels``: (M, 3, S, S) uint8 over the memory map of
+    ``folder``, not to be written; it may hold others beside them.
 
-    ``digest``: SHA-256 of image ids, contents of their files, image size and the way of resizing.
+    ``digest``: SHA-256 of image ids, contents of their files, image size and the way of resizing,
+    of the images asked for alone. ``made``: whether it was not there before.
     """
 
     digest: str
     pixels: Tensor
     index: Mapping[str, int] = field(repr=False)  # image id → row of ``pixels``
+    folder: Path
+    made: bool
 
     def rows(self, ids: Iterable[str]) -> Tensor:
         """Where images lie in ``pixels``, (N,) int64."""
@@ -76,31 +79,45 @@ def open_store(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Store:
-    """The images of a prepared split at size × size pixels; made on first use.
+    """The images of a prepared split at size × size pixels. See ``open_images``."""
+    name = prepared.dataset.results_name
+    return open_images(name, prepared.files, size, cache, progress, workers)
 
-    Of files that are as they were (path, size, time of change) nothing is read. Others are read to
-    see whether their content is new; only then is a store made, by one process while others wait.
+
+def open_images(
+    data_set: str,
+    files: Mapping[str, Path],
+    size: int,
+    cache: Path,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Store:
+    """The images in ``files`` (image id → file) at size × size pixels; made on first use.
+
+    Any finished store of the data set and size serves that has each of them, made from the content
+    that its file has now. Of files that are as they were (path, size, time of change) nothing is
+    read. Others are read to see whether their content is new; only then is a store made, by one
+    process while others wait. It goes on where a killed one stopped.
+
     Raises UserError for a full disk, an unwritable cache, and images that cannot be read: for all
     of them at once.
     """
-    workers = workers or min(_available_cpus(), MOST_WORKERS)
+    workers = workers or default_workers()
     progress = progress or (lambda *_: None)
-    name = re.sub(r"[^\w.-]", "-", prepared.dataset.results_name)
-    ids = sorted(prepared.files)
-    files = [prepared.files[image] for image in ids]
+    name = store_name(data_set)
+    ids = sorted(files)
+    paths = [files[image] for image in ids]
     home = cache / "stores"
-    known = _KnownHashes(home / f"{name}.files.csv")
+    known = KnownHashes(home / f"{name}.files.csv")
 
-    hashes, unreadable, hashed = _hash_files(files, known, workers, len(files), progress)
-    digest = content_digest(ids, hashes, size)
-    preparation = _Preparation(name, size, ids, files, hashes, digest, home, workers)
-    if unreadable:
-        preparation.report(unreadable | preparation.decode(None, set(unreadable), lambda *_: None))
-    pixels = preparation.load()
-    if pixels is None:
-        total = hashed + len(files)
+    hashes, unreadable, hashed = hash_files(paths, known, workers, len(ids), progress)
+    preparation = _Preparation(name, size, paths, dict(zip(ids, hashes, strict=True)), home)
+    found = None if unreadable else preparation.find()
+    made = found is None
+    if found is None:
+        total = hashed + len(ids)
         try:
-            pixels = preparation.run(lambda done: progress(hashed + done, total))
+            found = preparation.run(unreadable, workers, lambda n: progress(hashed + n, total))
         except _FilesChanged as changed:
             known.forget(changed.files)
             raise UserError(
@@ -108,56 +125,10 @@ def open_store(
                 f"such as {changed.files[0]}; run the same command again"
             ) from None
     elif hashed:
-        progress(hashed + len(files), hashed + len(files))
-    return Store(digest, pixels, {image: row for row, image in enumerate(ids)})
-
-
-def content_digest(ids: Sequence[str], hashes: Sequence[str], size: int) -> str:
-    """SHA-256 over the recipe, the size and each image's id and SHA-256, in the order given."""
-    digest = hashlib.sha256(f"lmdbench store {FORMAT}, {size} px\n".encode())
-    for image, sha256 in zip(ids, hashes, strict=True):
-        digest.update(f"{sha256}\t{image}\n".encode())
-    return digest.hexdigest()
-
-
-def decode(content: bytes, size: int) -> np.ndarray:
-    """An image file's content as (3, size, size) uint8 RGB.
-
-    The orientation that the camera noted is applied, then a plain antialiased bilinear resize (the
-    aspect ratio is not kept). Grey is repeated, 16 bits are scaled to 8, what is transparent is
-    black. Raises ValueError with the reason, or what Pillow raises, for what cannot be read whole.
-    """
-    if not content:
-        raise ValueError("empty file")
-    Image.init()  # else only the commonest formats are known
-    try:
-        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise ValueError("not an image") from None
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise ValueError(f"{image.width}×{image.height} pixels, more than {limit:,}")
-    image.load()
-    with suppress(Exception):  # a broken EXIF block says nothing about the pixels
-        image = ImageOps.exif_transpose(image)
-    rgb = to_rgb(image).resize((size, size), Image.Resampling.BILINEAR)
-    return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Eight-bit RGB of an image in any mode."""
-    if image.mode == "RGB":
-        return image
-    if image.mode == "F" or image.mode.startswith("I"):
-        values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"pixels in mode {image.mode}, of unknown range")
-        image = Image.fromarray((values / 257).round().astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image)
-    return image.convert("RGB")
+        progress(hashed + len(ids), hashed + len(ids))
+    row = {image: row for row, image in enumerate(found.hashes)}
+    index = {image: row[image] for image in ids}
+    return Store(preparation.digest, torch.from_numpy(found.pixels), index, found.folder, made)
 
 
 class _FilesChanged(Exception):
@@ -167,157 +138,185 @@ class _FilesChanged(Exception):
 
 @dataclass(frozen=True)
 class _Preparation:
-    """One store, to be loaded or made."""
+    """One store, to be found or made."""
 
     name: str
     size: int
-    ids: list[str]
     files: list[Path]
-    hashes: list[str]  # SHA-256 of each file, empty where it could not be read
-    digest: str
+    hashes: Mapping[str, str]  # image id → SHA-256 of its file, empty where it could not be read
     home: Path  # of all stores
-    workers: int
+
+    @cached_property
+    def digest(self) -> str:
+        return content_digest(list(self.hashes), list(self.hashes.values()), self.size)
 
     @property
     def folder(self) -> Path:
         return self.home / f"{self.name}-{self.size}px-{self.digest[:16]}"
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return (len(self.ids), 3, self.size, self.size)
-
-    @property
     def unreadable_list(self) -> Path:
         return self.home / f"{self.name}-{self.size}px.unreadable.txt"
 
-    def load(self) -> Tensor | None:
-        """The pixels, or None if there is no finished and undamaged store."""
-        try:
-            if read_json(self.folder / "store.json")["digest"] != self.digest:
-                return None
-            # Copy on write: torch warns about arrays that may only be read.
-            pixels = np.load(self.folder / "images.npy", mmap_mode="c")
-        except (UserError, OSError, ValueError, KeyError, TypeError):
-            return None
-        if pixels.shape != self.shape or pixels.dtype != np.uint8:
-            return None
-        if (self.folder / "images.npy").stat().st_size != pixels.offset + pixels.nbytes:
-            return None
-        return torch.from_numpy(pixels)
+    def others(self) -> list[Path]:
+        """The folders of other stores of the same images at the same size."""
+        return [f for f in store_folders(self.home, self.name, self.size) if f != self.folder]
 
-    def run(self, progress: Callable[[int], None]) -> Tensor:
+    def find(self) -> Stored | None:
+        """A finished store that has all images."""
+        ids, hashes = list(self.hashes), list(self.hashes.values())
+        for folder in (self.folder, *self.others()):
+            found = read_finished(folder)
+            if found is not None and found.holds(ids, hashes):
+                return found
+        return None
+
+    def run(
+        self, unreadable: Mapping[int, str], workers: int, progress: Callable[[int], None]
+    ) -> Stored:
         """Make the store, or wait for the process that does."""
         check_cache(self.home)
-        claim = Claim(self.folder.with_name(f"{self.folder.name}.claim"))
+        claim = _claim(self.folder)
         while True:
             if claim.acquire():
                 try:
-                    pixels = self.load()
-                    if pixels is None:
+                    found = read_finished(self.folder)
+                    if found is None:
                         self.sweep()
-                        self.make(progress)
-                        pixels = self.load()
-                        assert pixels is not None
-                    return pixels
-                except FileNotFoundError:
+                        self.make(claim, unreadable, workers, progress)
+                        found = read_finished(self.folder)
+                        assert found is not None
+                        self.sweep(superseded=set(self.hashes.values()))
+                    return found
+                except (UserError, TakenOver):
                     if claim.is_mine():
                         raise
-                    # Taken over as dead, and our temporary file removed: wait for the other.
+                    # Taken over as dead: wait for the other.
                 finally:
                     claim.release()
             progress(0)
             time.sleep(WAIT_SECONDS)
-            pixels = self.load()
-            if pixels is not None:
-                return pixels
+            found = read_finished(self.folder)
+            if found is not None:
+                return found
 
-    def sweep(self) -> None:
-        """Remove what dead processes left of this and other stores of the data set."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        claimed = {path.with_suffix("") for path in self.home.glob(f"{self.name}-*px-*.claim")}
-        folders = {path for path in self.home.glob(f"{self.name}-*px-*") if path.is_dir()}
-        unfinished = {path for path in folders if not (path / "store.json").exists()}
-        for folder in (claimed | unfinished) - {self.folder}:
-            claim = Claim(folder.with_name(f"{folder.name}.claim"))
-            if claim.acquire():
-                if not (folder / "store.json").exists():
-                    shutil.rmtree(folder, ignore_errors=True)
-                claim.release()
+    def sweep(self, superseded: Set[str] = frozenset()) -> None:
+        """Remove what dead processes left of the data set's other stores, unless it is worth going
+        on from.
 
-    def make(self, progress: Callable[[int], None]) -> None:
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            header, {"descr": "|u1", "fortran_order": False, "shape": self.shape}
-        )
-        needed = len(header.getvalue()) + int(np.prod(self.shape)) + SPARE_BYTES
-        free = shutil.disk_usage(self.home).free
-        if free < needed:
-            raise UserError(
-                f"no space for the {len(self.ids)} images of {self.name} at {self.size} px in "
-                f"{self.home}: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free; "
-                "free some space or set LMDBENCH_CACHE to another folder"
-            )
-        self.folder.mkdir(exist_ok=True)
-        remove_leftovers(self.folder)
-        with atomic(self.folder / "images.npy") as temporary:
-            # Written at offsets rather than through a map, where a full disk would be a signal.
-            with temporary.open("wb") as file:
-                file.write(header.getvalue())
-                file.flush()
-                unreadable = self.decode(file.fileno(), set(), progress)
-            if unreadable:
-                shutil.rmtree(self.folder, ignore_errors=True)
-                self.report(unreadable)
-        rows = io.StringIO()
-        csv.writer(rows, lineterminator="\n").writerows(
-            [("id", "sha256"), *zip(self.ids, self.hashes, strict=True)]
-        )
-        write_text(self.folder / "index.csv", rows.getvalue())
-        write_json(
-            self.folder / "store.json",
-            {
-                "format": FORMAT,
-                "digest": self.digest,
-                "data_set": self.name,
-                "images": len(self.ids),
-                "size": self.size,
-                "pillow": Image.__version__,
-            },
-        )
+        ``superseded``: SHA-256 of files whose pixels at this size a finished store has.
+        """
+        for folder in store_folders(self.home, self.name):
+            claim = _claim(folder)
+            finished = (folder / MARK).exists()
+            if folder == self.folder or (finished and not claim.path.exists()):
+                continue
+            if self.is_worth_keeping(folder, superseded) or not claim.acquire():
+                continue
+            if not (folder / MARK).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            claim.release()
+
+    def is_worth_keeping(self, folder: Path, superseded: Set[str]) -> bool:
+        """Whether a folder holds a preparation that is young and has rows nowhere finished."""
+        left = read_unfinished(folder)
+        if left is None:
+            return False
+        with suppress(OSError):
+            if time.time() - (folder / RECORD).stat().st_mtime > KEPT_SECONDS:
+                return False
+        return left.size != self.size or not left.row_of_hash.keys() <= superseded
+
+    def make(
+        self,
+        claim: Claim,
+        unreadable: Mapping[int, str],
+        workers: int,
+        progress: Callable[[int], None],
+    ) -> None:
+        """``unreadable``: row → reason, of images that could not even be hashed. Raises UserError,
+        naming them with those that cannot be decoded, if there are any."""
+        left = read_unfinished(self.folder)
+        if left is not None and (left.digest, left.decoder) != (self.digest, decoder()):
+            left = None
+        self.require_space(0 if left is None else int(left.done.sum()))
+        with disk_errors(self.home):
+            self.folder.mkdir(exist_ok=True)
+            remove_leftovers(self.folder)
+            failed = dict(unreadable)
+            with Growing(self.folder, self.hashes, self.size, claim, left) as growing:
+                self.copy(growing, progress)
+                failed |= self.decode(growing, set(unreadable), workers, progress)
+                if not failed:
+                    growing.finish(self.name)
+        if failed:
+            self.report(failed)
         with suppress(OSError):
             self.unreadable_list.unlink(missing_ok=True)
 
+    def require_space(self, rows_there: int) -> None:
+        images = len(self.hashes)
+        needed = len(pixels_header(images, self.size)) + SPARE_BYTES
+        needed += pixels_bytes(images - rows_there, self.size)
+        free = shutil.disk_usage(self.home).free
+        if free < needed:
+            raise UserError(
+                f"no space for the {images} images of {self.name} at {self.size} px in "
+                f"{self.home}: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free; "
+                "free some space or set LMDBENCH_CACHE to another folder"
+            )
+
+    def copy(self, growing: Growing, progress: Callable[[int], None]) -> None:
+        """Take over what the data set's other stores have of the same files."""
+        for folder in self.others():
+            other = read_finished(folder) or read_unfinished(folder)
+            if other is None or other.decoder != decoder():
+                continue
+            there = other.row_of_hash
+            for row, sha256 in enumerate(self.hashes.values()):
+                if sha256 in there and not growing.written[row]:
+                    growing.write(row, other.pixels[there[sha256]])
+                    if row % CHUNK == 0:
+                        growing.tick()
+                        progress(int(growing.written.sum()))
+
     def decode(
-        self, descriptor: int | None, skip: set[int], progress: Callable[[int], None]
+        self,
+        growing: Growing,
+        skip: Collection[int],
+        workers: int,
+        progress: Callable[[int], None],
     ) -> dict[int, str]:
-        """Decode every image and write it to an open file. Returns row → reason of those that fail.
+        """Decode what is not written yet. Returns row → reason of those that fail.
 
-        Without a file the images are only tried. Raises _FilesChanged.
+        Raises _FilesChanged.
         """
-        Image.init()  # here, not in several threads at once
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        image_bytes = 3 * self.size * self.size
-        offset = os.fstat(descriptor).st_size if descriptor is not None else 0
+        hashes = list(self.hashes.values())
+        rows = [row for row, written in enumerate(growing.written) if not written]
+        rows = [row for row in rows if row not in skip]
+        done = len(hashes) - len(rows)
 
-        def one(row: int) -> str | None:
+        def one(row: int) -> str:
             try:
                 content = self.files[row].read_bytes()
-                if hashlib.sha256(content).hexdigest() != self.hashes[row]:
-                    return "changed"
+                if hashlib.sha256(content).hexdigest() != hashes[row]:
+                    return CHANGED
                 pixels = decode(content, self.size)
             except Exception as error:  # Pillow's plug-ins raise errors of every kind
                 return reason(error)
-            if descriptor is not None:
-                _write_at(descriptor, pixels.tobytes(), offset + row * image_bytes)
-            return None
+            growing.write(row, pixels)
+            return ""
 
-        rows = [row for row in range(len(self.files)) if row not in skip]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="PIL")
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            results = _in_parallel(one, rows, self.workers, progress)
-        failed = {row: why for row, why in results.items() if why is not None}
-        changed = [self.files[row] for row, why in failed.items() if why == "changed"]
+        def take(chunk: Mapping[int, str]) -> None:
+            nonlocal done
+            done += len(chunk)
+            growing.tick()
+            progress(done)
+
+        with whole_images():
+            results = in_parallel(one, rows, workers, take)
+        failed = {row: why for row, why in results.items() if why}
+        changed = [self.files[row] for row, why in failed.items() if why == CHANGED]
         if changed:
             raise _FilesChanged(changed)
         return failed
@@ -329,7 +328,6 @@ class _Preparation:
         if len(lines) > NAMED_IN_ERROR:
             more = f" and {len(lines) - NAMED_IN_ERROR} more"
             with suppress(OSError, UserError):
-                self.home.mkdir(parents=True, exist_ok=True)
                 write_text(self.unreadable_list, "\n".join(lines) + "\n")
                 more += f", all listed in {self.unreadable_list}"
         raise UserError(
@@ -338,112 +336,5 @@ class _Preparation:
         )
 
 
-def reason(error: Exception) -> str:
-    """Why a file could not be read, in a few words on one line."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = re.sub(r"\s*<_io\.BytesIO[^>]*>", "", text or type(error).__name__)
-    return " ".join(text.split())
-
-
-class _KnownHashes:
-    """SHA-256 of files seen before, by path, size and time of change; kept in a CSV file.
-
-    A help and never needed: where the file is absent, damaged or cannot be written, files are read.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.hashes: dict[Signature, str] = {}
-        with suppress(OSError, ValueError), path.open(newline="", encoding="utf-8") as file:
-            self.hashes = {(p, int(s), int(t)): h for p, s, t, h in csv.reader(file)}
-
-    def add(self, hashes: Mapping[Signature, str]) -> None:
-        newest = time.time_ns() - int(SETTLED_SECONDS * 1e9)
-        self._replace({key: value for key, value in hashes.items() if key[2] <= newest}, set())
-
-    def forget(self, files: list[Path]) -> None:
-        self._replace({}, {str(path) for path in files})
-
-    def _replace(self, new: Mapping[Signature, str], forgotten: set[str]) -> None:
-        old_paths = forgotten | {path for path, _, _ in new}
-        kept = {key: value for key, value in self.hashes.items() if key[0] not in old_paths}
-        if len(kept) == len(self.hashes) and not new:
-            return
-        self.hashes = {**kept, **new}
-        rows = io.StringIO()
-        csv.writer(rows, lineterminator="\n").writerows((*k, v) for k, v in self.hashes.items())
-        with suppress(OSError, UserError, UnicodeError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self.path, rows.getvalue())
-
-
-def _hash_files(
-    files: list[Path], known: _KnownHashes, workers: int, still_to_come: int, progress: Progress
-) -> tuple[list[str], dict[int, str], int]:
-    """SHA-256 of each file, position → reason of those unreadable, and how many had to be read."""
-
-    def signature(position: int) -> tuple[Signature | None, str]:
-        try:
-            status = files[position].stat()
-        except OSError as error:
-            return None, reason(error)
-        return (str(files[position]), status.st_size, status.st_mtime_ns), ""
-
-    def sha256(position: int) -> tuple[str, str]:
-        try:
-            with files[position].open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest(), ""
-        except OSError as error:
-            return "", reason(error)
-
-    found = _in_parallel(signature, range(len(files)), workers, lambda *_: None)
-    signatures = {position: key for position, (key, _) in found.items() if key is not None}
-    unknown = sorted(p for p, key in signatures.items() if key not in known.hashes)
-    total = len(unknown) + still_to_come
-    read = _in_parallel(sha256, unknown, workers, lambda done: progress(done, total))
-
-    unreadable = {position: why for position, (_, why) in (found | read).items() if why}
-    new = {signatures[position]: sha for position, (sha, why) in read.items() if not why}
-    of_signature = known.hashes | new
-    hashes = [
-        "" if position in unreadable else of_signature[signatures[position]]
-        for position in range(len(files))
-    ]
-    known.add(new)
-    return hashes, unreadable, len(unknown)
-
-
-def _in_parallel(
-    function: Callable[[int], T],
-    positions: Sequence[int],
-    workers: int,
-    progress: Callable[[int], None],
-) -> dict[int, T]:
-    """position → the function's result, from threads: Pillow and hashing release Python's lock.
-
-    ``progress`` is called in the calling thread.
-    """
-    chunks = [positions[start : start + CHUNK] for start in range(0, len(positions), CHUNK)]
-    results: dict[int, T] = {}
-    pool = ThreadPoolExecutor(workers)
-    try:
-        jobs = [pool.submit(lambda chunk: [(p, function(p)) for p in chunk], c) for c in chunks]
-        for job in as_completed(jobs):
-            results.update(job.result())
-            progress(len(results))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return results
-
-
-def _write_at(descriptor: int, content: bytes, offset: int) -> None:
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def _available_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _claim(folder: Path) -> Claim:
+    return Claim(folder.with_name(f"{folder.name}.claim"))

@@ -4,6 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from lmdbench.cli.datasets import datasets
 from lmdbench.cli.options import default_cache, make_dataset
@@ -107,6 +108,109 @@ def test_mistakes_are_one_line(args: list[str], problem: str) -> None:
 def test_impossible_values(test_data: Path, option: tuple[str, str]) -> None:
     with pytest.raises(UserError, match=r"possible here: 53\.9 to|from 0 to"):
         lmdbench("show", "isic2019", "--data-root", str(test_data), *option)
+
+
+def test_resolutions_of_the_images_that_are_there(test_data: Path, tmp_path: Path) -> None:
+    rows = "".join(f"{c}{n}.png,{c}\n" for c in "xyz" for n in range(10))
+    (tmp_path / "mine.csv").write_text("image,label\n" + rows)
+    for n, size in enumerate([(30, 20), (40, 40), (60, 50)]):
+        Image.new("RGB", size).save(tmp_path / f"y{n}.png")
+    show = ("show", "folder", "--data-root", str(tmp_path / "mine.csv"))
+    sizes = json.loads(lmdbench(*show, "--json"))["resolutions"]
+    assert sizes == {
+        "read": 3,
+        "of": 3,
+        "unreadable": 0,
+        "smallest": [30, 20],
+        "median": [40, 40],
+        "largest": [60, 50],
+        "different": 3,
+        "formats": {"PNG": 3},
+    }
+    assert (
+        "sizes      30×20 to 60×50, median 40×40, 3 different; PNG 3 (3 of 3 headers read)"
+        in lmdbench(*show)
+    )
+    text = lmdbench("show", "isic-archive", "--data-root", str(test_data))
+    assert "sizes      no images here, no resolutions" in text
+    text = lmdbench("show", "isic2019", "--data-root", str(test_data))
+    assert "224×224 to 224×224, median 224×224, 1 different; JPEG 2,000 (2,000 of 2," in text
+
+
+def test_plot(test_data: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "isic.png"
+    show = ("show", "isic2019", "--data-root", str(test_data), "--plot", str(picture))
+    assert f"written    {picture}" in lmdbench(*show)
+    with Image.open(picture) as image:
+        assert image.height > image.width > 1000  # bars above eight rows of images
+    with pytest.raises(UserError, match="is there already"):
+        lmdbench(*show)
+
+
+def test_plot_makes_the_images_of_a_drawn_data_set(tmp_path: Path) -> None:
+    shown = lmdbench("show", "demo", "--plot", str(tmp_path / "demo.svg"), "--json")
+    facts = json.loads(shown)
+    assert (facts["images_present"], facts["images_missing"]) == (1552, 0)
+    assert facts["resolutions"]["largest"] == [48, 48]
+    assert facts["plot"] == str(tmp_path / "demo.svg")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("hyper-kvasir",),
+        ("hyper-kvasir", "--split", "kfold", "--fold", "1"),
+        ("hyper-kvasir", "--allow-missing"),
+        ("isic2019", "--split", "lesion", "--imbalance-factor", "200"),
+        ("isic2019", "--split", "balanced-test"),
+    ],
+)
+def test_a_saved_split_reads_back_as_the_same(
+    test_data: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    listing = tmp_path / "mine.csv"
+    show = ("show", options[0], "--data-root", str(test_data), "--json")
+    saved = json.loads(lmdbench(*show, *options[1:], "--save-split", str(listing)))
+    assert saved["saved_split"] == str(listing)
+    assert listing.read_text().startswith("image,label,split\n")
+    read = json.loads(lmdbench(*show, "--split", str(listing)))
+    assert read["split"]["fingerprint"] == saved["split"]["fingerprint"]
+    assert read["classes"] == saved["classes"]
+    for name, part in saved["parts"].items():
+        assert read["parts"][name]["sha256"] == part["sha256"]
+
+
+def test_a_saved_split_quotes_what_needs_it(tmp_path: Path) -> None:
+    rows = "".join(f'"a ""b"", {c}{n}.png","x, {c}"\n' for c in "xyz" for n in range(10))
+    (tmp_path / "mine.csv").write_text("image,label\n" + rows)
+    show = ("show", "folder", "--data-root", str(tmp_path / "mine.csv"), "--json")
+    saved = json.loads(lmdbench(*show, "--save-split", str(tmp_path / "split.csv")))
+    read = json.loads(lmdbench(*show, "--split", str(tmp_path / "split.csv")))
+    assert read["split"]["fingerprint"] == saved["split"]["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "problem"),
+    [
+        ("--save-split", "there.csv", "there.csv: is there already; give another name"),
+        ("--save-split", "split.txt", "split.txt: the name must end in .csv"),
+        ("--save-split", "no/folder/split.csv", "there is no folder"),
+        ("--plot", "there.png", "there.png: is there already"),
+        ("--plot", "picture.jpg", "picture.jpg: the name must end in .png, .pdf, .svg"),
+    ],
+)
+def test_nothing_is_overwritten(tmp_path: Path, option: str, name: str, problem: str) -> None:
+    for there in ("there.csv", "there.png"):
+        (tmp_path / there).write_text("mine")
+    with pytest.raises(UserError, match=problem):
+        lmdbench("show", "demo", option, str(tmp_path / name))
+    assert {path.name for path in tmp_path.iterdir()} == {"there.csv", "there.png"}
+    assert (tmp_path / "there.csv").read_text() == (tmp_path / "there.png").read_text() == "mine"
+
+
+def test_show_works_on_one_fold(test_data: Path) -> None:
+    with pytest.raises(UserError, match="say which with --fold N"):
+        lmdbench("show", "hyper-kvasir", "--data-root", str(test_data), "--split", "kfold")
 
 
 PLUGIN = '''

@@ -1,11 +1,14 @@
 """The image store: pixels, keys, unreadable files, kills, and two processes at once."""
 
 import csv
+import hashlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
 import subprocess
+import time
 import warnings
 from pathlib import Path
 
@@ -15,6 +18,9 @@ import pytest
 import torch
 from PIL import Image, features
 
+from lmdbench import files
+from lmdbench.data import hashing, stored
+from lmdbench.data import store as store_module
 from lmdbench.data.dataset import Dataset, Prepared, Split
 from lmdbench.data.store import decode, open_store
 from lmdbench.errors import UserError
@@ -226,6 +232,247 @@ def test_a_damaged_store_is_made_again(photos, tmp_path, damage):
     else:
         (folder / "store.json").write_text("[]")
     assert torch.equal(open_store(prepared, SIZE, tmp_path).pixels, expected)
+
+
+# One store for every split
+
+
+def some_of(prepared: Prepared, count: int) -> Prepared:
+    files = dict(sorted(prepared.files.items())[:count])
+    return Prepared(prepared.dataset, prepared.split, files)
+
+
+def test_a_store_of_all_images_serves_a_split_of_them(photos, tmp_path):
+    everything = prepared_from(photos)
+    part = some_of(everything, 7)
+    alone = open_store(part, SIZE, tmp_path / "alone")
+    whole = open_store(everything, SIZE, tmp_path / "shared")
+    served = open_store(part, SIZE, tmp_path / "shared")
+    assert (alone.made, whole.made, served.made) == (True, True, False)
+    assert served.folder == whole.folder
+    assert len(store_folders(tmp_path / "shared")) == 1
+    assert set(served.index) == set(part.files)
+    ids = sorted(part.files)[::-1]
+    assert torch.equal(served.pixels[served.rows(ids)], alone.pixels[alone.rows(ids)])
+
+
+def test_the_digest_is_the_split_s_own_whatever_serves_it(photos, tmp_path):
+    """Finished runs keep it: it is over recipe, size, and hash and id of the split's images."""
+    part = some_of(prepared_from(photos), 7)
+    lines = [f"lmdbench store 1, {SIZE} px"]
+    for image in sorted(part.files):
+        lines.append(f"{hashlib.sha256(part.files[image].read_bytes()).hexdigest()}\t{image}")
+    expected = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    assert open_store(part, SIZE, tmp_path / "alone").digest == expected
+    open_store(prepared_from(photos), SIZE, tmp_path / "shared")
+    assert open_store(part, SIZE, tmp_path / "shared").digest == expected
+
+
+def test_a_store_serves_only_images_whose_file_is_as_it_was(photos, tmp_path):
+    everything = prepared_from(photos)
+    whole = open_store(everything, SIZE, tmp_path)
+    Image.fromarray(noise(99)).save(photos / "p03.jpg")
+    assert open_store(some_of(everything, 3), SIZE, tmp_path).folder == whole.folder
+    other = open_store(some_of(everything, 4), SIZE, tmp_path)
+    assert other.folder != whole.folder
+    assert np.array_equal(other.pixels[3].numpy(), resized(photos / "p03.jpg"))
+
+
+def test_a_damaged_store_of_all_images_serves_nothing(photos, tmp_path):
+    whole = open_store(prepared_from(photos), SIZE, tmp_path)
+    index = whole.folder / "index.csv"
+    index.write_text(index.read_text().replace("p00,", "p00x,"))
+    served = open_store(some_of(prepared_from(photos), 7), SIZE, tmp_path)
+    assert served.folder != whole.folder
+
+
+def test_stores_of_data_sets_with_alike_names_are_kept_apart(photos, tmp_path):
+    class More(Photos):
+        name = "photos-20px"
+
+    prepared = prepared_from(photos)
+    more = Prepared(More(photos, photos), prepared.split, prepared.files)
+    first = open_store(more, SIZE, tmp_path)
+    second = open_store(prepared, SIZE, tmp_path)
+    assert first.folder != second.folder
+    assert first.digest == second.digest
+
+
+# Going on where a preparation stopped
+
+SPOILT = 77  # what a test writes over a row, to see whether that row was trusted
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """``interrupt(prepared, cache, images)``: Ctrl-C once so many images were decoded; returns the
+    folder that is left. Every few images are recorded as safe, not only every second."""
+    monkeypatch.setattr(stored, "RECORD_SECONDS", -1.0)
+    monkeypatch.setattr(hashing, "CHUNK", 4)
+
+    def stop(prepared: Prepared, cache: Path, images: int = 10) -> Path:
+        decoded = itertools.count()
+
+        def decode_some(content: bytes, size: int) -> np.ndarray:
+            if next(decoded) >= images:
+                raise KeyboardInterrupt
+            return decode(content, size)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store_module, "decode", decode_some)
+            with pytest.raises(KeyboardInterrupt):
+                open_store(prepared, SIZE, cache, workers=1)
+        (folder,) = [f for f in store_folders(cache) if (f / ".progress.json").exists()]
+        return folder
+
+    return stop
+
+
+def spoil(folder: Path, row: int) -> None:
+    """Overwrite a row of a store, finished or not."""
+    (path,) = [path for path in folder.iterdir() if path.suffix == ".npy"]
+    pixels = np.load(path, mmap_mode="r+")
+    pixels[row] = SPOILT
+    pixels.flush()
+
+
+def is_spoilt(pixels: torch.Tensor) -> bool:
+    return bool((pixels == SPOILT).all())
+
+
+def test_what_was_recorded_is_not_decoded_again(photos, tmp_path, interrupt):
+    prepared = prepared_from(photos)
+    folder = interrupt(prepared, tmp_path)
+    assert not (folder / "store.json").exists()
+    left = stored.read_unfinished(folder)
+    assert left.done.sum() == 10
+    first, others = int(np.flatnonzero(left.done)[0]), np.flatnonzero(~left.done)
+    spoil(folder, first)
+    spoil(folder, int(others[0]))
+    calls = []
+    store = open_store(prepared, SIZE, tmp_path, lambda *call: calls.append(call))
+    assert calls[0] == (14, 40)
+    assert calls[-1] == (40, 40)
+    assert is_spoilt(store.pixels[first])
+    for row, image in enumerate(sorted(prepared.files)):
+        if row != first:
+            assert np.array_equal(store.pixels[row].numpy(), resized(prepared.files[image]))
+    assert {p.name for p in folder.iterdir()} == {"images.npy", "index.csv", "store.json"}
+
+
+def test_interrupted_again_and_again_it_ends_with_the_same_bytes(photos, tmp_path, interrupt):
+    prepared = prepared_from(photos)
+    expected = open_store(prepared, SIZE, tmp_path / "undisturbed").folder
+    for images in (5, 9, 20):
+        interrupt(prepared, tmp_path / "cache", images)
+    folder = open_store(prepared, SIZE, tmp_path / "cache").folder
+    for name in ("images.npy", "index.csv", "store.json"):
+        assert (folder / name).read_bytes() == (expected / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "damage", ["decoder", "digest", "done", "file", "nonsense", "short", "header", "no index"]
+)
+def test_what_does_not_fit_is_not_trusted(photos, tmp_path, interrupt, damage):
+    prepared = prepared_from(photos)
+    folder = interrupt(prepared, tmp_path)
+    for row in range(40):
+        spoil(folder, row)
+    (pixels,) = folder.glob(".images-*.npy")
+    path = folder / ".progress.json"
+    record = json.loads(path.read_text())
+    if damage == "decoder":
+        record["decoder"] = "Pillow 1.1.7"
+    elif damage == "digest":
+        record["digest"] = "0" * 64
+    elif damage == "done":
+        record["done"] = "ff"
+    elif damage == "file":
+        record["file"] = ".images-elsewhere.npy"
+    elif damage == "short":
+        os.truncate(pixels, pixels.stat().st_size - 1)
+    elif damage == "header":
+        pixels.write_bytes(pixels.read_bytes().replace(b"(40, 3", b"(4, 30"))
+    elif damage == "no index":
+        (folder / "index.csv").unlink()
+    path.write_text("[]" if damage == "nonsense" else json.dumps(record))
+    store = open_store(prepared, SIZE, tmp_path)
+    for row, image in enumerate(sorted(prepared.files)):
+        assert np.array_equal(store.pixels[row].numpy(), resized(prepared.files[image]))
+
+
+def test_an_unreadable_image_costs_nothing_of_the_others(photos, tmp_path, interrupt):
+    (photos / "p20.png").write_bytes(b"")
+    with pytest.raises(UserError, match="1 of 40 images"):
+        open_store(prepared_from(photos), SIZE, tmp_path)
+    (folder,) = store_folders(tmp_path)
+    assert not (folder / "store.json").exists()
+    spoil(folder, 0)
+    Image.fromarray(noise(20)).save(photos / "p20.png")
+    store = open_store(prepared_from(photos), SIZE, tmp_path)
+    assert is_spoilt(store.pixels[0])
+    assert np.array_equal(store.pixels[20].numpy(), resized(photos / "p20.png"))
+    assert store_folders(tmp_path) == [store.folder]  # what is left over is of no use now
+
+
+def test_more_images_take_over_what_a_smaller_store_has(photos, tmp_path):
+    everything = prepared_from(photos)
+    small = open_store(some_of(everything, 5), SIZE, tmp_path)
+    spoil(small.folder, 3)
+    whole = open_store(everything, SIZE, tmp_path)
+    assert [is_spoilt(pixels) for pixels in whole.pixels] == [row == 3 for row in range(40)]
+
+
+def test_killed_just_before_it_is_marked_as_finished(photos, tmp_path, interrupt, monkeypatch):
+    prepared = prepared_from(photos)
+    interrupt(prepared, tmp_path)
+
+    def write_json(path: Path, content: object) -> None:
+        if path.name == "store.json":
+            raise KeyboardInterrupt
+        files.write_json(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored, "write_json", write_json)
+        with pytest.raises(KeyboardInterrupt):
+            open_store(prepared, SIZE, tmp_path)
+    (folder,) = store_folders(tmp_path)
+    assert (folder / "images.npy").exists()
+    spoil(folder, 30)
+    store = open_store(prepared, SIZE, tmp_path)
+    assert [is_spoilt(pixels) for pixels in store.pixels] == [row == 30 for row in range(40)]
+    assert {p.name for p in folder.iterdir()} == {"images.npy", "index.csv", "store.json"}
+
+
+def test_another_size_or_split_leaves_what_can_go_on(photos, tmp_path, interrupt):
+    prepared = prepared_from(photos)
+    folder = interrupt(prepared, tmp_path)
+    open_store(prepared, SIZE + 1, tmp_path)
+    open_store(some_of(prepared, 1), SIZE, tmp_path)
+    assert (folder / ".progress.json").exists()
+    long_ago = time.time() - 8 * 86400
+    os.utime(folder / ".progress.json", (long_ago, long_ago))
+    open_store(prepared, SIZE + 2, tmp_path)
+    assert not folder.exists()
+
+
+def test_who_was_taken_over_spoils_nothing(photos, tmp_path, interrupt):
+    """A process that seems dead, and then goes on while another has made the store."""
+    prepared = prepared_from(photos)
+    opened = []
+
+    def progress(done: int, total: int) -> None:
+        if done > 40 and not opened:
+            (claim,) = (tmp_path / "stores").glob("*.claim")
+            claim.unlink()
+            opened.append(None)
+            opened[0] = open_store(prepared, SIZE, tmp_path)
+
+    store = open_store(prepared, SIZE, tmp_path, progress, workers=1)
+    assert (store.folder, store.digest) == (opened[0].folder, opened[0].digest)
+    for row, image in enumerate(sorted(prepared.files)):
+        assert np.array_equal(store.pixels[row].numpy(), resized(prepared.files[image]))
+    assert {p.name for p in store.folder.iterdir()} == {"images.npy", "index.csv", "store.json"}
 
 
 # Bad input

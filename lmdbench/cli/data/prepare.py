@@ -1,0 +1,122 @@
+"""``lmdbench data prepare``: decode and resize a data set's images once, for every split of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lmdbench.cli.options import (
+    data_root_option,
+    default_cache,
+    json_option,
+    make_dataset,
+    plugin_option,
+)
+from lmdbench.cli.run import parse_size
+from lmdbench.errors import Interrupted, UserError
+
+MOST_WORKERS = 256
+
+
+@click.command()
+@click.argument("name")
+@data_root_option
+@click.option(
+    "--image-size",
+    "sizes",
+    multiple=True,
+    metavar="PIXELS",
+    help="Side; give it several times for several sizes.  [default: the data set's]",
+)
+@click.option(
+    "--allow-missing", is_flag=True, help="Go on with the images of the table that are there."
+)
+@click.option("--workers", metavar="N", help="Threads.  [default: one a processor]")
+@plugin_option
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@json_option
+def prepare(
+    name: str,
+    data_root: Path | None,
+    sizes: tuple[str, ...],
+    allow_missing: bool,
+    workers: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Decode and resize all images of a data set's table, once, into the cache.
+
+    Every split and every run uses them. A preparation that was stopped or killed goes on where it
+    was. Images that cannot be read are named, all at once.
+
+    \b
+    lmdbench data prepare isic2019 --data-root ~/data
+    lmdbench data prepare isic2019 --data-root ~/data --image-size 224 --image-size 64
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a queue's way of saying Ctrl-C
+    data = make_dataset(name, data_root)
+    chosen = list(dict.fromkeys(map(parse_size, sizes))) or [data.image_size]
+    threads = parse_workers(workers)
+
+    from lmdbench.cli.progress import watcher
+    from lmdbench.data.availability import table_files
+    from lmdbench.data.store import open_images
+
+    progress = watcher(quiet)
+    made = []
+    try:
+        files, missing = table_files(data, allow_missing, progress.say)
+        for size in chosen:
+            started = time.monotonic()
+            tick = partial(progress.prepare, what=f"{data.results_name} at {size} px")
+            store = open_images(data.results_name, files, size, default_cache(), tick, threads)
+            progress.end()
+            made.append(
+                {
+                    "image_size": size,
+                    "images": len(store.index),
+                    "bytes": store.pixels.numel(),
+                    "folder": str(store.folder),
+                    "made": store.made,
+                    "seconds": time.monotonic() - started,
+                }
+            )
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "stopped; what was decoded is kept: the same command goes on from there"
+        ) from None
+    finally:
+        progress.end()
+    if as_json:
+        facts = {"name": name, "images": len(files), "missing": missing, "stores": made}
+        click.echo(json.dumps(facts, indent=2))
+    elif not quiet:
+        click.echo(_text(data.results_name, len(files), missing, made))
+
+
+def parse_workers(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_WORKERS:
+        raise UserError(f"--workers {text!r}: give a number of threads from 1 to {MOST_WORKERS}")
+    return int(text)
+
+
+def _text(name: str, images: int, missing: int, stores: Sequence[dict[str, Any]]) -> str:
+    lacking = f" of {images + missing:,}, {missing:,} are missing" if missing else ""
+    lines = [f"{name}: {images:,} images{lacking}"]
+    for store in stores:
+        seconds = store["seconds"]
+        pace = f"made in {seconds:.1f} s, {images / seconds:,.0f} images/s"
+        lines.append(
+            f"{store['image_size']:>5} px  {store['bytes'] / 1e6:>8,.1f} MB  "
+            f"{pace if store['made'] else 'there already'}  {store['folder']}"
+        )
+    return "\n".join(lines)

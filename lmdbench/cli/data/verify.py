@@ -1,0 +1,95 @@
+"""``lmdbench data verify``: whether a data set's files are what they should be."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import click
+
+from lmdbench.cli.options import (
+    data_root_option,
+    default_cache,
+    json_option,
+    make_dataset,
+    plugin_option,
+)
+from lmdbench.cli.run import parse_size
+from lmdbench.errors import UserError
+
+
+@click.command()
+@click.argument("name")
+@data_root_option
+@click.option(
+    "--image-size",
+    "sizes",
+    multiple=True,
+    metavar="PIXELS",
+    help="Of the prepared images to check; repeatable.  [default: all that there are]",
+)
+@click.option(
+    "--sample",
+    default="200",
+    show_default=True,
+    metavar="N|all",
+    help="Images to decode, and to compare with the prepared ones.",
+)
+@plugin_option
+@json_option
+@click.pass_context
+def verify(
+    context: click.Context,
+    name: str,
+    data_root: Path | None,
+    sizes: tuple[str, ...],
+    sample: str,
+    as_json: bool,
+) -> None:
+    """Check a data set's tables, images and prepared stores. Writes nothing.
+
+    One line a check: ok, note (neither right nor wrong) or problem. Exit code 0 if there is no
+    problem, 1 if there is one, 2 if it cannot be checked.
+    """
+    data = make_dataset(name, data_root)
+    chosen = list(dict.fromkeys(map(parse_size, sizes)))
+    number = parse_sample(sample)
+
+    from lmdbench.cli.progress import watcher
+    from lmdbench.data.verification import verify as findings
+
+    progress = watcher(quiet=as_json or number is not None)  # a sample takes seconds
+    tick = partial(progress.prepare, what="decoding images")
+    listed, problems = [], 0
+    try:
+        for finding in findings(data, default_cache(), chosen, number, tick):
+            progress.end()
+            problems += finding.state == "problem"
+            listed.append(
+                {
+                    "check": finding.check,
+                    "state": finding.state,
+                    "text": finding.text,
+                    **finding.facts,
+                }
+            )
+            if not as_json:
+                click.echo(f"{finding.state:<7}  {finding.check:<14}  {finding.text}")
+    finally:
+        progress.end()
+    if as_json:
+        facts = {"name": name, "ok": not problems, "problems": problems, "checks": listed}
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        click.echo(f"{data.results_name}: {problems or 'no'} problem{'s' * (problems != 1)}")
+    context.exit(1 if problems else 0)
+
+
+def parse_sample(text: str) -> int | None:
+    """A number of images; None for all."""
+    if text == "all":
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= len(text) <= 9 or int(text) < 1:
+        raise UserError(f"--sample {text!r}: give a number of images, or all")
+    return int(text)
