@@ -119,8 +119,10 @@ def compare(
 
     Empty selections mean everything. ``names`` of metrics: keys of ``metrics.TITLES`` or groups;
     by default the usual metrics and every group. ``pooled`` makes one table of the folds of a
-    k-fold split. ``leaked`` tells the test images of a run that leak: a second table then leaves
-    them out. ``groups``: head, medium and tail by another rule, see ``groups.parse_groups``.
+    k-fold split. ``leaked`` tells the test images of a run that leak: where there are any, a
+    second table leaves them out. ``groups``: head, medium and tail by another rule, as
+    ``parse_groups`` takes it.
+
     Raises UserError where nothing is left, with near matches for a name that no result has.
     """
     if leaked is not None and part != "test":
@@ -143,9 +145,15 @@ def compare(
     ]
     scored = []
     for block in found:
-        scored.append(_scored(block, part, columns))
-        if leaked is not None:
-            scored.append(_scored(block, part, columns, leaked))
+        full = _scored(block, part, columns)
+        clean = full if leaked is None else _scored(block, part, columns, leaked)
+        if leaked is None or clean.dropped:
+            scored.append(full)
+        else:  # a second table would be the same
+            block = replace(block, notes=(*block.notes, "No test image leaks, by its audit."))
+            scored.append(replace(full, block=block))
+        if clean.dropped:
+            scored.append(clean)
     return Comparison(results, part, tuple(scored), len(unfinished))
 
 
@@ -366,9 +374,7 @@ def _data_notes(block: ScoredBlock) -> list[str]:
     record = block.block.record
     rule = record.get("group_rule", "")
     notes.append(f"Groups: {in_words(block.block.setting['groups'], rule)}.")
-    if block.dropped == 0:
-        notes.append("No test image leaks: this table is the one above.")
-    elif block.dropped is not None:
+    if block.dropped is not None:
         notes.append(
             "Left out: test images that share a lesion, or a picture, with training or validation "
             "images, as the audit of this split found."
