@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -15,10 +15,14 @@ from lmdbench.data.dataset import Dataset, Split
 from lmdbench.errors import UserError
 from lmdbench.files import disk_errors, read_json, write_json, write_text
 
+if TYPE_CHECKING:
+    from lmdbench.audit.pictures import Found
+
 FORMAT = 1
 FOLDER = "audit"  # below the results of a data set and split
 FACTS = "audit.json"
-# Kind of leak → the list of its images.
+SHEET = "near-duplicates.png"
+# Part of an audit → the list of the images that it found in two parts of the split.
 LISTS = {"tables": "leaks.csv", "pictures": "near-duplicates.csv"}
 COLUMNS = ["kind", "key", "image", "part", "label"]
 
@@ -65,6 +69,49 @@ def audit_tables(dataset: Dataset, split: Split) -> Findings:
     return Findings(facts, rows[COLUMNS])
 
 
+def audit_pictures(split: Split, found: Found, evidence: str) -> Findings:
+    """What the pictures tell: pairs of parts that show the same, and labels that contradict each
+    other. ``evidence``: what they were found by, in words."""
+    home = {image: name for name, part in split.parts.items() for image in part.ids.tolist()}
+    label = {
+        image: split.classes[c]
+        for part in split.parts.values()
+        for image, c in zip(part.ids.tolist(), part.labels.tolist(), strict=True)
+    }
+    rows = pd.DataFrame(
+        [
+            {
+                "kind": "identical" if pair.identical else "near-duplicate",
+                "key": f"pair {number}",
+                "image": image,
+                "part": home[image],
+                "label": label[image],
+                "agreement": pair.agreement,
+                "hash_distance": pair.hash_distance,
+                "cosine": pair.cosine,
+            }
+            for number, pair in enumerate(found.pairs, start=1)
+            for image in (pair.first, pair.second)
+        ],
+        columns=[*COLUMNS, "agreement", "hash_distance", "cosine"],
+    )
+    labels_of: dict[str, set[str]] = {}
+    for image, content in found.contents.items():
+        labels_of.setdefault(content, set()).add(label[image])
+    twofold = sum(len(labels) > 1 for labels in labels_of.values())
+    facts = {
+        "evidence": evidence,
+        "images": len(found.contents),
+        "unreadable": dict(found.unreadable),
+        "pairs": len(found.pairs),
+        "identical": sum(pair.identical for pair in found.pairs),
+        "shared": shared_facts(leaks.Shared(rows), split),
+        "pairs_of_two_labels": sum(label[p.first] != label[p.second] for p in found.pairs),
+        "identical_files_of_two_labels": twofold,
+    }
+    return Findings(facts, rows)
+
+
 def shared_facts(shared: leaks.Shared, split: Split) -> dict[str, Any]:
     """Counts of what is shared: things, by pairs of parts, test images affected, by class."""
     test = split.counts("test")
@@ -106,7 +153,7 @@ def is_clean(facts: Mapping[str, Any]) -> bool:
         or tables["shared_groups"]["shared"]
         or tables["label_conflicts"]
         or pictures.get("pairs")
-        or pictures.get("label_conflicts")
+        or pictures.get("identical_files_of_two_labels")
     )
 
 
@@ -145,8 +192,9 @@ def save(folder: Path, facts: Mapping[str, Any], parts: Mapping[str, Findings]) 
     for name, file in LISTS.items():
         if name in parts:
             write_text(folder / file, csv_text(parts[name].rows))
-        elif name not in kept:
-            (folder / file).unlink(missing_ok=True)  # of a split that this folder held before
+        elif name not in kept:  # of another split, which this folder held before
+            (folder / file).unlink(missing_ok=True)
+            (folder / SHEET).unlink(missing_ok=True)
     write_json(folder / FACTS, kept)
     return kept
 

@@ -18,11 +18,18 @@ from lmdbench.cli.options import (
     split_options,
 )
 from lmdbench.cli.text import table
+from lmdbench.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch import nn
+
+    from lmdbench.audit.report import Findings
     from lmdbench.data.choice import SplitChoice
+    from lmdbench.data.dataset import Prepared
+
+UNREADABLE_SHOWN = 5
 
 
 @click.command()
@@ -32,6 +39,26 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-missing", is_flag=True, help="Audit what is left of the split with the images there."
 )
+@click.option(
+    "--near-duplicates",
+    is_flag=True,
+    help="Compare the pictures, too: by perceptual hash, and by the features of --backbone.",
+)
+@click.option(
+    "--backbone",
+    metavar="NAME|none",
+    default="none",
+    show_default=True,
+    help="Whose features to search near-duplicates by, beside the hash.",
+)
+@click.option(
+    "--weights",
+    metavar="imagenet|FILE",
+    default="imagenet",
+    show_default=True,
+    help="Of --backbone.",
+)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
 @results_option
 @plugin_option
 @json_option
@@ -42,24 +69,43 @@ def audit(
     data_root: Path | None,
     choices: list[SplitChoice],
     allow_missing: bool,
+    near_duplicates: bool,
+    backbone: str,
+    weights: str,
+    device: str,
     results: Path,
     as_json: bool,
 ) -> None:
     """Look for images and lesions in two parts of a split, and for classes too small to judge.
 
-    That needs the tables alone. The audit and its lists are kept beside the results, where
-    `lmdbench compare --drop-leaked` finds them. Exit code 0 if the split is clean, 1 if not.
+    That needs the tables alone; --near-duplicates needs the images, too. The audit and its lists
+    are kept beside the results, where `lmdbench compare --drop-leaked` finds them. Exit code 0 if
+    the split is clean, 1 if not.
+
+    \b
+    lmdbench data audit isic2019 --data-root ~/data
+    lmdbench data audit isic2019 --data-root ~/data --near-duplicates --backbone efficientnet-lite0
     """
     from lmdbench.audit import report
     from lmdbench.data.availability import prepare_files
     from lmdbench.data.choice import make_split
+    from lmdbench.data.dataset import Prepared
 
+    if backbone != "none" and not near_duplicates:
+        raise UserError("--backbone is for --near-duplicates; add that, or leave it out")
+    encoder = _encoder(backbone, weights)
     dataset = make_dataset(name, data_root)
     split = make_split(dataset, only(choices))
-    if allow_missing:
-        split = prepare_files(dataset, split, allow_missing=True).split
-    parts = {"tables": report.audit_tables(dataset, split)}
+    prepared = Prepared(dataset, split, {})
+    if allow_missing or near_duplicates:
+        prepared = prepare_files(
+            dataset, split, allow_missing, lambda text: click.echo(text, err=True)
+        )
+        split = prepared.split
     folder = report.audit_folder(results, dataset, split)
+    parts = {"tables": report.audit_tables(dataset, split)}
+    if near_duplicates:
+        parts["pictures"] = _compare_pictures(prepared, encoder, backbone, device, folder)
     facts = report.save(folder, report.describe(dataset, split, parts), parts)
     if as_json:
         click.echo(json.dumps({**facts, "clean": report.is_clean(facts)}, indent=2))
@@ -67,6 +113,59 @@ def audit(
         click.echo(_text(facts, report.is_clean(facts)))
         click.echo(f"\nlists: {folder}")
     context.exit(0 if report.is_clean(facts) else 1)
+
+
+def _encoder(backbone: str, weights: str) -> nn.Module | None:
+    """The backbone with its weights, None for none. Raises UserError where they cannot be had."""
+    if backbone == "none":
+        return None
+    from lmdbench.models.backbones import build_encoder, get_backbone, resolve_weights
+
+    known = get_backbone(backbone)
+    return build_encoder(known, resolve_weights(known, weights, weights))
+
+
+def _compare_pictures(
+    prepared: Prepared, encoder: nn.Module | None, backbone: str, device: str, folder: Path
+) -> Findings:
+    """Find near-duplicates and draw the sheet of the worst."""
+    from lmdbench.audit import report
+    from lmdbench.audit.pictures import find_pairs
+    from lmdbench.audit.sheet import draw_pairs
+    from lmdbench.cli.data.progress import watcher
+    from lmdbench.cli.run import parse_device
+    from lmdbench.files import disk_errors
+
+    split, watch = prepared.split, watcher(quiet=False)
+    begun = ""
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal begun
+        if what != begun:
+            watch.begin(what, total, "images" if "pairs" not in what else "pairs")
+            begun = what
+        watch.update(done)
+
+    try:
+        found = find_pairs(
+            prepared.files,
+            [part.ids.tolist() for part in split.parts.values()],
+            encoder,
+            parse_device(device),
+            progress,
+        )
+    finally:
+        watch.end()
+    by = "perceptual hash" + (f" and features of {backbone}" if encoder is not None else "")
+    findings = report.audit_pictures(split, found, by)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / report.SHEET).unlink(missing_ok=True)
+    if found.pairs:
+        rows = zip(*(findings.rows[column] for column in ("image", "part", "label")), strict=True)
+        captions = {image: f"{part}, {label}" for image, part, label in rows}
+        draw_pairs(folder / report.SHEET, found.pairs, prepared.files, captions)
+    return findings
 
 
 def _text(facts: Mapping[str, Any], clean: bool) -> str:
@@ -92,6 +191,8 @@ def _text(facts: Mapping[str, Any], clean: bool) -> str:
     else:
         why = f"{groups['source']} would name them" if groups["source"] else "no table names them"
         lines.append(f"lesions in two parts: unknown, {why}")
+    if "pictures" in facts:
+        lines += _picture_lines(facts["pictures"])
     if tables["small_classes"]:
         lines += ["", _small_table(tables["small_classes"])]
     return "\n".join([*lines, "", _verdict(facts, clean)])
@@ -104,6 +205,23 @@ def _verdict(facts: Mapping[str, Any], clean: bool) -> str:
     if "pictures" not in facts:
         unknown.append("pictures were not compared (--near-duplicates)")
     return f"clean as far as was looked: {', '.join(unknown)}" if unknown else "clean"
+
+
+def _picture_lines(pictures: Mapping[str, Any]) -> list[str]:
+    of_pairs = f"{pictures['identical']:,} of identical files"
+    if pictures["pairs_of_two_labels"]:
+        of_pairs += f", {pictures['pairs_of_two_labels']:,} with two labels"
+    lines = [
+        _shared_line("near-duplicate pairs", pictures["shared"]),
+        f"  {of_pairs}; {pictures['images']:,} images compared by {pictures['evidence']}",
+    ]
+    if pictures["identical_files_of_two_labels"]:
+        lines.append(f"  {pictures['identical_files_of_two_labels']:,} files have two labels")
+    for image, why in list(pictures["unreadable"].items())[:UNREADABLE_SHOWN]:
+        lines.append(f"  not read: {image} ({why})")
+    if len(pictures["unreadable"]) > UNREADABLE_SHOWN:
+        lines.append(f"  and {len(pictures['unreadable']) - UNREADABLE_SHOWN:,} more not read")
+    return lines
 
 
 def _shared_line(things: str, shared: Mapping[str, Any]) -> str:

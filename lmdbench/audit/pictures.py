@@ -1,0 +1,233 @@
+"""Pictures that are in two parts of a split: identical files, and near-duplicates.
+
+Candidates come by perceptual hash and, where an encoder is given, by its features; each is
+confirmed by laying one picture over the other (``registration``), so that what counts as the same
+does not depend on the encoder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from lmdbench.audit import fingerprints, registration
+from lmdbench.data.augmentation import normalise
+from lmdbench.data.decoding import open_rgb, reason, whole_images
+from lmdbench.data.hashing import default_workers, in_parallel
+
+CANDIDATES = 4  # pictures of earlier parts that are looked at for each, by hash and by features
+LIKELY = 0.6  # of the hash's likeness, below which no pair is looked at
+SAME = 0.55  # agreement from which on two pictures are the same: see benchmarks/near_duplicates.py
+BLOCK = 512  # pictures or pairs at a time
+
+Progress = Callable[[str, int, int], None]  # what is done, so many, of how many
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images of different parts that show the same.
+
+    ``agreement``: correlation of their details, 1 for identical files. ``hash_distance``: bits of
+    64 in which their perceptual hashes differ, at the best turn. ``cosine``: of the encoder's
+    features at the best turn; None without an encoder.
+    """
+
+    first: str
+    second: str
+    identical: bool
+    agreement: float
+    hash_distance: int
+    cosine: float | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """``pairs``: the identical first, then the most alike. ``unreadable``: image → why."""
+
+    pairs: tuple[Pair, ...]
+    unreadable: Mapping[str, str]
+    contents: Mapping[str, str]  # image → SHA-256 of its file
+
+
+def find_pairs(
+    files: Mapping[str, Path],
+    parts: Sequence[Sequence[str]],
+    encoder: nn.Module | None = None,
+    device: torch.device | None = None,
+    progress: Progress = lambda *_: None,
+) -> Found:
+    """Images of one part that show what an image of another part shows.
+
+    ``parts``: the ids in each. Found are copies that were compressed anew, resized, mirrored,
+    turned by 90°, cut by up to a tenth a side or changed in brightness, contrast or colour.
+    """
+    ids = [image for part in parts for image in part]
+    colours, contents, unreadable = read_pictures(ids, files, progress)
+    kept = [row for row, image in enumerate(ids) if image not in unreadable]
+    ids, colours = [ids[row] for row in kept], colours[kept]
+    of_part = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[kept]
+    grey = _grey(colours)
+    prints = fingerprints.fingerprints(grey)
+    features = None if encoder is None else _features(encoder, colours, device, progress)
+
+    identical = _identical(ids, of_part, contents)
+    candidates = set(identical)
+    for part in range(1, len(parts)):
+        later, earlier = np.flatnonzero(of_part == part), np.flatnonzero(of_part < part)
+        for rows, likeness in _likenesses(later, earlier, prints, features, progress):
+            candidates |= _nearest(rows, earlier, likeness)
+    pairs = sorted(candidates)
+    agreements = _agreements(grey, prints, pairs, progress)
+    bits = fingerprints.turned_bits(grey)
+    found = [
+        Pair(
+            ids[a],
+            ids[b],
+            identical=(a, b) in identical,
+            agreement=1.0 if (a, b) in identical else round(agreement, 4),
+            hash_distance=int((bits[0, a] != bits[:, b]).sum(axis=1).min()),
+            cosine=None if features is None else round(_cosine(features, a, b), 4),
+        )
+        for (a, b), agreement in zip(pairs, agreements, strict=True)
+        if (a, b) in identical or agreement >= SAME
+    ]
+    found.sort(key=lambda pair: (not pair.identical, -pair.agreement, pair.first, pair.second))
+    return Found(tuple(found), unreadable, contents)
+
+
+def read_pictures(
+    ids: Sequence[str], files: Mapping[str, Path], progress: Progress
+) -> tuple[Tensor, dict[str, str], dict[str, str]]:
+    """Small pictures (N, 3, 64, 64) uint8, image → SHA-256 of its file, and image → why it could
+    not be read (its picture is black)."""
+    size = fingerprints.SIDE
+
+    def one(row: int) -> tuple[np.ndarray | None, str]:
+        try:
+            content = files[ids[row]].read_bytes()
+            small = open_rgb(content).resize((size, size), Image.Resampling.BOX)
+        except Exception as error:  # Pillow's plug-ins raise errors of every kind
+            return None, reason(error)
+        return np.asarray(small).transpose(2, 0, 1), hashlib.sha256(content).hexdigest()
+
+    pictures = np.zeros((len(ids), 3, size, size), dtype=np.uint8)
+    contents: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    done = 0
+
+    def take(chunk: Mapping[int, tuple[np.ndarray | None, str]]) -> None:
+        nonlocal done
+        for row, (picture, text) in chunk.items():
+            if picture is None:
+                unreadable[ids[row]] = text
+            else:
+                pictures[row], contents[ids[row]] = picture, text
+        done += len(chunk)
+        progress("reading pictures", done, len(ids))
+
+    with whole_images():
+        in_parallel(one, range(len(ids)), default_workers(), take)
+    unreadable = {image: unreadable[image] for image in ids if image in unreadable}
+    return torch.from_numpy(pictures), contents, unreadable
+
+
+def _grey(colours: Tensor) -> Tensor:
+    red, green, blue = colours.float().unbind(1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def _features(
+    encoder: nn.Module, colours: Tensor, device: torch.device | None, progress: Progress
+) -> Tensor:
+    """Unit vectors (8, N, D): the encoder's features of every picture in its eight turns, around
+    the mean of all."""
+    device = device or torch.device("cpu")
+    encoder = encoder.to(device).eval()
+    found: list[list[Tensor]] = [[] for _ in range(fingerprints.ORIENTATIONS)]
+    with torch.inference_mode():
+        for start in range(0, len(colours), BLOCK):
+            block = colours[start : start + BLOCK]
+            for orientation, blocks in enumerate(found):
+                one = torch.full((len(block),), orientation)
+                turned = registration.orient(block.flatten(0, 1), one.repeat_interleave(3))
+                images = normalise(turned.view_as(block).to(device, torch.float32) / 255)
+                blocks.append(encoder(images).float().cpu())
+            progress("computing features", min(start + BLOCK, len(colours)), len(colours))
+    features = torch.stack([torch.cat(blocks) for blocks in found])
+    features = features - features.mean(dim=(0, 1))
+    return features / features.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+
+
+def _identical(
+    ids: Sequence[str], of_part: np.ndarray, contents: Mapping[str, str]
+) -> set[tuple[int, int]]:
+    """Rows of images of different parts whose files are the same, the later part's first."""
+    alike: dict[str, list[int]] = {}
+    for row, image in enumerate(ids):
+        alike.setdefault(contents[image], []).append(row)
+    return {
+        (b, a)
+        for rows in alike.values()
+        for a, b in combinations(rows, 2)
+        if of_part[a] != of_part[b]
+    }
+
+
+def _likenesses(
+    later: np.ndarray,
+    earlier: np.ndarray,
+    prints: Tensor,
+    features: Tensor | None,
+    progress: Progress,
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """For blocks of the later rows: those rows, and their likeness (B, E) to the earlier ones by
+    one kind of evidence."""
+    for start in range(0, len(later) if len(earlier) else 0, BLOCK):
+        rows = later[start : start + BLOCK]
+        by_hash = torch.cat(
+            [
+                fingerprints.likeness(prints[rows], prints[earlier[begin : begin + 8 * BLOCK]])
+                for begin in range(0, len(earlier), 8 * BLOCK)
+            ],
+            dim=1,
+        )
+        yield rows, by_hash.where(by_hash >= LIKELY, -1.0)
+        if features is not None:
+            first = features[0, earlier].T
+            by_turn = (features[turn, rows] @ first for turn in range(len(features)))
+            yield rows, reduce(torch.maximum, by_turn)
+        progress("comparing pictures", start + len(rows), len(later))
+
+
+def _nearest(rows: np.ndarray, earlier: np.ndarray, likeness: Tensor) -> set[tuple[int, int]]:
+    values, columns = likeness.topk(min(CANDIDATES, len(earlier)), dim=1)
+    return {
+        (int(rows[b]), int(earlier[columns[b, k]])) for b, k in (values > -1).nonzero().tolist()
+    }
+
+
+def _agreements(
+    grey: Tensor, prints: Tensor, pairs: Sequence[tuple[int, int]], progress: Progress
+) -> list[float]:
+    found: list[float] = []
+    for start in range(0, len(pairs), BLOCK):
+        first, second = torch.tensor(pairs[start : start + BLOCK]).T
+        orientation, placement = fingerprints.best_fit(prints[first], prints[second])
+        one, other = grey[first], registration.orient(grey[second], orientation)
+        placement = registration.register(one, other, placement)
+        found += registration.agreement(one, other, placement).tolist()
+        progress("confirming pairs", len(found), len(pairs))
+    return found
+
+
+def _cosine(features: Tensor, a: int, b: int) -> float:
+    return float((features[:, a] @ features[0, b]).max())
