@@ -26,7 +26,7 @@ from lmdbench.data.hashing import default_workers, in_parallel
 
 CANDIDATES = 4  # pictures of earlier parts that are looked at for each, by hash and by features
 LIKELY = 0.6  # of the hash's likeness, below which no pair is looked at
-SAME = 0.55  # agreement from which on two pictures are the same: see benchmarks/near_duplicates.py
+SAME = 0.6  # agreement from which on two pictures are the same: see benchmarks/near_duplicates.py
 BLOCK = 512  # pictures or pairs at a time
 
 Progress = Callable[[str, int, int], None]  # what is done, so many, of how many
@@ -81,10 +81,8 @@ def find_pairs(
 
     identical = _identical(ids, of_part, contents)
     candidates = set(identical)
-    for part in range(1, len(parts)):
-        later, earlier = np.flatnonzero(of_part == part), np.flatnonzero(of_part < part)
-        for rows, likeness in _likenesses(later, earlier, prints, features, progress):
-            candidates |= _nearest(rows, earlier, likeness)
+    for rows, earlier, likeness in _likenesses(of_part, prints, features, progress):
+        candidates |= _nearest(rows, earlier, likeness)
     pairs = sorted(candidates)
     agreements = _agreements(grey, prints, pairs, progress)
     bits = fingerprints.turned_bits(grey)
@@ -183,29 +181,29 @@ def _identical(
 
 
 def _likenesses(
-    later: np.ndarray,
-    earlier: np.ndarray,
-    prints: Tensor,
-    features: Tensor | None,
-    progress: Progress,
-) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """For blocks of the later rows: those rows, and their likeness (B, E) to the earlier ones by
-    one kind of evidence."""
-    for start in range(0, len(later) if len(earlier) else 0, BLOCK):
-        rows = later[start : start + BLOCK]
-        by_hash = torch.cat(
-            [
-                fingerprints.likeness(prints[rows], prints[earlier[begin : begin + 8 * BLOCK]])
-                for begin in range(0, len(earlier), 8 * BLOCK)
-            ],
-            dim=1,
-        )
-        yield rows, by_hash.where(by_hash >= LIKELY, -1.0)
-        if features is not None:
-            first = features[0, earlier].T
-            by_turn = (features[turn, rows] @ first for turn in range(len(features)))
-            yield rows, reduce(torch.maximum, by_turn)
-        progress("comparing pictures", start + len(rows), len(later))
+    of_part: np.ndarray, prints: Tensor, features: Tensor | None, progress: Progress
+) -> Iterator[tuple[np.ndarray, np.ndarray, Tensor]]:
+    """Blocks of rows, the rows of all earlier parts, and the likeness (B, E) of the one to the
+    other by one kind of evidence; −1 where it is too small."""
+    done, total = 0, int((of_part > 0).sum())
+    for part in range(1, int(of_part.max(initial=0)) + 1):
+        later, earlier = np.flatnonzero(of_part == part), np.flatnonzero(of_part < part)
+        for start in range(0, len(later) if len(earlier) else 0, BLOCK):
+            rows = later[start : start + BLOCK]
+            by_hash = torch.cat(
+                [
+                    fingerprints.likeness(prints[rows], prints[earlier[begin : begin + 8 * BLOCK]])
+                    for begin in range(0, len(earlier), 8 * BLOCK)
+                ],
+                dim=1,
+            )
+            yield rows, earlier, by_hash.where(by_hash >= LIKELY, -1.0)
+            if features is not None:
+                untouched = features[0, earlier].T
+                turns = (features[turn, rows] @ untouched for turn in range(len(features)))
+                yield rows, earlier, reduce(torch.maximum, turns)
+            done += len(rows)
+            progress("comparing pictures", done, total)
 
 
 def _nearest(rows: np.ndarray, earlier: np.ndarray, likeness: Tensor) -> set[tuple[int, int]]:

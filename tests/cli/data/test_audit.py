@@ -147,3 +147,92 @@ def test_results_that_cannot_be_written_get_one_line(lmdbench, clinic, tmp_path)
     assert outcome.code == 2
     assert "cannot write in" in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+@pytest.fixture
+def copied(clinic: Path) -> Path:
+    """The clinic with, in test, a mirrored copy of a training image and the same file under
+    another label; nothing is torn."""
+    division = clinic.parent / "torn.csv"
+    lines = [f"{line}" for line in division.read_text().splitlines() if "36.png" not in line]
+    rng = np.random.default_rng(1)
+    coarse = Image.fromarray(rng.integers(0, 255, (12, 12, 3)).astype(np.uint8))
+    original = coarse.resize((96, 96), Image.Resampling.BICUBIC)
+    original.save(clinic / "original.png")
+    original.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(clinic / "mirrored.jpg", quality=70)
+    (clinic / "again.png").write_bytes((clinic / "original.png").read_bytes())
+    with (clinic / "labels.csv").open("a") as table:
+        table.write("original.png,often,\nmirrored.jpg,often,\nagain.png,seldom,\n")
+    lines += ["original.png,train", "mirrored.jpg,test", "again.png,val"]
+    division.write_text("\n".join(lines) + "\n")
+    return clinic
+
+
+def test_near_duplicates_are_found_listed_and_drawn(lmdbench, copied):
+    words = ("data", "audit", "folder", *options(copied), "--near-duplicates")
+    outcome = lmdbench(*words)
+    assert outcome.code == 1, outcome.err
+    assert "lesions in two parts: none" in outcome.out
+    assert "near-duplicate pairs in two parts: 3 (" in outcome.out
+    assert "1 of identical files, 2 with two labels; 42 images compared" in outcome.out
+    assert "1 files have two labels" in outcome.out
+    folder = copied.parent / "results" / "folder-clinic" / "file-torn" / "audit"
+    with (folder / "near-duplicates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["image"], row["part"]) for row in rows} == {
+        ("original.png", "train"),
+        ("mirrored.jpg", "test"),
+        ("again.png", "validation"),
+    }
+    assert [row["kind"] for row in rows] == ["identical"] * 2 + ["near-duplicate"] * 4
+    assert Image.open(folder / "near-duplicates.png").width > 500
+
+    facts = json.loads(lmdbench(*words, "--json").out)
+    assert facts["pictures"]["shared"]["test_with_train"] == 1
+    assert facts["clean"] is False
+
+
+def test_what_leaks_by_picture_is_dropped_and_a_later_look_at_the_tables_keeps_it(lmdbench, copied):
+    small = ("--backbone", "small", "--image-size", 24, "--set", "epochs=1", "--quiet")
+    run = lmdbench("run", "--method", "ce", "--dataset", "folder", *options(copied), *small)
+    assert run.code == 0, run.err
+    lmdbench("data", "audit", "folder", *options(copied), "--near-duplicates")
+    results = ("--results", copied.parent / "results")
+    for _ in range(2):
+        blocks = json.loads(lmdbench("compare", "--drop-leaked", *results, "--json").out)["blocks"]
+        assert blocks[1]["title"].endswith("without the 1 that leak")
+        tables_only = lmdbench("data", "audit", "folder", *options(copied))
+        assert tables_only.code == 1
+        assert "near-duplicate pairs in two parts: 3" in tables_only.out
+
+
+def test_features_of_a_backbone_search_too(lmdbench, copied):
+    words = ("data", "audit", "folder", *options(copied), "--near-duplicates")
+    outcome = lmdbench(*words, "--backbone", "efficientnet-lite0", "--device", "cpu", "--json")
+    assert outcome.code == 1, outcome.err
+    facts = json.loads(outcome.out)["pictures"]
+    assert facts["evidence"] == "perceptual hash and features of efficientnet-lite0"
+    assert facts["pairs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--backbone", "resnet18"), "--backbone is for --near-duplicates"),
+        (("--near-duplicates", "--backbone", "resnet"), "unknown backbone 'resnet'"),
+        (("--near-duplicates", "--device", "tpu"), "--device 'tpu'"),
+    ],
+)
+def test_mistakes_get_one_line(lmdbench, clinic, words, problem):
+    outcome = lmdbench("data", "audit", "folder", *options(clinic), *words)
+    assert outcome.code == 2
+    assert problem in outcome.err
+
+
+def test_pictures_that_are_not_there_stop_it(lmdbench, clinic):
+    (clinic / "05.png").unlink()
+    words = ("data", "audit", "folder", *options(clinic), "--near-duplicates")
+    outcome = lmdbench(*words)
+    assert outcome.code == 2
+    assert "1 of 40 images are missing" in outcome.err
+    assert "partial: 39 of 40 images" in lmdbench(*words, "--allow-missing").out
