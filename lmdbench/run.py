@@ -104,7 +104,9 @@ class PlannedRun:
 
     @property
     def title(self) -> str:
-        return f"{self.spec.method} seed {self.spec.seed}"
+        fold = self.spec.split.get("fold")
+        of_fold = "" if fold is None else f" fold {fold}"
+        return f"{self.spec.method} seed {self.spec.seed}{of_fold}"
 
     @property
     def chain(self) -> list[PlannedRun]:

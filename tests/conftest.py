@@ -222,7 +222,8 @@ def fake_run(tmp_path: Path) -> Callable[..., Path]:
 
     ``fake_run("crt", seed=1, ancestor=<directory of another>, settings={…}, backbone="resnet50")``;
     further words replace parts of the spec. ``test``: (labels, logits), else drawn with the given
-    ``skill``; ``record`` replaces parts of ``run.json``. Returns the directory.
+    ``skill``, of the given ``images``; ``record`` replaces parts of ``run.json``. Returns the
+    directory.
     """
     from lmdbench.evaluation.predictions import Predictions, save_predictions
 
@@ -247,6 +248,7 @@ def fake_run(tmp_path: Path) -> Callable[..., Path]:
         settings: dict[str, Any] | None = None,
         state: str | None = "done",
         record: dict[str, Any] | None = None,
+        images: Sequence[str] | None = None,
         **spec: Any,
     ) -> Path:
         above = None
@@ -308,7 +310,13 @@ def fake_run(tmp_path: Path) -> Callable[..., Path]:
             directory / "predictions.npz",
             {
                 part: Predictions(
-                    np.array([f"image{n}" for n in range(len(labels))]), labels, logits
+                    np.array(
+                        images
+                        if images and part == "test"
+                        else [f"image{n}" for n in range(len(labels))]
+                    ),
+                    labels,
+                    logits,
                 )
                 for part, (labels, logits) in parts.items()
             },

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lmdbench.audit import leaks
-from lmdbench.data.dataset import Dataset, Split
+from lmdbench.data.dataset import Dataset, Split, sha256_lines
 from lmdbench.errors import UserError
 from lmdbench.files import disk_errors, read_json, write_json, write_text
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from lmdbench.audit.pictures import Found
 
 FORMAT = 1
-FOLDER = "audit"  # below the results of a data set and split
 FACTS = "audit.json"
 SHEET = "near-duplicates.png"
 # Part of an audit → the list of the images that it found in two parts of the split.
@@ -36,9 +35,18 @@ class Findings:
     rows: pd.DataFrame
 
 
-def audit_folder(results: Path, dataset: Dataset, split: Split) -> Path:
-    """Where the audit of a split is kept."""
-    return results / dataset.results_name / split.label / FOLDER
+@dataclass(frozen=True)
+class Leaks:
+    """Test images that share something with training or validation images; and what the audit did
+    not look at, in words."""
+
+    images: frozenset[str]
+    unseen: tuple[str, ...]
+
+
+def audit_folder(results: Path, results_name: str, label: str, fingerprint: str) -> Path:
+    """Where the audit of a split is kept; splits of one label may differ in their fingerprints."""
+    return results / results_name / label / f"audit-{fingerprint[:8]}"
 
 
 def audit_tables(dataset: Dataset, split: Split) -> Findings:
@@ -173,30 +181,29 @@ def describe(dataset: Dataset, split: Split, parts: Mapping[str, Findings]) -> d
             **split.details,
         },
         "partial": split.partial and str(split.partial),
+        "lists": {
+            LISTS[name]: sha256_lines([csv_text(findings.rows)]) for name, findings in parts.items()
+        },
         **{name: dict(findings.facts) for name, findings in parts.items()},
     }
 
 
-def save(folder: Path, facts: Mapping[str, Any], parts: Mapping[str, Findings]) -> dict[str, Any]:
-    """Write an audit, each file whole or not at all, and return its facts.
+def with_earlier(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts, with what an earlier audit found in the pictures where this one did not look."""
+    earlier = load(folder, facts["split"]["fingerprint"]) or {}
+    kept = {name: earlier[name] for name in LISTS if name in earlier}
+    lists = {LISTS[name]: earlier["lists"][LISTS[name]] for name in kept}
+    return {**kept, **facts, "lists": {**lists, **facts["lists"]}}
 
-    What an earlier audit of the same split found in the pictures is kept where this one did not
-    look at them. Raises UserError where nothing can be written.
-    """
-    kept = dict(facts)
-    earlier = load(folder)
-    if earlier is not None and earlier["split"]["fingerprint"] == facts["split"]["fingerprint"]:
-        kept = {**{name: earlier[name] for name in LISTS if name in earlier}, **kept}
+
+def save(folder: Path, facts: Mapping[str, Any], parts: Mapping[str, Findings]) -> None:
+    """Write an audit: its lists, then the facts that vouch for them. Raises UserError where nothing
+    can be written."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for name, file in LISTS.items():
-        if name in parts:
-            write_text(folder / file, csv_text(parts[name].rows))
-        elif name not in kept:  # of another split, which this folder held before
-            (folder / file).unlink(missing_ok=True)
-            (folder / SHEET).unlink(missing_ok=True)
-    write_json(folder / FACTS, kept)
-    return kept
+    for name, findings in parts.items():
+        write_text(folder / LISTS[name], csv_text(findings.rows))
+    write_json(folder / FACTS, facts)
 
 
 def csv_text(rows: pd.DataFrame) -> str:
@@ -205,28 +212,24 @@ def csv_text(rows: pd.DataFrame) -> str:
     return text.getvalue()
 
 
-def load(folder: Path) -> dict[str, Any] | None:
-    """``audit.json`` of a folder, None if there is none or it is of another format."""
+def load(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+    """``audit.json`` of a folder, None if there is none of the split with that fingerprint."""
     try:
         facts = read_json(folder / FACTS)
-    except UserError:
+        whole = facts["format"] == FORMAT and facts["split"]["fingerprint"] == fingerprint
+        return facts if whole and facts["tables"] and facts["lists"] else None
+    except (UserError, KeyError, TypeError):
         return None
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        return None
-    return facts
 
 
-def leaked_test_images(folder: Path, fingerprint: str) -> frozenset[str] | None:
-    """The test images that share something with training or validation images, by every list of the
-    audit in a folder. None if there is no audit of the split with that fingerprint."""
-    facts = load(folder)
-    if facts is None or facts["split"]["fingerprint"] != fingerprint:
+def kept_leaks(folder: Path, fingerprint: str) -> Leaks | None:
+    """What leaks by every list of the audit in a folder. None if there is none of the split with
+    that fingerprint. Raises UserError for a list that is not as the audit left it."""
+    facts = load(folder, fingerprint)
+    if facts is None:
         return None
-    found: set[str] = set()
-    for name, file in LISTS.items():
-        if name in facts:
-            found |= test_images(_read_list(folder / file))
-    return frozenset(found)
+    rows = [_read_list(folder / file, sha256) for file, sha256 in facts["lists"].items()]
+    return Leaks(frozenset().union(*map(test_images, rows)), unseen(facts))
 
 
 def test_images(rows: pd.DataFrame) -> set[str]:
@@ -234,11 +237,19 @@ def test_images(rows: pd.DataFrame) -> set[str]:
     return set(rows.loc[rows["part"] == "test", "image"])
 
 
-def _read_list(path: Path) -> pd.DataFrame:
+def unseen(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an audit could not look at, or was not asked to, in words."""
+    words = [] if facts["tables"]["groups"]["known"] else ["lesions are unknown"]
+    if "pictures" not in facts:
+        words.append("pictures were not compared (--near-duplicates)")
+    return tuple(words)
+
+
+def _read_list(path: Path, sha256: str) -> pd.DataFrame:
     try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); do the audit again") from error
-    if list(rows.columns[: len(COLUMNS)]) != COLUMNS:
-        raise UserError(f"{path}: its columns are not {', '.join(COLUMNS)}; do the audit again")
-    return rows
+    if sha256_lines([text]) != sha256:
+        raise UserError(f"{path}: has changed since its audit; do the audit again")
+    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)

@@ -18,8 +18,9 @@ from lmdbench.cli.options import (
 from lmdbench.errors import UserError
 
 if TYPE_CHECKING:
+    from lmdbench.audit.report import Leaks
     from lmdbench.data.dataset import Dataset
-    from lmdbench.reporting.comparison import Comparison, Leaked
+    from lmdbench.reporting.comparison import Comparison, LeaksOf
     from lmdbench.reporting.results import Run
 
 # Ending of --output → the format it asks for.
@@ -75,7 +76,8 @@ UNWRAPPED = 100_000  # columns where no terminal sets a limit
     type=click.Choice(["pooled", "each"]),
     default="pooled",
     show_default=True,
-    help="Of a k-fold split: one table in which each image was tested once, or a table a fold.",
+    help="Of a k-fold split: one table in which each image was tested once, or a table a fold "
+    "(as always for validation images).",
 )
 @click.option(
     "--percent/--fraction",
@@ -154,20 +156,22 @@ def compare(
         click.echo(f"written: {output}", err=True)
 
 
-def _leaked(results: Path, data_root: Path | None) -> Leaked:
+def _leaked(results: Path, data_root: Path | None) -> LeaksOf:
+    from lmdbench.data.dataset import DATASETS
     from lmdbench.reporting.leaks import leaked_images
 
-    def dataset_named(name: str) -> Dataset:
+    def open_dataset(name: str) -> Dataset | None:
+        if data_root is None and DATASETS.get(name).needs_root:
+            return None
         return make_dataset(name, data_root)
 
-    found: dict[str, frozenset[str]] = {}
+    found: dict[tuple[str, str], Leaks] = {}
 
-    def leaked(run: Run) -> frozenset[str]:
-        fingerprint = str(run.spec["split"]["fingerprint"])
-        if fingerprint not in found:
-            opener = None if data_root is None else dataset_named
-            found[fingerprint] = leaked_images(results, run, opener)
-        return found[fingerprint]
+    def leaked(run: Run) -> Leaks:
+        split = (str(run.record["split_label"]), str(run.spec["split"]["fingerprint"]))
+        if split not in found:
+            found[split] = leaked_images(results, run, open_dataset)
+        return found[split]
 
     return leaked
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import click
 
 from lmdbench.cli.options import (
     data_root_option,
+    groups_option,
     json_option,
     make_dataset,
     only,
@@ -76,6 +77,7 @@ def datasets(context: click.Context, as_json: bool) -> None:
 @click.argument("name")
 @data_root_option
 @split_options
+@groups_option
 @click.option(
     "--allow-missing", is_flag=True, help="Show what is left of the split with the images there."
 )
@@ -97,6 +99,7 @@ def show(
     name: str,
     data_root: Path | None,
     choices: list[SplitChoice],
+    groups: str | None,
     allow_missing: bool,
     plot: str | None,
     save_split: str | None,
@@ -115,7 +118,7 @@ def show(
     dataset = make_dataset(name, data_root)
     picture = None if plot is None else _new_file("--plot", plot, (".png", ".pdf", ".svg"))
     listing = None if save_split is None else _new_file("--save-split", save_split, (".csv",))
-    split = make_split(dataset, only(choices))
+    split = make_split(dataset, replace(only(choices), groups=groups))
     if picture is not None:
         dataset.materialise(lambda text: click.echo(text, err=True))
     there: dict[str, Path] | None = None  # unknown where images are made when first used

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MOST_NUMBERS = 1000  # of seeds or folds in a list
-MOST_FOLDS = 100
 
 
 def data_root_option(command: Command) -> Command:
@@ -63,15 +62,14 @@ def split_options(command: Command) -> Command:
         folds: int | None,
         fold: list[int] | None,
         test_per_class: int | None,
-        groups: str | None,
         **others: Any,
     ) -> Any:
-        from lmdbench.data.choice import DEFAULT_FOLDS, SplitChoice
+        from lmdbench.data.choice import DEFAULT_FOLDS, MOST_FOLDS, SplitChoice
 
         if fold is None and split == "kfold":
             fold = list(range(min(folds or DEFAULT_FOLDS, MOST_FOLDS)))
         choices = [
-            SplitChoice(split, imbalance_factor, split_seed, folds, one, test_per_class, groups)
+            SplitChoice(split, imbalance_factor, split_seed, folds, one, test_per_class)
             for one in (fold if fold else (None,))
         ]
         return command(*args, choices=choices, **others)
@@ -111,7 +109,6 @@ def split_options(command: Command) -> Command:
             callback=_whole_number,
             help="Of --split balanced-test.  [default: 100, or what the smallest class allows]",
         ),
-        groups_option,
     )
     decorated: Any = with_choices
     for option in reversed(options):

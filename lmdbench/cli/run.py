@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import click
 from lmdbench.cli.options import (
     data_root_option,
     default_cache,
+    groups_option,
     json_option,
     make_dataset,
     parse_numbers,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     help="Start from another method, or from one finished run.",
 )
 @split_options
+@groups_option
 @data_root_option
 @click.option(
     "--allow-missing", is_flag=True, help="Go on with the images there are; marks it as partial."
@@ -92,6 +95,7 @@ def run(
     assignments: tuple[str, ...],
     starts_from: str | None,
     choices: list[SplitChoice],
+    groups: str | None,
     data_root: Path | None,
     allow_missing: bool,
     backbone: str | None,
@@ -140,7 +144,7 @@ def run(
     chosen_weights = resolve_weights(chosen_backbone, weights, data.weights)
     planned: list[list[PlannedRun]] = []  # for each split: one, or the folds
     for choice in choices:
-        split = make_split(data, choice)
+        split = make_split(data, replace(choice, groups=groups))
         if dry_run and not allow_missing:
             prepared = Prepared(data, split, {})  # a plan needs no images
         else:
@@ -310,8 +314,19 @@ def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
     splits = [run.experiment.prepared.split for run in runs]
     for words in dict.fromkeys(in_words(split.groups, split.group_rule) for split in splits):
         click.echo(f"\ngroups: {words}")
+    if any(_recorded_groups(run) != run.experiment.prepared.split.groups for run in runs):
+        click.echo(
+            "these runs were recorded with other groups, which `lmdbench compare` shows: give it "
+            "the same --groups"
+        )
     if len(runs) > 1:
-        click.echo(f"\nAll seeds together: lmdbench compare --results {runs[0].experiment.results}")
+        together = "folds and seeds" if "fold" in runs[0].spec.split else "seeds"
+        where = runs[0].experiment.results
+        click.echo(f"\nAll {together} together: lmdbench compare --results {where}")
+
+
+def _recorded_groups(run: PlannedRun) -> dict[str, tuple[str, ...]]:
+    return {group: tuple(labels) for group, labels in run.record()["groups"].items()}
 
 
 def plan_record(run: PlannedRun) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lmdbench.data.allotment import allot, even_counts, shuffled
-from lmdbench.data.dataset import PARTS, Dataset, Part, Split
+from lmdbench.data.dataset import PARTS, Dataset, Part, Split, sha256_lines
 from lmdbench.data.groups import Groups, by_rank, parse_groups
 from lmdbench.data.splits import (
     NEEDED,
@@ -26,6 +27,7 @@ from lmdbench.registry import unknown
 
 DEFAULT_SEED = 42
 DEFAULT_FOLDS = 5
+MOST_FOLDS = 100
 MOST_PER_CLASS = 100  # test images of a class in a balanced test set, where nothing else is asked
 HELD_OUT_SHARE = 2 / 3  # of the smallest class that a balanced test and validation set may take
 VALIDATION_SHARE = 1 / 8  # of what a fold leaves: with five folds 70/10/20
@@ -38,8 +40,6 @@ SPLITS = {
     "balanced-test": "as many images of each class in test, and in validation",
     "kfold": "the own split's images in k stratified folds, each the test set once",
 }
-# The names that a data set's own split can have.
-OWN = ("published", "recipe", "given", "random", "drawn")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ def make_split(dataset: Dataset, choice: SplitChoice) -> Split:
     """
     seed = check_seed(DEFAULT_SEED if choice.seed is None else choice.seed)
     name = choice.name
+    folds = DEFAULT_FOLDS if choice.folds is None else choice.folds
+    if not 2 <= folds <= MOST_FOLDS:
+        raise UserError(f"--folds {folds}: give a number from 2 to {MOST_FOLDS}")
     if name != "kfold" and (choice.folds is not None or choice.fold is not None):
         raise UserError("--folds and --fold are for --split kfold; leave them out")
     if name != "balanced-test" and choice.test_per_class is not None:
@@ -72,7 +75,6 @@ def make_split(dataset: Dataset, choice: SplitChoice) -> Split:
     elif name == "balanced-test":
         split = balanced_split(dataset, choice.imbalance_factor, seed, choice.test_per_class)
     elif name == "kfold":
-        folds = DEFAULT_FOLDS if choice.folds is None else choice.folds
         if choice.fold is None:
             raise UserError(f"--split kfold: say which fold with --fold, from 0 to {folds - 1}")
         split = fold_split(dataset, choice.imbalance_factor, seed, folds, choice.fold)
@@ -88,18 +90,28 @@ def make_split(dataset: Dataset, choice: SplitChoice) -> Split:
             "draws it; leave it out"
         )
     if choice.groups is not None:
-        groups = parse_groups(choice.groups, split.classes, split.counts("train"))
-        split = with_groups(split, groups)
+        everything = {part: split.counts(part) for part in PARTS}
+        counts = training_counts(everything, split.details.get("folds"))
+        groups = parse_groups(choice.groups, split.classes, counts)
+        split = replace(split, groups=groups.members, group_rule=groups.rule)
     return split
+
+
+def training_counts(counts: Mapping[str, np.ndarray], folds: int | None = None) -> np.ndarray:
+    """Training images of each class (C,), by which classes are put in groups.
+
+    ``counts``: part → (C,). Of a fold of a k-fold split it is what the folds have on average, so
+    that all of them have the same groups.
+    """
+    if folds is None:
+        return np.asarray(counts["train"])
+    together = np.sum([counts[part] for part in PARTS], axis=0)
+    return together * (1 - 1 / folds) * (1 - VALIDATION_SHARE)
 
 
 def is_file_name(name: str) -> bool:
     """Whether a split is meant as a file of its own rather than by name."""
     return name.lower().endswith(".csv") or "/" in name
-
-
-def with_groups(split: Split, groups: Groups) -> Split:
-    return replace(split, groups=groups.members, group_rule=groups.rule)
 
 
 def lesion_split(dataset: Dataset, imbalance_factor: float | None, seed: int) -> Split:
@@ -138,6 +150,10 @@ def balanced_split(
     codes = records["label"].map({label: c for c, label in enumerate(classes)}).to_numpy(np.int64)
     groups = records["group"].tolist()
     counts = np.bincount(codes, minlength=len(classes))
+    if test_per_class is not None and test_per_class < 1:
+        raise UserError(f"--test-per-class {test_per_class}: give a number from 1 on")
+    if imbalance_factor is not None and imbalance_factor < 1:
+        raise UserError(f"--imbalance-factor {imbalance_factor:g}: give a number from 1 on")
     test = test_per_class
     if test is None:
         test = max(1, min(MOST_PER_CLASS, int(HELD_OUT_SHARE * counts.min() / 1.5)))
@@ -147,10 +163,10 @@ def balanced_split(
         for label, n in zip(classes, counts, strict=True)
         if n < test + validation + 1
     ]
-    if small or test < 1:
+    if small:
         raise UserError(
             f"--split balanced-test of {dataset.name}: {test} test and {validation} validation "
-            f"images of each class leave none to train {', '.join(small) or 'with'}; "
+            f"images of each class leave none to train {', '.join(small)}; "
             "give another --test-per-class"
         )
     wanted = np.stack(
@@ -166,7 +182,9 @@ def balanced_split(
             f"{', '.join(lacking)}"
         )
     keep = got.copy()
-    keep[1:] = got[1:].min(axis=1, keepdims=True)  # equal, also where large groups overshoot
+    asked = np.array([validation, test])
+    # Equal in every class, also where large groups overshoot or leave too little.
+    keep[1:] = np.minimum(got[1:].min(axis=1), asked)[:, None]
     factor = dataset.default_imbalance_factor if imbalance_factor is None else imbalance_factor
     if factor is not None:
         keep[0] = _cut_counts(got[0], factor)
@@ -179,6 +197,8 @@ def balanced_split(
         inside = [row for c, members in enumerate(rows) for row in members[: keep[p, c]]]
         chosen[part] = np.isin(np.arange(len(ids)), inside)
     notes = [f"{keep[2, 0]} test and {keep[1, 0]} validation images of each class"]
+    if keep[2, 0] < test:
+        notes.append(f"asked were {test} test images; lesions or patients stay together")
     dropped = int((got[1:] - keep[1:]).sum())
     if dropped:
         notes.append(f"{count(dropped, 'image')} left out to make them equal")
@@ -189,10 +209,10 @@ def balanced_split(
         classes=classes,
         parts=_parts(ids, codes, chosen),
         groups=own.groups,
-        group_rule=own.group_rule,
+        group_rule=_inherited(own),
         seed=seed,
         imbalance_factor=factor,
-        details={"test_per_class": int(keep[2, 0])},
+        details={"test_per_class": int(keep[2, 0]), "test_per_class_asked": test},
         notes=tuple(notes),
     )
 
@@ -206,8 +226,6 @@ def fold_split(
     An eighth of what a fold leaves is its validation set. Lesions or patients stay in one fold, and
     in one part, where the tables name them. Raises UserError for a class that one fold takes whole.
     """
-    if not 2 <= folds <= 100:
-        raise UserError(f"--folds {folds}: give a number from 2 to 100")
     if not 0 <= fold < folds:
         raise UserError(f"--fold {fold}: with {folds} folds give one from 0 to {folds - 1}")
     own = dataset.split(imbalance_factor, seed)
@@ -248,7 +266,8 @@ def fold_split(
         name="kfold",
         parts=parts,
         seed=seed,
-        details={"folds": folds, "fold": fold},
+        group_rule=_inherited(own),
+        details={"folds": folds, "fold": fold, "division": _division(ids, codes, home)},
         notes=_alone(groups, ids) if any(groups) else (),
     )
 
@@ -281,7 +300,9 @@ def listed_split(dataset: Dataset, path: Path) -> Split:
                 f"{table.line(row)}: label {label!r}, but in {dataset.name} {image!r} is "
                 f"{known[image]!r}"
             )
-    own = _own_if_any(dataset)
+    if len(set(labels)) < 2:
+        raise UserError(f"{path}: only one class, {labels[0]!r}; it takes two or more")
+    own, why_none = _own_if_any(dataset)
     order = own.classes if own else tuple(dataset.class_sizes) or sorted(set(known.values()))
     classes = tuple(label for label in order if label in set(labels))
     ids = np.array(images, dtype=str)
@@ -293,6 +314,11 @@ def listed_split(dataset: Dataset, path: Path) -> Split:
     notes = [f"from {path.name}"]
     if len(images) < len(records):
         notes.append(f"{count(len(records) - len(images), 'image')} of the data set not listed")
+    if why_none:
+        notes.append(f"groups by rank, as the data set's own split cannot be made: {why_none}")
+    torn = _torn(records["group"].loc[ids].tolist(), homes)
+    if torn:
+        notes.append(f"{count(torn, 'lesion')} or patients in two parts: see `lmdbench data audit`")
     return Split(
         name="file-" + (re.sub(r"[^\w.-]+", "-", path.stem) or "split"),
         classes=classes,
@@ -304,29 +330,42 @@ def listed_split(dataset: Dataset, path: Path) -> Split:
 
 
 def _own_split(dataset: Dataset, choice: SplitChoice, seed: int) -> Split:
-    name = choice.name
-    if name is not None and name not in (*OWN, *SPLITS):
-        raise unknown("split", name, [*OWN, *SPLITS, "FILE.csv"])
     split = dataset.split(choice.imbalance_factor, seed)
-    if name not in (None, split.name):
-        why = (
-            "its tables are not the official ones, or not in their order"
-            if name == "published" and dataset.official_digest
-            else f"its own is called {split.name}"
-        )
+    if choice.name in (None, split.name):
+        return split
+    if choice.name == "published" and dataset.official_digest:
         raise UserError(
-            f"data set {dataset.name} has no split {name!r}: {why}; "
-            f"leave --split out, or give {', '.join(SPLITS)} or a CSV file"
+            f"data set {dataset.name} has no published split: its tables are not the official "
+            f"ones, or not in their order; its own is called {split.name}"
         )
-    return split
+    raise unknown(
+        f"split of {dataset.name}", str(choice.name).lower(), [split.name, *SPLITS, "FILE.csv"]
+    )
 
 
-def _own_if_any(dataset: Dataset) -> Split | None:
-    """The data set's own split; None where it has too few images for one."""
+def _own_if_any(dataset: Dataset) -> tuple[Split | None, str]:
+    """The data set's own split; None, and why, where it has too few images for one."""
     try:
-        return dataset.split(None, DEFAULT_SEED)
-    except UserError:
-        return None
+        return dataset.split(None, DEFAULT_SEED), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _inherited(own: Split) -> str:
+    """How groups came to be that a split takes from the data set's own."""
+    return f"of the split {own.name}: {own.group_rule}"
+
+
+def _division(ids: np.ndarray, codes: np.ndarray, home: np.ndarray) -> str:
+    """What tells one division into folds from another, in 16 hexadecimal digits."""
+    rows = zip(ids.tolist(), codes.tolist(), home.tolist(), strict=True)
+    return sha256_lines(f"{image}\t{code}\t{fold}" for image, code, fold in rows)[:16]
+
+
+def _torn(groups: Sequence[str], homes: np.ndarray) -> int:
+    """How many lesions or patients have images in two parts."""
+    pairs = {(group, home) for group, home in zip(groups, homes.tolist(), strict=True) if group}
+    return sum(n > 1 for n in Counter(group for group, _ in pairs).values())
 
 
 def _own_groups(own: Split | None, classes: Sequence[str]) -> Groups | None:
@@ -336,7 +375,7 @@ def _own_groups(own: Split | None, classes: Sequence[str]) -> Groups | None:
         for group, labels in (own.groups if own else {}).items()
     }
     members = {group: labels for group, labels in members.items() if labels}
-    return Groups(members, own.group_rule) if own and members else None
+    return Groups(members, _inherited(own)) if own and members else None
 
 
 def _images(dataset: Dataset, split: Split) -> tuple[np.ndarray, np.ndarray, list[str]]:

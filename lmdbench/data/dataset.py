@@ -65,7 +65,8 @@ class Split:
     imbalance_factor: float | None = None  # as asked for; None where nothing was cut
     partial: Partial | None = None
     group_rule: str = ""  # how the groups came to be, in words
-    details: Mapping[str, int] = field(default_factory=dict)  # folds and fold, or test_per_class
+    # Of a k-fold split folds, fold and division, of a balanced one test_per_class, also as asked.
+    details: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what a reader should know of how it was made
 
     def counts(self, part: str) -> np.ndarray:
@@ -164,7 +165,7 @@ class Dataset(ABC):
 
     @property
     def group_source(self) -> str:
-        """The file or column that names lesions or patients, where it is there; empty: none does."""
+        """The file or column that names lesions or patients where it is there; empty: none."""
         return ""
 
     def is_official(self, records: pd.DataFrame) -> bool:

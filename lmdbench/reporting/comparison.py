@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from lmdbench.audit.report import Leaks
+from lmdbench.data.choice import training_counts
 from lmdbench.data.groups import in_words, parse_groups
 from lmdbench.errors import UserError
 from lmdbench.evaluation import metrics
-from lmdbench.evaluation.predictions import load_predictions
+from lmdbench.evaluation.predictions import ARRAYS, Predictions, load_predictions
 from lmdbench.registry import unknown
-from lmdbench.reporting.folds import pool_folds
+from lmdbench.reporting.folds import pool_folds, pooled_label
 from lmdbench.reporting.results import Block, Results, Row, Run, blocks
 from lmdbench.reporting.results import in_words as setting_in_words
 
@@ -22,7 +24,7 @@ PARTS = ("test", "validation")
 BASELINE = "ce"  # the method whose rows come first
 NOT_THERE = "this data set has no such group"
 
-Leaked = Callable[[Run], frozenset[str]]  # a run on disk → its test images that leak
+LeaksOf = Callable[[Run], Leaks]  # a run on disk → its test images that leak
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def compare(
     names: Sequence[str] = (),
     part: str = "test",
     pooled: bool = True,
-    leaked: Leaked | None = None,
+    leaked: LeaksOf | None = None,
     groups: str | None = None,
 ) -> Comparison:
     """Score the finished runs and sort them into tables.
@@ -150,16 +152,26 @@ def compare(
         if leaked is None or clean.dropped:
             scored.append(full)
         else:  # a second table would be the same
-            block = replace(block, notes=(*block.notes, "No test image leaks, by its audit."))
-            scored.append(replace(full, block=block))
+            note = f"No test image leaks, by its audit{_limits(block, leaked)}."
+            scored.append(replace(full, block=replace(block, notes=(*block.notes, note))))
         if clean.dropped:
             scored.append(clean)
     return Comparison(results, part, tuple(scored), len(unfinished))
 
 
+def _limits(block: Block, leaked: LeaksOf) -> str:
+    """What the audits behind a block did not look at, in words; empty if they looked at all."""
+    runs = [member for row in block.rows for run in row.runs for member in run.members]
+    unseen = dict.fromkeys(word for run in runs for word in leaked(run).unseen)
+    return f", as far as it looked: {', '.join(unseen)}" if unseen else ""
+
+
 def _regrouped(run: Run, text: str) -> Run:
     """The run with other groups in its record."""
-    groups = parse_groups(text, run.record["classes"], run.record["class_counts"]["train"])
+    parts = {part: np.asarray(n) for part, n in run.record["class_counts"].items()}
+    counts = training_counts(parts, run.spec["split"].get("folds"))
+    where = f"--groups for {run.record['results_name']}"
+    groups = parse_groups(text, run.record["classes"], counts, where)
     members = {group: list(labels) for group, labels in groups.members.items()}
     return Run(run.directory, {**run.record, "groups": members, "group_rule": groups.rule})
 
@@ -185,7 +197,7 @@ def _select(
     wanted = (
         ("data set", datasets, lambda run: {run.spec["dataset"], run.record["results_name"]}),
         ("method", methods, lambda run: {run.method}),
-        ("split", splits, lambda run: {run.record["split_label"]}),
+        ("split", splits, lambda run: {run.record["split_label"], pooled_label(run.setting)}),
     )
     chosen = list(results.runs)
     for kind, names, names_of in wanted:
@@ -225,7 +237,7 @@ def _plain(name: str) -> str:
 
 
 def _scored(
-    block: Block, part: str, columns: Sequence[str], leaked: Leaked | None = None
+    block: Block, part: str, columns: Sequence[str], leaked: LeaksOf | None = None
 ) -> ScoredBlock:
     shown = tuple(columns) or (*metrics.DEFAULT_METRICS, *block.setting["groups"])
     classes = block.record["classes"]
@@ -264,27 +276,32 @@ class _Scores:
     recalls: Mapping[str, float | None]
 
 
-def _predictions(run: Run, part: str, leaked: Leaked | None) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (N,) and logits (N, C) of a run on disk, without those that leak."""
+def _predictions(run: Run, part: str, leaked: LeaksOf | None) -> Predictions:
+    """The predictions of a run on disk, without those that leak."""
     path = run.directory / "predictions.npz"
     predictions = load_predictions(path, [part])[part]
-    labels, logits = predictions.labels, predictions.logits
-    counts = np.bincount(labels, minlength=logits.shape[1])
+    counts = np.bincount(predictions.labels, minlength=predictions.logits.shape[1])
     if counts.tolist() != run.record["class_counts"].get(part):
         raise UserError(
             f"{path}: its {part} labels are not those that run.json counts; "
             "do the run again with --force"
         )
     if leaked is None:
-        return labels, logits
-    kept = ~np.isin(predictions.ids, sorted(leaked(run)))
-    return labels[kept], logits[kept]
+        return predictions
+    kept = ~np.isin(predictions.ids, sorted(leaked(run).images))
+    return Predictions(
+        *(a[kept] for a in (predictions.ids, predictions.labels, predictions.logits))
+    )
 
 
-def _scores(run: Run, part: str, leaked: Leaked | None = None) -> tuple[_Scores, np.ndarray]:
+def _scores(run: Run, part: str, leaked: LeaksOf | None = None) -> tuple[_Scores, np.ndarray]:
     """The scores of a run, and its images of each class (C,)."""
     pieces = [_predictions(member, part, leaked) for member in run.members]
-    labels, logits = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+    ids, labels, logits = (
+        np.concatenate([getattr(piece, name) for piece in pieces]) for name in ARRAYS
+    )
+    if len(np.unique(ids)) < len(ids):
+        raise UserError(f"{run.directory}: an image is tested twice; do the run again with --force")
     counts = np.bincount(labels, minlength=logits.shape[1])
     values = metrics.scores(labels, logits, run.groups)
     reasons = metrics.missing(labels, logits, run.groups)
@@ -297,7 +314,7 @@ def _scores(run: Run, part: str, leaked: Leaked | None = None) -> tuple[_Scores,
 
 
 def _scored_row(
-    row: Row, part: str, shown: Sequence[str], classes: Sequence[str], leaked: Leaked | None
+    row: Row, part: str, shown: Sequence[str], classes: Sequence[str], leaked: LeaksOf | None
 ) -> ScoredRow:
     scores, counts = zip(*(_scores(run, part, leaked) for run in row.runs), strict=True)
     images = _images(row.runs[0], counts[0])
@@ -405,10 +422,11 @@ def _setting_notes(block: ScoredBlock) -> list[str]:
     ]
     notes = [f"Split {setting['split_label']} ({fingerprint}); {', '.join(rest)}."]
     used = {
-        str(run.record["precision_used"])
+        str(member.record["precision_used"])
         for scored in block.rows
         for run in scored.row.runs
-        if run.record.get("precision_used")
+        for member in run.members
+        if member.record.get("precision_used")
     }
     if len(used) > 1:
         notes.append(f"Runs were computed in different precision: {' and '.join(sorted(used))}.")

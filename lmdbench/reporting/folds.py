@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from lmdbench.data.dataset import sha256_lines
-from lmdbench.reporting.results import Block, Row, Run
+from lmdbench.reporting.results import Block, Row, Run, chain_key
 
 OF_A_FOLD = ("split_label", "split_fold", "split_fingerprint")  # what folds differ in
 
 
 def pool_folds(blocks: Sequence[Block]) -> list[Block]:
-    """The blocks, with those that are all folds of one split made one, in the place of the first.
+    """The blocks, with all folds of one division made one, in the place of the first of them.
 
     A pooled run has the test predictions of a row's runs with one seed in all folds. Rows and seeds
-    that some fold lacks are left out, and a note says so. Folds that are not all there stay as they
-    are, with a note.
+    that some fold lacks are left out, and a note says so. Folds that are not all there, or have no
+    row in common, stay as they are, with a note.
     """
     families: dict[str, list[Block]] = {}
     for block in blocks:
@@ -28,19 +29,17 @@ def pool_folds(blocks: Sequence[Block]) -> list[Block]:
         family = families[_family(block)]
         if "split_fold" not in block.setting:
             pooled.append(block)
-            continue
-        missing = set(range(block.setting["split_folds"])) - {
-            b.setting["split_fold"] for b in family
-        }
-        if missing:
-            lacking = ", ".join(str(fold) for fold in sorted(missing))
-            pooled.append(
-                replace(block, notes=(*block.notes, f"Not pooled: no runs in fold {lacking}."))
-            )
+        elif problem := _unpoolable(family):
+            pooled.append(replace(block, notes=(*block.notes, f"Not pooled: {problem}.")))
         elif block is family[0]:
-            together = _together(family)
-            pooled += [together] if together.rows else family
+            pooled.append(_together(family))
     return pooled
+
+
+def pooled_label(setting: Mapping[str, Any]) -> str:
+    """The label of all folds together of a fold's setting; other labels as they are."""
+    label = str(setting["split_label"])
+    return label.replace(f"-fold{setting.get('split_fold')}", "", 1)
 
 
 def _family(block: Block) -> str:
@@ -48,28 +47,55 @@ def _family(block: Block) -> str:
     return json.dumps([common, block.record["classes"]], sort_keys=True, ensure_ascii=False)
 
 
-def _together(family: Sequence[Block]) -> Block:
-    ordered = sorted(family, key=lambda block: block.setting["split_fold"])
-    rows_of = [{row.label: row for row in block.rows} for block in ordered]
-    rows, left_out = [], []
-    for label in dict.fromkeys(label for rows in rows_of for label in rows):
-        there = [rows[label] for rows in rows_of if label in rows]
+def _unpoolable(family: Sequence[Block]) -> str:
+    """Why blocks of one division make no table together; empty if they do."""
+    there = [block.setting["split_fold"] for block in family]
+    missing = sorted(set(range(family[0].setting["split_folds"])) - set(there))
+    if missing:
+        return f"no runs of fold {', '.join(map(str, missing))} are among those compared here"
+    if len(there) > len(set(there)):
+        return "a fold is there twice, with other images missing"
+    if not _common(family)[0]:
+        return "no method has the same settings and code, and a seed in common, in every fold"
+    return ""
+
+
+def _common(family: Sequence[Block]) -> tuple[list[tuple[list[Row], list[int]]], list[str]]:
+    """Rows that all folds have, fold by fold, with their common seeds; and what is left out."""
+    rows_of = [_by_key(block) for block in family]
+    found, left_out = [], []
+    for key in dict.fromkeys(key for rows in rows_of for key in rows):
+        there = [rows[key] for rows in rows_of if key in rows]
+        label = there[0].label
         seeds = set.intersection(*(set(row.seeds) for row in there))
-        lost = {seed for row in there for seed in row.seeds} - seeds
-        if len(there) < len(ordered) or not seeds:
-            left_out.append(f"{label} is left out: not in every fold.")
+        lost = sorted({seed for row in there for seed in row.seeds} - seeds)
+        if len(there) < len(family) or not seeds:
+            left_out.append(f"{label} is left out: not in every fold with the same settings.")
             continue
         if lost:
-            named = ", ".join(str(seed) for seed in sorted(lost))
+            named = ", ".join(map(str, lost))
             left_out.append(f"{label}: seeds {named} are left out, they are not in every fold.")
-        rows.append(_pooled_row(there, sorted(seeds)))
-    setting = rows[0].runs[0].setting if rows else ordered[0].setting
+        found.append((there, sorted(seeds)))
+    return found, left_out
+
+
+def _by_key(block: Block) -> dict[str, Row]:
+    """The rows of a block by what they are; those that are told apart by their ancestors' ids alone
+    cannot be matched with those of another fold."""
+    keys = Counter(chain_key(row.chain) for row in block.rows)
+    return {key: row for row in block.rows if keys[key := chain_key(row.chain)] == 1}
+
+
+def _together(family: Sequence[Block]) -> Block:
+    family = sorted(family, key=lambda block: block.setting["split_fold"])
+    common, left_out = _common(family)
+    rows = tuple(_pooled_row(there, seeds) for there, seeds in common)
     notes = (
-        f"Pooled over {len(ordered)} folds: every image was tested once, by the run of its fold. "
+        f"Pooled over {len(family)} folds: every image was tested once, by the run of its fold. "
         "Recalls are as of one test set; AUROC compares scores of different runs.",
         *left_out,
     )
-    return Block(setting, ordered[0].differs, tuple(rows), notes)
+    return Block(rows[0].runs[0].setting, family[0].differs, rows, notes)
 
 
 def _pooled_row(there: Sequence[Row], seeds: Sequence[int]) -> Row:
@@ -77,28 +103,20 @@ def _pooled_row(there: Sequence[Row], seeds: Sequence[int]) -> Row:
         _pooled_run([next(run for run in row.runs if run.seed == seed) for row in there])
         for seed in seeds
     )
-    return replace(
-        there[0], runs=runs, notes=tuple(dict.fromkeys(n for r in there for n in r.notes))
-    )
+    notes = tuple(dict.fromkeys(note for row in there for note in row.notes))
+    return replace(there[0], runs=runs, notes=notes)
 
 
 def _pooled_run(folds: Sequence[Run]) -> Run:
     first = folds[0].record
-    spec = {**first["spec"], "split": _pooled_split([run.spec["split"] for run in folds])}
-    counts = [
-        sum(ns) for ns in zip(*(run.record["class_counts"]["test"] for run in folds), strict=True)
-    ]
+    splits = [run.spec["split"] for run in folds]
+    tested = (run.record["class_counts"]["test"] for run in folds)
+    fingerprint = sha256_lines(split["fingerprint"] for split in splits)
+    split = {key: value for key, value in splits[0].items() if key != "fold"}
     record = {
         **first,
-        "spec": spec,
-        "split_label": first["split_label"].replace(
-            f"-fold{first['spec']['split']['fold']}", "", 1
-        ),
-        "class_counts": {"test": counts},
+        "spec": {**first["spec"], "split": {**split, "fingerprint": fingerprint}},
+        "split_label": pooled_label(folds[0].setting),
+        "class_counts": {"test": [sum(counts) for counts in zip(*tested, strict=True)]},
     }
     return Run(folds[0].directory, record, tuple(folds))
-
-
-def _pooled_split(splits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    common = {key: value for key, value in splits[0].items() if key != "fold"}
-    return {**common, "fingerprint": sha256_lines(split["fingerprint"] for split in splits)}

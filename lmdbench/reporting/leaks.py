@@ -2,59 +2,54 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lmdbench.audit import report
+from lmdbench.audit.report import Leaks
 from lmdbench.data.availability import prepare_files
 from lmdbench.data.choice import SplitChoice, make_split
-from lmdbench.data.dataset import Dataset, Split
+from lmdbench.data.dataset import Dataset
 from lmdbench.errors import UserError
 from lmdbench.reporting.results import Run
 
-MakeDataset = Callable[[str], Dataset]
+OpenDataset = Callable[[str], Dataset | None]  # by name; None where its files are not known
 
 
-def leaked_images(results: Path, run: Run, dataset_named: MakeDataset | None) -> frozenset[str]:
+def leaked_images(results: Path, run: Run, open_dataset: OpenDataset) -> Leaks:
     """The test images of a run that leak, by the audit kept beside the results.
 
-    Where there is none, and ``dataset_named`` can open data sets, the split's tables are audited
-    now (ids and lesions; nothing is written). Raises UserError where neither will do.
+    Where there is none, and the data set can be opened, the split's tables are audited now (ids and
+    lesions; nothing is written). Raises UserError, naming the split, where neither will do.
     """
     record = run.record
     fingerprint = str(run.spec["split"]["fingerprint"])
-    folder = results / record["results_name"] / record["split_label"] / report.FOLDER
-    kept = report.leaked_test_images(folder, fingerprint)
+    name, label = str(record["results_name"]), str(record["split_label"])
+    kept = report.kept_leaks(report.audit_folder(results, name, label, fingerprint), fingerprint)
     if kept is not None:
         return kept
-    name = str(run.spec["dataset"])
-    hint = f"`lmdbench data audit {name} {_options(run)}`"
-    if dataset_named is None:
-        raise UserError(
-            f"no audit of {record['results_name']} {record['split_label']} under {folder}: "
-            f"make one with {hint}, or give --data-root"
-        )
-    dataset = dataset_named(name)
-    split = _same_split(dataset, run)
-    if split is None or split.fingerprint != fingerprint:
-        raise UserError(
-            f"{record['results_name']} {record['split_label']}: the tables under --data-root give "
-            f"another split than that of {run.directory}; audit it where it was trained: {hint}"
-        )
-    return frozenset(report.test_images(report.audit_tables(dataset, split).rows))
-
-
-def _same_split(dataset: Dataset, run: Run) -> Split | None:
-    """The run's split, made anew; None for one that came from a file."""
+    hint = f"make one with `{_command(run, results)}`, or leave it out by --dataset or --split"
     choice = _choice(run)
-    if choice is None:
-        return None
-    split = make_split(dataset, choice)
-    if run.record.get("partial"):
-        split = prepare_files(dataset, split, allow_missing=True).split
-    return split
+    dataset = open_dataset(str(run.spec["dataset"])) if choice else None
+    if choice is None or dataset is None:
+        root = ", or give --data-root" if choice else ""
+        raise UserError(f"no audit of {name} {label} in {results}: {hint}{root}")
+    try:
+        split = make_split(dataset, choice)
+        if record.get("partial"):
+            split = prepare_files(dataset, split, allow_missing=True).split
+    except UserError as error:
+        raise UserError(f"{name} {label} has no audit, and {error}; {hint}") from error
+    if split.fingerprint != fingerprint:
+        raise UserError(
+            f"{name} {label} has no audit, and the tables under --data-root give another split "
+            f"than that of {run.directory}; {hint}"
+        )
+    parts = {"tables": report.audit_tables(dataset, split)}
+    facts = report.describe(dataset, split, parts)
+    images = frozenset(report.test_images(parts["tables"].rows))
+    return Leaks(images, report.unseen(facts))
 
 
 def _choice(run: Run) -> SplitChoice | None:
@@ -67,24 +62,27 @@ def _choice(run: Run) -> SplitChoice | None:
         seed=split["seed"],
         folds=split.get("folds"),
         fold=split.get("fold"),
-        test_per_class=split.get("test_per_class"),
+        test_per_class=split.get("test_per_class_asked"),
     )
 
 
-def _options(run: Run) -> str:
-    """The options of ``data audit`` that name a run's split."""
-    choice = _choice(run)
-    name = choice.name if choice else re.sub("^file-", "", run.spec["split"]["name"]) + ".csv"
-    words = [f"--split {name}"]
-    for option, value in (
-        ("--imbalance-factor", choice and choice.imbalance_factor),
-        ("--split-seed", choice and choice.seed),
-        ("--folds", choice and choice.folds),
-        ("--fold", None if choice is None else choice.fold),
-        ("--test-per-class", choice and choice.test_per_class),
-    ):
-        if value is not None:
-            words.append(f"{option} {value:g}")
+def _command(run: Run, results: Path) -> str:
+    """The call of ``data audit`` for a run's split."""
+    choice, split = _choice(run), run.spec["split"]
+    words = ["lmdbench data audit", str(run.spec["dataset"]), f"--results {results}"]
+    if choice is None:
+        words.append(f"--split {str(split['name']).removeprefix('file-')}.csv")
+    else:
+        for option, value in (
+            ("--split", choice.name),
+            ("--imbalance-factor", choice.imbalance_factor),
+            ("--split-seed", choice.seed),
+            ("--folds", choice.folds),
+            ("--fold", choice.fold),
+            ("--test-per-class", choice.test_per_class),
+        ):
+            if value is not None:
+                words.append(f"{option} {f'{value:g}' if isinstance(value, float) else value}")
     if run.record.get("partial"):
         words.append("--allow-missing")
     return " ".join(words)

@@ -231,7 +231,7 @@ def _rows(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Row]:
     chains = {}
     for run in runs:
         chain = _chain(run, known)
-        key = _canonical([[link.method, link.version, link.settings, link.code] for link in chain])
+        key = chain_key(chain)
         by_chain.setdefault(key, []).append(run)
         chains[key] = chain
     rows = []
@@ -252,7 +252,9 @@ def _chain(run: Run, known: Mapping[str, Run]) -> tuple[Link, ...]:
     stage = run
     usual: bool | None = None
     while True:
-        other = {k: v for k, v in stage.setting.items() if v != run.setting.get(k)}
+        other = {
+            k: v for k, v in stage.setting.items() if k != "groups" and v != run.setting.get(k)
+        }
         spec = stage.spec
         links.append(
             Link(
@@ -272,6 +274,11 @@ def _chain(run: Run, known: Mapping[str, Run]) -> tuple[Link, ...]:
         if there is None:
             return (*links, Link(ancestor["method"], None, None, {}, usual=usual))
         stage = there
+
+
+def chain_key(chain: Sequence[Link]) -> str:
+    """What two rows have in common that are the same methods with the same settings and code."""
+    return _canonical([[link.method, link.version, link.settings, link.code] for link in chain])
 
 
 def _ancestor(run: Run, known: Mapping[str, Run]) -> Run | None:

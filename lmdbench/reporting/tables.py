@@ -341,6 +341,7 @@ def csv_text(comparison: Comparison) -> str:
             "n_seeds": len(row.row.seeds),
             "seeds": " ".join(str(seed) for seed in row.row.seeds),
             "n_images": cell.n,
+            "dropped": block.dropped,
             "best": cell.best,
             "reason": cell.reason,
         }
@@ -372,6 +373,7 @@ def _block_record(block: ScoredBlock) -> dict[str, Any]:
         "title": block.title,
         **block.block.setting,
         "partial": block.partial,
+        "dropped": block.dropped,
         "classes": record["classes"],
         "class_counts": record["class_counts"],
         "images": block.images,

@@ -135,8 +135,6 @@ def test_balanced_test_names_the_classes_that_are_too_small(test_data: Path) -> 
     kvasir = official("hyper-kvasir", test_data)
     with pytest.raises(UserError, match=r"leave none to train .*ileum \(9\)"):
         make_split(kvasir, SplitChoice("balanced-test", test_per_class=100))
-    with pytest.raises(UserError, match="give another --test-per-class"):
-        make_split(kvasir, SplitChoice("balanced-test", test_per_class=0))
 
 
 @pytest.mark.parametrize("name", ["isic2019", "hyper-kvasir"])
@@ -180,8 +178,12 @@ def test_a_class_in_one_lesion_cannot_be_folded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("choice", "problem"),
     [
-        (SplitChoice("lesions"), "unknown split 'lesions'. Did you mean lesion"),
-        (SplitChoice("published"), "its own is called random; leave --split out, or give lesion"),
+        (SplitChoice("lesions"), "unknown split of folder 'lesions'. Did you mean lesion"),
+        (SplitChoice("KFold"), "Did you mean kfold"),
+        (SplitChoice("published"), r"unknown split of folder 'published'.* Known: random, lesion"),
+        (SplitChoice("balanced-test", test_per_class=0), "give a number from 1 on"),
+        (SplitChoice("balanced-test", 0.5), "--imbalance-factor 0.5: give a number from 1 on"),
+        (SplitChoice("kfold", folds=-3), "--folds -3: give a number from 2 to 100"),
         (SplitChoice("kfold"), "say which fold with --fold, from 0 to 4"),
         (SplitChoice("kfold", folds=3, fold=3), "--fold 3: with 3 folds give one from 0 to 2"),
         (SplitChoice("kfold", folds=1, fold=0), "--folds 1: give a number from 2 to 100"),
@@ -206,8 +208,37 @@ def test_a_table_that_is_not_the_official_one_has_no_published_split(
     truth = "ISIC_2019_Training_GroundTruth.csv"
     lines = (test_data / "isic2019" / truth).read_text().splitlines()
     (tmp_path / truth).write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(UserError, match="no split 'published': its tables are not the official"):
+    with pytest.raises(UserError, match="no published split: its tables are not the official"):
         make_split(official("isic2019", tmp_path), SplitChoice("published"))
+
+
+def test_a_balanced_set_never_has_more_than_asked(tmp_path: Path) -> None:
+    """Patients of five images each: two a class cannot be had, so five are cut down to two."""
+    rows = [f"{c}{n}.png,{c},{c}{n // 5}" for c in "abc" for n in range(40)]
+    (tmp_path / "labels.csv").write_text("image,label,group\n" + "\n".join(rows) + "\n")
+    folder = DATASETS.get("folder")(tmp_path, tmp_path)
+    split = make_split(folder, SplitChoice("balanced-test", test_per_class=2))
+    assert set(split.counts("test")) == {2}
+    assert set(split.counts("validation")) == {1}
+    assert split.details["test_per_class_asked"] == 2
+    assert any("left out to make them equal" in note for note in split.notes)
+
+
+def test_groups_of_all_folds_are_the_same(test_data: Path) -> None:
+    kvasir = official("hyper-kvasir", test_data)
+    choices = [SplitChoice("kfold", fold=k, groups="count:110,30") for k in range(5)]
+    splits = [make_split(kvasir, choice) for choice in choices]
+    assert len({str(split.groups) for split in splits}) == 1
+    own = make_split(kvasir, SplitChoice("kfold", fold=4))
+    assert own.group_rule.startswith("of the split published: by training images, head from 500")
+
+
+def test_folds_of_one_division_say_so(clinic: Dataset) -> None:
+    def division(seed: int, fold: int) -> str:
+        choice = SplitChoice("kfold", folds=3, fold=fold, seed=seed)
+        return str(make_split(clinic, choice).details["division"])
+
+    assert division(1, 0) == division(1, 2) != division(2, 0)
 
 
 def test_groups_are_chosen_with_the_split(clinic: Dataset) -> None:
@@ -263,7 +294,8 @@ class TestFile:
             ("image,part", ["00.png,train"], "no column 'split'"),
             ("image,split", ["00.png,holdout"], "line 2: split 'holdout' is none of train"),
             ("image,split,label", ["00.png,train,rare"], "line 2: label 'rare', but in folder"),
-            ("image,split", ["00.png,train", "01.png,train"], "no test image of often"),
+            ("image,split", ["00.png,train", "01.png,test"], "only one class, 'often'"),
+            ("image,split", ["00.png,train", "61.png,train"], "no test image of often"),
         ],
     )
     def test_files_that_say_nothing_useful(

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lmdbench.audit.report import Leaks
 from lmdbench.evaluation.metrics import balanced_accuracy
 from lmdbench.reporting.comparison import Comparison, compare
-from lmdbench.reporting.results import read_results
+from lmdbench.reporting.results import Run, read_results
 
 FakeRun = Callable[..., Path]
 TEST = {0: [0, 0, 1, 2], 1: [0, 1, 1, 3], 2: [0, 0, 2, 3]}  # fold → labels
@@ -16,7 +18,9 @@ TEST = {0: [0, 0, 1, 2], 1: [0, 1, 1, 3], 2: [0, 0, 2, 3]}  # fold → labels
 
 @pytest.fixture
 def fold_run(fake_run: FakeRun) -> Callable[..., np.ndarray]:
-    def write(method: str, seed: int, fold: int, folds: int = 3) -> np.ndarray:
+    def write(
+        method: str, seed: int, fold: int, folds: int = 3, division: str = "d", **record: Any
+    ) -> np.ndarray:
         labels = np.array(TEST[fold])
         rng = np.random.default_rng([seed, fold, len(method)])
         logits = rng.normal(size=(len(labels), 4)) + np.eye(4)[labels]
@@ -31,8 +35,10 @@ def fold_run(fake_run: FakeRun) -> Callable[..., np.ndarray]:
                 "fingerprint": str(fold) * 64,
                 "folds": folds,
                 "fold": fold,
+                "division": division,
             },
-            record={"split_label": f"kfold{folds}-fold{fold}"},
+            record={"split_label": f"kfold{folds}-fold{fold}", **record},
+            images=[f"{fold}-{n}" for n in range(len(labels))],
         )
         return logits
 
@@ -69,7 +75,8 @@ def test_folds_that_lack_are_named(tmp_path: Path, fold_run: Callable[..., np.nd
     fold_run("ce", 0, 2)
     blocks = compared(tmp_path).blocks
     assert len(blocks) == 2
-    assert all("Not pooled: no runs in fold 1." in block.notes for block in blocks)
+    note = "Not pooled: no runs of fold 1 are among those compared here."
+    assert all(note in block.notes for block in blocks)
 
 
 def test_rows_and_seeds_that_some_fold_lacks_are_left_out(
@@ -81,7 +88,7 @@ def test_rows_and_seeds_that_some_fold_lacks_are_left_out(
     fold_run("crt", 0, 1)
     (block,) = compared(tmp_path).blocks
     assert [(row.row.label, row.row.seeds) for row in block.rows] == [("ce", [0])]
-    assert "crt is left out: not in every fold." in block.notes
+    assert "crt is left out: not in every fold with the same settings." in block.notes
     assert "ce: seeds 1 are left out, they are not in every fold." in block.notes
 
 
@@ -102,11 +109,50 @@ def test_leaks_are_left_out_fold_by_fold(
     for fold in range(3):
         fold_run("ce", 0, fold)
 
-    def leaked(run: object) -> frozenset[str]:
-        fold = run.spec["split"]["fold"]  # type: ignore[attr-defined]
-        return frozenset({"image0", "image3"} if fold == 1 else set())
+    def leaked(run: Run) -> Leaks:
+        fold = run.spec["split"]["fold"]
+        return Leaks(frozenset({"1-0", "1-3"} if fold == 1 else set()), ())
 
     full, clean = compared(tmp_path, leaked=leaked).blocks
     assert (full.dropped, clean.dropped) == (None, 2)
     assert clean.images["test"]["all"] == 10
     assert clean.rows[0].recalls["df"].n == 1
+
+
+def test_folds_of_other_divisions_are_not_pooled(
+    tmp_path: Path, fold_run: Callable[..., np.ndarray]
+) -> None:
+    for fold in range(3):
+        fold_run("ce", 0, fold, division="one" if fold else "other")
+    blocks = compared(tmp_path).blocks
+    assert len(blocks) == 3
+    assert all("Not pooled: no runs of fold" in " ".join(block.notes) for block in blocks)
+
+
+def test_other_code_is_not_pooled(tmp_path: Path, fold_run: Callable[..., np.ndarray]) -> None:
+    for fold in range(3):
+        fold_run("ce", 0, fold, digests={"method": "new" if fold else "old", "store": "s"})
+    blocks = compared(tmp_path).blocks
+    assert len(blocks) == 3
+    assert all("no method has the same settings and code" in " ".join(b.notes) for b in blocks)
+
+
+def test_folds_are_chosen_together_by_their_common_label(
+    tmp_path: Path, fold_run: Callable[..., np.ndarray]
+) -> None:
+    for fold in range(3):
+        fold_run("ce", 0, fold)
+    (block,) = compared(tmp_path, splits=["kfold3"]).blocks
+    assert block.images["test"]["all"] == 12
+    (block,) = compared(tmp_path, splits=["kfold3-fold1"]).blocks
+    assert block.images["test"]["all"] == 4
+
+
+def test_other_groups_pool_all_the_same(
+    tmp_path: Path, fold_run: Callable[..., np.ndarray]
+) -> None:
+    for fold in range(3):
+        fold_run("ce", 0, fold)
+    (block,) = compared(tmp_path, groups="head=nv;rest=mel_a,bcc,df").blocks
+    assert block.images["test"] == {"all": 12, "head": 5, "rest": 7}
+    assert block.rows[0].row.label == "ce"

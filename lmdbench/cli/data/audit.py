@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,6 @@ from lmdbench.cli.options import (
     data_root_option,
     json_option,
     make_dataset,
-    only,
     plugin_option,
     results_option,
     split_options,
@@ -21,13 +22,15 @@ from lmdbench.cli.text import table
 from lmdbench.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    import torch
     from torch import nn
 
+    from lmdbench.audit.pictures import Found, Pair
     from lmdbench.audit.report import Findings
     from lmdbench.data.choice import SplitChoice
-    from lmdbench.data.dataset import Prepared
+    from lmdbench.data.dataset import Dataset, Prepared, Split
 
 UNREADABLE_SHOWN = 5
 
@@ -86,33 +89,69 @@ def audit(
     lmdbench data audit isic2019 --data-root ~/data
     lmdbench data audit isic2019 --data-root ~/data --near-duplicates --backbone efficientnet-lite0
     """
-    from lmdbench.audit import report
-    from lmdbench.data.availability import prepare_files
     from lmdbench.data.choice import make_split
-    from lmdbench.data.dataset import Prepared
 
     if backbone != "none" and not near_duplicates:
         raise UserError("--backbone is for --near-duplicates; add that, or leave it out")
-    encoder = _encoder(backbone, weights)
-    dataset = make_dataset(name, data_root)
-    split = make_split(dataset, only(choices))
-    prepared = Prepared(dataset, split, {})
-    if allow_missing or near_duplicates:
-        prepared = prepare_files(
-            dataset, split, allow_missing, lambda text: click.echo(text, err=True)
-        )
-        split = prepared.split
-    folder = report.audit_folder(results, dataset, split)
-    parts = {"tables": report.audit_tables(dataset, split)}
+    search = None
     if near_duplicates:
-        parts["pictures"] = _compare_pictures(prepared, encoder, backbone, device, folder)
-    facts = report.save(folder, report.describe(dataset, split, parts), parts)
+        from lmdbench.cli.run import parse_device
+
+        search = _Search(backbone, _encoder(backbone, weights), parse_device(device))
+    dataset = make_dataset(name, data_root)
+    audits = [
+        _audit(dataset, make_split(dataset, choice), allow_missing, search, results, as_json)
+        for choice in choices
+    ]
     if as_json:
-        click.echo(json.dumps({**facts, "clean": report.is_clean(facts)}, indent=2))
-    else:
-        click.echo(_text(facts, report.is_clean(facts)))
-        click.echo(f"\nlists: {folder}")
-    context.exit(0 if report.is_clean(facts) else 1)
+        click.echo(json.dumps(audits if len(audits) > 1 else audits[0], indent=2))
+    context.exit(0 if all(facts["clean"] for facts in audits) else 1)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """How pictures are compared."""
+
+    backbone: str
+    encoder: nn.Module | None
+    device: torch.device
+
+
+def _audit(
+    dataset: Dataset,
+    split: Split,
+    allow_missing: bool,
+    search: _Search | None,
+    results: Path,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Audit one split: look, say what was found, and keep it. Returns the facts, with ``clean``."""
+    from lmdbench.audit import report
+    from lmdbench.data.availability import prepare_files
+    from lmdbench.data.dataset import Prepared
+
+    prepared = Prepared(dataset, split, {})
+    if allow_missing or search:
+        prepared = prepare_files(dataset, split, allow_missing, partial(click.echo, err=True))
+    split = prepared.split
+    parts = {"tables": report.audit_tables(dataset, split)}
+    found = None
+    if search:
+        found = _compare_pictures(prepared, search)
+        by = "perceptual hash" + (f" and features of {search.backbone}" if search.encoder else "")
+        parts["pictures"] = report.audit_pictures(split, found, by)
+    where = (dataset.results_name, split.label, split.fingerprint)
+    folder = report.audit_folder(results, *where)
+    facts = report.with_earlier(folder, report.describe(dataset, split, parts))
+    clean = report.is_clean(facts)
+    if not quiet:  # before it is kept: a full disk must not cost what was found
+        click.echo(_text(facts, clean))
+    report.save(folder, facts, parts)
+    if found and found.pairs:
+        _draw(folder / report.SHEET, found.pairs, prepared.files, parts["pictures"])
+    if not quiet:
+        click.echo(f"\nlists: {folder}\n")
+    return {**facts, "clean": clean}
 
 
 def _encoder(backbone: str, weights: str) -> nn.Module | None:
@@ -125,19 +164,12 @@ def _encoder(backbone: str, weights: str) -> nn.Module | None:
     return build_encoder(known, resolve_weights(known, weights, weights))
 
 
-def _compare_pictures(
-    prepared: Prepared, encoder: nn.Module | None, backbone: str, device: str, folder: Path
-) -> Findings:
-    """Find near-duplicates and draw the sheet of the worst."""
-    from lmdbench.audit import report
+def _compare_pictures(prepared: Prepared, search: _Search) -> Found:
+    """Find near-duplicates, with progress."""
     from lmdbench.audit.pictures import find_pairs
-    from lmdbench.audit.sheet import draw_pairs
     from lmdbench.cli.data.progress import watcher
-    from lmdbench.cli.run import parse_device
-    from lmdbench.files import disk_errors
 
-    split, watch = prepared.split, watcher(quiet=False)
-    begun = ""
+    watch, begun = watcher(quiet=False), ""
 
     def progress(what: str, done: int, total: int) -> None:
         nonlocal begun
@@ -146,26 +178,19 @@ def _compare_pictures(
             begun = what
         watch.update(done)
 
+    parts = [part.ids.tolist() for part in prepared.split.parts.values()]
     try:
-        found = find_pairs(
-            prepared.files,
-            [part.ids.tolist() for part in split.parts.values()],
-            encoder,
-            parse_device(device),
-            progress,
-        )
+        return find_pairs(prepared.files, parts, search.encoder, search.device, progress)
     finally:
         watch.end()
-    by = "perceptual hash" + (f" and features of {backbone}" if encoder is not None else "")
-    findings = report.audit_pictures(split, found, by)
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / report.SHEET).unlink(missing_ok=True)
-    if found.pairs:
-        rows = zip(*(findings.rows[column] for column in ("image", "part", "label")), strict=True)
-        captions = {image: f"{part}, {label}" for image, part, label in rows}
-        draw_pairs(folder / report.SHEET, found.pairs, prepared.files, captions)
-    return findings
+
+
+def _draw(path: Path, pairs: Sequence[Pair], files: Mapping[str, Path], findings: Findings) -> None:
+    """Draw the sheet of the worst pairs."""
+    from lmdbench.audit.sheet import draw_pairs
+
+    rows = zip(*(findings.rows[column] for column in ("image", "part", "label")), strict=True)
+    draw_pairs(path, pairs, files, {image: f"{part}, {label}" for image, part, label in rows})
 
 
 def _text(facts: Mapping[str, Any], clean: bool) -> str:
@@ -199,12 +224,12 @@ def _text(facts: Mapping[str, Any], clean: bool) -> str:
 
 
 def _verdict(facts: Mapping[str, Any], clean: bool) -> str:
+    from lmdbench.audit.report import unseen
+
+    words = ", ".join(unseen(facts))
     if not clean:
         return "NOT CLEAN"
-    unknown = [] if facts["tables"]["groups"]["known"] else ["lesions are unknown"]
-    if "pictures" not in facts:
-        unknown.append("pictures were not compared (--near-duplicates)")
-    return f"clean as far as was looked: {', '.join(unknown)}" if unknown else "clean"
+    return f"clean as far as was looked: {words}" if words else "clean"
 
 
 def _picture_lines(pictures: Mapping[str, Any]) -> list[str]:

@@ -40,11 +40,13 @@ def test_the_published_isic_split_leaks_and_says_how_much(lmdbench, test_data, t
     assert outcome.code == 1, outcome.err
     assert "lesions in two parts: 2,665 (1,067 train–validation, 1,913 train–test" in outcome.out
     assert "2,503 of 4,621 test images (54.2 %) share one with training" in outcome.out
-    assert outcome.out.rstrip().splitlines()[-1].endswith("isic2019/published-if100/audit")
+    assert "isic2019/published-if100/audit-1ee188c4" in outcome.out.rstrip().splitlines()[-1]
     facts = json.loads(lmdbench(*words, "--json").out)
     assert facts["clean"] is False
     assert facts["tables"]["shared_groups"]["by_class"]["VASC"]["test_with_train"] == 15
-    with (tmp_path / "isic2019" / "published-if100" / "audit" / "leaks.csv").open() as file:
+    with (
+        tmp_path / "isic2019" / "published-if100" / "audit-1ee188c4" / "leaks.csv"
+    ).open() as file:
         rows = list(csv.DictReader(file))
     assert len({row["key"] for row in rows}) == 2665
     assert {row["kind"] for row in rows} == {"group"}
@@ -63,7 +65,7 @@ def test_without_lesions_it_says_so(lmdbench, test_data, tmp_path):
     outcome = lmdbench(*words)
     assert outcome.code == 0
     assert "lesions in two parts: unknown, no table names them" in outcome.out
-    assert "lesions are unknown" in outcome.out.splitlines()[-3]
+    assert "clean as far as was looked: lesions are unknown" in outcome.out
     line = next(line for line in outcome.out.splitlines() if line.startswith("ileum"))
     assert line.split() == ["ileum", "1", "±", "48", "points"]
 
@@ -83,7 +85,7 @@ def test_compare_scores_the_test_images_that_do_not_leak(lmdbench, clinic):
     refused = lmdbench("compare", "--drop-leaked", *results)
     assert refused.code == 2
     assert "no audit of folder-clinic file-torn" in refused.err
-    assert "`lmdbench data audit folder --split torn.csv`" in refused.err
+    assert f"`lmdbench data audit folder --results {results[1]} --split torn.csv`" in refused.err
 
     assert lmdbench("data", "audit", "folder", *options(clinic)).code == 1
     outcome = lmdbench("compare", "--drop-leaked", *results, "--json")
@@ -106,9 +108,11 @@ def test_compare_audits_the_tables_itself_where_they_are_there(lmdbench, clinic)
     assert lmdbench("run", *words, *small, *results).code == 0
     outcome = lmdbench("compare", "--drop-leaked", "--data-root", clinic, *results)
     assert outcome.code == 0, outcome.err
-    assert "No test image leaks, by its audit." in outcome.out
+    looked = "No test image leaks, by its audit, as far as it looked: "
+    assert f"{looked}lesions are unknown" not in outcome.out
+    assert f"{looked}pictures were not compared" in outcome.out
     assert outcome.out.count("Balanced") == 1
-    assert not list(clinic.parent.glob("results/*/*/audit"))
+    assert not list(clinic.parent.glob("results/*/*/audit*"))
 
 
 def test_drop_leaked_is_for_test_images(lmdbench, fake_run, tmp_path):
@@ -132,12 +136,29 @@ def test_an_audit_of_another_split_is_not_taken(lmdbench, clinic):
     assert "no audit of folder-clinic file-torn" in outcome.err
 
 
-def test_several_folds_are_told_apart(lmdbench, clinic):
-    outcome = lmdbench("data", "audit", "folder", "--data-root", clinic, "--split", "kfold")
+def test_every_fold_is_audited(lmdbench, clinic):
+    results = ("--results", clinic.parent / "results")
+    words = ("data", "audit", "folder", "--data-root", clinic, "--split", "kfold", *results)
+    outcome = lmdbench(*words)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("lesions in two parts: none") == 5
+    labels = [facts["split"]["label"] for facts in json.loads(lmdbench(*words, "--json").out)]
+    assert labels == [f"kfold5-fold{k}" for k in range(5)]
+    assert json.loads(lmdbench(*words, "--fold", 1, "--json").out)["split"]["fold"] == 1
+
+
+def test_a_list_that_was_changed_is_not_trusted(lmdbench, clinic):
+    small = ("--backbone", "small", "--image-size", 24, "--set", "epochs=1", "--quiet")
+    lmdbench("run", "--method", "ce", "--dataset", "folder", *options(clinic), *small)
+    lmdbench("data", "audit", "folder", *options(clinic))
+    (leaks,) = clinic.parent.glob("results/*/*/audit-*/leaks.csv")
+    leaks.write_text(leaks.read_text().replace("38.png", "39.png"))
+    outcome = lmdbench("compare", "--drop-leaked", "--results", clinic.parent / "results")
     assert outcome.code == 2
-    assert "say which with --fold N" in outcome.err
-    words = ("--split", "kfold", "--fold", 1, "--results", clinic.parent / "results")
-    assert lmdbench("data", "audit", "folder", "--data-root", clinic, *words).code == 0
+    assert "leaks.csv: has changed since its audit; do the audit again" in outcome.err
+    leaks.with_name("audit.json").write_text('{"format": 1}')
+    assert lmdbench("data", "audit", "folder", *options(clinic)).code == 1
+    assert lmdbench("compare", "--drop-leaked", *options(clinic)[-2:]).code == 0
 
 
 def test_results_that_cannot_be_written_get_one_line(lmdbench, clinic, tmp_path):
@@ -176,7 +197,7 @@ def test_near_duplicates_are_found_listed_and_drawn(lmdbench, copied):
     assert "near-duplicate pairs in two parts: 3 (" in outcome.out
     assert "1 of identical files, 2 with two labels; 42 images compared" in outcome.out
     assert "1 files have two labels" in outcome.out
-    folder = copied.parent / "results" / "folder-clinic" / "file-torn" / "audit"
+    (folder,) = copied.parent.glob("results/folder-clinic/file-torn/audit-*")
     with (folder / "near-duplicates.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["image"], row["part"]) for row in rows} == {
