@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -14,6 +15,8 @@ import click
 from lmdbench.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from lmdbench.data.choice import SplitChoice
     from lmdbench.data.dataset import Dataset
 
@@ -249,3 +252,28 @@ def parse_numbers(text: str, option: str) -> list[int]:
             raise UserError(f"{option} {text!r}: {MOST_NUMBERS} numbers below 2^31 at most")
         numbers.extend(range(first, last + 1))
     return sorted(set(numbers))
+
+
+def parse_size(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 16 <= int(text) <= 2048:
+        raise UserError(f"--image-size {text!r}: give a number of pixels from 16 to 2048")
+    return int(text)
+
+
+def parse_device(text: str) -> torch.device:
+    """``auto`` is the GPU where there is one. Raises UserError for a device that is not there."""
+    import torch
+
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", text)
+    if match is None:
+        raise UserError(f"--device {text!r}: give auto, cpu, cuda or cuda:N")
+    if text != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {text}: this machine shows {torch.cuda.device_count()} GPUs")
+    return torch.device(text)
+
+
+def stop_on_sigterm() -> None:
+    """Take SIGTERM, a queue's way of saying Ctrl-C, as such."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +15,13 @@ from lmdbench.cli.options import (
     groups_option,
     json_option,
     make_dataset,
+    parse_device,
     parse_numbers,
+    parse_size,
     plugin_option,
     results_option,
     split_options,
+    stop_on_sigterm,
 )
 from lmdbench.errors import Interrupted, RunFailed, UserError
 
@@ -120,7 +121,7 @@ def run(
     lmdbench run --method crt --dataset isic2019 --data-root ~/data --seeds 0-4
     lmdbench run --method lmd --dataset demo --set rounds=5 --set rrl.epochs=3 --dry-run
     """
-    signal.signal(signal.SIGTERM, _interrupt)  # a queue's way of saying Ctrl-C
+    stop_on_sigterm()
     chosen_seeds = parse_numbers(seeds, "--seeds")
     overrides = parse_assignments(assignments)
     data = make_dataset(dataset, data_root)
@@ -357,27 +358,3 @@ def parse_assignments(assignments: tuple[str, ...]) -> dict[str, str]:
             raise UserError(f"--set {key.strip()} is given twice")
         overrides[key.strip()] = value.strip()
     return overrides
-
-
-def parse_size(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,4}", text) or not 16 <= int(text) <= 2048:
-        raise UserError(f"--image-size {text!r}: give a number of pixels from 16 to 2048")
-    return int(text)
-
-
-def parse_device(text: str) -> torch.device:
-    """``auto`` is the GPU where there is one. Raises UserError for a device that is not there."""
-    import torch
-
-    if text == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", text)
-    if match is None:
-        raise UserError(f"--device {text!r}: give auto, cpu, cuda or cuda:N")
-    if text != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {text}: this machine shows {torch.cuda.device_count()} GPUs")
-    return torch.device(text)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

@@ -272,7 +272,8 @@ def latex(comparison: Comparison, percent: bool = True) -> str:
     used: Counter[str] = Counter()
     for block in comparison.blocks:
         setting = block.block.setting
-        label = re.sub(r"[^a-z0-9]+", "-", f"{setting['results_name']}-{setting['split_label']}")
+        name = f"{setting['results_name']}-{setting['split_label']}".lower()
+        label = re.sub(r"[^a-z0-9]+", "-", name)
         used[label] += 1
         if used[label] > 1:
             label += f"-{used[label]}"

@@ -162,3 +162,30 @@ def test_real_images(lmdbench, test_data, tmp_path, dataset):
     record = json.loads(next(tmp_path.glob("*/*/ce/seed0-*/run.json")).read_text())
     assert record["partial"]["missing"] > 0
     assert run["directory"].count("partial") == 1
+
+
+def test_groups_are_no_part_of_a_run_and_compare_takes_its_own(toy_run, lmdbench, tmp_path):
+    words = ("--set", "epochs=1", "--set", "ce.epochs=1")
+    assert toy_run("crt", *words).code == 0
+    chosen = "head=round,striped;tail=dotted,rare"
+    again = toy_run("crt", *words, "--groups", chosen)
+    assert again.code == 0
+    assert "crt seed 0 from ce: finished" in again.err
+    assert "groups: head round, striped; tail dotted, rare (as listed)" in again.out
+    assert "recorded with other groups" in again.out
+    compared = ("compare", "--results", tmp_path / "results", "--json")
+    (block,) = json.loads(lmdbench(*compared, "--groups", chosen).out)["blocks"]
+    assert block["groups"] == {"head": ["round", "striped"], "tail": ["dotted", "rare"]}
+    assert "groups" not in " ".join(row["label"] for row in block["rows"])
+
+
+def test_a_run_of_every_fold_makes_one_table(toy_run, lmdbench, tmp_path):
+    outcome = toy_run("ce", "--split", "kfold", "--folds", 2, "--set", "epochs=1")
+    assert outcome.code == 0, outcome.err
+    assert "ce seed 0 fold 1: to train" in outcome.err
+    assert "All folds and seeds together" in outcome.out
+    words = ("compare", "--results", tmp_path / "results", "--json")
+    (block,) = json.loads(lmdbench(*words).out)["blocks"]
+    assert block["title"] == "folder-" + block["results_name"][7:] + " · kfold2 · test images"
+    assert block["images"]["test"]["all"] == 53
+    assert len(json.loads(lmdbench(*words, "--folds", "each").out)["blocks"]) == 2

@@ -14,6 +14,7 @@ from lmdbench.cli.options import (
     data_root_option,
     json_option,
     make_dataset,
+    parse_device,
     plugin_option,
     results_option,
     split_options,
@@ -95,8 +96,6 @@ def audit(
         raise UserError("--backbone is for --near-duplicates; add that, or leave it out")
     search = None
     if near_duplicates:
-        from lmdbench.cli.run import parse_device
-
         search = _Search(backbone, _encoder(backbone, weights), parse_device(device))
     dataset = make_dataset(name, data_root)
     audits = [

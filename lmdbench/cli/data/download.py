@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lmdbench.cli.options import data_root_option, plugin_option
+from lmdbench.cli.options import data_root_option, plugin_option, stop_on_sigterm
 from lmdbench.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def download(
     home = kind.downloads.home(data_root.absolute())
     job = Job(name, kind.downloads, home, checked_mirror(mirror), workers, remove_archives)
     watch = watcher(quiet)
-    signal.signal(signal.SIGTERM, _interrupt)
+    stop_on_sigterm()
     try:
         already = is_complete(job)
         if not already:
@@ -124,7 +123,3 @@ def checked_mirror(mirror: str | None) -> str | None:
             f"--mirror {mirror!r}: give an address that begins with http:// or https://"
         )
     return mirror.rstrip("/")
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -17,9 +16,10 @@ from lmdbench.cli.options import (
     default_cache,
     json_option,
     make_dataset,
+    parse_size,
     plugin_option,
+    stop_on_sigterm,
 )
-from lmdbench.cli.run import parse_size
 from lmdbench.errors import Interrupted, UserError
 
 MOST_WORKERS = 256
@@ -60,7 +60,7 @@ def prepare(
     lmdbench data prepare isic2019 --data-root ~/data
     lmdbench data prepare isic2019 --data-root ~/data --image-size 224 --image-size 64
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a queue's way of saying Ctrl-C
+    stop_on_sigterm()
     data = make_dataset(name, data_root)
     chosen = list(dict.fromkeys(map(parse_size, sizes))) or [data.image_size]
     threads = parse_workers(workers)

@@ -13,9 +13,9 @@ from lmdbench.cli.options import (
     default_cache,
     json_option,
     make_dataset,
+    parse_size,
     plugin_option,
 )
-from lmdbench.cli.run import parse_size
 from lmdbench.errors import UserError
 
 

@@ -99,6 +99,9 @@ def test_compare_scores_the_test_images_that_do_not_leak(lmdbench, clinic):
     assert clean["rows"][0]["scores"]["accuracy"]["mean"] == pytest.approx(hits[kept].mean())
     assert full["rows"][0]["scores"]["accuracy"]["mean"] == pytest.approx(hits.mean())
     assert any("share a lesion, or a picture" in note for note in clean["notes"])
+    assert (full["dropped"], clean["dropped"]) == (None, 2)
+    table = lmdbench("compare", "--drop-leaked", *results, "--format", "csv").out
+    assert {row["dropped"] for row in csv.DictReader(table.splitlines())} == {"", "2"}
 
 
 def test_compare_audits_the_tables_itself_where_they_are_there(lmdbench, clinic):
