@@ -77,7 +77,9 @@ def find_pairs(
     of_part = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[kept]
     grey = _grey(colours)
     prints = fingerprints.fingerprints(grey)
-    features = None if encoder is None else _features(encoder, colours, device, progress)
+    features = None
+    if encoder is not None and len(ids):
+        features = _features(encoder, colours, of_part > 0, device, progress)
 
     identical = _identical(ids, of_part, contents)
     candidates = set(identical)
@@ -93,7 +95,7 @@ def find_pairs(
             identical=(a, b) in identical,
             agreement=1.0 if (a, b) in identical else round(agreement, 4),
             hash_distance=int((bits[0, a] != bits[:, b]).sum(axis=1).min()),
-            cosine=None if features is None else round(_cosine(features, a, b), 4),
+            cosine=None if features is None else round(features.cosine(a, b), 4),
         )
         for (a, b), agreement in zip(pairs, agreements, strict=True)
         if (a, b) in identical or agreement >= SAME
@@ -143,26 +145,60 @@ def _grey(colours: Tensor) -> Tensor:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
+@dataclass(frozen=True)
+class _Features:
+    """Unit vectors: ``plain`` (N, D) of every picture, ``turned`` (8, L, D) of those of later parts
+    in their eight turns. ``place`` (N,): where in ``turned`` a picture is."""
+
+    plain: Tensor
+    turned: Tensor
+    place: np.ndarray
+
+    def cosines(self, later: np.ndarray, earlier: np.ndarray) -> Tensor:
+        """The best cosine (L, E) over the turns of the later pictures."""
+        untouched = self.plain[earlier].T
+        rows = self.place[later]
+        return reduce(torch.maximum, (turn[rows] @ untouched for turn in self.turned))
+
+    def cosine(self, later: int, earlier: int) -> float:
+        return float(self.cosines(np.array([later]), np.array([earlier])))
+
+
 def _features(
-    encoder: nn.Module, colours: Tensor, device: torch.device | None, progress: Progress
-) -> Tensor:
-    """Unit vectors (8, N, D): the encoder's features of every picture in its eight turns, around
-    the mean of all."""
+    encoder: nn.Module,
+    colours: Tensor,
+    later: np.ndarray,
+    device: torch.device | None,
+    progress: Progress,
+) -> _Features:
+    """The encoder's features around their mean; ``later`` (N,) bool: which pictures are turned."""
     device = device or torch.device("cpu")
     encoder = encoder.to(device).eval()
-    found: list[list[Tensor]] = [[] for _ in range(fingerprints.ORIENTATIONS)]
+    rows = torch.from_numpy(np.flatnonzero(later))
+    work = [(0, torch.arange(len(colours)))]
+    work += [(turn, rows) for turn in range(1, fingerprints.ORIENTATIONS)]
+    total, done = sum(len(some) for _, some in work), 0
+    found: list[Tensor] = []
     with torch.inference_mode():
-        for start in range(0, len(colours), BLOCK):
-            block = colours[start : start + BLOCK]
-            for orientation, blocks in enumerate(found):
-                one = torch.full((len(block),), orientation)
-                turned = registration.orient(block.flatten(0, 1), one.repeat_interleave(3))
-                images = normalise(turned.view_as(block).to(device, torch.float32) / 255)
+        for turn, some in work:
+            blocks = []
+            for block in some.split(BLOCK):
+                pictures = colours[block]
+                one = torch.full((3 * len(block),), turn)
+                pictures = registration.orient(pictures.flatten(0, 1), one).view_as(pictures)
+                images = normalise(pictures.to(device, torch.float32) / 255)
                 blocks.append(encoder(images).float().cpu())
-            progress("computing features", min(start + BLOCK, len(colours)), len(colours))
-    features = torch.stack([torch.cat(blocks) for blocks in found])
-    features = features - features.mean(dim=(0, 1))
-    return features / features.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+                done += len(block)
+                progress("computing features", done, total)
+            found.append(torch.cat(blocks) if blocks else torch.empty(0))
+    plain, *turns = found
+    mean = plain.mean(dim=0)
+    turned = torch.stack([plain[rows], *turns]) if len(rows) else plain[None, rows]
+    return _Features(_unit(plain - mean), _unit(turned - mean), np.cumsum(later) - 1)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(1e-6)
 
 
 def _identical(
@@ -181,7 +217,7 @@ def _identical(
 
 
 def _likenesses(
-    of_part: np.ndarray, prints: Tensor, features: Tensor | None, progress: Progress
+    of_part: np.ndarray, prints: Tensor, features: _Features | None, progress: Progress
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Tensor]]:
     """Blocks of rows, the rows of all earlier parts, and the likeness (B, E) of the one to the
     other by one kind of evidence; −1 where it is too small."""
@@ -199,9 +235,7 @@ def _likenesses(
             )
             yield rows, earlier, by_hash.where(by_hash >= LIKELY, -1.0)
             if features is not None:
-                untouched = features[0, earlier].T
-                turns = (features[turn, rows] @ untouched for turn in range(len(features)))
-                yield rows, earlier, reduce(torch.maximum, turns)
+                yield rows, earlier, features.cosines(rows, earlier)
             done += len(rows)
             progress("comparing pictures", done, total)
 
@@ -225,7 +259,3 @@ def _agreements(
         found += registration.agreement(one, other, placement).tolist()
         progress("confirming pairs", len(found), len(pairs))
     return found
-
-
-def _cosine(features: Tensor, a: int, b: int) -> float:
-    return float((features[:, a] @ features[0, b]).max())
