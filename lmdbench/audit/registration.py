@@ -14,6 +14,8 @@ STEPS = ((32, 6), (64, 4))  # Gauss-Newton steps at each side in pixels
 SCALE_LIMITS, SHIFT_LIMIT = (0.7, 1.4), 0.35
 STEP_LIMIT = 0.15
 DETAIL, NEIGHBOURHOOD = 2.0, 4.0  # px at 64: what is finer is compared, by what is around it
+BLACK, MARGIN = 14.0, 3  # grey level and px at 64: of frames, which do not count
+LEAST_LIT = 0.2  # share of the picture that must be left without them
 NOISE = 2.0  # grey levels, below which contrast is not amplified
 
 
@@ -46,6 +48,7 @@ def agreement(first: Tensor, second: Tensor, placement: Tensor) -> Tensor:
     for much.
     """
     moved, mask = _warp(_details(second), placement)
+    mask = _lit(mask, first, _warp(second, placement)[0])
     a, size_a = _centred(_details(first), mask)
     b, size_b = _centred(moved, mask)
     return (a * b).sum((1, 2)) / (size_a * size_b)
@@ -60,6 +63,16 @@ def blur(pictures: Tensor, sigma: float) -> Tensor:
     padded = F.pad(pictures[:, None], (reach,) * 4, mode="replicate")
     rows = F.conv2d(padded, kernel[None, None, None])
     return F.conv2d(rows, kernel[None, None, :, None])[:, 0]
+
+
+def _lit(mask: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """The mask without what is black in either picture, and a margin around it: an endoscope's
+    frame and inlay. All of the mask where too little would be left."""
+    black = ((first < BLACK) | (second < BLACK)).to(mask.dtype)
+    near = F.max_pool2d(black[:, None], 2 * MARGIN + 1, stride=1, padding=MARGIN)[:, 0]
+    lit = mask * (1 - near)
+    enough = lit.mean((1, 2)) >= LEAST_LIT
+    return torch.where(enough[:, None, None], lit, mask)
 
 
 def _details(pictures: Tensor) -> Tensor:

@@ -63,3 +63,17 @@ def test_flat_pictures_give_no_nan() -> None:
     placement = register(flat, textured(5), UNTOUCHED.clone())
     assert torch.isfinite(placement).all()
     assert float(agreement(flat, textured(5), placement)) == pytest.approx(0, abs=1e-3)
+
+
+def test_a_frame_that_all_pictures_share_does_not_count() -> None:
+    axis = torch.linspace(-1, 1, 64)
+    frame = ((axis[:, None] ** 2 + axis**2) < 0.9).float()
+    frame[40:, :20] = 0  # and an inlay
+    first, second = ((0.3 * textured(seed) + 120).clamp(40, 255) * frame for seed in (6, 7))
+    assert float(agreement(first, second, UNTOUCHED)) < 0.2
+    assert float(agreement(first, first, UNTOUCHED)) == pytest.approx(1)
+
+
+def test_pictures_that_are_nearly_black_are_compared_all_the_same() -> None:
+    dark = (textured(8) - 100).clamp(0, 13)
+    assert float(agreement(dark, dark, UNTOUCHED)) == pytest.approx(1)
