@@ -44,8 +44,8 @@ def agreement(first: Tensor, second: Tensor, placement: Tensor) -> Tensor:
     """Correlation (B,) of the pictures' details where they overlap, −1 to 1.
 
     Details are what a blur takes away, divided by their own contrast around: neither the dark blob
-    in the middle that most lesions are nor the frame that all pictures of an endoscope share counts
-    for much.
+    in the middle that most lesions are nor the black frame that pictures of an endoscope share
+    counts.
     """
     moved, mask = _warp(_details(second), placement)
     mask = _lit(mask, first, _warp(second, placement)[0])

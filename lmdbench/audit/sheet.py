@@ -10,6 +10,7 @@ from PIL import Image
 
 from lmdbench.audit.pictures import Pair
 from lmdbench.data.decoding import open_rgb
+from lmdbench.data.splits import count
 from lmdbench.files import atomic
 
 MOST = 24  # pairs
@@ -33,8 +34,8 @@ def draw_pairs(
     rows = -(-len(shown) // COLUMNS)
     figure = Figure(figsize=(COLUMNS * INCHES[0], rows * INCHES[1] + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    title = f"{len(shown):,} of {len(pairs):,} pairs, the most alike" if len(pairs) > MOST else ""
-    figure.suptitle(title or f"{len(pairs):,} pairs, the most alike first", fontsize=11)
+    some = f"{len(shown):,} of " if len(pairs) > MOST else ""
+    figure.suptitle(f"{some}{count(len(pairs), 'pair')}, the most alike first", fontsize=11)
     axes = figure.subplots(rows, 2 * COLUMNS, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
