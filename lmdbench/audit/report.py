@@ -80,12 +80,10 @@ def audit_tables(dataset: Dataset, split: Split) -> Findings:
 def audit_pictures(split: Split, found: Found, evidence: str) -> Findings:
     """What the pictures tell: pairs of parts that show the same, and labels that contradict each
     other. ``evidence``: what they were found by, in words."""
-    home = {image: name for name, part in split.parts.items() for image in part.ids.tolist()}
-    label = {
-        image: split.classes[c]
-        for part in split.parts.values()
-        for image, c in zip(part.ids.tolist(), part.labels.tolist(), strict=True)
-    }
+    images = leaks.listing(split, {})
+    home, label = (
+        dict(zip(images["image"], images[column], strict=True)) for column in ("part", "label")
+    )
     rows = pd.DataFrame(
         [
             {

@@ -15,10 +15,10 @@ from lmdbench.data.dataset import PARTS, Dataset, Part, Split, sha256_lines
 from lmdbench.data.groups import Groups, by_rank, parse_groups
 from lmdbench.data.splits import (
     NEEDED,
-    PART_NAMES,
     check_seed,
     count,
     long_tail_counts,
+    named_parts,
     require_every_class,
 )
 from lmdbench.data.tables import read_table
@@ -34,12 +34,8 @@ VALIDATION_SHARE = 1 / 8  # of what a fold leaves: with five folds 70/10/20
 
 NEEDED_ROWS = [PARTS.index(part) for part in NEEDED]
 
-# Split → what it is. Beside these a data set's own split goes by its own name.
-SPLITS = {
-    "lesion": "the own split's images, divided anew so that no lesion or patient is in two parts",
-    "balanced-test": "as many images of each class in test, and in validation",
-    "kfold": "the own split's images in k stratified folds, each the test set once",
-}
+# Splits that every data set can have, beside its own, which goes by its own name.
+SPLITS = ("lesion", "balanced-test", "kfold")
 
 
 @dataclass(frozen=True)
@@ -290,11 +286,9 @@ def listed_split(dataset: Dataset, path: Path) -> Split:
             f"{table.line(absent[0])}: data set {dataset.name} has no image "
             f"{images[absent[0]]!r}{more}"
         )
-    words = [word.lower() for word in table["split"]]
+    homes = np.array(named_parts(table, "split"))
     labels = table["label"] if "label" in table.columns else [known[image] for image in images]
-    for row, (image, word, label) in enumerate(zip(images, words, labels, strict=True)):
-        if word not in PART_NAMES:
-            raise UserError(f"{table.line(row)}: split {word!r} is none of {', '.join(PART_NAMES)}")
+    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
         if label != known[image]:
             raise UserError(
                 f"{table.line(row)}: label {label!r}, but in {dataset.name} {image!r} is "
@@ -307,7 +301,6 @@ def listed_split(dataset: Dataset, path: Path) -> Split:
     classes = tuple(label for label in order if label in set(labels))
     ids = np.array(images, dtype=str)
     codes = np.array([classes.index(known[image]) for image in images], dtype=np.int64)
-    homes = np.array([PART_NAMES[word] for word in words])
     parts = _parts(ids, codes, {part: homes == part for part in PARTS})
     require_every_class(classes, parts, str(path))
     groups = _own_groups(own, classes) or by_rank(classes, np.bincount(parts["train"].labels))

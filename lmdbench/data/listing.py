@@ -19,8 +19,8 @@ from lmdbench.data.description import (
     read_description,
 )
 from lmdbench.data.medmnist import ENDING, MedMNIST
-from lmdbench.data.splits import NEEDED, PART_NAMES
-from lmdbench.data.tables import Table, read_table
+from lmdbench.data.splits import NEEDED, PART_NAMES, named_parts
+from lmdbench.data.tables import read_table
 from lmdbench.errors import UserError
 from lmdbench.registry import unknown
 
@@ -79,7 +79,7 @@ def list_table(described: Description) -> Listing:
     labels = table.filled(column["label"])
     has_groups = column["group"] in table.columns
     groups = table[column["group"]] if has_groups else [""] * len(table)
-    parts = _parts(table, column["split"]) if column["split"] in table.columns else None
+    parts = named_parts(table, column["split"]) if column["split"] in table.columns else None
     return Listing(images, labels, groups, parts, tuple(sorted(set(labels))))
 
 
@@ -211,15 +211,6 @@ def _is_unicode(name: str) -> bool:
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED_IN_ERROR:,} more" if len(names) > NAMED_IN_ERROR else ""
     return ", ".join(map(repr, names[:NAMED_IN_ERROR])) + more
-
-
-def _parts(table: Table, column: str) -> list[str]:
-    parts = []
-    for row, word in enumerate(table[column]):
-        if word.lower() not in PART_NAMES:
-            raise UserError(f"{table.line(row)}: split {word!r} is none of {', '.join(PART_NAMES)}")
-        parts.append(PART_NAMES[word.lower()])
-    return parts
 
 
 def _normal_path(image: str, folder: Path) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lmdbench.data.allotment import allot, shuffled
 from lmdbench.data.dataset import Part
+from lmdbench.data.tables import Table
 from lmdbench.errors import UserError
 
 ISIC_SMALLEST_CLASS = 4  # fewer images cannot be divided 70/10/20 by two calls of scikit-learn
@@ -25,6 +26,17 @@ PART_NAMES = {
     "test": "test",
     "testing": "test",
 }
+
+
+def named_parts(table: Table, column: str) -> list[str]:
+    """The part of each row, by a column of ``PART_NAMES`` in any case. Raises UserError, naming the
+    line, for another word."""
+    parts = []
+    for row, word in enumerate(table[column]):
+        if word.lower() not in PART_NAMES:
+            raise UserError(f"{table.line(row)}: split {word!r} is none of {', '.join(PART_NAMES)}")
+        parts.append(PART_NAMES[word.lower()])
+    return parts
 
 
 def check_seed(seed: int) -> int:
