@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -224,11 +225,8 @@ def fold_split(
     """
     if not 0 <= fold < folds:
         raise UserError(f"--fold {fold}: with {folds} folds give one from 0 to {folds - 1}")
-    own = dataset.split(imbalance_factor, seed)
-    ids, codes, groups = _images(dataset, own)
+    own, ids, codes, groups, home = _divided(dataset, imbalance_factor, seed, folds)
     size = len(own.classes)
-    wanted = even_counts(np.bincount(codes, minlength=size), folds)
-    home = allot(ids, codes, groups, wanted, f"{seed}/kfold")
     inside = {"test": home == fold}
     rest = np.flatnonzero(~inside["test"])
     counts = np.bincount(codes[rest], minlength=size)
@@ -266,6 +264,18 @@ def fold_split(
         details={"folds": folds, "fold": fold, "division": _division(ids, codes, home)},
         notes=_alone(groups, ids) if any(groups) else (),
     )
+
+
+@lru_cache(maxsize=4)  # every fold of a plan asks for it
+def _divided(
+    dataset: Dataset, imbalance_factor: float | None, seed: int, folds: int
+) -> tuple[Split, np.ndarray, np.ndarray, list[str], np.ndarray]:
+    """The own split, its images with classes and groups as ``_images`` gives them, and the fold
+    (N,) of each."""
+    own = dataset.split(imbalance_factor, seed)
+    ids, codes, groups = _images(dataset, own)
+    wanted = even_counts(np.bincount(codes, minlength=len(own.classes)), folds)
+    return own, ids, codes, groups, allot(ids, codes, groups, wanted, f"{seed}/kfold")
 
 
 def listed_split(dataset: Dataset, path: Path) -> Split:
