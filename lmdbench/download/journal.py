@@ -42,7 +42,8 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with disk_errors(self.path.parent):
+            self._file.close()  # which writes once more what a full disk did not take
         self._save()
 
     def add(self, record: Record) -> None:

@@ -401,7 +401,7 @@ def test_a_full_disk_is_one_line(download, official, undisturbed, tmp_path, tree
         )
         process = download.start("drawn-api", folder, code=code)
         _, err = process.communicate()
-        assert process.returncode == 2
+        assert process.returncode == 2, err
         assert f"no space left on {folder}" in err.splitlines()[-1]
         subprocess.run(["mount", "-o", "remount,size=4m", str(folder)], check=True)
         process = download.start("drawn-api", folder, code=code)
