@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmdbench.errors import UserError
+from lmdbench.errors import DiskError, UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
@@ -55,7 +55,7 @@ def _is_full(folder: Path) -> bool:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk and a lack of permission in ``folder`` into a UserError."""
+    """Turn a full disk and a lack of permission in ``folder`` into a DiskError."""
     no_space = (
         f"no space left on {folder}: nothing was overwritten; "
         "free some space and run the same command again"
@@ -64,19 +64,19 @@ def disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise UserError(no_space) from error
+            raise DiskError(no_space) from error
         if error.errno in UNUSABLE:
-            raise UserError(
+            raise DiskError(
                 f"cannot write in {folder}: {error.strerror}; "
                 "make it writable or choose another folder"
             ) from error
         if error.errno is not None:  # a mount that is gone, a disk that fails
-            raise UserError(f"cannot write in {folder}: {error.strerror}") from error
+            raise DiskError(f"cannot write in {folder}: {error.strerror}") from error
         raise
     except Exception as error:
         # Libraries that write from C++ report a full disk as an error of their own.
         if not isinstance(error, UserError) and _is_full(folder):
-            raise UserError(no_space) from error
+            raise DiskError(no_space) from error
         raise
 
 
@@ -188,6 +188,12 @@ def _process_start(pid: int) -> str | None:
     return ""
 
 
+def slurm_job() -> str | None:
+    """The SLURM job of this process, as squeue names it: 123, or 123_4 of a job array."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
 @dataclass(frozen=True)
 class _Link:
     """A claim as found on disk."""
@@ -273,6 +279,7 @@ class Claim:
             "pid": os.getpid(),
             "process_start": _process_start(os.getpid()),
             "machine": _machine(),
+            "job": slurm_job(),
             "started": time.time(),
         }
 

@@ -162,6 +162,13 @@ class Checkpoint:
     best_model: dict[str, Tensor] | None = None
 
 
+class RunLog(logging.FileHandler):
+    """The run's log file. A full disk costs lines of it, never the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
+        pass
+
+
 class Diverged(Exception):
     """A loss that is no number any more."""
 
@@ -422,7 +429,7 @@ class Training:
     def _logging(self) -> Iterator[None]:
         """The run's log file, for as long as it is worked on."""
         with disk_errors(self.directory):
-            handler = logging.FileHandler(self.directory / "run.log", encoding="utf-8")
+            handler = RunLog(self.directory / "run.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)

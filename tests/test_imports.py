@@ -17,8 +17,9 @@ LAYERS = [
     {"audit"},
     {"digest"},
     {"run"},
-    {"training"},
+    {"request", "training"},
     {"reporting"},
+    {"sweep"},
     {"cli"},
     {"__main__"},
 ]

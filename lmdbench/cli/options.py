@@ -160,26 +160,10 @@ def default_cache() -> Path:
 
 
 def make_dataset(name: str, data_root: Path | None, cache: Path | None = None) -> Dataset:
-    """The data set of that name, on the files under ``data_root``.
+    """``request.open_dataset`` with the default cache."""
+    from lmdbench.request import open_dataset
 
-    Raises UserError for an unknown name, and where the data set needs a root that is not given or
-    not there.
-    """
-    from lmdbench.data.dataset import DATASETS
-
-    kind = DATASETS.get(name)
-    if kind.needs_root:
-        if data_root is None:
-            raise UserError(
-                f"data set {name} needs --data-root DIR (or LMDBENCH_DATA): where its files lie. "
-                f"It comes from: {kind.source}"
-            )
-        if not data_root.exists():
-            raise UserError(
-                f"data set {name}: --data-root {data_root} does not exist. "
-                f"The data set comes from: {kind.source}"
-            )
-    return kind(data_root, cache or default_cache())
+    return open_dataset(name, data_root, cache or default_cache())
 
 
 def _path(_context: click.Context, _option: click.Parameter, value: str | None) -> Path | None:

@@ -14,7 +14,6 @@ from lmdbench.cli.options import (
     default_cache,
     groups_option,
     json_option,
-    make_dataset,
     parse_device,
     parse_numbers,
     parse_size,
@@ -124,42 +123,34 @@ def run(
     stop_on_sigterm()
     chosen_seeds = parse_numbers(seeds, "--seeds")
     overrides = parse_assignments(assignments)
-    data = make_dataset(dataset, data_root)
 
     # Names are checked before anything is read: a typing mistake should not cost a minute.
     from lmdbench.method import METHODS
-    from lmdbench.models.backbones import get_backbone, resolve_weights
 
+    size = None if image_size is None else parse_size(image_size)
     METHODS.get(method)
-    chosen_backbone = get_backbone(backbone or data.backbone)
-    size = parse_size(image_size) if image_size is not None else data.image_size
-    chosen_device = parse_device(device)
 
     from lmdbench.cli.progress import watcher
-    from lmdbench.data.availability import prepare_files
-    from lmdbench.data.choice import make_split
-    from lmdbench.data.dataset import Prepared
-    from lmdbench.run import Experiment, plan
+    from lmdbench.request import Experiments, Request, Setup
 
     progress = watcher(quiet)
-    chosen_weights = resolve_weights(chosen_backbone, weights, data.weights)
+    experiments = Experiments(results, default_cache(), files=not dry_run, say=progress.say)
+    chosen_device = parse_device(device)
     planned: list[list[PlannedRun]] = []  # for each split: one, or the folds
     for choice in choices:
-        split = make_split(data, replace(choice, groups=groups))
-        if dry_run and not allow_missing:
-            prepared = Prepared(data, split, {})  # a plan needs no images
-        else:
-            prepared = prepare_files(data, split, allow_missing, progress.say)
-        experiment = Experiment(
-            prepared=prepared,
-            backbone=chosen_backbone,
-            weights=chosen_weights,
+        setup = Setup(
+            dataset=dataset,
+            data_root=data_root,
+            split=replace(choice, groups=groups),
+            allow_missing=allow_missing,
+            backbone=backbone,
+            weights=weights,
             image_size=size,
-            precision=precision,  # type: ignore[arg-type]
             selection=selection,  # type: ignore[arg-type]
-            results=results,
+            precision=precision,  # type: ignore[arg-type]
         )
-        planned.append([plan(experiment, method, s, overrides, starts_from) for s in chosen_seeds])
+        requests = [Request(setup, method, seed, overrides, starts_from) for seed in chosen_seeds]
+        planned.append([request.plan(experiments.of(setup)) for request in requests])
     for runs in planned:
         announce(runs, progress)
     everything = [run for runs in planned for run in runs]

@@ -1,0 +1,138 @@
+"""What a user asks for, as plain data, and the experiment it comes to.
+
+A command reads it from its options, a sweep from its file; a worker elsewhere gets it as JSON and
+plans the same runs from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmdbench.data.availability import prepare_files
+from lmdbench.data.choice import SplitChoice, make_split
+from lmdbench.data.dataset import DATASETS, Dataset, Prepared
+from lmdbench.errors import UserError
+from lmdbench.models.backbones import get_backbone, resolve_weights
+from lmdbench.run import Experiment, PlannedRun, Precision, Selection, plan
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A data set, its split, and what all runs on it have in common; None: the data set's own."""
+
+    dataset: str
+    data_root: Path | None = None
+    split: SplitChoice = field(default_factory=SplitChoice)
+    allow_missing: bool = False
+    backbone: str | None = None
+    weights: str | None = None
+    image_size: int | None = None
+    selection: Selection = "last"
+    precision: Precision = "mixed"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run: a method with its settings as text (see ``run.plan``) in a set-up, with a seed."""
+
+    setup: Setup
+    method: str
+    seed: int
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    starts_from: str | None = None
+
+    def plan(self, experiment: Experiment) -> PlannedRun:
+        """The run and what it starts from, in the experiment of its set-up."""
+        return plan(experiment, self.method, self.seed, self.overrides, self.starts_from)
+
+    def to_json(self) -> dict[str, Any]:
+        content = asdict(self)
+        root = self.setup.data_root
+        content["setup"]["data_root"] = root and str(root)
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Request:
+        setup = dict(content["setup"])
+        root = setup["data_root"]
+        setup |= {"data_root": root and Path(root), "split": SplitChoice(**setup["split"])}
+        return cls(**{**content, "setup": Setup(**setup)})
+
+
+class Experiments:
+    """The experiments of set-ups; tables are read once for all that share a data set.
+
+    ``files``: whether the images must be there and are looked for, as a run needs; a plan does not,
+    unless missing ones are allowed, when it depends on them. Raises UserError for a name that there
+    is not, a data set that lacks its files, and a split it cannot have.
+    """
+
+    def __init__(
+        self,
+        results: Path,
+        cache: Path,
+        *,
+        files: bool,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.results = results
+        self.cache = cache
+        self.files = files
+        self.say = say
+        self._datasets: dict[tuple[str, Path | None], Dataset] = {}
+        self._made: dict[Setup, Experiment] = {}
+
+    def of(self, setup: Setup) -> Experiment:
+        if setup not in self._made:
+            self._made[setup] = self._make(setup)
+        return self._made[setup]
+
+    def dataset(self, setup: Setup) -> Dataset:
+        key = setup.dataset, setup.data_root
+        if key not in self._datasets:
+            self._datasets[key] = open_dataset(setup.dataset, setup.data_root, self.cache)
+        return self._datasets[key]
+
+    def _make(self, setup: Setup) -> Experiment:
+        data = self.dataset(setup)
+        # Names are checked before anything is read: a typing mistake should not cost a minute.
+        backbone = get_backbone(setup.backbone or data.backbone)
+        weights = resolve_weights(backbone, setup.weights, data.weights)
+        split = make_split(data, setup.split)
+        if self.files or setup.allow_missing:
+            prepared = prepare_files(data, split, setup.allow_missing, self.say)
+        else:
+            prepared = Prepared(data, split, {})
+        return Experiment(
+            prepared=prepared,
+            backbone=backbone,
+            weights=weights,
+            image_size=setup.image_size or data.image_size,
+            precision=setup.precision,
+            selection=setup.selection,
+            results=self.results,
+        )
+
+
+def open_dataset(name: str, data_root: Path | None, cache: Path) -> Dataset:
+    """The data set of that name, on the files under ``data_root``.
+
+    Raises UserError for an unknown name, and where the data set needs a root that is not given or
+    not there.
+    """
+    kind = DATASETS.get(name)
+    if kind.needs_root:
+        if data_root is None:
+            raise UserError(
+                f"data set {name} needs --data-root DIR (or LMDBENCH_DATA): where its files lie. "
+                f"It comes from: {kind.source}"
+            )
+        if not data_root.exists():
+            raise UserError(
+                f"data set {name}: --data-root {data_root} does not exist. "
+                f"The data set comes from: {kind.source}"
+            )
+    return kind(data_root, cache)

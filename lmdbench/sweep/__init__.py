@@ -1,0 +1,1 @@
+"""Sweeps: many runs planned from one file and carried out on local devices or on SLURM."""
