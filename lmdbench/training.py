@@ -165,7 +165,7 @@ class Checkpoint:
 class RunLog(logging.FileHandler):
     """The run's log file. A full disk costs lines of it, never the run."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass
 
 
