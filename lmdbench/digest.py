@@ -12,6 +12,7 @@ from pathlib import Path
 from lmdbench.method import METHODS, Method
 
 TEXTS = {"title", "source", "deviations"}  # class attributes that only describe
+RANGES = {"Annotated", "Uniform", "LogUniform", "Times", "Choice"}  # of a setting's search
 
 
 def method_digest(method: type[Method]) -> str:
@@ -68,7 +69,25 @@ def _content(path: Path) -> bytes:
             node.body = node.body[1:] or [ast.Pass()]
         if isinstance(node, ast.ClassDef):
             node.body = [line for line in node.body if not _describes(line)] or [ast.Pass()]
-    return ast.unparse(tree).encode()
+    return ast.unparse(_WithoutRanges().visit(tree)).encode()
+
+
+class _WithoutRanges(ast.NodeTransformer):
+    """Leaves out where settings are searched: ``Annotated[float, LogUniform(…)]`` is ``float``."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        match node.annotation:
+            case ast.Subscript(
+                value=ast.Name("Annotated"),
+                slice=ast.Tuple(elts=[kind, ast.Call(func=ast.Name(name))]),
+            ) if name in RANGES:
+                node.annotation = kind
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        if node.module in ("typing", "lmdbench.settings"):
+            node.names = [alias for alias in node.names if alias.name not in RANGES]
+        return node if node.names else None
 
 
 def _describes(statement: ast.stmt) -> bool:

@@ -53,6 +53,17 @@ def _is_full(folder: Path) -> bool:
     return disk.f_bavail * disk.f_frsize < NEARLY_NOTHING
 
 
+def _trouble(folder: Path) -> str:
+    """Why no file can be made in a folder; empty if one can."""
+    probe = temporary_path(folder / "probe")
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
     """Turn a full disk and a lack of permission in ``folder`` into a DiskError."""
@@ -74,9 +85,12 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise DiskError(f"cannot write in {folder}: {error.strerror}") from error
         raise
     except Exception as error:
-        # Libraries that write from C++ report a full disk as an error of their own.
-        if not isinstance(error, UserError) and _is_full(folder):
-            raise DiskError(no_space) from error
+        # Libraries that write from C++ report a disk's trouble as an error of their own.
+        if not isinstance(error, UserError):
+            if _is_full(folder):
+                raise DiskError(no_space) from error
+            if trouble := _trouble(folder):
+                raise DiskError(f"cannot write in {folder}: {trouble}") from error
         raise
 
 
@@ -119,7 +133,7 @@ def check_cache(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(
+        raise DiskError(
             f"cannot write in the cache {folder}: {error.strerror}; "
             "make it writable or set LMDBENCH_CACHE to another folder"
         ) from error
@@ -152,6 +166,7 @@ def read_json(path: Path) -> Any:
 
 HEARTBEAT_SECONDS = 10.0
 DEAD_AFTER_SECONDS = 120.0  # without a heartbeat, where the process itself cannot be looked up
+_given_up: set[str] = set()  # tokens of claims that this process released
 
 
 def _read_or_empty(path: str) -> str:
@@ -256,12 +271,17 @@ class Claim:
         return end is not None and end.token == self.token
 
     def release(self) -> None:
-        """Give the claim up, if it is still held. Does nothing otherwise."""
+        """Give the claim up, if it is still held. Does nothing otherwise.
+
+        Where its file can't be removed (read-only, away) this process may take it again at once,
+        others once this process has ended or, elsewhere, when there was no heartbeat long enough.
+        """
         if self._stop is not None:
             self._stop.set()
             self._stop = None
-            if self.is_mine():
-                with suppress(OSError):
+            _given_up.add(self.token)
+            with suppress(OSError):
+                if self.is_mine():
                     self.path.unlink(missing_ok=True)
 
     def holder(self) -> dict[str, Any] | None:
@@ -335,6 +355,8 @@ class Claim:
             return _Link(token, {}, status.st_mtime)
 
     def _lives(self, link: _Link) -> bool:
+        if link.token in _given_up:
+            return False
         if link.record.get("machine") == _machine():
             start = _process_start(int(link.record["pid"]))
             return start is not None and start == link.record["process_start"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from lmdbench.data.batches import Images, Task
 from lmdbench.data.samplers import SAMPLERS, SamplerChoice
 from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.registry import Registry, unknown
-from lmdbench.settings import at_least
+from lmdbench.settings import LogUniform, at_least
 
 
 class Start:
@@ -63,9 +63,9 @@ class Method(nn.Module):
 
         epochs: int = 100
         batch_size: int = 128
-        lr: float = 0.01  # of SGD
+        lr: Annotated[float, LogUniform(1e-3, 1e-1)] = 0.01  # of SGD
         momentum: float = 0.9
-        weight_decay: float = 0.0
+        weight_decay: Annotated[float, LogUniform(1e-5, 1e-2)] = 0.0
         schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate, step by step
 
         def __post_init__(self) -> None:
@@ -76,6 +76,8 @@ class Method(nn.Module):
         """The recipe of methods that train a head on a frozen encoder (Kang et al., ICLR 2020)."""
 
         epochs: int = 10
+        # Range: up to those of the official recipes of cRT and BALMS, .2 and .5 at batch 512.
+        lr: Annotated[float, LogUniform(1e-3, 0.5)] = 0.01  # of SGD
         schedule: Literal["constant", "cosine"] = "cosine"
         bn: Literal["eval", "train"] = "eval"  # of the frozen encoder; official code: train
 

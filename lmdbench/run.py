@@ -109,6 +109,12 @@ class PlannedRun:
         return f"{self.spec.method} seed {self.spec.seed}{of_fold}"
 
     @property
+    def length(self) -> int | None:
+        """Epochs or rounds that its settings name; None where it trains none of them."""
+        lengths = (self.spec.settings.get(name) for name in ("epochs", "rounds"))
+        return next((int(n) for n in lengths if n is not None), None)
+
+    @property
     def chain(self) -> list[PlannedRun]:
         """From the first ancestor to this run."""
         return [*(self.ancestor.chain if self.ancestor else []), self]

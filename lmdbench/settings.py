@@ -19,15 +19,97 @@ from typing import Any, Literal, Union
 from lmdbench.errors import UserError
 from lmdbench.registry import unknown
 
+# Where `lmdbench tune` looks for a setting's values, written beside the setting:
+#     lr: Annotated[float, LogUniform(1e-3, 1e-1)] = 0.01
+
+
+class Range:
+    """The values worth trying for a setting."""
+
+    def at(self, share: float, default: Any) -> Any:
+        """The value a share of the way through the range, 0 ≤ share < 1, for a uniform share."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Uniform(Range):
+    """Every value from ``low`` to ``high`` alike."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"{self!r}: the first number must be below the second")
+
+    def at(self, share: float, default: Any) -> Any:  # noqa: ARG002
+        return _readable(self.low + share * (self.high - self.low), self.low, self.high)
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class LogUniform(Range):
+    """Every order of magnitude from ``low`` to ``high`` alike."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise ValueError(f"{self!r}: the first number must be above 0 and below the second")
+
+    def at(self, share: float, default: Any) -> Any:  # noqa: ARG002
+        return _readable(self.low * (self.high / self.low) ** share, self.low, self.high)
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}, log"
+
+
+@dataclass(frozen=True)
+class Times(LogUniform):
+    """``LogUniform`` multiples of the default, where that depends on backbone or data set."""
+
+    def at(self, share: float, default: Any) -> Any:
+        if not default:
+            return default  # what is switched off stays so
+        ends = sorted((self.low * default, self.high * default))
+        return _readable(default * self.low * (self.high / self.low) ** share, *ends)
+
+    def __str__(self) -> str:
+        return f"default × {super().__str__()}"
+
+
+class Choice(Range):
+    """One of some values."""
+
+    def __init__(self, *values: Any) -> None:
+        if len(values) < 2:
+            raise ValueError("Choice: give two values or more")
+        self.values = values
+
+    def at(self, share: float, default: Any) -> Any:  # noqa: ARG002
+        return self.values[int(share * len(self.values))]
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.values))
+
+
+def _readable(value: float, low: float, high: float) -> float:
+    """With three significant digits, within the ends."""
+    return min(max(float(f"{value:.3g}"), low), high)
+
 
 @dataclass(frozen=True)
 class Setting:
-    """One field of a method's ``Settings``, as a user sees it."""
+    """One field of a method's ``Settings``, as a user sees it. ``range``: where it is searched."""
 
     name: str
     type: Any
     default: Any
     help: str
+    range: Range | None = None
 
     @property
     def type_name(self) -> str:
@@ -38,16 +120,33 @@ class Setting:
 def describe(settings_class: type) -> dict[str, Setting]:
     """The settings of a class by name; the help is the comment behind each field's definition."""
     hints = typing.get_type_hints(settings_class)
+    annotated = typing.get_type_hints(settings_class, include_extras=True)
     comments: dict[str, str] = {}
     for cls in reversed(settings_class.__mro__):
         if dataclasses.is_dataclass(cls):
             comments.update(_field_comments(cls))
     return {
         field.name: Setting(
-            field.name, hints[field.name], field.default, comments.get(field.name, "")
+            field.name,
+            hints[field.name],
+            field.default,
+            comments.get(field.name, ""),
+            _range(annotated[field.name]),
         )
         for field in dataclasses.fields(settings_class)
     }
+
+
+def draw(setting: Setting, share: float, default: Any) -> str:
+    """A value of a searched setting as text: ``share`` of the way through its range, 0 to 1.
+
+    ``default``: what the setting is unless searched. Whole numbers are rounded.
+    """
+    assert setting.range is not None
+    value = setting.range.at(min(share, math.nextafter(1, 0)), default)
+    types = {setting.type, *typing.get_args(setting.type)}
+    whole = int in types and float not in types and isinstance(value, float)
+    return str(round(value) if whole else value)
 
 
 def resolve(
@@ -117,6 +216,11 @@ def at_most(settings: Any, **bounds: float) -> None:
         value = getattr(settings, name)
         if value > bound:
             raise ValueError(f"{name} is {value}, but must be at most {bound:g}")
+
+
+def _range(hint: Any) -> Range | None:
+    marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
+    return next((mark for mark in marks if isinstance(mark, Range)), None)
 
 
 def _type_name(hint: Any) -> str:

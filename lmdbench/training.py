@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -52,6 +52,14 @@ class Progress(Protocol):
     def say(self, text: str) -> None: ...
 
 
+class Busy(UserError):
+    """Another living worker has the run, or took it over."""
+
+    def __init__(self, text: str, claim: Claim) -> None:
+        super().__init__(text)
+        self.claim = claim
+
+
 @dataclass(frozen=True)
 class Machine:
     """What runs work on."""
@@ -61,6 +69,9 @@ class Machine:
     progress: Progress
     force: bool = False  # move a finished run aside and do it again
     accept_changed: bool = False  # trust a run made by other code or from another store
+    # What other code or images began, or also what they finished, is moved aside and done again.
+    redo: Literal["nothing", "unfinished", "changed"] = "nothing"
+    wait: bool = True  # for a run that another worker trains; else Busy is raised
 
 
 def refuse_stale(runs: Sequence[PlannedRun], machine: Machine) -> None:
@@ -73,7 +84,8 @@ def refuse_stale(runs: Sequence[PlannedRun], machine: Machine) -> None:
 def execute(run: PlannedRun, machine: Machine) -> Path:
     """Make sure that a run, and what it needs to start from, is finished. Returns its directory.
 
-    Raises UserError for a stale run or a full disk, RunFailed for one that breaks.
+    Raises UserError for a stale run, DiskError for a full disk, RunFailed for a run that breaks,
+    Busy for one that another worker has, unless the machine waits for it.
     """
     _ensure(run, machine, forced=machine.force)
     return run.directory
@@ -93,7 +105,8 @@ def _must_redo(run: PlannedRun, machine: Machine, *, forced: bool) -> bool:
     finished = run.state == "finished"
     stale = staleness(run, machine.store.digest)
     if stale and not (finished and machine.accept_changed):
-        if run.given or not machine.force:
+        may_redo = machine.redo == "changed" or (machine.redo == "unfinished" and not finished)
+        if run.given or not (machine.force or may_redo):
             raise UserError(f"{run.directory}: {stale}; {_way_out(run, finished)}")
         return True
     if run.given and not finished:
@@ -109,15 +122,18 @@ def _way_out(run: PlannedRun, finished: bool) -> str:
 
 
 def _train(run: PlannedRun, machine: Machine, *, redo: bool) -> None:
-    """Train under the run's claim; wait while another worker holds it."""
+    """Train under the run's claim; wait while another worker holds it, or raise Busy."""
     waiting = False
     while redo or run.state != "finished":
         with disk_errors(run.directory.parent):
             run.directory.mkdir(parents=True, exist_ok=True)
         claim = Claim(run.directory / "running.json")
         if (claim.holder() or {}).get("alive") or not claim.acquire():
+            busy = f"{run.title}: being trained {holder_text(claim)}"
+            if not machine.wait:
+                raise Busy(busy, claim)
             if not waiting:
-                machine.progress.say(f"{run.title}: being trained {holder_text(claim)}; waiting")
+                machine.progress.say(f"{busy}; waiting")
                 waiting = True
             time.sleep(WAIT_SECONDS)
             continue
@@ -168,6 +184,10 @@ class RunLog(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass
 
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # of lines that could not be written before
+            super().close()
+
 
 class Diverged(Exception):
     """A loss that is no number any more."""
@@ -202,7 +222,8 @@ class Training:
 
     def _carry_out(self) -> None:
         remove_leftovers(self.directory)
-        self._remove("failed.txt")
+        with disk_errors(self.directory):
+            (self.directory / "failed.txt").unlink(missing_ok=True)
         reset_peak_memory(self.machine.device)
         started = time.monotonic()
         self._record_start()
@@ -256,15 +277,13 @@ class Training:
 
     def _task(self) -> Task:
         """The training and validation images. Test images stay out of reach until the end."""
-        mixed = self.run.spec.precision == "mixed" and self.machine.device.type == "cuda"
-        has_bf16 = mixed and torch.cuda.is_bf16_supported(including_emulation=False)
         return Task(
             classes=self.run.experiment.prepared.split.classes,
             train=self._images("train"),
             validation=self._images("validation"),
             streams=Streams(self.run.spec.seed, self.machine.device),
             device=self.machine.device,
-            precision=torch.bfloat16 if has_bf16 else None,
+            precision=resolved_precision(self.run, self.machine.device),
             tick=self.progress.tick,
         )
 
@@ -350,10 +369,13 @@ class Training:
         return logits
 
     def _check_claim(self) -> None:
-        if not self.claim.is_mine():
-            raise UserError(
-                f"{self.directory} was taken over {holder_text(self.claim)}; this process stops"
-            )
+        with disk_errors(self.directory):
+            if not self.claim.is_mine():
+                raise Busy(
+                    f"{self.directory} was taken over {holder_text(self.claim)}; "
+                    "this process stops",
+                    self.claim,
+                )
 
     def _save(self, method: Method) -> None:
         self._check_claim()
@@ -362,10 +384,11 @@ class Training:
             "optimizers": {n: o.state_dict() for n, o in method.running_optimizers.items()},
             "state": vars(self.state),
         }
-        with atomic(self.directory / "checkpoint.pt") as path:
-            torch.save(checkpoint, path)
+        # First the history: what is in a checkpoint is not written again.
         with atomic(self.directory / "history.csv") as path:
             pd.DataFrame(self.state.history).to_csv(path, index=False)
+        with atomic(self.directory / "checkpoint.pt") as path:
+            torch.save(checkpoint, path)
 
     # At the end
 
@@ -410,7 +433,8 @@ class Training:
         )
         self._check_claim()
         write_text(self.directory / "done", _now() + "\n")
-        self._remove("checkpoint.pt")
+        with contextlib.suppress(OSError):
+            (self.directory / "checkpoint.pt").unlink(missing_ok=True)
         logger.info("finished in %.0f s", self.state.seconds)
 
     def _ids(self, part: str) -> np.ndarray:
@@ -421,9 +445,6 @@ class Training:
         with contextlib.suppress(OSError, UserError):
             write_text(path, traceback.format_exc())
         raise RunFailed(f"{self.run.title} failed: {reason} (traceback in {path})") from error
-
-    def _remove(self, name: str) -> None:
-        (self.directory / name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _logging(self) -> Iterator[None]:
@@ -446,6 +467,13 @@ class Training:
         finally:
             logger.removeHandler(handler)
             handler.close()
+
+
+def resolved_precision(run: PlannedRun, device: torch.device) -> torch.dtype | None:
+    """What autocast works in on this device; None for float32 throughout."""
+    mixed = run.spec.precision == "mixed" and device.type == "cuda"
+    has_bf16 = mixed and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bf16 else None
 
 
 def new_method(run: PlannedRun, task: Task) -> Method:

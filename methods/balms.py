@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch.func import functional_call
 from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import at_least
+from lmdbench.settings import Choice, LogUniform, at_least
 
 
 def balanced_softmax_loss(
@@ -102,9 +103,14 @@ class BalancedMetaSoftmax(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.HeadSettings):
-        lr: float = 0.01  # of the head's SGD, and of the step ahead
-        meta_lr: float = 0.01  # of Adam on the class rates; constant
-        power: float = (
+        lr: Annotated[float, LogUniform(1e-3, 0.5)] = (
+            0.01  # of the head's SGD, and of the step ahead
+        )
+        # Ranges of these two: the official recipes for CIFAR, ImageNet-LT and Places-LT.
+        meta_lr: Annotated[float, LogUniform(1e-3, 1e-2)] = (
+            0.01  # of Adam on the class rates; constant
+        )
+        power: Annotated[float, Choice(0.0, 0.1, 0.3)] = (
             0.0  # initial class rates go as count^-power: 0 instance sampling, 1 balanced
         )
 

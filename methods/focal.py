@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
-from lmdbench.settings import at_least
+from lmdbench.settings import Choice, at_least
 
 
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
@@ -40,7 +41,10 @@ class Focal(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
-        gamma: float = 2.0  # how strongly the well classified are played down; 0 is cross-entropy
+        # Range: the paper's table 1b.
+        gamma: Annotated[float, Choice(0.5, 1.0, 2.0, 5.0)] = (
+            2.0  # how strongly the well classified are played down; 0 is cross-entropy
+        )
 
         def __post_init__(self) -> None:
             super().__post_init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor
 from lmdbench import calibration as cal
 from lmdbench.method import MeanLogs, Method, register_method
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import at_least
+from lmdbench.settings import LogUniform, Times, at_least
 
 CHUNK = 2**26  # numbers in the virtual features held at a time: 256 MiB
 
@@ -67,17 +67,23 @@ class LMD(Method):
         gaussians: Literal["training-set", "balanced-draw"] = (
             "training-set"  # what they are fitted to; balanced-draw: N images drawn by class
         )
-        ridge: float = 0.01  # added to the diagonal of every covariance
-        head_lr: float = 1e-5  # of SGD; presumes features of norm 25 (ResNet-18) and this R
+        ridge: Annotated[float, LogUniform(1e-3, 1e-1)] = (
+            0.01  # added to the diagonal of every covariance
+        )
+        head_lr: Annotated[float, Times(0.1, 10.0)] = (
+            1e-5  # of SGD; presumes features of norm 25 (ResNet-18) and this R
+        )
         head_batch_size: int = 352  # virtual features an update
-        encoder_lr: float = 1e-6  # of SGD; 0: no E-step
+        encoder_lr: Annotated[float, LogUniform(1e-7, 1e-5)] = 1e-6  # of SGD; 0: no E-step
         batch_size: int = 128  # images an update of the encoder
         momentum: float = 0.9  # of both, kept from round to round
-        weight_decay: float = 1e-4  # of both
+        weight_decay: Annotated[float, LogUniform(1e-5, 1e-3)] = 1e-4  # of both
         label_loss: Literal["ce", "gce"] = "ce"  # of the E-step; gce: (1 − p^q)/q
         gce_q: float = 0.7  # q of gce
         through_head: bool = True  # whether the label loss's gradient reaches the encoder
-        fdc_weight: float = 1e-4  # 0: no FDC. It has no lower bound: with far more it can diverge
+        fdc_weight: Annotated[float, Times(0.1, 10.0)] = (
+            1e-4  # 0: no FDC. It has no lower bound: with far more it can diverge
+        )
 
         def __post_init__(self) -> None:
             at_least(self, rounds=1, virtual_per_class=1, head_batch_size=1, batch_size=1, ridge=0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from lmdbench.method import register_method
 from lmdbench.methods.lmd import LMD
+from lmdbench.settings import Times
 
 
 @register_method("lmd-released")
@@ -42,4 +43,6 @@ class LMDReleased(LMD):
         )
         label_loss: Literal["ce", "gce"] = "gce"  # of the E-step; gce: (1 − p^q)/q
         through_head: bool = False  # whether the label loss's gradient reaches the encoder
-        fdc_weight: float = -1e-4  # negative: the released sign; 0: no FDC
+        fdc_weight: Annotated[float, Times(0.1, 10.0)] = (
+            -1e-4  # negative: the released sign; 0: no FDC
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from lmdbench.data.batches import Batch
 from lmdbench.errors import UserError
 from lmdbench.method import Method, register_method
 from lmdbench.models.classifier import Classifier, Encoder
+from lmdbench.settings import LogUniform
 
 
 class ScaledHead(nn.Module):
@@ -55,7 +56,9 @@ class LearnableWeightScaling(Method):
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.HeadSettings):
         epochs: int = 5
-        weight_decay: float = 0.0  # draws the scales to 0, not to 1
+        weight_decay: Annotated[float, LogUniform(1e-5, 1e-2)] = (
+            0.0  # draws the scales to 0, not to 1
+        )
 
     def build(self, encoder: Encoder) -> None:
         linear = nn.Linear(encoder.out_features, self.task.num_classes)

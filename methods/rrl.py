@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import at_least, at_most
+from lmdbench.settings import LogUniform, Times, at_least, at_most
 
 
 @register_method("rrl")
@@ -49,9 +50,15 @@ class RRL(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
-        batch_weight: float = 10.0  # of L_batch, the relations between images; 0 is off
-        channel_weight: float = 10.0  # of L_channel, which grows as width/batch; 10: 512/128
-        prob_weight: float = 5.0  # of L_prob, the teacher's probabilities; 0 is off
+        batch_weight: Annotated[float, LogUniform(1.0, 100.0)] = (
+            10.0  # of L_batch, the relations between images; 0 is off
+        )
+        channel_weight: Annotated[float, Times(0.1, 10.0)] = (
+            10.0  # of L_channel, which grows as width/batch; 10: 512/128
+        )
+        prob_weight: Annotated[float, LogUniform(0.5, 50.0)] = (
+            5.0  # of L_prob, the teacher's probabilities; 0 is off
+        )
         relations_after: float = 0.21  # share of the epochs before these three losses act
         teacher_decay: float = 0.999  # of the moving average, at most
 

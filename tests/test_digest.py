@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lmdbench.digest import method_digest
+from lmdbench import settings
+from lmdbench.digest import RANGES, method_digest
 from lmdbench.method import METHODS
 from lmdbench.registry import load_plugin
 
@@ -48,6 +49,49 @@ def test_code_counts_and_descriptions_do_not(tmp_path, old, new, counts):
     before = method_digest(METHODS.get(tmp_path.name))
     edited(path, old, new)
     assert (method_digest(METHODS.get(tmp_path.name)) != before) == counts
+
+
+SEARCHED = METHOD.replace(
+    "    def loss",
+    """    @dataclass(frozen=True, kw_only=True)
+    class Settings(Method.Settings):
+        gamma: float = 2.0
+
+    def loss""",
+).replace("from lmdbench.method", "from dataclasses import dataclass\nfrom lmdbench.method")
+IMPORTS = (
+    "from typing import Annotated\nfrom lmdbench.settings import Choice, LogUniform, at_least\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [
+        ("from dataclasses", f"{IMPORTS}from dataclasses", True),  # at_least is no range
+        ("from dataclasses", f"{IMPORTS.replace(', at_least', '')}from dataclasses", False),
+        ("gamma: float", "gamma: Annotated[float, LogUniform(0.1, 10.0)]", False),
+        ("gamma: float", "gamma: Annotated[float, Choice(1.0, 2.0)]", False),
+        ("gamma: float", "gamma: Annotated[int, Choice(1, 2)]", True),
+        ("gamma: float", "gamma: Annotated[float, other(1.0)]", True),
+        ("gamma: float = 2.0", "gamma: Annotated[float, Choice(1.0, 2.0)] = 1.0", True),
+    ],
+)
+def test_where_a_setting_is_searched_does_not_count(tmp_path, old, new, counts):
+    path = tmp_path / f"{tmp_path.name}.py"
+    path.write_text(SEARCHED.format(name=tmp_path.name))
+    load_plugin(path)
+    before = method_digest(METHODS.get(tmp_path.name))
+    edited(path, old, new)
+    assert (method_digest(METHODS.get(tmp_path.name)) != before) == counts
+
+
+def test_every_kind_of_range_is_known_to_the_digest():
+    kinds = {name for name, kind in vars(settings).items() if _is_kind_of_range(kind)}
+    assert {"Annotated", *kinds} == RANGES
+
+
+def _is_kind_of_range(kind):
+    return isinstance(kind, type) and issubclass(kind, settings.Range) and kind != settings.Range
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from lmdbench.version import __version__
 # Command → what `lmdbench --help` says of it. Each lives in the module of its own name.
 COMMANDS = {
     "run": "Train a method on a data set, with everything it starts from.",
+    "sweep": "Many runs from one file, on local devices or on SLURM.",
+    "tune": "Choose settings for each method of a sweep, with equal budgets.",
     "compare": "Compare the finished runs: methods × metrics.",
     "methods": "The methods, and what each one is.",
     "datasets": "The data sets, and how each one is split.",

@@ -71,7 +71,9 @@ def show(json_before: bool, name: str, as_json: bool) -> None:
     for column in ("setting", "default", "wants", "meaning"):
         settings.add_column(column, overflow="fold", no_wrap=column == "setting")
     for s in c["settings"]:
-        settings.add_row(s["name"], str(s["default"]), s["type"], escape(s["help"]))
+        searched = s["range"] and f"(tuned: {s['range']})"
+        meaning = " ".join(filter(None, [s["help"], searched]))
+        settings.add_row(s["name"], str(s["default"]), s["type"], escape(meaning))
     console.print(settings)
     console.print()
     facts = Table(box=None, pad_edge=False, show_header=False)
@@ -125,7 +127,13 @@ def card(method: type[Method]) -> dict[str, Any]:
         "views": list(method.views),
         "file": inspect.getsourcefile(method) or "",
         "settings": [
-            {"name": s.name, "default": s.default, "type": s.type_name, "help": s.help}
+            {
+                "name": s.name,
+                "default": s.default,
+                "type": s.type_name,
+                "help": s.help,
+                "range": s.range and str(s.range),  # where `lmdbench tune` searches
+            }
             for s in describe(method.Settings).values()
         ],
     }

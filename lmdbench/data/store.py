@@ -42,7 +42,7 @@ from lmdbench.data.stored import (
     store_folders,
     store_name,
 )
-from lmdbench.errors import UserError
+from lmdbench.errors import DiskError, UserError
 from lmdbench.files import Claim, check_cache, disk_errors, remove_leftovers, write_text
 
 NAMED_IN_ERROR = 20  # unreadable images that the error names; a file lists the rest
@@ -260,7 +260,7 @@ class _Preparation:
         needed += pixels_bytes(images - rows_there, self.size)
         free = shutil.disk_usage(self.home).free
         if free < needed:
-            raise UserError(
+            raise DiskError(
                 f"no space for the {images} images of {self.name} at {self.size} px in "
                 f"{self.home}: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free; "
                 "free some space or set LMDBENCH_CACHE to another folder"

@@ -43,6 +43,13 @@ def test_show_gives_settings_source_and_deviations(lmdbench):
         assert text in out
 
 
+def test_show_says_where_a_setting_is_tuned(lmdbench, cards):
+    out = " ".join(lmdbench("methods", "show", "lmd").out.split())
+    assert "(tuned: default × 0.1 to 10, log)" in out
+    ranges = {s["name"]: s["range"] for s in cards["focal"]["settings"]}
+    assert (ranges["gamma"], ranges["epochs"]) == ("0.5 or 1.0 or 2.0 or 5.0", None)
+
+
 def test_show_of_an_unknown_method(lmdbench):
     outcome = lmdbench("methods", "show", "lmb")
     assert outcome.code == 2

@@ -1,0 +1,39 @@
+"""``lmdbench sweep``: many runs from one file, on local devices or on SLURM."""
+
+from __future__ import annotations
+
+import click
+
+from lmdbench.cli.lazy import LazyGroup
+
+# Command → what `lmdbench sweep --help` says of it. Each lives in the module of its own name.
+COMMANDS = {
+    "plan": "Show every run, what is shared, and how long it will take.",
+    "launch": "Start what is neither done nor under way.",
+    "status": "Show what has become of each run.",
+    "retry": "Start again what failed or was lost.",
+    "cancel": "Stop what is running and forget what is queued.",
+}
+
+
+class SweepCommands(LazyGroup):
+    kind = "command of sweep"
+    commands_of = COMMANDS
+    package = "lmdbench.cli.sweep"
+
+
+@click.command(cls=SweepCommands, invoke_without_command=True)
+@click.pass_context
+def sweep(context: click.Context) -> None:
+    """Many runs from one file, on local devices or on SLURM.
+
+    SWEEP is a TOML file, or a preset: paper, ablation, demo.
+
+    \b
+    lmdbench sweep plan demo
+    lmdbench sweep launch demo
+    lmdbench sweep status my-sweep.toml --watch
+    lmdbench sweep retry my-sweep.toml
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

@@ -1,0 +1,29 @@
+"""``lmdbench sweep cancel``: stop what is running and forget what is queued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lmdbench.cli.sweep.common import counts, load_plan, note, sweep_options
+
+
+@click.command()
+@sweep_options
+def cancel(source: str, results: Path, data_root: Path | None) -> None:
+    """Stop the jobs and workers of a sweep. Nothing finished is lost: every run keeps its epochs.
+
+    \b
+    lmdbench sweep cancel my-sweep.toml
+    """
+    planned = load_plan(source, results, data_root)
+
+    from lmdbench.sweep.cancel import cancel as stop
+    from lmdbench.sweep.launch import launching
+    from lmdbench.sweep.status import look
+
+    with launching(planned.results, note):
+        if not stop(planned, note):
+            note(f"{planned.sweep.name}: nothing of it is under way")
+    click.echo(f"{planned.sweep.name}: {counts(look(planned))}")

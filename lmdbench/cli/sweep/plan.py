@@ -1,0 +1,187 @@
+"""``lmdbench sweep plan``: every run with its state, what is shared, and how long it will take."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lmdbench.cli.options import json_option, parse_device
+from lmdbench.cli.sweep.common import (
+    columns,
+    counts,
+    hours,
+    load_plan,
+    note,
+    run_record,
+    runs,
+    sweep_options,
+)
+
+if TYPE_CHECKING:
+    from lmdbench.sweep.estimate import Estimate
+    from lmdbench.sweep.plan import SweepPlan
+    from lmdbench.sweep.status import Overview
+
+CALIBRATIONS = "calibrations.json"
+
+
+@click.command()
+@sweep_options
+@click.option("--summary", is_flag=True, help="Leave out the list of runs.")
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Measure, here and now, the kinds of runs of which none is finished.",
+)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
+@json_option
+def plan(
+    source: str,
+    results: Path,
+    data_root: Path | None,
+    summary: bool,
+    calibrate: bool,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Show every run of a sweep with its id and state, what is shared, and how long it will take.
+
+    Needs no GPU, no image and no network.
+
+    \b
+    lmdbench sweep plan demo
+    lmdbench sweep plan my-sweep.toml --data-root ~/data --calibrate
+    """
+    planned = load_plan(source, results, data_root)
+
+    from lmdbench.sweep.status import look
+
+    overview = look(planned)
+    estimates = _estimates(planned, overview, calibrate, device)
+    if as_json:
+        click.echo(json.dumps(_record(planned, overview, estimates), indent=2, ensure_ascii=False))
+        return
+    if not summary:
+        for line in columns(_rows(overview, estimates)):
+            click.echo(line)
+        click.echo()
+    for line in _summary(planned, overview, estimates):
+        click.echo(line)
+    if overview.silent:
+        note(overview.silent)
+
+
+def _estimates(
+    planned: SweepPlan, overview: Overview, calibrate: bool, device: str
+) -> dict[str, Estimate]:
+    """Key → how long a run takes, of those not done that anything is known of."""
+    from lmdbench.sweep.calibrate import calibrate as measure
+    from lmdbench.sweep.calibrate import load_calibrations, save_calibrations
+    from lmdbench.sweep.estimate import estimate, finished_records, kind_of
+
+    nodes = list(planned.nodes.values())
+    known = load_calibrations(planned.folder / CALIBRATIONS)
+    found = dict(
+        zip(
+            planned.nodes,
+            estimate([node.run for node in nodes], finished_records(planned.results), known),
+            strict=True,
+        )
+    )
+    if calibrate:
+        chosen = parse_device(device)
+        for node in nodes:
+            kind = kind_of(node.run)
+            if found[node.key] is None and overview.runs[node.key].state != "done":
+                if kind not in known:
+                    note(f"measuring {node.label} on {node.where}")
+                    known[kind] = measure(node.run, chosen)
+                found[node.key] = known[kind]
+        save_calibrations(planned.folder / CALIBRATIONS, known)
+    return {key: guess for key, guess in found.items() if guess is not None}
+
+
+def _rows(overview: Overview, estimates: dict[str, Estimate]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [
+        ("id", "method", "data set and split", "seed", "starts from", "state", "takes")
+    ]
+    for key, status in overview.runs.items():
+        node = status.node
+        above = node.run.ancestor
+        guess = estimates.get(key)
+        rows.append(
+            (
+                node.run.spec.id[:8],
+                node.label,
+                node.where,
+                str(node.run.spec.seed),
+                f"{above.spec.method} {above.spec.id[:8]}" if above else "",
+                status.state,
+                "" if guess is None or status.state == "done" else hours(guess.seconds),
+            )
+        )
+    return rows
+
+
+def _summary(planned: SweepPlan, overview: Overview, estimates: dict[str, Estimate]) -> list[str]:
+    nodes = planned.nodes.values()
+    extra = sum(not node.asked for node in nodes)
+    beside = f", {extra} of them only to start others from" if extra else ""
+    lines = [f"sweep {planned.sweep.name}: {runs(len(nodes))}{beside}: {counts(overview)}"]
+    shared = planned.shared
+    saved = {node.key: planned.times_needed(node) - 1 for node in shared}
+    if any(saved.values()):
+        seconds = sum(n * estimates[key].seconds for key, n in saved.items() if key in estimates)
+        about = f", about {hours(seconds)}" if seconds else ""
+        lines.append(
+            f"shared: {runs(len(shared))} trained once and started from by others, which saves "
+            f"{runs(sum(saved.values()))}{about}"
+        )
+    to_do = [key for key, status in overview.runs.items() if status.state != "done"]
+    by_device: dict[str, float] = {}
+    for key in to_do:
+        if key in estimates:
+            name = estimates[key].device
+            by_device[name] = by_device.get(name, 0.0) + estimates[key].seconds
+    for name, seconds in by_device.items():
+        number = sum(key in estimates and estimates[key].device == name for key in to_do)
+        sources = dict.fromkeys(
+            estimates[key].source
+            for key in to_do
+            if key in estimates and estimates[key].device == name
+        )
+        from_what = ", ".join(list(sources)[:3]) + (" and others" if len(sources) > 3 else "")
+        lines.append(f"to do: {runs(number)}, about {hours(seconds)} on {name} ({from_what})")
+    unknown = Counter(planned.nodes[key].label for key in to_do if key not in estimates)
+    if unknown:
+        what = ", ".join(f"{label} ({n})" for label, n in unknown.items())
+        lines.append(f"no estimate, as none like it is finished: {what}; --calibrate measures it")
+    return lines
+
+
+def _record(
+    planned: SweepPlan, overview: Overview, estimates: dict[str, Estimate]
+) -> dict[str, Any]:
+    shared = {node.key: planned.times_needed(node) - 1 for node in planned.shared}
+    to_do = [key for key, status in overview.runs.items() if status.state != "done"]
+    known = [estimates[key].seconds for key in to_do if key in estimates]
+    return {
+        "sweep": planned.sweep.name,
+        "source": planned.sweep.source,
+        "runs": [
+            {
+                **run_record(status),
+                "saves_runs": shared.get(key, 0),
+                "estimate": (key in estimates and vars(estimates[key])) or None,
+            }
+            for key, status in overview.runs.items()
+        ],
+        "states": dict(Counter(status.state for status in overview.runs.values())),
+        "saved_runs": sum(shared.values()),
+        "seconds_to_do": sum(known),
+        "runs_without_estimate": len(to_do) - len(known),
+    }

@@ -1,0 +1,26 @@
+"""``lmdbench sweep retry``: start again what failed or was lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lmdbench.cli.sweep.common import sweep_options
+from lmdbench.cli.sweep.start import start, start_options
+
+
+@click.command()
+@sweep_options
+@start_options
+def retry(source: str, results: Path, data_root: Path | None, **options: object) -> None:
+    """Start again the runs of a sweep that failed or were lost, and what waits for them.
+
+    Each goes on after its last finished epoch.
+
+    \b
+    lmdbench sweep retry my-sweep.toml
+    """
+    from lmdbench.sweep.launch import RETRY
+
+    start(source, results, data_root, RETRY, **options)

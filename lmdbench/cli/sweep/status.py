@@ -1,0 +1,198 @@
+"""``lmdbench sweep status``: what has become of each run."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lmdbench.cli.options import json_option
+from lmdbench.cli.sweep.common import (
+    counts,
+    hours,
+    load_plan,
+    note,
+    run_record,
+    runs,
+    sweep_options,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from lmdbench.sweep.status import Overview, RunStatus
+
+MOST_LINES = 10  # of runs of one state, where not all are asked for
+CODES = {"done": 0, "broken": 1, "unfinished": 3}
+
+
+@click.command()
+@sweep_options
+@click.option("--watch", is_flag=True, help="Look again and again until nothing is under way.")
+@click.option(
+    "--every", type=click.IntRange(min=1), default=10, show_default=True, metavar="SECONDS",
+    help="Between two looks of --watch.",
+)  # fmt: skip
+@click.option("--all", "everything", is_flag=True, help="Name all runs, however many they are.")
+@json_option
+def status(
+    source: str,
+    results: Path,
+    data_root: Path | None,
+    watch: bool,
+    every: int,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Show what has become of each run of a sweep: from its directory and from SLURM's queue.
+
+    Exit code 0 if all are done, 1 if some failed or were lost, 3 if there is nothing of that but
+    some are still to do.
+
+    \b
+    lmdbench sweep status demo
+    lmdbench sweep status my-sweep.toml --watch
+    """
+    planned = load_plan(source, results, data_root)
+
+    from lmdbench.sweep.status import look
+
+    overview = look(planned)
+    if watch:
+        overview = _watch(overview, every, everything, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(_record(overview), indent=2, ensure_ascii=False))
+    elif not (watch and sys.stdout.isatty()):
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        console.print(_table(overview))
+        for line in _lines(overview, everything):
+            click.echo(line)
+    click.get_current_context().exit(exit_code(overview))
+
+
+def exit_code(overview: Overview) -> int:
+    """What a script is told."""
+    if overview.count("failed") or overview.count("lost"):
+        return CODES["broken"]
+    done = overview.count("done") == len(overview.runs)
+    return CODES["done" if done else "unfinished"]
+
+
+def _watch(overview: Overview, every: int, everything: bool, *, quiet: bool) -> Overview:
+    """Look until nothing is running or queued. Returns the last look."""
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    from lmdbench.sweep.status import look
+
+    def under_way() -> bool:
+        return bool(overview.count("running") or overview.count("queued"))
+
+    if quiet or not sys.stdout.isatty():
+        while under_way():
+            note(f"{datetime.now():%H:%M:%S}  {counts(overview)}")
+            time.sleep(every)
+            overview = look(overview.plan)
+        return overview
+
+    def shown() -> RenderableType:
+        text = "\n".join([*_lines(overview, everything), f"{datetime.now():%H:%M:%S}"])
+        return Group(_table(overview), text)
+
+    with Live(shown(), console=Console(highlight=False), auto_refresh=False) as live:
+        while under_way():
+            time.sleep(every)
+            overview = look(overview.plan)
+            live.update(shown(), refresh=True)
+    return overview
+
+
+def _table(overview: Overview) -> RenderableType:
+    """Method × data set, and in each cell how many runs are in which state."""
+    from rich.table import Table
+
+    from lmdbench.sweep.status import STATES
+
+    cells: dict[tuple[str, str], Counter[str]] = {}
+    for one in overview.runs.values():
+        node = one.node
+        label = node.label if node.asked else f"({node.label})"
+        cells.setdefault((label, node.where), Counter())[one.state] += 1
+    columns = list(dict.fromkeys(where for _, where in cells))
+    table = Table(
+        "method", *(where.replace("/", "\n") for where in columns), box=None, padding=(0, 2, 0, 0)
+    )
+    for label in dict.fromkeys(label for label, _ in cells):
+        row = []
+        for where in columns:
+            found = cells.get((label, where), Counter())
+            row.append("\n".join(f"{found[state]} {state}" for state in STATES if found[state]))
+        table.add_row(label, *row)
+    return table
+
+
+def _lines(overview: Overview, everything: bool) -> list[str]:
+    """What there is to say of single runs, the worst last."""
+    lines = [""]
+    if any(not one.node.asked for one in overview.runs.values()):
+        lines.append("(in brackets: only to start others from)")
+    for state, tell in (("running", _running), ("lost", _broken), ("failed", _broken)):
+        found = [one for one in overview.runs.values() if one.state == state]
+        shown = found if everything else found[:MOST_LINES]
+        lines += [f"{state}: {one.node.title}{tell(one)}" for one in shown]
+        if len(shown) < len(found):
+            lines.append(f"{state}: {runs(len(found) - len(shown))} more; --all names them")
+    reasons = Counter(one.note for one in overview.runs.values() if one.state == "queued")
+    if reasons:
+        why = ", ".join(f"{n} {reason or 'waiting'}" for reason, n in reasons.most_common())
+        lines.append(f"queued: {why}")
+    changed = [one for one in overview.runs.values() if one.state == "changed"]
+    if changed:
+        lines.append(
+            f"changed: {runs(len(changed))}, such as {changed[0].node.title}: {changed[0].note}; "
+            "launch with --redo-changed or --accept-changed"
+        )
+    if overview.silent:
+        lines.append(f"{overview.silent}; what was submitted is counted as queued")
+    lines.append(f"{overview.plan.sweep.name}: {counts(overview)}")
+    source = overview.plan.sweep.source
+    if overview.count("failed") or overview.count("lost"):
+        lines.append(f"try them again: lmdbench sweep retry {source}")
+    elif overview.count("missing") and not (overview.count("running") + overview.count("queued")):
+        lines.append(f"start the rest: lmdbench sweep launch {source}")
+    return lines
+
+
+def _place(one: RunStatus) -> str:
+    where = [f"job {one.job}" if one.job and one.job[0].isdigit() else one.job]
+    where.append(f"on {one.host}" if one.host else None)
+    return " ".join(filter(None, where))
+
+
+def _running(one: RunStatus) -> str:
+    parts = [f"epoch {one.epoch or 0}" + (f"/{one.epochs}" if one.epochs else "")]
+    if one.left is not None:
+        parts.append(f"{hours(one.left)} left")
+    return ": " + ", ".join([*parts, *filter(None, [_place(one)])])
+
+
+def _broken(one: RunStatus) -> str:
+    done = f"after epoch {one.epoch}" if one.epoch else ""
+    return ": " + ", ".join(filter(None, [done, _place(one), one.note]))
+
+
+def _record(overview: Overview) -> dict[str, Any]:
+    return {
+        "sweep": overview.plan.sweep.name,
+        "states": dict(Counter(one.state for one in overview.runs.values())),
+        "queue": overview.silent or "read",
+        "runs": [run_record(one) for one in overview.runs.values()],
+    }

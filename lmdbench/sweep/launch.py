@@ -1,0 +1,166 @@
+"""Hand the runs of a sweep to workers: a pool on this machine, or SLURM."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lmdbench.errors import UserError
+from lmdbench.files import Claim, disk_errors
+from lmdbench.sweep.local import PoolTask
+from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
+from lmdbench.sweep.record import Launch, launch_name, launch_path, pool_claim, write_launch
+from lmdbench.sweep.slurm import Batch, Work, max_array_size, submit, units
+from lmdbench.sweep.status import Overview, State
+
+LAUNCH: tuple[State, ...] = ("missing", "lost")  # what a launch takes
+RETRY: tuple[State, ...] = ("failed", "lost")
+WAIT_SECONDS = 0.5
+USUAL_ARRAY_SIZE = 1001
+SUBMITIT = "submitit"  # folder of submitit's files and of the jobs' logs, in the sweep's
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What to do with finished runs whose code or images have changed: nothing, if neither."""
+
+    accept_changed: bool = False  # use them as they are
+    redo_changed: bool = False  # move them aside and train them anew
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The runs to launch, each after what it needs, and those held back with the reason."""
+
+    nodes: tuple[Node, ...]
+    held: Mapping[str, str] = field(default_factory=dict)  # key → why
+
+
+def choose(
+    overview: Overview, states: Sequence[State], trust: Trust, *, join: bool = False
+) -> Chosen:
+    """The runs in one of the states, and what belongs with them.
+
+    Under ``RETRY``, runs never begun that start from a retried one come along. With
+    ``redo_changed`` changed runs are taken too, and everything that starts from them. Held back
+    are runs that start from one that failed, or changed, and is not taken. ``join``: take what
+    other pools have queued, too.
+    """
+    chosen: dict[str, Node] = {}
+    redone: set[str] = set()
+    held: dict[str, str] = {}
+    for key, status in overview.runs.items():
+        node, state = status.node, status.state
+        above = overview.runs[node.needs] if node.needs else None
+        redo = trust.redo_changed and (
+            state == "changed" or (state == "done" and node.needs in redone)
+        )
+        follows = state == "missing" and node.needs in chosen
+        if not (redo or follows or state in states or (join and status.pooled)):
+            continue
+        if above is not None and above.node.key not in chosen:
+            if above.node.key in held or above.state == "failed":
+                held[key] = f"{above.node.title} failed, which it starts from"
+                continue
+            if above.state == "changed" and not trust.accept_changed:
+                held[key] = f"{above.node.title} has changed, which it starts from: {above.note}"
+                continue
+        chosen[key] = node
+        if redo:
+            redone.add(key)
+    return Chosen(tuple(chosen.values()), held)
+
+
+@contextmanager
+def launching(results: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Only one process at a time decides what to launch; the others wait, then see what it did."""
+    with disk_errors(results):
+        (results / SWEEPS).mkdir(parents=True, exist_ok=True)
+    claim = Claim(results / SWEEPS / "launching.json")
+    said = False
+    while not claim.acquire():
+        if not said:
+            say("another launch is being made in this results folder; waiting for it")
+            said = True
+        time.sleep(WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        claim.release()
+
+
+def pool_tasks(nodes: Sequence[Node]) -> list[PoolTask]:
+    """What a pool is given; a run that is not among them is not waited for."""
+    keys = {node.key for node in nodes}
+    return [
+        PoolTask(node.task, node.title, node.needs if node.needs in keys else None)
+        for node in nodes
+    ]
+
+
+@contextmanager
+def opened_pool(plan: SweepPlan, nodes: Sequence[Node]) -> Iterator[str]:
+    """A launch on this machine: recorded, and claimed as long as the pool lives. Its name."""
+    name = launch_name(plan.sweep.name)
+    launch = Launch(name, "local", tuple((node.key,) for node in nodes), time.time())
+    write_launch(plan.folder, launch)
+    claim = pool_claim(plan.folder, name)
+    claim.acquire()
+    try:
+        yield name
+    finally:
+        claim.release()
+
+
+def batches(
+    plan: SweepPlan, nodes: Sequence[Node], overview: Overview, largest: int
+) -> tuple[list[Batch], dict[str, str]]:
+    """The job arrays of a launch, and what they may wait for in the queue already: key → job."""
+    queued = {
+        key: status.job
+        for key, status in overview.runs.items()
+        if status.state in ("queued", "running") and status.job and status.job[0].isdigit()
+    }
+    per_job = plan.sweep.resources.runs_per_job
+    return units([(node.task, node.needs) for node in nodes], per_job, queued, largest), queued
+
+
+def most_array_tasks() -> int:
+    """Of this cluster; SLURM's usual limit where there is none."""
+    try:
+        return max_array_size()
+    except UserError:
+        return USUAL_ARRAY_SIZE
+
+
+def submit_all(
+    plan: SweepPlan,
+    nodes: Sequence[Node],
+    overview: Overview,
+    work: Work,
+    say: Callable[[str], None],
+) -> int:
+    """Submit job arrays for the runs. Returns how many.
+
+    Raises UserError where sbatch refuses one; those before it are submitted, and the same launch
+    goes on from there.
+    """
+    found, jobs = batches(plan, nodes, overview, max_array_size())
+    for number, batch in enumerate(found):
+        name = launch_name(plan.sweep.name)
+        keys = tuple(tuple(task.key for task in unit) for unit in batch.units)
+        launch = Launch(name, "slurm", keys, time.time())
+        write_launch(plan.folder, launch)
+        try:
+            job = submit(batch, name, plan.folder / SUBMITIT, plan.sweep.resources, work, jobs)
+        except UserError as error:
+            launch_path(plan.folder, name).unlink(missing_ok=True)
+            before = f" ({number} job arrays were submitted before)" if number else ""
+            raise UserError(f"{error}{before}; mend it and launch again") from error
+        write_launch(plan.folder, replace(launch, job=job))
+        jobs |= batch.jobs(job)
+        say(f"submitted job {job}: {len(batch.units)} jobs, {sum(map(len, keys))} runs")
+    return len(found)

@@ -1,0 +1,140 @@
+"""Every run of a sweep, and those that they start from, in order of dependency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lmdbench.digest import method_digest
+from lmdbench.errors import DiskError, UserError
+from lmdbench.request import Experiments, Request, Setup
+from lmdbench.run import PlannedRun
+from lmdbench.sweep.file import Entry, Sweep
+from lmdbench.sweep.tasks import Task
+
+SWEEPS = "sweeps"  # the folder below the results that sweeps keep their records in
+
+
+@dataclass(frozen=True)
+class Node:
+    """A run of a sweep. ``needs``: key of the run it starts from; None: of none, or a given one.
+
+    ``asked``: the set-ups and entries that name it; empty where it is only started from.
+    """
+
+    task: Task
+    run: PlannedRun
+    needs: str | None
+    asked: tuple[tuple[Setup, Entry], ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.task.key
+
+    @property
+    def label(self) -> str:
+        """The user's own name for it, else the method's."""
+        labels = dict.fromkeys(entry.label or entry.method for _, entry in self.asked)
+        return ", ".join(labels) or self.run.spec.method
+
+    @property
+    def where(self) -> str:
+        """Data set and split, as in its directory."""
+        return self.key.rsplit("/", 2)[0]
+
+    @property
+    def title(self) -> str:
+        return f"{self.label} seed {self.run.spec.seed} on {self.where}"
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """The runs of a sweep by key, each after the one it needs."""
+
+    sweep: Sweep
+    results: Path
+    nodes: Mapping[str, Node]
+
+    @property
+    def folder(self) -> Path:
+        """Where the sweep keeps what it launched, and its logs."""
+        return self.results / SWEEPS / self.sweep.name
+
+    @cached_property
+    def dependants(self) -> Mapping[str, tuple[Node, ...]]:
+        """Key → the runs that start from it."""
+        found: dict[str, list[Node]] = {key: [] for key in self.nodes}
+        for node in self.nodes.values():
+            if node.needs is not None:
+                found[node.needs].append(node)
+        return {key: tuple(nodes) for key, nodes in found.items()}
+
+    @property
+    def shared(self) -> list[Node]:
+        """The runs that several others start from, or that are asked for and started from."""
+        return [
+            node
+            for node in self.nodes.values()
+            if len(self.dependants[node.key]) + bool(node.asked) > 1
+        ]
+
+    def times_needed(self, node: Node) -> int:
+        """How often it would be trained if every run that is asked for trained its own chain."""
+        return bool(node.asked) + sum(map(self.times_needed, self.dependants[node.key]))
+
+
+def make_plan(
+    sweep: Sweep, results: Path, cache: Path, say: Callable[[str], None] = lambda _: None
+) -> SweepPlan:
+    """Plan a sweep from tables alone: no image, no GPU and no network is needed.
+
+    All of the first seed come first, so that a whole table is there early. Raises UserError for
+    what cannot be planned.
+    """
+    experiments = Experiments(results, cache, files=False, say=say)
+    found: dict[str, Node] = {}
+    codes: dict[str, str] = {}  # method → digest of its code
+    for setup, entry, request in _requests(sweep):
+        needs = None
+        chain = _chain(sweep, setup, entry, request, experiments)
+        for depth, run in enumerate(chain):
+            if run.given:
+                continue
+            key = run.directory.relative_to(results).as_posix()
+            if run.spec.method not in codes:
+                codes[run.spec.method] = method_digest(run.method)
+            node = found.get(key)
+            if node is None:
+                task = Task(key, run.spec.id, codes[run.spec.method], request, depth)
+                node = found[key] = Node(task, run, needs)
+            if depth == len(chain) - 1 and (setup, entry) not in node.asked:
+                asked = (*node.asked, (setup, entry))
+                found[key] = Node(node.task, node.run, node.needs, asked)
+            needs = key
+    ordered = sorted(found.values(), key=lambda node: node.task.depth)
+    return SweepPlan(sweep, results, {node.key: node for node in ordered})
+
+
+def _chain(
+    sweep: Sweep, setup: Setup, entry: Entry, request: Request, experiments: Experiments
+) -> list[PlannedRun]:
+    """The planned chain of a request; what only tables can tell is told with the file's line."""
+    place = sweep.places.get(setup, sweep.source)
+    try:
+        experiment = experiments.of(setup)
+        place = entry.place or sweep.source
+        return request.plan(experiment).chain
+    except DiskError:
+        raise
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
+def _requests(sweep: Sweep) -> Iterator[tuple[Setup, Entry, Request]]:
+    for seed in sweep.seeds:
+        for setup in sweep.setups:
+            for entry in sweep.entries:
+                request = Request(setup, entry.method, seed, entry.settings, entry.starts_from)
+                yield setup, entry, request

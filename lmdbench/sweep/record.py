@@ -1,0 +1,81 @@
+"""What was launched: one file for each array of jobs and each pool of local workers.
+
+It is written before the queue hears of the jobs, which carry its name: what became of a launch can
+be told even if this process ends in between.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lmdbench.errors import UserError
+from lmdbench.files import HOST, Claim, read_json, write_json
+from lmdbench.sweep.plan import SWEEPS
+
+LAUNCHES = "launches"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Runs handed to SLURM as one array of jobs, or to a pool on one machine.
+
+    ``units``: keys of the runs, in lists that are worked off in turn: array tasks, in their order.
+    ``job``: SLURM's number of the array; None where it is not known.
+    """
+
+    name: str
+    kind: Literal["slurm", "local"]
+    units: tuple[tuple[str, ...], ...]
+    submitted: float  # seconds since 1970
+    host: str = HOST
+    job: str | None = None
+    cancelled: bool = False
+
+
+def launch_name(sweep: str) -> str:
+    """A name that no other launch has; squeue shows it as the job's."""
+    return f"{sweep}-{time.strftime('%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+
+
+def launch_path(folder: Path, name: str) -> Path:
+    """The record of a launch, in a sweep's folder."""
+    return folder / LAUNCHES / f"{name}.json"
+
+
+def pool_claim(folder: Path, name: str) -> Claim:
+    """What a pool holds while it lives, so that others know that its queue is worked off."""
+    return Claim(folder / LAUNCHES / f"{name}.claim")
+
+
+def write_launch(folder: Path, launch: Launch) -> None:
+    path = launch_path(folder, launch.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"format": FORMAT, **asdict(launch)})
+
+
+def read_launches(results: Path) -> list[tuple[Path, Launch]]:
+    """Every launch of every sweep in a results folder with its sweep's folder, oldest first.
+
+    Sweeps may share runs, so one must know what another has queued.
+    """
+    found = []
+    for path in results.glob(f"{SWEEPS}/*/{LAUNCHES}/*.json"):
+        content = read_json(path)
+        try:
+            found.append((path.parents[1], _launch(content)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: damaged or of another version; move it away") from error
+    return sorted(found, key=lambda item: item[1].submitted)
+
+
+def _launch(content: dict[str, Any]) -> Launch:
+    if content.pop("format") != FORMAT:
+        raise ValueError("of another version")
+    units: Sequence[Sequence[str]] = content.pop("units")
+    return Launch(**content, units=tuple(map(tuple, units)))

@@ -1,0 +1,556 @@
+"""Runs as SLURM jobs: submitted through submitit as arrays, seen through squeue, never sacct.
+
+Submitting reads no image and imports no torch: it may run on a login node. What was found out on a
+real SLURM (22.05) and is built on here:
+
+- ``afterany`` is not satisfied by a requeue of what it waits for, only by its end, and at once by a
+  job that the queue no longer knows.
+- A requeue, a cancellation and a preemption send SIGCONT and SIGTERM first and SIGKILL after
+  KillWait (or the grace time).
+- The signal before the time limit is sent up to a minute earlier than asked for.
+- Output is appended after a requeue: srun takes sbatch's open mode from its environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmdbench.errors import RunFailed, UserError
+from lmdbench.files import disk_errors
+
+if TYPE_CHECKING:
+    from submitit.helpers import DelayedSubmission
+    from submitit.slurm.slurm import SlurmExecutor
+
+    from lmdbench.run import PlannedRun
+    from lmdbench.sweep.resources import Resources
+    from lmdbench.sweep.tasks import Task
+
+ANSWER_SECONDS = 20.0  # for a command of SLURM
+MOST_ARGUMENTS = 500  # job ids in one command
+BUSY_SECONDS = 10.0  # between two looks at runs that others have
+FRUITLESS_STOPS = 3  # time limits reached in a row without an epoch done
+EARLY_SECONDS = 120.0  # that a job may be told earlier of its time limit than asked for
+NO_LIMIT = 1_000_000  # requeues after a time limit: submitit takes any end of a short job for one
+
+# What is submitted together
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A job array. ``units``: the runs of its array tasks. ``after``: what all its runs wait for.
+
+    ``after`` are keys of runs in earlier batches or already queued, all of one array task.
+    """
+
+    units: tuple[tuple[Task, ...], ...]
+    after: tuple[str, ...] = ()
+
+    def jobs(self, job: str) -> dict[str, str]:
+        """Key → id of the array task that has it, once the batch is job ``job``."""
+        array = len(self.units) > 1
+        return {
+            task.key: f"{job}_{index}" if array else job
+            for index, unit in enumerate(self.units)
+            for task in unit
+        }
+
+
+def units(
+    nodes: Sequence[tuple[Task, str | None]],
+    runs_per_job: int,
+    queued: Mapping[str, str],
+    largest: int,
+) -> list[Batch]:
+    """Runs to job arrays, each array after those that it waits for.
+
+    ``nodes``: runs with the key of what each starts from. ``queued``: key → job id of runs in the
+    queue already. Runs that wait for nothing share arrays of at most ``largest`` tasks. The others
+    share one only with those that wait for the same array task, so that none waits longer than it
+    must. An array task gets up to ``runs_per_job`` runs, all in one set-up: its images are loaded
+    once.
+    """
+    batches: list[Batch] = []
+    place: dict[str, object] = dict(queued)  # key → what one can wait for
+    left = list(nodes)
+    while left:
+        waiting = {task.key for task, _ in left}
+        ready = [(task, needs) for task, needs in left if needs not in waiting]
+        if not ready:
+            raise ValueError("runs that wait for each other")
+        groups: dict[object, list[tuple[Task, str | None]]] = {}
+        for task, needs in ready:
+            groups.setdefault(place.get(needs) if needs else None, []).append((task, needs))
+        for group, members in groups.items():
+            after = dict.fromkeys(needs for _, needs in members if needs and group is not None)
+            packed = _packed([task for task, _ in members], runs_per_job)
+            for unit in packed:
+                array_task = object()
+                place |= {task.key: array_task for task in unit}
+            for first in range(0, len(packed), largest):
+                batches.append(Batch(tuple(packed[first : first + largest]), tuple(after)))
+        done = {task.key for task, _ in ready}
+        left = [node for node in left if node[0].key not in done]
+    return batches
+
+
+def _packed(tasks: Iterable[Task], size: int) -> list[tuple[Task, ...]]:
+    together: dict[object, list[Task]] = {}
+    for task in tasks:
+        together.setdefault(task.request.setup, []).append(task)
+    return [
+        tuple(members[first : first + size])
+        for members in together.values()
+        for first in range(0, len(members), size)
+    ]
+
+
+# Submitting
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all jobs of a launch are told."""
+
+    results: Path
+    cache: Path
+    plugins: tuple[Path, ...] = ()
+    accept_changed: bool = False
+    redo_changed: bool = False
+
+
+def submit(
+    batch: Batch,
+    name: str,
+    folder: Path,
+    resources: Resources,
+    work: Work,
+    jobs: Mapping[str, str],
+) -> str:
+    """Submit a batch as one job (array) called ``name``. Returns its number.
+
+    ``folder``: for logs and submitit's files, on a file system that the nodes share. ``jobs``: key
+    → job id of what ``batch.after`` names. Raises UserError with sbatch's own words where it
+    refuses, DiskError where the folder cannot be written.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    if shutil.which("sbatch") is None:
+        raise UserError(_absent("sbatch"))
+    callables = [_sweep_job(unit, resources, work) for unit in batch.units]
+    try:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            return _executor(batch, name, folder, resources, jobs).submit_all(callables)
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise UserError(f"sbatch refuses {name}: {_complaint(str(error))}") from error
+
+
+def script(
+    batch: Batch, name: str, folder: Path, resources: Resources, jobs: Mapping[str, str]
+) -> str:
+    """What ``submit`` would give to sbatch, made without a SLURM."""
+    return _executor(batch, name, folder, resources, jobs).text()
+
+
+def _sweep_job(unit: Sequence[Task], resources: Resources, work: Work) -> SweepJob:
+    return SweepJob(
+        {
+            "tasks": [task.to_json() for task in unit],
+            "results": str(work.results.absolute()),
+            "cache": str(work.cache.absolute()),
+            "plugins": [str(path.absolute()) for path in work.plugins],
+            "accept_changed": work.accept_changed,
+            "redo_changed": work.redo_changed,
+            "threads": resources.threads,
+            "patience": resources.patience,
+            "time_minutes": resources.time_minutes,
+            "signal_seconds": resources.signal_seconds,
+        }
+    )
+
+
+def sbatch_options(batch: Batch, resources: Resources, jobs: Mapping[str, str]) -> dict[str, Any]:
+    """Options of sbatch by long name, as the user wants them; False or "": left out."""
+    given = {name.replace("_", "-"): value for name, value in resources.sbatch.items()}
+    options = {"requeue": True, "wckey": False, **given}
+    # submitit asks for ``wckey=submitit``, which some clusters refuse.
+    if not resources.use_srun:
+        # Only steps are signalled, unless the batch script is named, which then must be Python.
+        options.setdefault("signal", f"B:USR2@{resources.signal_seconds}")
+    if batch.after:
+        # Not afterok: what failed would strand its dependants for ever. They begin, and say so.
+        waits = dict.fromkeys(jobs.get(key, f"<job of {key}>") for key in batch.after)
+        options["dependency"] = "afterany:" + ":".join(waits)
+    return options
+
+
+def _executor(
+    batch: Batch, name: str, folder: Path, resources: Resources, jobs: Mapping[str, str]
+) -> Any:
+    options = sbatch_options(batch, resources, jobs)
+    srun_args = list(resources.srun_args)
+    cpus = options.get("cpus-per-task")
+    if cpus and not any(word.startswith(("--cpus-per-task", "-c")) for word in srun_args):
+        srun_args.append(f"--cpus-per-task={cpus}")  # srun does not inherit it since 22.05
+    python = resources.python or shlex.quote(sys.executable)
+    if not resources.use_srun:
+        python = f"exec {python}"
+    executor: Any = _executor_class()(folder.absolute(), NO_LIMIT, python=python)
+    executor.left_out = {key for key, value in options.items() if value is False or value == ""}
+    executor.update_parameters(
+        job_name=name,
+        time=resources.time_minutes,
+        signal_delay_s=resources.signal_seconds,
+        setup=list(resources.setup) or None,
+        srun_args=srun_args,
+        use_srun=resources.use_srun,
+        additional_parameters={k: v for k, v in options.items() if k not in executor.left_out},
+    )
+    if len(batch.units) > 1:
+        executor.parameters["map_count"] = len(batch.units)
+        executor.parameters["array_parallelism"] = resources.array_parallelism or len(batch.units)
+    return executor
+
+
+@cache
+def _executor_class() -> type[SlurmExecutor]:
+    """Made when first needed: submitit takes a while to import, and status does without."""
+    from submitit.core.utils import DelayedSubmission, JobPaths
+    from submitit.slurm.slurm import SlurmExecutor
+
+    class Executor(SlurmExecutor):
+        """submitit's, which can leave options out and writes scripts where there is no SLURM.
+
+        Its own way to submit an array makes a new plain executor, which would forget both.
+        """
+
+        left_out: set[str] = set()
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 2  # there may be no srun here; sbatch will say so
+
+        def text(self) -> str:
+            return self._make_submission_file_text(self._submitit_command_str, "")
+
+        def _make_submission_file_text(self, command: str, uid: str) -> str:
+            lines = super()._make_submission_file_text(command, uid).split("\n")
+            return "\n".join(line for line in lines if _option(line) not in self.left_out)
+
+        def submit_all(self, jobs: Sequence[SweepJob]) -> str:
+            """Submit a callable, or several as one array. Returns the number of the job."""
+            pickles = []
+            try:
+                for job in jobs:
+                    delayed = DelayedSubmission(job)
+                    delayed.set_timeout(self.parameters["time"], self.max_num_timeout)
+                    pickles.append(Path(self.folder) / f"{uuid.uuid4().hex}.pkl")
+                    delayed.dump(pickles[-1])
+                number = str(self._submit_command(self._submitit_command_str).job_id)
+                try:  # jobs that begin meanwhile wait a minute for their file
+                    for index, path in enumerate(pickles):
+                        job_id = f"{number}_{index}" if len(jobs) > 1 else number
+                        paths = JobPaths(self.folder, job_id=job_id)
+                        paths.move_temporary_file(path, "submitted_pickle")
+                except OSError:
+                    cancel([number])
+                    raise
+            finally:
+                for path in pickles:
+                    path.unlink(missing_ok=True)
+            return number
+
+    return Executor
+
+
+def _option(line: str) -> str | None:
+    """Long name of the option that a line of a script sets, with dashes."""
+    found = re.match(r"#SBATCH --([\w-]+)", line)
+    return found and found[1]
+
+
+def _complaint(text: str) -> str:
+    """What sbatch said, in one line."""
+    lines = [line.partition("sbatch: error: ")[2].strip() for line in text.split("\n")]
+    said = list(dict.fromkeys(filter(None, lines)))
+    return "; ".join(said) or " ".join(text.split())[:300]
+
+
+# In the job
+
+
+class SweepJob:
+    """What a job carries out: some runs, in turn. Pickled by submitit as plain data.
+
+    It ends with an exception if a run failed or could not be done, for SLURM to show it as FAILED.
+    """
+
+    def __init__(self, payload: Mapping[str, Any]) -> None:
+        self.payload = dict(payload)
+        self.fruitless = 0  # stops at the time limit since an epoch was last done
+        self.started = 0.0
+        self.waiting = False  # for runs that others have
+        self.out_of_time = False
+
+    def __call__(self) -> None:
+        self.started = time.monotonic()
+        self.waiting = False
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # see ``cancel``; may be ignored
+        _survive_failing_checkpoints()
+
+        import torch
+
+        from lmdbench.registry import load_plugin
+        from lmdbench.sweep.tasks import Task
+        from lmdbench.sweep.worker import Worker
+
+        payload = self.payload
+        torch.set_num_threads(payload["threads"] or allotted_cpus())
+        for path in payload["plugins"]:
+            load_plugin(Path(path))
+        log = Log(self)
+        worker = Worker(
+            Path(payload["results"]),
+            Path(payload["cache"]),
+            torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            log,
+            patience=payload["patience"],
+            accept_changed=payload["accept_changed"],
+            redo_changed=payload["redo_changed"],
+            wait_for_dead=True,
+        )
+        left = deque(map(Task.from_json, payload["tasks"]))
+        total, wrong, passed = len(left), [], 0
+        while left and not self.out_of_time:
+            task = left.popleft()
+            outcome = worker.carry_out(task)
+            self.waiting = outcome.kind == "busy"
+            if self.waiting:
+                # Its holder may be killed yet, as this job's former life may be: keep at it.
+                left.append(task)
+                passed += 1
+                if passed >= len(left):
+                    log.say(f"{outcome.text}; waiting")
+                    passed = 0
+                    time.sleep(BUSY_SECONDS)
+                continue
+            passed = 0
+            self.fruitless = 0
+            log.say(f"{task.key}: {outcome.kind} {outcome.text}".rstrip())
+            if outcome.kind != "done":
+                wrong.append(f"{task.key}: {outcome.text}")
+        if wrong:
+            raise RunFailed(f"{len(wrong)} of {total} runs not done: {'; '.join(wrong)}")
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called in a signal handler, in the middle of anything: only says how the job goes on.
+
+        Raises RunFailed, which then fails the run at work, where no epoch fits into a job.
+        """
+        from submitit.helpers import DelayedSubmission
+
+        minutes, notice = self.payload["time_minutes"], self.payload["signal_seconds"]
+        ran = time.monotonic() - self.started
+        if not self.waiting and ran > 60 * minutes - notice - EARLY_SECONDS:  # no preemption
+            self.fruitless += 1
+        if self.fruitless >= FRUITLESS_STOPS:
+            self.out_of_time = True
+            raise RunFailed(
+                f"the time limit of {minutes} min is shorter than an epoch: raise time in [slurm]"
+            )
+        return DelayedSubmission(self)
+
+
+def _survive_failing_checkpoints() -> None:
+    """Keep a full disk, or a controller that is away, from failing the run that is signalled.
+
+    submitit's handler writes the pickle anew and calls scontrol; an exception of that would come
+    up in the middle of the training. The old pickle serves as well, and a job that cannot be
+    requeued is worked on until SLURM kills it, and launched again later.
+
+    submitit's handling of SIGTERM, to ignore it, stays as well: SLURM sends that at the start of
+    the grace time, and a job that ends by itself then is not requeued.
+    """
+    from submitit.core.job_environment import JobEnvironment
+
+    number = JobEnvironment._usr_sig()
+    handler = signal.getsignal(number)
+
+    def handle(signum: int, frame: Any) -> None:
+        assert callable(handler)
+        try:
+            try:
+                handler(signum, frame)
+            except (OSError, AssertionError):  # before its requeue
+                JobEnvironment()._requeue(0)
+                sys.exit(1)
+        except (OSError, subprocess.SubprocessError) as error:
+            with suppress(OSError):
+                print(f"not requeued: {error}", flush=True)
+
+    signal.signal(number, handle)
+
+
+def allotted_cpus() -> int:
+    """CPUs that SLURM gave this process."""
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        with suppress(KeyError, ValueError):
+            return int(os.environ[name])
+    return 1
+
+
+class Log:
+    """Plain lines for the log of a job; tells the job of epochs. A full disk costs lines only."""
+
+    def __init__(self, job: SweepJob) -> None:
+        self._job = job
+        self._name, self._epochs, self._percent = "", 0, 0
+
+    def say(self, text: str) -> None:
+        with suppress(OSError):
+            print(time.strftime("%H:%M:%S"), text, flush=True)
+
+    def prepare(self, done: int, total: int) -> None:
+        percent = 100 * done // max(total, 1)
+        if percent // 10 != self._percent // 10:
+            self.say(f"preparing images: {percent} %")
+        self._percent = percent
+
+    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
+        self._job.waiting = False
+        self._name, self._epochs = run.title, epochs
+        self.say(f"{self._name}: {f'resuming after epoch {epoch}' if epoch else 'starting'}")
+
+    def tick(self, done: int, total: int) -> None: ...
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        self._job.fruitless = 0
+        scores = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
+        self.say(f"{self._name}: epoch {row['epoch']:.0f}/{self._epochs}  {scores}")
+
+    def end(self) -> None: ...
+
+
+# The queue
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job that has not ended. ``job``: 123, or 123_4 of an array; ``left``: seconds."""
+
+    job: str
+    name: str
+    index: int | None
+    state: str
+    reason: str
+    node: str
+    left: float | None
+
+
+def queue() -> list[Queued]:
+    """The user's jobs that are pending or running, array tasks one by one.
+
+    Raises UserError where there is no squeue, or it gets no answer.
+    """
+    columns = "--format=%F|%K|%T|%L|%N|%r|%j"
+    user = f"--user={os.getuid()}"
+    return [
+        read_line(line)
+        for line in _call("squeue", "--array", "--noheader", user, columns).splitlines()
+        if line.strip()
+    ]
+
+
+def read_line(line: str) -> Queued:
+    """A line of squeue: array or job id, index, state, time left, nodes, reason, name."""
+    number, index, state, left, node, reason, name = line.strip().split("|", 6)
+    task = int(index) if index.isdigit() else None
+    return Queued(
+        job=number if task is None else f"{number}_{task}",
+        name=name,
+        index=task,
+        state=state,
+        reason="" if reason == "None" else reason,
+        node=node,
+        left=seconds(left),
+    )
+
+
+def seconds(text: str) -> float | None:
+    """SLURM's [days-][hours:]minutes:seconds; None for UNLIMITED and the like."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
+    if found is None:
+        return None
+    days, hours, minutes, rest = (int(n or 0) for n in found.groups())
+    return float(((24 * days + hours) * 60 + minutes) * 60 + rest)
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs; those that have ended already are no error. Raises UserError like ``queue``.
+
+    SIGINT comes first: a worker ends by it and gives up its claim, while it ignores the SIGTERM of
+    a cancellation, and killed would look alive from other machines for two minutes. It goes to
+    srun's steps, and to batch scripts, which are Python where srun is not used.
+    """
+    for first in range(0, len(jobs), MOST_ARGUMENTS):
+        some = jobs[first : first + MOST_ARGUMENTS]
+        for which in ([], ["--batch"]):
+            with suppress(UserError):  # of jobs that are pending
+                _call("scancel", "--signal=INT", *which, *some)
+        try:
+            _call("scancel", *some)
+        except UserError as error:
+            if not re.search(r"Invalid job id|already completing or completed", str(error)):
+                raise
+
+
+def max_array_size() -> int:
+    """Most tasks of a job array on this cluster. Raises UserError like ``queue``."""
+    text = _call("scontrol", "show", "config")
+    found = re.findall(r"\bMaxArraySize\s*=\s*(\d+)|\bmax_array_tasks=(\d+)", text)
+    return max(1, min((int(a or b) for a, b in found), default=1001))
+
+
+def _call(*command: str) -> str:
+    """What a command of SLURM prints. Raises UserError, in one line."""
+    try:
+        done = subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=ANSWER_SECONDS,
+        )
+    except FileNotFoundError as error:
+        raise UserError(_absent(command[0])) from error
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"{command[0]}: SLURM does not answer within {ANSWER_SECONDS:.0f} s; try again later"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        said = "; ".join(dict.fromkeys(filter(None, map(str.strip, error.stderr.split("\n")))))
+        raise UserError(f"{said or command[0] + ' fails'}; try again later") from error
+    return done.stdout
+
+
+def _absent(command: str) -> str:
+    return (
+        f"{command} is not on this machine's PATH: use a login node of the cluster, or --on local"
+    )

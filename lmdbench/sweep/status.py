@@ -1,0 +1,189 @@
+"""What has become of each run of a sweep, told from directories, launches and SLURM's queue."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lmdbench.errors import UserError
+from lmdbench.files import Claim
+from lmdbench.run import run_state, staleness
+from lmdbench.sweep.plan import Node, SweepPlan
+from lmdbench.sweep.record import Launch, pool_claim, read_launches
+from lmdbench.sweep.slurm import Queued, queue
+from lmdbench.sweep.worker import last_line
+
+State = Literal["done", "running", "queued", "failed", "lost", "changed", "missing"]
+STATES: tuple[State, ...] = get_args(State)
+# failed: it broke, and its directory says how. changed: finished by other code than is here now.
+# lost: begun or launched, not finished, and nobody works on it or will. missing: never begun.
+
+RECENT_EPOCHS = 5  # whose mean length tells the time left
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The state of a run, and what is known of where and how far it is.
+
+    ``job``: SLURM's number, or the process in a pool. ``epoch`` of ``epochs`` done; ``left``:
+    seconds. ``note``: the last line of the error, the queue's reason, or why it is changed.
+    """
+
+    node: Node
+    state: State
+    job: str | None = None
+    host: str | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    left: float | None = None
+    note: str = ""
+    pooled: bool = False  # queued in a pool of local workers
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a launch put a run: still in SLURM's queue, in a living pool, or in neither."""
+
+    launch: Launch
+    index: int  # of the unit in its launch
+    queued: Queued | None = None
+    pool: bool = False
+
+    @property
+    def alive(self) -> bool:
+        return self.pool or self.queued is not None
+
+    @property
+    def job(self) -> str | None:
+        if self.queued is not None:
+            return self.queued.job
+        if self.launch.job is None:
+            return None
+        array = len(self.launch.units) > 1
+        return f"{self.launch.job}_{self.index}" if array else self.launch.job
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All runs of a sweep by key; ``silent``: why SLURM's queue could not be read, if it should."""
+
+    plan: SweepPlan
+    runs: Mapping[str, RunStatus]
+    silent: str = ""
+
+    def count(self, state: State) -> int:
+        return sum(status.state == state for status in self.runs.values())
+
+    def keys(self, *states: State) -> list[str]:
+        return [key for key, status in self.runs.items() if status.state in states]
+
+
+def look(plan: SweepPlan, launches: Sequence[tuple[Path, Launch]] | None = None) -> Overview:
+    """The state of every run now. Writes nothing."""
+    if launches is None:
+        launches = read_launches(plan.results)
+    unfinished = {key for key, node in plan.nodes.items() if not _is_done(node)}
+    submitted = any(
+        launch.kind == "slurm" and not launch.cancelled and not unfinished.isdisjoint(keys)
+        for _, launch in launches
+        for keys in launch.units
+    )
+    silent, jobs = "", []
+    if submitted:
+        try:
+            jobs = queue()
+        except UserError as error:
+            silent = str(error)
+    places = _places(launches, jobs)
+    runs = {key: _status(node, places.get(key), bool(silent)) for key, node in plan.nodes.items()}
+    return Overview(plan, runs, silent)
+
+
+def _is_done(node: Node) -> bool:
+    return (node.run.directory / "done").exists()
+
+
+def _places(launches: Iterable[tuple[Path, Launch]], jobs: Iterable[Queued]) -> Mapping[str, Place]:
+    """Key → where it was put: a place that is alive, else the last one."""
+    by_name = {(job.name, job.index or 0): job for job in jobs}
+    found: dict[str, Place] = {}
+    for folder, launch in launches:
+        pool = launch.kind == "local" and bool(
+            (pool_claim(folder, launch.name).holder() or {}).get("alive")
+        )
+        for index, keys in enumerate(launch.units):
+            place = Place(launch, index, by_name.get((launch.name, index)), pool)
+            for key in keys:
+                if place.alive or not (key in found and found[key].alive):
+                    found[key] = place
+    return found
+
+
+def _status(node: Node, place: Place | None, silent: bool) -> RunStatus:
+    directory = node.run.directory
+    if place is None and not directory.exists():  # most of a fresh sweep
+        return RunStatus(node, "missing")
+    state = run_state(directory)
+    if state == "finished":
+        why = staleness(node.run)
+        return RunStatus(node, "changed" if why else "done", note=why or "")
+    epochs = node.run.length
+    epoch, left = _progress(directory / "history.csv", epochs)
+    job = place.job if place else None
+    if state == "running":
+        holder: dict[str, Any] = Claim(directory / "running.json").holder() or {}
+        where = holder.get("job") or f"process {holder.get('pid', '?')}"
+        return RunStatus(node, "running", where, holder.get("host"), epoch, epochs, left)
+    at: dict[str, Any] = {"job": job, "epoch": epoch, "epochs": epochs}
+    if place is not None and (place.alive or (silent and _submitted(place))):
+        failed_since = state == "failed" and _changed(directory / "failed.txt", place)
+        if not failed_since:
+            queued = place.queued
+            note = "" if queued is None else queued.reason
+            host = (queued and queued.node) or None
+            return RunStatus(node, "queued", host=host, note=note, pooled=place.pool, **at)
+    if state == "failed":
+        return RunStatus(node, "failed", note=last_line(directory), **at)
+    if state == "interrupted":
+        return RunStatus(node, "lost", note=_end_of(place), **at)
+    if place is not None and _submitted(place):
+        return RunStatus(node, "lost", job=job, note=_end_of(place))
+    return RunStatus(node, "missing")
+
+
+def _submitted(place: Place) -> bool:
+    """Whether a queue other than this machine's was given the run, and not told to forget it."""
+    return place.launch.kind == "slurm" and not place.launch.cancelled
+
+
+def _end_of(place: Place | None) -> str:
+    """What is known of how a run without a worker came to be so."""
+    if place is None:
+        return "interrupted"
+    if place.launch.cancelled:
+        return "cancelled"
+    return "its job is gone" if place.launch.kind == "slurm" else "its pool has ended"
+
+
+def _changed(path: Path, place: Place) -> bool:
+    """Whether a file is younger than a launch."""
+    try:
+        return path.stat().st_mtime > place.launch.submitted
+    except OSError:
+        return False
+
+
+def _progress(history: Path, epochs: int | None) -> tuple[int | None, float | None]:
+    """Epochs done, and seconds left at the pace of the last ones."""
+    try:
+        with history.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        done = int(rows[-1]["epoch"])
+        seconds = [float(row["seconds"]) for row in rows[-RECENT_EPOCHS:]]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None, None
+    left = None if epochs is None else sum(seconds) / len(seconds) * (epochs - done)
+    return done, left

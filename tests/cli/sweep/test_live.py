@@ -1,0 +1,228 @@
+"""What a person sees of a pool, from the events of its workers."""
+
+import io
+import itertools
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from lmdbench.cli.sweep import live
+from lmdbench.cli.sweep.live import PlainLines, Screen
+from lmdbench.request import Request, Setup
+from lmdbench.sweep.local import PoolTask, Slot
+from lmdbench.sweep.tasks import Task
+from lmdbench.sweep.worker import Outcome
+
+WHERE = "isic2019/published-if100"
+
+
+def pool_task(method="ce", seed=0):
+    key = f"{WHERE}/{method}/seed{seed}-00000000"
+    task = Task(key, "0" * 64, "0" * 64, Request(Setup("isic2019"), method, seed), 0)
+    return PoolTask(task, f"{method} seed {seed} on {WHERE}")
+
+
+def slots(number):
+    return [Slot(f"GPU {n}", "cuda", str(n)) for n in range(number)]
+
+
+def begin(task, epoch=0, epochs=100):
+    where = f"/results/{task.key}"
+    title = task.title.partition(" on ")[0]
+    return {"event": "begin", "title": title, "directory": where, "epoch": epoch, "epochs": epochs}
+
+
+def epoch(number, **logs):
+    logs = logs or {"loss": 0.4123, "validation_balanced_accuracy": 0.5321}
+    return {"event": "epoch", "row": {"epoch": number, **logs, "seconds": 1.0}}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes only when told: ``clock(5)``."""
+    now = [1000.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+
+    def go_on(seconds):
+        now[0] += seconds
+
+    return go_on
+
+
+@pytest.fixture
+def screen():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
+    return Screen("skin", console)
+
+
+def lines(screen):
+    console = Console(file=io.StringIO(), width=80, height=24)
+    console.print(screen.view())
+    return console.file.getvalue().splitlines()
+
+
+def counts(done=0, failed=0, lost=0, running=0, queued=0):
+    return {"done": done, "failed": failed, "lost": lost, "running": running, "queued": queued}
+
+
+def test_a_row_for_each_worker_and_the_time_left(screen, clock):
+    first, second, third = (pool_task("ce", seed) for seed in range(3))
+    a, b = slots(2)
+    screen.begin([a, b], [first, second, third])
+    for slot, task in ((a, first), (b, second)):
+        screen.started(slot, task)
+        screen.event(slot, begin(task, epoch=20))
+    clock(60)
+    screen.event(a, epoch(50))
+    screen.event(b, {"event": "tick", "done": 3, "total": 4})
+    screen.count(counts(running=2, queued=1))
+    rows = lines(screen)
+    assert rows[0].startswith("skin")
+    assert "2 running · 1 queued" in rows[0]
+    assert "left" not in rows[0]  # nothing has ended yet
+    (row,) = [row for row in rows if row.startswith("GPU 0")]
+    assert re.search(r"ce seed 0 on isic2019/p.* 50/100 +0\.412 +53\.2 % +1:40$", row.rstrip())
+    assert "20/100" in next(row for row in rows if row.startswith("GPU 1"))
+
+    screen.event(b, epoch(100))
+    screen.ended(second, Outcome("done"))
+    screen.count(counts(done=1, running=1, queued=1))
+    rows = lines(screen)
+    # 80 epochs in 60 s: 75 s for the one that waits, and 100 s of the first, on two workers.
+    assert rows[0].rstrip().endswith("1:40 left")
+    assert rows[-1].rstrip() == f"ce seed 1 on {WHERE}: done in 1:00"
+
+
+def test_an_ancestor_that_is_trained_first_is_named(screen):
+    task, (slot,) = pool_task("crt"), slots(1)
+    screen.begin([slot], [task])
+    screen.started(slot, task)
+    screen.event(slot, {"event": "prepare", "done": 40, "total": 100})
+    assert "preparing images 40 %" in "\n".join(lines(screen))
+    screen.event(slot, begin(pool_task("ce")))
+    assert "ce seed 0 (for crt seed 0" in "\n".join(lines(screen))
+
+
+@pytest.mark.parametrize("workers", [1, 8, 64])
+def test_it_fits_a_small_terminal(screen, workers):
+    tasks = [pool_task("a-method-with-a-long-name", seed) for seed in range(500)]
+    there = slots(workers)
+    screen.begin(there, tasks)
+    for slot, task in zip(there, tasks, strict=False):
+        screen.started(slot, task)
+        screen.event(slot, begin(task))
+        screen.event(slot, epoch(1))
+        screen.event(slot, {"event": "say", "text": f"said by {slot.name}, " + "long " * 50})
+    for task in tasks[workers : workers + 20]:
+        screen.ended(task, Outcome("done"))
+    screen.count(counts(done=120, failed=12, lost=3, running=workers, queued=365))
+    rows = lines(screen)
+    assert len(rows) < 24
+    assert all(len(row) <= 80 for row in rows)
+    assert sum(row.startswith("GPU ") for row in rows) >= min(workers, 14)
+    assert ("more workers" in "\n".join(rows)) == (workers == 64)
+
+
+def test_failures_stay_above_the_view_and_busy_runs_wait(screen, clock):
+    task, (slot,) = pool_task(), slots(1)
+    screen.begin([slot], [task])
+    for outcome in (Outcome("busy", "x"), Outcome("failed", "no [bold] at all")):
+        screen.started(slot, task)
+        screen.ended(task, outcome)
+        assert (task.key in screen.waiting) == (outcome.kind == "busy")
+    screen.started(slot, task)
+    screen.died(slot, "its worker was ended by SIGKILL")
+    assert task.key in screen.waiting
+    screen.end()
+    shown = screen.console.file.getvalue()
+    assert f"ce seed 0 on {WHERE}: failed: no [bold] at all" in shown
+    assert "GPU 0: its worker was ended by SIGKILL" in shown
+
+
+def test_plain_lines(capsys, clock):
+    plain = PlainLines()
+    tasks = [pool_task("ce"), pool_task("crt")]
+    a, b = slots(2)
+    plain.begin([a, b], tasks)
+    for slot, task in zip((a, b), tasks, strict=True):
+        plain.started(slot, task)
+    plain.event(a, {"event": "prepare", "done": 2, "total": 5})
+    plain.event(a, begin(tasks[0], epochs=4))
+    for number in range(1, 4):
+        clock(6)
+        plain.event(a, epoch(number, loss=0.5, validation_balanced_accuracy=float("nan")))
+    plain.event(b, {"event": "say", "text": "the disk is full"})
+    plain.died(a, "its worker was ended by SIGKILL")
+    for _ in range(2):
+        plain.ended(tasks[1], Outcome("busy", "crt seed 0: being trained by process 1 on other"))
+    plain.ended(tasks[0], Outcome("done"))
+    plain.ended(tasks[1], Outcome("gave-up", "the disk is full"))
+    assert capsys.readouterr().err.splitlines() == [
+        "GPU 0: preparing images: 40 %",
+        f"GPU 0: ce seed 0 on {WHERE}: starting",
+        f"GPU 0: ce seed 0 on {WHERE}: epoch 1/4  loss 0.5  validation nan %  0:18 left",
+        f"GPU 0: ce seed 0 on {WHERE}: epoch 3/4  loss 0.5  validation nan %  0:06 left",
+        "GPU 1: the disk is full",
+        "GPU 0: its worker was ended by SIGKILL",
+        "crt seed 0: being trained by process 1 on other; looking again later",
+        f"1/2 ce seed 0 on {WHERE}: done in 0:18",
+        f"2/2 crt seed 0 on {WHERE}: left undone: the disk is full",
+    ]
+
+
+PROGRAM = """
+import time
+from pathlib import Path
+from lmdbench.cli.sweep.live import pool_watcher
+from lmdbench.digest import method_digest
+from lmdbench.request import Experiments, Request, Setup
+from lmdbench.sweep.local import PoolOptions, PoolTask, run_locally
+from lmdbench.sweep.tasks import Task
+
+results, cache = Path({results!r}), Path({cache!r})
+setup = Setup("folder", Path({toy!r}), backbone="small", image_size=24)
+tasks = []
+for seed in range(2):
+    request = Request(setup, "ce", seed, dict(epochs="6"))
+    run = request.plan(Experiments(results, cache, files=False).of(setup))
+    key = run.directory.relative_to(results).as_posix()
+    task = Task(key, run.spec.id, method_digest(run.method), request, 0)
+    tasks.append(PoolTask(task, run.title + " on toy"))
+options = dict(results=results, cache=cache, folder=results / "sweeps" / "toy", name="toy")
+run_locally(tasks, PoolOptions(**options, workers=1, threads=1), pool_watcher("toy"))
+"""
+
+
+def test_on_a_terminal(toy_folder, tmp_path):
+    program = PROGRAM.format(
+        results=str(tmp_path), cache=os.environ["LMDBENCH_CACHE"], toy=str(toy_folder)
+    )
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stderr=theirs,
+        env={**os.environ, "COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+    seen = b""
+    for _ in itertools.count():
+        ready, _, _ = select.select([ours], [], [], 120)
+        try:
+            chunk = os.read(ours, 1 << 16) if ready else b""
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        seen += chunk
+    os.close(ours)
+    assert process.wait() == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    assert "CPU 0 ce seed 0 on toy" in re.sub(" +", " ", plain)
+    assert "2 done" in plain
+    assert "ce seed 1 on toy: done in 0:0" in plain

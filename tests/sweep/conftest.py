@@ -1,0 +1,418 @@
+"""Tasks on the toy folder, pools that work them off in a process of their own, and bad disks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Wanted = tuple[str, int, Mapping[str, str]]  # method, seed, settings
+
+
+@pytest.fixture
+def cache() -> Path:
+    return Path(os.environ["LMDBENCH_CACHE"])
+
+
+@pytest.fixture
+def pool_tasks(toy_folder: Path, cache: Path) -> Callable[..., list[Any]]:
+    """``pool_tasks(results, ("crt", 0, {"ce.epochs": "2"}), …)``: each with what it starts from."""
+    from lmdbench.digest import method_digest
+    from lmdbench.request import Experiments, Request, Setup
+    from lmdbench.sweep.local import PoolTask
+    from lmdbench.sweep.tasks import Task
+
+    def make(results: Path, *wanted: Wanted, **setup: Any) -> list[PoolTask]:
+        experiments = Experiments(results, cache, files=False)
+        base = {"dataset": "folder", "data_root": toy_folder, "backbone": "small", "image_size": 24}
+        shared = Setup(**{**base, **setup})
+        found: dict[str, PoolTask] = {}
+        for method, seed, settings in wanted:
+            request = Request(shared, method, seed, settings)
+            needs = None
+            for depth, run in enumerate(request.plan(experiments.of(shared)).chain):
+                key = run.directory.relative_to(results).as_posix()
+                task = Task(key, run.spec.id, method_digest(run.method), request, depth)
+                found.setdefault(key, PoolTask(task, run.title, needs))
+                needs = key
+        return sorted(found.values(), key=lambda task: task.task.depth)
+
+    return make
+
+
+class Silent:
+    """A watcher that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.epochs = 0
+
+    def begin(self, *_: Any) -> None: ...
+    def tick(self, *_: Any) -> None: ...
+    def end(self) -> None: ...
+    def prepare(self, *_: Any) -> None: ...
+
+    def epoch(self, *_: Any) -> None:
+        self.epochs += 1
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def make_worker(cache: Path) -> Callable[..., Any]:
+    """``make_worker(results, …)``: a worker in this process, its watcher a ``Silent``."""
+    import torch
+
+    from lmdbench.sweep.worker import Worker
+
+    def make(results: Path, **options: Any) -> Worker:
+        options = {"patience": 0.0, "wait_for_dead": False, **options}
+        return Worker(results, cache, torch.device("cpu"), Silent(), **options)
+
+    return make
+
+
+@pytest.fixture
+def predictions() -> Callable[[Path], dict[str, bytes]]:
+    """The arrays of a run's predictions, to the bit; its history too, without the times."""
+    import pandas as pd
+
+    def read(directory: Path) -> dict[str, bytes]:
+        with np.load(directory / "predictions.npz") as arrays:
+            found = {name: array.tobytes() for name, array in arrays.items()}
+        history = pd.read_csv(directory / "history.csv").drop(columns="seconds")
+        return {**found, "history": history.to_csv().encode()}
+
+    return read
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path, make_worker: Any, predictions: Any) -> Callable[..., Any]:
+    """Key → predictions of tasks that one worker did in turn, in a results folder of their own."""
+
+    def do(tasks: Sequence[Any]) -> dict[str, dict[str, bytes]]:
+        results = tmp_path / "undisturbed"
+        worker = make_worker(results)
+        for task in tasks:
+            assert worker.carry_out(task.task).kind == "done"
+        return {task.key: predictions(results / task.key) for task in tasks}
+
+    return do
+
+
+POOL = """
+import json, signal, sys
+from pathlib import Path
+from lmdbench.cli.options import stop_on_sigterm
+from lmdbench.cli.sweep.live import pool_watcher
+from lmdbench.errors import Interrupted, UserError
+from lmdbench.registry import load_plugin
+from lmdbench.sweep.local import PoolOptions, PoolTask, run_locally
+from lmdbench.sweep.tasks import Task
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+stop_on_sigterm()
+given = json.load(open(sys.argv[1]))
+tasks = [PoolTask(Task.from_json(task), title, needs) for task, title, needs in given["tasks"]]
+options = given["options"]
+for name in ("results", "cache", "folder"):
+    options[name] = Path(options[name])
+options["plugins"] = tuple(map(Path, options["plugins"]))
+for plugin in options["plugins"]:
+    load_plugin(plugin)
+try:
+    summary = run_locally(tasks, PoolOptions(**options), pool_watcher("toy"))
+except (Interrupted, UserError) as error:
+    print(error, file=sys.stderr)
+    sys.exit(130 if isinstance(error, Interrupted) else 2)
+print(json.dumps({key: [o.kind, o.text] for key, o in summary.outcomes.items()}))
+"""
+
+
+class Pool:
+    """A pool in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+        self.process = process
+        self.folder = folder
+        self.err = ""
+
+    def finish(self, code: int = 0) -> dict[str, list[str]]:
+        """Wait for its end. Key → kind and text of the outcome."""
+        out, self.err = self.process.communicate(timeout=120)
+        assert self.process.returncode == code, self.err
+        return json.loads(out) if out else {}
+
+
+class Recorder:
+    """A watcher of a pool that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.started_titles: list[str] = []
+        self.counts: Mapping[str, int] = {}
+
+    def begin(self, *_: Any) -> None: ...
+    def end(self) -> None: ...
+
+    def started(self, _slot: Any, task: Any) -> None:
+        self.started_titles.append(task.title)
+
+    def event(self, _slot: Any, event: Mapping[str, Any]) -> None:
+        if event["event"] == "say":
+            self.said.append(event["text"])
+
+    def ended(self, task: Any, outcome: Any) -> None:
+        self.said.append(f"{task.title}: {outcome.kind}: {outcome.text}")
+
+    def died(self, slot: Any, what: str) -> None:
+        self.said.append(f"{slot.name}: {what}")
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        self.counts = counts
+
+
+class Thread:
+    """A pool in a thread of this process, which starts sooner than one in its own."""
+
+    def __init__(self, tasks: Sequence[Any], options: Any) -> None:
+        from lmdbench.sweep.local import run_locally
+
+        self.watcher = Recorder()
+        self.executor = ThreadPoolExecutor(1)
+        self.future = self.executor.submit(run_locally, tasks, options, self.watcher)
+
+    def finish(self) -> dict[str, tuple[str, str]]:
+        summary = self.future.result(120)
+        return {key: (o.kind, o.text) for key, o in summary.outcomes.items()}
+
+
+@pytest.fixture
+def pool(cache: Path) -> Iterator[Callable[..., Thread]]:
+    """``pool(tasks, results, workers=2, …)``, with options of ``PoolOptions``."""
+    from lmdbench.sweep.local import PoolOptions
+
+    threads: list[Thread] = []
+
+    def start(tasks: Sequence[Any], results: Path, **options: Any) -> Thread:
+        options = {"name": f"toy-{len(threads)}", "workers": 1, "threads": 1, **options}
+        folder = results / "sweeps" / "toy"
+        options = {"results": results, "cache": cache, "folder": folder, **options}
+        threads.append(Thread(tasks, PoolOptions(**options)))
+        return threads[-1]
+
+    yield start
+    for thread in threads:
+        thread.executor.shutdown()
+
+
+def workers_of(pid: int) -> list[int]:
+    """Process ids of the workers of a pool's process."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(word) for word in (task / "children").read_text().split()]
+    return [child for child in found if "sweep.worker" in command(child)]
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+@pytest.fixture
+def workers() -> Callable[[int], list[int]]:
+    return workers_of
+
+
+@pytest.fixture
+def start_pool(tmp_path: Path, cache: Path) -> Iterator[Callable[..., Pool]]:
+    """As ``pool``, in a process of its own with what a person sees."""
+    pools: list[Pool] = []
+
+    def start(tasks: Sequence[Any], results: Path, **options: Any) -> Pool:
+        number = len(pools)
+        folder = results / "sweeps" / "toy"
+        content = {
+            "tasks": [(task.task.to_json(), task.title, task.needs) for task in tasks],
+            "options": {
+                "results": str(results),
+                "cache": str(cache),
+                "folder": str(folder),
+                "name": f"toy-{number}",
+                "workers": 1,
+                "threads": 1,
+                "plugins": [],
+                **options,
+            },
+        }
+        file = tmp_path / f"pool-{number}.json"
+        file.write_text(json.dumps(content, default=str))
+        process = subprocess.Popen(
+            [sys.executable, "-c", POOL, str(file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        pools.append(Pool(process, folder))
+        return pools[-1]
+
+    yield start
+    for pool in pools:
+        if pool.process.poll() is None:
+            pool.process.kill()
+            pool.process.communicate()
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    """``until(lambda: …)``: what it returns, once that is true."""
+
+    def wait(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.005)
+        return found
+
+    return wait
+
+
+@pytest.fixture
+def gone(until: Any) -> Callable[[int], None]:
+    """Waits until a process that is no child of this one has ended."""
+
+    def wait(pid: int) -> None:
+        def ended() -> bool:
+            try:
+                return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            except OSError:
+                return True
+
+        until(ended, 15)
+
+    return wait
+
+
+def mount(*words: str) -> None:
+    done = subprocess.run(["mount", *words], capture_output=True, check=False)
+    if os.getuid() != 0 or done.returncode != 0:
+        pytest.skip("only root can mount file systems")
+
+
+class SmallDisk:
+    """A file system of its own that can be full or read-only for a while."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ballast = folder / "ballast"
+
+    def fill(self) -> None:
+        with self.ballast.open("wb", buffering=0) as file:
+            for size in (1 << 16, 1 << 12):
+                try:
+                    while file.write(bytes(size)):
+                        pass
+                except OSError:
+                    continue
+
+    def empty(self) -> None:
+        self.ballast.unlink()
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Who opens a file from now on finds it read-only; files that are open stay so."""
+        mount("--bind", str(self.folder), str(self.folder))
+        try:
+            mount("-o", "remount,bind,ro", str(self.folder))
+            yield
+        finally:
+            subprocess.run(["umount", "-l", str(self.folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder))
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Callable[..., Path]:
+    """``plugin("raising", "1 / 0")``: a file with a method of that name and loss. Names are used
+    once in all tests: they stay registered."""
+
+    def write(name: str, loss: str, starts_from: str | None = None) -> Path:
+        path = tmp_path / f"{name.replace('-', '_')}_plugin.py"
+        path.write_text(PLUGIN.format(name=name, loss=loss, start=starts_from))
+        return path
+
+    return write
+
+
+PLUGIN = """
+import os, signal
+from torch import nn
+from torch.nn.functional import cross_entropy
+from lmdbench.method import Method, register_method
+from lmdbench.models.classifier import Classifier
+
+@register_method("{name}")
+class Mine(Method):
+    starts_from = {start!r}
+
+    def build(self, encoder):
+        head = nn.Linear(encoder.out_features, self.task.num_classes)
+        self.model = Classifier(encoder, nn.Sequential(nn.Dropout(0.5), head))
+
+    def loss(self, batch):
+        return {loss}
+"""
+
+
+@pytest.fixture
+def attempts() -> Callable[[Path], int]:
+    """How often a run was begun, by its record and its log alike."""
+
+    def count(directory: Path) -> int:
+        begun = (directory / "run.log").read_text().count(", process ")
+        assert json.loads((directory / "run.json").read_text())["attempts"] == begun
+        return begun
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Any]:
+    """A real SLURM of two nodes with three CPUs each; tests skip where it is not installed.
+
+    Commands find it by ``SLURM_CONF`` and ``PATH`` of its ``env``.
+    """
+    path = Path(__file__).resolve().parents[1] / "cluster.py"  # a script, in no package
+    spec = importlib.util.spec_from_file_location("cluster", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    reason = module.Cluster.why_not()
+    if reason:
+        pytest.skip(reason)
+    with module.Cluster(nodes=2) as cluster:
+        yield cluster

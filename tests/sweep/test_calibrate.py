@@ -1,0 +1,125 @@
+"""How long runs will take, measured."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmdbench.errors import UserError
+from lmdbench.method import METHODS, Method
+from lmdbench.request import Experiments, Request, Setup
+from lmdbench.sweep import calibrate as measuring
+from lmdbench.sweep.calibrate import (
+    calibrate,
+    extrapolate,
+    load_calibrations,
+    save_calibrations,
+    scaled_counts,
+)
+from lmdbench.sweep.estimate import Estimate, kind_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def planned(tmp_path):
+    experiments = Experiments(tmp_path / "results", tmp_path / "cache", files=False)
+
+    def planned(method, **settings):
+        setup = Setup("demo", image_size=16)
+        texts = {key: str(value) for key, value in settings.items()}
+        return Request(setup, method, 0, texts).plan(experiments.of(setup))
+
+    return planned
+
+
+def test_a_line_through_two_measurements():
+    assert extrapolate([100, 200], [3.0, 5.0], 1000) == pytest.approx(1.0 + 0.02 * 1000)
+    assert extrapolate([100], [3.0], 100) == 3.0
+    assert extrapolate([100, 200], [5.0, 4.0], 1000) == 4.0  # it can't get faster
+    assert extrapolate([100, 200], [1.0, 4.0], 1000) == 20.0  # nor begin below nothing
+
+
+@given(st.floats(0, 100), st.floats(0, 1), st.integers(1, 500), st.integers(1, 500))
+def test_a_true_line_is_found(a, b, first, more):
+    sizes = [first, first + more]
+    seconds = [a + b * n for n in sizes]
+    assert extrapolate(sizes, seconds, 10_000) == pytest.approx(a + b * 10_000, rel=1e-6, abs=1e-6)
+
+
+def test_classes_keep_their_proportions():
+    assert scaled_counts(np.array([600, 300, 90, 1]), 99) == [60, 30, 9, 1]
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_every_method_can_be_measured(planned, method):
+    settings = {"rounds": 7, "virtual_per_class": 50} if method.startswith("lmd") else {"epochs": 7}
+    run = planned(method, **settings)
+    guess = calibrate(run, CPU)
+    assert 0 < guess.seconds < 600
+    assert guess.device.startswith("cpu")
+    assert guess.source == f"a measurement of {method}"
+    assert not run.directory.exists()
+
+
+def test_what_does_not_depend_on_images_is_counted_once_a_round(planned):
+    """Forty times the virtual features: the more they weigh, the less the images matter."""
+    few, many = (
+        calibrate(planned("lmd", rounds=10, virtual_per_class=n), CPU).seconds
+        for n in (500, 20_000)
+    )
+    assert many > 1.5 * few
+
+
+class Timed(Method):
+    """Takes a known time by a clock of its own: .1 s an epoch, 1 ms an image, .3 s to finish."""
+
+    title = "Timed"
+    now = 0.0
+
+    def epoch(self, number):
+        assert number in (0, 25)  # the first to warm up, then one of the middle
+        Timed.now += 100.0 if number == 0 else 0.1 + 0.001 * len(self.task.train)
+        return {}
+
+    def finish(self):
+        Timed.now += 0.3
+
+
+@pytest.mark.parametrize(("batch_size", "images"), [(50, 1032), (1000, 1032)])
+def test_a_known_time_is_found(planned, monkeypatch, batch_size, images):
+    """Also of a set so small that all of it is measured."""
+    run = planned("ce", epochs=50, batch_size=batch_size)
+    assert run.experiment.prepared.split.counts("train").sum() == images
+    monkeypatch.setattr(type(run), "method", Timed)
+    monkeypatch.setattr(measuring, "time", SimpleNamespace(perf_counter=lambda: Timed.now))
+    assert calibrate(run, CPU).seconds == pytest.approx(50 * (0.1 + 0.001 * images) + 0.3)
+
+
+def test_a_method_that_fails_is_told_in_one_line(planned, monkeypatch):
+    class Broken(Timed):
+        def epoch(self, number):
+            raise RuntimeError(f"no epoch {number}\nat all")
+
+    run = planned("ce")
+    monkeypatch.setattr(type(run), "method", Broken)
+    with pytest.raises(UserError, match=r"^ce seed 0 can't be measured: RuntimeError: no epoch 0;"):
+        calibrate(run, CPU)
+
+
+def test_calibrations_are_kept(planned, tmp_path):
+    path = tmp_path / "sweeps" / "demo" / "calibrations.json"
+    assert load_calibrations(path) == {}
+    known = {kind_of(planned("ce")): Estimate(12.25, "cpu (x)", "a measurement of ce")}
+    save_calibrations(path, known)
+    assert load_calibrations(path) == known
+    path.write_text(json.dumps({"format": 0, "calibrations": 3}))
+    assert load_calibrations(path) == {}
+    for damaged in ("{", "[]", '{"format": 1, "calibrations": {"x": {}}}'):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match=r"calibrations.json: damaged"):
+            load_calibrations(path)
