@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib
 import inspect
@@ -34,7 +35,9 @@ def method_digest(method: type[Method]) -> str:
     for name in sorted(seen):
         file = getattr(sys.modules[name], "__file__", None)
         if file is not None:
-            digest.update(f"{name}\n".encode() + _content(Path(file)))
+            status = Path(file).stat()
+            content = _content(Path(file), (status.st_mtime_ns, status.st_size, status.st_ino))
+            digest.update(f"{name}\n".encode() + content)
     return digest.hexdigest()
 
 
@@ -56,8 +59,12 @@ def _is_own(module: str, packages: set[str]) -> bool:
     return module in sys.modules and module.partition(".")[0] in packages
 
 
-def _content(path: Path) -> bytes:
-    """A file's code without what only describes it; a compiled file's bytes."""
+@functools.lru_cache(maxsize=256)  # a look at a sweep asks for the same files 500 times
+def _content(path: Path, _stamp: tuple[int, int, int]) -> bytes:
+    """A file's code without what only describes it; a compiled file's bytes.
+
+    ``_stamp`` changes when the file is edited.
+    """
     if path.suffix != ".py":
         return path.read_bytes()
     tree = ast.parse(path.read_text(encoding="utf-8"))

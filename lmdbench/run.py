@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -164,6 +165,14 @@ def run_state(directory: Path) -> State:
     if (directory / "failed.txt").exists():
         return "failed"
     return "interrupted" if has_record else "missing"
+
+
+def last_error(directory: Path) -> str:
+    """Of ``failed.txt``, which says what went wrong; empty where that can't be read."""
+    with suppress(OSError, ValueError):
+        lines = (directory / "failed.txt").read_text(encoding="utf-8").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return ""
 
 
 def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:

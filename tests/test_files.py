@@ -15,8 +15,16 @@ import torch
 from safetensors.torch import save_file
 
 from lmdbench import files
-from lmdbench.errors import UserError
-from lmdbench.files import Claim, atomic, read_json, remove_leftovers, write_json, write_text
+from lmdbench.errors import DiskError, UserError
+from lmdbench.files import (
+    Claim,
+    atomic,
+    disk_errors,
+    read_json,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -114,6 +122,15 @@ def test_a_file_in_the_place_of_the_folder_is_a_user_error(tmp_path):
         write_text(tmp_path / "file" / "a.txt", "")
     with pytest.raises(UserError, match="cannot write in"):
         Claim(tmp_path / "file" / "claim").acquire()
+
+
+def test_trouble_with_a_disk_that_a_library_reports_in_its_own_way(tmp_path):
+    gone = tmp_path / "gone"
+    with pytest.raises(DiskError, match=f"in {gone}: No such file"), disk_errors(gone):
+        torch.save({}, gone / "checkpoint.pt")  # a RuntimeError
+    with pytest.raises(RuntimeError, match="of another kind"), disk_errors(tmp_path):
+        raise RuntimeError("of another kind")
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_leftovers_of_others_are_removed(tmp_path):

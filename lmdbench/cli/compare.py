@@ -49,6 +49,13 @@ UNWRAPPED = 100_000  # columns where no terminal sets a limit
     help="Only this split, named as its folder under the results (repeatable).",
 )
 @click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="SWEEP",
+    help="Only the runs that this sweep asks for: a file or a preset (repeatable).",
+)
+@click.option(
     "--metric",
     "names",
     multiple=True,
@@ -104,6 +111,7 @@ def compare(
     datasets: tuple[str, ...],
     methods: tuple[str, ...],
     splits: tuple[str, ...],
+    sweeps: tuple[str, ...],
     names: tuple[str, ...],
     part: str,
     drop_leaked: bool,
@@ -144,6 +152,7 @@ def compare(
         pooled=folds == "pooled",
         leaked=_leaked(results, data_root) if drop_leaked else None,
         groups=groups,
+        keys=_keys(sweeps, results, data_root) if sweeps else None,
     )
     if output is None and form == "table":
         _print_table(found, percent)
@@ -154,6 +163,14 @@ def compare(
     else:
         _write(output, text)
         click.echo(f"written: {output}", err=True)
+
+
+def _keys(sweeps: tuple[str, ...], results: Path, data_root: Path | None) -> set[str]:
+    """The directories of what the sweeps ask for, not of what is only started from."""
+    from lmdbench.cli.sweep.common import load_plan
+
+    plans = [load_plan(source, results, data_root) for source in sweeps]
+    return {key for plan in plans for key, node in plan.nodes.items() if node.asked}
 
 
 def _leaked(results: Path, data_root: Path | None) -> LeaksOf:

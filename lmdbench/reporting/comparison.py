@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,6 +116,7 @@ def compare(
     pooled: bool = True,
     leaked: LeaksOf | None = None,
     groups: str | None = None,
+    keys: Set[str] | None = None,
 ) -> Comparison:
     """Score the finished runs and sort them into tables.
 
@@ -123,7 +124,7 @@ def compare(
     by default the usual metrics and every group. ``pooled`` makes one table of the folds of a
     k-fold split. ``leaked`` tells the test images of a run that leak: where there are any, a
     second table leaves them out. ``groups``: head, medium and tail by another rule, as
-    ``parse_groups`` takes it.
+    ``parse_groups`` takes it. ``keys``: only runs in these directories, relative to the results.
 
     Raises UserError where nothing is left, with near matches for a name that no result has.
     """
@@ -132,6 +133,11 @@ def compare(
     if not results.runs:
         raise UserError(_nothing(results))
     chosen = _select(results, datasets, methods, splits)
+    if keys is not None:
+        there = {run.directory.relative_to(results.folder).as_posix(): run for run in chosen}
+        chosen = [run for key, run in there.items() if key in keys]
+        if not chosen:
+            raise UserError("no run of this sweep is finished (and chosen); see its status")
     if groups is not None:
         chosen = [_regrouped(run, groups) for run in chosen]
     found = blocks(results, chosen)
@@ -144,6 +150,7 @@ def compare(
         if (not datasets or path.parts[0] in {run.record["results_name"] for run in chosen})
         and (not splits or path.parts[1] in splits)
         and (not methods or path.parts[2] in methods)
+        and (keys is None or path.as_posix() in keys)
     ]
     scored = []
     for block in found:

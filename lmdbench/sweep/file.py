@@ -38,6 +38,11 @@ class Sweep:
     plugins: tuple[Path, ...] = ()
     places: Mapping[Setup, str] = field(default_factory=dict, compare=False)
 
+    @property
+    def argument(self) -> str:
+        """What names the sweep in a command."""
+        return self.source.removeprefix("preset ")
+
 
 def presets() -> dict[str, str]:
     """Name → text of the sweeps that come with lmdbench."""

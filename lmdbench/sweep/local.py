@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from lmdbench.errors import Interrupted, UserError
-from lmdbench.sweep.record import pool_claim
+from lmdbench.run import last_error
 from lmdbench.sweep.tasks import Task
-from lmdbench.sweep.worker import Outcome, Start, last_line
+from lmdbench.sweep.worker import Outcome, Start
 
 MOST_DEATHS = 3  # of workers, before a run is left alone or a device is given up
 BUSY_SECONDS = 3.0  # before a run that another worker has is looked at again
@@ -48,7 +48,7 @@ class PoolTask:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolOptions:
-    """``folder``: the sweep's. ``name``: of the launch, whose claim the pool holds.
+    """``folder``: the sweep's. ``name``: of the launch, for its logs.
 
     ``workers``: on the CPU. ``gpus``: numbers of those that this process may use. Neither: all
     GPUs, or one worker on the CPU where there are none. ``threads``: of the CPU for a run; None:
@@ -161,8 +161,6 @@ def run_locally(
     """
     slots = make_slots(options)[: max(1, len(tasks))]
     pool = _Pool(tasks, options, watcher, slots)
-    claim = pool_claim(options.folder, options.name)
-    claim.acquire()
     watcher.begin(slots, tasks)
     try:
         with pool.stopping():
@@ -173,7 +171,6 @@ def run_locally(
         ) from None
     finally:
         watcher.end()
-        claim.release()
     return PoolSummary({task.key: pool.outcomes[task.key] for task in tasks})
 
 
@@ -274,7 +271,7 @@ class _Pool:
             elif self.not_before.get(task.key, 0.0) <= now:
                 if self._failed_at(task) in (None, self.failed_before[task.key]):
                     return task
-                reason = last_line(self._directory(task))
+                reason = last_error(self._directory(task))
                 self._end(task, Outcome("failed", f"{reason} (by another worker)"))
         return None
 

@@ -86,14 +86,18 @@ class SweepPlan:
 
 
 def make_plan(
-    sweep: Sweep, results: Path, cache: Path, say: Callable[[str], None] = lambda _: None
+    sweep: Sweep,
+    results: Path,
+    cache: Path,
+    say: Callable[[str], None] = lambda _: None,
+    experiments: Experiments | None = None,
 ) -> SweepPlan:
     """Plan a sweep from tables alone: no image, no GPU and no network is needed.
 
     All of the first seed come first, so that a whole table is there early. Raises UserError for
-    what cannot be planned.
+    what cannot be planned. ``experiments``: of another plan, whose tables are not read again.
     """
-    experiments = Experiments(results, cache, files=False, say=say)
+    experiments = experiments or Experiments(results, cache, files=False, say=say)
     found: dict[str, Node] = {}
     codes: dict[str, str] = {}  # method → digest of its code
     for setup, entry, request in _requests(sweep):

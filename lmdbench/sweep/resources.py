@@ -86,6 +86,16 @@ def read_resources(doc: Document) -> Resources:
             ("slurm",) if "slurm" in content else ("resources", "on"),
             'on = "slurm" needs the time limit of a job; add time = "8h" under [slurm]',
         )
+    notice, minutes = (
+        values.get("signal_seconds", Resources.signal_seconds),
+        values.get("time_minutes"),
+    )
+    if minutes is not None and 2 * notice > 60 * minutes:
+        raise doc.error(
+            ("slurm", "signal_seconds" if "signal_seconds" in values else "time"),
+            f"a job of {minutes} min is told {notice} s before its end, and SLURM may be a minute "
+            "early: give more time, or signal_seconds of less than half of it",
+        )
     return Resources(**values, sbatch=options)
 
 

@@ -10,11 +10,10 @@ from typing import Any, Literal, get_args
 
 from lmdbench.errors import UserError
 from lmdbench.files import Claim
-from lmdbench.run import run_state, staleness
+from lmdbench.run import last_error, run_state, staleness
 from lmdbench.sweep.plan import Node, SweepPlan
 from lmdbench.sweep.record import Launch, pool_claim, read_launches
 from lmdbench.sweep.slurm import Queued, queue
-from lmdbench.sweep.worker import last_line
 
 State = Literal["done", "running", "queued", "failed", "lost", "changed", "missing"]
 STATES: tuple[State, ...] = get_args(State)
@@ -146,7 +145,7 @@ def _status(node: Node, place: Place | None, silent: bool) -> RunStatus:
             host = (queued and queued.node) or None
             return RunStatus(node, "queued", host=host, note=note, pooled=place.pool, **at)
     if state == "failed":
-        return RunStatus(node, "failed", note=last_line(directory), **at)
+        return RunStatus(node, "failed", note=last_error(directory), **at)
     if state == "interrupted":
         return RunStatus(node, "lost", note=_end_of(place), **at)
     if place is not None and _submitted(place):

@@ -168,7 +168,7 @@ def _place(
         entries=_distinct(_labelled(trial) for row in methods for trial in row),
         seeds=search.trial_seeds,
     )
-    plan = make_plan(tried, experiments.results, experiments.cache, say)
+    plan = make_plan(tried, experiments.results, experiments.cache, say, experiments)
     return Place(setup, dataset, split, slug, tuple(methods), plan)
 
 

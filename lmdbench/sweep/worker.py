@@ -12,7 +12,6 @@ import json
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -26,10 +25,10 @@ import torch
 
 from lmdbench.data.store import Store, open_store
 from lmdbench.errors import DiskError, RunFailed, UserError
-from lmdbench.files import DEAD_AFTER_SECONDS, Claim, write_text
+from lmdbench.files import DEAD_AFTER_SECONDS, Claim, disk_errors, write_text
 from lmdbench.registry import load_plugin
 from lmdbench.request import Experiments, Setup
-from lmdbench.run import PlannedRun, run_state
+from lmdbench.run import PlannedRun, last_error, run_state
 from lmdbench.sweep.tasks import Task, planned_run
 from lmdbench.training import Busy, Machine, Progress, execute, holder_text
 
@@ -113,7 +112,9 @@ class Worker:
                 continue
             except DiskError as error:
                 if waited >= self.patience:
-                    return Outcome("failed" if failure else "gave-up", str(error))
+                    if failure is not None:
+                        return Outcome("failed", failure.text)
+                    return Outcome("gave-up", str(error))
                 if not waited:
                     self.progress.say(
                         f"{task.key}: {error}. Trying again for {self.patience:.0f} s"
@@ -171,15 +172,16 @@ class Worker:
         Raises DiskError.
         """
         directory = self.results / task.key
-        if failure.details and run_state(directory) != "finished":
-            claim = Claim(directory / "running.json")
-            if not claim.acquire():
-                return Outcome("busy", f"{task.key}: being trained {holder_text(claim)}")
-            try:
-                if run_state(directory) != "finished":
-                    write_text(directory / "failed.txt", failure.details)
-            finally:
-                claim.release()
+        with disk_errors(directory):
+            if failure.details and run_state(directory) != "finished":
+                claim = Claim(directory / "running.json")
+                if not claim.acquire():
+                    return Outcome("busy", f"{task.key}: being trained {holder_text(claim)}")
+                try:
+                    if run_state(directory) != "finished":
+                        write_text(directory / "failed.txt", failure.details)
+                finally:
+                    claim.release()
         return Outcome("failed", failure.text)
 
     def _free_memory(self) -> None:
@@ -199,19 +201,15 @@ class Worker:
 
 
 def _failed_ancestor(run: PlannedRun) -> _Failure | None:
-    for link in run.chain[:-1]:
-        if link.state == "failed":
-            text = f"it starts from {link.title}, which failed: {last_line(link.directory)}"
-            return _Failure(f"{run.title}: {text}", f"{text}\n")
-    return None
-
-
-def last_line(directory: Path) -> str:
-    """Of ``failed.txt``, which says what went wrong; empty where that can't be read."""
-    with suppress(OSError, ValueError):
-        lines = (directory / "failed.txt").read_text(encoding="utf-8").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return ""
+    """Why what a run needs, and is not there, is not to be had."""
+    failed, link = None, run.ancestor
+    while link is not None and link.state != "finished":
+        failed = link if link.state == "failed" else failed
+        link = link.ancestor
+    if failed is None:
+        return None
+    text = f"it starts from {failed.title}, which failed: {last_error(failed.directory)}"
+    return _Failure(f"{run.title}: {text}", f"{text}\n")
 
 
 def _lives(claim: Claim) -> bool:
@@ -306,7 +304,7 @@ def main() -> int:
     events = Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _stop)
     inbox: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
     working = threading.Event()
     threading.Thread(target=_read, args=(lines, inbox, working), daemon=True).start()
@@ -327,6 +325,12 @@ def main() -> int:
         events.write("unusable", text=str(error))
         return 2
     return 0
+
+
+def _stop(*_: object) -> None:
+    """Take SIGTERM as Ctrl-C, once: what is being put in order then is not to be disturbed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _start(start: Start, events: Events) -> Worker:
@@ -370,4 +374,4 @@ def _read(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # at once: no thread that still reads gets in the way of Python's own end

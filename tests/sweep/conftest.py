@@ -144,9 +144,8 @@ print(json.dumps({key: [o.kind, o.text] for key, o in summary.outcomes.items()})
 class Pool:
     """A pool in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self.folder = folder
         self.err = ""
 
     def finish(self, code: int = 0) -> dict[str, list[str]]:
@@ -267,7 +266,7 @@ def start_pool(tmp_path: Path, cache: Path) -> Iterator[Callable[..., Pool]]:
             stderr=subprocess.PIPE,
             text=True,
         )
-        pools.append(Pool(process, folder))
+        pools.append(Pool(process))
         return pools[-1]
 
     yield start
@@ -416,3 +415,18 @@ def slurm() -> Iterator[Any]:
         pytest.skip(reason)
     with module.Cluster(nodes=2) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def make_plan(toy_folder: Path, cache: Path, tmp_path: Path) -> Callable[[str], Any]:
+    """Plans a sweep on the toy folder from the rest of its file, in ``tmp_path / "results"``."""
+    from lmdbench.sweep.file import read_sweep
+    from lmdbench.sweep.plan import make_plan
+
+    def make(text: str) -> Any:
+        path = tmp_path / "toy.toml"
+        setup = '[run]\nbackbone = "small"\nimage_size = 24\n[[datasets]]\nname = "folder"\n'
+        path.write_text(f'{text}\n{setup}data_root = "{toy_folder}"\n')
+        return make_plan(read_sweep(str(path), None), tmp_path / "results", cache)
+
+    return make

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from lmdbench.errors import UserError
-from lmdbench.files import Claim
 from lmdbench.registry import load_plugin
 from lmdbench.run import run_state
 from lmdbench.sweep.local import (
@@ -44,12 +43,9 @@ def test_a_pool_does_what_commands_do_and_what_is_shared_once(
     tasks = [long, *pool_tasks(results, CRT, LWS)]
     started = pool(tasks, results)
     until(checkpoint(results, long))
-    claim = Claim(results / "sweeps" / "toy" / "launches" / "toy-0.claim")
-    assert claim.holder()["alive"]
     (worker,) = workers(os.getpid())
     os.kill(worker, signal.SIGKILL)
     assert of("done", started.finish()) == [task.key for task in tasks]
-    assert claim.holder() is None
     (died,) = [text for text in started.watcher.said if "SIGKILL" in text]
     assert died.startswith("CPU 0: its worker was ended by SIGKILL")
     assert died.endswith("; ce seed 0 goes back into the queue")
@@ -74,14 +70,12 @@ def test_workers_end_with_their_pool_and_another_goes_on(
     (worker,) = workers(started.process.pid)
     began = time.monotonic()
     started.process.send_signal(how)
-    started.finish(-how if how == signal.SIGKILL else 130)
-    gone(worker)
+    gone(worker)  # before the pool's own process, which Python takes a while to end
     assert time.monotonic() - began < STOP_SECONDS
+    started.finish(-how if how == signal.SIGKILL else 130)
     assert "Traceback" not in started.err
     assert run_state(results / tasks[0].key) == "interrupted"
     assert not list(results.glob("*/*/*/*/running.json"))
-    claim = Claim(started.folder / "launches" / "toy-0.claim")
-    assert not (claim.holder() or {}).get("alive")
     if how == signal.SIGINT:
         assert started.err.endswith("launch the sweep again to go on from there\n")
     else:
@@ -107,9 +101,9 @@ def test_a_second_interrupt_stops_at_once(
     time.sleep(0.5)
     assert started.process.poll() is None
     started.process.send_signal(signal.SIGINT)
-    started.finish(130)
     gone(worker)
     assert time.monotonic() - began < STOP_SECONDS
+    started.finish(130)
 
 
 def ignores(pid, number):
@@ -141,14 +135,17 @@ def test_two_pools_at_once_do_no_run_twice(pool, pool_tasks, plugin, attempts, t
 
 
 def test_a_run_that_kills_its_workers_is_left_alone(pool, pool_tasks, plugin, tmp_path):
-    plugins = [plugin("deadly", "os.abort()"), plugin("after-deadly", LOSS, "deadly")]
+    plugins = [
+        plugin("deadly", "os.kill(os.getpid(), signal.SIGKILL)"),
+        plugin("after-deadly", LOSS, "deadly"),
+    ]
     for path in plugins:
         load_plugin(path)
     wanted = ("after-deadly", 0, {"epochs": "1", "deadly.epochs": "1"})
     tasks = pool_tasks(tmp_path, wanted)
     outcomes = pool(tasks, tmp_path, plugins=plugins).finish()
     first, second = of("gave-up", outcomes)
-    assert "its worker died 3 times, the last one was ended by SIGABRT: see " in outcomes[first][1]
+    assert "its worker died 3 times, the last one was ended by SIGKILL" in outcomes[first][1]
     assert outcomes[second][1] == "deadly seed 0, which it starts from, is not there"
     assert run_state(tmp_path / first) == "interrupted"
     assert run_state(tmp_path / second) == "missing"

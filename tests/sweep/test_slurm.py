@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from lmdbench.errors import RunFailed, UserError
 from lmdbench.request import Request, Setup
+from lmdbench.sweep import job as jobs
 from lmdbench.sweep import slurm
+from lmdbench.sweep.job import SweepJob
 from lmdbench.sweep.resources import Resources
-from lmdbench.sweep.slurm import Batch, SweepJob, units
+from lmdbench.sweep.slurm import Batch, units
 from lmdbench.sweep.tasks import Task
 
 RESOURCES = Resources(on="slurm", time_minutes=480)
@@ -224,16 +226,26 @@ def test_time_limits_without_an_epoch_end_a_job_at_the_third(monkeypatch):
     made = job()
     stop(made, 58, monkeypatch)
     stop(made, 58, monkeypatch)
+    made.at_work = True
     with pytest.raises(RunFailed, match=r"60 min is shorter than an epoch: raise time in \[slurm"):
         stop(made, 58, monkeypatch)
     assert made.out_of_time
 
 
-def test_an_epoch_between_begins_the_count_anew(monkeypatch):
+def test_before_there_is_a_run_to_fail_a_job_gets_more_tries(monkeypatch):
     made = job()
     for _ in range(5):
         stop(made, 58, monkeypatch)
-        slurm.Log(made).epoch({"epoch": 1, "loss": 0.5})
+    with pytest.raises(RunFailed, match="shorter than an epoch"):
+        stop(made, 58, monkeypatch)
+
+
+def test_an_epoch_between_begins_the_count_anew(monkeypatch):
+    made = job()
+    made.at_work = True
+    for _ in range(5):
+        stop(made, 58, monkeypatch)
+        jobs.Log(made).epoch({"epoch": 1, "loss": 0.5})
 
 
 def test_preemption_and_waiting_for_others_are_not_counted(monkeypatch):
@@ -249,11 +261,11 @@ def test_preemption_and_waiting_for_others_are_not_counted(monkeypatch):
 def test_threads_are_what_slurm_gave(monkeypatch):
     for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
         monkeypatch.delenv(name, raising=False)
-    assert slurm.allotted_cpus() == 1
+    assert jobs.allotted_cpus() == 1
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "8")
-    assert slurm.allotted_cpus() == 8
+    assert jobs.allotted_cpus() == 8
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
-    assert slurm.allotted_cpus() == 3
+    assert jobs.allotted_cpus() == 3
 
 
 # The queue

@@ -324,11 +324,10 @@ def test_a_run_longer_than_the_time_limit_is_requeued_and_finished(launched):
 def test_a_time_limit_shorter_than_an_epoch_is_told(launched, slurm):
     launch = launched["endless"]
     job = launch.job("slow")
-    launch.wait_gone()
+    launch.wait_gone(240)  # more lives, where a slow start uses some up
     assert launch.state("slow") == "failed"
     last = (launch.directory("slow") / "failed.txt").read_text().splitlines()[-1]
     assert "the time limit of 1 min is shorter than an epoch: raise time in [slurm]" in last
-    assert launch.record("slow")["attempts"] == 3
     assert "JobState=FAILED" in slurm.call("scontrol", "show", "job", job)
 
 
@@ -341,6 +340,19 @@ def test_what_sbatch_refuses_is_one_line(launched, tmp_path):
     assert "\n" not in str(refused.value)
     assert "invalid partition specified: nowhere" in str(refused.value)
     assert not list(where.glob("*.pkl"))
+
+
+def test_pending_jobs_are_cancelled_at_once(launched, tmp_path):
+    launch = launched["shared"]
+    resources = dataclasses.replace(launch.resources, sbatch={"hold": True})
+    (first, *_) = launch.batches
+    job = on_slurm.submit(first, "toy-8", tmp_path / "submitit", resources, launch.work, {})
+    mine = set(first.jobs(job).values())
+    assert mine <= {queued.job for queued in on_slurm.queue()}
+    started = time.monotonic()
+    on_slurm.cancel(sorted(mine))  # scancel retries for 20 s to signal a pending job
+    assert time.monotonic() - started < 10
+    launch.wait(lambda: mine.isdisjoint(queued.job for queued in on_slurm.queue()), 10)
 
 
 def test_arrays_are_cut_to_what_the_cluster_allows(slurm):

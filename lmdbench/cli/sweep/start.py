@@ -198,7 +198,7 @@ def _choose(
     if failed:
         say(
             f"left alone: {runs(len(failed))} that failed; "
-            f"lmdbench sweep retry {overview.plan.sweep.source} tries them again"
+            f"lmdbench sweep retry {overview.plan.sweep.argument} tries them again"
         )
     changed = overview.keys("changed")
     if changed and not (options.accept_changed or options.redo_changed):
@@ -282,13 +282,13 @@ def _submit(
         options.redo_changed,
     )
     submit_all(planned, chosen.nodes, overview, work, say)
-    say(f"what becomes of them: lmdbench sweep status {planned.sweep.source}")
+    say(f"what becomes of them: lmdbench sweep status {planned.sweep.argument}")
 
 
 def _require_time(planned: SweepPlan) -> None:
     if planned.sweep.resources.time_minutes is None:
         raise UserError(
-            f"{planned.sweep.source}: --on slurm needs the time limit of a job; add [slurm] with "
+            f"{planned.sweep.argument}: --on slurm needs the time limit of a job; add [slurm] with "
             'time = "8h" to the file'
         )
 

@@ -163,7 +163,7 @@ def _lines(overview: Overview, everything: bool) -> list[str]:
     if overview.silent:
         lines.append(f"{overview.silent}; what was submitted is counted as queued")
     lines.append(f"{overview.plan.sweep.name}: {counts(overview)}")
-    source = overview.plan.sweep.source
+    source = overview.plan.sweep.argument
     if overview.count("failed") or overview.count("lost"):
         lines.append(f"try them again: lmdbench sweep retry {source}")
     elif overview.count("missing") and not (overview.count("running") + overview.count("queued")):

@@ -1,0 +1,67 @@
+"""Plans: which runs, shared how, in which order; and that workers come to the same ones."""
+
+import json
+
+import pytest
+
+from lmdbench.errors import UserError
+from lmdbench.request import Experiments
+from lmdbench.sweep.tasks import Task, planned_run
+
+
+def methods(plan):
+    return [node.run.spec.method for node in plan.nodes.values()]
+
+
+def test_stage_1_is_planned_once_and_first(make_plan):
+    plan = make_plan('methods = ["crt", "lws", "ce"]\nseeds = [0, 1]')
+    assert methods(plan) == ["ce", "ce", "crt", "lws", "crt", "lws"]
+    for node in list(plan.nodes.values())[2:]:
+        assert plan.nodes[node.needs].run.spec.seed == node.run.spec.seed
+    assert [plan.times_needed(node) for node in plan.shared] == [3, 3]
+    assert all(node.asked for node in plan.nodes.values())
+
+
+def test_what_is_only_started_from_is_told_apart(make_plan):
+    plan = make_plan('methods = ["crt"]')
+    ce, crt = plan.nodes.values()
+    assert not ce.asked
+    assert [entry.method for _, entry in crt.asked] == ["crt"]
+    assert plan.shared == []
+
+
+def test_settings_of_an_ancestor_keep_it_shared(make_plan):
+    plan = make_plan('methods = ["ce", "crt"]\n[settings.ce]\nepochs = 3')
+    assert methods(plan) == ["ce", "crt"]
+    (ce, _) = plan.nodes.values()
+    assert ce.run.spec.settings["epochs"] == 3
+
+
+def test_keys_are_the_directories_that_run_uses(make_plan, toy_run, tmp_path):
+    plan = make_plan('methods = ["ce"]\n[settings.ce]\nepochs = 1\nbatch_size = 8')
+    outcome = toy_run("ce", "--set", "epochs=1", "--set", "batch_size=8")
+    assert outcome.code == 0, outcome.err
+    (key,) = plan.nodes
+    assert (tmp_path / "results" / key / "done").exists()
+
+
+def test_a_worker_comes_to_the_same_runs(make_plan, tmp_path, cache):
+    plan = make_plan('methods = ["crt"]\nseeds = "0-2"\n[settings.crt]\nlr = [0.1, 0.2]')
+    experiments = Experiments(plan.results, cache, files=True)
+    for node in plan.nodes.values():
+        sent = Task.from_json(json.loads(json.dumps(node.task.to_json())))
+        assert sent == node.task
+        run = planned_run(sent, experiments)
+        assert (run.directory, run.spec.id) == (node.run.directory, node.task.id)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [({"id": "0" * 64}, "comes to another run here"), ({"code": "0"}, "code of ce has changed")],
+)
+def test_a_worker_refuses_what_was_planned_otherwise(make_plan, cache, change, complaint):
+    plan = make_plan('methods = ["ce"]')
+    (node,) = plan.nodes.values()
+    task = Task(**{**vars(node.task), **change})
+    with pytest.raises(UserError, match=complaint):
+        planned_run(task, Experiments(plan.results, cache, files=True))

@@ -1,0 +1,195 @@
+"""What is said of a run follows from its directory, the launches and the queue."""
+
+import json
+import os
+import time
+
+import pytest
+
+from lmdbench.errors import UserError
+from lmdbench.files import Claim
+from lmdbench.sweep import status
+from lmdbench.sweep.record import Launch, launch_name, pool_claim, read_launches, write_launch
+from lmdbench.sweep.slurm import Queued
+from lmdbench.sweep.status import look
+
+
+@pytest.fixture
+def plan(make_plan):
+    return make_plan('methods = ["ce", "crt"]\n[settings.all]\nepochs = 4')
+
+
+@pytest.fixture
+def begun(plan):
+    """``begun(number)`` makes the directory of a run, as one that was interrupted leaves it."""
+
+    def make(number, **files):
+        directory = list(plan.nodes.values())[number].run.directory
+        directory.mkdir(parents=True, exist_ok=True)
+        run = list(plan.nodes.values())[number].run
+        from lmdbench.digest import method_digest
+
+        digests = {"method": method_digest(run.method)}
+        (directory / "run.json").write_text(json.dumps({**run.describe(), "digests": digests}))
+        for name, text in files.items():
+            (directory / name.replace("_", ".")).write_text(text)
+        return directory
+
+    return make
+
+
+@pytest.fixture
+def in_queue(monkeypatch):
+    """Answers for squeue: a list of jobs, or why there is none. What SLURM itself answers is tested
+    with a real one."""
+
+    def answer(*jobs, silent=None):
+        def queue():
+            if silent:
+                raise UserError(silent)
+            return list(jobs)
+
+        monkeypatch.setattr(status, "queue", queue)
+
+    return answer
+
+
+def states(plan):
+    return [found.state for found in look(plan).runs.values()]
+
+
+def job(name, index, state="PENDING", reason="Priority"):
+    return Queued(f"7_{index}", name, index, state, reason, "", 60.0)
+
+
+def submitted(plan, *numbers, **changes):
+    keys = tuple((list(plan.nodes)[number],) for number in numbers)
+    launch = Launch(launch_name("toy"), "slurm", keys, time.time(), job="7")
+    launch = Launch(**{**vars(launch), **changes})
+    write_launch(plan.folder, launch)
+    return launch
+
+
+def test_nothing_there_is_missing_and_asks_no_queue(plan, in_queue):
+    in_queue(silent="must not be asked")
+    assert states(plan) == ["missing", "missing"]
+    assert not plan.results.exists()
+
+
+def test_what_the_directory_says(plan, begun):
+    begun(0, done="now")
+    begun(1, failed_txt="Traceback\nValueError: too hot\n\n")
+    done, failed = look(plan).runs.values()
+    assert done.state == "done"
+    assert (failed.state, failed.note) == ("failed", "ValueError: too hot")
+
+
+def test_other_code_is_changed(plan, begun):
+    directory = begun(0, done="now")
+    record = json.loads((directory / "run.json").read_text())
+    (directory / "run.json").write_text(json.dumps({**record, "digests": {"method": "0"}}))
+    found = next(iter(look(plan).runs.values()))
+    assert found.state == "changed"
+    assert "code of ce has changed" in found.note
+
+
+def test_begun_without_a_worker_is_lost(plan, begun):
+    begun(0)
+    assert states(plan) == ["lost", "missing"]
+
+
+def test_a_run_at_work_says_where_and_how_far(plan, begun):
+    rows = "epoch,loss,validation_balanced_accuracy,seconds\n1,1,.5,10\n2,1,.5,20\n"
+    directory = begun(0, history_csv=rows)
+    claim = Claim(directory / "running.json")
+    assert claim.acquire()
+    try:
+        found = next(iter(look(plan).runs.values()))
+    finally:
+        claim.release()
+    assert (found.state, found.epoch, found.epochs) == ("running", 2, 4)
+    assert found.left == pytest.approx(30.0)
+    assert found.job == f"process {os.getpid()}"
+
+
+def test_the_queue_knows_what_was_submitted(plan, in_queue):
+    launch = submitted(plan, 0, 1)
+    in_queue(job(launch.name, 0), job(launch.name, 1, reason="Dependency"))
+    first, second = look(plan).runs.values()
+    assert (first.state, first.job, first.note) == ("queued", "7_0", "Priority")
+    assert (second.state, second.note) == ("queued", "Dependency")
+
+
+def test_a_job_that_is_gone_leaves_its_run_lost(plan, in_queue):
+    launch = submitted(plan, 0, 1)
+    in_queue(job(launch.name, 1))
+    assert states(plan) == ["lost", "queued"]
+
+
+def test_jobs_are_known_by_name_before_their_number_is_written(plan, in_queue):
+    launch = submitted(plan, 0, job=None)
+    in_queue(Queued("9", launch.name, None, "PENDING", "", "", None))
+    found = next(iter(look(plan).runs.values()))
+    assert (found.state, found.job) == ("queued", "9")
+
+
+def test_a_newer_launch_that_is_over_does_not_hide_an_older_that_waits(plan, in_queue):
+    first = submitted(plan, 0)
+    submitted(plan, 0, submitted=time.time() + 1)
+    in_queue(job(first.name, 0))
+    assert states(plan)[0] == "queued"
+
+
+def test_another_sweep_that_has_queued_a_run(plan, in_queue, make_plan):
+    other = make_plan('name = "other"\nmethods = ["ce"]\n[settings.all]\nepochs = 4')
+    launch = submitted(other, 0)
+    in_queue(job(launch.name, 0))
+    assert states(plan) == ["queued", "missing"]
+
+
+def test_cancelled_and_never_begun_is_missing(plan, begun, in_queue):
+    in_queue()
+    submitted(plan, 0, 1, cancelled=True)
+    begun(1)
+    assert states(plan) == ["missing", "lost"]
+
+
+def test_failed_since_it_was_submitted_or_waiting_to_be_tried_again(plan, begun, in_queue):
+    directory = begun(0, failed_txt="ValueError\n")
+    os.utime(directory / "failed.txt", (1, 1))
+    launch = submitted(plan, 0)
+    in_queue(job(launch.name, 0))
+    assert states(plan)[0] == "queued"
+    (directory / "failed.txt").touch()
+    os.utime(directory / "failed.txt", (time.time() + 5, time.time() + 5))
+    assert states(plan)[0] == "failed"
+
+
+def test_a_silent_queue_is_told_and_nothing_is_called_lost(plan, in_queue):
+    submitted(plan, 0)
+    in_queue(silent="squeue: SLURM does not answer")
+    overview = look(plan)
+    assert overview.silent == "squeue: SLURM does not answer"
+    assert [found.state for found in overview.runs.values()] == ["queued", "missing"]
+
+
+def test_a_living_pool_has_its_runs_queued_and_a_dead_one_has_not(plan):
+    keys = tuple((key,) for key in plan.nodes)
+    write_launch(plan.folder, Launch("pool", "local", keys, time.time()))
+    assert states(plan) == ["missing", "missing"]
+    claim = pool_claim(plan.folder, "pool")
+    assert claim.acquire()
+    try:
+        found = list(look(plan).runs.values())
+    finally:
+        claim.release()
+    assert [one.state for one in found] == ["queued", "queued"]
+    assert all(one.pooled for one in found)
+
+
+def test_a_damaged_launch_is_named(plan):
+    path = plan.folder / "launches" / "x.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"format": 1}')
+    with pytest.raises(UserError, match=r"x\.json: damaged"):
+        read_launches(plan.results)
