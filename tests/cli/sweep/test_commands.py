@@ -1,0 +1,265 @@
+"""`lmdbench sweep` through its entry point, on this machine."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lmdbench.method import METHODS
+from lmdbench.sweep.record import read_launches
+
+
+@pytest.fixture(autouse=True)
+def _plugins_of_one_test(monkeypatch):
+    """What a test's plug-ins register is gone after it."""
+    METHODS.names()
+    monkeypatch.setattr(METHODS, "_classes", dict(METHODS._classes))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("lmdbench_plugin_"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def file(toy_folder, tmp_path):
+    """Writes a sweep of the toy folder: the beginning of its file is given."""
+
+    def write(text, name="toy.toml"):
+        path = tmp_path / name
+        run = f'[run]\nbackbone = "small"\nimage_size = 24\ndata_root = "{toy_folder}"\n'
+        path.write_text(f'datasets = ["folder"]\n{text}\n{run}')
+        return path
+
+    return write
+
+
+SHORT = "[settings.all]\nepochs = 2\nbatch_size = 8\n"
+BROKEN = """
+from lmdbench.method import Method, register_method
+from pathlib import Path
+
+@register_method("mine")
+class Mine(Method):
+    def loss(self, batch):
+        if not Path({mended!r}).exists():
+            raise ValueError("too hot")
+        return self.model(batch.images).square().mean()
+
+@register_method("after-mine")
+class AfterMine(Mine):
+    starts_from = "mine"
+"""
+SLOW = """
+import time
+from lmdbench.method import register_method
+from lmdbench.methods.ce import CrossEntropy
+
+@register_method("slow")
+class Slow(CrossEntropy):
+    def epoch(self, number):
+        time.sleep(0.5)
+        return super().epoch(number)
+"""
+
+
+@pytest.fixture
+def sweep(lmdbench, tmp_path):
+    def call(command, file, *words):
+        return lmdbench("sweep", command, file, "--results", tmp_path / "results", *words)
+
+    return call
+
+
+def test_a_sweep_from_plan_to_table(sweep, lmdbench, file, tmp_path):
+    path = file(f'methods = ["ce", "crt"]\nseeds = [0, 1]\n{SHORT}')
+    plan = sweep("plan", path)
+    assert plan.code == 0, plan.err
+    rows = [line.split() for line in plan.out.partition("\n\n")[0].splitlines()[1:]]
+    assert {row[-1] for row in rows} == {"missing"}
+    assert [row[1] for row in rows] == ["ce", "ce", "crt", "crt"]
+    assert "shared: 2 runs trained once" in plan.out
+    assert "--calibrate measures it" in plan.out
+    assert not (tmp_path / "results").exists()
+
+    launch = sweep("launch", path, "--workers", 2)
+    assert launch.code == 0, launch.err
+    assert "toy: 4 done" in launch.out
+    status = sweep("status", path)
+    assert status.code == 0
+    assert "toy: 4 done" in status.out
+
+    again = sweep("launch", path, "--workers", 1)
+    assert again.code == 0
+    assert "nothing to start" in again.err
+    assert len(read_launches(tmp_path / "results")) == 1
+
+    more = file(f'methods = ["ce", "crt"]\nseeds = [0, 1, 2]\n{SHORT}')
+    plan = json.loads(sweep("plan", more, "--json").out)
+    assert plan["states"] == {"done": 4, "missing": 2}
+    guesses = [run["estimate"] for run in plan["runs"] if run["state"] == "missing"]
+    assert [guess["source"] for guess in guesses] == [
+        "2 finished runs of ce",
+        "2 finished runs of crt",
+    ]
+    table = lmdbench("compare", "--results", tmp_path / "results", "--sweep", more, "--json")
+    assert table.code == 0, table.err
+
+
+def test_calibration_gives_an_estimate_and_is_kept(sweep, file):
+    path = file(f'methods = ["ce"]\n{SHORT}')
+    outcome = sweep("plan", path, "--calibrate", "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    assert "a measurement of ce" in outcome.out
+    assert "a measurement of ce" in sweep("plan", path, "--summary").out
+
+
+def test_a_failed_run_its_dependants_and_their_retry(sweep, file, tmp_path):
+    mended = tmp_path / "mended"
+    (tmp_path / "broken.py").write_text(BROKEN.format(mended=str(mended)))
+    path = file(f'methods = ["after-mine", "ce"]\nplugins = ["broken.py"]\n{SHORT}')
+    outcome = sweep("launch", path, "--workers", 1)
+    assert outcome.code == 1
+    assert "2 runs of toy failed or were lost" in outcome.err
+    assert f"lmdbench sweep retry {path}" in outcome.err
+    status = sweep("status", path)
+    assert status.code == 1
+    assert "ValueError: too hot" in status.out
+    assert "which failed" in status.out
+    assert "toy: 1 done · 2 failed" in status.out
+
+    launched = sweep("launch", path, "--workers", 1)
+    assert launched.code == 1
+    assert "left alone: 2 runs that failed" in launched.err
+    mended.touch()
+    outcome = sweep("retry", path, "--workers", 1)
+    assert outcome.code == 0, outcome.err
+    assert "toy: 3 done" in outcome.out
+
+
+def test_a_killed_launch_leaves_lost_runs_and_the_next_goes_on(sweep, file, tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    path = file('methods = ["slow"]\nplugins = ["slow.py"]\nseeds = [0, 1]\n'
+                "[settings.all]\nepochs = 6\nbatch_size = 8\n")  # fmt: skip
+    words = ["sweep", "launch", str(path), "--results", str(tmp_path / "results")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lmdbench", *words, "--workers", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "results").glob("*/*/slow/seed*/history.csv")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    found = json.loads(sweep("status", path, "--json").out)
+    assert found["states"] == {"running": 1, "queued": 1}
+    (running,) = (run for run in found["runs"] if run["state"] == "running")
+    assert running["epoch"] >= 1
+    assert running["epochs"] == 6
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while (states := json.loads(sweep("status", path, "--json").out)["states"]) != {
+        "lost": 1,
+        "missing": 1,
+    }:
+        assert time.monotonic() < deadline, states
+        time.sleep(0.2)
+    outcome = sweep("launch", path, "--workers", 1)
+    assert outcome.code == 0, outcome.err
+    assert "toy: 2 done" in outcome.out
+    records = (tmp_path / "results").glob("*/*/slow/seed*/run.json")
+    assert sorted(json.loads(record.read_text())["attempts"] for record in records) == [1, 2]
+
+
+def test_cancel_stops_a_pool(sweep, file, tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    path = file('methods = ["slow"]\nplugins = ["slow.py"]\n'
+                "[settings.all]\nepochs = 600\nbatch_size = 8\n")  # fmt: skip
+    words = ["sweep", "launch", str(path), "--results", str(tmp_path / "results")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lmdbench", *words, "--workers", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "results").glob("*/*/slow/seed*/history.csv")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        outcome = sweep("cancel", path)
+        assert outcome.code == 0, outcome.err
+        assert f"stopped the pool of workers (process {process.pid})" in outcome.err
+        assert "toy: 1 lost" in outcome.out
+        assert process.wait(timeout=30) == 130
+    finally:
+        process.kill()
+    assert "nothing of it is under way" in sweep("cancel", path).err
+
+
+def test_other_code_is_redone_only_when_asked(sweep, file, tmp_path):
+    plugin = tmp_path / "slow.py"
+    plugin.write_text(SLOW)
+    path = file(f'methods = ["slow"]\nplugins = ["slow.py"]\n{SHORT}')
+    assert sweep("launch", path, "--workers", 1).code == 0
+    # A new process, as the plug-in is loaded once in each.
+    plugin.write_text(SLOW.replace("0.5", "0.1"))
+    outcome = sweep("launch", path, "--workers", 1)
+    assert outcome.code == 0
+    assert "left alone: 1 run that changed" in outcome.err
+    assert "toy: 1 changed" in outcome.out
+    outcome = sweep("launch", path, "--workers", 1, "--redo-changed")
+    assert outcome.code == 0, outcome.err
+    assert "toy: 1 done" in outcome.out
+    assert len(list((tmp_path / "results").glob("*/*/slow/seed*.old-*"))) == 1
+
+
+@pytest.mark.parametrize("command", ["plan", "launch", "status", "retry", "cancel"])
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("nowhere.toml", "nowhere.toml: no such file; presets are ablation, demo, paper"),
+        ("papr", "unknown sweep file or preset 'papr'. Did you mean paper?"),
+    ],
+)
+def test_a_wrong_name_is_one_line(sweep, command, source, complaint):
+    outcome = sweep(command, source)
+    assert outcome.code == 2
+    assert complaint in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_slurm_needs_a_time_limit_and_a_cluster(sweep, file, monkeypatch):
+    path = file(f'methods = ["ce"]\n{SHORT}')
+    outcome = sweep("launch", path, "--on", "slurm")
+    assert outcome.code == 2
+    assert "needs the time limit of a job" in outcome.err
+    path = file(f'methods = ["ce", "crt"]\n{SHORT}[slurm]\ntime = "8h"\npartition = "gpu"\n')
+    monkeypatch.setenv("PATH", "/nowhere")
+    outcome = sweep("launch", path, "--on", "slurm", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("#SBATCH --partition=gpu") == 2
+    assert "--dependency" in outcome.out
+    outcome = sweep("launch", path, "--on", "slurm")
+    assert outcome.code == 2
+    assert "PATH" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert not read_launches(path.parent / "results")
+
+
+def test_a_dry_run_of_a_pool_names_the_runs_in_order(sweep, file, tmp_path):
+    outcome = sweep("launch", file(f'methods = ["crt", "ce"]\n{SHORT}'), "--dry-run")
+    assert outcome.code == 0
+    first, second = (line for line in outcome.out.splitlines() if line.startswith("  "))
+    assert "ce seed 0" in first
+    assert ", after ce seed 0" in second
+    assert not (tmp_path / "results").exists()
+
+
+def test_watch_ends_when_nothing_is_under_way(sweep, file):
+    outcome = sweep("status", file(f'methods = ["ce"]\n{SHORT}'), "--watch")
+    assert outcome.code == 3
+    assert "toy: 1 missing" in outcome.out
