@@ -1,14 +1,15 @@
 """Disturb a sweep in every way at hand, then compare it with one that nobody disturbed.
 
-    python tests/chaos/chaos.py --on local --minutes 20
-    python tests/chaos/chaos.py --on slurm --minutes 30 --report chaos.md
+    python tests/chaos/chaos.py --minutes 20
+    python tests/chaos/chaos.py --on slurm --minutes 30 --outage 60 --report chaos.md
 
 It trains a sweep on drawn images undisturbed. Then it trains the same sweep in another results
 folder, on a small file system of its own, while it kills workers, pools and whole launches with
 SIGKILL, requeues jobs, stops and starts slurmd and slurmctld, fills the disk, and makes it
 read-only; now and then it launches again, as a user would, sometimes twice at once. At the end it
 launches until nothing is left to do. It passes if every run was finished exactly once and its
-predictions and weights are the same, bit for bit. Needs root, for the file system and for SLURM.
+predictions and weights are the same, bit for bit. Needs root, for the file system and for SLURM. It
+prints a line of the table in docs/cluster.md.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,21 +45,15 @@ SMALL_DISK = "256m"
 SWEEP = """
 name = "chaos"
 seeds = {seeds}
-methods = ["ce", "crt", "lws", "rrl", "lmd"]
+methods = {methods}
 datasets = ["demo"]
+
+[settings.all]
+epochs = {epochs}
 
 [settings.lmd]
 rounds = {rounds}
 virtual_per_class = 2000
-
-[settings.ce]
-epochs = {epochs}
-[settings.rrl]
-epochs = {epochs}
-[settings.crt]
-epochs = {epochs}
-[settings.lws]
-epochs = {epochs}
 
 [resources]
 on = "{on}"
@@ -85,6 +81,7 @@ class Chaos:
     launches: list[subprocess.Popen[bytes]] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     log: Path = Path(os.devnull)
+    outage: float = 10.0  # seconds that a fault lasts at most
     plan: Any = None
 
     def say(self, text: str) -> None:
@@ -178,17 +175,22 @@ class Chaos:
             while True:
                 file.write(bytes(1 << 16))
                 file.flush()
-        time.sleep(self.random.uniform(2, 10))
+        self._last()
         hog.unlink(missing_ok=True)
         return True
 
     def read_only(self) -> bool:
-        command = ["mount", "-o", "remount,ro", str(self.results)]
-        if subprocess.run(command, capture_output=True).returncode:
-            return False  # a file is being written right now
-        time.sleep(self.random.uniform(2, 10))
-        subprocess.run(["mount", "-o", "remount,rw", str(self.results)], check=True)
+        """Nothing can be made, renamed or removed, but what is open can be written, such as logs:
+        with open files Linux does not let a whole file system become read-only."""
+        folders = [str(folder) for folder, _, _ in os.walk(self.results)]
+        subprocess.run(["chattr", "-f", "+i", *folders], check=False)
+        self._last()
+        subprocess.run(["chattr", "-f", "-i", *folders], check=False)
         return True
+
+    def _last(self) -> None:
+        """Let a fault last for a while."""
+        time.sleep(self.random.uniform(0.2, 1) * self.outage)
 
     def requeue(self) -> bool:
         jobs = self._squeue("RUNNING")
@@ -203,14 +205,14 @@ class Chaos:
     def stop_node(self) -> bool:
         assert self.cluster is not None
         self.cluster.stop_node(how=signal.SIGKILL)
-        time.sleep(self.random.uniform(1, 5))
+        self._last()
         self.cluster.start_node()
         return True
 
     def stop_controller(self) -> bool:
         assert self.cluster is not None
         self.cluster.stop_controller(signal.SIGKILL)
-        time.sleep(self.random.uniform(1, 5))
+        self._last()
         self.cluster.start_controller()
         return True
 
@@ -317,76 +319,117 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@dataclass
+class Outcome:
+    """What became of a disturbed sweep, beside an undisturbed one."""
+
+    lost: list[str]
+    differs: list[str]
+    redone: list[str]  # finished twice, or runs that nobody asked for
+    attempts: int
+
+    @property
+    def passed(self) -> bool:
+        return not (self.lost or self.differs or self.redone)
+
+
+def judge(expected: dict[str, str], results: Path) -> Outcome:
+    got = contents(results)
+    records = [json.loads(p.read_text()) for p in results.glob("*/*/*/seed*/run.json")]
+    return Outcome(
+        sorted(expected.keys() - got.keys()),
+        sorted(key for key in expected.keys() & got.keys() if expected[key] != got[key]),
+        sorted(got.keys() - expected.keys()) + finished_twice(results),
+        sum(record["attempts"] for record in records),
+    )
+
+
+def undisturbed(options: argparse.Namespace, folder: Path, env: dict[str, str]) -> dict[str, str]:
+    """Train the sweep in peace. Run → digest."""
+    sweep, calm = folder / "chaos.toml", folder / "calm"
+    command = [sys.executable, "-m", "lmdbench", "sweep", "launch", str(sweep), "--on", "local"]
+    done = subprocess.run([*command, "--results", str(calm)], env=env, capture_output=True)
+    if done.returncode:
+        raise SystemExit(done.stderr.decode())
+    return contents(calm)
+
+
+def disturbed(
+    on: str, options: argparse.Namespace, folder: Path, env: dict[str, str]
+) -> tuple[Chaos, Path, int]:
+    """Train the sweep amid faults, to its end. Returns how often it was launched after them."""
+    with ExitStack() as stack:
+        env = {**env, MARK: uuid.uuid4().hex}
+        cluster = None
+        if on == "slurm":
+            cluster = stack.enter_context(Cluster())
+            env |= cluster.env
+            os.environ |= cluster.env  # for squeue, asked by this process
+        sweep = folder / "chaos.toml"
+        disk = stack.enter_context(small_disk(folder / f"disk-{on}"))
+        chaos = Chaos(
+            on, sweep, disk, env, random.Random(options.seed), cluster,
+            log=folder / f"{on}.log", outage=options.outage,
+        )  # fmt: skip
+        stack.callback(chaos.end)
+        chaos.launch()
+        chaos.disturb(60 * options.minutes, tuple(options.pause))
+        launches = chaos.finish()
+        chaos.end()
+        kept = folder / f"disturbed-{on}"
+        shutil.copytree(disk, kept)
+        return chaos, kept, launches
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--on", choices=["local", "slurm"], required=True)
-    parser.add_argument("--minutes", type=float, default=10, help="of faults")
-    parser.add_argument(
-        "--pause", type=float, nargs=2, default=(3, 12), help="between two, seconds"
-    )
+    parser.add_argument("--on", choices=["local", "slurm"], action="append", help="default: both")
+    parser.add_argument("--minutes", type=float, default=10, help="of faults, each")
+    parser.add_argument("--pause", type=float, nargs=2, default=(2, 10), help="seconds between two")
+    parser.add_argument("--outage", type=float, default=10, help="seconds a fault lasts at most")
+    parser.add_argument("--methods", default='["ce", "crt", "lws", "rrl", "lmd"]')
     parser.add_argument("--seeds", default="[0, 1, 2]", help="of the sweep, as in its file")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
-    parser.add_argument("--report", type=Path, help="append a line of Markdown to this file")
+    parser.add_argument("--report", type=Path, help="append lines of a Markdown table to this file")
     options = parser.parse_args()
-
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lmdbench-chaos-")))
-        sweep = folder / "chaos.toml"
-        chosen = {name: getattr(options, name) for name in ("seeds", "epochs", "rounds", "on")}
-        sweep.write_text(SWEEP.format(**chosen))
+    passed = True
+    with tempfile.TemporaryDirectory(prefix="lmdbench-chaos-") as name:
+        folder = Path(name)
+        chosen = {key: getattr(options, key) for key in ("methods", "seeds", "epochs", "rounds")}
+        (folder / "chaos.toml").write_text(SWEEP.format(**chosen, on="local"))
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         env.setdefault("LMDBENCH_CACHE", str(folder / "cache"))
         started = time.monotonic()
-        calm = folder / "calm"
-        command = [sys.executable, "-m", "lmdbench", "sweep", "launch", str(sweep), "--on", "local"]
-        subprocess.run([*command, "--results", str(calm)], env=env, check=True, capture_output=True)
-        expected = contents(calm)
-        undisturbed = time.monotonic() - started
-        print(f"undisturbed: {len(expected)} runs in {undisturbed:.0f} s", flush=True)
-
-        results = stack.enter_context(small_disk(folder / "disturbed"))
-        env[MARK] = uuid.uuid4().hex
-        cluster = None
-        if options.on == "slurm":
-            cluster = stack.enter_context(Cluster())
-            env |= cluster.env
-            os.environ |= cluster.env  # for squeue, asked by this process
-        chaos = Chaos(
-            options.on, sweep, results, env, random.Random(options.seed), cluster,
-            log=folder / "launches.log",
-        )  # fmt: skip
-        stack.callback(chaos.end)
-        started = time.monotonic()
-        chaos.launch()
-        chaos.disturb(60 * options.minutes, tuple(options.pause))
-        relaunches = chaos.finish()
-        seconds = time.monotonic() - started
-
-        got = contents(results)
-        lost = sorted(expected.keys() - got.keys())
-        other = sorted(key for key in expected.keys() & got.keys() if expected[key] != got[key])
-        more = sorted(got.keys() - expected.keys())
-        twice = finished_twice(results)
-        records = [json.loads(p.read_text()) for p in results.glob("*/*/*/seed*/run.json")]
-        attempts = sum(record["attempts"] for record in records)
-        for name, keys in (("lost", lost), ("differs", other), ("extra", more), ("twice", twice)):
-            for key in keys:
-                print(f"{name}: {key}")
-        if lost:
-            print(chaos.log.read_text()[-4000:])
-    faults = ", ".join(f"{name} {n}" for name, n in sorted(chaos.faults.items()))
-    line = (
-        f"| {options.on} | {options.seed} | {chaos.faults.total()} ({faults}) | {len(expected)} | "
-        f"{attempts} | {seconds:.0f} s ({undisturbed:.0f} s undisturbed) | {relaunches} | "
-        f"{len(lost)} | {len(other)} | {len(twice) + len(more)} |"
-    )
-    print(line)
-    if options.report:
-        with options.report.open("a") as file:
-            file.write(line + "\n")
-    return 1 if lost or other or more or twice else 0
+        expected = undisturbed(options, folder, env)
+        calm = time.monotonic() - started
+        print(f"undisturbed: {len(expected)} runs in {calm:.0f} s", flush=True)
+        places = options.on or ["local", "slurm"]
+        if options.on is None and (reason := Cluster.why_not()):
+            print(f"only local faults: {reason}", flush=True)
+            places = ["local"]
+        for on in places:
+            (folder / "chaos.toml").write_text(SWEEP.format(**chosen, on=on))
+            started = time.monotonic()
+            chaos, results, launches = disturbed(on, options, folder, env)
+            seconds = time.monotonic() - started
+            outcome = judge(expected, results)
+            passed = passed and outcome.passed
+            if not outcome.passed:
+                print(outcome)
+                print(chaos.log.read_text()[-4000:])
+            faults = ", ".join(f"{n} {what}" for what, n in sorted(chaos.faults.items()))
+            line = (
+                f"| {on} | {options.seed} | {chaos.faults.total()} ({faults}) | {len(expected)} | "
+                f"{outcome.attempts} | {seconds:.0f} s ({calm:.0f} s) | {launches} | "
+                f"{len(outcome.lost)} | {len(outcome.differs)} | {len(outcome.redone)} |"
+            )
+            print(line, flush=True)
+            if options.report:
+                with options.report.open("a") as file:
+                    file.write(line + "\n")
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ COMMANDS = {
     "status": "Show what has become of each run.",
     "retry": "Start again what failed or was lost.",
     "cancel": "Stop what is running and forget what is queued.",
+    "show": "Print a preset, to begin a file of your own with.",
 }
 
 
@@ -27,7 +28,7 @@ class SweepCommands(LazyGroup):
 def sweep(context: click.Context) -> None:
     """Many runs from one file, on local devices or on SLURM.
 
-    SWEEP is a TOML file, or a preset: paper, ablation, demo.
+    SWEEP is a TOML file, or a preset: paper, ablation, demo. The same file is given to all commands.
 
     \b
     lmdbench sweep plan demo
