@@ -164,6 +164,8 @@ def run_state(directory: Path) -> State:
         return "running"
     if (directory / "failed.txt").exists():
         return "failed"
+    if (directory / "done").exists():  # finished since the first look, and its claim given up
+        return "finished"
     return "interrupted" if has_record else "missing"
 
 

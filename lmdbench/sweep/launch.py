@@ -13,7 +13,7 @@ from lmdbench.files import Claim, disk_errors
 from lmdbench.sweep.local import PoolTask
 from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
 from lmdbench.sweep.record import Launch, launch_name, launch_path, pool_claim, write_launch
-from lmdbench.sweep.slurm import Batch, Work, max_array_size, submit, units
+from lmdbench.sweep.slurm import Batch, Work, cancel, max_array_size, submit, units
 from lmdbench.sweep.status import Overview, State
 
 LAUNCH: tuple[State, ...] = ("missing", "lost")  # what a launch takes
@@ -149,6 +149,9 @@ def submit_all(
     goes on from there.
     """
     found, jobs = batches(plan, nodes, overview, max_array_size())
+    # A job on hold for ever would only stand in the way of what waits for it.
+    stuck = [overview.runs[node.key].job for node in nodes if overview.runs[node.key].stuck]
+    cancel([job for job in stuck if job])
     for number, batch in enumerate(found):
         name = launch_name(plan.sweep.name)
         keys = tuple(tuple(task.key for task in unit) for unit in batch.units)

@@ -300,6 +300,12 @@ class Queued:
     node: str
     left: float | None
 
+    @property
+    def stuck(self) -> bool:
+        """Whether SLURM has put it on hold by itself, as a node could not start it: it never will
+        be, unless somebody releases it."""
+        return self.state == "PENDING" and "requeued held" in self.reason
+
 
 def queue() -> list[Queued]:
     """The user's jobs that are pending or running, array tasks one by one.

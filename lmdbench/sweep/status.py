@@ -40,6 +40,7 @@ class RunStatus:
     left: float | None = None
     note: str = ""
     pooled: bool = False  # queued in a pool of local workers
+    stuck: bool = False  # its job is in the queue, but on hold for ever
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Place:
 
     @property
     def alive(self) -> bool:
-        return self.pool or self.queued is not None
+        return self.pool or (self.queued is not None and not self.queued.stuck)
 
     @property
     def job(self) -> str | None:
@@ -146,10 +147,9 @@ def _status(node: Node, place: Place | None, silent: bool) -> RunStatus:
             return RunStatus(node, "queued", host=host, note=note, pooled=place.pool, **at)
     if state == "failed":
         return RunStatus(node, "failed", note=last_error(directory), **at)
-    if state == "interrupted":
-        return RunStatus(node, "lost", note=_end_of(place), **at)
-    if place is not None and _submitted(place):
-        return RunStatus(node, "lost", job=job, note=_end_of(place))
+    stuck = place is not None and place.queued is not None
+    if state == "interrupted" or (place is not None and _submitted(place)):
+        return RunStatus(node, "lost", note=_end_of(place), stuck=stuck, **at)
     return RunStatus(node, "missing")
 
 
@@ -162,6 +162,8 @@ def _end_of(place: Place | None) -> str:
     """What is known of how a run without a worker came to be so."""
     if place is None:
         return "interrupted"
+    if place.queued is not None:
+        return f"its job is stuck: {place.queued.reason}"
     if place.launch.cancelled:
         return "cancelled"
     return "its job is gone" if place.launch.kind == "slurm" else "its pool has ended"

@@ -235,12 +235,25 @@ class Chaos:
 
     # The course of events
 
+    def tend(self) -> None:
+        """What the administrators of a cluster do: nodes that SLURM drained are put back to use."""
+        if self.cluster is not None:
+            listed = subprocess.run(
+                ["sinfo", "--noheader", "--Node", "--format=%N %T"],
+                env=self.env, capture_output=True, text=True,
+            )  # fmt: skip
+            for line in listed.stdout.splitlines():
+                name, state = line.split()
+                if state.startswith(("drain", "down")):
+                    self._run("scontrol", "update", f"nodename={name}", "state=resume")
+
     def disturb(self, seconds: float, pause: tuple[float, float]) -> None:
         end = time.monotonic() + seconds
         menu = self.menu()
         remaining = self.random.sample(menu, len(menu))  # each once before any a second time
         while time.monotonic() < end:
             time.sleep(self.random.uniform(*pause))
+            self.tend()
             states = self.states()
             if states and set(states) == {"done"}:
                 self.say("all done before the faults were over")
@@ -262,6 +275,7 @@ class Chaos:
                 if self.launches[-1].poll() is None:
                     with suppress(subprocess.TimeoutExpired):
                         self.launches[-1].wait(timeout=5)
+                self.tend()
                 states = self.states()
                 if set(states) == {"done"}:
                     return number + 1

@@ -126,6 +126,15 @@ def test_a_job_that_is_gone_leaves_its_run_lost(plan, in_queue):
     assert states(plan) == ["lost", "queued"]
 
 
+def test_a_job_on_hold_for_ever_is_lost(plan, in_queue):
+    launch = submitted(plan, 0, 1)
+    in_queue(job(launch.name, 0, reason="launch failed requeued held"), job(launch.name, 1))
+    first, second = look(plan).runs.values()
+    assert (first.state, first.stuck, first.job) == ("lost", True, "7_0")
+    assert "launch failed requeued held" in first.note
+    assert (second.state, second.stuck) == ("queued", False)
+
+
 def test_jobs_are_known_by_name_before_their_number_is_written(plan, in_queue):
     launch = submitted(plan, 0, job=None)
     in_queue(Queued("9", launch.name, None, "PENDING", "", "", None))

@@ -28,7 +28,7 @@ class SweepCommands(LazyGroup):
 def sweep(context: click.Context) -> None:
     """Many runs from one file, on local devices or on SLURM.
 
-    SWEEP is a TOML file, or a preset: paper, ablation, demo. The same file is given to all commands.
+    SWEEP is a TOML file, or a preset (paper, ablation, demo), and the same for all commands.
 
     \b
     lmdbench sweep plan demo
