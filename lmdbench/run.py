@@ -164,16 +164,17 @@ def run_state(directory: Path) -> State:
         return "running"
     if (directory / "failed.txt").exists():
         return "failed"
-    if (directory / "done").exists():  # finished since the first look, and its claim given up
+    if (
+        has_record and (directory / "done").exists()
+    ):  # finished since the first look, and its claim given up
         return "finished"
     return "interrupted" if has_record else "missing"
 
 
 def last_error(directory: Path) -> str:
-    """Of ``failed.txt``, which says what went wrong; empty where that can't be read."""
+    """What ``failed.txt`` says went wrong, in its first line; empty where that can't be read."""
     with suppress(OSError, ValueError):
-        lines = (directory / "failed.txt").read_text(encoding="utf-8").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return (directory / "failed.txt").read_text(encoding="utf-8").partition("\n")[0].strip()
     return ""
 
 

@@ -442,8 +442,9 @@ class Training:
 
     def _fail(self, error: Exception, reason: str) -> None:
         path = self.directory / "failed.txt"
+        logger.error("failed: %s", reason, exc_info=error)
         with contextlib.suppress(OSError, UserError):
-            write_text(path, traceback.format_exc())
+            write_text(path, f"{reason}\n\n{traceback.format_exc()}")
         raise RunFailed(f"{self.run.title} failed: {reason} (traceback in {path})") from error
 
     @contextlib.contextmanager

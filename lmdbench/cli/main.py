@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
+from contextlib import suppress
 
 import click
 
 from lmdbench.cli.lazy import LazyGroup
 from lmdbench.errors import Interrupted, RunFailed, UserError
 from lmdbench.version import __version__
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # Command → what `lmdbench --help` says of it. Each lives in the module of its own name.
 COMMANDS = {
@@ -53,6 +57,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # ± on a terminal without it
     try:
         code = cli.main(prog_name="lmdbench", standalone_mode=False)
+        sys.stdout.flush()
     except UserError as error:
         code = _complain(str(error), 2)
     except RunFailed as error:
@@ -67,9 +72,15 @@ def main() -> None:
     except BrokenPipeError:  # the reader went away, as in `lmdbench compare | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _complain("its output can't be written: no space left where it goes", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"lmdbench: {message}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"lmdbench: {message}", file=sys.stderr)
     return code

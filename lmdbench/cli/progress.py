@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -46,7 +47,8 @@ class Lines(Quiet):
         self._prepared: tuple[str, int, float] | None = None  # what, how many, when: last line
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):  # a full disk costs lines only
+            print(text, file=sys.stderr, flush=True)
 
     def prepare(self, done: int, total: int, what: str = PREPARING) -> None:
         now = time.monotonic()

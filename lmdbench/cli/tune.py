@@ -126,7 +126,7 @@ def tune(
         for plan in plans:
             if plan.nodes:
                 write_chosen(study, plan.sweep)
-        start_plan(joined(plans, f"{sweep.name}-chosen"), LAUNCH, options)
+        start_plan(joined(plans, f"{sweep.name}-chosen", sweep.name), LAUNCH, options)
         after = [look(plan) for plan in plans]
     _report(study, found, overview, after, as_json=as_json)
     _complain(found, overview, after)

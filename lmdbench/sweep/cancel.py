@@ -6,10 +6,9 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
-from lmdbench.files import HOST
+from lmdbench.files import HOST, Claim
 from lmdbench.sweep.plan import SweepPlan
 from lmdbench.sweep.record import pool_claim, read_launches, write_launch
 from lmdbench.sweep.slurm import cancel as cancel_jobs
@@ -19,48 +18,58 @@ STOP_SECONDS = 30.0  # that a pool gets to stop its workers
 POLL_SECONDS = 0.2
 
 
-def cancel(plan: SweepPlan, say: Callable[[str], None]) -> int:
-    """Cancel the sweep's own jobs and stop its pool on this machine. Returns how many units.
+def cancel(plan: SweepPlan, say: Callable[[str], None]) -> tuple[int, int]:
+    """Cancel the sweep's own jobs and stop its pool on this machine.
+
+    Returns how many jobs and pools were stopped, and how many pools could not be.
 
     What is finished stays, and every run keeps its finished epochs. Runs that another sweep has
     queued stay queued. Raises UserError where SLURM does not answer.
     """
     launches = [
-        launch
+        (folder, launch)
         for folder, launch in read_launches(plan.results)
-        if folder == plan.folder and not launch.cancelled
+        if plan.sweep.name in launch.sweeps
     ]
-    stopped = 0
-    names = {launch.name for launch in launches if launch.kind == "slurm"}
+    stopped = left = 0
+    names = {launch.name for _, launch in launches if launch.kind == "slurm"}
     if names:
         jobs = [job for job in queue() if job.name in names]
         cancel_jobs([job.job for job in jobs])
         stopped += len(jobs)
         if jobs:
             say(f"cancelled {len(jobs)} jobs")
-    for launch in launches:
-        if launch.kind == "local":
-            stopped += _stop_pool(plan, launch.name, say)
-        write_launch(plan.folder, replace(launch, cancelled=True))
-    return stopped
+        of_jobs = {job.name for job in jobs}
+        for folder, launch in launches:
+            if launch.name in of_jobs:
+                write_launch(folder, replace(launch, cancelled=True))
+    for folder, launch in launches:
+        claim = pool_claim(folder, launch.name)
+        if launch.kind == "local" and (claim.holder() or {}).get("alive"):
+            done = _stop_pool(claim, say)
+            stopped, left = stopped + done, left + (not done)
+    return stopped, left
 
 
-def _stop_pool(plan: SweepPlan, name: str, say: Callable[[str], None]) -> int:
-    claim = pool_claim(plan.folder, name)
+def _stop_pool(claim: Claim, say: Callable[[str], None]) -> bool:
+    """Stop a living pool, if it is on this machine and ours. Whether that worked."""
     holder = claim.holder() or {}
-    if not holder.get("alive"):
-        return 0
     pid, host = int(holder.get("pid", 0)), holder.get("host")
     if host != HOST or not pid:
         say(f"a pool of workers runs on {host} (process {pid}): cancel it there")
-        return 0
-    with suppress(ProcessLookupError):
+        return False
+    try:
         os.kill(pid, signal.SIGTERM)
+    except PermissionError:
+        say(f"the pool of workers (process {pid}) is somebody else's, who must cancel it")
+        return False
+    except ProcessLookupError:
+        return True
     deadline = time.monotonic() + STOP_SECONDS
     while (claim.holder() or {}).get("alive") and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     if (claim.holder() or {}).get("alive"):
-        say(f"the pool of workers (process {pid}) does not stop yet; it will")
-    else:
-        say(f"stopped the pool of workers (process {pid})")
-    return 1
+        say(f"the pool of workers (process {pid}) has not stopped yet; look again in a minute")
+        return False
+    say(f"stopped the pool of workers (process {pid})")
+    return True

@@ -82,12 +82,16 @@ def read_entries(doc: Document, setups: Sequence[Setup]) -> list[Entry]:
     found: list[Entry] = []
     seen: dict[tuple[Any, ...], str] = {}  # what tells runs apart → where it stands
     chains: set[str] = set()
+    labels: set[str | None] = set()
     for path, item in doc.items("methods", "ce"):
         doc.known(path, item, ["name", "starts_from", "label", "set"], "key of a method")
         if item["name"] not in METHODS.names():
             problem = unknown("method", item["name"], METHODS.names())
             raise doc.error((*path, "name"), problem)
         label = doc.check((*path, "label"), item["label"], text) if "label" in item else None
+        if label is not None and label in labels:
+            raise doc.error((*path, "label"), f"label {label!r} stands twice; give each its own")
+        labels.add(label)
         starts = [None]
         if "starts_from" in item:
             starts = doc.axis((*path, "starts_from"), item["starts_from"], text)
@@ -127,6 +131,22 @@ def read_entries(doc: Document, setups: Sequence[Setup]) -> list[Entry]:
             )
         having = sorted({key for name in chains for key in _settings(name)})
         raise doc.error(axis.path, unknown("setting of all methods", axis.key, having))
+    return _told_apart(found)
+
+
+def _told_apart(entries: Sequence[Entry]) -> list[Entry]:
+    """Entries of one method without labels get what they differ in for a label."""
+    found = []
+    for entry in entries:
+        alike = [other for other in entries if (other.method, other.label) == (entry.method, None)]
+        if entry.label is None and len(alike) > 1:
+            words = [] if entry.starts_from is None else [f"from {entry.starts_from}"]
+            for key, value in entry.settings.items():
+                if any(other.settings.get(key) != value for other in alike):
+                    words.append(f"{key}={value}")
+            if words:
+                entry = replace(entry, label=" ".join([entry.method, *words]))
+        found.append(entry)
     return found
 
 

@@ -13,14 +13,22 @@ from lmdbench.files import Claim, disk_errors
 from lmdbench.sweep.local import PoolTask
 from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
 from lmdbench.sweep.record import Launch, launch_name, launch_path, pool_claim, write_launch
-from lmdbench.sweep.slurm import Batch, Work, cancel, max_array_size, submit, units
+from lmdbench.sweep.slurm import (
+    SUBMITIT,
+    Batch,
+    Unsure,
+    Work,
+    cancel,
+    max_array_size,
+    submit,
+    units,
+)
 from lmdbench.sweep.status import Overview, State
 
 LAUNCH: tuple[State, ...] = ("missing", "lost")  # what a launch takes
 RETRY: tuple[State, ...] = ("failed", "lost")
 WAIT_SECONDS = 0.5
 USUAL_ARRAY_SIZE = 1001
-SUBMITIT = "submitit"  # folder of submitit's files and of the jobs' logs, in the sweep's
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ def pool_tasks(nodes: Sequence[Node]) -> list[PoolTask]:
 def opened_pool(plan: SweepPlan, nodes: Sequence[Node]) -> Iterator[str]:
     """A launch on this machine: recorded, and claimed as long as the pool lives. Its name."""
     name = launch_name(plan.sweep.name)
-    launch = Launch(name, "local", tuple((node.key,) for node in nodes), time.time())
+    launch = Launch(name, "local", tuple((node.key,) for node in nodes), sweeps=_owners(plan))
     write_launch(plan.folder, launch)
     claim = pool_claim(plan.folder, name)
     claim.acquire()
@@ -126,6 +134,19 @@ def batches(
     }
     per_job = plan.sweep.resources.runs_per_job
     return units([(node.task, node.needs) for node in nodes], per_job, queued, largest), queued
+
+
+def _owners(plan: SweepPlan) -> tuple[str, ...]:
+    return (plan.sweep.name, *plan.belongs_to)
+
+
+def forget_failures(nodes: Sequence[Node]) -> None:
+    """Take back that runs failed, as they are tried again: what starts from them must not fail for
+    it while they wait. Their logs keep what happened."""
+    for node in nodes:
+        path = node.run.directory / "failed.txt"
+        with disk_errors(path.parent):
+            path.unlink(missing_ok=True)
 
 
 def most_array_tasks() -> int:
@@ -155,14 +176,19 @@ def submit_all(
     for number, batch in enumerate(found):
         name = launch_name(plan.sweep.name)
         keys = tuple(tuple(task.key for task in unit) for unit in batch.units)
-        launch = Launch(name, "slurm", keys, time.time())
+        launch = Launch(name, "slurm", keys, sweeps=_owners(plan))
         write_launch(plan.folder, launch)
+        before = f" ({number} job arrays were submitted before)" if number else ""
         try:
             job = submit(batch, name, plan.folder / SUBMITIT, plan.sweep.resources, work, jobs)
+        except Unsure as error:
+            raise UserError(
+                f"{error}{before}; look at its status before launching again"
+            ) from error
         except UserError as error:
             launch_path(plan.folder, name).unlink(missing_ok=True)
-            before = f" ({number} job arrays were submitted before)" if number else ""
-            raise UserError(f"{error}{before}; mend it and launch again") from error
+            raise UserError(f"{error}{before}; when that is mended, launch again") from error
+        forget_failures([plan.nodes[key] for unit in keys for key in unit])
         write_launch(plan.folder, replace(launch, job=job))
         jobs |= batch.jobs(job)
         say(f"submitted job {job}: {len(batch.units)} jobs, {sum(map(len, keys))} runs")

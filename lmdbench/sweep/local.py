@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -159,8 +159,12 @@ def run_locally(
 
     Raises Interrupted after Ctrl-C, with all workers stopped, and UserError where none can work.
     """
-    slots = make_slots(options)[: max(1, len(tasks))]
-    pool = _Pool(tasks, options, watcher, slots)
+    slots = make_slots(options)
+    # Of all slots, also those that find no run: bits depend on threads, and must not on how many
+    # runs are left.
+    threads = options.threads or max(1, _cores() // len(slots))
+    slots = slots[: max(1, len(tasks))]
+    pool = _Pool(tasks, replace(options, threads=threads), watcher, slots)
     watcher.begin(slots, tasks)
     try:
         with pool.stopping():
@@ -322,12 +326,12 @@ class _Pool:
 
     def _start(self, worker: _Worker) -> None:
         options = self.options
-        threads = options.threads or max(1, _cores() // len(self.slots))
+        assert options.threads is not None
         start = Start(
             results=options.results.absolute(),
             cache=options.cache.absolute(),
             device=worker.slot.device,
-            threads=threads,
+            threads=options.threads,
             patience=options.patience,
             accept_changed=options.accept_changed,
             redo_changed=options.redo_changed,
@@ -342,7 +346,7 @@ class _Pool:
                 env={
                     **os.environ,
                     "CUDA_VISIBLE_DEVICES": worker.slot.visible,
-                    "OMP_NUM_THREADS": str(threads),
+                    "OMP_NUM_THREADS": str(options.threads),
                 },
                 start_new_session=True,  # Ctrl-C is for this process, which stops them in order
             )

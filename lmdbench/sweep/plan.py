@@ -56,6 +56,7 @@ class SweepPlan:
     sweep: Sweep
     results: Path
     nodes: Mapping[str, Node]
+    belongs_to: tuple[str, ...] = ()  # names of other sweeps, whose ``cancel`` stops it as well
 
     @property
     def folder(self) -> Path:
@@ -94,7 +95,7 @@ def make_plan(
 ) -> SweepPlan:
     """Plan a sweep from tables alone: no image, no GPU and no network is needed.
 
-    All of the first seed come first, so that a whole table is there early. Raises UserError for
+    All runs of the first seed come first, so that a whole table is there early. UserError for
     what cannot be planned. ``experiments``: of another plan, whose tables are not read again.
     """
     experiments = experiments or Experiments(results, cache, files=False, say=say)
@@ -117,8 +118,7 @@ def make_plan(
                 asked = (*node.asked, (setup, entry))
                 found[key] = Node(node.task, node.run, node.needs, asked)
             needs = key
-    ordered = sorted(found.values(), key=lambda node: node.task.depth)
-    return SweepPlan(sweep, results, {node.key: node for node in ordered})
+    return SweepPlan(sweep, results, found)
 
 
 def _chain(

@@ -6,15 +6,16 @@ be told even if this process ends in between.
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lmdbench.errors import UserError
-from lmdbench.files import HOST, Claim, read_json, write_json
+from lmdbench.files import HOST, Claim, disk_errors, read_json, write_json
 from lmdbench.sweep.plan import SWEEPS
 
 LAUNCHES = "launches"
@@ -26,13 +27,17 @@ class Launch:
     """Runs handed to SLURM as one array of jobs, or to a pool on one machine.
 
     ``units``: keys of the runs, in lists that are worked off in turn: array tasks, in their order.
-    ``job``: SLURM's number of the array; None where it is not known.
+    ``job``: SLURM's number of the array; None where it is not known. ``sweeps``: names of those
+    that it was launched for. ``submitted``: when, by the file system's clock. ``user``: id of who
+    launched it.
     """
 
     name: str
     kind: Literal["slurm", "local"]
     units: tuple[tuple[str, ...], ...]
-    submitted: float  # seconds since 1970
+    submitted: float = field(default_factory=time.time)  # seconds since 1970
+    sweeps: tuple[str, ...] = ()
+    user: int = field(default_factory=os.getuid)
     host: str = HOST
     job: str | None = None
     cancelled: bool = False
@@ -55,7 +60,8 @@ def pool_claim(folder: Path, name: str) -> Claim:
 
 def write_launch(folder: Path, launch: Launch) -> None:
     path = launch_path(folder, launch.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"format": FORMAT, **asdict(launch)})
 
 
@@ -65,10 +71,17 @@ def read_launches(results: Path) -> list[tuple[Path, Launch]]:
     Sweeps may share runs, so one must know what another has queued.
     """
     found = []
-    for path in results.glob(f"{SWEEPS}/*/{LAUNCHES}/*.json"):
-        content = read_json(path)
+    for path in results.glob(f"{SWEEPS}/*/{LAUNCHES}/[!.]*.json"):  # no half-written ones
         try:
-            found.append((path.parents[1], _launch(content)))
+            written, content = path.stat().st_mtime, read_json(path)
+        except (UserError, FileNotFoundError):
+            if path.exists():
+                raise
+            continue  # sbatch refused it meanwhile
+        try:
+            launch = _launch(content)
+            # That clock also stamps what runs leave, for which it is compared.
+            found.append((path.parents[1], replace(launch, submitted=written)))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: damaged or of another version; move it away") from error
     return sorted(found, key=lambda item: item[1].submitted)
@@ -78,4 +91,5 @@ def _launch(content: dict[str, Any]) -> Launch:
     if content.pop("format") != FORMAT:
         raise ValueError("of another version")
     units: Sequence[Sequence[str]] = content.pop("units")
-    return Launch(**content, units=tuple(map(tuple, units)))
+    sweeps: Sequence[str] = content.pop("sweeps")
+    return Launch(**content, units=tuple(map(tuple, units)), sweeps=tuple(sweeps))

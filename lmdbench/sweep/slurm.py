@@ -19,7 +19,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmdbench.errors import UserError
-from lmdbench.files import disk_errors
+from lmdbench.files import disk_errors, write_text
 from lmdbench.sweep.job import SweepJob
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 20.0  # for a command of SLURM
 MOST_ARGUMENTS = 500  # job ids in one command
+SUBMITIT = "submitit"  # folder of submitit's files and of the jobs' logs, in a sweep's
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")  # variables that are the user's own
 NO_LIMIT = 1_000_000  # requeues after a time limit: submitit takes any end of a short job for one
 
 # What is submitted together
@@ -141,17 +142,64 @@ def submit(
     → job id of what ``batch.after`` names. Raises UserError with sbatch's own words where it
     refuses, DiskError where the folder cannot be written.
     """
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
+    from submitit.core.utils import DelayedSubmission
 
     if shutil.which("sbatch") is None:
         raise UserError(_absent("sbatch"))
-    callables = [_sweep_job(unit, resources, work) for unit in batch.units]
+    assert resources.time_minutes is not None
+    if "%" in str(folder.absolute()):
+        raise UserError(f"{folder}: SLURM takes the % for a pattern; choose another --results")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, unit in enumerate(batch.units):
+            delayed = DelayedSubmission(_sweep_job(unit, resources, work))
+            delayed.set_timeout(resources.time_minutes, NO_LIMIT)
+            delayed.dump(pickle_path(folder, name, index))
+        path = folder / f"{name}.sh"
+        write_text(path, script(batch, name, folder, resources, jobs))
     try:
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            return _executor(batch, name, folder, resources, jobs).submit_all(callables)
-    except (FailedJobError, FailedSubmissionError) as error:
-        raise UserError(f"sbatch refuses {name}: {_complaint(str(error))}") from error
+        return _sbatch(path, name)
+    except Unsure:
+        raise
+    except UserError:
+        for left in (path, *(pickle_path(folder, name, n) for n in range(len(batch.units)))):
+            left.unlink(missing_ok=True)
+        raise
+
+
+class Unsure(UserError):
+    """It is not known whether a job was submitted; its name in the queue may tell later."""
+
+
+def pickle_path(folder: Path, name: str, index: int) -> Path:
+    """Where the callable of an array task lies until the job begins, which then takes it.
+
+    The job does that, as a launch may be killed right after sbatch.
+    """
+    return folder / f"{name}-{index}.pkl"
+
+
+def _sbatch(path: Path, name: str) -> str:
+    """Submit a script. Returns the job's number."""
+    # Within another job its variables would become options of this one.
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_") or k in KEPT}
+    done = subprocess.run(
+        ["sbatch", str(path)], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    number = re.search(r"job (\d+)", done.stdout)
+    if done.returncode == 0 and number is not None:
+        return number[1]
+    # A controller that is slow to answer may have taken it all the same.
+    said = _complaint(done.stderr or done.stdout)
+    try:
+        found = [job.job for job in queue() if job.name == name]
+    except UserError as error:
+        raise Unsure(f"sbatch: {said}; whether {name} is queued cannot be told") from error
+    if found:
+        return found[0].partition("_")[0]
+    if "timed out" in said:
+        raise Unsure(f"sbatch: {said}; {name} may still come into the queue")
+    raise UserError(f"sbatch refuses {name}: {said}")
 
 
 def script(
@@ -210,7 +258,7 @@ def _executor(
         job_name=name,
         time=resources.time_minutes,
         signal_delay_s=resources.signal_seconds,
-        setup=list(resources.setup) or None,
+        setup=[*_take_pickle(folder.absolute(), name), *resources.setup],
         srun_args=srun_args,
         use_srun=resources.use_srun,
         additional_parameters={k: v for k, v in options.items() if k not in executor.left_out},
@@ -221,17 +269,21 @@ def _executor(
     return executor
 
 
+def _take_pickle(folder: Path, name: str) -> list[str]:
+    """Lines of a script that put the job's callable where submitit looks for it."""
+    job = "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"
+    source = f'{shlex.quote(f"{folder}/{name}-")}"${{SLURM_ARRAY_TASK_ID:-0}}.pkl"'
+    target = f'{shlex.quote(f"{folder}/")}"${{lmdbench_job:-$SLURM_JOB_ID}}_submitted.pkl"'
+    return [f'lmdbench_job="{job}"', f"[ -e {target} ] || mv {source} {target}"]
+
+
 @cache
 def _executor_class() -> type[SlurmExecutor]:
     """Made when first needed: submitit takes a while to import, and status does without."""
-    from submitit.core.utils import DelayedSubmission, JobPaths
     from submitit.slurm.slurm import SlurmExecutor
 
     class Executor(SlurmExecutor):
-        """submitit's, which can leave options out and writes scripts where there is no SLURM.
-
-        Its own way to submit an array makes a new plain executor, which would forget both.
-        """
+        """submitit's scripts, with options left out, and also where there is no SLURM."""
 
         left_out: set[str] = set()
 
@@ -245,29 +297,6 @@ def _executor_class() -> type[SlurmExecutor]:
         def _make_submission_file_text(self, command: str, uid: str) -> str:
             lines = super()._make_submission_file_text(command, uid).split("\n")
             return "\n".join(line for line in lines if _option(line) not in self.left_out)
-
-        def submit_all(self, jobs: Sequence[SweepJob]) -> str:
-            """Submit a callable, or several as one array. Returns the number of the job."""
-            pickles = []
-            try:
-                for job in jobs:
-                    delayed = DelayedSubmission(job)
-                    delayed.set_timeout(self.parameters["time"], self.max_num_timeout)
-                    pickles.append(Path(self.folder) / f"{uuid.uuid4().hex}.pkl")
-                    delayed.dump(pickles[-1])
-                number = str(self._submit_command(self._submitit_command_str).job_id)
-                try:  # jobs that begin meanwhile wait a minute for their file
-                    for index, path in enumerate(pickles):
-                        job_id = f"{number}_{index}" if len(jobs) > 1 else number
-                        paths = JobPaths(self.folder, job_id=job_id)
-                        paths.move_temporary_file(path, "submitted_pickle")
-                except OSError:
-                    cancel([number])
-                    raise
-            finally:
-                for path in pickles:
-                    path.unlink(missing_ok=True)
-            return number
 
     return Executor
 
@@ -307,13 +336,13 @@ class Queued:
         return self.state == "PENDING" and "requeued held" in self.reason
 
 
-def queue() -> list[Queued]:
-    """The user's jobs that are pending or running, array tasks one by one.
+def queue(users: Iterable[int] = ()) -> list[Queued]:
+    """Jobs of this user, and of others, that are pending or running, array tasks one by one.
 
     Raises UserError where there is no squeue, or it gets no answer.
     """
     columns = "--format=%F|%K|%T|%L|%N|%r|%j"
-    user = f"--user={os.getuid()}"
+    user = "--user=" + ",".join(map(str, sorted({os.getuid(), *users})))
     return [
         read_line(line)
         for line in _call("squeue", "--array", "--noheader", user, columns).splitlines()
@@ -343,6 +372,11 @@ def seconds(text: str) -> float | None:
         return None
     days, hours, minutes, rest = (int(n or 0) for n in found.groups())
     return float(((24 * days + hours) * 60 + minutes) * 60 + rest)
+
+
+def job_log(folder: Path, job: str) -> Path:
+    """What a job of a sweep prints about what goes wrong."""
+    return folder / SUBMITIT / f"{job}_0_log.err"
 
 
 def cancel(jobs: Sequence[str]) -> None:
@@ -390,8 +424,11 @@ def _call(*command: str) -> str:
             f"{command[0]}: SLURM does not answer within {ANSWER_SECONDS:.0f} s; try again later"
         ) from error
     except subprocess.CalledProcessError as error:
-        said = "; ".join(dict.fromkeys(filter(None, map(str.strip, error.stderr.split("\n")))))
-        raise UserError(f"{said or command[0] + ' fails'}; try again later") from error
+        lines = [line.strip() for line in error.stderr.split("\n") if line.strip()]
+        said = "; ".join(dict.fromkeys(lines[-2:])) or "no reason given"
+        raise UserError(
+            f"{command[0]}: SLURM does not answer ({said}); is this a login node of the cluster?"
+        ) from error
     return done.stdout
 
 

@@ -13,13 +13,16 @@ from lmdbench.files import Claim
 from lmdbench.run import last_error, run_state, staleness
 from lmdbench.sweep.plan import Node, SweepPlan
 from lmdbench.sweep.record import Launch, pool_claim, read_launches
-from lmdbench.sweep.slurm import Queued, queue
+from lmdbench.sweep.slurm import Queued, job_log, queue
 
 State = Literal["done", "running", "queued", "failed", "lost", "changed", "missing"]
 STATES: tuple[State, ...] = get_args(State)
 # failed: it broke, and its directory says how. changed: finished by other code than is here now.
 # lost: begun or launched, not finished, and nobody works on it or will. missing: never begun.
 
+MOST_READ = 8192  # bytes of a log's end
+# What SLURM and submitit add to the end of any log.
+EMPTY_WORDS = ("srun: error:", "srun: Terminating", "slurmstepd:", "submitit ", "srun: Force")
 RECENT_EPOCHS = 5  # whose mean length tells the time left
 
 
@@ -41,12 +44,14 @@ class RunStatus:
     note: str = ""
     pooled: bool = False  # queued in a pool of local workers
     stuck: bool = False  # its job is in the queue, but on hold for ever
+    log: Path | None = None  # of the job, where there is one
 
 
 @dataclass(frozen=True)
 class Place:
     """Where a launch put a run: still in SLURM's queue, in a living pool, or in neither."""
 
+    folder: Path  # of the sweep that was launched
     launch: Launch
     index: int  # of the unit in its launch
     queued: Queued | None = None
@@ -64,6 +69,11 @@ class Place:
             return None
         array = len(self.launch.units) > 1
         return f"{self.launch.job}_{self.index}" if array else self.launch.job
+
+    @property
+    def log(self) -> Path | None:
+        """What the job prints, once it has begun."""
+        return job_log(self.folder, self.job) if self.launch.kind == "slurm" and self.job else None
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ def look(plan: SweepPlan, launches: Sequence[tuple[Path, Launch]] | None = None)
     silent, jobs = "", []
     if submitted:
         try:
-            jobs = queue()
+            jobs = queue({launch.user for _, launch in launches})
         except UserError as error:
             silent = str(error)
     places = _places(launches, jobs)
@@ -115,7 +125,7 @@ def _places(launches: Iterable[tuple[Path, Launch]], jobs: Iterable[Queued]) -> 
             (pool_claim(folder, launch.name).holder() or {}).get("alive")
         )
         for index, keys in enumerate(launch.units):
-            place = Place(launch, index, by_name.get((launch.name, index)), pool)
+            place = Place(folder, launch, index, by_name.get((launch.name, index)), pool)
             for key in keys:
                 if place.alive or not (key in found and found[key].alive):
                     found[key] = place
@@ -136,8 +146,13 @@ def _status(node: Node, place: Place | None, silent: bool) -> RunStatus:
     if state == "running":
         holder: dict[str, Any] = Claim(directory / "running.json").holder() or {}
         where = holder.get("job") or f"process {holder.get('pid', '?')}"
-        return RunStatus(node, "running", where, holder.get("host"), epoch, epochs, left)
-    at: dict[str, Any] = {"job": job, "epoch": epoch, "epochs": epochs}
+        told = place.queued.state if place and place.queued else ""
+        return RunStatus(
+            node, "running", where, holder.get("host"), epoch, epochs, left,
+            note="" if told in ("", "RUNNING") else told.lower(), log=place.log if place else None,
+        )  # fmt: skip
+    log = place.log if place else None
+    at: dict[str, Any] = {"job": job, "epoch": epoch, "epochs": epochs, "log": log}
     if place is not None and (place.alive or (silent and _submitted(place))):
         failed_since = state == "failed" and _changed(directory / "failed.txt", place)
         if not failed_since:
@@ -166,7 +181,22 @@ def _end_of(place: Place | None) -> str:
         return f"its job is stuck: {place.queued.reason}"
     if place.launch.cancelled:
         return "cancelled"
-    return "its job is gone" if place.launch.kind == "slurm" else "its pool has ended"
+    if place.launch.kind == "local":
+        return "its pool has ended"
+    said = last_words(place.log) if place.log else ""
+    return f"its job is gone{said and f', which said last: {said}'}"
+
+
+def last_words(log: Path) -> str:
+    """The last line of a job's log that says what went wrong; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - MOST_READ))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    said = (line.strip() for line in reversed(lines))
+    return next((line for line in said if line and not line.startswith(EMPTY_WORDS)), "")
 
 
 def _changed(path: Path, place: Place) -> bool:

@@ -132,7 +132,7 @@ def plan_study(
     for setup in sweep.setups:
         slugs = [place.slug for place in places]
         places.append(_place(sweep, search, setup, experiments, folder, slugs, say))
-    plan = joined([place.plan for place in places], f"{sweep.name}-trials")
+    plan = joined([place.plan for place in places], f"{sweep.name}-trials", sweep.name)
     return Study(sweep, search, folder, tuple(places), plan)
 
 
@@ -280,13 +280,14 @@ def chosen_plans(
     return plans
 
 
-def joined(plans: Sequence[SweepPlan], name: str) -> SweepPlan:
-    """One plan of several, so that one pool works on all their runs."""
+def joined(plans: Sequence[SweepPlan], name: str, owner: str) -> SweepPlan:
+    """One plan of several, so that one pool works on all their runs; ``owner``: the sweep tuned."""
     nodes = sorted(
         (node for plan in plans for node in plan.nodes.values()), key=lambda node: node.task.depth
     )
     sweep = replace(plans[0].sweep, name=name)
-    return SweepPlan(sweep, plans[0].results, {node.key: node for node in nodes})
+    others = (owner, *(plan.sweep.name for plan in plans))
+    return SweepPlan(sweep, plans[0].results, {node.key: node for node in nodes}, others)
 
 
 # Files

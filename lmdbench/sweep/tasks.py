@@ -45,12 +45,12 @@ def planned_run(task: Task, experiments: Experiments) -> PlannedRun:
     if task.depth >= len(chain) or chain[task.depth].spec.id != task.id:
         raise UserError(
             f"{task.key}: the same request comes to another run here than where it was launched: "
-            "other images, settings, version of lmdbench or of a method; launch the sweep again"
+            "other images, settings, version of lmdbench or of a method; lmdbench sweep retry"
         )
     run = chain[task.depth]
     if method_digest(run.method) != task.code:
         raise UserError(
             f"{task.key}: the code of {run.spec.method} has changed since the sweep was launched; "
-            "launch it again"
+            "lmdbench sweep retry takes what is here now"
         )
     return run

@@ -44,7 +44,7 @@ def in_queue(monkeypatch):
     with a real one."""
 
     def answer(*jobs, silent=None):
-        def queue():
+        def queue(users=()):
             if silent:
                 raise UserError(silent)
             return list(jobs)
@@ -78,7 +78,7 @@ def test_nothing_there_is_missing_and_asks_no_queue(plan, in_queue):
 
 def test_what_the_directory_says(plan, begun):
     begun(0, done="now")
-    begun(1, failed_txt="Traceback\nValueError: too hot\n\n")
+    begun(1, failed_txt="ValueError: too hot\n\nTraceback\n")
     done, failed = look(plan).runs.values()
     assert done.state == "done"
     assert (failed.state, failed.note) == ("failed", "ValueError: too hot")

@@ -68,7 +68,7 @@ def finish(node, right):
 def fail(node):
     node.run.directory.mkdir(parents=True)
     (node.run.directory / "run.json").write_text(json.dumps(node.run.describe()))
-    (node.run.directory / "failed.txt").write_text("Traceback\nDiverged: loss is nan\n")
+    (node.run.directory / "failed.txt").write_text("Diverged: loss is nan\n\nTraceback\n")
 
 
 def outcome(study, *rights):
@@ -165,7 +165,7 @@ def test_choices_become_a_sweep_file_that_reads_back_as_the_same_sweep(study, tm
 
 def test_a_trial_of_the_sweeps_seed_and_its_stage_1_are_not_trained_again(study, tmp_path):
     found = outcome(study, [4, 5, 8], [6, None, 6], [3])
-    plan = joined(chosen_plans(study, found, tmp_path / "cache", silent), "chosen")
+    plan = joined(chosen_plans(study, found, tmp_path / "cache", silent), "chosen", "toy")
     done = [
         (one.node.run.spec.method, one.node.run.spec.seed)
         for one in look(plan).runs.values()

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lmdbench.cli.sweep.common import counts, load_plan, note, sweep_options
+from lmdbench.errors import RunFailed
 
 
 @click.command()
@@ -21,9 +22,15 @@ def cancel(source: str, results: Path, data_root: Path | None) -> None:
 
     from lmdbench.sweep.cancel import cancel as stop
     from lmdbench.sweep.launch import launching
+    from lmdbench.sweep.plan import SWEEPS
     from lmdbench.sweep.status import look
 
-    with launching(planned.results, note):
-        if not stop(planned, note):
-            note(f"{planned.sweep.name}: nothing of it is under way")
+    stopped = left = 0
+    if (planned.results / SWEEPS).is_dir():
+        with launching(planned.results, note):
+            stopped, left = stop(planned, note)
+    if not (stopped or left):
+        note(f"{planned.sweep.name}: nothing of it is under way")
     click.echo(f"{planned.sweep.name}: {counts(look(planned))}")
+    if left:
+        raise RunFailed(f"{planned.sweep.name}: not all of it could be stopped")

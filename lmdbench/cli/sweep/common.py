@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from lmdbench.cli.options import data_root_option, default_cache, results_option
 
@@ -34,8 +37,19 @@ def load_plan(source: str, results: Path, data_root: Path | None) -> SweepPlan:
 
 
 def note(text: str) -> None:
-    """A line for people, out of the way of what a program reads."""
-    click.echo(text, err=True)
+    """A line for people, out of the way of what a program reads. Lost where a disk is full."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def again(command: str, source: str) -> str:
+    """A command to give next, with the folders that this one was given."""
+    context = click.get_current_context()
+    words = ["lmdbench", *command.split(), source]
+    for name, option in (("results", "--results"), ("data_root", "--data-root")):
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            words += [option, str(context.params[name])]
+    return shlex.join(words)
 
 
 def counts(overview: Overview) -> str:
@@ -72,6 +86,7 @@ def run_record(status: RunStatus) -> dict[str, Any]:
         "epochs": status.epochs,
         "seconds_left": status.left,
         "note": status.note,
+        "log": status.log and str(status.log),
     }
 
 

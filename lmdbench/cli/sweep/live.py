@@ -7,6 +7,7 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,7 +140,8 @@ class PlainLines:
         pass
 
     def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):  # a full disk costs lines only
+            print(text, file=sys.stderr, flush=True)
 
 
 def ending(task: PoolTask, outcome: Outcome, seconds: float) -> str:

@@ -16,7 +16,7 @@ from lmdbench.cli.sweep.start import start, start_options
 def retry(source: str, results: Path, data_root: Path | None, **options: object) -> None:
     """Start again the runs of a sweep that failed or were lost, and what waits for them.
 
-    Each goes on after its last finished epoch.
+    Each goes on after its last finished epoch, or begins anew where its code has changed.
 
     \b
     lmdbench sweep retry my-sweep.toml

@@ -12,7 +12,7 @@ import click
 
 from lmdbench.cli.options import default_cache, stop_on_sigterm
 from lmdbench.cli.run import check_writable
-from lmdbench.cli.sweep.common import counts, load_plan, note, runs
+from lmdbench.cli.sweep.common import again, counts, load_plan, note, runs
 from lmdbench.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -110,34 +110,52 @@ def start(
     planned = load_plan(source, results, data_root)
     overview = start_plan(planned, states, chosen_options)
     if not chosen_options.dry_run:
-        finish(overview, source, quiet=chosen_options.quiet)
+        on = place_of(planned, chosen_options)
+        finish(overview, source, on, quiet=chosen_options.quiet)
 
 
-def finish(overview: Overview, source: str, *, quiet: bool) -> None:
-    """Say how the sweep stands. Raises RunFailed if something failed or was lost."""
+def place_of(planned: SweepPlan, options: StartOptions) -> str:
+    """Where runs go: local or slurm. Raises UserError for options that do not go together."""
+    here = {
+        "--workers": options.workers,
+        "--gpus": options.gpus,
+        "--runs-per-gpu": options.runs_per_gpu,
+    }
+    given = [name for name, value in here.items() if value is not None]
+    if options.on == "slurm" and given:
+        raise UserError(f"{given[0]} is for this machine; leave it out, or --on slurm")
+    if options.workers is not None and len(given) > 1:
+        raise UserError(f"--workers is for the CPU, {given[1]} for GPUs; give one of them")
+    return options.on or ("local" if given else planned.sweep.resources.on)
+
+
+def finish(overview: Overview, source: str, on: str, *, quiet: bool) -> None:
+    """Say how the sweep stands, and end as ``status`` does: 0 for all done, 3 for work left.
+
+    On SLURM, where runs are only submitted, always 0. Raises RunFailed if something failed or was
+    lost.
+    """
+    from lmdbench.cli.sweep.status import exit_code
     from lmdbench.sweep.launch import RETRY
 
     name = overview.plan.sweep.name
     if not quiet:
         click.echo(f"{name}: {counts(overview)}")
         if overview.count("done") == len(overview.runs):
-            click.echo(
-                f"all in one table: lmdbench compare --results {_relative(overview.plan.results)}"
-            )
+            click.echo(f"all in one table: {again('compare --sweep', source)}")
+        elif on == "local" and overview.count("queued") + overview.count("running"):
+            note(f"another launch is at it: {again('sweep status', source)}")
+    if on == "slurm":
+        return
     broken = overview.keys(*RETRY)
     if broken:
         first = overview.runs[broken[0]]
         raise RunFailed(
             f"{runs(len(broken))} of {name} failed or were lost, such as {first.node.title}"
             f"{f' ({first.note})' if first.note else ''}; "
-            f"try them again: lmdbench sweep retry {source}"
+            f"try them again: {again('sweep retry', source)}"
         )
-
-
-def _relative(folder: Path) -> Path:
-    """A path as a person in this folder would write it."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+    click.get_current_context().exit(exit_code(overview))
 
 
 def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOptions) -> Overview:
@@ -152,8 +170,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
     say: Callable[[str], None] = (lambda _: None) if options.quiet else note
     if options.accept_changed and options.redo_changed:
         raise UserError("--accept-changed and --redo-changed: give one of them")
-    resources = planned.sweep.resources
-    on = options.on or ("local" if options.workers or options.gpus else resources.on)
+    on = place_of(planned, options)
     if on == "slurm":
         _require_time(planned)
     if options.dry_run:
@@ -187,7 +204,7 @@ def _choose(
     from lmdbench.sweep.launch import Trust, choose
 
     if overview.silent:
-        raise UserError(f"{overview.silent} (what was submitted before could be started twice)")
+        raise UserError(f"nothing is started, as it could be done twice: {overview.silent}")
     trust = Trust(options.accept_changed, options.redo_changed)
     chosen = choose(overview, states, trust, join=options.join)
     for key, why in list(chosen.held.items())[:MOST_HELD]:
@@ -198,7 +215,7 @@ def _choose(
     if failed:
         say(
             f"left alone: {runs(len(failed))} that failed; "
-            f"lmdbench sweep retry {overview.plan.sweep.argument} tries them again"
+            f"{again('sweep retry', overview.plan.sweep.argument)} tries them again"
         )
     changed = overview.keys("changed")
     if changed and not (options.accept_changed or options.redo_changed):
@@ -282,7 +299,7 @@ def _submit(
         options.redo_changed,
     )
     submit_all(planned, chosen.nodes, overview, work, say)
-    say(f"what becomes of them: lmdbench sweep status {planned.sweep.argument}")
+    say(f"what becomes of them: {again('sweep status', planned.sweep.argument)}")
 
 
 def _require_time(planned: SweepPlan) -> None:

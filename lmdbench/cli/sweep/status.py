@@ -14,6 +14,7 @@ import click
 
 from lmdbench.cli.options import json_option
 from lmdbench.cli.sweep.common import (
+    again,
     counts,
     hours,
     load_plan,
@@ -90,6 +91,7 @@ def _watch(overview: Overview, every: int, everything: bool, *, quiet: bool) -> 
     """Look until nothing is running or queued. Returns the last look."""
     from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
 
     from lmdbench.sweep.status import look
 
@@ -105,7 +107,7 @@ def _watch(overview: Overview, every: int, everything: bool, *, quiet: bool) -> 
 
     def shown() -> RenderableType:
         text = "\n".join([*_lines(overview, everything), f"{datetime.now():%H:%M:%S}"])
-        return Group(_table(overview), text)
+        return Group(_table(overview), Text(text))
 
     with Live(shown(), console=Console(highlight=False), auto_refresh=False) as live:
         while under_way():
@@ -118,6 +120,7 @@ def _watch(overview: Overview, every: int, everything: bool, *, quiet: bool) -> 
 def _table(overview: Overview) -> RenderableType:
     """Method × data set, and in each cell how many runs are in which state."""
     from rich.table import Table
+    from rich.text import Text
 
     from lmdbench.sweep.status import STATES
 
@@ -127,15 +130,15 @@ def _table(overview: Overview) -> RenderableType:
         label = node.label if node.asked else f"({node.label})"
         cells.setdefault((label, node.where), Counter())[one.state] += 1
     columns = list(dict.fromkeys(where for _, where in cells))
-    table = Table(
-        "method", *(where.replace("/", "\n") for where in columns), box=None, padding=(0, 2, 0, 0)
-    )
+    table = Table("method", box=None, padding=(0, 2, 0, 0))
+    for where in columns:
+        table.add_column(Text(where.replace("/", "\n")))
     for label in dict.fromkeys(label for label, _ in cells):
         row = []
         for where in columns:
             found = cells.get((label, where), Counter())
             row.append("\n".join(f"{found[state]} {state}" for state in STATES if found[state]))
-        table.add_row(label, *row)
+        table.add_row(Text(label), *row)
     return table
 
 
@@ -165,9 +168,9 @@ def _lines(overview: Overview, everything: bool) -> list[str]:
     lines.append(f"{overview.plan.sweep.name}: {counts(overview)}")
     source = overview.plan.sweep.argument
     if overview.count("failed") or overview.count("lost"):
-        lines.append(f"try them again: lmdbench sweep retry {source}")
+        lines.append(f"try them again: {again('sweep retry', source)}")
     elif overview.count("missing") and not (overview.count("running") + overview.count("queued")):
-        lines.append(f"start the rest: lmdbench sweep launch {source}")
+        lines.append(f"start the rest: {again('sweep launch', source)}")
     return lines
 
 
@@ -181,12 +184,13 @@ def _running(one: RunStatus) -> str:
     parts = [f"epoch {one.epoch or 0}" + (f"/{one.epochs}" if one.epochs else "")]
     if one.left is not None:
         parts.append(f"{hours(one.left)} left")
-    return ": " + ", ".join([*parts, *filter(None, [_place(one)])])
+    return ": " + ", ".join([*parts, *filter(None, [_place(one), one.note])])
 
 
 def _broken(one: RunStatus) -> str:
     done = f"after epoch {one.epoch}" if one.epoch else ""
-    return ": " + ", ".join(filter(None, [done, _place(one), one.note]))
+    log = f"log {one.log}" if one.log and one.log.exists() else ""
+    return ": " + ", ".join(filter(None, [done, _place(one), one.note, log]))
 
 
 def _record(overview: Overview) -> dict[str, Any]:
