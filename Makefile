@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 RESULTS ?= results
+JOBS ?= 2
 
 .PHONY: demo test lint clean
 
@@ -16,7 +17,7 @@ demo: $(VENV)/.installed
 	$(BIN)/lmdbench compare --dataset demo --results $(RESULTS)
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lmdbench.run import last_error
+
 TOY = {"dotted": 4, "rare": 1, "round": 20, "striped": 8}  # training images of the toy folder
 SHORT = ("--set", "epochs=2")
 
@@ -341,6 +343,17 @@ def test_a_failing_seed_does_not_stop_the_others(toy_run, tmp_path):
     (done,) = run_directories(tmp_path / "results", "one-seed-fails")
     assert done.name.startswith("seed1")
     assert str(done) in outcome.out
+
+
+def test_a_failure_begins_with_its_reason(toy_run, tmp_path):
+    path = tmp_path / "fails_at_length.py"
+    loss = f"{LOSS} + self.fail()\n\n    def fail(self):\n        raise OverflowError('a\\nb\\nc')"
+    path.write_text(PLUGIN.format(name="fails-at-length", loss=loss))
+    assert toy_run("fails-at-length", "--plugin", path, *SHORT).code == 1
+    (failed,) = (tmp_path / "results").glob("*/*/fails-at-length/seed*/failed.txt")
+    assert last_error(failed.parent) == "OverflowError: a"
+    assert "Traceback" in failed.read_text()
+    assert "Traceback" in (failed.parent / "run.log").read_text()
 
 
 def test_stale_runs_are_refused_before_anything_is_trained(toy_run, tmp_path):

@@ -526,3 +526,23 @@ def test_too_many_runs(refusal):
     )
     assert line == 1
     assert "400 × 1 × 1000 runs" in what
+
+
+def test_entries_of_one_method_are_told_apart(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'methods = ["crt", {name = "crt", starts_from = "focal"}, '
+        '{name = "crt", set = {lr = 0.5}}, "ce"]\ndatasets = ["demo"]\n'
+    )
+    labels = [entry.label for entry in read_sweep(str(path), None).entries]
+    assert labels == [None, "crt from focal", "crt lr=0.5", None]
+
+
+def test_a_label_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'datasets = ["demo"]\nmethods = [\n{name = "ce", label = "A"},\n'
+        '{name = "crt", label = "A"},\n]\n'
+    )
+    with pytest.raises(UserError, match=r"s\.toml:4: label 'A' stands twice"):
+        read_sweep(str(path), None)

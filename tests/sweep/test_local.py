@@ -1,5 +1,6 @@
 """The pool on this machine: real worker processes, killed, interrupted, doubled; and its slots."""
 
+import json
 import os
 import signal
 import time
@@ -225,3 +226,11 @@ def test_slots(options, monkeypatch):
         make_slots(options(gpus=(2,)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert make_slots(options()) == [Slot("CPU 0", "cpu")]
+
+
+def test_threads_do_not_depend_on_how_many_runs_are_left(pool, pool_tasks, tmp_path):
+    (task,) = pool_tasks(tmp_path, ("ce", 0, {"epochs": "1"}))
+    cores = len(os.sched_getaffinity(0))
+    pool([task], tmp_path, workers=2 * cores, threads=None).finish()
+    record = json.loads((tmp_path / task.key / "run.json").read_text())
+    assert record["threads"] == 1

@@ -5,6 +5,8 @@ All jobs are submitted and disturbed first and then looked at, so that their wai
 
 import dataclasses
 import json
+import os
+import shutil
 import subprocess
 import time
 
@@ -353,6 +355,31 @@ def test_pending_jobs_are_cancelled_at_once(launched, tmp_path):
     on_slurm.cancel(sorted(mine))  # scancel retries for 20 s to signal a pending job
     assert time.monotonic() - started < 10
     launch.wait(lambda: mine.isdisjoint(queued.job for queued in on_slurm.queue()), 10)
+
+
+SLOW_ANSWER = """#!/bin/sh
+env > {folder}/environment
+{sbatch} "$@" > /dev/null
+echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+exit 1
+"""
+
+
+def test_an_answer_that_is_lost_does_not_lose_the_job(launched, slurm, tmp_path, monkeypatch):
+    launch = launched["taken"]
+    wrapper = tmp_path / "bin" / "sbatch"
+    wrapper.parent.mkdir()
+    wrapper.write_text(SLOW_ANSWER.format(folder=tmp_path, sbatch=shutil.which("sbatch")))
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "300")  # as within another job
+    held = dataclasses.replace(launch.resources, sbatch={"hold": True})
+    (batch,) = launch.batches
+    job = on_slurm.submit(batch, "toy-slow-answer", tmp_path, held, launch.work, {})
+    assert job in {queued.job for queued in on_slurm.queue() if queued.name == "toy-slow-answer"}
+    on_slurm.cancel([job])
+    assert "SLURM_MEM_PER_CPU" not in (tmp_path / "environment").read_text()
+    assert "SLURM_CONF" in (tmp_path / "environment").read_text()
 
 
 def test_arrays_are_cut_to_what_the_cluster_allows(slurm):

@@ -196,6 +196,29 @@ def test_a_living_pool_has_its_runs_queued_and_a_dead_one_has_not(plan):
     assert all(one.pooled for one in found)
 
 
+def test_what_a_job_said_last(plan, in_queue):
+    in_queue()
+    submitted(plan, 0, 1)
+    log = plan.folder / "submitit" / "7_0_0_log.err"
+    log.parent.mkdir()
+    log.write_text(
+        "Traceback\nlmdbench.errors.RunFailed: 1 of 1 runs not done: cannot write in x\n"
+        "srun: error: n1: task 0: Exited with exit code 1\n"
+    )
+    first, second = look(plan).runs.values()
+    assert first.state == "lost"
+    assert first.log == log
+    assert first.note.endswith("RunFailed: 1 of 1 runs not done: cannot write in x")
+    assert second.note == "its job is gone"
+
+
+def test_half_written_launches_are_none(plan):
+    path = plan.folder / "launches" / ".x~host~1~2.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    assert read_launches(plan.results) == []
+
+
 def test_a_damaged_launch_is_named(plan):
     path = plan.folder / "launches" / "x.json"
     path.parent.mkdir(parents=True)

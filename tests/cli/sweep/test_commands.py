@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from lmdbench.method import METHODS
-from lmdbench.sweep.record import read_launches
+from lmdbench.sweep.record import Launch, read_launches, write_launch
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +81,7 @@ def test_a_sweep_from_plan_to_table(sweep, lmdbench, file, tmp_path):
     assert plan.code == 0, plan.err
     rows = [line.split() for line in plan.out.partition("\n\n")[0].splitlines()[1:]]
     assert {row[-1] for row in rows} == {"missing"}
-    assert [row[1] for row in rows] == ["ce", "ce", "crt", "crt"]
+    assert [row[1] for row in rows] == ["ce", "crt", "ce", "crt"]
     assert "shared: 2 runs trained once" in plan.out
     assert "--calibrate measures it" in plan.out
     assert not (tmp_path / "results").exists()
@@ -208,13 +209,47 @@ def test_other_code_is_redone_only_when_asked(sweep, file, tmp_path):
     # A new process, as the plug-in is loaded once in each.
     plugin.write_text(SLOW.replace("0.5", "0.1"))
     outcome = sweep("launch", path, "--workers", 1)
-    assert outcome.code == 0
+    assert outcome.code == 3  # as status says: there is work left
     assert "left alone: 1 run that changed" in outcome.err
     assert "toy: 1 changed" in outcome.out
     outcome = sweep("launch", path, "--workers", 1, "--redo-changed")
     assert outcome.code == 0, outcome.err
     assert "toy: 1 done" in outcome.out
     assert len(list((tmp_path / "results").glob("*/*/slow/seed*.old-*"))) == 1
+
+
+def test_a_pool_on_another_machine_is_not_called_cancelled(sweep, file, tmp_path):
+    path = file(f'methods = ["ce"]\n{SHORT}')
+    folder = tmp_path / "results" / "sweeps" / "toy"
+    (key,) = (run["directory"] for run in json.loads(sweep("plan", path, "--json").out)["runs"])
+    key = str(Path(key).relative_to(tmp_path / "results"))
+    write_launch(folder, Launch("far", "local", ((key,),), sweeps=("toy",)))
+    record = {"token": "t", "host": "elsewhere", "pid": 1, "machine": "elsewhere"}
+    (folder / "launches" / "far.claim").write_text(json.dumps(record))
+    for _ in range(2):
+        outcome = sweep("cancel", path)
+        assert outcome.code == 1
+        assert "a pool of workers runs on elsewhere (process 1): cancel it there" in outcome.err
+        assert "toy: 1 queued" in outcome.out
+
+
+def test_what_to_do_next_repeats_the_folders(sweep, file, tmp_path):
+    outcome = sweep("status", file(f'methods = ["ce"]\n{SHORT}'))
+    assert f"lmdbench sweep launch {tmp_path}/toy.toml --results {tmp_path}/results" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--on", "slurm", "--workers", 2), "--workers is for this machine"),
+        (("--workers", 2, "--gpus", "0"), "--workers is for the CPU, --gpus for GPUs"),
+        (("--accept-changed", "--redo-changed"), "give one of them"),
+    ],
+)
+def test_options_that_do_not_go_together(sweep, file, words, complaint):
+    outcome = sweep("launch", file(f'methods = ["ce"]\n{SHORT}'), *words)
+    assert outcome.code == 2
+    assert complaint in outcome.err
 
 
 @pytest.mark.parametrize("command", ["plan", "launch", "status", "retry", "cancel"])
