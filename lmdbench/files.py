@@ -285,12 +285,16 @@ class Claim:
                     self.path.unlink(missing_ok=True)
 
     def holder(self) -> dict[str, Any] | None:
-        """Who holds it: token, host, pid, started (seconds since 1970) and more, with ``alive``.
+        """Who holds it: token, host, pid, started (seconds since 1970) and more, with ``alive``,
+        and ``here``: whether its process is one of this machine.
 
-        None where nobody does. A record that cannot be understood has only ``alive``.
+        None where nobody does. A record that cannot be understood has only these two.
         """
         end = self._end()
-        return None if end is None else {**end.record, "alive": self._lives(end)}
+        if end is None:
+            return None
+        here = end.record.get("machine") == _machine()
+        return {**end.record, "alive": self._lives(end), "here": here}
 
     def _record(self) -> dict[str, Any]:
         return {

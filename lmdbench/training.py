@@ -107,15 +107,16 @@ def _must_redo(run: PlannedRun, machine: Machine, *, forced: bool) -> bool:
     if stale and not (finished and machine.accept_changed):
         may_redo = machine.redo == "changed" or (machine.redo == "unfinished" and not finished)
         if run.given or not (machine.force or may_redo):
-            raise UserError(f"{run.directory}: {stale}; {_way_out(run, finished)}")
+            raise UserError(f"{run.directory}: {stale}; {_way_out(run, machine, finished)}")
         return True
     if run.given and not finished:
         raise UserError(f"{run.directory} is {run.state}, not finished: nothing can start from it")
     return forced and finished
 
 
-def _way_out(run: PlannedRun, finished: bool) -> str:
-    ways = [] if run.given else ["--force moves it aside and trains it anew"]
+def _way_out(run: PlannedRun, machine: Machine, finished: bool) -> str:
+    force = "--force" if machine.redo == "nothing" else "--redo-changed"  # of a sweep
+    ways = [] if run.given else [f"{force} moves it aside and trains it anew"]
     if finished:
         ways.append("--accept-changed trusts it as it is")
     return ", ".join(ways) or "train it by its own command"

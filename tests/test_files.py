@@ -227,7 +227,7 @@ def test_a_damaged_claim_is_respected_until_it_is_old(tmp_path, content):
     path.write_text(content)
     claim = Claim(path)
     assert not claim.acquire()
-    assert claim.holder() == {"alive": True}
+    assert claim.holder() == {"alive": True, "here": False}
     old = time.time() - files.DEAD_AFTER_SECONDS - 5
     os.utime(path, (old, old))
     assert claim.acquire()

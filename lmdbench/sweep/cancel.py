@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from lmdbench.files import HOST, Claim
+from lmdbench.files import Claim
 from lmdbench.sweep.plan import SweepPlan
 from lmdbench.sweep.record import pool_claim, read_launches, write_launch
 from lmdbench.sweep.slurm import cancel as cancel_jobs
@@ -32,22 +32,25 @@ def cancel(plan: SweepPlan, say: Callable[[str], None]) -> tuple[int, int]:
         if plan.sweep.name in launch.sweeps
     ]
     stopped = left = 0
-    names = {launch.name for _, launch in launches if launch.kind == "slurm"}
-    if names:
-        jobs = [job for job in queue() if job.name in names]
-        cancel_jobs([job.job for job in jobs])
-        stopped += len(jobs)
-        if jobs:
-            say(f"cancelled {len(jobs)} jobs")
-        of_jobs = {job.name for job in jobs}
-        for folder, launch in launches:
-            if launch.name in of_jobs:
-                write_launch(folder, replace(launch, cancelled=True))
     for folder, launch in launches:
         claim = pool_claim(folder, launch.name)
         if launch.kind == "local" and (claim.holder() or {}).get("alive"):
             done = _stop_pool(claim, say)
             stopped, left = stopped + done, left + (not done)
+    submitted = {
+        launch.name: (folder, launch)
+        for folder, launch in launches
+        if launch.kind == "slurm" and not launch.cancelled
+    }
+    if submitted:
+        jobs = [job for job in queue() if job.name in submitted]
+        cancel_jobs([job.job for job in jobs])
+        for name in {job.name for job in jobs}:
+            folder, launch = submitted[name]
+            write_launch(folder, replace(launch, cancelled=True))
+        if jobs:
+            say(f"cancelled {len(jobs)} jobs")
+        stopped += len(jobs)
     return stopped, left
 
 
@@ -55,7 +58,7 @@ def _stop_pool(claim: Claim, say: Callable[[str], None]) -> bool:
     """Stop a living pool, if it is on this machine and ours. Whether that worked."""
     holder = claim.holder() or {}
     pid, host = int(holder.get("pid", 0)), holder.get("host")
-    if host != HOST or not pid:
+    if not holder.get("here") or not pid:
         say(f"a pool of workers runs on {host} (process {pid}): cancel it there")
         return False
     try:

@@ -19,11 +19,15 @@ LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one run on one device of this name. ``source``: what it was told from, for a reader."""
+    """Of one run on one device of this name. ``source``: what it was told from, for a reader.
+
+    ``scaled``: from runs of another kind, which is rough.
+    """
 
     seconds: float
     device: str
     source: str
+    scaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def _estimate(
         if text in known:
             device, rows = _of_one_device(known[text])
             seconds = kind.work * median(s / work for s, work in rows)
-            return Estimate(seconds, device, f"{_runs(rows, name)} {how}")
+            return Estimate(seconds, device, f"{_runs(rows, name)} {how}", scaled=True)
     return None
 
 

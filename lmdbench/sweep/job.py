@@ -115,7 +115,8 @@ class SweepJob:
         if self.fruitless >= FRUITLESS_STOPS * (1 if self.at_work else 2):
             self.out_of_time = True
             raise RunFailed(
-                f"the time limit of {minutes} min is shorter than an epoch: raise time in [slurm]"
+                f"the time limit of {minutes} min is shorter than an epoch, or than what comes "
+                "before or after them all: raise time in [slurm]"
             )
         return DelayedSubmission(self)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +12,15 @@ from lmdbench.errors import UserError
 from lmdbench.files import Claim, disk_errors
 from lmdbench.sweep.local import PoolTask
 from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
-from lmdbench.sweep.record import Launch, launch_name, launch_path, pool_claim, write_launch
+from lmdbench.sweep.record import (
+    LAUNCHING,
+    Launch,
+    begin_launch,
+    launch_name,
+    launch_path,
+    pool_claim,
+    write_launch,
+)
 from lmdbench.sweep.slurm import (
     SUBMITIT,
     Batch,
@@ -71,7 +79,7 @@ def choose(
             continue
         if above is not None and above.node.key not in chosen:
             if above.node.key in held or above.state == "failed":
-                held[key] = f"{above.node.title} failed, which it starts from"
+                held[key] = f"{above.node.title} failed or is held back, which it starts from"
                 continue
             if above.state == "changed" and not trust.accept_changed:
                 held[key] = f"{above.node.title} has changed, which it starts from: {above.note}"
@@ -87,7 +95,7 @@ def launching(results: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Only one process at a time decides what to launch; the others wait, then see what it did."""
     with disk_errors(results):
         (results / SWEEPS).mkdir(parents=True, exist_ok=True)
-    claim = Claim(results / SWEEPS / "launching.json")
+    claim = Claim(results / SWEEPS / LAUNCHING)
     said = False
     while not claim.acquire():
         if not said:
@@ -110,10 +118,13 @@ def pool_tasks(nodes: Sequence[Node]) -> list[PoolTask]:
 
 
 @contextmanager
-def opened_pool(plan: SweepPlan, nodes: Sequence[Node]) -> Iterator[str]:
+def opened_pool(plan: SweepPlan, nodes: Sequence[Node], trust: Trust) -> Iterator[str]:
     """A launch on this machine: recorded, and claimed as long as the pool lives. Its name."""
     name = launch_name(plan.sweep.name)
-    launch = Launch(name, "local", tuple((node.key,) for node in nodes), sweeps=_owners(plan))
+    keys = tuple((node.key,) for node in nodes)
+    launch = Launch(name, "local", keys, sweeps=_owners(plan), redoes=trust.redo_changed)
+    launch = begin_launch(plan.folder, launch)
+    forget_failures(nodes, launch)
     write_launch(plan.folder, launch)
     claim = pool_claim(plan.folder, name)
     claim.acquire()
@@ -140,13 +151,14 @@ def _owners(plan: SweepPlan) -> tuple[str, ...]:
     return (plan.sweep.name, *plan.belongs_to)
 
 
-def forget_failures(nodes: Sequence[Node]) -> None:
-    """Take back that runs failed, as they are tried again: what starts from them must not fail for
-    it while they wait. Their logs keep what happened."""
+def forget_failures(nodes: Sequence[Node], launch: Launch) -> None:
+    """Take back that runs failed before the launch, which tries them again: what starts from them
+    must not fail for it while they wait. Their logs keep what happened."""
     for node in nodes:
         path = node.run.directory / "failed.txt"
-        with disk_errors(path.parent):
-            path.unlink(missing_ok=True)
+        with disk_errors(path.parent), suppress(FileNotFoundError):
+            if path.stat().st_mtime <= launch.submitted:
+                path.unlink()
 
 
 def most_array_tasks() -> int:
@@ -176,8 +188,8 @@ def submit_all(
     for number, batch in enumerate(found):
         name = launch_name(plan.sweep.name)
         keys = tuple(tuple(task.key for task in unit) for unit in batch.units)
-        launch = Launch(name, "slurm", keys, sweeps=_owners(plan))
-        write_launch(plan.folder, launch)
+        launch = Launch(name, "slurm", keys, sweeps=_owners(plan), redoes=work.redo_changed)
+        launch = begin_launch(plan.folder, launch)
         before = f" ({number} job arrays were submitted before)" if number else ""
         try:
             job = submit(batch, name, plan.folder / SUBMITIT, plan.sweep.resources, work, jobs)
@@ -186,9 +198,10 @@ def submit_all(
                 f"{error}{before}; look at its status before launching again"
             ) from error
         except UserError as error:
-            launch_path(plan.folder, name).unlink(missing_ok=True)
+            with suppress(OSError):
+                launch_path(plan.folder, name).unlink(missing_ok=True)
             raise UserError(f"{error}{before}; when that is mended, launch again") from error
-        forget_failures([plan.nodes[key] for unit in keys for key in unit])
+        forget_failures([plan.nodes[key] for unit in keys for key in unit], launch)
         write_launch(plan.folder, replace(launch, job=job))
         jobs |= batch.jobs(job)
         say(f"submitted job {job}: {len(batch.units)} jobs, {sum(map(len, keys))} runs")

@@ -84,9 +84,6 @@ class PoolSummary:
 
     outcomes: Mapping[str, Outcome]
 
-    def of_kind(self, kind: str) -> list[str]:
-        return [key for key, outcome in self.outcomes.items() if outcome.kind == kind]
-
 
 class PoolWatcher(Protocol):
     """Who watches a pool, which calls it at least every half second (``count``).

@@ -19,6 +19,7 @@ from lmdbench.files import HOST, Claim, disk_errors, read_json, write_json
 from lmdbench.sweep.plan import SWEEPS
 
 LAUNCHES = "launches"
+LAUNCHING = "launching.json"  # the claim of who launches, for all sweeps of a results folder
 FORMAT = 1
 
 
@@ -28,8 +29,8 @@ class Launch:
 
     ``units``: keys of the runs, in lists that are worked off in turn: array tasks, in their order.
     ``job``: SLURM's number of the array; None where it is not known. ``sweeps``: names of those
-    that it was launched for. ``submitted``: when, by the file system's clock. ``user``: id of who
-    launched it.
+    that it was launched for. ``submitted``: when, by the clock that also stamps what runs leave.
+    ``user``: id of who launched it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Launch:
     host: str = HOST
     job: str | None = None
     cancelled: bool = False
+    redoes: bool = False  # finished runs that changed are among them
 
 
 def launch_name(sweep: str) -> str:
@@ -58,6 +60,14 @@ def pool_claim(folder: Path, name: str) -> Claim:
     return Claim(folder / LAUNCHES / f"{name}.claim")
 
 
+def begin_launch(folder: Path, launch: Launch) -> Launch:
+    """Write a new record. Returns it with the file system's time."""
+    write_launch(folder, launch)
+    with disk_errors(folder):
+        written = launch_path(folder, launch.name).stat().st_mtime
+    return replace(launch, submitted=written)
+
+
 def write_launch(folder: Path, launch: Launch) -> None:
     path = launch_path(folder, launch.name)
     with disk_errors(folder):
@@ -73,15 +83,13 @@ def read_launches(results: Path) -> list[tuple[Path, Launch]]:
     found = []
     for path in results.glob(f"{SWEEPS}/*/{LAUNCHES}/[!.]*.json"):  # no half-written ones
         try:
-            written, content = path.stat().st_mtime, read_json(path)
-        except (UserError, FileNotFoundError):
+            content = read_json(path)
+        except UserError:
             if path.exists():
                 raise
             continue  # sbatch refused it meanwhile
         try:
-            launch = _launch(content)
-            # That clock also stamps what runs leave, for which it is compared.
-            found.append((path.parents[1], replace(launch, submitted=written)))
+            found.append((path.parents[1], _launch(content)))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: damaged or of another version; move it away") from error
     return sorted(found, key=lambda item: item[1].submitted)

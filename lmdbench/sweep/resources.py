@@ -69,6 +69,8 @@ def read_resources(doc: Document) -> Resources:
     table = doc.table(("resources",), content.get("resources", {}))
     doc.known(("resources",), table, list(OF_RESOURCES), "key of [resources]")
     values = {k: doc.check(("resources", k), v, OF_RESOURCES[k]) for k, v in table.items()}
+    if "workers" in values and "gpus" in values:
+        raise doc.error(("resources", "workers"), "workers are of the CPU; leave it or gpus out")
     options: dict[str, str | int | bool] = {}
     for key, value in doc.table(("slurm",), content.get("slurm", {})).items():
         path = ("slurm", key)

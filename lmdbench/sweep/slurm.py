@@ -40,6 +40,14 @@ ANSWER_SECONDS = 20.0  # for a command of SLURM
 MOST_ARGUMENTS = 500  # job ids in one command
 SUBMITIT = "submitit"  # folder of submitit's files and of the jobs' logs, in a sweep's
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")  # variables that are the user's own
+# Of sbatch's environment: what says otherwise than a script of a sweep must.
+OVERRIDING = tuple(
+    f"SBATCH_{name}"
+    for name in (
+        *("JOB_NAME", "OUTPUT", "ERROR", "INPUT", "ARRAY_INX", "SIGNAL", "OPEN_MODE", "TIMELIMIT"),
+        *("NO_REQUEUE", "REQUEUE", "WAIT", "DEPENDENCY", "WCKEY"),
+    )
+)
 NO_LIMIT = 1_000_000  # requeues after a time limit: submitit takes any end of a short job for one
 
 # What is submitted together
@@ -163,7 +171,8 @@ def submit(
         raise
     except UserError:
         for left in (path, *(pickle_path(folder, name, n) for n in range(len(batch.units)))):
-            left.unlink(missing_ok=True)
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
         raise
 
 
@@ -181,8 +190,13 @@ def pickle_path(folder: Path, name: str, index: int) -> Path:
 
 def _sbatch(path: Path, name: str) -> str:
     """Submit a script. Returns the job's number."""
-    # Within another job its variables would become options of this one.
-    env = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_") or k in KEPT}
+    # Within another job its variables would become options of this one, and the environment wins
+    # over a script.
+    env = {
+        key: value
+        for key, value in os.environ.items()
+        if key in KEPT or not (key.startswith("SLURM_") or key in OVERRIDING)
+    }
     done = subprocess.run(
         ["sbatch", str(path)], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
@@ -345,7 +359,7 @@ def queue(users: Iterable[int] = ()) -> list[Queued]:
     user = "--user=" + ",".join(map(str, sorted({os.getuid(), *users})))
     return [
         read_line(line)
-        for line in _call("squeue", "--array", "--noheader", user, columns).splitlines()
+        for line in _call("squeue", "--all", "--array", "--noheader", user, columns).splitlines()
         if line.strip()
     ]
 
@@ -416,6 +430,7 @@ def _call(*command: str) -> str:
             text=True,
             stdin=subprocess.DEVNULL,
             timeout=ANSWER_SECONDS,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SCANCEL_"))},
         )
     except FileNotFoundError as error:
         raise UserError(_absent(command[0])) from error

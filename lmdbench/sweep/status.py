@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any, Literal, get_args
 from lmdbench.errors import UserError
 from lmdbench.files import Claim
 from lmdbench.run import last_error, run_state, staleness
-from lmdbench.sweep.plan import Node, SweepPlan
-from lmdbench.sweep.record import Launch, pool_claim, read_launches
+from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
+from lmdbench.sweep.record import LAUNCHING, Launch, pool_claim, read_launches
 from lmdbench.sweep.slurm import Queued, job_log, queue
 
 State = Literal["done", "running", "queued", "failed", "lost", "changed", "missing"]
@@ -56,10 +57,11 @@ class Place:
     index: int  # of the unit in its launch
     queued: Queued | None = None
     pool: bool = False
+    coming: bool = False  # sbatch is at work right now
 
     @property
     def alive(self) -> bool:
-        return self.pool or (self.queued is not None and not self.queued.stuck)
+        return self.pool or self.coming or (self.queued is not None and not self.queued.stuck)
 
     @property
     def job(self) -> str | None:
@@ -92,12 +94,14 @@ class Overview:
 
 
 def look(plan: SweepPlan, launches: Sequence[tuple[Path, Launch]] | None = None) -> Overview:
-    """The state of every run now. Writes nothing."""
+    """The state of every run now. Changes nothing."""
     if launches is None:
         launches = read_launches(plan.results)
     unfinished = {key for key, node in plan.nodes.items() if not _is_done(node)}
     submitted = any(
-        launch.kind == "slurm" and not launch.cancelled and not unfinished.isdisjoint(keys)
+        launch.kind == "slurm"
+        and not launch.cancelled
+        and (launch.redoes or not unfinished.isdisjoint(keys))
         for _, launch in launches
         for keys in launch.units
     )
@@ -107,7 +111,9 @@ def look(plan: SweepPlan, launches: Sequence[tuple[Path, Launch]] | None = None)
             jobs = queue({launch.user for _, launch in launches})
         except UserError as error:
             silent = str(error)
-    places = _places(launches, jobs)
+    launcher = Claim(plan.results / SWEEPS / LAUNCHING).holder() or {}
+    another = bool(launcher.get("alive")) and launcher.get("pid") != os.getpid()
+    places = _places(launches, jobs, another)
     runs = {key: _status(node, places.get(key), bool(silent)) for key, node in plan.nodes.items()}
     return Overview(plan, runs, silent)
 
@@ -116,7 +122,9 @@ def _is_done(node: Node) -> bool:
     return (node.run.directory / "done").exists()
 
 
-def _places(launches: Iterable[tuple[Path, Launch]], jobs: Iterable[Queued]) -> Mapping[str, Place]:
+def _places(
+    launches: Iterable[tuple[Path, Launch]], jobs: Iterable[Queued], launching: bool
+) -> Mapping[str, Place]:
     """Key → where it was put: a place that is alive, else the last one."""
     by_name = {(job.name, job.index or 0): job for job in jobs}
     found: dict[str, Place] = {}
@@ -124,8 +132,9 @@ def _places(launches: Iterable[tuple[Path, Launch]], jobs: Iterable[Queued]) -> 
         pool = launch.kind == "local" and bool(
             (pool_claim(folder, launch.name).holder() or {}).get("alive")
         )
+        coming = launching and launch.kind == "slurm" and launch.job is None
         for index, keys in enumerate(launch.units):
-            place = Place(folder, launch, index, by_name.get((launch.name, index)), pool)
+            place = Place(folder, launch, index, by_name.get((launch.name, index)), pool, coming)
             for key in keys:
                 if place.alive or not (key in found and found[key].alive):
                     found[key] = place
@@ -133,12 +142,25 @@ def _places(launches: Iterable[tuple[Path, Launch]], jobs: Iterable[Queued]) -> 
 
 
 def _status(node: Node, place: Place | None, silent: bool) -> RunStatus:
+    try:
+        return _told(node, place, silent)
+    except OSError as error:  # a directory of somebody else's, a disk that is away
+        why = f"{node.run.directory} cannot be read: {error.strerror}"
+        return RunStatus(node, "failed", note=why)
+
+
+def _told(node: Node, place: Place | None, silent: bool) -> RunStatus:
     directory = node.run.directory
     if place is None and not directory.exists():  # most of a fresh sweep
         return RunStatus(node, "missing")
     state = run_state(directory)
     if state == "finished":
-        why = staleness(node.run)
+        try:
+            why = staleness(node.run)
+        except UserError as error:  # its record is damaged, or of another version
+            why = str(error)
+        if why and place is not None and place.alive and place.launch.redoes:
+            return RunStatus(node, "queued", job=place.job, note=why, pooled=place.pool)
         return RunStatus(node, "changed" if why else "done", note=why or "")
     epochs = node.run.length
     epoch, left = _progress(directory / "history.csv", epochs)

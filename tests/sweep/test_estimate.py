@@ -70,7 +70,8 @@ def test_the_same_settings_go_before_others(planned):
         finished(planned(epochs=10), 3.0),
     ]
     (guess,) = estimate([planned(epochs=20)], records)
-    assert guess == Estimate(pytest.approx(6.0), "GPU A", "1 finished run of ce scaled")
+    source = "1 finished run of ce scaled"
+    assert guess == Estimate(pytest.approx(6.0), "GPU A", source, scaled=True)
     (other,) = estimate([planned(epochs=20, lr=1)], records[1:2])
     assert other.seconds == pytest.approx(2.0)
     assert other.source == "1 finished run of ce with other settings, scaled"

@@ -313,7 +313,6 @@ def test_resources(read):
 [resources]
 on = "slurm"
 gpus = [0, 2]
-workers = 2
 runs_per_job = 4
 patience = 60
 [slurm]
@@ -336,7 +335,6 @@ brand_new = "x"
     assert sweep.resources == Resources(
         on="slurm",
         gpus=(0, 2),
-        workers=2,
         runs_per_job=4,
         patience=60.0,
         time_minutes=36 * 60,

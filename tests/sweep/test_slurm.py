@@ -227,7 +227,7 @@ def test_time_limits_without_an_epoch_end_a_job_at_the_third(monkeypatch):
     stop(made, 58, monkeypatch)
     stop(made, 58, monkeypatch)
     made.at_work = True
-    with pytest.raises(RunFailed, match=r"60 min is shorter than an epoch: raise time in \[slurm"):
+    with pytest.raises(RunFailed, match=r"60 min is shorter than an epoch.*raise time in \[slurm"):
         stop(made, 58, monkeypatch)
     assert made.out_of_time
 

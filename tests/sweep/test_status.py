@@ -9,6 +9,7 @@ import pytest
 from lmdbench.errors import UserError
 from lmdbench.files import Claim
 from lmdbench.sweep import status
+from lmdbench.sweep.launch import Trust, opened_pool
 from lmdbench.sweep.record import Launch, launch_name, pool_claim, read_launches, write_launch
 from lmdbench.sweep.slurm import Queued
 from lmdbench.sweep.status import look
@@ -225,3 +226,43 @@ def test_a_damaged_launch_is_named(plan):
     path.write_text('{"format": 1}')
     with pytest.raises(UserError, match=r"x\.json: damaged"):
         read_launches(plan.results)
+
+
+def test_a_changed_run_that_is_to_be_redone_is_queued(plan, begun, in_queue):
+    directory = begun(0, done="now")
+    record = json.loads((directory / "run.json").read_text())
+    (directory / "run.json").write_text(json.dumps({**record, "digests": {"method": "0"}}))
+    launch = submitted(plan, 0, redoes=True)
+    in_queue(job(launch.name, 0))
+    assert states(plan)[0] == "queued"
+    in_queue()
+    assert states(plan)[0] == "changed"
+
+
+def test_a_launch_at_work_is_waited_for_and_a_dead_one_is_not(plan, in_queue):
+    in_queue()
+    submitted(plan, 0, job=None)
+    assert states(plan)[0] == "lost"
+    path = plan.results / "sweeps" / "launching.json"
+    record = {"token": "t", "host": "elsewhere", "pid": 1, "machine": "elsewhere"}
+    path.write_text(json.dumps(record))
+    assert states(plan)[0] == "queued"
+
+
+def test_a_damaged_record_of_one_run_hides_no_other(plan, begun):
+    begun(0, done="now")
+    (begun(1, done="now") / "run.json").write_text("{")
+    first, second = look(plan).runs.values()
+    assert first.state == "done"
+    assert second.state == "changed"
+    assert "damaged" in second.note
+
+
+def test_a_failure_is_taken_back_when_it_is_tried_again(plan, begun):
+    directory = begun(0, failed_txt="ValueError\n")
+    os.utime(directory / "failed.txt", (1, 1))
+    node = next(iter(plan.nodes.values()))
+    with opened_pool(plan, [node], Trust()):
+        assert not (directory / "failed.txt").exists()
+        assert states(plan)[0] == "queued"
+    assert states(plan)[0] == "lost"

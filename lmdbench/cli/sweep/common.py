@@ -46,7 +46,10 @@ def again(command: str, source: str) -> str:
     """A command to give next, with the folders that this one was given."""
     context = click.get_current_context()
     words = ["lmdbench", *command.split(), source]
-    for name, option in (("results", "--results"), ("data_root", "--data-root")):
+    options = (("results", "--results"), ("data_root", "--data-root"), ("on", "--on"))
+    for name, option in options:
+        if name == "on" and command.split()[-1] not in ("launch", "retry"):
+            continue
         if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
             words += [option, str(context.params[name])]
     return shlex.join(words)

@@ -35,7 +35,7 @@ CALIBRATIONS = "calibrations.json"
 @click.option(
     "--calibrate",
     is_flag=True,
-    help="Measure, here and now, the kinds of runs of which none is finished.",
+    help="Measure, here and now, the kinds of runs of which none is finished; kept for later.",
 )
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
 @json_option
@@ -92,16 +92,17 @@ def _estimates(
             strict=True,
         )
     )
+    chosen = parse_device(device)
     if calibrate:
-        chosen = parse_device(device)
         for node in nodes:
-            kind = kind_of(node.run)
-            if found[node.key] is None and overview.runs[node.key].state != "done":
-                if kind not in known:
-                    note(f"measuring {node.label} on {node.where}")
-                    known[kind] = measure(node.run, chosen)
-                found[node.key] = known[kind]
-        save_calibrations(planned.folder / CALIBRATIONS, known)
+            guess, kind = found[node.key], kind_of(node.run)
+            if overview.runs[node.key].state == "done" or not (guess is None or guess.scaled):
+                continue
+            if kind not in known:
+                note(f"measuring {node.label} on {node.where}")
+                known[kind] = measure(node.run, chosen)
+                save_calibrations(planned.folder / CALIBRATIONS, known)
+            found[node.key] = known[kind]
     return {key: guess for key, guess in found.items() if guess is not None}
 
 

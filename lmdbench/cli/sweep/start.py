@@ -175,12 +175,12 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
         _require_time(planned)
     if options.dry_run:
         overview = look(planned)
-        _show(planned, _choose(overview, states, options, say), overview, on)
+        _show(planned, _choose(overview, states, options, on, say), overview, on)
         return overview
     check_writable(planned.results)
     with launching(planned.results, say):
         overview = look(planned)
-        chosen = _choose(overview, states, options, say)
+        chosen = _choose(overview, states, options, on, say)
         if not chosen.nodes:
             say(f"{planned.sweep.name}: nothing to start")
             return overview
@@ -198,12 +198,15 @@ def _choose(
     overview: Overview,
     states: Sequence[State],
     options: StartOptions,
+    on: str,
     say: Callable[[str], None],
 ) -> Chosen:
     """What to start. Says what is held back, and why."""
     from lmdbench.sweep.launch import Trust, choose
 
-    if overview.silent:
+    if overview.silent and on == "local":
+        say(f"{overview.silent}; what was submitted there is left alone")
+    elif overview.silent:
         raise UserError(f"nothing is started, as it could be done twice: {overview.silent}")
     trust = Trust(options.accept_changed, options.redo_changed)
     chosen = choose(overview, states, trust, join=options.join)
@@ -212,7 +215,7 @@ def _choose(
     if len(chosen.held) > MOST_HELD:
         say(f"held back: {runs(len(chosen.held) - MOST_HELD)} more")
     failed = [key for key in overview.keys("failed") if key not in {n.key for n in chosen.nodes}]
-    if failed:
+    if failed and not overview.plan.belongs_to:  # a trial that fails is spent
         say(
             f"left alone: {runs(len(failed))} that failed; "
             f"{again('sweep retry', overview.plan.sweep.argument)} tries them again"
@@ -249,12 +252,13 @@ def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Cal
 
     from lmdbench.cli.options import parse_numbers
     from lmdbench.cli.sweep.live import Silent, pool_watcher
-    from lmdbench.sweep.launch import opened_pool, pool_tasks
+    from lmdbench.sweep.launch import Trust, opened_pool, pool_tasks
     from lmdbench.sweep.local import PoolOptions, make_slots, run_locally
 
     resources = planned.sweep.resources
     gpus = resources.gpus if options.gpus is None else tuple(parse_numbers(options.gpus, "--gpus"))
-    workers = options.workers or (None if options.gpus else resources.workers)
+    on_gpus = options.gpus is not None or options.runs_per_gpu is not None
+    workers = options.workers or (None if on_gpus else resources.workers)
     pool_options = PoolOptions(
         results=planned.results,
         cache=default_cache(),
@@ -271,7 +275,8 @@ def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Cal
     )
     make_slots(pool_options)  # before anything is recorded
     stack = ExitStack()
-    name = stack.enter_context(opened_pool(planned, chosen.nodes))
+    trust = Trust(options.accept_changed, options.redo_changed)
+    name = stack.enter_context(opened_pool(planned, chosen.nodes, trust))
     watcher = Silent() if options.quiet else pool_watcher(planned.sweep.name)
 
     def work() -> None:
@@ -299,7 +304,8 @@ def _submit(
         options.redo_changed,
     )
     submit_all(planned, chosen.nodes, overview, work, say)
-    say(f"what becomes of them: {again('sweep status', planned.sweep.argument)}")
+    if not planned.belongs_to:
+        say(f"what becomes of them: {again('sweep status', planned.sweep.argument)}")
 
 
 def _require_time(planned: SweepPlan) -> None:
