@@ -83,6 +83,8 @@ class Chaos:
     log: Path = Path(os.devnull)
     outage: float = 10.0  # seconds that a fault lasts at most
     plan: Any = None
+    finished: dict[str, int] = field(default_factory=dict)  # run → when its mark was made
+    redone: set[str] = field(default_factory=set)  # runs whose mark was made anew
 
     def say(self, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
@@ -117,6 +119,11 @@ class Chaos:
         except UserError as error:
             self.say(f"status: {error}")
             return Counter({"unknown": 1})
+        for done in self.results.glob("*/*/*/seed*/done"):
+            with suppress(OSError):
+                made = done.stat().st_mtime_ns
+                if self.finished.setdefault(str(done.parent), made) != made:
+                    self.redone.add(str(done.parent))
         return Counter(status.state for status in overview.runs.values())
 
     def processes(self, *kinds: str) -> list[int]:
@@ -312,7 +319,10 @@ def contents(results: Path) -> dict[str, str]:
 
 
 def finished_twice(results: Path) -> list[str]:
-    """Runs whose log says other than once that they were finished, and any that were redone."""
+    """Runs whose log says more than once that they were finished, and any that were moved aside.
+
+    A full disk may have cost lines of a log: the marks of finished runs are watched as well.
+    """
     wrong = [str(path) for path in results.glob("*/*/*/seed*.old-*")]
     for done in results.glob("*/*/*/seed*/done"):
         log = (done.parent / "run.log").read_text()
@@ -347,13 +357,13 @@ class Outcome:
         return not (self.lost or self.differs or self.redone)
 
 
-def judge(expected: dict[str, str], results: Path) -> Outcome:
+def judge(expected: dict[str, str], results: Path, redone: set[str]) -> Outcome:
     got = contents(results)
     records = [json.loads(p.read_text()) for p in results.glob("*/*/*/seed*/run.json")]
     return Outcome(
         sorted(expected.keys() - got.keys()),
         sorted(key for key in expected.keys() & got.keys() if expected[key] != got[key]),
-        sorted(got.keys() - expected.keys()) + finished_twice(results),
+        sorted(got.keys() - expected.keys()) + finished_twice(results) + sorted(redone),
         sum(record["attempts"] for record in records),
     )
 
@@ -390,6 +400,10 @@ def disturbed(
         chaos.disturb(60 * options.minutes, tuple(options.pause))
         launches = chaos.finish()
         chaos.end()
+        logs = disk.glob("sweeps/chaos/submitit/*_log.err")
+        reached = sum(log.read_text(errors="replace").count(": this job is") for log in logs)
+        if reached:
+            chaos.faults["time_limit"] = reached
         kept = folder / f"disturbed-{on}"
         shutil.copytree(disk, kept)
         return chaos, kept, launches
@@ -428,8 +442,8 @@ def main() -> int:
             started = time.monotonic()
             chaos, results, launches = disturbed(on, options, folder, env)
             seconds = time.monotonic() - started
-            outcome = judge(expected, results)
-            passed = passed and outcome.passed
+            outcome = judge(expected, results, chaos.redone)
+            passed = passed and outcome.passed and chaos.faults.total() > 0
             if not outcome.passed:
                 print(outcome)
                 print(chaos.log.read_text()[-4000:])

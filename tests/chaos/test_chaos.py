@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("chaos.py")
-SHORT = ("--seeds", "[0]", "--methods", '["crt", "lmd"]', "--epochs", "6", "--rounds", "4")
+SHORT = ("--seeds", "[0]", "--methods", '["crt", "lmd"]', "--epochs", "10", "--rounds", "6")
 TIMING = ("--minutes", "0.7", "--pause", "1", "4", "--outage", "5")
 
 
