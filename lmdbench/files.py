@@ -26,6 +26,8 @@ NEARLY_NOTHING = 1 << 20  # bytes free below which a failed write is put down to
 HOST = re.sub(r"[^\w.-]", "-", socket.gethostname()) or "unknown"
 TEMPORARY = re.compile(r"^\..*~(?P<host>[\w.-]+)~(?P<pid>\d+)~\d+(\.[^~]*)?$")
 _numbers = itertools.count()
+_umask = os.umask(0)  # can only be read by setting it
+os.umask(_umask)
 
 
 def temporary_path(path: Path) -> Path:
@@ -108,6 +110,8 @@ def atomic(path: Path) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
+            # Some libraries make files that nobody else can read, whatever the umask says.
+            temporary.chmod(0o666 & ~_umask)
             temporary.replace(path)
     except BaseException:
         with suppress(OSError):

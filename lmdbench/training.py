@@ -495,6 +495,8 @@ def load_finished(run: PlannedRun, task: Task) -> Method:
     experiment = replace(run.experiment, weights=RANDOM)
     method = new_method(replace(run, experiment=experiment), task)
     path = run.directory / "model.safetensors"
+    if path.exists() and not os.access(path, os.R_OK):
+        raise UserError(f"{path} can't be read: no permission; ask its owner to allow it")
     try:
         weights = load_file(path, device=str(task.device))
     except Exception as error:

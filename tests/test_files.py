@@ -221,6 +221,15 @@ def test_a_holder_elsewhere_lives_by_its_heartbeat(tmp_path):
     claim.release()
 
 
+def test_a_file_may_be_read_by_whom_the_umask_lets(tmp_path):
+    with atomic(tmp_path / "weights") as temporary:
+        temporary.touch(mode=0o600)  # as safetensors does
+        temporary.write_bytes(b"x")
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert (tmp_path / "weights").stat().st_mode == plain.stat().st_mode
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"host": "a"}'])
 def test_a_damaged_claim_is_respected_until_it_is_old(tmp_path, content):
     path = tmp_path / "claim"

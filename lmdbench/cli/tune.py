@@ -12,7 +12,8 @@ import click
 
 from lmdbench.cli.options import default_cache, json_option, parse_numbers, plugin_option
 from lmdbench.cli.sweep.common import columns, note, sweep_options
-from lmdbench.cli.sweep.start import StartOptions, start_plan, where_options
+from lmdbench.cli.sweep.start import StartOptions, place_of, start_plan, where_options
+from lmdbench.cli.sweep.status import CODES
 from lmdbench.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -130,6 +131,9 @@ def tune(
         after = [look(plan) for plan in plans]
     _report(study, found, overview, after, as_json=as_json)
     _complain(found, overview, after)
+    done = bool(after) and all(one.count("done") == len(one.runs) for one in after)
+    if place_of(study.plan, options) == "local" and not done:
+        click.get_current_context().exit(CODES["unfinished"])
 
 
 def _list_trials(study: Study, found: Sequence[Sequence[Choice]]) -> None:

@@ -71,8 +71,8 @@ def _tolerated(dataset: Dataset, files: Mapping[str, Path], allow_missing: bool)
         )
     if missing and not allow_missing:
         raise UserError(
-            f"{_problem(dataset, files, missing)}; add them, or pass --allow-missing to go on with "
-            f"the {there:,} that are there"
+            f"{_problem(dataset, files, missing)}; add them, or pass --allow-missing (in a sweep: "
+            f"allow_missing = true) to go on with the {there:,} that are there"
         )
     return missing
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from lmdbench.files import Claim
 from lmdbench.sweep.plan import SweepPlan
-from lmdbench.sweep.record import pool_claim, read_launches, write_launch
+from lmdbench.sweep.record import Launch, pool_claim, read_launches, write_launch
 from lmdbench.sweep.slurm import cancel as cancel_jobs
 from lmdbench.sweep.slurm import queue
 
@@ -27,9 +27,7 @@ def cancel(plan: SweepPlan, say: Callable[[str], None]) -> tuple[int, int]:
     queued stay queued. Raises UserError where SLURM does not answer.
     """
     launches = [
-        (folder, launch)
-        for folder, launch in read_launches(plan.results)
-        if plan.sweep.name in launch.sweeps
+        (folder, launch) for folder, launch in read_launches(plan.results) if _is_of(launch, plan)
     ]
     stopped = left = 0
     for folder, launch in launches:
@@ -52,6 +50,17 @@ def cancel(plan: SweepPlan, say: Callable[[str], None]) -> tuple[int, int]:
             say(f"cancelled {len(jobs)} jobs")
         stopped += len(jobs)
     return stopped, left
+
+
+def _is_of(launch: Launch, plan: SweepPlan) -> bool:
+    """Whether a launch is the sweep's: its name, and runs of it, as another file may have the name.
+
+    What a sweep's `tune` launched has runs of its own.
+    """
+    if plan.sweep.name not in launch.sweeps:
+        return False
+    tuned = launch.sweeps[0] != plan.sweep.name
+    return tuned or any(not plan.nodes.keys().isdisjoint(keys) for keys in launch.units)
 
 
 def _stop_pool(claim: Claim, say: Callable[[str], None]) -> bool:

@@ -168,7 +168,7 @@ def run_locally(
             pool.work()
     except KeyboardInterrupt:
         raise Interrupted(
-            "stopped; every finished epoch is saved: launch the sweep again to go on from there"
+            "stopped; every finished epoch is saved: the same command goes on from there"
         ) from None
     finally:
         watcher.end()

@@ -204,7 +204,7 @@ def _end_of(place: Place | None) -> str:
     if place.launch.cancelled:
         return "cancelled"
     if place.launch.kind == "local":
-        return "its pool has ended"
+        return "its launch has ended; the terminal or log of that says why"
     said = last_words(place.log) if place.log else ""
     return f"its job is gone{said and f', which said last: {said}'}"
 

@@ -73,7 +73,7 @@ def test_missing_images_stop_unless_allowed(few: FewImages) -> None:
         f"4 of 12 images are missing under {few.root}, for example odd/c3.jpg, even/a0.jpg"
         in message
     )
-    assert "--allow-missing to go on with the 8 that are there" in message
+    assert "--allow-missing (in a sweep: allow_missing = true) to go on with the 8 that" in message
     assert "\n" not in message
 
 

@@ -78,7 +78,7 @@ def test_workers_end_with_their_pool_and_another_goes_on(
     assert run_state(results / tasks[0].key) == "interrupted"
     assert not list(results.glob("*/*/*/*/running.json"))
     if how == signal.SIGINT:
-        assert started.err.endswith("launch the sweep again to go on from there\n")
+        assert started.err.endswith("the same command goes on from there\n")
     else:
         again = pool(tasks, results)
         assert of("done", again.finish()) == [tasks[0].key]

@@ -130,9 +130,9 @@ def _table(overview: Overview) -> RenderableType:
         label = node.label if node.asked else f"({node.label})"
         cells.setdefault((label, node.where), Counter())[one.state] += 1
     columns = list(dict.fromkeys(where for _, where in cells))
-    table = Table("method", box=None, padding=(0, 2, 0, 0))
-    for where in columns:
-        table.add_column(Text(where.replace("/", "\n")))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("method", *columns):
+        table.add_column(Text(title.replace("/", "\n")), overflow="fold")
     for label in dict.fromkeys(label for label, _ in cells):
         row = []
         for where in columns:

@@ -298,3 +298,26 @@ def test_watch_ends_when_nothing_is_under_way(sweep, file):
     outcome = sweep("status", file(f'methods = ["ce"]\n{SHORT}'), "--watch")
     assert outcome.code == 3
     assert "toy: 1 missing" in outcome.out
+
+
+def test_another_sweep_of_the_same_name_is_not_cancelled(sweep, file, tmp_path):
+    folder = tmp_path / "results" / "sweeps" / "toy"
+    other = "folder-toy0/given/ce/seed9-00000000"
+    write_launch(folder, Launch("far", "local", ((other,),), sweeps=("toy",)))
+    record = {"token": "t", "host": "elsewhere", "pid": 1, "machine": "elsewhere"}
+    (folder / "launches" / "far.claim").write_text(json.dumps(record))
+    outcome = sweep("cancel", file(f'methods = ["ce"]\n{SHORT}'))
+    assert outcome.code == 0
+    assert "nothing of it is under way" in outcome.err
+
+
+def test_set_ups_are_told_apart_in_80_columns(sweep, toy_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    path = tmp_path / "wide.toml"
+    path.write_text(
+        'methods = ["ce"]\n[[datasets]]\nname = "demo"\n'
+        "imbalance_factor = [100, 101, 102, 103, 104, 105, 106, 107]\n"
+    )
+    outcome = sweep("status", path)
+    assert outcome.code == 3
+    assert "…" not in outcome.out
