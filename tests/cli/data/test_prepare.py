@@ -64,7 +64,7 @@ def test_real_images_where_some_are_missing(lmdbench, test_data, tmp_path):
     outcome = lmdbench(*words)
     assert outcome.code == 2
     assert "25,231 of 25,331 images are missing" in outcome.err
-    assert "--allow-missing to go on with the 100 that are there" in outcome.err
+    assert "allow_missing = true) to go on with the 100 that are there" in outcome.err
     made = facts(lmdbench(*words, "--allow-missing", "--json"))
     assert (made["images"], made["missing"]) == (100, 25231)
     pixels = np.load(Path(made["stores"][0]["folder"]) / "images.npy")
