@@ -166,6 +166,19 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: damaged, not JSON ({error}); move it away") from error
 
 
+def file_system_time(folder: Path) -> float:
+    """Now, in seconds since 1970, by the clock that stamps files in a folder."""
+    probe = temporary_path(folder / "time")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    except OSError:  # a folder that may only be read
+        return time.time()
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
 # Claims
 
 HEARTBEAT_SECONDS = 10.0
@@ -368,19 +381,7 @@ class Claim:
         if link.record.get("machine") == _machine():
             start = _process_start(int(link.record["pid"]))
             return start is not None and start == link.record["process_start"]
-        return self._file_system_time() - link.modified < DEAD_AFTER_SECONDS
-
-    def _file_system_time(self) -> float:
-        """Now, by the clock that stamps files in this folder."""
-        probe = temporary_path(self.path)
-        try:
-            probe.touch()
-            return probe.stat().st_mtime
-        except OSError:  # a folder that may only be read
-            return time.time()
-        finally:
-            with suppress(OSError):
-                probe.unlink(missing_ok=True)
+        return file_system_time(self.path.parent) - link.modified < DEAD_AFTER_SECONDS
 
     def _remove_remains(self) -> None:
         """What takers that lost or died left behind. Only for the holder: else it breaks chains."""

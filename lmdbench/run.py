@@ -22,6 +22,8 @@ from lmdbench.registry import unknown
 from lmdbench.settings import describe, resolve
 
 Selection = Literal["last", "best"]
+LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
+
 Precision = Literal["mixed", "float32"]
 State = Literal["missing", "interrupted", "running", "failed", "finished"]
 
@@ -111,9 +113,18 @@ class PlannedRun:
 
     @property
     def length(self) -> int | None:
-        """Epochs or rounds that its settings name; None where it trains none of them."""
-        lengths = (self.spec.settings.get(name) for name in ("epochs", "rounds"))
-        return next((int(n) for n in lengths if n is not None), None)
+        """Epochs or rounds that its settings name; None where they name neither."""
+        return next((int(n) for n, _ in self._lengths), None)
+
+    @property
+    def length_text(self) -> str:
+        """The same in words."""
+        return next((f"{n} {name}" for n, name in self._lengths), "no epochs")
+
+    @property
+    def _lengths(self) -> list[tuple[Any, str]]:
+        found = ((self.spec.settings.get(name), name) for name in LENGTHS)
+        return [(n, name) for n, name in found if n is not None]
 
     @property
     def chain(self) -> list[PlannedRun]:

@@ -242,20 +242,14 @@ class Training:
             logger.info("epoch %d/%d  %s", number + 1, method.epochs, _plain(row))
         if self.state.best_model is not None:
             method.load_state_dict(self.state.best_model)
-        task.streams.start_epoch(method.epochs + 1)
-        method.progress = 1.0
-        method.eval()
-        method.finish()
+        fit_last(method, task)
         self.state.seconds = time.monotonic() - begun
         self._publish(method, task)
 
     def _epoch(self, method: Method, task: Task, number: int) -> None:
         """One epoch, its validation score, and its row of the history."""
         started = time.monotonic()
-        task.streams.start_epoch(number + 1)
-        method.progress = number / method.epochs
-        method.train()
-        logs = method.epoch(number)
+        logs = train_epoch(method, task, number)
         for name, value in logs.items():
             if not np.isfinite(value):
                 raise Diverged(f"{name} is {value} in epoch {number + 1}: try a lower lr")
@@ -488,6 +482,22 @@ def new_method(run: PlannedRun, task: Task) -> Method:
     settings = run.method.Settings(**run.spec.settings)
     method = run.method(task, settings, encoder)
     return method.to(task.device).to(memory_format=torch.channels_last)
+
+
+def train_epoch(method: Method, task: Task, number: int) -> dict[str, float]:
+    """Epoch ``number``, counted from 0, on random streams of its own. Returns what it logs."""
+    task.streams.start_epoch(number + 1)
+    method.progress = number / method.epochs
+    method.train()
+    return method.epoch(number)
+
+
+def fit_last(method: Method, task: Task) -> None:
+    """What a method does after its last epoch."""
+    task.streams.start_epoch(method.epochs + 1)
+    method.progress = 1.0
+    method.eval()
+    method.finish()
 
 
 def load_finished(run: PlannedRun, task: Task) -> Method:

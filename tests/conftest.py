@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -169,6 +170,27 @@ def lmdbench(
         return Outcome(stop.value.code, out, err)
 
     return call
+
+
+@pytest.fixture
+def read_terminal() -> Callable[[int], bytes]:
+    """Reads a pseudo-terminal until its other end is closed, and closes it; at most two minutes of
+    silence are waited for."""
+
+    def read(descriptor: int) -> bytes:
+        seen = b""
+        while select.select([descriptor], [], [], 120)[0]:
+            try:
+                chunk = os.read(descriptor, 1 << 16)
+            except OSError:  # the other end is closed
+                break
+            if not chunk:
+                break
+            seen += chunk
+        os.close(descriptor)
+        return seen
+
+    return read
 
 
 TOY_CLASSES = {"round": 20, "striped": 8, "dotted": 4, "rare": 1}  # class → training images

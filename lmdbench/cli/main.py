@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
@@ -13,8 +12,6 @@ import click
 from lmdbench.cli.lazy import LazyGroup
 from lmdbench.errors import Interrupted, RunFailed, UserError
 from lmdbench.version import __version__
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 # Command → what `lmdbench --help` says of it. Each lives in the module of its own name.
 COMMANDS = {
@@ -73,6 +70,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
+        from lmdbench.files import FULL
+
         if error.errno not in FULL:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

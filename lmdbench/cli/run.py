@@ -254,11 +254,8 @@ def state_text(run: PlannedRun) -> str:
     stale = staleness(run)
     if stale:
         return f"{run.state}, but {stale}"
-    lengths = (
-        f"{run.spec.settings[k]} {k}" for k in ("epochs", "rounds") if k in run.spec.settings
-    )
     texts = {
-        "missing": f"to train ({next(lengths, 'no epochs')})",
+        "missing": f"to train ({run.length_text})",
         "interrupted": "interrupted, goes on",
         "failed": "failed before, is tried again",
         "running": "being trained by another process",

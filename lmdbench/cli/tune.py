@@ -123,7 +123,7 @@ def tune(
         write_trials(study, found)
     after: list[Overview] = []
     if not any(choice.pending for choices in found for choice in choices):
-        plans = chosen_plans(study, found, cache, note)
+        plans = chosen_plans(study, found)
         for plan in plans:
             if plan.nodes:
                 write_chosen(study, plan.sweep)

@@ -19,7 +19,14 @@ from lmdbench.method import Method
 from lmdbench.randomness import Streams
 from lmdbench.run import PlannedRun
 from lmdbench.sweep.estimate import Estimate
-from lmdbench.training import RANDOM, logits_of, new_method, resolved_precision
+from lmdbench.training import (
+    RANDOM,
+    fit_last,
+    logits_of,
+    new_method,
+    resolved_precision,
+    train_epoch,
+)
 
 FORMAT = 1
 FEW, MORE = 2, 4  # batches in the two epochs that are measured
@@ -135,10 +142,7 @@ def _measure(run: PlannedRun, task: Task) -> Measured:
     method.start_training()
 
     def epoch(number: int) -> None:
-        task.streams.start_epoch(number + 1)
-        method.progress = number / method.epochs
-        method.train()
-        method.epoch(number)
+        train_epoch(method, task, number)
         logits_of(method, task, task.validation)
 
     seconds: list[float] = []
@@ -146,10 +150,7 @@ def _measure(run: PlannedRun, task: Task) -> Measured:
         epoch(0)
         while len(seconds) < MOST_REPEATS and sum(seconds) < ENOUGH_SECONDS:
             seconds.append(_time(lambda: epoch(method.epochs // 2), task.device))
-    task.streams.start_epoch(method.epochs + 1)
-    method.progress = 1.0
-    method.eval()
-    finish = _time(method.finish, task.device)
+    finish = _time(lambda: fit_last(method, task), task.device)
     epoch_seconds = median(seconds) if seconds else 0.0
     return Measured(len(task.train), method.epochs, epoch_seconds, finish)
 

@@ -11,10 +11,8 @@ from statistics import median
 from typing import Any
 
 from lmdbench.errors import UserError
-from lmdbench.record import MOVED_ASIDE, read_record
-from lmdbench.run import PlannedRun
-
-LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
+from lmdbench.reporting.results import read_results
+from lmdbench.run import LENGTHS, PlannedRun
 
 
 @dataclass(frozen=True)
@@ -93,17 +91,12 @@ def _estimate(
 
 def finished_records(results: Path) -> list[dict[str, Any]]:
     """``run.json`` of every finished run in a results folder that says how long it took."""
-    found = []
-    for path in results.glob("*/*/*/seed*/done"):
-        if MOVED_ASIDE in path.parent.name:
-            continue
-        try:
-            record = read_record(path.parent)
-        except UserError:  # of another version, or damaged: `status` tells of it
-            continue
-        if {"seconds", "epochs", "device"} <= record.keys():
-            found.append(record)
-    return found
+    try:
+        runs = read_results(results).runs
+    except UserError:  # no record can be read: `status` tells of it
+        return []
+    timed = {"seconds", "epochs", "device"}
+    return [dict(run.record) for run in runs if timed <= run.record.keys()]
 
 
 def kind_of(run: PlannedRun) -> str:

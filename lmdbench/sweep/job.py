@@ -1,6 +1,6 @@
 """What a SLURM job does: carry out some runs in turn, and go on after a requeue.
 
-Made where jobs are submitted, which imports no torch; run on a node by submitit.
+Made where jobs are submitted; run on a node by submitit. torch is imported there only.
 """
 
 from __future__ import annotations

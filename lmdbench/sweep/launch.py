@@ -125,7 +125,6 @@ def opened_pool(plan: SweepPlan, nodes: Sequence[Node], trust: Trust) -> Iterato
     launch = Launch(name, "local", keys, sweeps=_owners(plan), redoes=trust.redo_changed)
     launch = begin_launch(plan.folder, launch)
     forget_failures(nodes, launch)
-    write_launch(plan.folder, launch)
     claim = pool_claim(plan.folder, name)
     claim.acquire()
     try:
@@ -175,8 +174,8 @@ def submit_all(
     overview: Overview,
     work: Work,
     say: Callable[[str], None],
-) -> int:
-    """Submit job arrays for the runs. Returns how many.
+) -> None:
+    """Submit job arrays for the runs.
 
     Raises UserError where sbatch refuses one; those before it are submitted, and the same launch
     goes on from there.
@@ -205,4 +204,3 @@ def submit_all(
         write_launch(plan.folder, replace(launch, job=job))
         jobs |= batch.jobs(job)
         say(f"submitted job {job}: {len(batch.units)} jobs, {sum(map(len, keys))} runs")
-    return len(found)

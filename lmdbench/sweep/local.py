@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from lmdbench.data.hashing import usable_cores
 from lmdbench.errors import Interrupted, UserError
 from lmdbench.run import last_error
 from lmdbench.sweep.tasks import Task
@@ -159,7 +160,7 @@ def run_locally(
     slots = make_slots(options)
     # Of all slots, also those that find no run: bits depend on threads, and must not on how many
     # runs are left.
-    threads = options.threads or max(1, _cores() // len(slots))
+    threads = options.threads or max(1, usable_cores() // len(slots))
     slots = slots[: max(1, len(tasks))]
     pool = _Pool(tasks, replace(options, threads=threads), watcher, slots)
     watcher.begin(slots, tasks)
@@ -440,7 +441,3 @@ def _ending(code: int) -> str:
         name = f"signal {-code}"
     hint = ", as happens when memory runs out" if -code == signal.SIGKILL else ""
     return f"was ended by {name}{hint}"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

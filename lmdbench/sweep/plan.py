@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,19 +86,13 @@ class SweepPlan:
         return bool(node.asked) + sum(map(self.times_needed, self.dependants[node.key]))
 
 
-def make_plan(
-    sweep: Sweep,
-    results: Path,
-    cache: Path,
-    say: Callable[[str], None] = lambda _: None,
-    experiments: Experiments | None = None,
-) -> SweepPlan:
+def make_plan(sweep: Sweep, experiments: Experiments) -> SweepPlan:
     """Plan a sweep from tables alone: no image, no GPU and no network is needed.
 
-    All runs of the first seed come first, so that a whole table is there early. UserError for
-    what cannot be planned. ``experiments``: of another plan, whose tables are not read again.
+    All runs of the first seed come first, so that a whole table is there early. Plans that share
+    ``experiments`` read the tables once. Raises UserError for what cannot be planned.
     """
-    experiments = experiments or Experiments(results, cache, files=False, say=say)
+    results = experiments.results
     found: dict[str, Node] = {}
     codes: dict[str, str] = {}  # method → digest of its code
     for setup, entry, request in _requests(sweep):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmdbench.errors import UserError
-from lmdbench.files import HOST, Claim, disk_errors, read_json, write_json
+from lmdbench.files import Claim, disk_errors, file_system_time, read_json, write_json
 from lmdbench.sweep.plan import SWEEPS
 
 LAUNCHES = "launches"
@@ -39,7 +39,6 @@ class Launch:
     submitted: float = field(default_factory=time.time)  # seconds since 1970
     sweeps: tuple[str, ...] = ()
     user: int = field(default_factory=os.getuid)
-    host: str = HOST
     job: str | None = None
     cancelled: bool = False
     redoes: bool = False  # finished runs that changed are among them
@@ -61,11 +60,10 @@ def pool_claim(folder: Path, name: str) -> Claim:
 
 
 def begin_launch(folder: Path, launch: Launch) -> Launch:
-    """Write a new record. Returns it with the file system's time."""
+    """Write a new record, and return it as it was written: with the file system's time."""
+    launch = replace(launch, submitted=file_system_time(folder.parent))
     write_launch(folder, launch)
-    with disk_errors(folder):
-        written = launch_path(folder, launch.name).stat().st_mtime
-    return replace(launch, submitted=written)
+    return launch
 
 
 def write_launch(folder: Path, launch: Launch) -> None:

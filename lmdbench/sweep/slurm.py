@@ -1,6 +1,6 @@
 """Runs as SLURM jobs: submitted through submitit as arrays, seen through squeue, never sacct.
 
-Submitting reads no image and imports no torch: it may run on a login node. What was found out on a
+Submitting reads no image and trains nothing: it may run on a login node. What was found out on a
 real SLURM (22.05) and is built on here:
 
 - ``afterany`` is not satisfied by a requeue of what it waits for, only by its end, and at once by a

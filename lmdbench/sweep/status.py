@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -32,7 +32,7 @@ class RunStatus:
     """The state of a run, and what is known of where and how far it is.
 
     ``job``: SLURM's number, or the process in a pool. ``epoch`` of ``epochs`` done; ``left``:
-    seconds. ``note``: the last line of the error, the queue's reason, or why it is changed.
+    seconds. ``note``: why it failed, was lost or is changed, or the queue's reason.
     """
 
     node: Node
@@ -93,10 +93,9 @@ class Overview:
         return [key for key, status in self.runs.items() if status.state in states]
 
 
-def look(plan: SweepPlan, launches: Sequence[tuple[Path, Launch]] | None = None) -> Overview:
+def look(plan: SweepPlan) -> Overview:
     """The state of every run now. Changes nothing."""
-    if launches is None:
-        launches = read_launches(plan.results)
+    launches = read_launches(plan.results)
     unfinished = {key for key, node in plan.nodes.items() if not _is_done(node)}
     submitted = any(
         launch.kind == "slurm"
@@ -164,16 +163,15 @@ def _told(node: Node, place: Place | None, silent: bool) -> RunStatus:
         return RunStatus(node, "changed" if why else "done", note=why or "")
     epochs = node.run.length
     epoch, left = _progress(directory / "history.csv", epochs)
-    job = place.job if place else None
+    job, log = (place.job, place.log) if place else (None, None)
     if state == "running":
         holder: dict[str, Any] = Claim(directory / "running.json").holder() or {}
         where = holder.get("job") or f"process {holder.get('pid', '?')}"
         told = place.queued.state if place and place.queued else ""
         return RunStatus(
             node, "running", where, holder.get("host"), epoch, epochs, left,
-            note="" if told in ("", "RUNNING") else told.lower(), log=place.log if place else None,
+            note="" if told in ("", "RUNNING") else told.lower(), log=log,
         )  # fmt: skip
-    log = place.log if place else None
     at: dict[str, Any] = {"job": job, "epoch": epoch, "epochs": epochs, "log": log}
     if place is not None and (place.alive or (silent and _submitted(place))):
         failed_since = state == "failed" and _changed(directory / "failed.txt", place)

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -75,6 +75,7 @@ class Study:
     folder: Path
     places: tuple[Place, ...]
     plan: SweepPlan  # of all trials together, so that one pool works on all
+    experiments: Experiments = field(repr=False)  # of every plan, so that tables are read once
 
 
 Fate = Literal["done", "failed", "pending"]
@@ -131,9 +132,9 @@ def plan_study(
     places: list[Place] = []
     for setup in sweep.setups:
         slugs = [place.slug for place in places]
-        places.append(_place(sweep, search, setup, experiments, folder, slugs, say))
+        places.append(_place(sweep, search, setup, experiments, folder, slugs))
     plan = joined([place.plan for place in places], f"{sweep.name}-trials", sweep.name)
-    return Study(sweep, search, folder, tuple(places), plan)
+    return Study(sweep, search, folder, tuple(places), plan, experiments)
 
 
 def _place(
@@ -143,7 +144,6 @@ def _place(
     experiments: Experiments,
     folder: Path,
     taken: Sequence[str],
-    say: Callable[[str], None],
 ) -> Place:
     prepared = experiments.of(setup).prepared
     dataset, split = prepared.dataset.results_name, prepared.split.label
@@ -168,7 +168,7 @@ def _place(
         entries=_distinct(_labelled(trial) for row in methods for trial in row),
         seeds=search.trial_seeds,
     )
-    plan = make_plan(tried, experiments.results, experiments.cache, say, experiments)
+    plan = make_plan(tried, experiments)
     return Place(setup, dataset, split, slug, tuple(methods), plan)
 
 
@@ -257,12 +257,7 @@ def _fate(
     return "pending", ""
 
 
-def chosen_plans(
-    study: Study,
-    found: Sequence[Sequence[Choice]],
-    cache: Path,
-    say: Callable[[str], None],
-) -> list[SweepPlan]:
+def chosen_plans(study: Study, found: Sequence[Sequence[Choice]]) -> list[SweepPlan]:
     """For each place its methods with what was chosen, planned for all seeds of the sweep.
 
     Methods of which every trial failed are left out.
@@ -276,7 +271,7 @@ def chosen_plans(
             setups=(place.setup,),
             entries=_distinct(c.used.trial.tried for c in choices if c.used is not None),
         )
-        plans.append(make_plan(chosen, study.plan.results, cache, say))
+        plans.append(make_plan(chosen, study.experiments))
     return plans
 
 

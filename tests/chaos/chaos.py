@@ -107,13 +107,15 @@ class Chaos:
     def states(self) -> Counter[str]:
         """Runs in each state, read here: a command of its own would take seconds to start."""
         from lmdbench.errors import UserError
+        from lmdbench.request import Experiments
         from lmdbench.sweep.file import read_sweep
         from lmdbench.sweep.plan import make_plan
         from lmdbench.sweep.status import look
 
         if self.plan is None:
             sweep = read_sweep(str(self.sweep), None)
-            self.plan = make_plan(sweep, self.results, Path(self.env["LMDBENCH_CACHE"]))
+            cache = Path(self.env["LMDBENCH_CACHE"])
+            self.plan = make_plan(sweep, Experiments(self.results, cache, files=False))
         try:
             overview = look(self.plan)
         except UserError as error:

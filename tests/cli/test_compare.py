@@ -150,7 +150,9 @@ def test_a_failed_write_keeps_the_old_file(lmdbench: Command, folder: Path, tmp_
     assert path.read_text() == "old"
 
 
-def test_on_a_terminal_the_best_is_bold_and_lines_fit(folder: Path) -> None:
+def test_on_a_terminal_the_best_is_bold_and_lines_fit(
+    folder: Path, read_terminal: Callable[[int], bytes]
+) -> None:
     leader, follower = pty.openpty()
     environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm-256color"}
     environment.pop("NO_COLOR", None)
@@ -160,16 +162,7 @@ def test_on_a_terminal_the_best_is_bold_and_lines_fit(folder: Path) -> None:
         env=environment,
     )
     os.close(follower)
-    content = b""
-    while True:
-        try:
-            chunk = os.read(leader, 4096)
-        except OSError:  # the other end is closed
-            break
-        if not chunk:
-            break
-        content += chunk
-    os.close(leader)
+    content = read_terminal(leader)
     assert process.wait() == 0
     text = re.sub(r"\x1b\[[02-9;][0-9;]*m", "", content.decode())
     assert "Best of a column in bold." in " ".join(text.replace("\x1b[1m", "").split())

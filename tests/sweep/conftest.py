@@ -420,6 +420,7 @@ def slurm() -> Iterator[Any]:
 @pytest.fixture
 def make_plan(toy_folder: Path, cache: Path, tmp_path: Path) -> Callable[[str], Any]:
     """Plans a sweep on the toy folder from the rest of its file, in ``tmp_path / "results"``."""
+    from lmdbench.request import Experiments
     from lmdbench.sweep.file import read_sweep
     from lmdbench.sweep.plan import make_plan
 
@@ -427,6 +428,7 @@ def make_plan(toy_folder: Path, cache: Path, tmp_path: Path) -> Callable[[str], 
         path = tmp_path / "toy.toml"
         setup = '[run]\nbackbone = "small"\nimage_size = 24\n[[datasets]]\nname = "folder"\n'
         path.write_text(f'{text}\n{setup}data_root = "{toy_folder}"\n')
-        return make_plan(read_sweep(str(path), None), tmp_path / "results", cache)
+        experiments = Experiments(tmp_path / "results", cache, files=False)
+        return make_plan(read_sweep(str(path), None), experiments)
 
     return make

@@ -486,7 +486,7 @@ def test_what_only_tables_can_tell_has_its_line_too(read, tmp_path, text, line, 
     methods = "" if "methods" in text else "methods = ['ce']"
     sweep = read(f"{methods}\n\n{text}\n")
     with pytest.raises(UserError) as error:
-        make_plan(sweep, tmp_path / "results", tmp_path / "cache")
+        make_plan(sweep, Experiments(tmp_path / "results", tmp_path / "cache", files=False))
     assert str(error.value).startswith(f"{tmp_path / 'skin.toml'}:{line}: ")
     assert words in str(error.value)
 

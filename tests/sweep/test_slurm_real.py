@@ -17,7 +17,7 @@ from lmdbench.data.choice import SplitChoice
 from lmdbench.errors import UserError
 from lmdbench.files import Claim
 from lmdbench.registry import load_plugin
-from lmdbench.request import Setup
+from lmdbench.request import Experiments, Setup
 from lmdbench.run import run_state
 from lmdbench.sweep import slurm as on_slurm
 from lmdbench.sweep.entries import Entry
@@ -78,7 +78,8 @@ class Launch:
         )
         sweep = Sweep("toy", "a test", (setup,), entries, seeds, self.resources, (plugin,))
         self.work = on_slurm.Work(self.results, folder / "cache", (plugin,))
-        self.plan = make_plan(sweep, self.results, folder / "cache")
+        experiments = Experiments(self.results, folder / "cache", files=False)
+        self.plan = make_plan(sweep, experiments)
         nodes = [(node.task, node.needs) for node in self.plan.nodes.values()]
         self.batches = on_slurm.units(nodes, runs_per_job, {}, on_slurm.max_array_size())
         self.jobs = {}

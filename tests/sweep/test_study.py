@@ -144,7 +144,7 @@ def test_trials_of_changed_code_are_refused(study):
 def test_choices_become_a_sweep_file_that_reads_back_as_the_same_sweep(study, tmp_path):
     found = outcome(study, [4, 5, 8], [6, None, 6], [3])
     write_sweeps(study)
-    (plan,) = chosen_plans(study, found, tmp_path / "cache", silent)
+    (plan,) = chosen_plans(study, found)
     write_chosen(study, plan.sweep)
     path = study.folder / f"chosen-{study.places[0].slug}.toml"
     assert str(path) == plan.sweep.source
@@ -165,7 +165,7 @@ def test_choices_become_a_sweep_file_that_reads_back_as_the_same_sweep(study, tm
 
 def test_a_trial_of_the_sweeps_seed_and_its_stage_1_are_not_trained_again(study, tmp_path):
     found = outcome(study, [4, 5, 8], [6, None, 6], [3])
-    plan = joined(chosen_plans(study, found, tmp_path / "cache", silent), "chosen", "toy")
+    plan = joined(chosen_plans(study, found), "chosen", "toy")
     done = [
         (one.node.run.spec.method, one.node.run.spec.seed)
         for one in look(plan).runs.values()

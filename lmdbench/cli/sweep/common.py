@@ -28,12 +28,14 @@ def sweep_options(command: Command) -> Command:
 
 def load_plan(source: str, results: Path, data_root: Path | None) -> SweepPlan:
     """Read and plan a sweep. Raises UserError for what is wrong with it."""
+    from lmdbench.request import Experiments
     from lmdbench.sweep.file import read_sweep
     from lmdbench.sweep.plan import make_plan
 
     sweep = read_sweep(source, data_root and data_root.absolute())
     # Workers elsewhere must find the same folders, wherever they are started.
-    return make_plan(sweep, results.absolute(), default_cache().absolute(), note)
+    folders = results.absolute(), default_cache().absolute()
+    return make_plan(sweep, Experiments(*folders, files=False, say=note))
 
 
 def note(text: str) -> None:

@@ -143,20 +143,15 @@ def _summary(planned: SweepPlan, overview: Overview, estimates: dict[str, Estima
             f"{runs(sum(saved.values()))}{about}"
         )
     to_do = [key for key, status in overview.runs.items() if status.state != "done"]
-    by_device: dict[str, float] = {}
+    by_device: dict[str, list[Estimate]] = {}
     for key in to_do:
         if key in estimates:
-            name = estimates[key].device
-            by_device[name] = by_device.get(name, 0.0) + estimates[key].seconds
-    for name, seconds in by_device.items():
-        number = sum(key in estimates and estimates[key].device == name for key in to_do)
-        sources = dict.fromkeys(
-            estimates[key].source
-            for key in to_do
-            if key in estimates and estimates[key].device == name
-        )
-        from_what = ", ".join(list(sources)[:3]) + (" and others" if len(sources) > 3 else "")
-        lines.append(f"to do: {runs(number)}, about {hours(seconds)} on {name} ({from_what})")
+            by_device.setdefault(estimates[key].device, []).append(estimates[key])
+    for name, guesses in by_device.items():
+        sources = list(dict.fromkeys(guess.source for guess in guesses))
+        from_what = ", ".join(sources[:3]) + (" and others" if len(sources) > 3 else "")
+        seconds = sum(guess.seconds for guess in guesses)
+        lines.append(f"to do: {runs(len(guesses))}, about {hours(seconds)} on {name} ({from_what})")
     unknown = Counter(planned.nodes[key].label for key in to_do if key not in estimates)
     if unknown:
         what = ", ".join(f"{label} ({n})" for label, n in unknown.items())

@@ -16,7 +16,7 @@ from lmdbench.cli.sweep.common import again, counts, load_plan, note, runs
 from lmdbench.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
-    from lmdbench.sweep.launch import Chosen
+    from lmdbench.sweep.launch import Chosen, Trust
     from lmdbench.sweep.plan import Node, SweepPlan
     from lmdbench.sweep.status import Overview, State
 
@@ -37,6 +37,12 @@ class StartOptions:
     redo_changed: bool = False
     dry_run: bool = False
     quiet: bool = False
+
+    @property
+    def trust(self) -> Trust:
+        from lmdbench.sweep.launch import Trust
+
+        return Trust(self.accept_changed, self.redo_changed)
 
 
 def where_options(command: Command) -> Command:
@@ -202,14 +208,13 @@ def _choose(
     say: Callable[[str], None],
 ) -> Chosen:
     """What to start. Says what is held back, and why."""
-    from lmdbench.sweep.launch import Trust, choose
+    from lmdbench.sweep.launch import choose
 
     if overview.silent and on == "local":
         say(f"{overview.silent}; what was submitted there is left alone")
     elif overview.silent:
         raise UserError(f"nothing is started, as it could be done twice: {overview.silent}")
-    trust = Trust(options.accept_changed, options.redo_changed)
-    chosen = choose(overview, states, trust, join=options.join)
+    chosen = choose(overview, states, options.trust, join=options.join)
     for key, why in list(chosen.held.items())[:MOST_HELD]:
         say(f"held back: {overview.runs[key].node.title}: {why}")
     if len(chosen.held) > MOST_HELD:
@@ -252,7 +257,7 @@ def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Cal
 
     from lmdbench.cli.options import parse_numbers
     from lmdbench.cli.sweep.live import Silent, pool_watcher
-    from lmdbench.sweep.launch import Trust, opened_pool, pool_tasks
+    from lmdbench.sweep.launch import opened_pool, pool_tasks
     from lmdbench.sweep.local import PoolOptions, make_slots, run_locally
 
     resources = planned.sweep.resources
@@ -275,8 +280,7 @@ def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Cal
     )
     make_slots(pool_options)  # before anything is recorded
     stack = ExitStack()
-    trust = Trust(options.accept_changed, options.redo_changed)
-    name = stack.enter_context(opened_pool(planned, chosen.nodes, trust))
+    name = stack.enter_context(opened_pool(planned, chosen.nodes, options.trust))
     watcher = Silent() if options.quiet else pool_watcher(planned.sweep.name)
 
     def work() -> None:

@@ -141,21 +141,37 @@ def test_a_failed_run_its_dependants_and_their_retry(sweep, file, tmp_path):
     assert "toy: 3 done" in outcome.out
 
 
-def test_a_killed_launch_leaves_lost_runs_and_the_next_goes_on(sweep, file, tmp_path):
-    (tmp_path / "slow.py").write_text(SLOW)
-    path = file('methods = ["slow"]\nplugins = ["slow.py"]\nseeds = [0, 1]\n'
-                "[settings.all]\nepochs = 6\nbatch_size = 8\n")  # fmt: skip
-    words = ["sweep", "launch", str(path), "--results", str(tmp_path / "results")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lmdbench", *words, "--workers", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "results").glob("*/*/slow/seed*/history.csv")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
+@pytest.fixture
+def pool_at_work(file, tmp_path):
+    """Launches slow runs in a process of its own, until one has done an epoch: file, process."""
+    started = []
+
+    def start(epochs, seeds):
+        (tmp_path / "slow.py").write_text(SLOW)
+        path = file(f'methods = ["slow"]\nplugins = ["slow.py"]\nseeds = {seeds}\n'
+                    f"[settings.all]\nepochs = {epochs}\nbatch_size = 8\n")  # fmt: skip
+        words = ["sweep", "launch", str(path), "--results", str(tmp_path / "results")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lmdbench", *words, "--workers", "1"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        started.append(process)
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "results").glob("*/*/slow/seed*/history.csv")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.1)
+        return path, process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_launch_leaves_lost_runs_and_the_next_goes_on(sweep, pool_at_work, tmp_path):
+    path, process = pool_at_work(epochs=6, seeds=[0, 1])
     found = json.loads(sweep("status", path, "--json").out)
     assert found["states"] == {"running": 1, "queued": 1}
     (running,) = (run for run in found["runs"] if run["state"] == "running")
@@ -163,6 +179,7 @@ def test_a_killed_launch_leaves_lost_runs_and_the_next_goes_on(sweep, file, tmp_
     assert running["epochs"] == 6
     process.send_signal(signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + 120
     while (states := json.loads(sweep("status", path, "--json").out)["states"]) != {
         "lost": 1,
         "missing": 1,
@@ -176,28 +193,13 @@ def test_a_killed_launch_leaves_lost_runs_and_the_next_goes_on(sweep, file, tmp_
     assert sorted(json.loads(record.read_text())["attempts"] for record in records) == [1, 2]
 
 
-def test_cancel_stops_a_pool(sweep, file, tmp_path):
-    (tmp_path / "slow.py").write_text(SLOW)
-    path = file('methods = ["slow"]\nplugins = ["slow.py"]\n'
-                "[settings.all]\nepochs = 600\nbatch_size = 8\n")  # fmt: skip
-    words = ["sweep", "launch", str(path), "--results", str(tmp_path / "results")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lmdbench", *words, "--workers", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / "results").glob("*/*/slow/seed*/history.csv")):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        outcome = sweep("cancel", path)
-        assert outcome.code == 0, outcome.err
-        assert f"stopped the pool of workers (process {process.pid})" in outcome.err
-        assert "toy: 1 lost" in outcome.out
-        assert process.wait(timeout=30) == 130
-    finally:
-        process.kill()
+def test_cancel_stops_a_pool(sweep, pool_at_work):
+    path, process = pool_at_work(epochs=600, seeds=[0])
+    outcome = sweep("cancel", path)
+    assert outcome.code == 0, outcome.err
+    assert f"stopped the pool of workers (process {process.pid})" in outcome.err
+    assert "toy: 1 lost" in outcome.out
+    assert process.wait(timeout=30) == 130
     assert "nothing of it is under way" in sweep("cancel", path).err
 
 

@@ -1,11 +1,9 @@
 """What a person sees of a pool, from the events of its workers."""
 
 import io
-import itertools
 import os
 import pty
 import re
-import select
 import subprocess
 import sys
 
@@ -199,7 +197,7 @@ run_locally(tasks, PoolOptions(**options, workers=1, threads=1), pool_watcher("t
 """
 
 
-def test_on_a_terminal(toy_folder, tmp_path):
+def test_on_a_terminal(toy_folder, read_terminal, tmp_path):
     program = PROGRAM.format(
         results=str(tmp_path), cache=os.environ["LMDBENCH_CACHE"], toy=str(toy_folder)
     )
@@ -210,17 +208,7 @@ def test_on_a_terminal(toy_folder, tmp_path):
         env={**os.environ, "COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color"},
     )
     os.close(theirs)
-    seen = b""
-    for _ in itertools.count():
-        ready, _, _ = select.select([ours], [], [], 120)
-        try:
-            chunk = os.read(ours, 1 << 16) if ready else b""
-        except OSError:  # the other end is closed
-            break
-        if not chunk:
-            break
-        seen += chunk
-    os.close(ours)
+    seen = read_terminal(ours)
     assert process.wait() == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
     assert "CPU 0 ce seed 0 on toy" in re.sub(" +", " ", plain)
