@@ -100,6 +100,11 @@ class Folder(Dataset):
             return ""
         return f"the column {described.columns.get('group', 'group')!r} of {described.holder.name}"
 
+    @property
+    def given_parts(self) -> Sequence[str] | None:
+        """The part of each record, where the user says it."""
+        return self._listing.parts
+
     def records(self) -> pd.DataFrame:
         listing = self._listing
         files = [f"{image}{listing.ending}" for image in listing.images]

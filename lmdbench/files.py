@@ -149,6 +149,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically. See ``atomic``."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file atomically. See ``atomic``."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

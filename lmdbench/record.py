@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,12 @@ NEEDED_IN_SPEC = (
     *("method", "method_version", "settings", "selection", "ancestor", "dataset", "split", "seed"),
     *("results_name", "backbone", "weights", "image_size", "precision"),
 )
+
+
+def spec_id(spec: Mapping[str, Any]) -> str:
+    """A run's id: SHA-256 of its specification in canonical JSON, 64 hexadecimal digits."""
+    canonical = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def read_record(directory: Path) -> dict[str, Any]:

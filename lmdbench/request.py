@@ -13,8 +13,7 @@ from typing import Any
 
 from lmdbench.data.availability import prepare_files
 from lmdbench.data.choice import SplitChoice, make_split
-from lmdbench.data.dataset import DATASETS, Dataset, Prepared
-from lmdbench.errors import UserError
+from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.models.backbones import get_backbone, resolve_weights
 from lmdbench.run import Experiment, PlannedRun, Precision, Selection, plan
 
@@ -115,24 +114,3 @@ class Experiments:
             selection=setup.selection,
             results=self.results,
         )
-
-
-def open_dataset(name: str, data_root: Path | None, cache: Path) -> Dataset:
-    """The data set of that name, on the files under ``data_root``.
-
-    Raises UserError for an unknown name, and where the data set needs a root that is not given or
-    not there.
-    """
-    kind = DATASETS.get(name)
-    if kind.needs_root:
-        if data_root is None:
-            raise UserError(
-                f"data set {name} needs --data-root DIR (or LMDBENCH_DATA): where its files lie. "
-                f"It comes from: {kind.source}"
-            )
-        if not data_root.exists():
-            raise UserError(
-                f"data set {name}: --data-root {data_root} does not exist. "
-                f"The data set comes from: {kind.source}"
-            )
-    return kind(data_root, cache)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -17,7 +16,7 @@ from lmdbench.errors import UserError
 from lmdbench.files import Claim
 from lmdbench.method import METHODS, Method, Start
 from lmdbench.models.backbones import Backbone, Weights
-from lmdbench.record import FORMAT, MOVED_ASIDE, read_record
+from lmdbench.record import FORMAT, MOVED_ASIDE, read_record, spec_id
 from lmdbench.registry import unknown
 from lmdbench.settings import describe, resolve
 
@@ -51,9 +50,8 @@ class RunSpec:
 
     @cached_property
     def id(self) -> str:
-        """SHA-256 of the specification in canonical JSON, 64 hexadecimal digits."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        """See ``record.spec_id``."""
+        return spec_id(asdict(self))
 
     @property
     def folder(self) -> str:
@@ -79,14 +77,7 @@ class Experiment:
 
     @property
     def split_identity(self) -> dict[str, Any]:
-        split = self.prepared.split
-        return {
-            "name": split.name,
-            "seed": split.seed,
-            "imbalance_factor": split.imbalance_factor,
-            "fingerprint": split.fingerprint,
-            **split.details,
-        }
+        return self.prepared.split.identity
 
 
 @dataclass(frozen=True)
@@ -345,11 +336,7 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
     if not (directory / "run.json").is_file():
         if directory.is_dir():
             raise UserError(f"--starts-from {reference}: no run directory, it has no run.json")
-        found = [
-            path.parent
-            for path in experiment.results.glob(f"*/*/*/seed*-{reference[:8]}/run.json")
-            if read_record(path.parent)["id"].startswith(reference) and len(reference) >= 8
-        ]
+        found = runs_with_id(experiment.results, reference)
         if not found:
             return None
         if len(found) > 1:
@@ -360,7 +347,7 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
     state = run_state(directory)
     if state != "finished":
         raise UserError(f"--starts-from {reference}: {directory} is {state}, not finished")
-    spec = RunSpec(**{f.name: record["spec"][f.name] for f in fields(RunSpec)})
+    spec = recorded_spec(record)
     wanted = {
         "dataset": experiment.prepared.dataset.name,
         "results_name": experiment.prepared.dataset.results_name,
@@ -373,6 +360,22 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
         if there != value:
             raise UserError(f"--starts-from {reference}: its {key} is {there}, here it is {value}")
     return PlannedRun(spec, experiment, directory, None, record["changed_settings"], given=True)
+
+
+def runs_with_id(results: Path, reference: str) -> list[Path]:
+    """The directories of the runs whose id begins so; none for fewer than 8 digits of it."""
+    if not re.fullmatch(r"[0-9a-f]{8,64}", reference):
+        return []
+    return [
+        path.parent
+        for path in sorted(results.glob(f"*/*/*/seed*-{reference[:8]}/run.json"))
+        if read_record(path.parent)["id"].startswith(reference)
+    ]
+
+
+def recorded_spec(record: Mapping[str, Any]) -> RunSpec:
+    """The specification in a ``run.json``."""
+    return RunSpec(**{f.name: record["spec"][f.name] for f in fields(RunSpec)})
 
 
 def nearest(run: PlannedRun) -> tuple[Path, dict[str, tuple[Any, Any]]] | None:

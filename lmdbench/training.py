@@ -9,7 +9,7 @@ import platform
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -27,13 +27,14 @@ from lmdbench.environment import device_name, environment, peak_memory_mib, rese
 from lmdbench.errors import RunFailed, UserError
 from lmdbench.evaluation.metrics import balanced_accuracy
 from lmdbench.evaluation.predictions import Predictions, save_predictions
+from lmdbench.events import Log, listener
 from lmdbench.files import Claim, atomic, disk_errors, remove_leftovers, write_json, write_text
-from lmdbench.method import Method
-from lmdbench.models.backbones import Weights, build_encoder
+from lmdbench.method import METHODS, Method
+from lmdbench.models.backbones import Weights, build_encoder, get_backbone
 from lmdbench.models.weights import file_sha256
 from lmdbench.randomness import Streams, derived_seed
 from lmdbench.record import MOVED_ASIDE
-from lmdbench.run import PlannedRun, staleness
+from lmdbench.run import PlannedRun, RunSpec, staleness
 from lmdbench.version import __version__
 
 logger = logging.getLogger("lmdbench")
@@ -72,13 +73,21 @@ class Machine:
     # What other code or images began, or also what they finished, is moved aside and done again.
     redo: Literal["nothing", "unfinished", "changed"] = "nothing"
     wait: bool = True  # for a run that another worker trains; else Busy is raised
+    log: Log | None = None  # who else is told of each epoch
 
 
 def refuse_stale(runs: Sequence[PlannedRun], machine: Machine) -> None:
-    """Raise UserError for the first run that must not be used as it is, before any is trained."""
+    """Raise UserError for the first run that must not be used as it is, or can't be started from,
+    before any is trained."""
     for run in runs:
-        for link in run.chain:
-            _must_redo(link, machine, forced=machine.force and link is run)
+        usable = [
+            link
+            for link in run.chain
+            if not _must_redo(link, machine, forced=machine.force and link is run)
+            and link.state == "finished"
+        ]
+        if usable and usable[-1] is not run:  # the next one starts from it
+            require_weights(usable[-1].directory, usable[-1].spec)
 
 
 def execute(run: PlannedRun, machine: Machine) -> Path:
@@ -97,6 +106,7 @@ def _ensure(run: PlannedRun, machine: Machine, *, forced: bool) -> None:
         return  # what it started from may be gone
     if run.ancestor is not None:
         _ensure(run.ancestor, machine, forced=False)
+        require_weights(run.ancestor.directory, run.ancestor.spec)
     _train(run, machine, redo=redo)
 
 
@@ -204,6 +214,7 @@ class Training:
         self.directory = run.directory
         self.progress = machine.progress
         self.state = Checkpoint()
+        self.events = listener(machine.log, run.directory)
 
     def carry_out(self) -> None:
         with self._logging():
@@ -220,6 +231,7 @@ class Training:
                 self._fail(error, f"{type(error).__name__}: {first_line}".removesuffix(": "))
             finally:
                 self.progress.end()
+                self.events.close()
 
     def _carry_out(self) -> None:
         remove_leftovers(self.directory)
@@ -231,6 +243,7 @@ class Training:
         task = self._task()
         method = self._build(task)
         self._resume(method)
+        self.events.update(self.state.history)
         begun = started - self.state.seconds  # as if earlier attempts had been one with this
         self.progress.begin(self.run, self.state.epoch, method.epochs)
         for number in range(self.state.epoch, method.epochs):
@@ -239,6 +252,7 @@ class Training:
             self._save(method)
             row = self.state.history[-1]
             self.progress.epoch(row)
+            self.events.update(self.state.history)
             logger.info("epoch %d/%d  %s", number + 1, method.epochs, _plain(row))
         if self.state.best_model is not None:
             method.load_state_dict(self.state.best_model)
@@ -278,7 +292,7 @@ class Training:
             validation=self._images("validation"),
             streams=Streams(self.run.spec.seed, self.machine.device),
             device=self.machine.device,
-            precision=resolved_precision(self.run, self.machine.device),
+            precision=resolved_precision(self.run.spec, self.machine.device),
             tick=self.progress.tick,
         )
 
@@ -293,7 +307,7 @@ class Training:
         run = self.run
         method = new_method(run, task)
         if run.ancestor is not None:
-            method.start(load_finished(run.ancestor, task))
+            method.start(load_finished(run.ancestor.directory, run.ancestor.spec, task))
         method.start_training()
         lonely = [
             name
@@ -401,6 +415,7 @@ class Training:
                     ids=ids,
                     labels=images.host_labels.numpy(),
                     logits=self._logits(method, task, images),
+                    units=self._units(ids),
                 )
                 for part, (images, ids) in parts.items()
             },
@@ -435,6 +450,12 @@ class Training:
     def _ids(self, part: str) -> np.ndarray:
         return np.asarray(self.run.experiment.prepared.split.parts[part].ids, dtype=str)
 
+    def _units(self, ids: np.ndarray) -> np.ndarray | None:
+        """The lesion or patient of each image, "" where unknown; None if none is known."""
+        groups = self.run.experiment.prepared.dataset.records()["group"]
+        units = groups.loc[ids].to_numpy(dtype=str)
+        return units if (units != "").any() else None
+
     def _fail(self, error: Exception, reason: str) -> None:
         path = self.directory / "failed.txt"
         logger.error("failed: %s", reason, exc_info=error)
@@ -465,9 +486,9 @@ class Training:
             handler.close()
 
 
-def resolved_precision(run: PlannedRun, device: torch.device) -> torch.dtype | None:
+def resolved_precision(spec: RunSpec, device: torch.device) -> torch.dtype | None:
     """What autocast works in on this device; None for float32 throughout."""
-    mixed = run.spec.precision == "mixed" and device.type == "cuda"
+    mixed = spec.precision == "mixed" and device.type == "cuda"
     has_bf16 = mixed and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if has_bf16 else None
 
@@ -477,10 +498,13 @@ def new_method(run: PlannedRun, task: Task) -> Method:
     weights = run.experiment.weights
     if run.spec.ancestor is not None:
         weights = RANDOM  # the ancestor brings its own
-    torch.manual_seed(derived_seed(run.spec.seed, "init", 0))
-    encoder = build_encoder(run.experiment.backbone, weights)
-    settings = run.method.Settings(**run.spec.settings)
-    method = run.method(task, settings, encoder)
+    return _untrained(run.method, run.spec, weights, task)
+
+
+def _untrained(kind: type[Method], spec: RunSpec, weights: Weights, task: Task) -> Method:
+    torch.manual_seed(derived_seed(spec.seed, "init", 0))
+    encoder = build_encoder(get_backbone(spec.backbone), weights)
+    method = kind(task, kind.Settings(**spec.settings), encoder)
     return method.to(task.device).to(memory_format=torch.channels_last)
 
 
@@ -500,11 +524,21 @@ def fit_last(method: Method, task: Task) -> None:
     method.finish()
 
 
-def load_finished(run: PlannedRun, task: Task) -> Method:
+def require_weights(directory: Path, spec: RunSpec) -> None:
+    """Raises UserError for a finished run without weights, as imported ones are."""
+    if not (directory / "model.safetensors").exists():
+        raise UserError(
+            f"{directory}: finished, but without its weights (model.safetensors), as imported runs "
+            f"are; train it here: lmdbench run --method {spec.method} --seeds {spec.seed} … --force "
+            "(moves this one aside)"
+        )
+
+
+def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
     """The method of a finished run with its trained weights, in evaluation mode."""
-    experiment = replace(run.experiment, weights=RANDOM)
-    method = new_method(replace(run, experiment=experiment), task)
-    path = run.directory / "model.safetensors"
+    require_weights(directory, spec)
+    method = _untrained(METHODS.get(spec.method), spec, RANDOM, task)
+    path = directory / "model.safetensors"
     if path.exists() and not os.access(path, os.R_OK):
         raise UserError(f"{path} can't be read: no permission; ask its owner to allow it")
     try:
@@ -512,21 +546,21 @@ def load_finished(run: PlannedRun, task: Task) -> Method:
     except Exception as error:
         raise UserError(
             f"{path} can't be read ({type(error).__name__}); train that run anew: "
-            f"lmdbench run --method {run.spec.method} --seeds {run.spec.seed} … --force"
+            f"lmdbench run --method {spec.method} --seeds {spec.seed} … --force"
         ) from error
     missing, unexpected = method.load_state_dict(weights, strict=False)
     missing = [name for name in missing if name.partition(".")[0] not in method.scaffolding]
     if missing or unexpected:
-        raise UserError(f"{path} does not fit {run.spec.method}: {(missing + unexpected)[0]}")
+        raise UserError(f"{path} does not fit {spec.method}: {(missing + unexpected)[0]}")
     return method.eval()
 
 
 @torch.inference_mode()
-def logits_of(method: Method, task: Task, images: Images) -> np.ndarray:
+def logits_of(method: Method, task: Task, images: Images, batch_size: int = 256) -> np.ndarray:
     """Logits (N, C) float32 of a part's images in their order."""
     method.eval()
     rows = [torch.empty(0, task.num_classes)]
-    for batch in task.in_order(images):
+    for batch in task.in_order(images, batch_size):
         with task.autocast():
             logits = method.predict(batch.images)
         rows.append(logits.float().cpu())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import select
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -238,6 +238,22 @@ def toy_run(
     return run
 
 
+@pytest.fixture(scope="session")
+def trained_run(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run of ce on the toy folder, not to be changed."""
+    results = tmp_path_factory.mktemp("trained") / "results"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "lmdbench", "run", "--method", "ce", "--dataset", "folder"),
+            *("--data-root", toy_folder, "--backbone", "small", "--image-size", "24"),
+            *("--set", "epochs=8", "--results", results, "--quiet"),
+        ],
+        check=True,
+    )
+    (done,) = results.glob("*/*/ce/seed*/done")
+    return done.parent
+
+
 @pytest.fixture
 def fake_run(tmp_path: Path) -> Callable[..., Path]:
     """Writes run directories whose predictions are given or drawn at random.
@@ -248,6 +264,7 @@ def fake_run(tmp_path: Path) -> Callable[..., Path]:
     directory.
     """
     from lmdbench.evaluation.predictions import Predictions, save_predictions
+    from lmdbench.record import spec_id
 
     classes = ["nv", "mel_a", "bcc", "df"]
     counts = {"train": [60, 20, 10, 2], "validation": [6, 4, 3, 1], "test": [30, 12, 6, 2]}
@@ -304,7 +321,7 @@ def fake_run(tmp_path: Path) -> Callable[..., Path]:
         full_spec.setdefault("results_name", full_spec["dataset"])
         content: dict[str, Any] = {
             "format": 1,
-            "id": hashlib.sha256(json.dumps(full_spec, sort_keys=True).encode()).hexdigest(),
+            "id": spec_id(full_spec),
             "spec": full_spec,
             "results_name": full_spec["results_name"],
             "split_label": "plain-if100",
@@ -335,7 +352,9 @@ def fake_run(tmp_path: Path) -> Callable[..., Path]:
                     np.array(
                         images
                         if images and part == "test"
-                        else [f"image{n}" for n in range(len(labels))]
+                        else [
+                            f"{'image' if part == 'test' else part}{n}" for n in range(len(labels))
+                        ]
                     ),
                     labels,
                     logits,

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom to the top; a module may import its own layer and those below.
 LAYERS = [
     {"version", "errors", "registry", "settings", "files", "record", "randomness", "environment"},
+    {"events"},
     {"data", "models", "evaluation", "download"},
     {"calibration"},
     {"method"},
@@ -18,7 +19,8 @@ LAYERS = [
     {"digest"},
     {"run"},
     {"request", "training"},
-    {"reporting"},
+    {"predicting", "targets"},
+    {"reporting", "sharing"},
     {"sweep"},
     {"cli"},
     {"__main__"},

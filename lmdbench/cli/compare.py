@@ -28,6 +28,7 @@ ENDINGS = {
     ".txt": "table",
     ".md": "markdown",
     ".tex": "latex",
+    ".html": "html",
     ".csv": "csv",
     ".json": "json",
 }
@@ -100,6 +101,21 @@ UNWRAPPED = 100_000  # columns where no terminal sets a limit
 )
 @json_option
 @click.option(
+    "--spread",
+    type=click.Choice(["interval", "sd", "none"]),
+    help="What stands behind a mean in markdown, latex and html: its 95 % interval, the standard "
+    "deviation over seeds, or nothing.  [default: interval]",
+)
+@click.option(
+    "--columns",
+    "layout",
+    type=click.Choice(["metrics", "split"]),
+    help="For markdown, latex and html: split sets tables that differ only in the split, such as "
+    "its imbalance factor, side by side.  [default: metrics]",
+)
+@click.option("--caption", metavar="TEXT", help="Of the first table, for latex.")
+@click.option("--label", metavar="NAME", help="Of the first table, for latex.")
+@click.option(
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path),
@@ -121,6 +137,10 @@ def compare(
     percent: bool,
     form: str | None,
     as_json: bool,
+    spread: str | None,
+    layout: str | None,
+    caption: str | None,
+    label: str | None,
     output: Path | None,
     results: Path,
 ) -> None:
@@ -135,6 +155,7 @@ def compare(
             raise UserError(f"--json and --format {form} contradict each other; leave one out")
         form = "json"
     form = form or _format_of(output)
+    looks = _looks(form, spread=spread, columns=layout, caption=caption, label=label)
 
     from lmdbench.reporting import comparison
     from lmdbench.reporting.results import read_results
@@ -157,7 +178,7 @@ def compare(
     if output is None and form == "table":
         _print_table(found, percent)
         return
-    text = _text(found, form, percent)
+    text = _text(found, form, percent, looks)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -214,7 +235,17 @@ def _print_table(found: Comparison, percent: bool) -> None:
     print_comparison(found, console, percent)
 
 
-def _text(found: Comparison, form: str, percent: bool) -> str:
+def _looks(form: str, **asked: str | None) -> dict[str, str]:
+    """The options of a format, as the functions of ``tables`` take them."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    for name in given:
+        known = ("latex",) if name in ("caption", "label") else ("markdown", "latex", "html")
+        if form not in known:
+            raise UserError(f"--{name} is for --format {' or '.join(known)}, not {form}")
+    return {"layout" if name == "columns" else name: value for name, value in given.items()}
+
+
+def _text(found: Comparison, form: str, percent: bool, looks: dict[str, str]) -> str:
     from lmdbench.reporting import tables
 
     if form == "csv":
@@ -222,9 +253,11 @@ def _text(found: Comparison, form: str, percent: bool) -> str:
     if form == "json":
         return tables.json_text(found)
     if form == "markdown":
-        return tables.markdown(found, percent)
+        return tables.markdown(found, percent, **looks)
     if form == "latex":
-        return tables.latex(found, percent)
+        return tables.latex(found, percent, **looks)
+    if form == "html":
+        return tables.html(found, percent, **looks)
     import io
 
     from rich.console import Console

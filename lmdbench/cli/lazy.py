@@ -15,6 +15,8 @@ class LazyGroup(click.Group):
     kind: ClassVar[str] = "command"  # what an unknown name is called
     commands_of: ClassVar[Mapping[str, str]] = {}  # command → what the help says of it
     package: ClassVar[str] = "lmdbench.cli"
+    # Command → its module and function, where Python can't have its name.
+    modules_of: ClassVar[Mapping[str, str]] = {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands_of)
@@ -22,8 +24,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in self.commands_of:
             return None
-        module = importlib.import_module(f"{self.package}.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = self.modules_of.get(cmd_name, cmd_name)
+        module = importlib.import_module(f"{self.package}.{name}")
+        command: click.Command = getattr(module, name)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

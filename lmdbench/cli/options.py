@@ -160,8 +160,8 @@ def default_cache() -> Path:
 
 
 def make_dataset(name: str, data_root: Path | None, cache: Path | None = None) -> Dataset:
-    """``request.open_dataset`` with the default cache."""
-    from lmdbench.request import open_dataset
+    """``dataset.open_dataset`` with the default cache."""
+    from lmdbench.data.dataset import open_dataset
 
     return open_dataset(name, data_root, cache or default_cache())
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lmdbench.cli.progress import Quiet
     from lmdbench.data.choice import SplitChoice
     from lmdbench.data.dataset import Dataset
+    from lmdbench.events import Log
     from lmdbench.run import PlannedRun
 
 
@@ -81,6 +82,11 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
 @results_option
 @plugin_option
+@click.option(
+    "--log",
+    type=click.Choice(["tensorboard"]),
+    help="Write event files, too, into tensorboard/ of each run that is trained.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what exists and what would be trained.")
 @click.option("--force", is_flag=True, help="Train anew; a finished run is moved aside.")
 @click.option(
@@ -105,6 +111,7 @@ def run(
     precision: str,
     device: str,
     results: Path,
+    log: Log | None,
     dry_run: bool,
     force: bool,
     accept_changed: bool,
@@ -125,10 +132,12 @@ def run(
     overrides = parse_assignments(assignments)
 
     # Names are checked before anything is read: a typing mistake should not cost a minute.
+    from lmdbench.events import check_log
     from lmdbench.method import METHODS
 
     size = None if image_size is None else parse_size(image_size)
     METHODS.get(method)
+    check_log(log)
 
     from lmdbench.cli.progress import watcher
     from lmdbench.request import Experiments, Request, Setup
@@ -161,7 +170,9 @@ def run(
         return
     failed: dict[Path, RunFailed] = {}
     for runs in planned:
-        failed |= train(runs, chosen_device, progress, force=force, accept_changed=accept_changed)
+        failed |= train(
+            runs, chosen_device, progress, force=force, accept_changed=accept_changed, log=log
+        )
     finished = [run for run in everything if run.directory not in failed]
     report(finished, as_json=as_json, quiet=quiet)
     if failed:
@@ -176,6 +187,7 @@ def train(
     *,
     force: bool,
     accept_changed: bool,
+    log: Log | None = None,
 ) -> dict[Path, RunFailed]:
     """Open the store and carry the runs out in turn. Returns what failed, by directory."""
     from lmdbench.data.store import open_store
@@ -193,7 +205,7 @@ def train(
         store = open_store(
             experiment.prepared, experiment.image_size, default_cache(), progress.prepare
         )
-        machine = Machine(store, device, progress, force, accept_changed)
+        machine = Machine(store, device, progress, force, accept_changed, log=log)
         refuse_stale(runs, machine)
         for planned in runs:
             try:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lmdbench.download.sources import Downloads
+from lmdbench.errors import UserError
 from lmdbench.registry import Registry
 
 PARTS = ("train", "validation", "test")
@@ -91,19 +92,34 @@ class Split:
         )
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What a run's specification says of it."""
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "imbalance_factor": self.imbalance_factor,
+            "fingerprint": self.fingerprint,
+            **self.details,
+        }
+
+    @property
     def label(self) -> str:
         """The split in one word, as it names a results folder."""
-        details = self.details
-        words = [f"{self.name}{details.get('folds') or details.get('test_per_class') or ''}"]
-        if "fold" in details:
-            words.append(f"fold{details['fold']}")
-        if self.imbalance_factor is not None:
-            words.append(f"if{self.imbalance_factor:g}")
-        if self.seed not in (None, 42):
-            words.append(f"split{self.seed}")
-        if self.partial is not None:
-            words.append("partial")
-        return "-".join(words)
+        return split_label(self.identity, partial=self.partial is not None)
+
+
+def split_label(identity: Mapping[str, Any], *, partial: bool) -> str:
+    """The label of a split, from what a run's specification says of it."""
+    words = [f"{identity['name']}{identity.get('folds') or identity.get('test_per_class') or ''}"]
+    if "fold" in identity:
+        words.append(f"fold{identity['fold']}")
+    if identity["imbalance_factor"] is not None:
+        words.append(f"if{identity['imbalance_factor']:g}")
+    if identity["seed"] not in (None, 42):
+        words.append(f"split{identity['seed']}")
+    if partial:
+        words.append("partial")
+    return "-".join(words)
 
 
 class Dataset(ABC):
@@ -193,3 +209,24 @@ DATASETS: Registry[Dataset] = Registry("data set", Dataset, "lmdbench.datasets")
 def register_dataset(name: str) -> Callable[[type[Dataset]], type[Dataset]]:
     """Class decorator: make a data set available under a name. See ``Registry.register``."""
     return DATASETS.register(name)
+
+
+def open_dataset(name: str, data_root: Path | None, cache: Path) -> Dataset:
+    """The data set of that name, on the files under ``data_root``.
+
+    Raises UserError for an unknown name, and where the data set needs a root that is not given or
+    not there.
+    """
+    kind = DATASETS.get(name)
+    if kind.needs_root:
+        if data_root is None:
+            raise UserError(
+                f"data set {name} needs --data-root DIR (or LMDBENCH_DATA): where its files lie. "
+                f"It comes from: {kind.source}"
+            )
+        if not data_root.exists():
+            raise UserError(
+                f"data set {name}: --data-root {data_root} does not exist. "
+                f"The data set comes from: {kind.source}"
+            )
+    return kind(data_root, cache)

@@ -96,7 +96,7 @@ def list_folder(root: Path) -> Listing:
     twice = [part for part, n in Counter(named.values()).items() if n > 1]
     if twice:
         raise UserError(f"{root}: more than one folder for {twice[0]}: {', '.join(sorted(named))}")
-    others = [folder for folder in folders if folder not in named and _images(root / folder)]
+    others = [folder for folder in folders if folder not in named and images_below(root / folder)]
     if others:
         raise UserError(
             f"{root}: beside the parts {', '.join(named)} the folder {others[0]!r} holds images, "
@@ -107,7 +107,7 @@ def list_folder(root: Path) -> Listing:
     parts: list[str] = []
     for folder, part in named.items():
         for label in _folders(root / folder):
-            found = [f"{folder}/{label}/{image}" for image in _images(root / folder / label)]
+            found = [f"{folder}/{label}/{image}" for image in images_below(root / folder / label)]
             images += found
             labels += [label] * len(found)
             parts += [part] * len(found)
@@ -229,7 +229,7 @@ def _list_classes(root: Path, folders: Sequence[str]) -> Listing:
     images: list[str] = []
     labels: list[str] = []
     for label in folders:
-        found = _images(root / label)
+        found = images_below(root / label)
         if not found:
             raise UserError(
                 f"{root}: the class folder {label!r} has no images "
@@ -247,7 +247,7 @@ def _only_npz(root: Path) -> Path | None:
         for entry in _scan(root)
         if entry.is_file() and Path(entry.name).suffix.lower() == ".npz"
     )
-    if not found or any(_images(root / folder) for folder in _folders(root)):
+    if not found or any(images_below(root / folder) for folder in _folders(root)):
         return None
     if len(found) > 1:
         raise UserError(
@@ -266,7 +266,7 @@ def _folders(root: Path) -> list[str]:
     )
 
 
-def _images(folder: Path) -> list[str]:
+def images_below(folder: Path) -> list[str]:
     """Image files below a folder, at any depth: sorted paths relative to it."""
     found = []
     for path, folders, files in os.walk(folder, onerror=_unreadable):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +82,8 @@ def read_table(path: Path, needed: Sequence[str], *, any_case: bool = False) -> 
     that cannot be read, is not UTF-8, has no rows, lacks a column or has a row of another length.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             content = [
                 (reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)
@@ -89,6 +92,8 @@ def read_table(path: Path, needed: Sequence[str], *, any_case: bool = False) -> 
         raise UserError(f"{path}: not a CSV in UTF-8 ({error.reason}); save it as UTF-8") from error
     except csv.Error as error:
         raise UserError(f"{path}: not a readable CSV: line {reader.line_num}: {error}") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: damaged, not a whole gzip file ({error})") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if not content:

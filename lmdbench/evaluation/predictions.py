@@ -1,4 +1,4 @@
-"""The predictions file of a run: for each part, image ids, labels and logits."""
+"""The predictions file of a run: for each part, image ids, labels, logits and, if known, units."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ ARRAYS = ("ids", "labels", "logits")
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one part: ``ids`` (N,) str, ``labels`` (N,) int64, ``logits`` (N, C) float32."""
+    """Of one part: ``ids`` (N,) str, ``labels`` (N,) int64, ``logits`` (N, C) float32.
+
+    ``units`` (N,) str: the lesion or patient of each image, "" where unknown; None if none is.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
+    units: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         images = len(self.labels)
         if self.ids.shape != (images,) or self.labels.shape != (images,):
             raise ValueError(f"{self.ids.shape} ids for {self.labels.shape} labels")
+        if self.units is not None and (self.units.shape, self.units.dtype.kind) != ((images,), "U"):
+            raise ValueError(f"units {self.units.shape} {self.units.dtype} for {images} images")
         if self.logits.ndim != 2 or len(self.logits) != images:
             raise ValueError(f"logits of shape {self.logits.shape} for {images} labels")
         if self.labels.dtype.kind not in "iu" or self.logits.dtype.kind != "f":
@@ -49,6 +55,8 @@ def save_predictions(path: Path, parts: Mapping[str, Predictions]) -> None:
         arrays[f"{part}_ids"] = np.asarray(predictions.ids, dtype=np.str_)
         arrays[f"{part}_labels"] = np.asarray(predictions.labels, dtype=np.int64)
         arrays[f"{part}_logits"] = np.asarray(predictions.logits, dtype=np.float32)
+        if predictions.units is not None:
+            arrays[f"{part}_units"] = predictions.units
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -63,7 +71,10 @@ def load_predictions(path: Path, parts: Sequence[str] | None = None) -> dict[str
             if parts is None:
                 parts = [name.removesuffix("_ids") for name in arrays if name.endswith("_ids")]
             return {
-                part: Predictions(**{name: arrays[f"{part}_{name}"] for name in ARRAYS})
+                part: Predictions(
+                    **{name: arrays[f"{part}_{name}"] for name in ARRAYS},
+                    units=arrays.get(f"{part}_units"),
+                )
                 for part in parts
             }
     except FileNotFoundError:

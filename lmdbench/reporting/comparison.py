@@ -1,3 +1,6 @@
+# LEAD → COMP (delete this block when done): you are on the critical path. I write lmdbench/reporting/ranking.py (rank(blocks) -> Ranks | None from scored
+# blocks; you only call it) and benchmarks/compare_of_500.py now. You: scoring.py, compare() with reference/marks/pairwise/permutation/per_class/published,
+# notes, terminal, cli/compare.py. Get compare() filling the cells FIRST (colleagues wait for it), then terminal, then the rest.
 """Methods × metrics: the numbers of a comparison, from saved predictions, and its notes."""
 
 from __future__ import annotations
@@ -5,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +20,12 @@ from lmdbench.evaluation import metrics
 from lmdbench.evaluation.predictions import ARRAYS, Predictions, load_predictions
 from lmdbench.registry import unknown
 from lmdbench.reporting.folds import pool_folds, pooled_label
-from lmdbench.reporting.results import Block, Results, Row, Run, blocks
+from lmdbench.reporting.results import Block, Results, Row, Run, blocks, with_part
 from lmdbench.reporting.results import in_words as setting_in_words
+
+if TYPE_CHECKING:
+    from lmdbench.evaluation.statistics import Difference, Estimate
+    from lmdbench.reporting.published import PublishedColumn
 
 PARTS = ("test", "validation")
 BASELINE = "ce"  # the method whose rows come first
@@ -37,6 +44,12 @@ class Cell:
     sd: float | None  # sample standard deviation over seeds; missing for one seed
     reason: str = ""  # why the mean is missing
     best: bool = False
+    second: bool = False
+    estimate: Estimate | None = None
+    no_interval: str = ""  # why the estimate has no interval
+    difference: Difference | None = None  # to the reference
+    p_corrected: float | None = None  # of the primary metric only
+    mark: str = ""  # "better", "worse" or "equal" to the reference
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,42 @@ class ScoredRow:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two rows by their labels, ``a`` minus ``b`` on the primary metric; ``p`` after Holm."""
+
+    a: str
+    b: str
+    difference: Difference
+    p_corrected: float | None
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A method across data sets: its mean rank with an interval; settings won, tied and lost."""
+
+    label: str
+    mean: float
+    low: float
+    high: float
+    wins: int
+    ties: int
+    losses: int
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Methods that all ``settings`` (titles of tables) have, by the primary metric.
+
+    ``note``: the omnibus test, and what must be said where there are few settings.
+    """
+
+    primary: str
+    settings: tuple[str, ...]
+    rows: tuple[Rank, ...]
+    note: str
+
+
+@dataclass(frozen=True)
 class ScoredBlock:
     """A table: rows in the order they are shown. ``images``: part → images, all and by group."""
 
@@ -58,6 +107,11 @@ class ScoredBlock:
     rows: tuple[ScoredRow, ...]
     images: Mapping[str, Mapping[str, int]]
     dropped: int | None = None  # test images left out because they leak; None: none was to be
+    reference: str | None = None  # label of the row that others are compared with
+    primary: str = "balanced_accuracy"
+    per_class: bool = False  # whether the recalls of classes are shown
+    pairwise: tuple[Pair, ...] = ()
+    published: tuple[PublishedColumn, ...] = ()
 
     @property
     def partial(self) -> Mapping[str, Any] | None:
@@ -103,6 +157,7 @@ class Comparison:
     part: str
     blocks: tuple[ScoredBlock, ...]
     unfinished: int
+    ranks: Ranks | None = None
 
 
 def compare(
@@ -132,7 +187,7 @@ def compare(
         raise UserError("--drop-leaked is for test images; leave --part out")
     if not results.runs:
         raise UserError(_nothing(results))
-    chosen = _select(results, datasets, methods, splits)
+    chosen = select_runs(results, datasets, methods, splits)
     if keys is not None:
         there = {run.directory.relative_to(results.folder).as_posix(): run for run in chosen}
         chosen = [run for key, run in there.items() if key in keys]
@@ -140,7 +195,7 @@ def compare(
             raise UserError("no run of this sweep is finished (and chosen); see its status")
     if groups is not None:
         chosen = [_regrouped(run, groups) for run in chosen]
-    found = blocks(results, chosen)
+    found = with_part(blocks(results, chosen), part)
     if pooled and part == "test":
         found = pool_folds(found)
     columns = _columns(names, found)
@@ -198,7 +253,7 @@ def _nothing(results: Results) -> str:
     return f"{where}; make some with `lmdbench run`"
 
 
-def _select(
+def select_runs(
     results: Results, datasets: Sequence[str], methods: Sequence[str], splits: Sequence[str]
 ) -> list[Run]:
     wanted = (

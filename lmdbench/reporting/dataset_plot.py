@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,15 +15,18 @@ from PIL import Image, ImageOps
 from lmdbench.data.allotment import shuffled
 from lmdbench.data.dataset import Dataset, Split
 from lmdbench.data.decoding import FORMATS, to_rgb, whole_images
-from lmdbench.errors import UserError
-from lmdbench.files import atomic
+from lmdbench.reporting.figures import (
+    ALONE,
+    COLOURS,
+    OTHER,
+    drawing,
+    picture_kind,
+    save_figure,
+    shortened,
+    wrapped,
+)
 
-ENDINGS = ("png", "pdf", "svg")
-# Colours that colour-blind people tell apart (Okabe and Ito); in grey print the tail is hatched.
-COLOURS = {"head": "#0072B2", "medium": "#E69F00", "tail": "#CC79A7"}
-HATCHES = {"tail": "////"}
-OTHER = "#56B4E9"  # a group of another name
-ALONE = "#999999"  # a class in no group
+HATCHES = {"tail": "////"}  # in grey print it is told by them
 HELD_OUT = {"validation": "#C8C8C8", "test": "#6E6E6E"}
 WARNING = "#B03000"
 EXAMPLES = 8  # images a class
@@ -46,26 +46,19 @@ def plot_dataset(dataset: Dataset, split: Split, files: Mapping[str, Path], path
     ``files``: image id → file, of the images that are there; none is needed. Raises UserError for
     another ending and where nothing can be written.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ENDINGS:
-        raise UserError(f"{path}: the name of a picture must end in .{', .'.join(ENDINGS)}")
+    picture_kind(path)  # before anything is drawn
     order = [int(c) for c in np.argsort(-split.counts("train"), kind="stable")]
     rows = {c: _examples(split, c, files) for c in order[:MOST_ROWS]} if files else {}
     sheet_pixels = sum(map(_row_height, rows.values()))
     sheet_height = sheet_pixels / TILE * TILE_INCHES if rows else 0.5
     width = min(max(9.0, 2.0 + 0.48 * len(order)), WIDEST)
-    # Without a salt the ids in an SVG, and so the file, would differ from run to run.
-    settings: Any = {"svg.hashsalt": "lmdbench", "pdf.fonttype": 42, "font.size": 9.0}
-    with mpl.rc_context(settings | {"hatch.linewidth": 0.4}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
+    with drawing(**{"font.size": 9.0}):
         figure = Figure(figsize=(width, 6.0 + sheet_height), layout="constrained")
         bars, sheet = figure.subplots(2, 1, height_ratios=(5.2, sheet_height))
         _draw_bars(bars, split, order)
         _write_title(bars, dataset, split, width - 2)
         _draw_sheet(sheet, split, rows)
-        undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
-        with atomic(path) as temporary:
-            figure.savefig(temporary, format=kind, dpi=150, metadata=undated)
+        save_figure(figure, path, dots=150)
 
 
 def _examples(split: Split, label: int, files: Mapping[str, Path]) -> list[np.ndarray]:
@@ -123,7 +116,7 @@ def _draw_bars(axes: Axes, split: Split, order: Sequence[int]) -> None:
     turned = max(map(len, names)) > 6
     axes.set_xticks(
         places,
-        [_short(name) for name in names],
+        [shortened(name, LONGEST_NAME) for name in names],
         rotation=40 if turned else 0,
         ha="right" if turned else "center",
         rotation_mode="anchor",
@@ -141,7 +134,7 @@ def _draw_bars(axes: Axes, split: Split, order: Sequence[int]) -> None:
     axes.legend(
         handles,
         [*labels, *HELD_OUT],
-        title="\n".join(_wrapped(f"groups {split.group_rule or 'as given'}", LEGEND_LETTERS)),
+        title="\n".join(wrapped(f"groups {split.group_rule or 'as given'}", LEGEND_LETTERS)),
         loc="upper right",
         frameon=False,
         ncols=len(handles) if len(handles) < 4 else 2,
@@ -165,7 +158,7 @@ def _write_title(axes: Axes, dataset: Dataset, split: Split, inches: float) -> N
     lines = [
         (line, style)
         for text, style in texts
-        for line in _wrapped(text, inches * LETTERS_PER_INCH * 9 / style["fontsize"])
+        for line in wrapped(text, inches * LETTERS_PER_INCH * 9 / style["fontsize"])
     ]
     for number, (text, style) in enumerate(reversed(lines)):
         axes.annotate(
@@ -202,7 +195,9 @@ def _draw_sheet(axes: Axes, split: Split, rows: Mapping[int, list[np.ndarray]]) 
             axes.text(0, middle, "no training images here", va="center", style="italic")
     axes.imshow(canvas, interpolation="antialiased")
     axes.set_anchor("NW")
-    axes.set_yticks(middles, [_short(split.classes[c]) for c in rows], parse_math=False)
+    axes.set_yticks(
+        middles, [shortened(split.classes[c], LONGEST_NAME) for c in rows], parse_math=False
+    )
     axes.tick_params(length=0)
     left = len(split.classes) - len(rows)
     more = f"; the {left:,} smallest classes are not shown" if left else ""
@@ -216,13 +211,3 @@ def _row_height(tiles: Sequence[np.ndarray]) -> int:
 
 def _colour(group: str | None) -> str:
     return ALONE if group is None else COLOURS.get(group, OTHER)
-
-
-def _wrapped(text: str, letters: float) -> list[str]:
-    return textwrap.wrap(text, int(letters), break_on_hyphens=False)
-
-
-def _short(name: str) -> str:
-    """Long names differ at their ends as often as at the beginning."""
-    half = LONGEST_NAME // 2
-    return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"

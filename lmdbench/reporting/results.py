@@ -53,6 +53,19 @@ class Run:
         return int(self.spec["seed"])
 
     @property
+    def predictions_from(self) -> str | None:
+        """The file its predictions were imported from; None for a run that was trained here or
+        came with its record."""
+        imported = (self.record.get("imported") or {}).get("predictions") or {}
+        return imported.get("from")
+
+    @property
+    def lacking(self) -> set[str]:
+        """The parts that its imported predictions are not of."""
+        imported = (self.record.get("imported") or {}).get("predictions")
+        return {"validation", "test"} - set(imported["parts"]) if imported else set()
+
+    @property
     def classes(self) -> list[str]:
         return list(self.record["classes"])
 
@@ -172,12 +185,47 @@ def blocks(results: Results, runs: Iterable[Run]) -> list[Block]:
     by_setting: dict[str, list[Run]] = {}
     for run in runs:
         by_setting.setdefault(_canonical(run.setting), []).append(run)
+    by_setting = _of_known_files(by_setting)
     settings = [members[0].setting for members in by_setting.values()]
     found = [
         Block(setting, _differences(setting, settings), tuple(_rows(members, known)))
         for setting, members in zip(settings, by_setting.values(), strict=True)
     ]
     return sorted(found, key=lambda block: (*_place(block.setting), block.differs))
+
+
+def with_part(found: Sequence[Block], part: str) -> list[Block]:
+    """The blocks without rows that have no predictions of a part, as imported ones may have none.
+
+    A note says which. Raises UserError where nothing is left.
+    """
+    kept = []
+    for block in found:
+        lacking = [row for row in block.rows if any(part in run.lacking for run in row.runs)]
+        notes = (f"{row.label} is left out: it has no {part} predictions." for row in lacking)
+        rows = tuple(row for row in block.rows if row not in lacking)
+        if rows:
+            kept.append(replace(block, rows=rows, notes=(*block.notes, *notes)))
+    if found and not kept:
+        raise UserError(f"no run that is chosen has {part} predictions: all were imported without")
+    return kept
+
+
+def _of_known_files(by_setting: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
+    """The same with runs of which the content of the images is not known, as imported predictions,
+    among those that agree in everything else, where these all had the same."""
+    found = {key: list(runs) for key, runs in by_setting.items()}
+    for key, runs in by_setting.items():
+        setting = runs[0].setting
+        if setting["store"] is None:
+            fitting = [
+                other
+                for other, (first, *_) in by_setting.items()
+                if other != key and {**first.setting, "store": None} == setting
+            ]
+            if len(fitting) == 1:
+                found[fitting[0]] += found.pop(key)
+    return found
 
 
 def _canonical(value: Any) -> str:
@@ -210,7 +258,7 @@ def in_words(name: str, value: Any) -> str:
     if name == "split_fingerprint":
         return f"images {str(value)[:12]}"
     if name == "store":
-        return f"files {str(value)[:12]}"
+        return f"files {str(value or 'unknown')[:12]}"
     if name == "groups":
         sizes = (f"{group} {len(names)}" for group, names in value.items())
         return f"groups of {', '.join(sizes)} classes"
@@ -270,7 +318,7 @@ def _chain(run: Run, known: Mapping[str, Run]) -> tuple[Link, ...]:
         if not ancestor:
             return tuple(links)
         usual = ancestor.get("usual")
-        there = _ancestor(stage, known)
+        there = ancestor_of(stage, known)
         if there is None:
             return (*links, Link(ancestor["method"], None, None, {}, usual=usual))
         stage = there
@@ -281,25 +329,30 @@ def chain_key(chain: Sequence[Link]) -> str:
     return _canonical([[link.method, link.version, link.settings, link.code] for link in chain])
 
 
-def _ancestor(run: Run, known: Mapping[str, Run]) -> Run | None:
-    """What a run started from: among the results, or where it lay then. None if it is gone."""
+def ancestor_of(run: Run, known: Mapping[str, Run] | None = None) -> Run | None:
+    """What a run started from: among the known ones, beside it, or where it lay then.
+
+    None if it started from nothing, or that is gone.
+    """
     ancestor = run.record.get("ancestor")
     if not ancestor:
         return None
-    if ancestor["id"] in known:
+    if known and ancestor["id"] in known:
         return known[ancestor["id"]]
-    directory = Path(ancestor.get("directory") or "/nowhere")
-    if not (directory / "run.json").is_file():
-        return None
-    there = Run(directory, read_record(directory))
-    return there if there.id == ancestor["id"] else None
+    beside = run.directory.parent.parent.glob(f"{ancestor['method']}/seed*-{ancestor['id'][:8]}")
+    for directory in (*sorted(beside), Path(ancestor.get("directory") or "/nowhere")):
+        if (directory / "run.json").is_file():
+            there = Run(directory, read_record(directory))
+            if there.id == ancestor["id"]:
+                return there
+    return None
 
 
 def _by_ancestry(runs: Sequence[Run], known: Mapping[str, Run]) -> list[list[Run]]:
     """Runs that each started from a run of their own seed, and runs that share one, apart."""
     own, shared = [], dict[str, list[Run]]()
     for run in runs:
-        ancestor = _ancestor(run, known)
+        ancestor = ancestor_of(run, known)
         if ancestor is None or ancestor.seed == run.seed:
             own.append(run)
         else:
@@ -332,6 +385,10 @@ def _with_doubts(row: Row) -> Row:
             notes.append(
                 f"the {link.method} run it started from is gone, so its settings are not checked"
             )
+    if any(run.predictions_from for run in row.runs):
+        notes.append(
+            "imported predictions: what they were trained with is as whoever imported them says"
+        )
     ancestors = {run.spec["ancestor"] for run in row.runs}
     if len(row.runs) > 1 and None not in ancestors and len(ancestors) < len(row.runs):
         notes.append(

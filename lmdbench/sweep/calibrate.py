@@ -132,7 +132,7 @@ def _task(run: PlannedRun, counts: list[int], held_out: int, device: torch.devic
         validation=images(torch.arange(held_out) % len(counts)),
         streams=Streams(run.spec.seed, device),
         device=device,
-        precision=resolved_precision(run, device),
+        precision=resolved_precision(run.spec, device),
     )
 
 

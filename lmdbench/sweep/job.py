@@ -69,6 +69,7 @@ class SweepJob:
             accept_changed=payload["accept_changed"],
             redo_changed=payload["redo_changed"],
             wait_for_dead=True,
+            log=payload.get("log"),  # of a job that an older version submitted there is none
         )
         tasks = map(Task.from_json, payload["tasks"])
         left = deque(task for task in tasks if task.key not in self.failed)

@@ -23,6 +23,7 @@ from typing import IO, Any, Protocol
 
 from lmdbench.data.hashing import usable_cores
 from lmdbench.errors import Interrupted, UserError
+from lmdbench.events import Log
 from lmdbench.run import last_error
 from lmdbench.sweep.tasks import Task
 from lmdbench.sweep.worker import Outcome, Start
@@ -67,6 +68,7 @@ class PoolOptions:
     patience: float = 600.0
     accept_changed: bool = False
     redo_changed: bool = False
+    log: Log | None = None
     plugins: tuple[Path, ...] = ()
 
 
@@ -333,6 +335,7 @@ class _Pool:
             patience=options.patience,
             accept_changed=options.accept_changed,
             redo_changed=options.redo_changed,
+            log=options.log,
             plugins=tuple(path.absolute() for path in options.plugins),
         )
         with self._log(worker.slot) as log:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lmdbench.events import Log
 from lmdbench.sweep.lines import KeyPath
 from lmdbench.sweep.sbatch import OURS, option_problem
 from lmdbench.sweep.toml import Document
@@ -31,6 +32,7 @@ OF_RESOURCES: dict[str, Check] = {
     "runs_per_job": whole(1),
     "threads": whole(1),
     "patience": number(0),
+    "log": one_of("tensorboard"),
 }
 OF_SLURM: dict[str, Check] = {
     "time": duration,
@@ -54,6 +56,7 @@ class Resources:
     runs_per_job: int = 1  # on SLURM, one after another
     threads: int | None = None  # of the CPU for a run; None: those there are, shared out
     patience: float = 600.0  # seconds to wait for a disk that is full, read-only or away
+    log: Log | None = None  # who else is told of each epoch
     time_minutes: int | None = None  # of a SLURM job; always there where ``on`` is slurm
     signal_seconds: int = 90  # before a job's time limit it is told
     setup: tuple[str, ...] = ()  # shell lines before the run

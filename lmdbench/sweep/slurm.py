@@ -234,6 +234,7 @@ def _sweep_job(unit: Sequence[Task], resources: Resources, work: Work) -> SweepJ
             "redo_changed": work.redo_changed,
             "threads": resources.threads,
             "patience": resources.patience,
+            "log": resources.log,
             "time_minutes": resources.time_minutes,
             "signal_seconds": resources.signal_seconds,
         }

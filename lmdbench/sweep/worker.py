@@ -25,6 +25,7 @@ import torch
 
 from lmdbench.data.store import Store, open_store
 from lmdbench.errors import DiskError, RunFailed, UserError
+from lmdbench.events import Log
 from lmdbench.files import DEAD_AFTER_SECONDS, Claim, disk_errors, write_text
 from lmdbench.registry import load_plugin
 from lmdbench.request import Experiments, Setup
@@ -83,6 +84,7 @@ class Worker:
         accept_changed: bool = False,
         redo_changed: bool = False,
         wait_for_dead: bool,
+        log: Log | None = None,
     ) -> None:
         self.results = results
         self.cache = cache
@@ -92,6 +94,7 @@ class Worker:
         self.accept_changed = accept_changed
         self.redo_changed = redo_changed
         self.wait_for_dead = wait_for_dead
+        self.log = log
         self.spoiled = ""  # why this process can't use its device any more
         self._experiments = Experiments(results, cache, files=True, say=progress.say)
         self._stores: dict[Setup, Store] = {}
@@ -164,6 +167,7 @@ class Worker:
             accept_changed=self.accept_changed,
             redo="changed" if self.redo_changed else "unfinished",
             wait=False,
+            log=self.log,
         )
 
     def _note(self, task: Task, failure: _Failure) -> Outcome:
@@ -247,6 +251,7 @@ class Start:
     patience: float
     accept_changed: bool = False
     redo_changed: bool = False
+    log: Log | None = None
     plugins: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -353,6 +358,7 @@ def _start(start: Start, events: Events) -> Worker:
         accept_changed=start.accept_changed,
         redo_changed=start.redo_changed,
         wait_for_dead=False,
+        log=start.log,
     )
     events.write("ready")
     return worker

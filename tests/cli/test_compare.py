@@ -54,6 +54,7 @@ def test_the_results_folder_comes_from_the_environment_or_lies_here(
         ("table", "skin · "),
         ("markdown", "### skin"),
         ("latex", "% needs"),
+        ("html", "<!DOCTYPE html>"),
         ("csv", "results_name,"),
         ("json", "{"),
     ],
@@ -69,7 +70,7 @@ def test_formats(lmdbench: Command, folder: Path, tmp_path: Path, form: str, sta
     assert str(path) in written.err
 
 
-@pytest.mark.parametrize("ending", [".txt", ".md", ".tex", ".csv", ".json"])
+@pytest.mark.parametrize("ending", [".txt", ".md", ".tex", ".html", ".csv", ".json"])
 def test_the_ending_of_a_file_tells_its_format(
     lmdbench: Command, folder: Path, tmp_path: Path, ending: str
 ) -> None:
@@ -81,8 +82,27 @@ def test_the_ending_of_a_file_tells_its_format(
     elif ending == ".csv":
         assert len(list(csv.DictReader(content.splitlines()))) == 14
     else:
-        mark = {".txt": "────", ".md": "| ---: |", ".tex": r"\toprule"}[ending]
+        mark = {".txt": "────", ".md": "| ---: |", ".tex": r"\toprule", ".html": "<table>"}[ending]
         assert mark in content
+
+
+def test_looks_of_a_table_for_a_paper(lmdbench: Command, folder: Path) -> None:
+    words = ["compare", "--results", folder, "--format", "latex", "--metric", "tail"]
+    done = lmdbench(*words, "--spread", "sd", "--caption", "50 % of it", "--label", "tab:x")
+    assert r"\caption{50 \% of it}" in done.out
+    assert r"\label{tab:x}" in done.out
+    assert r"$\pm$" in done.out
+    assert r"$\pm$" not in lmdbench(*words, "--spread", "none").out.split(r"\end{table}")[0]
+
+
+def test_splits_side_by_side(lmdbench: Command, folder: Path, fake_run: FakeRun) -> None:
+    split = {"name": "plain", "seed": 42, "imbalance_factor": 200.0, "fingerprint": "e" * 64}
+    fake_run("ce", 0, split=split, record={"split_label": "plain-if200"})
+    words = ["compare", "--results", folder, "--format", "latex", "--columns", "split"]
+    done = lmdbench(*words, "--metric", "macro_f1")
+    assert r"Method & \multicolumn" not in done.out
+    assert r"\multicolumn{1}{c}{IF 100} & \multicolumn{1}{c}{IF 200}" in done.out
+    assert "No finished run of crt" in done.out
 
 
 def test_json_flag(lmdbench: Command, folder: Path) -> None:
@@ -92,7 +112,9 @@ def test_json_flag(lmdbench: Command, folder: Path) -> None:
 
 def test_metrics_parts_and_fractions(lmdbench: Command, folder: Path) -> None:
     words = ["compare", "--results", folder, "--metric", "tail", "--metric", "macro-f1"]
-    done = lmdbench(*words, "--part", "validation", "--fraction", "--format", "markdown")
+    done = lmdbench(
+        *words, "--part", "validation", "--fraction", "--format", "markdown", "--spread", "sd"
+    )
     assert "| Method | Tail (n = 1) | Macro F1 (n = 14) | Seeds |" in done.out
     assert re.search(r"\d\.\d{3} ± \d\.\d{3}", done.out)
 
@@ -115,6 +137,8 @@ def test_every_metric_that_help_names_is_there(lmdbench: Command, folder: Path) 
         (["--metric", "heat"], "Did you mean head?"),
         (["--json", "--format", "csv"], "contradict"),
         (["--output", "table.xls"], "say --format"),
+        (["--caption", "Results"], "--caption is for --format latex, not table"),
+        (["--columns", "split", "--format", "csv"], "--columns is for --format markdown or latex"),
         (["--output", "nowhere/table.md"], "there is no folder nowhere"),
         (["--output", ".", "--format", "csv"], "is a folder"),
         (["--results", "nowhere"], "no results folder nowhere; make some with"),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from lmdbench.errors import UserError
 from lmdbench.evaluation import metrics
 
 # Three classes; predictions are 0 0 1 | 1 2 | 2.
@@ -78,6 +79,33 @@ def test_agrees_with_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
         probabilities = metrics.softmax(logits)
         expected = [sk.roc_auc_score(labels == k, probabilities[:, k]) for k in there]
         assert metrics.class_aurocs(labels, logits)[there] == pytest.approx(expected)
+    precision = sk.precision_score(
+        labels, predicted, labels=there, average=None, zero_division=np.nan
+    )
+    assert metrics.class_precisions(labels, logits)[there] == pytest.approx(precision, nan_ok=True)
+    precision = sk.precision_score(
+        labels, predicted, labels=there, average="macro", zero_division=0
+    )
+    assert metrics.macro_precision(labels, logits) == pytest.approx(precision)
+    if len(there) > 1:
+        others = [
+            sk.recall_score(labels == k, predicted == k, pos_label=False, zero_division=0)
+            for k in there
+        ]
+        assert metrics.class_specificities(labels, logits)[there] == pytest.approx(others)
+        assert metrics.macro_specificity(labels, logits) == pytest.approx(np.mean(others))
+    every = np.arange(logits.shape[1])
+    probabilities = metrics.softmax(logits)
+    each = 1 / np.bincount(labels)[labels]  # every class counts the same
+    for prior, weights in ((False, None), (True, each)):
+        expected = sk.log_loss(labels, probabilities, labels=every, sample_weight=weights)
+        assert metrics.nll(labels, logits, prior) == pytest.approx(expected)
+        distances = ((probabilities - np.eye(len(every))[labels]) ** 2).sum(axis=1)
+        expected = np.average(distances, weights=weights)
+        assert metrics.brier(labels, logits, prior) == pytest.approx(expected)
+    if len(every) > 2:
+        expected = sk.brier_score_loss(labels, probabilities, labels=every)
+        assert metrics.brier(labels, logits) == pytest.approx(expected)
     if len(there) == logits.shape[1] > 2:
         whole = sk.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
         assert metrics.macro_auroc(labels, logits) == pytest.approx(whole)
@@ -95,8 +123,9 @@ def test_order_of_classes_and_images_changes_nothing(
     new_of = np.argsort(order)
     images = rng.permutation(len(labels))
     moved = {name: [int(new_of[k]) for k in members] for name, members in groups.items()}
-    before = metrics.scores(labels, logits, groups)
-    after = metrics.scores(new_of[labels][images], logits[:, order][images], moved)
+    names = [*metrics.TITLES, "f1:medium", "auroc:medium"]
+    before = metrics.scores(labels, logits, groups, names)
+    after = metrics.scores(new_of[labels][images], logits[:, order][images], moved, names)
     assert before == {
         name: value if value is None else pytest.approx(value) for name, value in after.items()
     }
@@ -109,11 +138,16 @@ def test_in_range_and_missing_exactly_where_there_is_a_reason(
 ) -> None:
     labels, logits = case
     groups = groups_of(logits.shape[1])
-    got, reasons = metrics.scores(labels, logits, groups), metrics.missing(labels, logits, groups)
+    classes = [str(k) for k in range(logits.shape[1])]
+    stats = [f"{stat}:{of}" for stat in metrics.CLASS_STATS for of in ("0", "tail", "medium")]
+    names = [*metrics.TITLES, *groups, *stats]
+    got = metrics.scores(labels, logits, groups, names)
+    reasons = metrics.missing(labels, logits, groups, names)
     assert {name for name, value in got.items() if value is None} == set(reasons)
     for name, value in got.items():
         if value is not None:
-            assert (-1 if name == "mcc" else 0) - 1e-12 <= value <= 1 + 1e-12
+            low, high = metrics.parse(name, classes, groups).bounds
+            assert low - 1e-12 <= value <= high + 1e-12
 
 
 def test_a_class_without_images_is_missing_and_not_zero() -> None:
@@ -182,3 +216,148 @@ def test_large_logits_do_not_overflow() -> None:
 def test_images_per_group() -> None:
     counts = metrics.images_per_group(LABELS, {"head": [0, 1], "tail": [2, 3], "none": []}, 4)
     assert counts == {"all": 6, "head": 5, "tail": 1, "none": 0}
+
+
+def test_summary_is_what_scores_gives_by_default() -> None:
+    assert tuple(metrics.scores(LABELS, LOGITS, GROUPS)) == (*metrics.SUMMARY, *GROUPS)
+
+
+def test_new_values_worked_out_by_hand() -> None:
+    # Predictions 0 0 1 | 1 2 | 2: precisions 2/2, 1/2, 1/2; false 0 of 3, 1 of 4, 1 of 5.
+    assert metrics.class_precisions(LABELS, LOGITS).tolist() == [1, 0.5, 0.5]
+    assert metrics.class_specificities(LABELS, LOGITS) == pytest.approx([1, 3 / 4, 4 / 5])
+    got = metrics.scores(LABELS, LOGITS, GROUPS, ["precision:head", "f1:2", "specificity:1"])
+    assert got == pytest.approx({"precision:head": 1, "f1:2": 2 / 3, "specificity:1": 3 / 4})
+    labels, logits = np.array([0, 0, 1]), np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+    assert metrics.nll(labels, logits) == pytest.approx(-math.log(0.9 * 0.4 * 0.8) / 3)
+    by_class = (-math.log(0.9 * 0.4) / 2 - math.log(0.8)) / 2
+    assert metrics.nll(labels, logits, equal_prior=True) == pytest.approx(by_class)
+    assert metrics.brier(labels, logits) == pytest.approx((0.02 + 0.72 + 0.08) / 3)
+    # Three bins used, one image in each: confidences .9, .6, .8, right, wrong, right.
+    assert metrics.ece(labels, logits) == pytest.approx((0.1 + 0.6 + 0.2) / 3)
+    assert metrics.ece(labels, logits, equal_prior=True) == pytest.approx((0.7 / 2 + 0.2) / 2)
+
+
+def test_bins_share_out_the_remainder_and_keep_ties_together() -> None:
+    rng = np.random.default_rng(0)
+    bins = metrics.equal_mass_bins(rng.permutation(np.linspace(0, 1, 47)), 15)
+    assert sorted(np.bincount(bins)) == [3] * 13 + [4] * 2
+    assert metrics.equal_mass_bins(np.arange(4), 2).tolist() == [0, 0, 1, 1]
+    assert metrics.equal_mass_bins(np.array([3, 1, 1, 1]), 4).tolist() == [3, 0, 0, 0]
+    assert metrics.equal_mass_bins(np.ones(9), 5).tolist() == [0] * 9
+
+
+def test_ece_with_bins_of_equal_size_is_the_usual_one() -> None:
+    rng = np.random.default_rng(1)
+    labels, logits = rng.integers(0, 3, 600), rng.normal(size=(600, 3))
+    p = metrics.softmax(logits)
+    order = np.argsort(p.max(axis=1))
+    right = p.argmax(axis=1) == labels
+    bins = np.split(order, metrics.ECE_BINS)
+    expected = np.mean([abs(right[b].mean() - p[b].max(axis=1).mean()) for b in bins])
+    assert metrics.ece(labels, logits) == pytest.approx(expected)
+
+
+def test_a_class_never_predicted_has_no_precision_but_counts_0_in_the_mean() -> None:
+    labels, logits = np.array([0, 1]), np.array([[1.0, 0], [1, 0]])
+    assert metrics.class_precisions(labels, logits) == pytest.approx([0.5, np.nan], nan_ok=True)
+    assert metrics.macro_precision(labels, logits) == 0.25
+    names = ["precision:1", "precision:0", "recall:1"]
+    assert metrics.scores(labels, logits, {}, names) == {
+        "precision:1": None,
+        "precision:0": 0.5,
+        "recall:1": 0,
+    }
+    assert metrics.missing(labels, logits, {}, names) == {
+        "precision:1": "the class is never predicted"
+    }
+
+
+def test_a_class_ruled_out_has_no_likelihood() -> None:
+    logits = LOGITS.copy()
+    logits[0, 0] = -np.inf
+    names = ["nll", "brier", "ece", "nll_balanced"]
+    got = metrics.scores(LABELS, logits, GROUPS, names)
+    assert [name for name, value in got.items() if value is None] == ["nll", "nll_balanced"]
+    why = metrics.missing(LABELS, logits, GROUPS, names)["nll"]
+    assert why == "an image's own class has probability 0 (its logit is −∞)"
+
+
+def test_a_class_without_images_says_so() -> None:
+    labels, logits = np.array([0, 1]), np.eye(3)[:2]
+    assert metrics.missing(labels, logits, GROUPS, ["f1:2", "f1:tail"]) == {
+        "f1:2": "the class has no images",
+        "f1:tail": "no class of the group has images",
+    }
+
+
+CLASSES = ["NV", "MEL", "ulcerative-colitis-grade-0-1"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "title"),
+    [
+        ("balanced-accuracy", "balanced_accuracy", "Balanced accuracy"),
+        ("Macro F1", "macro_f1", "Macro F1"),
+        ("ece_balanced", "ece_balanced", "ECE (equal prior)"),
+        ("Tail", "tail", "Tail"),
+        ("recall:tail", "tail", "Tail"),
+        ("recall:mel", "recall:MEL", "Recall of MEL"),
+        ("auroc: tail", "auroc:tail", "AUROC of tail"),
+        (
+            "f1:ulcerative_colitis_grade_0_1",
+            "f1:ulcerative-colitis-grade-0-1",
+            "F1 of ulcerative-colitis-grade-0-1",
+        ),
+    ],
+)
+def test_names_as_people_type_them(typed: str, name: str, title: str) -> None:
+    metric = metrics.parse(typed, CLASSES, GROUPS)
+    assert (metric.name, metric.title) == (name, title)
+    assert metrics.parse(metric.name, CLASSES, GROUPS) == metric
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("balancd_accuracy", "unknown metric 'balancd_accuracy'. Did you mean balanced_accuracy"),
+        ("NV", r"unknown metric 'NV'.*recall:CLASS"),
+        ("recall:MEEL", "unknown class or group 'MEEL'. Did you mean MEL"),
+        ("brier:MEL", "unknown metric before the colon 'brier'"),
+    ],
+)
+def test_an_unknown_name_lists_what_there_is(typed: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        metrics.parse(typed, CLASSES, GROUPS)
+
+
+def test_what_a_metric_says_of_itself() -> None:
+    of = {name: metrics.parse(name, CLASSES, GROUPS) for name in metrics.TITLES}
+    assert {name for name, m in of.items() if m.lower_is_better} == metrics.LOWER_IS_BETTER
+    linear = {name for name, m in of.items() if m.linear}
+    assert linear == {"balanced_accuracy", "accuracy", "group_mean"}
+    assert {name for name, m in of.items() if not m.share} == {
+        *("nll", "nll_balanced", "brier", "brier_balanced")
+    }
+    counts = np.array([7, 2, 1])
+    assert of["macro_f1"].images(counts) == of["ece"].images(counts) == 10
+    assert metrics.parse("tail", CLASSES, GROUPS).images(counts) == 1
+
+
+def test_weights_of_recalls_give_the_metric() -> None:
+    rng = np.random.default_rng(0)
+    labels, logits = rng.choice([0, 1, 3], 50), rng.normal(size=(50, 4))
+    counts = np.bincount(labels, minlength=4)
+    groups = {"head": [0, 1], "tail": [2, 3]}
+    recalls = np.nan_to_num(metrics.class_recalls(labels, logits))
+    for name in ("accuracy", "balanced_accuracy", "group_mean", "head", "tail", "recall:tail"):
+        weights = metrics.recall_weights(name, counts, groups)
+        assert weights is not None
+        assert weights[2] == 0
+        assert weights.sum() == pytest.approx(1)
+        expected = metrics.scores(labels, logits, groups, [name])
+        assert weights @ recalls == pytest.approx(next(iter(expected.values())))
+    assert metrics.recall_weights("macro_f1", counts, groups) is None
+    nowhere = metrics.recall_weights("tail", counts, {"tail": [2]})
+    assert nowhere is not None
+    assert np.isnan(nowhere).all()

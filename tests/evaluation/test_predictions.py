@@ -2,6 +2,9 @@
 
 import errno
 import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,47 @@ def test_format_is_plain_arrays_by_part(tmp_path: Path) -> None:
     with np.load(path, allow_pickle=False) as arrays:
         assert set(arrays) == {"test_ids", "test_labels", "test_logits"}
         assert arrays["test_ids"].dtype.kind == "U"
+
+
+def test_units_are_kept_where_known(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    known = replace(some(), units=np.array(["IL_1", "", "IL_1"]))
+    save_predictions(path, {"test": known, "validation": some()})
+    loaded = load_predictions(path)
+    assert loaded["validation"].units is None
+    assert loaded["test"].units is not None
+    assert loaded["test"].units.tolist() == ["IL_1", "", "IL_1"]
+    with pytest.raises(ValueError, match="units"):
+        replace(some(), units=np.array(["IL_1"]))
+
+
+def test_a_run_keeps_the_units_of_its_data_set(
+    toy_folder: Path, tmp_path: Path, lmdbench: Callable[..., Any]
+) -> None:
+    folder = tmp_path / "with-lesions"
+    shutil.copytree(toy_folder, folder)
+    header, *rows = (folder / "labels.csv").read_text().splitlines()
+    # Two of the three test images of a class are one patient's.
+    groups = [
+        f"{row.split(',')[1]}-{k % 2}" if row.endswith("test") else "" for k, row in enumerate(rows)
+    ]
+    listed = [f"{row},{group}" for row, group in zip(rows, groups, strict=True)]
+    (folder / "labels.csv").write_text("\n".join([f"{header},group", *listed]) + "\n")
+    outcome = lmdbench(
+        *("run", "--method", "ce", "--dataset", "folder", "--data-root", folder),
+        *("--backbone", "small", "--image-size", 24, "--set", "epochs=1"),
+        *("--results", tmp_path / "results"),
+    )
+    assert outcome.code == 0, outcome.err
+    (path,) = (tmp_path / "results").glob("*/*/ce/*/predictions.npz")
+    loaded = load_predictions(path)
+    units = loaded["test"].units
+    assert units is not None
+    expected = {row.split(",")[0]: group for row, group in zip(rows, groups, strict=True)}
+    assert dict(zip(loaded["test"].ids, units, strict=True)) == {
+        image: expected[image] for image in loaded["test"].ids
+    }
+    assert loaded["validation"].units is None
 
 
 def test_same_predictions_give_the_same_bytes(tmp_path: Path) -> None:
@@ -128,6 +172,8 @@ def test_a_missing_file_and_a_missing_array_are_named(tmp_path: Path) -> None:
         {"test_logits": np.zeros(2)},
         {"test_labels": np.array([0.0, 1.0])},
         {"test_logits": np.array([["a", "b"]] * 2)},
+        {"test_units": np.array(["a"])},
+        {"test_units": np.array([1, 2])},
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(

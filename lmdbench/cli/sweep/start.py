@@ -170,6 +170,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
     On this machine it returns when all are over, on SLURM once they are submitted. Returns how
     things stand then.
     """
+    from lmdbench.events import check_log
     from lmdbench.sweep.launch import launching
     from lmdbench.sweep.status import look
 
@@ -179,6 +180,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
     on = place_of(planned, options)
     if on == "slurm":
         _require_time(planned)
+    check_log(planned.sweep.resources.log)
     if options.dry_run:
         overview = look(planned)
         _show(planned, _choose(overview, states, options, on, say), overview, on)
@@ -274,6 +276,7 @@ def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Cal
         runs_per_gpu=options.runs_per_gpu or resources.runs_per_gpu,
         threads=resources.threads,
         patience=resources.patience,
+        log=resources.log,
         accept_changed=options.accept_changed,
         redo_changed=options.redo_changed,
         plugins=planned.sweep.plugins,

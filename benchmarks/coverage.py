@@ -1,0 +1,459 @@
+"""Do the intervals cover, do the tests stay quiet? Simulated runs whose truth is known.
+
+    python benchmarks/coverage.py [--repetitions 2000] [--seed 0]
+
+prints the tables of docs/statistics.md; intervals are cheap and are simulated five times as often
+as tables. A class's recall is shifted, seed by seed, on the logit scale, so far that balanced
+accuracy has the wanted SD over trainings. A share of the images (``persistence``, the correlation
+of an image's outcomes over seeds) has a difficulty that decides in every run alike; the others are
+right by chance. Truth is the expected value over seeds and images, known exactly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmdbench.evaluation import metrics, statistics
+
+NODES, MASS = np.polynomial.hermite_e.hermegauss(80)
+MASS = MASS / MASS.sum()
+
+MIXED = -1.0  # persistence: each class has its own, from .1 to .9
+NOISE = (0.005, 0.017, 0.026)  # SD of balanced accuracy over trainings
+PERSISTENCE = (0.0, 0.5, 0.9, MIXED)
+METHODS = 7  # of a table, the reference among them
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A test set: images of each class, largest first, and classes in head, medium and tail."""
+
+    name: str
+    counts: tuple[int, ...]
+    groups: tuple[int, int, int]
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Metric → weights of the recalls (C,)."""
+        n = np.array(self.counts)
+        edges = np.cumsum((0, *self.groups))
+        rank = np.arange(len(n))
+        groups = {
+            name: ((rank >= low) & (rank < high)) / (high - low)
+            for name, low, high in zip(
+                ("head", "medium", "tail"), edges[:-1], edges[1:], strict=True
+            )
+        }
+        return {"accuracy": n / n.sum(), "balanced": np.full(len(n), 1 / len(n)), **groups}
+
+
+SHAPES = (
+    Shape("ISIC-2019-LT", (2575, 828, 557, 402, 122, 81, 30, 26), (2, 3, 3)),
+    Shape(
+        "ISIC-Archive-LT",
+        (2575, 904, 678, 293, 174, 131, 77, 54, 50, 49, 6, 6, 3, 3),
+        (4, 4, 6),
+    ),
+    Shape(
+        "Hyper-Kvasir",
+        (
+            *(115, 103, 101, 100, 100, 99, 93, 77, 65, 44, 40, 39),
+            *(26, 20, 13, 13, 5, 4, 4, 3, 1, 1, 1),
+        ),
+        (9, 7, 7),
+    ),
+)
+
+
+def persistence_of(classes: int, persistence: float) -> np.ndarray:
+    """Of each class, (C,)."""
+    if persistence == MIXED:
+        return np.random.default_rng(4).uniform(0.1, 0.9, classes)
+    return np.full(classes, persistence)
+
+
+def _spread(classes: int) -> np.ndarray:
+    """.25 to .92 in an order that has nothing to do with the classes' sizes."""
+    return np.random.default_rng(5).permutation(np.linspace(0.25, 0.92, classes))
+
+
+def _falling(classes: int) -> np.ndarray:
+    return np.linspace(0.93, 0.3, classes)
+
+
+def _lost_tail(classes: int) -> np.ndarray:
+    """Falling, and no tail image is ever right."""
+    return np.where(np.arange(classes) < 2 * classes // 3, np.linspace(0.93, 0.5, classes), 0)
+
+
+def _high(classes: int) -> np.ndarray:
+    return np.full(classes, 0.97)
+
+
+# Law → recalls (C,) of the classes, largest first, before the seeds' shifts.
+LAWS: dict[str, Callable[[int], np.ndarray]] = {
+    "spread": _spread,
+    "falling": _falling,
+    "tail recall 0": _lost_tail,
+    "all .97": _high,
+}
+# Laws whose recalls all lie between .2 and .95, where intervals must not be too wide either.
+MODERATE = ("spread", "falling")
+# With recalls of .97 trainings can't differ by more unless some fail altogether.
+LARGEST_NOISE = {"all .97": NOISE[0]}
+
+
+# What is drawn
+
+
+def shifted(recalls: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Recalls (C,) shifted by ``shifts`` (..., C) on the logit scale; 0 stays 0."""
+    inside = np.where(recalls > 0, recalls, 0.5)
+    moved = 1 / (1 + (1 / inside - 1) * np.exp(-shifts))
+    return np.where(recalls > 0, moved, 0)
+
+
+def expected(recalls: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance over seeds (C,) of recalls with normal shifts of SD ``scale``."""
+    moved = shifted(recalls, scale * NODES[:, None])
+    mean = MASS @ moved
+    return mean, MASS @ moved**2 - mean**2
+
+
+def scale_for(recalls: np.ndarray, noise: float) -> float:
+    """The SD of the shifts that gives balanced accuracy the SD ``noise`` over seeds."""
+    low, high = 0.0, 8.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        sd = math.sqrt(expected(recalls, middle)[1].sum()) / len(recalls)
+        low, high = (middle, high) if sd < noise else (low, middle)
+    return low
+
+
+def draw_sums(
+    counts: np.ndarray,
+    recalls: np.ndarray,
+    persistence: float,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Test sets drawn through how many images show each pattern of right and wrong over seeds.
+
+    ``recalls`` (R, C, S). Returns Σ m and Σ m² of the seed-averaged outcomes, (R, C), and the
+    recalls found, (R, C, S).
+    """
+    seeds = recalls.shape[-1]
+    lasting = persistence_of(len(counts), persistence)[:, None]
+    right = np.array(list(itertools.product((False, True), repeat=seeds)))
+    each = recalls[..., None, :]
+    by_chance = np.where(right, each, 1 - each).prod(axis=-1)
+    least_on = np.where(right, each, 1).min(axis=-1)
+    by_difficulty = np.maximum(least_on - np.where(right, 0, each).max(axis=-1), 0)
+    share = (1 - lasting) * by_chance + lasting * by_difficulty
+    share /= share.sum(axis=-1, keepdims=True)
+    images = generator.multinomial(np.broadcast_to(counts, share.shape[:-1]), share)
+    m = right.mean(axis=1)
+    return images @ m, images @ m**2, images @ right / counts[:, None]
+
+
+def draw_outcomes(
+    counts: np.ndarray,
+    recalls: np.ndarray,
+    persistence: float,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """One test set image by image, in class order: ``recalls`` (runs, C) → right (runs, N)."""
+    steps = 2**16
+    shape = (len(recalls), int(counts.sum()))
+    chance = generator.integers(0, steps, shape, dtype=np.uint16)
+    lasting = generator.random(shape[1]) < np.repeat(
+        persistence_of(len(counts), persistence), counts
+    )
+    chance[:, lasting] = generator.integers(0, steps, int(lasting.sum()), dtype=np.uint16)
+    bounds = np.minimum(np.round(recalls * steps), steps - 1).astype(np.uint16)
+    return chance < np.repeat(bounds, counts, axis=1)
+
+
+# What is measured
+
+
+def coverage(
+    shape: Shape,
+    law: str,
+    seeds: int,
+    noise: float,
+    persistence: float,
+    repetitions: int,
+    generator: np.random.Generator,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Metric → share of 95 % intervals that hold the truth: ours, and by the plain formula."""
+    counts = np.array(shape.counts)
+    recalls = LAWS[law](len(counts))
+    scale = scale_for(recalls, noise)
+    truth = expected(recalls, scale)[0]
+    shifts = scale * generator.standard_normal((repetitions, seeds, len(counts)))
+    drawn = shifted(recalls, shifts).transpose(0, 2, 1)
+    total, squares, found = draw_sums(counts, drawn, persistence, generator)
+    by_class = statistics.recall_variances(counts, total, squares, seeds)
+    plain_by_class = statistics.augmented_variance(counts, total, squares)
+    ours, plain = {}, {}
+    for name, weights in shape.weights().items():
+        values = np.einsum("rcs,c->rs", found, weights)
+        error = np.abs(values.mean(axis=1) - weights @ truth)
+        parts = statistics.combine(values, by_class @ weights**2)
+        half = statistics.quantile(0.975, parts["df"]) * parts["se"]
+        ours[name] = float((error <= half).mean())
+        test, of_seeds = plain_by_class @ weights**2, values.var(axis=1, ddof=1) / seeds
+        with np.errstate(divide="ignore"):
+            df = (seeds - 1) * ((test + of_seeds) / of_seeds) ** 2
+        half = statistics.quantile(0.975, df) * np.sqrt(test + of_seeds)
+        plain[name] = float((error <= half).mean())
+    return ours, plain
+
+
+def false_tables(
+    shape: Shape,
+    law: str,
+    seeds: int,
+    noise: float,
+    persistence: float,
+    repetitions: int,
+    generator: np.random.Generator,
+) -> float:
+    """Share of tables of ``METHODS`` equal methods with a significant difference to the first."""
+    counts = np.array(shape.counts)
+    classes = len(counts)
+    recalls = LAWS[law](classes)
+    scale = scale_for(recalls, noise)
+    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    sums = np.empty((repetitions, METHODS - 1, classes))
+    squares = np.empty_like(sums)
+    values = np.empty((repetitions, METHODS, seeds))
+    for table in range(repetitions):
+        shifts = scale * generator.standard_normal((METHODS * seeds, classes))
+        right = draw_outcomes(counts, shifted(recalls, shifts), persistence, generator)
+        found = np.add.reduceat(right, first, axis=1, dtype=np.int32) / counts
+        values[table] = found.mean(axis=1).reshape(METHODS, seeds)
+        m = right.reshape(METHODS, seeds, -1).sum(axis=1, dtype=np.int8)
+        d = m[1:] - m[0]
+        sums[table] = np.add.reduceat(d, first, axis=1, dtype=np.int32)
+        squares[table] = np.add.reduceat(d * d, first, axis=1, dtype=np.int32)
+    by_class = statistics.augmented_variance(counts, sums / seeds, squares / seeds**2, paired=True)
+    test = by_class.sum(axis=-1) / classes**2
+    parts = statistics.combine(values[:, 1:] - values[:, :1], test)
+    p = statistics.paired_p(parts["value"], parts["se_seeds"], parts["se_test"], seeds)
+    return float(np.mean([(statistics.holm(row) < 0.05).any() for row in p]))
+
+
+def unit_coverage(
+    shape: Shape, images_of_a_unit: int, repetitions: int, generator: np.random.Generator
+) -> tuple[float, float]:
+    """Coverage of balanced accuracy where the images of a lesion are right or wrong together.
+
+    One seed, so that only the test images matter. With the units known, and without.
+    """
+    counts = np.array(shape.counts)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    place = np.concatenate([np.arange(n) for n in counts])
+    units = labels * counts.max() + place // images_of_a_unit
+    units = np.unique(units, return_inverse=True)[1].astype(np.int64)
+    weights = np.full(len(counts), 1 / len(counts))
+    recalls = _falling(len(counts))
+    hits = np.zeros((repetitions, 2))
+    for number in range(repetitions):
+        difficulty = generator.random(units.max() + 1)[units]
+        correct = (difficulty < recalls[labels])[None].astype(float)
+        for k, known in enumerate((units, None)):
+            found = statistics.linear_estimate(correct, labels, weights, known)
+            hits[number, k] = found.low <= weights @ recalls <= found.high
+    with_units, without = hits.mean(axis=0)
+    return float(with_units), float(without)
+
+
+# Metrics that are no weighted sums of recalls
+
+SMOOTH = ("macro_f1", "macro_auroc", "mcc", "nll", "ece_balanced")
+
+
+def draw_logits(
+    labels: np.ndarray,
+    prior: np.ndarray,
+    seeds: int,
+    persistence: float,
+    generator: np.random.Generator,
+    images: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Logits (N, C) of one seed after the other; ``images`` (N, C): what all seeds share."""
+    shape = (len(labels), len(prior))
+    shared = generator.standard_normal(shape) if images is None else images
+    signal = 2.0 * np.eye(len(prior))[labels] + 0.25 * np.log(prior)
+    for _ in range(seeds):
+        shift = 0.25 * generator.standard_normal(len(prior))
+        own = generator.standard_normal(shape)
+        yield signal + shift + math.sqrt(persistence) * shared + math.sqrt(1 - persistence) * own
+
+
+def smooth_coverage(
+    shape: Shape,
+    seeds: int,
+    repetitions: int,
+    resampled: int,
+    rounds: int,
+    generator: np.random.Generator,
+    persistence: float = 0.5,
+) -> dict[str, tuple[float, float, float]]:
+    """Metric → coverage by the jackknife; and of the first ``resampled`` repetitions, coverage by
+    the literal bootstrap of ``rounds``, and the mean ratio of the two standard errors."""
+    counts = np.array(shape.counts)
+    classes = len(counts)
+    labels = np.repeat(np.arange(classes), counts)
+    chosen = [metrics.parse(name, [str(k) for k in range(classes)], {}) for name in SMOOTH]
+    # The truth: the same classes in the same shares, so many images that chance is nothing.
+    many = np.repeat(np.arange(classes), 10 * counts)
+    of_many = [
+        [metrics.Scorer(many, logits).value(m) for m in chosen]
+        for logits in draw_logits(many, counts, 150, 0.0, generator)
+    ]
+    truth = np.mean(of_many, axis=0)
+    hits = np.zeros((repetitions, len(chosen)))
+    by_bootstrap = np.zeros((resampled, len(chosen), 2))
+    for number in range(repetitions):
+        runs = list(draw_logits(labels, counts, seeds, persistence, generator))
+        scorers = [metrics.Scorer(labels, logits) for logits in runs]
+        drawn = _resampled(runs, labels, chosen, rounds, generator) if number < resampled else None
+        for k, metric in enumerate(chosen):
+            values = np.array([scorer.value(metric) for scorer in scorers])
+            influences = np.stack([scorer.influence(metric) for scorer in scorers])
+            found = statistics.smooth_estimate(values, influences, labels, bounds=metric.bounds)
+            hits[number, k] = found.low <= truth[k] <= found.high
+            if drawn is not None:
+                variance = drawn[:, k].var(ddof=1)
+                parts = statistics.combine(values, np.asarray(variance))
+                half = statistics.quantile(0.975, parts["df"]) * parts["se"]
+                by_bootstrap[number, k] = (
+                    abs(values.mean() - truth[k]) <= half,
+                    found.se_test / math.sqrt(variance),
+                )
+    of_bootstrap = by_bootstrap.mean(axis=0)
+    return {
+        metric.name: (float(hits[:, k].mean()), *map(float, of_bootstrap[k]))
+        for k, metric in enumerate(chosen)
+    }
+
+
+def _resampled(
+    runs: list[np.ndarray],
+    labels: np.ndarray,
+    chosen: list[metrics.Metric],
+    rounds: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """The metrics' means over the runs on resampled images, (rounds, metrics)."""
+    found: list[np.ndarray] = []
+
+    def score(images: np.ndarray) -> float:
+        scorers = [metrics.Scorer(labels[images], logits[images]) for logits in runs]
+        found.append(np.mean([[s.value(m) for m in chosen] for s in scorers], axis=0))
+        return 0.0
+
+    statistics.within_class_bootstrap(score, labels, generator, rounds)
+    return np.array(found)
+
+
+# What is printed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=2000, help="tables of a cell")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    tables = (_coverage_table, _error_table, _smooth_table, _unit_table)
+    for number, table in enumerate(tables):
+        generator = np.random.default_rng([options.seed, number])
+        for line in table(options.repetitions, generator):
+            print(line, flush=True)
+        print(flush=True)
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _head(*cells: str) -> list[str]:
+    return [_row(*cells), "|---" * len(cells) + "|"]
+
+
+def _range(shares: list[float]) -> str:
+    low, high = f"{100 * min(shares):.1f}", f"{100 * max(shares):.1f}"
+    return low if low == high else f"{low}–{high}"
+
+
+def _coverage_table(repetitions: int, generator: np.random.Generator) -> Iterator[str]:
+    """A line for each shape, law and number of seeds: lowest and highest coverage over the rest."""
+    names = list(SHAPES[0].weights())
+    yield from _head("test set", "recalls", "seeds", *names, "plain formula, lowest and highest")
+    low, high = 1.0, {True: 0.0, False: 0.0}  # high: whether an image's outcomes persist at all
+    for shape, law, seeds in itertools.product(SHAPES, LAWS, (3, 5)):
+        cells = {
+            (noise, persistence): coverage(
+                shape, law, seeds, noise, persistence, 5 * repetitions, generator
+            )
+            for noise, persistence in itertools.product(NOISE, PERSISTENCE)
+            if noise <= LARGEST_NOISE.get(law, 1)
+        }
+        by_metric = [[ours[name] for ours, _ in cells.values()] for name in names]
+        plain = [share for _, shares in cells.values() for share in shares.values()]
+        yield _row(shape.name, law, seeds, *map(_range, by_metric), _range(plain))
+        low = min(low, *itertools.chain(*by_metric))
+        if law in MODERATE:
+            for (_, persistence), (ours, _) in cells.items():
+                high[persistence != 0] = max(high[persistence != 0], *ours.values())
+    yield ""
+    yield (
+        f"Lowest {100 * low:.1f} % (bound 93). Highest where recalls lie between .2 and .95 "
+        f"{100 * high[True]:.1f} % (bound 98); {100 * high[False]:.1f} % if nothing about an "
+        "image persists from seed to seed."
+    )
+
+
+def _error_table(repetitions: int, generator: np.random.Generator) -> Iterator[str]:
+    yield from _head(
+        "test set",
+        "recalls",
+        "seeds",
+        *(f"seed SD {100 * noise:.1f} points" for noise in NOISE),
+    )
+    for shape, law, seeds in itertools.product(SHAPES, ("falling", "tail recall 0"), (3, 5)):
+        columns = [
+            [
+                false_tables(shape, law, seeds, noise, persistence, repetitions, generator)
+                for persistence in PERSISTENCE
+            ]
+            for noise in NOISE
+        ]
+        yield _row(shape.name, law, seeds, *map(_range, columns))
+
+
+def _smooth_table(repetitions: int, generator: np.random.Generator) -> Iterator[str]:
+    yield from _head("metric", "seeds", "jackknife", "bootstrap", "SE jackknife / bootstrap")
+    reps, resampled = max(repetitions // 4, 1), max(repetitions // 80, 1)
+    for seeds in (3, 5):
+        found = smooth_coverage(SHAPES[0], seeds, reps, resampled, 100, generator)
+        for name, (ours, bootstrap, ratio) in found.items():
+            yield _row(name, seeds, f"{100 * ours:.1f}", f"{100 * bootstrap:.0f}", f"{ratio:.3f}")
+
+
+def _unit_table(repetitions: int, generator: np.random.Generator) -> Iterator[str]:
+    yield from _head("test set", "images of a lesion", "lesions known", "not known")
+    for shape, size in itertools.product(SHAPES[:2], (1, 2, 4)):
+        known, unknown = unit_coverage(shape, size, repetitions, generator)
+        yield _row(shape.name, size, f"{100 * known:.1f}", f"{100 * unknown:.1f}")
+
+
+if __name__ == "__main__":
+    main()

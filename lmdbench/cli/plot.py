@@ -1,0 +1,210 @@
+"""``lmdbench plot``: pictures of the finished runs, as PDF, PNG or SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lmdbench.cli.options import default_cache, make_dataset, parse_device, plugin_option
+from lmdbench.cli.selection import selection_options
+from lmdbench.cli.text import table
+from lmdbench.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lmdbench.cli.selection import Selection
+    from lmdbench.reporting.comparison import Comparison
+    from lmdbench.reporting.plots.embedding import Embedding
+
+IMAGES = 100  # of a class, of an embedding, at most
+WIDTH = 7.0  # inches
+
+
+@click.command()
+@click.argument("kind", required=False)
+@selection_options
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write here (.pdf, .png or .svg), over what is there; where there are several tables, one "
+    "file each with data set and split in its name.  [default: a new PDF here, named after what it "
+    "shows]",
+)
+@click.option(
+    "--width", type=float, default=WIDTH, show_default=True, metavar="INCHES", help="Of the figure."
+)
+@click.option(
+    "--run",
+    "reference",
+    metavar="DIR|ID",
+    help="Of embedding: the run.  [default: the first seed of the only row that is chosen]",
+)
+@click.option(
+    "--images",
+    type=int,
+    metavar="N",
+    help=f"Of embedding: at most so many images of a class.  [default: {IMAGES}]",
+)
+@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Of embedding.  [default: auto]")
+@click.option(
+    "--accept-changed", is_flag=True, help="Of embedding: a run made by code that changed since."
+)
+@plugin_option
+def plot(
+    kind: str | None,
+    selection: Selection,
+    output: Path | None,
+    width: float,
+    reference: str | None,
+    images: int | None,
+    device: str | None,
+    accept_changed: bool,
+) -> None:
+    """Draw a picture of the finished runs; without KIND, list the kinds.
+
+    \b
+    lmdbench plot groups --dataset isic2019 --output groups.pdf
+    lmdbench plot forest --reference lmd
+    lmdbench plot confusion --method lmd --output lmd.svg
+    lmdbench plot embedding --run results/isic2019/published/lmd/seed0-1a2b3c4d
+
+    Each table of `lmdbench compare` is a picture of its own; the same options choose them.
+    """
+    from lmdbench.registry import unknown
+    from lmdbench.reporting.plots import ACROSS, BY_RUN, PLOTS
+    from lmdbench.reporting.plots.style import NARROWEST, WIDEST
+
+    if kind is None:
+        click.echo(table(["kind", "what"], [[name, line] for name, (_, line) in PLOTS.items()]))
+        click.echo("\nlmdbench plot KIND: draw one")
+        return
+    if kind not in PLOTS:
+        raise unknown("plot", kind, list(PLOTS))
+    if not NARROWEST <= width <= WIDEST:
+        raise UserError(f"--width {width:g}: give {NARROWEST:g} to {WIDEST:g} inches")
+    if not selection.percent:
+        raise UserError("plots are in percent; leave --fraction out")
+    _check(output)
+    only_by_run = {
+        "--run": reference,
+        "--images": images,
+        "--device": device,
+        "--accept-changed": accept_changed or None,
+    }
+    for option, value in only_by_run.items():
+        if kind != BY_RUN and value is not None:
+            raise UserError(f"{option} is for `lmdbench plot {BY_RUN}`; leave it out")
+    draw, _ = PLOTS[kind]
+    if kind == BY_RUN:
+        if images is not None and images < 1:
+            raise UserError(f"--images {images}: give 1 or more")
+        found = _embedding(selection, reference, images or IMAGES, device or "auto", accept_changed)
+        parts: Iterable[tuple[str, Any]] = [(found.name, found)]
+    else:
+        comparison = selection.comparison()
+        parts = [("", comparison)] if kind == ACROSS else _named_blocks(comparison)
+    _write(_drawn(draw, parts, width), kind, output)
+
+
+def _check(output: Path | None) -> None:
+    """Before anything is computed."""
+    from lmdbench.reporting.figures import picture_kind
+
+    if output is None:
+        return
+    picture_kind(output)
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder; name a file in it")
+    if not output.parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
+
+
+def _named_blocks(comparison: Comparison) -> list[tuple[str, Any]]:
+    """Each table with a name of its own, to be part of a file's."""
+    named: dict[str, Any] = {}
+    for block in comparison.blocks:
+        setting = block.block.setting
+        name = f"{setting['results_name']}-{setting['split_label']}"
+        if block.dropped is not None:
+            name += "-without-leaks"
+        number = 2
+        while name in named:
+            name = f"{name.removesuffix(f'-{number - 1}')}-{number}"
+            number += 1
+        named[name] = block
+    return list(named.items())
+
+
+def _drawn(
+    draw: Callable[..., Figure], parts: Iterable[tuple[str, Any]], width: float
+) -> list[tuple[str, Figure]]:
+    """The figures by name. What can't be drawn is told; raises UserError where nothing can be."""
+    figures = []
+    problems = []
+    for name, data in parts:
+        try:
+            figures.append((name, draw(data, width)))
+        except UserError as error:
+            problems.append(error)
+    if not figures:
+        raise problems[0]
+    for problem in problems:
+        click.echo(f"not drawn: {problem}", err=True)
+    return figures
+
+
+def _write(figures: list[tuple[str, Figure]], kind: str, output: Path | None) -> None:
+    from lmdbench.reporting.figures import save_figure
+
+    paths = list(_paths([name for name, _ in figures], kind, output))
+    for path, (_, figure) in zip(paths, figures, strict=True):
+        save_figure(figure, path)
+        click.echo(f"written: {path}", err=True)
+
+
+def _paths(names: list[str], kind: str, output: Path | None) -> Iterator[Path]:
+    """A file for each name. Raises UserError for one that nobody named and that is there."""
+    for name in names:
+        if output is None:
+            path = Path("-".join(filter(None, (kind, name))).replace("/", "-") + ".pdf")
+            if path.exists():
+                raise UserError(f"{path} is there already; --output {path} writes over it")
+        elif len(names) == 1:
+            path = output
+        else:
+            path = output.with_name(f"{output.stem}-{name}{output.suffix}")
+        yield path
+
+
+def _embedding(
+    selection: Selection, reference: str | None, images: int, device: str, accept_changed: bool
+) -> Embedding:
+    from lmdbench.predicting import find_run
+    from lmdbench.reporting.features import embedding_of
+
+    if reference is not None:
+        directory = find_run(reference, selection.results)
+    else:
+        rows = [scored.row for block in selection.comparison().blocks for scored in block.rows]
+        if len(rows) > 1:
+            labels = ", ".join(dict.fromkeys(row.label for row in rows))
+            raise UserError(
+                f"an embedding is of one run, here are {len(rows)} rows: {labels}; choose one by "
+                "--method (and --dataset, --split), or name a run by --run"
+            )
+        directory = rows[0].runs[0].members[0].directory
+    return embedding_of(
+        directory,
+        lambda name: make_dataset(name, selection.data_root),
+        default_cache(),
+        part=selection.part,
+        per_class=images,
+        device=parse_device(device),
+        accept_changed=accept_changed,
+        say=lambda text: click.echo(text, err=True),
+    )

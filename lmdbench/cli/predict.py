@@ -1,0 +1,454 @@
+"""``lmdbench predict``: a finished run on other images."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lmdbench.cli.options import (
+    data_root_option,
+    default_cache,
+    json_option,
+    only,
+    parse_device,
+    plugin_option,
+    results_option,
+    split_options,
+    stop_on_sigterm,
+)
+from lmdbench.errors import RunFailed, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lmdbench.data.choice import SplitChoice
+    from lmdbench.predicting import Predicted, Score, TrainedRun
+    from lmdbench.targets import Matched, Target
+
+FEW = 20  # images whose predictions are printed; of more a file is written
+SHOWN = 3  # classes of an image that are printed
+NAMED = 5  # images that a message names
+# Columns of the CSV beside one a class.
+COLUMNS = ("image", "label", "predicted", "probability", "error")
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("words", metavar="FOLDER|DATASET|IMAGE...", nargs=-1, required=True)
+@split_options
+@click.option(
+    "--part",
+    type=click.Choice(["train", "validation", "test", "all"]),
+    help="Of a data set, or of a folder that is split.  [default: test]",
+)
+@data_root_option
+@click.option("--allow-missing", is_flag=True, help="Go on without images whose files are missing.")
+@click.option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="LABEL=CLASS,…|FILE",
+    help="What the run calls a label of these images (repeatable), or a file of such lines.",
+)
+@click.option(
+    "--ignore-unknown",
+    is_flag=True,
+    help="Predict images whose label the run has no class for, and don't score them.",
+)
+@click.option("--unlabelled", is_flag=True, help="Take no labels: names of folders are only names.")
+@click.option(
+    "--output",
+    metavar="FILE.csv",
+    help=f"A row an image.  [default: for more than {FEW} images a file named after run and "
+    "images, in this folder]",
+)
+@click.option("--logits", is_flag=True, help="Logits instead of probabilities in the file.")
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=256, show_default=True, metavar="N"
+)
+@results_option
+@plugin_option
+@click.option("--accept-changed", is_flag=True, help="Trust a run whose method's code has changed.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@json_option
+def predict(
+    run_name: str,
+    words: tuple[str, ...],
+    choices: list[SplitChoice],
+    part: str | None,
+    data_root: Path | None,
+    allow_missing: bool,
+    maps: tuple[str, ...],
+    ignore_unknown: bool,
+    unlabelled: bool,
+    output: str | None,
+    logits: bool,
+    force: bool,
+    device: str,
+    batch_size: int,
+    results: Path,
+    accept_changed: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Predict images with a finished RUN: its directory, or 8 digits or more of its id.
+
+    The images are a folder (with a sub-folder a class, or without labels), a table, a .npz or a
+    description as `--dataset folder` reads them, a data set's name, or image files. Where they
+    have labels, they are scored.
+
+    \b
+    lmdbench predict 4f0c2a91 other-hospital/ --map 'melanoma=MEL,nevus=NV'
+    lmdbench predict results/isic2019/…/seed0-4f0c2a91 photo.jpg
+    lmdbench predict 4f0c2a91 isic2019 --data-root ~/data --part validation --output v.csv
+    """
+    stop_on_sigterm()
+    import torch
+
+    from lmdbench.cli.progress import watcher
+    from lmdbench.predicting import find_run, load_run, score
+    from lmdbench.predicting import predict as predict_files
+    from lmdbench.targets import Choice, match_labels, open_target, parse_map
+
+    progress = watcher(quiet)
+    asked = parse_map(maps)
+    directory = find_run(run_name, results)
+    chosen_device = parse_device(device)
+    choice = Choice(data_root, only(choices), part, unlabelled, allow_missing)
+    target = open_target(words, choice, default_cache(), progress.say)
+    run = load_run(directory, chosen_device, accept_changed=accept_changed)
+    matched = match_labels(target.labels, run.classes, asked, ignore_unknown=ignore_unknown)
+    file = _output(output, run, target, force, as_json)
+    if not as_json:
+        click.echo("\n".join(_about(run, target, matched)))
+    try:
+        predicted = predict_files(
+            run,
+            target.files,
+            batch_size,
+            lambda done, total: progress.prepare(done, total, "predicting"),
+        )
+    except torch.cuda.OutOfMemoryError:
+        raise UserError("out of GPU memory: try a smaller --batch-size, or --device cpu") from None
+    finally:
+        progress.end()
+    lost = [f"{target.ids[row]} ({why})" for row, why in predicted.unreadable.items()]
+    if len(lost) == len(target):
+        raise UserError(f"none of the images can be read: {_some(lost)}")
+    if file is not None:
+        _write(file, target, run, matched, predicted, logits)
+    rows = [
+        row
+        for row, code in enumerate(matched.codes)
+        if code >= 0 and row not in predicted.unreadable
+    ]
+    units = _column(target.groups)[rows]
+    scores = score(run, matched.codes[rows], predicted.logits[rows], units) if rows else []
+    if as_json:
+        content = _as_json(run, target, matched, predicted, scores, len(rows), file)
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    else:
+        _print(run, target, predicted, scores, len(rows), file)
+    if lost:
+        raise RunFailed(
+            f"{len(lost)} of {len(target):,} images can't be read: {_some(lost)}; "
+            "the others are predicted"
+        )
+
+
+def _output(
+    output: str | None, run: TrainedRun, target: Target, force: bool, as_json: bool
+) -> Path | None:
+    """Where the predictions are written, if anywhere. Raises UserError before any is made."""
+    from lmdbench.files import disk_errors, temporary_path
+
+    if output is None and (as_json or len(target) <= FEW):
+        return None
+    name = f"{run.spec.method}-{run.directory.name}-on-{target.name}.csv"
+    path = Path(output).expanduser() if output is not None else Path(name)
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UserError(f"--output {path}: {what}; give a file, such as {name}")
+    if path.exists() and not force:
+        raise UserError(f"{path} is there already; --force replaces it, --output names another")
+    with disk_errors(path.parent):
+        probe = temporary_path(path)
+        probe.touch()
+        probe.unlink()
+    return path
+
+
+def _about(run: TrainedRun, target: Target, matched: Matched) -> list[str]:
+    """What is predicted by what, and what a reader of the scores should know."""
+    spec, record = run.spec, run.record
+    partial = ", on part of its images" if record.get("partial") else ""
+    synthetic = ", synthetic images" if record.get("synthetic") else ""
+    labels = f"{target.labelled:,} with a label" if target.labelled else "no labels"
+    lines = [
+        f"{spec.method} seed {spec.seed}, trained on {record['results_name']} "
+        f"{record['split_label']}{partial}{synthetic}; {spec.backbone}, {spec.image_size} px",
+        f"{target.title}: {len(target):,} image{'s' * (len(target) != 1)}, {labels}",
+    ]
+    if target.missing:
+        lines.append(f"  {target.missing:,} more are missing and left out")
+    if matched.renamed:
+        pairs = ", ".join(f"{label} → {name}" for label, name in matched.renamed.items())
+        lines.append(f"labels taken for classes: {pairs}")
+    if matched.ignored:
+        named = ", ".join(f"{label} ({n:,})" for label, n in matched.ignored.items())
+        lines.append(f"predicted but not scored, as the run has no such class: {named}")
+    seen = _seen(run, target)
+    return [*lines, seen] if seen else lines
+
+
+def _seen(run: TrainedRun, target: Target) -> str:
+    """A warning where the run may have been trained on the images."""
+    if target.data_set != run.record["results_name"]:
+        return ""
+    known = dict(target.split)
+    if run.record.get("partial"):  # the same split, with the images that were there
+        known.pop("fingerprint", None)
+    if known and all(run.spec.split.get(key) == value for key, value in known.items()):
+        trained = "train" in target.parts
+        return "the run was trained on some of these images: scores are too good" * trained
+    return (
+        f"the run was trained on images of {target.data_set}, another split of it or all: they may "
+        "be among these, and make scores too good"
+    )
+
+
+def _column(values: Sequence[str]) -> np.ndarray:
+    import numpy as np
+
+    return np.array(values, dtype=str)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _table(
+    target: Target, run: TrainedRun, matched: Matched, predicted: Predicted, logits: bool
+) -> dict[str, list[Any]]:
+    """The predictions by column: see ``COLUMNS``, and one a class. None where there is nothing."""
+    import numpy as np
+
+    from lmdbench.evaluation.metrics import softmax
+
+    probabilities = softmax(predicted.logits).astype(np.float32)
+    best = predicted.logits.argmax(axis=1)
+    lost = predicted.unreadable
+    rows = range(len(target))
+    columns: dict[str, list[Any]] = {"image": list(target.ids)}
+    if target.labelled:
+        columns["label"] = [
+            run.classes[code] if code >= 0 else label or None
+            for code, label in zip(matched.codes, target.labels, strict=True)
+        ]
+    columns["predicted"] = [None if row in lost else run.classes[best[row]] for row in rows]
+    columns["probability"] = [None if r in lost else probabilities[r, best[r]] for r in rows]
+    values = predicted.logits if logits else probabilities
+    for code, name in enumerate(run.classes):
+        column = name if name not in COLUMNS else f"class {name}"
+        columns[column] = [None if row in lost else values[row, code] for row in rows]
+    if lost:
+        columns["error"] = [lost.get(row) for row in rows]
+    return columns
+
+
+def _write(
+    path: Path,
+    target: Target,
+    run: TrainedRun,
+    matched: Matched,
+    predicted: Predicted,
+    logits: bool,
+) -> None:
+    """The CSV, whole or not at all. Numbers read back as the same float32."""
+    import csv
+
+    from lmdbench.files import atomic
+
+    columns = _table(target, run, matched, predicted, logits)
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _as_json(
+    run: TrainedRun,
+    target: Target,
+    matched: Matched,
+    predicted: Predicted,
+    scores: Sequence[Score],
+    scored: int,
+    file: Path | None,
+) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "run": {
+            "id": run.spec.id,
+            "directory": str(run.directory),
+            "method": run.spec.method,
+            "seed": run.spec.seed,
+            "trained_on": f"{run.record['results_name']} {run.record['split_label']}",
+            "synthetic": bool(run.record.get("synthetic")),
+            "classes": list(run.classes),
+        },
+        "target": target.title,
+        "images": len(target),
+        "missing": target.missing,
+        "scored": scored,
+        "renamed": dict(matched.renamed),
+        "ignored": dict(matched.ignored),
+        "unreadable": {target.ids[row]: why for row, why in predicted.unreadable.items()},
+        "warning": _seen(run, target) or None,
+        "scores": {one.metric.name: _score_json(one) for one in scores},
+        "file": file and str(file),
+    }
+    if file is None:
+        columns = _table(target, run, matched, predicted, logits=False)
+        plain = [[_plain(value) for value in column] for column in columns.values()]
+        content["predictions"] = [
+            dict(zip(columns, row, strict=True)) for row in zip(*plain, strict=True)
+        ]
+    return content
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else float(value)
+
+
+def _score_json(one: Score) -> dict[str, Any]:
+    numbers = one.estimate and {
+        name: None if math.isnan(value) else value
+        for name, value in vars(one.estimate).items()
+        if name in ("value", "low", "high")
+    }
+    numbers = numbers or dict.fromkeys(("value", "low", "high"))
+    return {**numbers, "images": one.images, "reason": one.reason or None, "own_test": one.own}
+
+
+# For people
+
+
+def _print(
+    run: TrainedRun,
+    target: Target,
+    predicted: Predicted,
+    scores: Sequence[Score],
+    scored: int,
+    file: Path | None,
+) -> None:
+    blocks = []
+    if len(target) <= FEW:
+        blocks.append(_of_each(run, target, predicted))
+    if scores:
+        blocks.append(_scores(scores, scored))
+    elif target.labelled:
+        blocks.append("not scored: no image that can be read has a label that is a class")
+    if scores or len(target) > FEW:
+        blocks.append(_of_classes(run, predicted, scores))
+    if notes := _notes(run, scores):
+        blocks.append("\n".join(notes))
+    if file is not None:
+        blocks.append(f"predictions: {file}")
+    click.echo("\n" + "\n\n".join(blocks))
+
+
+def _of_each(run: TrainedRun, target: Target, predicted: Predicted) -> str:
+    """The likeliest classes of each image."""
+    import numpy as np
+
+    from lmdbench.cli.text import table
+    from lmdbench.evaluation.metrics import softmax
+
+    probabilities = softmax(predicted.logits)
+    shown = min(SHOWN, len(run.classes))
+    rows = []
+    for row, (image, label) in enumerate(zip(target.ids, target.labels, strict=True)):
+        cells = [image, label] if target.labelled else [image]
+        if why := predicted.unreadable.get(row):
+            rows.append([*cells, f"can't be read: {why}", *[""] * (shown - 1)])
+            continue
+        likeliest = np.argsort(-probabilities[row], kind="stable")[:shown]
+        rows.append(
+            [*cells, *(f"{run.classes[c]} {100 * probabilities[row, c]:.1f} %" for c in likeliest)]
+        )
+    of_label = ["label"] if target.labelled else []
+    return table(["image", *of_label, "predicted", *["then"] * (shown - 1)], rows, [])
+
+
+def _scores(scores: Sequence[Score], scored: int) -> str:
+    from lmdbench.cli.text import table
+
+    rows = [
+        [one.metric.title, *_numbers(one), f"{one.images:,}"]
+        for one in scores
+        if not one.metric.of_class
+    ]
+    header = ["score (%)", "here", "95 %", "own test", "images"]
+    return table(header, rows, [1, 2, 3, 4]) + f"\n{scored:,} images scored"
+
+
+def _of_classes(run: TrainedRun, predicted: Predicted, scores: Sequence[Score]) -> str:
+    """How often each class is predicted, and how well it is found."""
+    import numpy as np
+
+    from lmdbench.cli.text import table
+
+    there = [row for row in range(len(predicted.logits)) if row not in predicted.unreadable]
+    counts = np.bincount(predicted.logits[there].argmax(axis=1), minlength=len(run.classes))
+    training = run.record["class_counts"]["train"]
+    rows = [
+        [name, f"{trained:,}", f"{n:,}"]
+        for name, trained, n in zip(run.classes, training, counts, strict=True)
+    ]
+    header = ["class", "trained on", "predicted"]
+    recalls = [one for one in scores if one.metric.of_class]
+    if recalls:
+        header += ["images", "recall (%)", "95 %", "own test"]
+        for row, one in zip(rows, recalls, strict=True):
+            row += [f"{one.images:,}", *_numbers(one)]
+    return table(header, rows, range(1, len(header)))
+
+
+def _numbers(one: Score) -> list[str]:
+    """Value, interval, and value on the run's own test images."""
+    value, interval = "–", "–"
+    if one.estimate is not None:
+        value = f"{100 * one.estimate.value:.1f}"
+        if not math.isnan(one.estimate.low):
+            interval = f"{100 * one.estimate.low:.1f} to {100 * one.estimate.high:.1f}"
+    return [value, interval, "–" if one.own is None else f"{100 * one.own:.1f}"]
+
+
+def _notes(run: TrainedRun, scores: Sequence[Score]) -> list[str]:
+    """What the numbers are, and why some are not there."""
+    if not scores:
+        return []
+    notes = [
+        "95 %: from these images alone; how training runs differ is not in it",
+        "own test: the run's own test images, of the classes that have images here",
+    ]
+    absent = [
+        str(one.metric.sets[0][0]) for one in scores if one.metric.of_class and not one.images
+    ]
+    if absent:
+        notes.append(
+            f"no images of {', '.join(absent)}: means are over the "
+            f"{len(run.classes) - len(absent)} of {len(run.classes)} classes that have some"
+        )
+    reasons: dict[str, list[str]] = {}
+    for one in scores:
+        if one.reason and (one.images or not one.metric.of_class):
+            reasons.setdefault(one.reason, []).append(one.metric.title)
+    return [*notes, *(f"– {', '.join(names)}: {why}" for why, names in reasons.items())]

@@ -1,0 +1,77 @@
+"""``lmdbench report``: the finished runs as one HTML file, with tables, plots and images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lmdbench.cli.options import default_cache, make_dataset, plugin_option
+from lmdbench.cli.selection import selection_options
+from lmdbench.errors import UserError
+
+if TYPE_CHECKING:
+    from lmdbench.cli.selection import Selection
+    from lmdbench.data.dataset import Dataset
+
+
+@click.command()
+@selection_options
+@click.option(
+    "--output",
+    metavar="FILE.html",
+    default="report.html",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Write here.",
+)
+@click.option(
+    "--images/--no-images",
+    default=True,
+    show_default=True,
+    help="Thumbnails of the images most often wrong and right, where they are prepared in the "
+    "cache or lie under --data-root.",
+)
+@plugin_option
+def report(selection: Selection, output: Path, images: bool) -> None:
+    """Write one HTML file that answers: is the gain real, is it in the tail, on how many images.
+
+    \b
+    lmdbench report --dataset isic2019 --output isic2019.html
+    lmdbench report --no-images                  to hand on without pictures of patients
+
+    It needs nothing but itself to be read: no network, no server.
+    """
+    from datetime import date
+
+    from lmdbench.files import write_text
+    from lmdbench.reporting.page.content import page_of
+    from lmdbench.reporting.page.render import render
+
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--output {output}: the name must end in .html")
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder; name a file in it")
+    if not output.parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
+
+    def open_dataset(name: str) -> Dataset:
+        return make_dataset(name, selection.data_root)
+
+    page = page_of(
+        selection.comparison(),
+        cache=default_cache(),
+        open_dataset=open_dataset,
+        leaked=selection.leaked,
+        images=images,
+        percent=selection.percent,
+    )
+    write_text(output, render(page, date.today().isoformat()))
+    shown = sum(len(block.pictures.uris) for block in page.blocks)
+    megabytes = output.stat().st_size / 1e6
+    click.echo(
+        f"written: {output}, {megabytes:.1f} MB with {shown or 'no'} images"
+        + ("; --no-images leaves them out" if shown else ""),
+        err=True,
+    )

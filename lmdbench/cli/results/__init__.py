@@ -1,0 +1,40 @@
+"""``lmdbench results``: finished runs, to others and from others."""
+
+from __future__ import annotations
+
+import click
+
+from lmdbench.cli.lazy import LazyGroup
+
+# Command → what `lmdbench results --help` says of it.
+COMMANDS = {
+    "list": "What there is, run by run.",
+    "export": "Finished runs without weights, to share.",
+    "import": "Runs that someone exported, checked.",
+    "import-predictions": "Predictions of your own code, as a run like the others.",
+}
+
+
+class ResultsCommands(LazyGroup):
+    kind = "command of results"
+    commands_of = COMMANDS
+    package = "lmdbench.cli.results"
+    modules_of = {
+        "list": "list_runs",
+        "import": "import_runs",
+        "import-predictions": "import_predictions",
+    }
+
+
+@click.command(cls=ResultsCommands, invoke_without_command=True)
+@click.pass_context
+def results(context: click.Context) -> None:
+    """Finished runs, to others and from others.
+
+    \b
+    lmdbench results export --output runs.zip
+    lmdbench results import runs.zip
+    lmdbench results import-predictions mine.csv --name my-loss --like results/demo/…/seed0-…
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

@@ -1,0 +1,65 @@
+"""Which finished runs a command of ``lmdbench results`` is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lmdbench.errors import UserError
+
+if TYPE_CHECKING:
+    from lmdbench.reporting.results import Results, Run
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def choice_options(command: Command) -> Command:
+    """``--dataset``, ``--method`` and ``--split``: pass ``datasets``, ``methods`` and ``splits``,
+    tuples of str, for ``finished_runs``."""
+    options = (
+        click.option(
+            "--dataset",
+            "datasets",
+            multiple=True,
+            metavar="NAME",
+            help="Only this data set (repeatable).",
+        ),
+        click.option(
+            "--method",
+            "methods",
+            multiple=True,
+            metavar="NAME",
+            help="Only this method (repeatable).",
+        ),
+        click.option(
+            "--split",
+            "splits",
+            multiple=True,
+            metavar="LABEL",
+            help="Only this split, named as its folder under the results (repeatable).",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def finished_runs(
+    folder: Path, datasets: tuple[str, ...], methods: tuple[str, ...], splits: tuple[str, ...]
+) -> tuple[Results, list[Run]]:
+    """What lies under a results folder, and the finished runs that are chosen.
+
+    Says which records can't be used. Raises UserError where none is left.
+    """
+    from lmdbench.reporting.comparison import select_runs
+    from lmdbench.reporting.results import read_results
+
+    results = read_results(folder)
+    for problem in results.unreadable:
+        click.echo(f"left out: {problem}", err=True)
+    if not results.runs:
+        raise UserError(f"no finished runs under {folder}; make some with `lmdbench run`")
+    return results, select_runs(results, datasets, methods, splits)

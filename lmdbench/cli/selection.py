@@ -1,0 +1,193 @@
+"""Which finished runs ``compare``, ``plot`` and ``report`` are about: their options, once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from lmdbench.cli.options import (
+    data_root_option,
+    groups_option,
+    make_dataset,
+    results_option,
+)
+
+if TYPE_CHECKING:
+    from lmdbench.audit.report import Leaks
+    from lmdbench.data.dataset import Dataset
+    from lmdbench.reporting.comparison import Comparison, LeaksOf
+    from lmdbench.reporting.results import Run
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a user chose; ``comparison`` scores it."""
+
+    results: Path
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...]
+    splits: tuple[str, ...]
+    sweeps: tuple[str, ...]
+    names: tuple[str, ...]
+    part: str
+    drop_leaked: bool
+    data_root: Path | None
+    groups: str | None
+    folds: str
+    reference: str
+    percent: bool
+
+    @functools.cached_property
+    def leaked(self) -> LeaksOf | None:
+        """Tells the test images of a run that leak; None unless they are to be left out."""
+        return _leaked(self.results, self.data_root) if self.drop_leaked else None
+
+    def comparison(self, **more: Any) -> Comparison:
+        """The comparison of what was chosen; ``more`` as ``comparison.compare`` takes it.
+
+        Runs that can't be read are told on standard error.
+        """
+        from lmdbench.reporting import comparison
+        from lmdbench.reporting.results import read_results
+
+        there = read_results(self.results)
+        for problem in there.unreadable:
+            click.echo(f"left out: {problem}", err=True)
+        chosen: dict[str, Any] = {
+            "datasets": self.datasets,
+            "methods": self.methods,
+            "splits": self.splits,
+            "names": self.names,
+            "part": self.part,
+            "pooled": self.folds == "pooled",
+            "leaked": self.leaked,
+            "groups": self.groups,
+            "keys": _keys(self.sweeps, self.results, self.data_root) if self.sweeps else None,
+            "reference": self.reference,
+        }
+        return comparison.compare(there, **{**chosen, **more})
+
+
+def selection_options(command: Command) -> Command:
+    """All options that choose runs and what is measured of them: passes ``selection``."""
+
+    @functools.wraps(command)
+    def with_selection(*args: Any, **values: Any) -> Any:
+        chosen = {name: values.pop(name) for name in Selection.__dataclass_fields__}
+        return command(*args, selection=Selection(**chosen), **values)
+
+    decorated: Any = with_selection
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return cast(Command, decorated)
+
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--dataset",
+        "datasets",
+        multiple=True,
+        metavar="NAME",
+        help="Only this data set (repeatable).",
+    ),
+    click.option(
+        "--method", "methods", multiple=True, metavar="NAME", help="Only this method (repeatable)."
+    ),
+    click.option(
+        "--split",
+        "splits",
+        multiple=True,
+        metavar="LABEL",
+        help="Only this split, named as its folder under the results (repeatable).",
+    ),
+    click.option(
+        "--sweep",
+        "sweeps",
+        multiple=True,
+        metavar="SWEEP",
+        help="Only the runs that this sweep asks for: a file or a preset (repeatable).",
+    ),
+    click.option(
+        "--metric",
+        "names",
+        multiple=True,
+        metavar="NAME",
+        help="Only this metric (repeatable); the first is the one that is tested: "
+        "balanced_accuracy, macro_f1, macro_auroc, accuracy, mcc, group_mean, macro_precision, "
+        "macro_specificity, nll, brier, ece, nll_balanced, brier_balanced, ece_balanced, a group "
+        "such as tail, or STAT:CLASS with recall, precision, f1, specificity or auroc.  "
+        "[default: the first four and every group]",
+    ),
+    click.option(
+        "--reference",
+        default="lmd",
+        show_default=True,
+        metavar="METHOD",
+        help="Compare the others with this method, or with the row of this label.",
+    ),
+    click.option(
+        "--part",
+        type=click.Choice(["test", "validation"]),
+        default="test",
+        show_default=True,
+        help="Which images.",
+    ),
+    click.option(
+        "--drop-leaked",
+        is_flag=True,
+        help="A second table without the test images that share a lesion, or a picture, with "
+        "training or validation images: by the audit kept beside the results, else by the tables.",
+    ),
+    data_root_option,
+    groups_option,
+    click.option(
+        "--folds",
+        type=click.Choice(["pooled", "each"]),
+        default="pooled",
+        show_default=True,
+        help="Of a k-fold split: one table in which each image was tested once, or a table a fold "
+        "(as always for validation images).",
+    ),
+    click.option(
+        "--percent/--fraction",
+        default=True,
+        show_default=True,
+        help="Percent with one decimal, or fractions with three. CSV and JSON hold full fractions.",
+    ),
+    results_option,
+)
+
+
+def _keys(sweeps: tuple[str, ...], results: Path, data_root: Path | None) -> set[str]:
+    """The directories of what the sweeps ask for, not of what is only started from."""
+    from lmdbench.cli.sweep.common import load_plan
+
+    plans = [load_plan(source, results, data_root) for source in sweeps]
+    return {key for plan in plans for key, node in plan.nodes.items() if node.asked}
+
+
+def _leaked(results: Path, data_root: Path | None) -> LeaksOf:
+    from lmdbench.data.dataset import DATASETS
+    from lmdbench.reporting.leaks import leaked_images
+
+    def open_dataset(name: str) -> Dataset | None:
+        if data_root is None and DATASETS.get(name).needs_root:
+            return None
+        return make_dataset(name, data_root)
+
+    found: dict[tuple[str, str], Leaks] = {}
+
+    def leaked(run: Run) -> Leaks:
+        split = (str(run.record["split_label"]), str(run.spec["split"]["fingerprint"]))
+        if split not in found:
+            found[split] = leaked_images(results, run, open_dataset)
+        return found[split]
+
+    return leaked

@@ -1,0 +1,607 @@
+"""Intervals, paired tests and ranks: pure functions on arrays, the protocol of docs/statistics.md.
+
+Two sources of chance are in every interval: which seeds were trained (the spread over seeds) and
+which images are in the test set (the test part, from outcomes averaged over seeds). ``correct`` is
+(S, N), seeds × images, true where the prediction is right; ``labels`` (N,) int64; ``weights`` (C,)
+say what the metric makes of the recalls, Σ weights · recall. ``units`` (N,) names the lesion or
+patient of each image, "" for an image that stands alone, or holds the codes of ``unit_codes``;
+None: every image stands alone. What can't be said is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special, stats
+
+NEMENYI_FROM = 8  # data-set settings; with fewer a critical difference spans most ranks
+SMALLEST_CLASS = 5  # test images; with fewer in some class, smooth metrics have no interval
+BORROWED = 5  # images' worth of what all classes say of persistence
+POWER = 0.8  # of the difference that is called detectable
+
+# What a class without much evidence is given beside its images: ½ an image wrong and ½ right, or
+# ¼ of each method alone being right and ½ of both alike. (Images, Σx, Σx²).
+_OF_RECALL = (1.0, 0.5, 0.5)
+_OF_DIFFERENCE = (1.0, 0.0, 0.5)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric of one method, mean over seeds. Shares, not percent.
+
+    ``low`` and ``high``: 95 % interval, NaN where there is none. ``se`` is made of ``se_test`` and
+    ``se_seeds`` (NaN for one seed: then only the test images count). ``df``: Satterthwaite's
+    degrees of freedom, infinite where only test images count.
+    """
+
+    value: float
+    low: float
+    high: float
+    se: float
+    se_test: float
+    se_seeds: float
+    df: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """A metric of method A minus that of B, on the same images and seeds.
+
+    Interval and p by ``paired_half``, which never finds too much; ``p`` is two-sided, uncorrected.
+    ``superiority``: share of the pairs (seed of A, seed of B) in which A's value is the larger,
+    ties one half. ``detectable``: the smallest true difference that would be found in ``POWER`` of
+    such experiments; ``detectable_more_seeds``: the same with any number of seeds on this test
+    set. ``equal``: the interval lies inside ± the margin.
+    """
+
+    p: float
+    superiority: float
+    detectable: float
+    detectable_more_seeds: float
+    equal: bool
+
+
+# The test part
+
+
+def recall_variance(outcomes: np.ndarray, units: np.ndarray | None = None) -> float:
+    """Variance of one class's recall from its images.
+
+    ``outcomes`` (n,): each image's correctness averaged over seeds, in [0, 1]. For 0/1 outcomes
+    the variance of Jeffreys' posterior: never 0, even of one image.
+    """
+    return _of_one_class(outcomes, units, _OF_RECALL)
+
+
+def difference_variance(differences: np.ndarray, units: np.ndarray | None = None) -> float:
+    """Variance of a paired difference of one class's recall from its images.
+
+    ``differences`` (n,): correctness of A minus that of B, averaged over seeds, in [−1, 1].
+    """
+    return _of_one_class(differences, units, _OF_DIFFERENCE)
+
+
+def augmented_variance(
+    n: np.ndarray, total: np.ndarray, squares: np.ndarray, paired: bool = False
+) -> np.ndarray:
+    """Variance of the mean of ``n`` outcomes with sum ``total`` and sum of squares ``squares``.
+
+    Arrays of any one shape. Pseudo-observations are added as the protocol says, for a recall or,
+    ``paired``, for a difference.
+    """
+    images, first, second = _OF_DIFFERENCE if paired else _OF_RECALL
+    mean = (total + first) / (n + images)
+    return ((squares + second) / (n + images) - mean**2) / (n + images + 1)
+
+
+def persistence(
+    images: np.ndarray, total: np.ndarray, squares: np.ndarray, seeds: int
+) -> np.ndarray:
+    """How far a class's same images are right in every seed, (..., C): 0 by chance alone, 1 always.
+
+    ``images`` (C,), ``total`` and ``squares`` (..., C) of the seed-averaged outcomes: the share of
+    the variance of an image's outcomes that is not chance between seeds. Small classes can't tell:
+    each is drawn towards the mean class as by ``BORROWED`` more images. 1 where nothing is known.
+    """
+    if seeds == 1:
+        return np.ones_like(total)
+    several = images > 1
+    n = np.where(several, images, 2)
+    chance = (total - squares) * seeds / (seeds - 1)
+    share = (total + 1) / (images + 2)
+    whole = np.where(several, total * (n - total) / (n - 1), images * share * (1 - share))
+    # Of the mean class, an image's.
+    classes = max(int(several.sum()), 1)
+    chance_there = (chance / n * several).sum(axis=-1, keepdims=True) / classes
+    whole_there = (whole / n * several).sum(axis=-1, keepdims=True) / classes
+    chance_there = np.minimum(chance_there, whole_there)
+    part, of = chance + BORROWED * chance_there, whole + BORROWED * whole_there
+    return np.clip(1 - np.divide(part, of, out=np.zeros_like(of), where=of > 0), 0, 1)
+
+
+def recall_variances(
+    images: np.ndarray, total: np.ndarray, squares: np.ndarray, seeds: int
+) -> np.ndarray:
+    """Variance of each class's recall that is owed to its images and not to the seeds, (..., C).
+
+    ``images`` (C,), ``total`` and ``squares`` (..., C) of the seed-averaged outcomes. An image
+    tells as much as S / (1 + (S − 1) ``persistence``) outcomes: Jeffreys' variance for so many,
+    less what the spread over seeds holds already; but at least the persistent share of
+    p (1 − p) / n, p by Laplace's rule, as Jeffreys' variance of one image that is right in every
+    seed is a third of what its chance can be.
+    """
+    lasting = persistence(images, total, squares, seeds)
+    n = np.maximum(images, 1)
+    outcomes = n * seeds / (1 + (seeds - 1) * lasting)
+    right = outcomes * total / n + 0.5
+    jeffreys = right * (outcomes + 1 - right) / ((outcomes + 1) ** 2 * (outcomes + 2))
+    of_seeds = (total - squares) / (max(seeds - 1, 1) * n**2) * outcomes / (outcomes + 2)
+    share = (total + 1) / (n + 2)
+    return np.maximum(jeffreys - of_seeds, lasting * share * (1 - share) / n)
+
+
+def unit_codes(units: np.ndarray) -> np.ndarray:
+    """Units (N,) str as codes (N,) int64 from 0 on; an image without a unit gets its own."""
+    names, codes = np.unique(units, return_inverse=True)
+    codes = codes.astype(np.int64)
+    alone = units == ""
+    codes[alone] = len(names) + np.arange(alone.sum())
+    return np.unique(codes, return_inverse=True)[1].astype(np.int64)
+
+
+def _of_one_class(
+    outcomes: np.ndarray, units: np.ndarray | None, pseudo: tuple[float, float, float]
+) -> float:
+    labels = np.zeros(len(outcomes), np.int64)
+    return _test_variance(outcomes, labels, np.ones(1), units, pseudo is _OF_DIFFERENCE)
+
+
+def _test_variance(
+    outcomes: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    units: np.ndarray | None,
+    paired: bool,
+    seeds: int = 0,
+) -> float:
+    """Variance of Σ weights · (mean outcome of the class), ``outcomes`` (N,).
+
+    With ``seeds``, less what the spread over so many seeds holds: ``recall_variances``.
+    """
+    classes = len(weights)
+    images = np.bincount(labels, minlength=classes).astype(float)
+    total = np.bincount(labels, outcomes, classes)
+    squares = np.bincount(labels, outcomes**2, classes)
+    plain = augmented_variance(images, total, squares, paired)
+    by_class = plain
+    if seeds:
+        by_class = recall_variances(images, total, squares, seeds)
+    if units is None:
+        return float((weights**2 * by_class)[images > 0].sum())
+    unit, of_class, k, sums = _cells(outcomes, labels, units, classes)
+    share = k / images[of_class]
+    mean = sums / k
+    mass = np.bincount(of_class, share**2, classes)
+    # A class's units count as 1/Σ share² units of one size: as many as it has if all are alike.
+    n = np.divide(1, mass, out=np.zeros(classes), where=mass > 0)
+    total_of_units = n**2 * np.bincount(of_class, share**2 * mean, classes)
+    squares_of_units = n**2 * np.bincount(of_class, (share * mean) ** 2, classes)
+    by_unit = augmented_variance(n, total_of_units, squares_of_units, paired)
+    # What units change, they change alike in both formulas; 1 where each image stands alone.
+    within = (weights**2 * by_class * by_unit / plain)[images > 0].sum()
+    recalls = np.divide(total, images, out=np.zeros(classes), where=images > 0)
+    pull = weights[of_class] * share * (mean - recalls[of_class])
+    return float(within) + _across_classes(pull, unit)
+
+
+def _cells(
+    values: np.ndarray, labels: np.ndarray, units: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Units cut by class: unit code, class, images and sum of the values of each piece."""
+    codes = units if units.dtype.kind in "iu" else unit_codes(units)
+    keys, piece = np.unique(codes * classes + labels, return_inverse=True)
+    return keys // classes, keys % classes, np.bincount(piece), np.bincount(piece, values)
+
+
+def _across_classes(pull: np.ndarray, unit: np.ndarray) -> float:
+    """What units with images of several classes add: Σ of products between their pieces ``pull``.
+
+    Not below 0: a chance negative correlation must not shrink the interval.
+    """
+    codes = np.unique(unit, return_inverse=True)[1]
+    products = np.bincount(codes, pull) ** 2 - np.bincount(codes, pull**2)
+    return max(0.0, float(products.sum()))
+
+
+# Both sources together
+
+
+def combine(values: np.ndarray, test_variance: np.ndarray) -> dict[str, np.ndarray]:
+    """Standard error and Satterthwaite's degrees of freedom of a mean over seeds.
+
+    ``values`` (..., S), ``test_variance`` (...). Returns ``value``, ``se``, ``se_test``,
+    ``se_seeds`` and ``df``, each (...).
+    """
+    seeds = values.shape[-1]
+    value = values.mean(axis=-1)
+    if seeds == 1:
+        se = np.sqrt(test_variance)
+        nothing, endless = np.full_like(se, np.nan), np.full_like(se, np.inf)
+        return {"value": value, "se": se, "se_test": se, "se_seeds": nothing, "df": endless}
+    of_seeds = values.var(axis=-1, ddof=1) / seeds
+    variance = of_seeds + test_variance
+    # From few seeds a small s² makes the interval narrow and the df large at once. Counted
+    # (S + 3) / (S − 1) times in the df, it covers 95 % whatever the seeds' share.
+    counted = of_seeds * (seeds + 3) / (seeds - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = (seeds - 1) * ((counted + test_variance) / counted) ** 2
+        df = np.where(of_seeds == 0, np.inf, df)
+    return {
+        "value": value,
+        "se": np.sqrt(variance),
+        "se_test": np.sqrt(test_variance),
+        "se_seeds": np.sqrt(of_seeds),
+        "df": np.where(np.isnan(variance), np.nan, df),
+    }
+
+
+def quantile(probability: float, df: np.ndarray | float) -> np.ndarray:
+    """Of Student's t, any shape of ``df``; infinite: the normal's."""
+    df = np.asarray(df, float)
+    finite = np.where(np.isinf(df), 1.0, df)
+    return np.where(np.isinf(df), special.ndtri(probability), special.stdtrit(finite, probability))
+
+
+def paired_half(
+    se_seeds: np.ndarray, se_test: np.ndarray, seeds: int, probability: float
+) -> np.ndarray:
+    """√((t se_seeds)² + (z se_test)²), any shape, t with S − 1 degrees of freedom; Banerjee 1961.
+
+    A difference is found where it is larger. Whatever the share of the seeds, and whatever the
+    level, it is exceeded by chance no oftener than 2 (1 − ``probability``).
+    """
+    t = special.stdtrit(max(seeds - 1, 1), 1 - probability)
+    z = special.ndtri(1 - probability)
+    of_seeds = np.zeros_like(se_test) if seeds == 1 else t * se_seeds
+    return np.hypot(of_seeds, z * se_test)
+
+
+def paired_p(
+    value: np.ndarray, se_seeds: np.ndarray, se_test: np.ndarray, seeds: int
+) -> np.ndarray:
+    """The two-sided p at which ``paired_half`` is |``value``|; arrays of any one shape."""
+    value, se_test = np.abs(np.asarray(value, float)), np.asarray(se_test, float)
+    of_seeds = np.zeros_like(se_test) if seeds == 1 else np.asarray(se_seeds, float)
+    low, high = np.full_like(value, math.log(1e-200)), np.zeros_like(value)
+    for _ in range(50):
+        middle = (low + high) / 2
+        tail = np.exp(middle) / 2
+        t, z = special.stdtrit(max(seeds - 1, 1), tail), special.ndtri(tail)
+        beyond = np.hypot(t * of_seeds, z * se_test) > value
+        low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
+    return np.where(np.isnan(value + of_seeds + se_test), np.nan, np.exp((low + high) / 2))
+
+
+def _estimate(
+    values: np.ndarray, test_variance: float, bounds: tuple[float, float], level: float
+) -> Estimate:
+    parts = {k: float(v) for k, v in combine(values, np.asarray(test_variance)).items()}
+    half = float(quantile((1 + level) / 2, parts["df"])) * parts["se"]
+    low, high = np.clip([parts["value"] - half, parts["value"] + half], *bounds)
+    return Estimate(low=float(low), high=float(high), seeds=len(values), **parts)
+
+
+def _difference(
+    values_a: np.ndarray,
+    values_b: np.ndarray,
+    test_variance: float,
+    bounds: tuple[float, float],
+    margin: float,
+    level: float,
+) -> Difference:
+    width = bounds[1] - bounds[0]
+    seeds = len(values_a)
+    gaps = values_a - values_b
+    parts = {k: float(v) for k, v in combine(gaps, np.asarray(test_variance)).items()}
+    value, se_seeds, se_test = parts["value"], parts["se_seeds"], np.asarray(parts["se_test"])
+    half = float(paired_half(np.asarray(se_seeds), se_test, seeds, (1 + level) / 2))
+    endless = float(special.ndtri((1 + level) / 2) + special.ndtri(POWER))
+    low, high = np.clip([value - half, value + half], -width, width)
+    return Difference(
+        low=float(low),
+        high=float(high),
+        seeds=seeds,
+        p=float(paired_p(np.asarray(value), np.asarray(se_seeds), se_test, seeds)),
+        superiority=superiority(values_a, values_b),
+        detectable=half + float(quantile(POWER, parts["df"])) * parts["se"],
+        detectable_more_seeds=endless * parts["se_test"],
+        equal=bool(-margin < low and high < margin),
+        **parts,
+    )
+
+
+def superiority(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of all pairs of a value of ``a`` (S,) and one of ``b`` (T,) in which a's is larger.
+
+    Ties count one half; values that differ by less than 1e-12 tie. NaN if any value is.
+    """
+    gap = np.subtract.outer(a, b)
+    if np.isnan(gap).any():
+        return math.nan
+    return float(((gap > 1e-12) + (np.abs(gap) <= 1e-12) / 2).mean())
+
+
+# Metrics that are weighted sums of recalls
+
+
+def linear_estimate(
+    correct: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    units: np.ndarray | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """Accuracy, balanced accuracy, or the recall of a class or group, of one method.
+
+    ``correct`` (S, N), NaN throughout a seed that diverged; ``weights`` (C,), with 0 for classes
+    without images, NaN if the metric is undefined: then all is NaN.
+    """
+    values = _weighted_recalls(correct, labels, weights)
+    if np.isnan(values).any():
+        return _unknown(values)
+    m = np.asarray(correct, float).mean(axis=0)
+    variance = _test_variance(m, labels, weights, units, False, seeds=len(correct))
+    return _estimate(values, variance, (0, 1), level)
+
+
+def linear_difference(
+    a: np.ndarray,
+    b: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    units: np.ndarray | None = None,
+    margin: float = 0.01,
+    level: float = 0.95,
+) -> Difference:
+    """The same metric of method A minus that of B; ``a`` and ``b`` (S, N), seed by seed a pair."""
+    values_a, values_b = (_weighted_recalls(x, labels, weights) for x in (a, b))
+    if np.isnan(values_a).any() or np.isnan(values_b).any():
+        return _no_difference(values_a, values_b)
+    d = np.asarray(a, float).mean(axis=0) - np.asarray(b, float).mean(axis=0)
+    variance = _test_variance(d, labels, weights, units, True)
+    return _difference(values_a, values_b, variance, (0, 1), margin, level)
+
+
+def _weighted_recalls(correct: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Σ weights · recall of each seed, (S,)."""
+    images = np.bincount(labels, minlength=len(weights))
+    if np.isnan(weights).any() or (weights[images == 0] != 0).any():
+        return np.full(len(correct), np.nan)
+    return np.asarray(correct, float) @ (weights / np.maximum(images, 1))[labels]
+
+
+# Metrics that are not: through the influence of each image
+
+
+def too_small(counts: np.ndarray) -> str:
+    """Why a smooth metric has no interval on a part with ``counts`` (C,) images; empty: it has.
+
+    Classes without any image take no part and are no reason.
+    """
+    small = int(((counts > 0) & (counts < SMALLEST_CLASS)).sum())
+    if not small:
+        return ""
+    which = "a class has" if small == 1 else f"{small} classes have"
+    return f"{which} fewer than {SMALLEST_CLASS} test images"
+
+
+def jackknife_variance(
+    influences: np.ndarray, labels: np.ndarray, units: np.ndarray | None = None
+) -> float:
+    """Variance of a smooth metric from ``influences`` (N,), within classes.
+
+    An influence is what the metric gains from one more copy of the image, to first order. This
+    is the variance of the bootstrap that resamples within classes, to first order too and
+    without its Monte Carlo error. Resampled are a class's units where they are known.
+    """
+    images = np.bincount(labels)
+    centred = influences - (np.bincount(labels, influences) / np.maximum(images, 1))[labels]
+    if units is None:
+        n, squares = images, np.bincount(labels, centred**2)
+        across = 0.0
+    else:
+        unit, of_class, _, sums = _cells(centred, labels, units, len(images))
+        n, squares = np.bincount(of_class), np.bincount(of_class, sums**2)
+        across = _across_classes(sums, unit)
+    several = n > 1
+    return float((squares[several] * n[several] / (n[several] - 1)).sum()) + across
+
+
+def smooth_estimate(
+    values: np.ndarray,
+    influences: np.ndarray,
+    labels: np.ndarray,
+    units: np.ndarray | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    level: float = 0.95,
+) -> Estimate:
+    """Macro F1, AUROC, MCC, precision, calibration … of one method.
+
+    ``values`` (S,), ``influences`` (S, N) as ``metrics.influences`` gives them. ``bounds``: what
+    the metric can be, ``Metric.bounds``. Without an interval where ``too_small`` gives a reason.
+    """
+    if np.isnan(values).any():
+        return _unknown(values)
+    variance = _smooth_variance(influences, labels, units)
+    return _estimate(np.asarray(values, float), variance, bounds, level)
+
+
+def smooth_difference(
+    values_a: np.ndarray,
+    values_b: np.ndarray,
+    influences_a: np.ndarray,
+    influences_b: np.ndarray,
+    labels: np.ndarray,
+    units: np.ndarray | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    margin: float = 0.01,
+    level: float = 0.95,
+) -> Difference:
+    """The metric of method A minus that of B, paired by image and seed. See ``smooth_estimate``."""
+    values_a, values_b = np.asarray(values_a, float), np.asarray(values_b, float)
+    if np.isnan(values_a).any() or np.isnan(values_b).any():
+        return _no_difference(values_a, values_b)
+    variance = _smooth_variance(influences_a - influences_b, labels, units)
+    return _difference(values_a, values_b, variance, bounds, margin, level)
+
+
+def _smooth_variance(influences: np.ndarray, labels: np.ndarray, units: np.ndarray | None) -> float:
+    if too_small(np.bincount(labels)):
+        return math.nan
+    return jackknife_variance(influences.mean(axis=0), labels, units)
+
+
+def within_class_bootstrap(
+    metric: Callable[[np.ndarray], float],
+    labels: np.ndarray,
+    generator: np.random.Generator,
+    rounds: int = 1000,
+    units: np.ndarray | None = None,
+) -> np.ndarray:
+    """``metric(images)`` of resampled image indices (N',), ``rounds`` times: (rounds,).
+
+    Drawn with replacement within each class, its images or, where known, its units (a unit with
+    images of two classes is two). It is what ``jackknife_variance`` stands for; slow.
+    """
+    codes = np.arange(len(labels)) if units is None else units
+    if codes.dtype.kind not in "iu":
+        codes = unit_codes(codes)
+    pieces = np.unique(codes * (int(labels.max()) + 1) + labels, return_inverse=True)[1]
+    order = np.argsort(pieces, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(pieces))[:-1])
+    of_class = labels[[piece[0] for piece in members]]
+    found = np.empty(rounds)
+    for number in range(rounds):
+        chosen: list[np.ndarray] = []
+        for label in np.unique(of_class):
+            there = np.flatnonzero(of_class == label)
+            chosen += [members[k] for k in generator.choice(there, len(there))]
+        found[number] = metric(np.concatenate(chosen))
+    return found
+
+
+def _unknown(values: np.ndarray) -> Estimate:
+    """Where a seed has no value, there is no mean."""
+    nan = math.nan
+    return Estimate(nan, nan, nan, nan, nan, nan, nan, len(values))
+
+
+def _no_difference(a: np.ndarray, b: np.ndarray) -> Difference:
+    unknown = vars(_unknown(a))
+    return Difference(
+        **unknown,
+        p=math.nan,
+        superiority=superiority(a, b),
+        detectable=math.nan,
+        detectable_more_seeds=math.nan,
+        equal=False,
+    )
+
+
+# Many comparisons
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's corrected p-values (m,), in the order given. NaN stays NaN and is not counted."""
+    p = np.asarray(p, float)
+    corrected = np.full(len(p), np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return corrected
+
+
+def permutation_p(
+    a: np.ndarray,
+    b: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    generator: np.random.Generator,
+    rounds: int = 10_000,
+    units: np.ndarray | None = None,
+) -> float:
+    """Two-sided p of A against B for these trained models only; says nothing of a retraining.
+
+    ``a``, ``b`` (S, N), ``weights`` (C,) as for ``linear_difference``. The signs of the
+    seed-averaged differences are flipped unit by unit; p = (1 + rounds at least as extreme) /
+    (1 + ``rounds``).
+    """
+    d = np.asarray(a, float).mean(axis=0) - np.asarray(b, float).mean(axis=0)
+    images = np.bincount(labels, minlength=len(weights))
+    pull = (weights / np.maximum(images, 1))[labels] * d
+    if np.isnan(pull).any():
+        return math.nan
+    if units is not None:
+        codes = units if units.dtype.kind in "iu" else unit_codes(units)
+        pull = np.bincount(np.unique(codes, return_inverse=True)[1], pull)
+    # Flips of equal size add up to a binomial count: as good as one flip at a time, and faster.
+    sizes, counts = np.unique(np.abs(pull[pull != 0]), return_counts=True)
+    flips = 2 * generator.binomial(counts, 0.5, (rounds, len(counts))) - counts
+    extreme = np.abs(flips @ sizes) >= abs(pull.sum()) - 1e-12
+    return float((1 + extreme.sum()) / (1 + rounds))
+
+
+# Across data sets: scores (K, M), settings × methods, larger is better
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """Mean rank of each method (M,), 1 is best; equal scores share their ranks."""
+    return _ranks(scores).mean(axis=0)
+
+
+def wins(scores: np.ndarray) -> np.ndarray:
+    """(M, M): in how many settings the row's method scores above the column's.
+
+    Losses are the transpose, ties what is left of K.
+    """
+    return (scores[:, :, None] > scores[:, None, :]).sum(axis=0)
+
+
+def friedman(scores: np.ndarray) -> tuple[float, float]:
+    """Friedman's χ² over the ranks and its p. NaN for fewer than three methods or two settings."""
+    settings, methods = scores.shape
+    if methods < 3 or settings < 2 or (scores == scores[:, :1]).all():
+        return math.nan, math.nan
+    found = stats.friedmanchisquare(*scores.T)
+    return float(found.statistic), float(found.pvalue)
+
+
+def nemenyi_critical_difference(methods: int, settings: int, level: float = 0.95) -> float:
+    """Mean ranks farther apart than this differ (Demšar 2006): q √(M (M + 1) / 6K)."""
+    q = stats.studentized_range.ppf(level, methods, np.inf) / math.sqrt(2)
+    return float(q * math.sqrt(methods * (methods + 1) / (6 * settings)))
+
+
+def bootstrap_mean_ranks(
+    scores: np.ndarray,
+    generator: np.random.Generator,
+    rounds: int = 10_000,
+    level: float = 0.95,
+) -> np.ndarray:
+    """Percentile intervals (M, 2) of the mean ranks, settings drawn with replacement."""
+    by_setting = _ranks(scores)
+    settings = len(by_setting)
+    # How often each setting is drawn is all that a mean needs.
+    drawn = generator.multinomial(settings, np.full(settings, 1 / settings), rounds)
+    means = drawn @ by_setting / settings
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    return np.quantile(means, tails, axis=0).T
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    return stats.rankdata(-np.asarray(scores, float), axis=1)

@@ -1,0 +1,230 @@
+"""Everything the page shows, as plain data: a comparison, looked at from each side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from lmdbench.reporting.comparison import Cell, Comparison, LeaksOf, ScoredBlock
+from lmdbench.reporting.page.evidence import Evidence, Sample, Target, gather, most_often, targets
+from lmdbench.reporting.page.figures import Picture, across, figures
+from lmdbench.reporting.page.pictures import NOT_ASKED, OpenDataset, Pictures, find_pictures
+from lmdbench.reporting.page.provenance import (
+    AuditFacts,
+    DatasetFacts,
+    MethodFacts,
+    RunFacts,
+    audit_facts,
+    compute,
+    dataset_facts,
+    method_facts,
+    run_facts,
+)
+from lmdbench.reporting.page.sources import About, about_methods
+from lmdbench.reporting.page.verdict import Verdict, verdict
+from lmdbench.reporting.tables.html import html_tables
+from lmdbench.reporting.tables.words import left_out
+
+
+@dataclass(frozen=True)
+class OfMethod:
+    """A row's recall of one class, and what it takes the class for."""
+
+    label: str
+    cell: Cell
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True)
+class ClassPage:
+    """A class: its images in each part, and what became of them."""
+
+    anchor: str
+    name: str
+    group: str  # head, medium, tail; empty for none
+    images: Mapping[str, int]  # part → images
+    rows: tuple[OfMethod, ...]
+    wrong: tuple[Sample, ...]
+    right: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class BlockPage:
+    """One table of the comparison, with all that belongs to it."""
+
+    anchor: str
+    block: ScoredBlock
+    verdict: Verdict
+    facts: tuple[tuple[str, str], ...]  # what was compared: name, value
+    table: Markup
+    figures: tuple[Picture, ...]
+    classes: tuple[ClassPage, ...]
+    pictures: Pictures
+    evidence_runs: int
+    methods: tuple[MethodFacts, ...]
+    runs: tuple[RunFacts, ...]
+    compute: str
+    audits: tuple[tuple[str, AuditFacts], ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole report."""
+
+    title: str
+    blocks: tuple[BlockPage, ...]
+    ranks: Markup  # across data sets; empty where there are none
+    across: Picture | None
+    datasets: tuple[DatasetFacts, ...]
+    left_out: str
+
+    @property
+    def runs(self) -> int:
+        return len({run.directory for block in self.blocks for run in block.runs})
+
+    @property
+    def synthetic(self) -> list[str]:
+        return _named(page for page in self.blocks if page.block.synthetic)
+
+    @property
+    def partial(self) -> list[str]:
+        return _named(page for page in self.blocks if page.block.partial)
+
+
+def _named(pages: Iterable[BlockPage]) -> list[str]:
+    return list(dict.fromkeys(str(page.block.block.setting["results_name"]) for page in pages))
+
+
+def page_of(
+    comparison: Comparison,
+    *,
+    cache: Path,
+    open_dataset: OpenDataset,
+    leaked: LeaksOf | None = None,
+    images: bool = True,
+    percent: bool = True,
+) -> Page:
+    """Gather what the report of a comparison shows.
+
+    ``cache``: where prepared images are looked for. ``leaked``: as given to ``compare``. Without
+    ``images`` no picture of a patient is put in. Raises UserError for predictions that are damaged.
+    """
+    about = about_methods()
+
+    def find(setting: Mapping[str, Any], ids: Set[str]) -> Pictures:
+        return find_pictures(setting, ids, cache, open_dataset) if images else NOT_ASKED
+
+    blocks = [
+        _block_page(replace(comparison, blocks=(block,)), f"t{n}", about, find, leaked, percent)
+        for n, block in enumerate(comparison.blocks, start=1)
+    ]
+    names = dict.fromkeys(str(b.block.setting["results_name"]) for b in comparison.blocks)
+    records = [block.block.record for block in comparison.blocks]
+    return Page(
+        ", ".join(names),
+        tuple(blocks),
+        _tables(replace(comparison, blocks=()), percent, 3),
+        across(comparison),
+        tuple(dataset_facts(records)),
+        left_out(comparison),
+    )
+
+
+def _tables(comparison: Comparison, percent: bool, level: int | None) -> Markup:
+    """What ``compare`` shows, as HTML. Unfinished runs are told once, elsewhere."""
+    text = html_tables(replace(comparison, unfinished=0), percent, level=level)
+    return Markup(text)
+
+
+def _block_page(
+    comparison: Comparison,
+    anchor: str,
+    about: Mapping[str, About],
+    find: Callable[[Mapping[str, Any], Set[str]], Pictures],
+    leaked: LeaksOf | None,
+    percent: bool,
+) -> BlockPage:
+    """Of a comparison with one block."""
+    (block,) = comparison.blocks
+    results = comparison.results.folder
+    dropped: set[str] = set()
+    if block.dropped is not None and leaked is not None:
+        members = [m for row in block.block.rows for run in row.runs for m in run.members]
+        dropped = set().union(*(leaked(member).images for member in members))
+    evidence = gather(block, dropped)
+    classes = _classes(block, evidence, anchor)
+    shown = {s.image for page in classes for s in (*page.wrong, *page.right)}
+    runs = tuple(run_facts(results, block.block))
+    return BlockPage(
+        anchor=anchor,
+        block=block,
+        verdict=verdict(block),
+        facts=_facts(block, evidence),
+        table=_tables(replace(comparison, ranks=None), percent, None),
+        figures=tuple(figures(block, anchor)),
+        classes=tuple(classes),
+        pictures=find(block.block.setting, shown),
+        evidence_runs=evidence.runs,
+        methods=tuple(method_facts(block.block, about)),
+        runs=runs,
+        compute=compute(runs),
+        audits=tuple(audit_facts(results, block.block)),
+    )
+
+
+def _facts(block: ScoredBlock, evidence: Evidence) -> tuple[tuple[str, str], ...]:
+    setting, record = block.block.setting, block.block.record
+    words = ["synthetic"] * block.synthetic + ["partial"] * bool(block.partial)
+    data = f" ({', '.join(words)})" if words else ""
+    facts = [
+        ("Data set", f"{setting['results_name']}{data}"),
+        ("Split", str(setting["split_label"])),
+        ("Split fingerprint", str(setting["split_fingerprint"])),
+        ("Scored on", f"{block.part} images"),
+    ]
+    for part, images in block.images.items():
+        groups = ", ".join(f"{g} {n:,}" for g, n in images.items() if g != "all")
+        n = f"{images['all']:,}" + (f" ({groups})" if groups else "")
+        facts.append((f"{part.capitalize()} images", n))
+    facts.append(("Classes", f"{len(record['classes'])}"))
+    facts.append(("Backbone", f"{setting['backbone']}, weights {setting['weights']}"))
+    facts.append(("Image size", f"{setting['image_size']} px"))
+    seeds = dict.fromkeys(seed for row in block.rows for seed in row.row.seeds)
+    named = ", ".join(map(str, sorted(seeds)))
+    facts.append(("Runs", f"{evidence.runs} of {len(block.rows)} methods, seeds {named}"))
+    return tuple(facts)
+
+
+def _classes(block: ScoredBlock, evidence: Evidence, anchor: str) -> list[ClassPage]:
+    record = block.block.record
+    names: Sequence[str] = record["classes"]
+    group_of = {name: g for g, members in record["groups"].items() for name in members}
+    pages = []
+    for k, name in enumerate(names):
+        wrong, right = most_often(evidence, k)
+        rows = [
+            OfMethod(
+                scored.row.label,
+                scored.recalls[name],
+                tuple(targets(outcomes, evidence.labels, k, names)),
+            )
+            for scored, outcomes in zip(block.rows, evidence.rows, strict=True)
+        ]
+        images = {part: int(counts[k]) for part, counts in record["class_counts"].items()}
+        images[block.part] = int((evidence.labels == k).sum())
+        pages.append(
+            ClassPage(
+                f"{anchor}-class-{k + 1}",
+                name,
+                group_of.get(name, ""),
+                images,
+                tuple(rows),
+                tuple(wrong),
+                tuple(right),
+            )
+        )
+    return pages

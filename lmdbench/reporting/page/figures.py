@@ -1,0 +1,82 @@
+"""The plots of one table, as SVG within the page, and why one could not be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from lmdbench.errors import UserError
+from lmdbench.reporting.comparison import Comparison, ScoredBlock
+from lmdbench.reporting.figures import svg_text
+from lmdbench.reporting.page.svg import inline
+from lmdbench.reporting.plots import ACROSS, PLOTS
+
+# Plot → its title in the page, and what it shows to who can't see it. In the page's order.
+SHOWN = {
+    "forest": (
+        "Differences to the reference",
+        "A line for each method: its paired difference to the reference with the 95 % interval. "
+        "The same numbers stand in the table of results.",
+    ),
+    "groups": (
+        "Recall of head, medium and tail",
+        "Bars for each method and group of classes, with 95 % intervals. The same numbers stand in "
+        "the table of results.",
+    ),
+    "per-class": (
+        "Recall by class",
+        "The recall of every class against its training images, for each method. The same numbers "
+        "stand in the table of classes.",
+    ),
+    "confusion": (
+        "Confusion matrices",
+        "For each method the share of every class's images that is taken for each class. The most "
+        "frequent confusions stand in words on the page of each class.",
+    ),
+    "reliability": (
+        "Reliability",
+        "For each method the share of right predictions against the confidence in them.",
+    ),
+    "curves": (
+        "Training curves",
+        "Loss and validation score of each method's runs, by epoch.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot of the page; ``svg`` is None where it could not be drawn, for a ``reason``."""
+
+    title: str
+    svg: Markup | None
+    reason: str = ""
+
+
+def figures(block: ScoredBlock, anchor: str) -> Iterator[Picture]:
+    """The plots of a block. ``anchor`` tells their ids from those of other blocks."""
+    for name, (title, description) in SHOWN.items():
+        draw, _ = PLOTS[name]
+        try:
+            document = svg_text(draw(block))
+        except UserError as error:
+            yield Picture(title, None, str(error))
+            continue
+        prefix = f"{anchor}-{name}"
+        yield Picture(title, inline(document, prefix, f"{title}: {block.title}", description))
+
+
+def across(comparison: Comparison) -> Picture | None:
+    """The plot of ranks across data sets, where there are enough of them for one."""
+    draw, _ = PLOTS[ACROSS]
+    try:
+        document = svg_text(draw(comparison))
+    except UserError:  # the table of ranks says why
+        return None
+    title = "Mean ranks across data sets and splits"
+    description = (
+        "A line of ranks with the mean of each method; the table of ranks has the numbers."
+    )
+    return Picture(title, inline(document, ACROSS, title, description))

@@ -1,0 +1,210 @@
+"""A table in sentences: is the gain real, is it in the tail, on how many images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmdbench.evaluation import metrics
+from lmdbench.evaluation.statistics import Difference
+from lmdbench.reporting.comparison import BASELINE, Cell, ScoredBlock, ScoredRow
+from lmdbench.reporting.tables.words import is_share, number, p_text, signed
+
+TAIL = "tail"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``kind``: real, reversed, equal, open or none (nothing was tested). ``answer`` in a sentence,
+    then ``details``, a sentence each."""
+
+    kind: str
+    answer: str
+    details: tuple[str, ...]
+
+
+def verdict(block: ScoredBlock) -> Verdict:
+    """What a block's differences to its reference say on its primary metric.
+
+    The reference is set against ce, else against the best of the others; where ce is the reference,
+    the best of the others is set against it.
+    """
+    name = block.primary
+    images = (_images(block),)
+    reference = next((row for row in block.rows if row.row.label == block.reference), None)
+    others = [row for row in block.rows if row is not reference and name in row.cells]
+    if reference is None or not others:
+        why = "no method to compare with" if reference else "the reference is not among these runs"
+        return Verdict("none", f"No difference was tested: {why}.", (*_best(block), *images))
+    baseline = reference.row.method == BASELINE
+    plain = [row for row in others if row.row.method == BASELINE]
+    other = plain[0] if plain and not baseline else max(others, key=lambda row: _rank(row, name))
+    winner, loser = (other, reference) if baseline else (reference, other)
+    sign = 1 if baseline else -1  # differences are of a row to the reference
+    cell = other.cells[name]
+    if cell.difference is None:
+        why = f" ({cell.no_interval})" if cell.no_interval else ""
+        answer = (
+            f"{winner.row.label} against {loser.row.label}: no difference could be tested{why}."
+        )
+        return Verdict("none", answer, (*_best(block), *images))
+    kind = _kind(cell, sign)
+    opening = {
+        "real": "The gain is real by these images and seeds",
+        "reversed": "There is a loss, not a gain",
+        "equal": "Practically equal",
+        "open": "Not settled",
+    }[kind]
+    answer = (
+        f"{opening}: {winner.row.label} {_against(cell.difference, name, sign)} "
+        f"{loser.row.label} in {_title(name)} ({_evidence(cell, name, sign)})."
+    )
+    details = [
+        *_where(block, other, kind, sign),
+        *_others(block, reference, others, other),
+        *(line for line in _best(block) if not baseline),
+        *images,
+    ]
+    if kind == "open":
+        details.insert(0, _power(cell.difference, name))
+    return Verdict(kind, answer, tuple(filter(None, details)))
+
+
+def _kind(cell: Cell, sign: int) -> str:
+    if cell.mark in ("better", "worse"):
+        return "real" if (cell.mark == "better") == (sign > 0) else "reversed"
+    return "equal" if cell.mark == "equal" else "open"
+
+
+def _against(difference: Difference, name: str, sign: int) -> str:
+    value = sign * difference.value
+    amount = number(abs(value), is_share(name))
+    if not amount.strip("0."):
+        return "is level with"
+    unit = " points" if is_share(name) else ""
+    return f"is {amount}{unit} {'above' if value > 0 else 'below'}"
+
+
+def _evidence(cell: Cell, name: str, sign: int) -> str:
+    """Interval, p and what they rest on, of a cell with a difference."""
+    difference = cell.difference
+    assert difference is not None
+    words = [f"95 % interval {_interval(difference, name, sign)}"]
+    if cell.p_corrected is not None:
+        words.append(f"corrected {_p(cell.p_corrected)}")
+    seeds = difference.seeds
+    words.append(f"{seeds} seeds" if seeds > 1 else "one seed: test images only")
+    return ", ".join(words)
+
+
+def _interval(difference: Difference, name: str, sign: int) -> str:
+    """The interval of a difference in points, signs turned where ``sign`` is −1."""
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    return f"{signed(low, is_share(name))} to {signed(high, is_share(name))}"
+
+
+def _p(p: float) -> str:
+    text = p_text(p)
+    return f"p {text[0]} {text[1:]}" if text[0] == "<" else f"p = {text}"
+
+
+def _title(name: str) -> str:
+    """A metric's name within a sentence."""
+    full = metrics.TITLES.get(name, f"{name} recall")
+    return full if full.isupper() or full.startswith("Macro ") else full[0].lower() + full[1:]
+
+
+def _rank(row: ScoredRow, name: str) -> float:
+    """The higher the better; lowest where the mean is missing."""
+    mean = row.cells[name].mean
+    if mean is None:
+        return float("-inf")
+    return -mean if name in metrics.LOWER_IS_BETTER else mean
+
+
+def _best(block: ScoredBlock) -> list[str]:
+    name = block.primary
+    best = max(block.rows, key=lambda row: _rank(row, name))
+    mean = best.cells[name].mean
+    if mean is None:
+        return []
+    shown = number(mean, is_share(name)) + " %" * is_share(name)
+    return [f"The best {_title(name)} is that of {best.row.label}, {shown}."]
+
+
+def _where(block: ScoredBlock, other: ScoredRow, kind: str, sign: int) -> list[str]:
+    """The difference in each group, the tail first."""
+    members = block.block.setting["groups"]
+    words = {}
+    tail = None
+    for group in members:
+        cell = other.cells.get(group)
+        if cell is None or cell.difference is None:
+            continue
+        if group == TAIL:
+            tail = cell.difference
+        classes = len(members[group])
+        words[group] = (
+            f"{signed(sign * cell.difference.value)} points of recall "
+            f"({_interval(cell.difference, group, sign)}; {cell.n:,} images of "
+            f"{classes} class{'es' * (classes != 1)})"
+        )
+    if not words:
+        return []
+    told = []
+    if tail is not None:
+        low, high = sorted((sign * tail.low, sign * tail.high))
+        opening = "In the tail"
+        if kind == "real":
+            opening = "It is in the tail" if low > 0 else "It is not in the tail"
+            if low <= 0 <= high:
+                opening = "Whether it is in the tail is not settled"
+        told.append(f"{opening}: {words.pop(TAIL)}.")
+    told += [f"{group.capitalize()}: {text}." for group, text in reversed(words.items())]
+    return told
+
+
+def _others(
+    block: ScoredBlock, reference: ScoredRow, others: Sequence[ScoredRow], told: ScoredRow
+) -> list[str]:
+    """How the reference stands against the rest."""
+    by_mark: dict[str, list[str]] = {}
+    for row in others:
+        cell = row.cells[block.primary]
+        if row is not told and cell.difference is not None:
+            by_mark.setdefault(cell.mark, []).append(row.row.label)
+    ways = {  # a row's mark → how the reference stands to it
+        "worse": "better than",
+        "better": "worse than",
+        "equal": "practically equal to",
+        "": "not told apart from",
+    }
+    said = [
+        f"{words} {', '.join(by_mark[mark])}" for mark, words in ways.items() if mark in by_mark
+    ]
+    return [f"{reference.row.label} is {'; '.join(said)}."] if said else []
+
+
+def _power(difference: Difference, name: str) -> str:
+    least = number(difference.detectable, is_share(name))
+    with_seeds = number(difference.detectable_more_seeds, is_share(name))
+    unit = " points" if is_share(name) else ""
+    return (
+        f"A true difference of {least}{unit} would have been found four times in five with these "
+        f"seeds and images ({with_seeds} with any number of seeds)."
+    )
+
+
+def _images(block: ScoredBlock) -> str:
+    counts = {name: cell.n for name, cell in block.rows[0].recalls.items() if cell.n}
+    if not counts:
+        return f"There are no {block.part} images."
+    fewest = min(counts.values())
+    few = [name for name, n in counts.items() if n == fewest]
+    named = few[0] if len(few) == 1 else f"{len(few)} classes" if len(few) < len(counts) else "each"
+    return (
+        f"It rests on {sum(counts.values()):,} {block.part} images of {len(counts)} classes; "
+        f"{named} {'have' if len(few) > 1 and named != 'each' else 'has'} "
+        f"{'only ' if fewest < 10 else ''}{fewest:,}"
+        f"{'' if named == 'each' else ', the fewest'}."
+    )

@@ -1,0 +1,108 @@
+"""The critical-difference diagram: mean ranks across data sets, and which are not told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lmdbench.errors import UserError
+from lmdbench.evaluation.statistics import NEMENYI_FROM, nemenyi_critical_difference
+from lmdbench.reporting.comparison import Comparison, column_title
+from lmdbench.reporting.figures import drawing, shortened
+from lmdbench.reporting.plots.style import (
+    LONGEST_LABEL,
+    SMALL,
+    WIDTH,
+    write_footer,
+    write_title,
+)
+
+LINE = 0.2  # inches a method takes
+
+
+@drawing()
+def draw_diagram(
+    labels: Sequence[str], ranks: np.ndarray, critical: float, width: float = WIDTH
+) -> Figure:
+    """Methods by mean rank (M,), the best at the left; a bar joins those within ``critical``."""
+    order = np.argsort(ranks, kind="stable")
+    methods = len(order)
+    ties = cliques(ranks[order], critical)
+    half = -(-methods // 2)
+    inches = 0.8 + LINE * half + 0.1 * len(ties)
+    figure = Figure(figsize=(width, inches), layout="constrained")
+    axes = figure.subplots()
+    margin = 0.42 * (methods - 1)  # for the names at both sides
+    axes.set_xlim(1 - margin, methods + margin)
+    depth = 0.1 * len(ties) + 0.12
+    axes.set_ylim(depth + LINE * half + 0.05, -0.42)
+    axes.axis("off")
+    axes.plot([1, methods], [0, 0], color="black", linewidth=1)
+    for rank in range(1, methods + 1):
+        axes.plot([rank, rank], [0, -0.05], color="black", linewidth=1)
+        axes.text(rank, -0.07, str(rank), ha="center", va="bottom", fontsize=SMALL + 0.5)
+    axes.plot([1, 1 + critical], [-0.3, -0.3], color="black", linewidth=1.5)
+    axes.text(1 + critical, -0.3, f"  critical difference {critical:.2f}", va="center")
+    for place, method in enumerate(order):
+        rank, at_left = ranks[method], place < half
+        y = depth + LINE * (place if at_left else methods - 1 - place)
+        side = 1 - 0.02 * methods if at_left else methods + 0.02 * methods
+        axes.plot([rank, rank, side], [0, y, y], color="#6E6E6E", linewidth=0.8)
+        name = shortened(labels[method], LONGEST_LABEL)
+        text = f"{name} ({rank:.2f}) " if at_left else f" ({rank:.2f}) {name}"
+        axes.text(side, y, text, ha="right" if at_left else "left", va="center")
+    for number, (first, last) in enumerate(ties):
+        y = 0.06 + 0.1 * number
+        ends = [ranks[order[first]] - 0.03, ranks[order[last]] + 0.03]
+        axes.plot(ends, [y, y], color="black", linewidth=3, solid_capstyle="butt")
+    return figure
+
+
+def cliques(ranks: np.ndarray, critical: float) -> list[tuple[int, int]]:
+    """First and last place of each longest stretch of rising ``ranks`` within ``critical``.
+
+    Stretches of one, and those inside another, are left out.
+    """
+    found: list[tuple[int, int]] = []
+    for first, rank in enumerate(ranks):
+        last = int(np.searchsorted(ranks, rank + critical, "right")) - 1
+        if last > first and (not found or last > found[-1][1]):
+            found.append((first, last))
+    return found
+
+
+@drawing()
+def draw_critical_difference(comparison: Comparison, width: float = WIDTH) -> Figure:
+    """Mean ranks over the tables of a comparison, by the primary metric.
+
+    Raises UserError for fewer than ``NEMENYI_FROM`` tables, or fewer than two common methods.
+    """
+    ranks = comparison.ranks
+    settings = len(comparison.blocks) if ranks is None else len(ranks.settings)
+    if settings < NEMENYI_FROM:
+        raise UserError(
+            f"a critical-difference diagram takes {NEMENYI_FROM} data sets and splits, here are "
+            f"{settings}: with so few the critical difference spans most ranks; `lmdbench compare` "
+            "gives mean ranks and wins, `lmdbench plot forest` each table's differences"
+        )
+    if ranks is None or len(ranks.rows) < 2:
+        raise UserError("no two methods are in all of these tables, so there are no ranks")
+    critical = nemenyi_critical_difference(len(ranks.rows), settings)
+    labels = [row.label for row in ranks.rows]
+    figure = draw_diagram(labels, np.array([row.mean for row in ranks.rows]), critical, width)
+    title = column_title(ranks.primary)
+    marked = {"SYNTHETIC DATA": "synthetic", "PARTIAL DATA": "partial"}
+    words = [f"{settings} data sets and splits", f"{comparison.part} images"]
+    words += [
+        word for word, name in marked.items() if any(getattr(b, name) for b in comparison.blocks)
+    ]
+    write_title(figure, f"Mean ranks by {title}", " · ".join(words))
+    write_footer(
+        figure,
+        "1 is best. A bar joins methods whose mean ranks differ by less than Nemenyi's critical "
+        "difference at 5 %.",
+        ranks.note,
+    )
+    return figure

@@ -1,0 +1,110 @@
+"""A forest plot: how far each method is from the reference, with intervals and p."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lmdbench.errors import UserError
+from lmdbench.evaluation.metrics import LOWER_IS_BETTER
+from lmdbench.evaluation.statistics import Difference
+from lmdbench.reporting.comparison import ScoredBlock, column_title
+from lmdbench.reporting.figures import drawing, shortened
+from lmdbench.reporting.plots.style import (
+    LONGEST_LABEL,
+    SMALL,
+    WIDTH,
+    bare,
+    fitted,
+    label_of,
+    looks,
+    seeds_sentence,
+    write_footer,
+    write_title,
+)
+from lmdbench.reporting.tables.words import is_share, p_text, signed
+
+MARGIN = 1.0  # points: practically equal within
+ROW_INCHES = 0.24
+
+
+@drawing()
+def draw_forest(block: ScoredBlock, width: float = WIDTH) -> Figure:
+    """Paired differences to the reference on the primary metric, shares in points.
+
+    Raises UserError where there is no reference in this table, or nothing to compare with it.
+    """
+    if block.reference is None:
+        raise UserError(
+            f"{block.title}: the reference is not among its rows; name one that is by --reference"
+        )
+    primary = block.primary
+    title = column_title(primary)
+    rows = [scored for scored in block.rows if scored.row.label != block.reference]
+    there = [
+        (scored, difference)
+        for scored in rows
+        if (difference := scored.cells[primary].difference) and not np.isnan(difference.value)
+    ]
+    if not there:
+        raise UserError(f"{block.title}: nothing to compare with {block.reference} on {title}")
+    label = shortened(block.reference, LONGEST_LABEL)
+    unit = "points above or below" if is_share(primary) else "above or below"
+    below = fitted(f"{title}: {unit} {label}", width / 2)
+    lines = below.count("\n") + 1
+    style = looks(block)
+    figure = Figure(
+        figsize=(width, 0.45 + 0.13 * lines + ROW_INCHES * len(there)), layout="constrained"
+    )
+    axes = figure.subplots()
+    axes.locator_params(axis="x", nbins=max(3, int(width)))
+    if is_share(primary):
+        axes.axvspan(-MARGIN, MARGIN, color="#E6E6E6", zorder=0)
+    axes.axvline(0, color="black", linewidth=0.8, zorder=1)
+    scale = 100 if is_share(primary) else 1
+    for place, (scored, difference) in enumerate(there):
+        look = style[scored.row.label]
+        ends = [scale * difference.low, scale * difference.high]
+        axes.plot(ends, [place] * 2, color=look.colour, linewidth=1.4, zorder=2)
+        axes.plot([scale * difference.value], [place], linestyle="none", zorder=3, **look.points(6))
+        axes.annotate(
+            _in_words(difference, scored.cells[primary].p_corrected, primary),
+            (1.01, place),
+            xycoords=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=SMALL + 0.5,
+            annotation_clip=False,
+        )
+    axes.set_yticks(range(len(there)), [label_of(scored) for scored, _ in there])
+    axes.set_ylim(len(there) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(below)
+    bare(axes, "top", "right", "left")
+    write_title(figure, f"{title} against {label}", block.title)
+    lacking = len(rows) - len(there)
+    write_footer(
+        figure,
+        f"Paired differences over the same seeds and {block.rows[0].cells[primary].n:,} "
+        f"{block.part} images, with 95 % intervals.",
+        "p: two-sided, by Holm over the rows of this table.",
+        f"Grey band: ±{MARGIN:g} point; an interval inside it is practically equal."
+        if is_share(primary)
+        else "",
+        "The smaller, the better." if primary in LOWER_IS_BETTER else "",
+        seeds_sentence(block.rows),
+        f"{lacking} without a difference left out." if lacking else "",
+    )
+    return figure
+
+
+def _in_words(difference: Difference, corrected: float | None, primary: str) -> str:
+    """``+1.2 [−0.3, +2.7]   p = .118``; without what there is not."""
+    percent = is_share(primary)
+    text = signed(difference.value, percent)
+    if not np.isnan(difference.low):
+        text += f" [{signed(difference.low, percent)}, {signed(difference.high, percent)}]"
+    p = difference.p if corrected is None else corrected
+    if np.isnan(p):
+        return text
+    of_p = p_text(p)
+    return f"{text}   p {of_p.replace('<', '< ') if of_p.startswith('<') else f'= {of_p}'}"

@@ -1,0 +1,232 @@
+"""Recall of each class against its training images, and what each method gains over ce."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lmdbench.evaluation.statistics import Estimate, linear_difference, linear_estimate
+from lmdbench.reporting.comparison import BASELINE, ScoredBlock, ScoredRow
+from lmdbench.reporting.figures import drawing, shortened
+from lmdbench.reporting.plots.outcomes import Outcomes, outcomes, paired
+from lmdbench.reporting.plots.style import (
+    GRID,
+    LETTER_INCHES,
+    LONGEST_CLASS,
+    SMALL,
+    WIDTH,
+    Look,
+    bare,
+    baseline_of,
+    class_order,
+    fitted,
+    group_edges,
+    label_of,
+    legend_above,
+    legend_columns,
+    looks,
+    seeds_sentence,
+    training_images,
+    whiskers,
+    write_footer,
+    write_title,
+)
+
+MOST_METHODS = 8
+SLANTED_PER_INCH = 1.7  # class names; more stand upright
+CLASS_INCHES = 0.2  # between two classes, at least
+
+
+@drawing()
+def draw_per_class(block: ScoredBlock, width: float = WIDTH) -> Figure:
+    """Mean recall over seeds of each class, and the paired difference to ce, with 95 % intervals.
+
+    Of more than eight methods: ce, the reference, and the best by the first column.
+    """
+    rows = _chosen(block)
+    order = class_order(block)
+    counts = training_images(block)[order]
+    style = looks(block)
+    baseline = baseline_of(rows)
+    others = [scored for scored in rows if scored is not baseline]
+    with_gain = baseline is not None and bool(others)
+    names = _class_names(block, order, counts)
+    turned = len(names) > width * SLANTED_PER_INCH
+    beside = legend_columns([label_of(row) for row in rows], width - 0.8)
+    lines = -(-len(rows) // beside)
+    letters = LETTER_INCHES * max(map(len, names)) * (1.0 if turned else 0.6)
+    figure = Figure(
+        figsize=(width, letters + 0.16 * lines + (4.2 if with_gain else 2.3)), layout="constrained"
+    )
+    panels = list(figure.subplots(2 if with_gain else 1, 1, sharex=True, squeeze=False)[:, 0])
+    gap = CLASS_INCHES / (width - 0.9)
+    places = spread(np.log10(np.maximum(counts, 1)), gap)
+    found = {scored.row.label: outcomes(block, scored) for scored in rows}
+    classes = block.block.record["classes"]
+
+    top = panels[0]
+    for number, scored in enumerate(rows):
+        there = found[scored.row.label]
+        estimates = [_recall(there, c, len(classes)) for c in order]
+        _draw(top, places, estimates, style[scored.row.label], scored, (number, len(rows)))
+    top.set_ylim(-4, 104)
+    top.set_ylabel("recall, %")
+    if with_gain:
+        assert baseline is not None
+        bottom = panels[1]
+        bottom.axhline(0, color="black", linewidth=0.8)
+        base = found[baseline.row.label]
+        for scored in others:
+            pair = paired(found[scored.row.label], base)
+            gains = [pair and _gain(*pair, c, len(classes)) for c in order]
+            at = (rows.index(scored), len(rows))
+            _draw(bottom, places, gains, style[scored.row.label], scored, at)
+        bottom.set_ylabel(f"gain over {label_of(baseline, 16)}, points")
+    for panel in panels:
+        panel.grid(axis="y", **GRID)
+        bare(panel)
+    _mark_groups(panels, block, order, places)
+    panels[-1].set_xticks(
+        places,
+        names,
+        rotation=90 if turned else 35,
+        ha="center" if turned else "right",
+        va="top",
+        rotation_mode="default" if turned else "anchor",
+        fontsize=SMALL,
+    )
+    below = f"class (training / {block.part} images), by training images on a logarithmic axis"
+    panels[-1].set_xlabel(fitted(below, width - 1))
+    legend_above(top, beside, 14)  # the groups' names are between
+    write_title(figure, "Recall of each class against its training images", block.title)
+    left_out = len(block.rows) - len(rows)
+    write_footer(
+        figure,
+        "Means over seeds with 95 % intervals.",
+        f"Below: paired differences to {label_of(baseline)}." if with_gain and baseline else "",
+        "" if baseline else f"No gain over {BASELINE}: it is not among the rows.",
+        seeds_sentence(rows),
+        "Classes that would overlap stand apart, so the axis is logarithmic but for them."
+        if not np.allclose(places, _scaled(np.log10(np.maximum(counts, 1))))
+        else "",
+        f"{left_out} more methods are not drawn; --method chooses." if left_out else "",
+    )
+    return figure
+
+
+def spread(values: np.ndarray, gap: float) -> np.ndarray:
+    """Places in [0, 1] for falling values, as near to proportional as a ``gap`` between neighbours
+    allows (least squares). Where everything fits, exactly proportional, the first at 0."""
+    from sklearn.isotonic import isotonic_regression
+
+    exact = _scaled(values)
+    gap = min(gap, 1 / max(len(values) - 1, 1))
+    steps = gap * np.arange(len(values))
+    places = isotonic_regression(exact - steps) + steps
+    return (places - places[0]) / max(places[-1] - places[0], 1e-9)
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Falling values to [0, 1], the largest to 0."""
+    span = values[0] - values[-1]
+    return (values[0] - values) / span if span > 0 else np.zeros(len(values))
+
+
+def _chosen(block: ScoredBlock) -> list[ScoredRow]:
+    """The rows to draw, in the table's order; the last of a table are its best."""
+    if len(block.rows) <= MOST_METHODS:
+        return list(block.rows)
+    first = [
+        scored
+        for scored in block.rows
+        if scored.row.method == BASELINE or scored.row.label == block.reference
+    ]
+    best = [scored for scored in reversed(block.rows) if scored not in first]
+    kept = [*first, *best][:MOST_METHODS]
+    return [scored for scored in block.rows if scored in kept]
+
+
+def _one_class(c: int, classes: int) -> np.ndarray:
+    weights = np.zeros(classes)
+    weights[c] = 1.0
+    return weights
+
+
+def _recall(there: Outcomes, c: int, classes: int) -> Estimate | None:
+    if not (there.labels == c).any():
+        return None
+    return linear_estimate(there.correct, there.labels, _one_class(c, classes), there.units)
+
+
+def _gain(a: Outcomes, b: Outcomes, c: int, classes: int) -> Estimate | None:
+    if not (a.labels == c).any():
+        return None
+    weights = _one_class(c, classes)
+    return linear_difference(a.correct, b.correct, a.labels, weights, a.units)
+
+
+def _draw(
+    axes: Axes,
+    places: np.ndarray,
+    estimates: Sequence[Estimate | None],
+    look: Look,
+    scored: ScoredRow,
+    number: tuple[int, int],
+) -> None:
+    """One method's points, moved a little aside so that methods do not hide each other."""
+    k, of = number
+    room = 0.7 * float(np.diff(places).min()) if len(places) > 1 else 0.1
+    x = places + min(room / max(of, 1), 0.02) * (k - (of - 1) / 2)
+    value, low, high = (
+        100 * np.array([np.nan if e is None else getattr(e, name) for e in estimates])
+        for name in ("value", "low", "high")
+    )
+    whiskers(
+        axes,
+        x,
+        value,
+        low,
+        high,
+        label=label_of(scored),
+        linestyle="none",
+        elinewidth=0.8,
+        zorder=3,
+        **look.points(4.0),
+    )
+
+
+def _mark_groups(
+    panels: Sequence[Axes], block: ScoredBlock, order: Sequence[int], places: np.ndarray
+) -> None:
+    """Lines between the groups, and their names above the first panel."""
+    stretches = group_edges(block, order)
+    margin = 0.6 * (float(np.diff(places).min()) if len(places) > 1 else 0.2)
+    margin = min(margin, 0.06)
+    ends = [places[0] - margin, *((places[:-1] + places[1:]) / 2), places[-1] + margin]
+    for panel in panels:
+        panel.set_xlim(ends[0], ends[-1])
+        for _, start, _ in stretches[1:]:
+            panel.axvline(ends[start], color="#9A9A9A", linewidth=0.7, linestyle=(0, (4, 3)))
+    for group, start, stop in stretches:
+        panels[0].annotate(
+            group,
+            ((ends[start] + ends[stop]) / 2, 1),
+            (0, 2),
+            xycoords=panels[0].get_xaxis_transform(),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            annotation_clip=False,
+        )
+
+
+def _class_names(block: ScoredBlock, order: Sequence[int], counts: np.ndarray) -> list[str]:
+    classes = block.block.record["classes"]
+    return [
+        f"{shortened(classes[c], LONGEST_CLASS)} "
+        f"({round(n):,} / {block.rows[0].recalls[classes[c]].n:,})"
+        for c, n in zip(order, counts, strict=True)
+    ]

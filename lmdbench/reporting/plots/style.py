@@ -1,0 +1,211 @@
+"""What the plots share: how methods look, the order of classes, title and footer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
+
+from lmdbench.data.choice import training_counts
+from lmdbench.errors import UserError
+from lmdbench.reporting.comparison import BASELINE, ScoredBlock, ScoredRow, seeds_text
+from lmdbench.reporting.figures import shortened, wrapped
+
+WIDTH = 7.0  # inches: the text width of a page
+NARROWEST, WIDEST = 3.3, 40.0  # from one column of a page
+SMALL = 7.0  # points: no letter is smaller
+LETTERS_PER_INCH = 18.0  # at 7 points
+LETTER_INCHES = 0.06  # at 7 points, on average
+LONGEST_LABEL = 44
+LONGEST_CLASS = 28
+GRID: dict[str, Any] = {"color": "#E4E4E4", "linewidth": 0.6, "zorder": 0}
+
+# Colours of Okabe and Ito; ce, which others are measured by, is grey. In grey print markers and
+# hatches tell methods apart.
+BASELINE_COLOUR = "#6E6E6E"
+METHOD_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+)
+MARKERS = ("s", "^", "D", "v", "P", "X", "*")
+METHOD_HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn, everywhere in a figure."""
+
+    colour: str
+    marker: str
+    hatch: str
+    filled: bool
+
+    def points(self, size: float = 4.5) -> dict[str, Any]:
+        """Words for ``Axes.plot`` and ``Axes.errorbar``."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "markersize": size * (1.35 if self.marker == "*" else 1.0),
+            "markerfacecolor": self.colour if self.filled else "white",
+            "markeredgecolor": self.colour,
+            "markeredgewidth": 0.8,
+        }
+
+    def bars(self) -> dict[str, Any]:
+        """Words for ``Axes.bar``."""
+        face = self.colour if self.filled else "white"
+        edge = ("white" if self.hatch else "black") if self.filled else self.colour
+        return {"facecolor": face, "edgecolor": edge, "hatch": self.hatch, "linewidth": 0.4}
+
+
+def looks(block: ScoredBlock) -> dict[str, Look]:
+    """Row's label → its look. Blocks with the same rows have the same looks, whatever the order."""
+    base = baseline_of(block.rows)
+    found = {} if base is None else {base.row.label: Look(BASELINE_COLOUR, "o", "", True)}
+    kinds = len(METHOD_COLOURS)
+    others = sorted(scored.row.label for scored in block.rows if scored is not base)
+    for number, label in enumerate(others):
+        # A second round has the next marker for each colour, hollow.
+        k, times = number % kinds, number // kinds
+        shape = (k + times) % kinds
+        found[label] = Look(
+            METHOD_COLOURS[k], MARKERS[shape], METHOD_HATCHES[shape], times % 2 == 0
+        )
+    return found
+
+
+def baseline_of(rows: Sequence[ScoredRow]) -> ScoredRow | None:
+    """The row of plain ce; where its settings were changed, the first one of ce."""
+    found = [scored for scored in rows if scored.row.method == BASELINE]
+    plain = [scored for scored in found if scored.row.label == BASELINE]
+    return next(iter([*plain, *found]), None)
+
+
+def grid_of(panels: int, most: int) -> tuple[int, int]:
+    """Lines and columns for so many panels, at most ``most`` beside each other, evenly filled."""
+    lines = -(-panels // max(most, 1))
+    return lines, -(-panels // lines)
+
+
+def label_of(scored: ScoredRow, letters: int = LONGEST_LABEL) -> str:
+    return shortened(scored.row.label, letters)
+
+
+def class_order(block: ScoredBlock) -> list[int]:
+    """Class indices by training images, the largest class first."""
+    return order_of(training_images(block))
+
+
+def order_of(counts: np.ndarray) -> list[int]:
+    """The same from the training images (C,)."""
+    return [int(c) for c in np.argsort(-counts, kind="stable")]
+
+
+def training_images(block: ScoredBlock) -> np.ndarray:
+    """Training images of each class (C,); of pooled folds what a fold has, on average."""
+    run = block.block.rows[0].runs[0]
+    counts = [member.record["class_counts"] for member in run.members]
+    if not all(parts.get("train") for parts in counts):
+        raise UserError(
+            f"{run.directory}: its run.json does not tell the training images of each class"
+        )
+    return np.mean([training_counts(_arrays(parts)) for parts in counts], axis=0)
+
+
+def _arrays(parts: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {part: np.asarray(n) for part, n in parts.items()}
+
+
+def group_edges(block: ScoredBlock, order: Sequence[int]) -> list[tuple[str, int, int]]:
+    """Stretches of one group in an order of classes: group, first place, place after the last.
+
+    A class in no group has the group "".
+    """
+    classes = block.block.record["classes"]
+    of = {name: group for group, names in block.block.setting["groups"].items() for name in names}
+    stretches: list[tuple[str, int, int]] = []
+    for place, c in enumerate(order):
+        group = of.get(classes[c], "")
+        if stretches and stretches[-1][0] == group:
+            stretches[-1] = (group, stretches[-1][1], place + 1)
+        else:
+            stretches.append((group, place, place + 1))
+    return stretches
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many labels fit beside each other in so many inches, with a marker before each."""
+    return max(1, min(len(labels), int(width / (0.5 + LETTER_INCHES * max(map(len, labels))))))
+
+
+def legend_above(axes: Axes, columns: int, points: float = 4) -> None:
+    """A legend over axes that span the figure, so many points above them."""
+    figure = axes.figure
+    above = ScaledTranslation(0, points / 72, figure.dpi_scale_trans)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        bbox_transform=axes.transAxes + above,
+        borderaxespad=0,
+        ncols=columns,
+        frameon=False,
+        fontsize=SMALL + 0.5,
+    )
+
+
+def fitted(text: str, width: float) -> str:
+    """The text in lines of so many inches at the usual size."""
+    return "\n".join(wrapped(text, width / (1.15 * LETTER_INCHES)))
+
+
+def write_title(figure: Figure, what: str, block_title: str) -> None:
+    """What is shown, in bold, and below it of what, in lines of the figure's width.
+
+    The figure grows by them, as it does by the footer: its size before is for what is drawn.
+    """
+    letters = figure.get_figwidth() * LETTERS_PER_INCH * 0.72
+    lines = [*wrapped(what, letters), *wrapped(block_title, letters)]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9, fontweight="bold")
+    figure.set_figheight(figure.get_figheight() + 0.15 * len(lines) + 0.1)
+
+
+def write_footer(figure: Figure, *sentences: str) -> None:
+    """What a reader must know beside the picture, below everything."""
+    text = " ".join(sentence for sentence in sentences if sentence)
+    lines = wrapped(text, figure.get_figwidth() * LETTERS_PER_INCH)
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL)
+    figure.set_figheight(figure.get_figheight() + 0.12 * len(lines) + 0.08)
+
+
+def seeds_sentence(rows: Sequence[ScoredRow]) -> str:
+    """The seeds behind a figure's numbers."""
+    by_seeds = dict.fromkeys(seeds_text(scored.row.seeds) for scored in rows)
+    several = "; they differ between methods" if len(by_seeds) > 1 else ""
+    one = len(by_seeds) == 1 and len(rows[0].row.seeds) == 1
+    return f"Seed{'' if one else 's'} {' / '.join(by_seeds)}{several}."
+
+
+def bare(axes: Axes, *sides: str) -> None:
+    """Take away the frame's sides; by default top and right."""
+    for side in sides or ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def whiskers(
+    axes: Axes, x: Any, values: Any, low: Any, high: Any, **words: Any
+) -> ErrorbarContainer:
+    """Vertical intervals; where there is none (NaN) only the value is drawn."""
+    values, low, high = (np.asarray(a, dtype=float) for a in (values, low, high))
+    sizes = np.nan_to_num(np.stack([values - low, high - values]))
+    return axes.errorbar(x, values, yerr=np.maximum(sizes, 0), capsize=1.5, capthick=0.7, **words)

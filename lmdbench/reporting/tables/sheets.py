@@ -1,0 +1,492 @@
+"""A comparison laid out: sections of sheets of entries, which Markdown, LaTeX and HTML then set.
+
+A section is one table of the comparison with what belongs to it: scores, differences to the
+reference, classes, pairs, published numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lmdbench.reporting.comparison import (
+    Cell,
+    Comparison,
+    Rank,
+    ScoredBlock,
+    ScoredRow,
+    column_title,
+)
+from lmdbench.reporting.published import stands_for
+from lmdbench.reporting.results import chain_key
+from lmdbench.reporting.tables.words import (
+    MARKS,
+    MISSING,
+    images_of,
+    is_share,
+    number,
+    p_text,
+    signed,
+)
+
+if TYPE_CHECKING:
+    from lmdbench.evaluation.statistics import Difference
+
+SPREADS = ("interval", "sd", "none")  # what stands behind a mean
+LAYOUTS = ("metrics", "split")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell: a number or words, and what stands behind it.
+
+    ``half``: half the interval where its two halves are equal as shown, else empty; ``interval`` as
+    "low, high". ``mark``: a key of ``MARKS``, or empty.
+    """
+
+    text: str
+    sd: str = ""
+    interval: str = ""
+    half: str = ""
+    best: bool = False
+    second: bool = False
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """``span``: the heading over this and the columns beside it with the same one.
+
+    ``n``: images behind it, as words.
+    """
+
+    head: str
+    n: str = ""
+    span: str = ""
+    words: bool = False  # and no numbers
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table. The first column names the row; ``legend`` explains the numbers.
+
+    ``slug``: of its label, empty for the scores.
+    """
+
+    slug: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    legend: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """Sheets under one title, with the notes that hold for all of them."""
+
+    slug: str
+    title: str
+    sheets: tuple[Sheet, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How numbers are shown: percent or fractions; ``spread``: one of ``SPREADS``."""
+
+    percent: bool = True
+    spread: str = "interval"
+
+    def entry(self, cell: Cell, name: str) -> Entry:
+        """The cell of a metric."""
+
+        def shown(value: float | None) -> str:
+            return number(value, self.percent and is_share(name))
+
+        entry = Entry(shown(cell.mean), best=cell.best, second=cell.second, mark=cell.mark)
+        if self.spread == "sd" and cell.sd is not None:
+            return replace(entry, sd=shown(cell.sd))
+        if self.spread != "interval" or cell.estimate is None or cell.mean is None:
+            return entry
+        low, high = cell.estimate.low, cell.estimate.high
+        if MISSING in (shown(low), shown(high)):
+            return entry
+        halves = {shown(cell.mean - low), shown(high - cell.mean)}
+        half = halves.pop() if len(halves) == 1 else ""
+        return replace(entry, interval=f"{shown(low)}, {shown(high)}", half=half)
+
+    def difference(self, difference: Difference | None, name: str) -> Entry:
+        """A difference in a metric, with its interval."""
+        if difference is None:
+            return Entry(MISSING)
+        percent = self.percent and is_share(name)
+        low, high = signed(difference.low, percent), signed(difference.high, percent)
+        interval = "" if MISSING in (low, high) else f"{low}, {high}"
+        return Entry(signed(difference.value, percent), interval=interval)
+
+    @property
+    def unit(self) -> str:
+        return "in percent" if self.percent else "as fractions"
+
+    @property
+    def points(self) -> str:
+        return "in points" if self.percent else "as fractions"
+
+
+def sections(
+    comparison: Comparison,
+    percent: bool = True,
+    *,
+    spread: str = "interval",
+    layout: str = "metrics",
+) -> list[Section]:
+    """Everything a comparison says, in the order it is shown.
+
+    ``spread``: one of ``SPREADS``, what stands behind a mean. ``layout``: one of ``LAYOUTS``;
+    "split" sets the scores of tables that differ in nothing but the split side by side, a group of
+    columns for each.
+    """
+    style = Style(percent, spread)
+    found = []
+    families = _families(comparison.blocks) if layout == "split" else {}
+    for family in families.values():
+        if len(family) > 1:
+            found.append(_side_by_side(family, style))
+    beside = {id(block) for family in families.values() if len(family) > 1 for block in family}
+    for block in comparison.blocks:
+        sheets = [] if id(block) in beside else [_scores(block, style)]
+        sheets += _further(block, style)
+        if sheets:
+            notes = () if id(block) in beside else tuple(block.notes)
+            found.append(Section(_slug(block), block.title, tuple(sheets), notes))
+    return [*found, *_ranks(comparison)]
+
+
+def _slug(block: ScoredBlock) -> str:
+    return f"{block.block.setting['results_name']}-{block.block.setting['split_label']}"
+
+
+# Scores
+
+
+def _scores(block: ScoredBlock, style: Style) -> Sheet:
+    columns = [Column("Method", words=True), *_metric_columns(block), Column("Seeds")]
+    rows = [
+        (
+            Entry(row.row.label),
+            *(style.entry(row.cells[name], name) for name in block.metrics),
+            Entry(str(len(row.row.seeds))),
+        )
+        for row in block.rows
+    ]
+    legend = score_legend([block], style)
+    return Sheet("", "Scores", tuple(columns), tuple(rows), legend)
+
+
+def _metric_columns(block: ScoredBlock) -> list[Column]:
+    """Groups stand under a heading of their own where other metrics are beside them."""
+    groups = block.block.setting["groups"]
+    span = "Recall by group" if any(name not in groups for name in block.metrics) else ""
+    return [
+        Column(column_title(name), f"{images_of(block, name):,}", span if name in groups else "")
+        for name in block.metrics
+    ]
+
+
+def score_legend(blocks: Sequence[ScoredBlock], style: Style) -> str:
+    """What the numbers and marks of a table of scores are."""
+    rows = [row for block in blocks for row in block.rows]
+    cells = [cell for row in rows for cell in row.cells.values()]
+    repeated = any(len(row.row.seeds) > 1 for row in rows)
+    what = "Mean over seeds" if repeated else "Scores"
+    if style.spread == "sd" and repeated:
+        what = "Mean ± standard deviation over seeds"
+    elif style.spread == "interval" and any(cell.estimate is not None for cell in cells):
+        what += " with 95 % intervals"
+    words = [f"{what}, {style.unit}; n: images."]
+    names = dict.fromkeys(name for block in blocks for name in block.metrics)
+    if style.percent and (others := [column_title(n) for n in names if not is_share(n)]):
+        words.append(f"{' and '.join(others)}: no percent.")
+    if any(cell.best for cell in cells):
+        words.append("Best of a column in bold, second best underlined.")
+    references = {block.reference for block in blocks if block.reference is not None}
+    marks = {cell.mark for cell in cells}
+    if len(references) == 1 and marks - {""}:
+        (reference,) = references
+        told = {
+            "better": f"better than {reference}",
+            "worse": f"worse than {reference}",
+            "equal": f"practically equal to {reference}",
+        }
+        words.append(
+            "; ".join(f"{MARKS[mark]} {text}" for mark, text in told.items() if mark in marks) + "."
+        )
+    return " ".join(words)
+
+
+# Several splits side by side
+
+
+def _families(blocks: Sequence[ScoredBlock]) -> dict[str, list[ScoredBlock]]:
+    """Blocks of one data set that differ only in what belongs to a split."""
+    found: dict[str, list[ScoredBlock]] = {}
+    for block in blocks:
+        common = {
+            name: value
+            for name, value in block.block.setting.items()
+            if not name.startswith("split_") and name not in ("store", "groups")
+        }
+        key = json.dumps([common, block.part, block.dropped is None, block.metrics], sort_keys=True)
+        found.setdefault(key, []).append(block)
+    return found
+
+
+def _side_by_side(blocks: Sequence[ScoredBlock], style: Style) -> Section:
+    heads = _split_heads(blocks)
+    keys = dict.fromkeys(_key(row) for block in blocks for row in block.rows)
+    columns = [Column("Method", words=True)]
+    for head, block in zip(heads, blocks, strict=True):
+        columns += [replace(column, span=head) for column in _metric_columns(block)]
+    rows, notes = [], []
+    for key in keys:
+        entries = [Entry(key[0])]
+        absent = []
+        for head, block in zip(heads, blocks, strict=True):
+            there = [row for row in block.rows if _key(row) == key]
+            if there:
+                entries += [style.entry(there[0].cells[name], name) for name in block.metrics]
+            else:
+                entries += [Entry(MISSING)] * len(block.metrics)
+                absent.append(head)
+        if absent:
+            notes.append(f"No finished run of {key[0]} at {', '.join(absent)}.")
+        rows.append(tuple(entries))
+    first = blocks[0]
+    setting = first.block.setting
+    title = " · ".join([str(setting["results_name"]), f"{first.part} images", *heads])
+    if any(block.partial for block in blocks):
+        title += " · PARTIAL DATA"
+    if any(block.synthetic for block in blocks):
+        title += " · SYNTHETIC DATA"
+    legend = score_legend(blocks, style)
+    sheet = Sheet("", "Scores", tuple(columns), tuple(rows), legend, tuple(notes))
+    slug = f"{setting['results_name']}-splits"
+    return Section(slug, title, (sheet,), tuple(_merged_notes(heads, blocks)))
+
+
+def _key(row: ScoredRow) -> tuple[str, str]:
+    """What makes rows of two tables one: their label, and everything behind it."""
+    return row.row.label, chain_key(row.row.chain)
+
+
+def _split_heads(blocks: Sequence[ScoredBlock]) -> list[str]:
+    """What the groups of columns are called: the imbalance factor if no more differs."""
+    splits = [
+        {
+            name: value
+            for name, value in block.block.setting.items()
+            if name.startswith("split_") and name not in ("split_label", "split_fingerprint")
+        }
+        for block in blocks
+    ]
+    factors = [split.pop("split_imbalance_factor", None) for split in splits]
+    if all(split == splits[0] for split in splits) and len(set(factors)) == len(factors):
+        return [f"IF {factor:g}" if factor else "natural IF" for factor in factors]
+    heads = [str(block.block.setting["split_label"]) for block in blocks]
+    if len(set(heads)) == len(heads):
+        return heads
+    return [
+        f"{head} ({block.block.setting['split_fingerprint'][:8]})"
+        for head, block in zip(heads, blocks, strict=True)
+    ]
+
+
+def _merged_notes(heads: Sequence[str], blocks: Sequence[ScoredBlock]) -> list[str]:
+    """The notes of all blocks, those that not all of them have with the heads they are of."""
+    of: dict[str, list[str]] = {}
+    for head, block in zip(heads, blocks, strict=True):
+        for note in block.notes:
+            of.setdefault(note, []).append(head)
+    return [
+        note if len(where) == len(blocks) else f"{', '.join(where)}: {note}"
+        for note, where in of.items()
+    ]
+
+
+# What stands beneath the scores of a table
+
+
+def _further(block: ScoredBlock, style: Style) -> list[Sheet]:
+    made = (_differences, _per_class, _pairs, _published)
+    return [sheet for make in made for sheet in make(block, style)]
+
+
+def _differences(block: ScoredBlock, style: Style) -> list[Sheet]:
+    """How far each row is from the reference."""
+    reference, primary = block.reference, block.primary
+    rows = [row for row in block.rows if row.row.label != reference]
+    if reference is None or not rows:
+        return []
+    of_primary = column_title(primary)
+    columns = (
+        Column("Method", words=True),
+        *(Column(column_title(name)) for name in block.metrics),
+        Column("p (Holm)", "", of_primary),
+        Column("P(A>B)", "", of_primary),
+        Column("Detectable", "", of_primary),
+    )
+    body = tuple(
+        (
+            Entry(row.row.label),
+            *(style.difference(row.cells[name].difference, name) for name in block.metrics),
+            *_verdict(row.cells.get(primary), primary, style),
+        )
+        for row in rows
+    )
+    legend = (
+        f"On the same images and seeds, {style.points}, with 95 % intervals. p: of "
+        f"{of_primary.lower()}, corrected after Holm for the comparisons of this table; the other "
+        f"metrics have none. P(A>B): share of the pairs of seeds in which the row is above "
+        f"{reference}. Detectable: the smallest difference that these seeds and images would find "
+        f"in 80 % of experiments."
+    )
+    return [Sheet("differences", f"Differences to {reference}", columns, body, legend)]
+
+
+def _verdict(cell: Cell | None, name: str, style: Style) -> tuple[Entry, Entry, Entry]:
+    if cell is None or cell.difference is None:
+        return Entry(MISSING), Entry(MISSING), Entry(MISSING)
+    return (
+        Entry(p_text(cell.p_corrected)),
+        Entry(number(cell.difference.superiority, False)),
+        Entry(number(cell.difference.detectable, style.percent and is_share(name))),
+    )
+
+
+def _published(block: ScoredBlock, style: Style) -> list[Sheet]:
+    """What papers print, a sheet a paper, beside the measured rows that stand for theirs."""
+    sheets = []
+    for paper in dict.fromkeys(column.paper for column in block.published):
+        printed = [column for column in block.published if column.paper == paper]
+        columns = (
+            Column(f"{paper}", words=True),
+            *(Column(column.title, "", "As printed") for column in printed),
+            Column("Measured", words=True),
+            *(Column(column_title(column.metric), "", "Here") for column in printed),
+        )
+        rows: list[tuple[Entry, ...]] = []
+        for name in printed[0].values:
+            numbers = [Entry(_as_printed(column.values[name], style)) for column in printed]
+            methods = printed[0].methods.get(name)
+            measured = [row for row in block.rows if methods and stands_for(row.row) == methods]
+            for row in (*measured,) or (None,):
+                here = [
+                    style.entry(row.cells[column.metric], column.metric)
+                    if row is not None and column.metric in row.cells
+                    else Entry(MISSING)
+                    for column in printed
+                ]
+                label = Entry(row.row.label if row is not None else MISSING)
+                rows.append((Entry(name), *numbers, label, *here))
+        legend = (
+            f"As printed in {printed[0].source}, {style.unit}; beside it what was measured here."
+        )
+        notes = printed[0].caveats
+        sheets.append(
+            Sheet("published", f"Published: {paper}", columns, tuple(rows), legend, notes)
+        )
+    return sheets
+
+
+def _as_printed(value: float, style: Style) -> str:
+    return f"{100 * value:.2f}" if style.percent else f"{value:.4f}"
+
+
+def _per_class(block: ScoredBlock, style: Style) -> list[Sheet]:
+    """The recall of each class, most training images first."""
+    if not block.per_class:
+        return []
+    record = block.block.record
+    classes = record["classes"]
+    training = dict(zip(classes, record["class_counts"].get("train", ()), strict=False))
+    columns = [Column("Class", words=True)]
+    if training:
+        columns.append(Column("Train"))
+    columns += [Column(block.part.capitalize()), *(Column(row.row.label) for row in block.rows)]
+    rows = []
+    for name in sorted(classes, key=lambda name: -training.get(name, 0)):
+        counts = [Entry(f"{training[name]:,}")] if training else []
+        counts.append(Entry(f"{block.rows[0].recalls[name].n:,}"))
+        entries = (style.entry(row.recalls[name], "recall") for row in block.rows)
+        rows.append((Entry(name), *counts, *entries))
+    legend = f"Recall of each class, {style.unit}, and its images."
+    return [Sheet("classes", "Recall by class", tuple(columns), tuple(rows), legend)]
+
+
+def _pairs(block: ScoredBlock, style: Style) -> list[Sheet]:
+    """Every pair of rows on the primary metric."""
+    if not block.pairwise:
+        return []
+    of_primary = column_title(block.primary)
+    columns = (
+        Column("A", words=True),
+        Column("B", words=True),
+        Column("A − B"),
+        Column("p (Holm)"),
+        Column("P(A>B)"),
+    )
+    rows = tuple(
+        (
+            Entry(pair.a),
+            Entry(pair.b),
+            style.difference(pair.difference, block.primary),
+            Entry(p_text(pair.p_corrected)),
+            Entry(number(pair.difference.superiority, False)),
+        )
+        for pair in block.pairwise
+    )
+    legend = (
+        f"{of_primary} of A minus that of B on the same images and seeds, {style.points}, with "
+        f"95 % intervals; p corrected after Holm for all pairs."
+    )
+    return [Sheet("pairs", "All pairs", columns, rows, legend)]
+
+
+# Beneath all tables
+
+
+def _ranks(comparison: Comparison) -> list[Section]:
+    """Mean ranks across data sets."""
+    found = comparison.ranks
+    if found is None:
+        return []
+    columns = (
+        Column("Method", words=True),
+        Column("Mean rank"),
+        Column("Won"),
+        Column("Tied"),
+        Column("Lost"),
+    )
+    rows = tuple(
+        (
+            Entry(rank.label),
+            Entry(f"{rank.mean:.2f}", interval=_rank_interval(rank)),
+            *(Entry(str(n)) for n in (rank.wins, rank.ties, rank.losses)),
+        )
+        for rank in found.rows
+    )
+    legend = (
+        f"Ranks by {column_title(found.primary).lower()}, 1 the best, mean over "
+        f"{len(found.settings)} tables with 95 % intervals: {'; '.join(found.settings)}."
+    )
+    notes = (found.note,) if found.note else ()
+    title = "Ranks across data sets"
+    return [Section("ranks", title, (Sheet("", title, columns, rows, legend),), notes)]
+
+
+def _rank_interval(rank: Rank) -> str:
+    return "" if math.isnan(rank.low) else f"{rank.low:.2f}, {rank.high:.2f}"

@@ -1,0 +1,60 @@
+"""Words and numbers that every form of a comparison shows the same."""
+
+from __future__ import annotations
+
+import math
+
+from lmdbench.reporting.comparison import Comparison, ScoredBlock
+
+MISSING = "–"
+MARKS = {"better": "▲", "worse": "▼", "equal": "≈"}
+
+
+def number(value: float | None, percent: bool = True) -> str:
+    """A share in percent with one decimal, or as a fraction with three."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return f"{100 * value:.1f}" if percent else f"{value:.3f}"
+
+
+def is_share(name: str) -> bool:
+    """Whether percent and points make sense of a metric."""
+    return name.removesuffix("_balanced") not in ("nll", "brier")
+
+
+def signed(value: float | None, percent: bool = True) -> str:
+    """A difference with its sign, as ``number`` rounds it."""
+    text = number(value, percent)
+    if text == MISSING:
+        return text
+    plain = text.lstrip("-")
+    if not plain.strip("0."):
+        return plain
+    return f"{'−' if text[0] == '-' else '+'}{plain}"
+
+
+def p_text(p: float | None) -> str:
+    """A p value to three decimals."""
+    if p is None or math.isnan(p):
+        return MISSING
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def images_of(block: ScoredBlock, name: str) -> int:
+    """The images behind a column."""
+    return block.rows[0].cells[name].n
+
+
+def left_out(comparison: Comparison) -> str:
+    """A line on unfinished runs, empty if there are none."""
+    n = comparison.unfinished
+    return f"{n} unfinished run{'s' * (n != 1)} left out." if n else ""
+
+
+def legend(block: ScoredBlock, percent: bool, best: str) -> str:
+    """What the numbers of a table are. ``best``: how the best are marked."""
+    repeated = any(len(row.row.seeds) > 1 for row in block.rows)
+    what = "Mean ± standard deviation over seeds" if repeated else "Scores"
+    marked = any(cell.best for row in block.rows for cell in row.cells.values())
+    unit = ", in percent" if percent else ""
+    return f"{what}{unit}; n: images.{f' Best of a column {best}.' if marked else ''}"

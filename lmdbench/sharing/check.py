@@ -1,0 +1,225 @@
+"""Whether a run's record and predictions are what they say: what can be recomputed is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+import numpy as np
+
+from lmdbench.data.dataset import PARTS, sha256_lines, split_label
+from lmdbench.errors import UserError
+from lmdbench.evaluation.predictions import ARRAYS, Predictions, load_predictions
+from lmdbench.record import NEEDED_IN_SPEC, read_record, spec_id
+from lmdbench.sharing.archive import MOST_OF_A_FILE
+from lmdbench.sharing.shared import run_key
+
+READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+# What tables read of a specification and of a record, by its kind; a record may lack it.
+KINDS_IN_SPEC = {
+    **dict.fromkeys(("method", "dataset", "selection", "backbone", "weights", "precision"), str),
+    **dict.fromkeys(("method_version", "image_size"), int),
+    "settings": dict,
+}
+KINDS = {
+    **dict.fromkeys(("changed_settings", "digests", "imported", "versions", "partial"), dict),
+    **dict.fromkeys(("group_rule", "finished", "precision_used"), str),
+    "split_notes": list,
+    "synthetic": bool,
+}
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A run that passed: its record, its predictions by part."""
+
+    record: Mapping[str, Any]
+    parts: Mapping[str, Predictions]
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.record["spec"]["split"]["fingerprint"])
+
+    @cached_property
+    def images(self) -> dict[str, str]:
+        """What every run of one split fingerprint must agree in: name → a digest."""
+        classes = self.record["classes"]
+        counts = self.record["class_counts"]
+        found = {
+            "classes": sha256_lines(classes),
+            "numbers of images": sha256_lines(str(counts[part]) for part in PARTS),
+        }
+        for part, predictions in self.parts.items():
+            rows = zip(predictions.ids, predictions.labels, strict=True)
+            found[f"{part} images"] = sha256_lines(
+                sorted(f"{image}\t{classes[label]}" for image, label in rows)
+            )
+        return found
+
+
+def check_run(directory: Path) -> Sound:
+    """The run in a directory, if nothing in it contradicts itself.
+
+    Its id is the hash of its specification; its label follows from its split; its predictions have
+    the classes, and of each part the images of each class, that its record counts, all of them with
+    finite logits; its history is a table. Raises UserError, naming the file, otherwise.
+    """
+    record = read_record(directory)
+    where = directory / "run.json"
+    try:
+        problem = _problem(record)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{where}: damaged ({type(error).__name__}: {error})") from error
+    if problem:
+        raise UserError(f"{where}: {problem}")
+    path = directory / "predictions.npz"
+    _refuse_lies(path)
+    parts = load_predictions(path)
+    if problem := _problem_of(parts, record):
+        raise UserError(f"{path}: {problem}")
+    _check_history(directory / "history.csv")
+    return Sound(record, parts)
+
+
+def check_alike(run: Sound, others: Sound, names: tuple[str, str]) -> None:
+    """Raises UserError where runs of one split fingerprint are of other images after all."""
+    here, there = run.images, others.images
+    for what in here.keys() & there.keys():
+        if here[what] != there[what]:
+            raise UserError(
+                f"{names[0]}: its {what} are not those of {names[1]}, though both say they are of "
+                f"the split {run.fingerprint[:12]}"
+            )
+
+
+def same_predictions(ours: Mapping[str, Predictions], theirs: Mapping[str, Predictions]) -> bool:
+    """Whether both have the same parts with the same images in order, labels and logits."""
+    return ours.keys() == theirs.keys() and all(
+        np.array_equal(getattr(ours[part], name), getattr(theirs[part], name))
+        for part in ours
+        for name in ARRAYS
+    )
+
+
+def _problem(record: Mapping[str, Any]) -> str | None:
+    """What is wrong with a record that has every key; None if nothing is."""
+    spec, split, classes = record["spec"], record["spec"]["split"], record["classes"]
+    if set(spec) != set(NEEDED_IN_SPEC):
+        return f"its spec has the unknown {', '.join(sorted(set(spec) - set(NEEDED_IN_SPEC)))}"
+    if spec_id(spec) != record["id"]:
+        return f"its id is {record['id'][:8]}, but its spec comes to {spec_id(spec)[:8]}"
+    if not re.fullmatch(r"[0-9a-f]{64}", split["fingerprint"]):
+        return "its split fingerprint is no SHA-256"
+    if split_label(split, partial=bool(record.get("partial"))) != record["split_label"]:
+        return f"its split is not {record['split_label']}"
+    if spec["results_name"] != record["results_name"]:
+        return f"it is of {spec['results_name']}, not of {record['results_name']}"
+    above = record.get("ancestor")
+    if (above and above["id"]) != spec["ancestor"]:
+        return "it names another run than its spec to have started from"
+    if above and not (re.fullmatch(r"[0-9a-f]{64}", above["id"]) and "/" not in above["method"]):
+        return "what it started from has no SHA-256 for an id, or no plain name"
+    Path(above["directory"] if above else "")  # is one
+    steps = run_key(record).split("/")
+    words = [*steps, *classes, *record["groups"], *((above and [above["method"]]) or [])]
+    if len(steps) != 4 or not all(word.isprintable() and word.strip(". ") for word in words):
+        return "a name in it is empty or unprintable"
+    if type(spec["seed"]) is not int or spec["seed"] < 0:
+        return f"its seed is {spec['seed']!r}"
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        return "its classes are fewer than two, or one is there twice"
+    if set(record["class_counts"]) != set(PARTS):
+        return f"its class_counts are not of {', '.join(PARTS)}"
+    for part, counts in record["class_counts"].items():
+        if len(counts) != len(classes) or any(type(n) is not int or n < 0 for n in counts):
+            return f"its {part} class_counts are not {len(classes)} numbers of images"
+    unknown = {name for members in record["groups"].values() for name in members} - set(classes)
+    if unknown:
+        return f"its groups have {min(unknown)!r}, which is no class"
+    damaged = [name for name, kind in KINDS_IN_SPEC.items() if not isinstance(spec[name], kind)]
+    damaged += [
+        name for name, kind in KINDS.items() if not isinstance(record.get(name), (kind, NoneType))
+    ]
+    if damaged:
+        return f"its {', '.join(damaged)} cannot be what a run has"
+    if partial := record.get("partial"):
+        int(partial["total"] - partial["missing"])
+    source = (record.get("imported") or {}).get("predictions")
+    if source and not (source["from"].isprintable() and "test" in source["parts"]):
+        return "it does not say which parts its imported predictions are of"
+    return None
+
+
+def _problem_of(parts: Mapping[str, Predictions], record: Mapping[str, Any]) -> str | None:
+    """What contradicts the record in predictions; None if nothing does."""
+    if "test" not in parts:
+        return "has no test predictions"
+    for part, predictions in parts.items():
+        if part not in ("test", "validation"):
+            return f"has predictions of {part!r}"
+        if predictions.ids.dtype.kind != "U":
+            return f"its {part} image names are no text"
+        classes = len(record["classes"])
+        if predictions.logits.shape[1] != classes:
+            return f"has {predictions.logits.shape[1]} logits an image for {classes} classes"
+        counts = np.bincount(predictions.labels, minlength=classes)
+        if counts.tolist() != record["class_counts"][part]:
+            return f"its {part} labels are not those that run.json counts"
+        if len(np.unique(predictions.ids)) < len(predictions):
+            return f"a {part} image is there twice"
+        if not np.isfinite(predictions.logits).all():
+            return f"its {part} logits are not all finite"
+    return None
+
+
+def _refuse_lies(path: Path) -> None:
+    """Raise UserError for arrays larger than their file, for which numpy would make room before it
+    finds out, and for those that hold Python objects."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+            if sum(info.file_size for info in members) > MOST_OF_A_FILE:
+                raise ValueError(f"more than {MOST_OF_A_FILE >> 20} MiB")
+            for info in members:
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError("packed in another way")
+                with file.open(info) as member:
+                    shape, _, dtype = READ_HEADER[np.lib.format.read_magic(member)](member)
+                    if dtype.hasobject:
+                        raise ValueError("Python objects")
+                    if member.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
+                        raise ValueError("not as large as it says")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: no whole file of plain arrays ({error})") from error
+
+
+def _check_history(path: Path) -> None:
+    """Raise UserError for a history that is no table of numbers."""
+    try:
+        header, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")), strict=True)
+        for row in rows:
+            if len(row) != len(header):
+                raise ValueError("rows of different lengths")
+            for cell in row:
+                float(cell or "nan")
+    except FileNotFoundError:  # of imported predictions
+        return
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: no table of numbers ({error})") from error

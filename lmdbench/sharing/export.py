@@ -1,0 +1,129 @@
+"""Finished runs to an archive: records, histories, predictions, and the audits of the splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmdbench.audit import report
+from lmdbench.errors import UserError
+from lmdbench.reporting.results import Results, Run, ancestor_of
+from lmdbench.sharing.archive import MANIFEST, check_output, new_archive
+from lmdbench.sharing.check import Sound, check_alike, check_run
+from lmdbench.sharing.shared import FORMAT, RUN_FILES, run_key, shared_record
+from lmdbench.version import __version__
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an archive got: keys (directories below the results), and what to know about it."""
+
+    asked: tuple[str, ...]
+    started_from: tuple[str, ...]  # not asked for, but needed to tell what the others are
+    audits: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def export(results: Results, chosen: Sequence[Run], output: Path) -> Exported:
+    """Write runs, what they started from and the audits of their splits to a new zip or folder.
+
+    Raises UserError, before anything is written, where ``output`` is there already, and for a run
+    that contradicts itself: no archive is left then.
+    """
+    check_output(output)
+    asked = {run_key(run.record): run for run in chosen}
+    needed, notes = _started_from(chosen, results)
+    above = {run_key(run.record): run for run in needed}
+    everything = dict(sorted({**above, **asked}.items()))
+    seen: dict[str, tuple[str, Sound]] = {}
+    listed: list[dict[str, Any]] = []
+    with new_archive(output) as add:
+        for key, run in everything.items():
+            sound = check_run(run.directory)
+            name, first = seen.setdefault(sound.fingerprint, (str(run.directory), sound))
+            check_alike(sound, first, (str(run.directory), name))
+            content = {
+                name: _content(run, name) for name in RUN_FILES if (run.directory / name).exists()
+            }
+            listed.append({"key": key, "id": run.id, "files": _hashes(content)})
+            for name, text in content.items():
+                add(f"{key}/{name}", text)
+        audits = _audits(everything.values(), results.folder)
+        for key, content in audits.items():
+            for name, text in content.items():
+                add(f"{key}/{name}", text)
+        manifest = {
+            "format": FORMAT,
+            "lmdbench": __version__,
+            "runs": listed,
+            "audits": [{"key": key, "files": _hashes(files)} for key, files in audits.items()],
+        }
+        add(MANIFEST, _json(manifest))
+    own = sorted({r.record["results_name"] for r in everything.values() if _is_own(r)})
+    notes += tuple(
+        f"{name} is your own data: look whether its image names (and those of its "
+        "lesions or patients, if any) may be seen by others"
+        for name in own
+    )
+    return Exported(tuple(sorted(asked)), tuple(sorted(above.keys() - asked)), tuple(audits), notes)
+
+
+def _started_from(chosen: Iterable[Run], results: Results) -> tuple[list[Run], tuple[str, ...]]:
+    """What runs started from, what that started from and so on; and which of it is gone."""
+    known = results.by_id
+    found, gone = [], []
+    for run in chosen:
+        stage: Run | None = run
+        while stage is not None and stage.record.get("ancestor"):
+            there = ancestor_of(stage, known)
+            if there is None or not (there.directory / "done").exists():
+                gone.append(
+                    f"{run_key(run.record)}: the {stage.record['ancestor']['method']} run it "
+                    "started from is gone, so its settings can't be checked by others"
+                )
+                break
+            found.append(there)
+            stage = there
+    return found, tuple(dict.fromkeys(gone))
+
+
+def _content(run: Run, name: str) -> bytes:
+    if name == "run.json":
+        return _json(shared_record(run.record))
+    path = run.directory / name
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _audits(runs: Iterable[Run], results: Path) -> dict[str, dict[str, bytes]]:
+    """Key → file → content, of the whole audits of the splits of these runs."""
+    found: dict[str, dict[str, bytes]] = {}
+    for run in runs:
+        fingerprint = run.spec["split"]["fingerprint"]
+        name, label = run.record["results_name"], run.record["split_label"]
+        folder = report.audit_folder(results, name, label, fingerprint)
+        facts = report.load(folder, fingerprint)
+        if facts is not None and report.kept_leaks(folder, fingerprint) is not None:
+            key = folder.relative_to(results).as_posix()
+            found[key] = {
+                file: (folder / file).read_bytes() for file in (report.FACTS, *facts["lists"])
+            }
+    return dict(sorted(found.items()))
+
+
+def _is_own(run: Run) -> bool:
+    return run.spec["dataset"] == "folder"
+
+
+def _hashes(content: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(text).hexdigest() for name, text in content.items()}
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

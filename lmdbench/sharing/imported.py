@@ -1,0 +1,57 @@
+"""Predictions of other code as a finished run: its record and its directory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmdbench.errors import UserError
+from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
+from lmdbench.sharing.check import same_predictions
+from lmdbench.sharing.place import now, place_run
+from lmdbench.sharing.setting import Setting
+from lmdbench.sharing.table import Read
+
+
+def predictions_record(
+    setting: Setting,
+    name: str,
+    seed: int,
+    settings: Mapping[str, Any],
+    files: Sequence[Path],
+    read: Read,
+) -> dict[str, Any]:
+    """``run.json`` of predictions that came from CSV files."""
+    source = {
+        "from": " and ".join(path.name for path in files),
+        "sha256": " and ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files),
+        "date": now(),
+        "values": read.values,
+        "zeros": read.zeros,
+        "parts": sorted(read.parts),
+    }
+    more = {"finished": source["date"], "imported": {"predictions": source}}
+    return setting.record(name, seed, settings, more)
+
+
+def place_predictions(
+    directory: Path, record: Mapping[str, Any], parts: Mapping[str, Predictions]
+) -> bool:
+    """Make a finished run of predictions. Returns False where the same are there already.
+
+    Raises UserError where a run of the same name, seed and settings has others.
+    """
+    if os.path.lexists(directory):
+        if (directory / "done").exists() and same_predictions(
+            load_predictions(directory / "predictions.npz"), parts
+        ):
+            return False
+        raise UserError(
+            f"{directory} is there already, with other predictions: give another --seed, --name "
+            "or --set, or move it away"
+        )
+    place_run(directory, record, lambda to: save_predictions(to / "predictions.npz", parts))
+    return True

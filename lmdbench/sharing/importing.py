@@ -1,0 +1,274 @@
+"""Runs from an archive into a results folder: all checked first, then each run put there whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from lmdbench.audit import report
+from lmdbench.errors import UserError
+from lmdbench.files import write_bytes
+from lmdbench.reporting.results import Results
+from lmdbench.sharing.archive import MANIFEST, Archive, new_folder
+from lmdbench.sharing.check import Sound, check_alike, check_run, same_predictions
+from lmdbench.sharing.place import now, place_run
+from lmdbench.sharing.shared import (
+    AUDIT_FILES,
+    FORMAT,
+    NEEDED_FILES,
+    RUN_FILES,
+    ancestor_key,
+    run_key,
+    shared_record,
+)
+
+State = Literal["new", "already there", "in the way"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run or an audit of an archive: its key and its files' hashes, name → SHA-256."""
+
+    key: str
+    files: Mapping[str, str]
+    id: str = ""  # of a run
+
+
+@dataclass(frozen=True)
+class Found:
+    """An entry that passed all checks, and what lies under its key here. ``reason``: what is in
+    the way."""
+
+    entry: Entry
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A whole archive that passed all checks. ``ignored``: files that its manifest doesn't list."""
+
+    runs: tuple[Found, ...]
+    audits: tuple[Found, ...]
+    ignored: tuple[str, ...]
+
+
+def look(archive: Archive, results: Results) -> Looked:
+    """Check all of an archive, by itself and against the runs that are here. Writes no results.
+
+    Raises UserError, naming archive and file, for the first that is not what the manifest or its
+    own record says, and where runs here and there of one split are of other images.
+    """
+    runs, audits = _manifest(archive)
+    seen: dict[str, tuple[str, Sound]] = {}
+    found_runs = []
+    for entry in runs:
+        where = f"{archive.path}: {entry.key}"
+        with _unpacked(archive, entry) as folder:
+            run = _checked(folder, entry, where)
+            fingerprint = run.fingerprint
+            if fingerprint not in seen:
+                seen[fingerprint] = _reference(fingerprint, results) or (where, run)
+            name, first = seen[fingerprint]
+            check_alike(run, first, (where, name))
+            found_runs.append(_against_local(entry, run, results.folder / entry.key))
+    found_audits = []
+    for entry in audits:
+        with _unpacked(archive, entry) as folder:
+            _check_audit(folder, entry, f"{archive.path}: {entry.key}")
+            found_audits.append(_audit_here(entry, results.folder / entry.key))
+    listed = {f"{entry.key}/{name}" for entry in (*runs, *audits) for name in entry.files}
+    ignored = tuple(sorted(archive.sizes.keys() - listed - {MANIFEST}))
+    return Looked(tuple(found_runs), tuple(found_audits), ignored)
+
+
+def carry_out(archive: Archive, looked: Looked, results: Path) -> None:
+    """Put what is new in place, run by run. Raises UserError for a full disk; the runs that are in
+    place by then are whole, and the same import goes on with the others."""
+    source = {
+        "from": archive.path.resolve().name,
+        "sha256": _source_sha256(archive),
+        "date": now(),
+    }
+    for found in looked.runs:
+        if found.state == "new":
+            content = _verified(archive, found.entry)
+            record = _own_record(json.loads(content.pop("run.json")), source, results)
+            place_run(results / found.entry.key, record, partial(_fill, content))
+    for found in looked.audits:
+        if found.state == "new":
+            with new_folder(results / found.entry.key) as folder:
+                _fill(_verified(archive, found.entry), folder)
+
+
+def _fill(content: Mapping[str, bytes], folder: Path) -> None:
+    for name, text in content.items():
+        write_bytes(folder / name, text)
+
+
+def _own_record(
+    record: Mapping[str, Any], source: Mapping[str, Any], results: Path
+) -> dict[str, Any]:
+    """The record of an archive as it stands in a results folder: nothing but what is shared, with
+    where it came from."""
+    own = shared_record(record)
+    if own["ancestor"]:
+        key = ancestor_key(record)
+        own["ancestor"]["directory"] = str(results / key) if key else ""
+    own["imported"] = {**own.get("imported", {}), "archive": dict(source)}
+    return own
+
+
+def _source_sha256(archive: Archive) -> str:
+    """Of a zip file; of a folder that of its manifest, which vouches for the rest."""
+    if archive.path.is_dir():
+        return hashlib.sha256(archive.read(MANIFEST)).hexdigest()
+    with archive.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Reading
+
+
+def _manifest(archive: Archive) -> tuple[list[Entry], list[Entry]]:
+    """The runs and the audits that a manifest lists."""
+    where = f"{archive.path}: {MANIFEST}"
+    try:
+        content = json.loads(archive.read(MANIFEST))
+        version = content["format"]
+        if version != FORMAT:
+            raise UserError(
+                f"{where}: written by another version of lmdbench (format {version}; this one "
+                f"reads {FORMAT}): use that version"
+            )
+        runs = [
+            Entry(str(one["key"]), _files(one, RUN_FILES), str(one["id"]))
+            for one in content["runs"]
+        ]
+        audits = [Entry(str(one["key"]), _files(one, AUDIT_FILES)) for one in content["audits"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{where}: damaged ({type(error).__name__}: {error})") from error
+    for entry in runs:
+        lacking = [name for name in NEEDED_FILES if name not in entry.files]
+        if lacking:
+            raise UserError(f"{where}: {entry.key} has no {' and no '.join(lacking)}")
+    keys = [entry.key for entry in (*runs, *audits)]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"{where}: a run or an audit is listed twice")
+    return runs, audits
+
+
+def _files(entry: Mapping[str, Any], allowed: tuple[str, ...]) -> dict[str, str]:
+    files = {str(name): str(sha256) for name, sha256 in entry["files"].items()}
+    unknown = files.keys() - set(allowed)
+    if unknown:
+        raise ValueError(f"it lists {min(unknown)!r}, which no export has")
+    return files
+
+
+def _verified(archive: Archive, entry: Entry) -> dict[str, bytes]:
+    """The files of an entry, each with the hash that the manifest has."""
+    content = {}
+    for name, sha256 in entry.files.items():
+        text = archive.read(f"{entry.key}/{name}")
+        if hashlib.sha256(text).hexdigest() != sha256:
+            raise UserError(
+                f"{archive.path}: {entry.key}/{name} is not what was exported (its SHA-256 is "
+                "another): get it anew"
+            )
+        content[name] = text
+    return content
+
+
+@contextmanager
+def _unpacked(archive: Archive, entry: Entry) -> Iterator[Path]:
+    """The files of an entry, verified, in a temporary folder outside the results."""
+    with tempfile.TemporaryDirectory(prefix="lmdbench-") as folder:
+        for name, text in _verified(archive, entry).items():
+            (Path(folder) / name).write_bytes(text)
+        yield Path(folder)
+
+
+def _checked(folder: Path, entry: Entry, where: str) -> Sound:
+    try:
+        run = check_run(folder)
+    except UserError as error:
+        # Said of the archive, and without the advice for a run of one's own.
+        problem = re.split("; (move|do) ", str(error).removeprefix(f"{folder}/"))[0]
+        raise UserError(f"{where}/{problem}") from error
+    except RecursionError as error:
+        raise UserError(f"{where}/run.json: damaged, nested too deeply") from error
+    if run_key(run.record) != entry.key or run.record["id"] != entry.id:
+        raise UserError(f"{where}: its run.json is of {run_key(run.record)}")
+    return run
+
+
+def _check_audit(folder: Path, entry: Entry, where: str) -> None:
+    facts: Any = None
+    try:
+        facts = json.loads((folder / report.FACTS).read_text(encoding="utf-8"))
+        split = facts["split"]
+        own = report.audit_folder(
+            Path(), facts["results_name"], split["label"], split["fingerprint"]
+        )
+        whole = (
+            own.as_posix() == entry.key
+            and len(own.parts) == 3
+            and {report.FACTS, *facts["lists"]} == set(entry.files)
+            and report.kept_leaks(folder, split["fingerprint"]) is not None
+        )
+    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+        raise UserError(f"{where}: damaged audit ({type(error).__name__})") from error
+    if not whole:
+        raise UserError(f"{where}: its {report.FACTS} is of another audit, or damaged")
+
+
+# Against what is here
+
+
+def _reference(fingerprint: str, results: Results) -> tuple[str, Sound] | None:
+    """A sound run of that split among the results."""
+    for run in results.runs:
+        if run.spec["split"].get("fingerprint") == fingerprint:
+            try:
+                return str(run.directory), check_run(run.directory)
+            except UserError:  # compare says so
+                continue
+    return None
+
+
+def _against_local(entry: Entry, run: Sound, directory: Path) -> Found:
+    if not os.path.lexists(directory):
+        return Found(entry, "new")
+    if not (directory / "done").exists():
+        return Found(entry, "in the way", "a run here that is not finished")
+    try:
+        local = check_run(directory)
+    except UserError as error:
+        return Found(entry, "in the way", f"a damaged run here ({error})")
+    if local.record["spec"] != run.record["spec"]:
+        return Found(entry, "in the way", "a run here whose id begins alike")
+    if not same_predictions(local.parts, run.parts):
+        return Found(entry, "in the way", "a run here with other predictions")
+    return Found(entry, "already there")
+
+
+def _audit_here(entry: Entry, folder: Path) -> Found:
+    """An audit that is here stays: it is of the same split, whichever looked at more."""
+    if not os.path.lexists(folder):
+        return Found(entry, "new")
+    same = all(
+        (folder / name).is_file()
+        and hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
+        for name, sha256 in entry.files.items()
+    )
+    return Found(entry, "already there", "" if same else "another audit of this split, kept")

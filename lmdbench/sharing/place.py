@@ -1,0 +1,35 @@
+"""A run that was made elsewhere, into its directory: at once and whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lmdbench.files import write_json, write_text
+from lmdbench.sharing.archive import new_folder
+
+
+def place_run(directory: Path, record: Mapping[str, Any], fill: Callable[[Path], None]) -> None:
+    """Make the directory of a finished run. ``fill`` writes its files, other than ``run.json``.
+
+    Its ``done`` has the time at which the record says that it finished. Raises UserError where
+    something is there by then, and for a full disk.
+    """
+    with new_folder(directory) as folder:
+        fill(folder)
+        write_json(folder / "run.json", record)
+        finished = str(record.get("finished") or now())
+        write_text(folder / "done", f"{finished}\n")
+        try:
+            when = datetime.fromisoformat(finished).timestamp()
+            os.utime(folder / "done", (when, when))
+        except (ValueError, OverflowError):  # no date: it stays as of now
+            pass
+
+
+def now() -> str:
+    """The time as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,315 @@
+"""``lmdbench predict``, through its real entry point."""
+
+import csv
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lmdbench.evaluation.predictions import load_predictions
+
+CLASSES = ["dotted", "rare", "round", "striped"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Files without a folder land here."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def hospital(toy_folder, tmp_path) -> Path:
+    """24 images of three of the four classes, in folders of other names."""
+    root = tmp_path / "hospital"
+    for label, name in (("round", "Round"), ("striped", "stripes"), ("dotted", "dotted")):
+        (root / name).mkdir(parents=True)
+        for number in range(8):
+            shutil.copy(toy_folder / f"{label}-{number}.png", root / name / f"{number}.png")
+    return root
+
+
+MAP = ("--map", "stripes=striped")
+
+
+def rows_of(path):
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_run_s_own_test_images_get_the_run_s_own_logits(
+    lmdbench, trained_run, toy_folder, tmp_path
+):
+    """As a table of its own, without parts; from the folder; and as the data set's test part."""
+    saved = load_predictions(trained_run / "predictions.npz", ["test"])["test"]
+    expected = dict(zip(saved.ids, saved.logits, strict=True))
+    for words in (
+        (toy_folder,),
+        ("folder", "--data-root", toy_folder),
+        ("folder", "--data-root", toy_folder, "--part", "all"),
+    ):
+        found = lmdbench(
+            *("predict", trained_run, *words),
+            *("--logits", "--output", "own.csv", "--force", "--quiet"),
+        )
+        assert found.code == 0, found.err
+        table = pd.read_csv("own.csv", index_col="image")
+        assert set(expected) <= set(table.index)
+        logits = table.loc[list(saved.ids), CLASSES].to_numpy(np.float32)
+        np.testing.assert_allclose(logits, saved.logits, atol=1e-5)
+
+
+def test_an_external_test_set(lmdbench, trained_run, hospital):
+    results = trained_run.parents[3]
+    identity = json.loads((trained_run / "run.json").read_text())["id"]
+    outcome = lmdbench("predict", identity[:8], hospital, *MAP, "--results", results)
+    assert outcome.code == 0, outcome.err
+    assert "labels taken for classes: Round → round, stripes → striped" in outcome.out
+    assert "hospital: 24 images, 24 with a label" in outcome.out
+    assert "24 images scored" in outcome.out
+    assert "no images of rare: means are over the 3 of 4 classes" in outcome.out
+    assert re.search(r"Balanced accuracy +\d+\.\d +\d+\.\d to \d+\.\d +\d+\.\d +24", outcome.out)
+    assert "the run was trained on" not in outcome.out
+    name = f"ce-{trained_run.name}-on-hospital.csv"
+    assert f"predictions: {name}" in outcome.out
+
+    rows = rows_of(name)
+    assert list(rows[0]) == ["image", "label", "predicted", "probability", *CLASSES]
+    assert len(rows) == 24
+    for row in rows:
+        probabilities = {label: float(row[label]) for label in CLASSES}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert row["predicted"] == max(probabilities, key=probabilities.get)
+        assert float(row["probability"]) == max(probabilities.values())
+        folder = row["image"].split("/")[0]
+        assert row["label"] == {"Round": "round", "stripes": "striped"}.get(folder, folder)
+
+    right = {
+        label: [r["predicted"] == label for r in rows if r["label"] == label]
+        for label in ("round", "striped", "dotted")
+    }
+    shown = json.loads(
+        lmdbench("predict", identity[:8], hospital, *MAP, "--results", results, "--json").out
+    )
+    assert shown["file"] is None
+    assert len(shown["predictions"]) == 24
+    recalls = [np.mean(hits) for hits in right.values()]
+    score = shown["scores"]["balanced_accuracy"]
+    assert score["value"] == pytest.approx(np.mean(recalls))
+    assert score["low"] < score["value"] <= score["high"]
+    assert shown["scores"]["recall:rare"] == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "images": 0,
+        "reason": "the class has no images",
+        "own_test": None,
+    }
+
+
+def test_nothing_is_overwritten_unless_forced(lmdbench, trained_run, hospital):
+    Path("mine.csv").write_text("precious")
+    words = ("predict", trained_run, hospital, *MAP, "--output", "mine.csv")
+    refused = lmdbench(*words)
+    assert refused.code == 2
+    assert "mine.csv is there already; --force replaces it" in refused.err
+    assert "predicting" not in refused.err
+    assert Path("mine.csv").read_text() == "precious"
+    assert lmdbench(*words, "--force").code == 0
+    assert len(rows_of("mine.csv")) == 24
+    for output, why in ((".", "is a folder"), ("none/a.csv", "there is no folder none")):
+        outcome = lmdbench(*words[:-1], output)
+        assert outcome.code == 2
+        assert why in outcome.err
+
+
+def test_few_images_are_printed_and_no_file_is_made(lmdbench, trained_run, toy_folder, tmp_path):
+    before = set(tmp_path.iterdir())
+    one = lmdbench("predict", trained_run, toy_folder / "round-0.png")
+    assert one.code == 0, one.err
+    line = next(line for line in one.out.splitlines() if "round-0.png  " in line)
+    shown = [float(number) for number in re.findall(r"(\d+\.\d) %", line)]
+    assert len(shown) == 3
+    assert shown == sorted(shown, reverse=True)
+    assert "score" not in one.out
+    several = lmdbench("predict", trained_run, *sorted(toy_folder.glob("striped-[0-7].png")))
+    assert several.out.count("striped-") == 8
+    assert set(tmp_path.iterdir()) == before
+    assert lmdbench(
+        "predict", trained_run, toy_folder / "round-0.png", "--output", "one.csv"
+    ).out.endswith("predictions: one.csv\n")
+    (row,) = rows_of("one.csv")
+    assert "label" not in row
+
+
+def test_unreadable_images_are_named_and_the_others_predicted(lmdbench, trained_run, hospital):
+    (hospital / "Round" / "text.png").write_text("hello")
+    (hospital / "Round" / "empty.png").touch()
+    outcome = lmdbench("predict", trained_run, hospital, *MAP, "--output", "a.csv")
+    assert outcome.code == 1
+    assert "2 of 26 images can't be read: Round/empty.png (empty file), Round/text.png" in (
+        outcome.err
+    )
+    assert "24 images scored" in outcome.out
+    rows = {row["image"]: row for row in rows_of("a.csv")}
+    assert rows["Round/text.png"]["error"] == "not an image"
+    assert rows["Round/text.png"]["label"] == "round"
+    assert rows["Round/text.png"]["predicted"] == rows["Round/text.png"]["rare"] == ""
+    assert rows["Round/0.png"]["error"] == ""
+    nothing = lmdbench("predict", trained_run, hospital / "Round" / "text.png")
+    assert nothing.code == 2
+    assert "none of the images can be read: " in nothing.err
+    assert len(nothing.err.splitlines()) <= 2  # the progress, and the reason
+
+
+def test_labels_without_a_class(lmdbench, trained_run, hospital):
+    words = ("predict", trained_run, hospital, "--output", "a.csv")
+    refused = lmdbench(*words)
+    assert refused.code == 2
+    assert "stripes (8 images; striped?)" in refused.err
+    assert not Path("a.csv").exists()
+    ignored = lmdbench(*words, "--ignore-unknown")
+    assert ignored.code == 0
+    assert "predicted but not scored, as the run has no such class: stripes (8)" in ignored.out
+    assert "16 images scored" in ignored.out
+    assert [row["label"] for row in rows_of("a.csv")].count("stripes") == 8
+    unlabelled = lmdbench(*words, "--unlabelled", "--force")
+    assert unlabelled.code == 0
+    assert "scored" not in unlabelled.out
+    assert "label" not in rows_of("a.csv")[0]
+    assert re.search(r"striped +8 +\d+\n", unlabelled.out)  # class, trained on, predicted
+
+
+def test_no_label_is_a_class(lmdbench, trained_run, hospital):
+    for name in ("Round", "dotted"):
+        shutil.rmtree(hospital / name)
+    outcome = lmdbench("predict", trained_run, hospital, "--ignore-unknown")
+    assert outcome.code == 0
+    assert "not scored: no image that can be read has a label that is a class" in outcome.out
+
+
+def test_images_the_run_may_have_seen(lmdbench, trained_run, toy_folder, tmp_path):
+    own = ("predict", trained_run, "folder", "--data-root", toy_folder)
+    assert "trained on some of these" not in lmdbench(*own).out
+    trained = lmdbench(*own, "--part", "train", "--output", "t.csv")
+    assert "the run was trained on some of these images: scores are too good" in trained.out
+    fold = ("--split", "kfold", "--folds", 2, "--fold", 0)
+    other = lmdbench(*own, *fold, "--output", "o.csv")
+    assert "another split of it or all" in other.out
+    assert "the run was trained" not in lmdbench("predict", trained_run, toy_folder).out
+    whole = lmdbench("predict", trained_run, toy_folder, "--part", "all", "--output", "w.csv")
+    assert "another split of it or all" in whole.out
+    shown = json.loads(lmdbench(*own, "--part", "train", "--json").out)
+    assert "too good" in shown["warning"]
+
+
+def test_synthetic_and_partial_are_said(lmdbench, trained_run, hospital, tmp_path):
+    copy = shutil.copytree(trained_run, tmp_path / "run")
+    record = json.loads((copy / "run.json").read_text())
+    record |= {"synthetic": True, "partial": {"missing": 1, "total": 5}}
+    (copy / "run.json").write_text(json.dumps(record))
+    out = lmdbench("predict", copy, hospital, *MAP, "--quiet").out
+    assert "on part of its images, synthetic images" in out
+
+
+def test_a_column_is_not_taken_twice(lmdbench, tmp_path, toy_folder):
+    """A class called as a column of the file is."""
+    rows = (toy_folder / "labels.csv").read_text().replace(",rare,", ",label,")
+    data = shutil.copytree(toy_folder, tmp_path / "named")
+    (data / "labels.csv").write_text(rows)
+    words = ("--dataset", "folder", "--data-root", data, "--backbone", "small")
+    assert (
+        lmdbench(*("run", "--method", "ce", *words, "--image-size", 24, "--set", "epochs=1")).code
+        == 0
+    )
+    (done,) = tmp_path.glob("results/*/*/ce/seed*/done")
+    assert lmdbench("predict", done.parent, data, "--output", "a.csv").code == 0
+    assert "class label" in rows_of("a.csv")[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nonsense", "x"), "nonsense: neither a run directory nor the id"),
+        (("RUN", "nowhere"), "nowhere: no such file or folder"),
+        (("RUN", "TOY", "--map", "stripes=striped"), "--map: unknown label 'stripes'"),
+        (("RUN", "TOY", "--device", "cuda:99"), "this machine shows"),
+        (("RUN", "TOY", "--split", "kfold"), "say which with --fold"),
+        (("RUN", "TOY", "--batch-size", "0"), "--batch-size"),
+        (("RUN",), "Missing argument"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(lmdbench, trained_run, toy_folder, words, message):
+    words = [{"RUN": trained_run, "TOY": toy_folder}.get(word, word) for word in words]
+    outcome = lmdbench("predict", *words)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def start(words, **options):
+    command = [sys.executable, "-m", "lmdbench", "predict", *map(str, words)]
+    return subprocess.Popen(
+        command,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
+
+
+def many(folder: Path, images: int) -> Path:
+    folder.mkdir()
+    Image.new("RGB", (24, 24)).save(folder / "0.png")
+    for number in range(1, images):
+        os.link(folder / "0.png", folder / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_leaves_no_file(trained_run, tmp_path, number):
+    folder = many(tmp_path / "many", 30_000)
+    process = start(
+        (trained_run, folder, "--batch-size", 8, "--output", tmp_path / "out.csv"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while "predicting" not in process.stderr.readline():
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip().endswith("lmdbench: interrupted")
+    assert "Traceback" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many"]
+
+
+def test_a_bar_with_the_time_left_on_a_terminal(trained_run, tmp_path, read_terminal):
+    folder = many(tmp_path / "many", 500)
+    ours, theirs = pty.openpty()
+    process = start(
+        (trained_run, folder, "--batch-size", 20, "--output", tmp_path / "out.csv"),
+        stderr=theirs,
+        stdout=subprocess.DEVNULL,
+    )
+    os.close(theirs)
+    seen = read_terminal(ours).decode()
+    assert process.wait(60) == 0
+    assert "predicting" in seen
+    assert "left" in seen
+    assert "100%" in seen
+
+
+def test_real_photographs(lmdbench, trained_run, test_data):
+    photos = sorted((test_data / "isic2019" / "ISIC_2019_Training_Input").glob("*.jpg"))[:30]
+    outcome = lmdbench("predict", trained_run, *photos, "--output", "photos.csv")
+    assert outcome.code == 0, outcome.err
+    assert [row["image"] for row in rows_of("photos.csv")] == list(map(str, photos))

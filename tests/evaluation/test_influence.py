@@ -1,0 +1,172 @@
+"""Influences against numerical derivatives and against the bootstrap they stand for."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lmdbench.evaluation import influence, metrics, statistics
+
+CLASSES = ["A", "B", "C", "D"]
+GROUPS = {"head": [0, 1], "tail": [2, 3]}
+COUNTS = np.array([60, 40, 25, 12])
+NAMES = [
+    *metrics.TITLES,
+    *GROUPS,
+    *(f"{stat}:{of}" for stat in metrics.CLASS_STATS for of in ("B", "tail")),
+]
+
+
+@pytest.fixture(params=["all different", "with ties"])
+def case(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N,) and logits (N, 4) of a middling classifier."""
+    rng = np.random.default_rng(7)
+    labels = rng.permutation(np.repeat(np.arange(4), COUNTS))
+    logits = rng.normal(size=(len(labels), 4)) + 1.2 * np.eye(4)[labels]
+    if request.param == "with ties":
+        logits = np.round(logits) + np.arange(4) / 10
+    return labels, logits
+
+
+def with_weights(
+    metric: metrics.Metric, labels: np.ndarray, logits: np.ndarray, v: np.ndarray
+) -> float:
+    """The metric with each image counted ``v`` (N,) times, by definition; each class's weights
+    add up to its number of images."""
+    predicted, p = logits.argmax(axis=1), metrics.softmax(logits)
+    matrix = np.zeros((4, 4))
+    np.add.at(matrix, (labels, predicted), v)
+    n, total = matrix.sum(axis=1), matrix.sum()
+    if metric.stat == "accuracy":
+        return np.trace(matrix) / total
+    if metric.stat == "mcc":
+        guessed = matrix.sum(axis=0)
+        upper = np.trace(matrix) * total - n @ guessed
+        return upper / np.sqrt((total**2 - n @ n) * (total**2 - guessed @ guessed))
+    if metric.sets:
+        return np.mean(
+            [
+                np.mean([of_class(metric.stat, k, labels, p, matrix, v) for k in members])
+                for _, members in metric.sets
+            ]
+        )
+    w = v / total if not metric.equal_prior else v / (n[labels] * 4)
+    own = p[np.arange(len(p)), labels]
+    if metric.stat == "nll":
+        return w @ -np.log(own)
+    if metric.stat == "brier":
+        return w @ ((p - np.eye(4)[labels]) ** 2).sum(axis=1)
+    confidence = p.max(axis=1)
+    bins = metrics.equal_mass_bins(confidence)
+    gaps = w * ((predicted == labels) - confidence)
+    return sum(abs(gaps[bins == b].sum()) for b in range(metrics.ECE_BINS))
+
+
+def of_class(
+    stat: str, k: int, labels: np.ndarray, p: np.ndarray, matrix: np.ndarray, v: np.ndarray
+) -> float:
+    hit, n, guessed = matrix[k, k], matrix[k].sum(), matrix[:, k].sum()
+    if stat == "auroc":
+        ours, score = labels == k, p[:, k]
+        above = np.subtract.outer(score[ours], score[~ours])
+        wins = (above > 0) + (above == 0) / 2
+        return v[ours] @ wins @ v[~ours] / (v[ours].sum() * v[~ours].sum())
+    return {
+        "recall": hit / n,
+        "precision": hit / guessed,
+        "f1": 2 * hit / (n + guessed),
+        "specificity": 1 - (guessed - hit) / (matrix.sum() - n),
+    }[stat]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_the_derivative_by_an_images_weight(
+    name: str, case: tuple[np.ndarray, np.ndarray]
+) -> None:
+    labels, logits = case
+    metric = metrics.parse(name, CLASSES, GROUPS)
+    scorer = metrics.Scorer(labels, logits)
+    one = np.ones(len(labels))
+    assert scorer.value(metric) == pytest.approx(with_weights(metric, labels, logits, one))
+    found = scorer.influence(metric)
+    assert np.bincount(labels, found) == pytest.approx(0, abs=1e-12)
+    step = 1e-6
+    for image in range(0, len(labels), 9):
+        of_class = labels == labels[image]
+        # One more of this image, and as much less of its whole class.
+        change = (np.arange(len(labels)) == image) - of_class / of_class.sum()
+        up, down = (
+            with_weights(metric, labels, logits, one + sign * step * change) for sign in (1, -1)
+        )
+        assert found[image] == pytest.approx((up - down) / (2 * step), abs=1e-8)
+
+
+def test_the_jackknife_is_the_bootstraps_variance() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(4), 4 * COUNTS)
+    logits = rng.normal(size=(len(labels), 4)) + 1.2 * np.eye(4)[labels]
+    names = ["macro_f1", "macro_auroc", "mcc", "macro_precision", "nll_balanced", "brier"]
+    chosen = [metrics.parse(name, CLASSES, GROUPS) for name in names]
+    found: list[list[float]] = []
+
+    def score(images: np.ndarray) -> float:
+        scorer = metrics.Scorer(labels[images], logits[images])
+        found.append([scorer.value(metric) for metric in chosen])
+        return found[-1][0]
+
+    of_first = statistics.within_class_bootstrap(score, labels, rng, rounds=1500)
+    drawn = np.array(found)
+    assert of_first.tolist() == drawn[:, 0].tolist()
+    scorer = metrics.Scorer(labels, logits)
+    for k, metric in enumerate(chosen):
+        jackknife = statistics.jackknife_variance(scorer.influence(metric), labels)
+        assert jackknife == pytest.approx(drawn[:, k].var(), rel=0.15), metric.name
+
+
+def test_the_jackknife_of_units_is_their_bootstraps_variance() -> None:
+    rng = np.random.default_rng(4)
+    labels = np.repeat(np.arange(4), 4 * COUNTS)
+    units = np.array([f"{label}-{n // 3}" for n, label in enumerate(labels)])
+    codes = np.unique(units, return_inverse=True)[1]
+    shared = rng.normal(size=(codes.max() + 1, 4))[codes]  # images of a lesion look alike
+    logits = shared + 0.3 * rng.normal(size=shared.shape) + 1.2 * np.eye(4)[labels]
+    drawn = statistics.within_class_bootstrap(
+        lambda images: metrics.macro_f1(labels[images], logits[images]),
+        labels,
+        rng,
+        rounds=1500,
+        units=units,
+    )
+    found = metrics.influences(["macro_f1"], labels, logits, {})["macro_f1"]
+    by_unit = statistics.jackknife_variance(found, labels, units)
+    assert by_unit == pytest.approx(drawn.var(), rel=0.15)
+    assert by_unit > 2 * statistics.jackknife_variance(found, labels)
+
+
+def test_auroc_of_two_classes_has_delongs_variance() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], [30, 20])
+    scores = rng.normal(size=50) + labels
+    # DeLong: variances of the placements over their numbers, by definition.
+    wins = np.subtract.outer(scores[30:], scores[:30]) > 0
+    expected = wins.mean(axis=1).var(ddof=1) / 20 + wins.mean(axis=0).var(ddof=1) / 30
+    logits = np.stack([np.zeros(50), scores], axis=1)
+    found = metrics.influences(["macro_auroc"], labels, logits, {})["macro_auroc"]
+    assert statistics.jackknife_variance(found, labels) == pytest.approx(expected)
+
+
+def test_areas_of_scores_with_ties_are_mann_whitneys() -> None:
+    rng = np.random.default_rng(2)
+    labels, scores = rng.integers(0, 3, 80), rng.integers(0, 5, (80, 3)).astype(float)
+    areas, _ = influence.aurocs(labels, scores)
+    for k in range(3):
+        ours, rest = scores[labels == k, k], scores[labels != k, k]
+        u = stats.mannwhitneyu(ours, rest).statistic
+        assert areas[k] == pytest.approx(u / (len(ours) * len(rest)))
+
+
+def test_what_has_no_value_has_no_influence() -> None:
+    labels, logits = np.array([0, 0, 1]), np.array([[1.0, 0], [1, 0], [1, 0]])
+    found = metrics.influences(["mcc", "macro_f1", "tail"], labels, logits, {"tail": []})
+    assert np.isnan(found["mcc"]).all()  # all predicted as one class: a value, but no slope
+    assert np.isnan(found["tail"]).all()
+    assert not np.isnan(found["macro_f1"]).any()

@@ -1,0 +1,159 @@
+"""A table in sentences: real or not, where, on how many images."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmdbench.evaluation.statistics import Difference
+from lmdbench.reporting.comparison import ScoredBlock, compare
+from lmdbench.reporting.page.verdict import verdict
+from lmdbench.reporting.results import read_results
+
+FakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def block(fake_run: FakeRun, tmp_path: Path) -> ScoredBlock:
+    """ce, crt and lmd with two seeds, lmd the reference; the differences are given by ``told``."""
+    for seed in (0, 1):
+        fake_run("ce", seed, skill=0.5)
+        fake_run("crt", seed, skill=1.0)
+        fake_run("lmd", seed, skill=2.0)
+    (found,) = compare(read_results(tmp_path / "results"), reference="lmd").blocks
+    return found
+
+
+def difference(value: float, low: float, high: float, seeds: int = 2) -> Difference:
+    return Difference(
+        value=value,
+        low=low,
+        high=high,
+        se=0.01,
+        se_test=0.01,
+        se_seeds=0.01,
+        df=5.0,
+        seeds=seeds,
+        p=0.01,
+        superiority=0.9,
+        detectable=0.042,
+        detectable_more_seeds=0.031,
+        equal=False,
+    )
+
+
+def told(block: ScoredBlock, label: str, of: dict[str, tuple[Difference, dict[str, Any]]]) -> Any:
+    """The block with other differences in one row."""
+    rows = []
+    for row in block.rows:
+        cells = dict(row.cells)
+        if row.row.label == label:
+            for name, (found, more) in of.items():
+                cells[name] = replace(cells[name], difference=found, **more)
+        rows.append(replace(row, cells=cells))
+    return replace(block, rows=tuple(rows))
+
+
+def primary(found: Difference, mark: str, p: float = 0.0004) -> dict[str, Any]:
+    return {"balanced_accuracy": (found, {"mark": mark, "p_corrected": p})}
+
+
+GROUPS = {
+    "head": (difference(0.02, -0.01, 0.05), {}),
+    "medium": (difference(-0.10, -0.15, -0.05), {}),
+    "tail": (difference(-0.30, -0.40, -0.20), {}),
+}
+
+
+def test_a_real_gain_in_the_tail(block: ScoredBlock) -> None:
+    row = primary(difference(-0.123, -0.155, -0.091), "worse") | GROUPS
+    found = verdict(told(block, "ce", row))
+    assert found.kind == "real"
+    assert found.answer == (
+        "The gain is real by these images and seeds: lmd is 12.3 points above ce in balanced "
+        "accuracy (95 % interval +9.1 to +15.5, corrected p < .001, 2 seeds)."
+    )
+    assert found.details[:3] == (
+        "It is in the tail: +30.0 points of recall (+20.0 to +40.0; 2 images of 1 class).",
+        "Medium: +10.0 points of recall (+5.0 to +15.0; 18 images of 2 classes).",
+        "Head: −2.0 points of recall (−5.0 to +1.0; 30 images of 1 class).",
+    )
+    assert found.details[-1] == (
+        "It rests on 50 test images of 4 classes; df has only 2, the fewest."
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "opening"),
+    [
+        (-0.20, 0.10, "Whether it is in the tail is not settled: +5.0"),
+        (0.01, 0.20, "It is not in the tail: −5.0"),
+    ],
+)
+def test_a_gain_that_is_elsewhere(
+    block: ScoredBlock, low: float, high: float, opening: str
+) -> None:
+    value = -0.05 if low < 0 else 0.05
+    groups = {**GROUPS, "tail": (difference(value, low, high), {})}
+    row = primary(difference(-0.05, -0.08, -0.02), "worse") | groups
+    assert verdict(told(block, "ce", row)).details[0].startswith(opening)
+
+
+@pytest.mark.parametrize(
+    ("mark", "value", "kind", "words"),
+    [
+        ("better", 0.05, "reversed", "There is a loss, not a gain: lmd is 5.0 points below ce"),
+        ("equal", -0.001, "equal", "Practically equal: lmd is 0.1 points above ce"),
+        ("", -0.03, "open", "Not settled: lmd is 3.0 points above ce"),
+        ("equal", 0.0, "equal", "Practically equal: lmd is level with ce"),
+    ],
+)
+def test_other_outcomes(block: ScoredBlock, mark: str, value: float, kind: str, words: str) -> None:
+    row = primary(difference(value, value - 0.04, value + 0.04), mark, p=0.2)
+    found = verdict(told(block, "ce", row))
+    assert found.kind == kind
+    assert found.answer.startswith(words)
+    assert "corrected p = .200" in found.answer
+    power = (
+        "A true difference of 4.2 points would have been found four times in five with these "
+        "seeds and images (3.1 with any number of seeds)."
+    )
+    assert (power in found.details) == (kind == "open")
+
+
+def test_how_the_reference_stands_to_the_others(block: ScoredBlock) -> None:
+    with_ce = told(block, "ce", primary(difference(-0.1, -0.2, -0.05), "worse"))
+    both = told(with_ce, "crt", primary(difference(-0.02, -0.06, 0.02), ""))
+    assert "lmd is not told apart from crt." in verdict(both).details
+    both = told(with_ce, "crt", primary(difference(-0.1, -0.2, -0.05), "worse"))
+    assert "lmd is better than crt." in verdict(both).details
+
+
+def test_one_seed_is_said(block: ScoredBlock) -> None:
+    one = difference(-0.1, -0.2, -0.05, seeds=1)
+    found = verdict(told(block, "ce", primary(one, "worse")))
+    assert "one seed: test images only" in found.answer
+
+
+def test_without_the_reference_nothing_is_claimed(fake_run: FakeRun, tmp_path: Path) -> None:
+    fake_run("ce", skill=0.5)
+    fake_run("crt", skill=3.0)
+    (block,) = compare(read_results(tmp_path / "results"), reference="lmd").blocks
+    found = verdict(block)
+    assert found.kind == "none"
+    assert found.answer == "No difference was tested: the reference is not among these runs."
+    assert found.details[0].startswith("The best balanced accuracy is that of crt, ")
+
+
+def test_ce_as_the_reference_is_what_the_best_gains_over(fake_run: FakeRun, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        fake_run("ce", seed, skill=0.0)
+        fake_run("crt", seed, skill=1.0)
+        fake_run("lmd", seed, skill=6.0)
+    (block,) = compare(read_results(tmp_path / "results"), reference="ce").blocks
+    found = verdict(block)
+    assert found.kind == "real"
+    assert "lmd is " in found.answer
+    assert " points above ce" in found.answer

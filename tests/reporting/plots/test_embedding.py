@@ -1,0 +1,69 @@
+"""t-SNE of features: the same places each time, and what the picture says of itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lmdbench.errors import UserError
+from lmdbench.reporting.plots.embedding import Embedding, draw_embedding, plane
+
+
+@pytest.fixture
+def embedding() -> Embedding:
+    """Three classes of 12 images, well apart; the last has none shown."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 12)
+    features = rng.normal(size=(24, 5)) + 30 * labels[:, None]
+    return Embedding(
+        name="skin-lmd-seed0",
+        title="skin · plain · test images",
+        part="test",
+        classes=["nv", "mel", "df"],
+        labels=labels,
+        counts=np.array([500, 12, 0]),
+        features={"before: rrl": features, "after: lmd": -features},
+        per_class=12,
+    )
+
+
+def test_classes_that_are_apart_stay_apart_and_places_are_repeatable(embedding):
+    features = embedding.features["before: rrl"]
+    places = plane(features)
+    np.testing.assert_array_equal(places, plane(features))
+    first, second = places[:12], places[12:]
+    between = np.linalg.norm(first.mean(axis=0) - second.mean(axis=0))
+    assert between > 2 * max(first.std(), second.std())
+
+
+def test_it_says_how_many_images_it_shows(embedding, look):
+    figure = draw_embedding(embedding)
+    texts = look(figure, apart=False)
+    assert {"1 nv (12 / 500)", "2 mel (12 / 12)", "3 df (0 / 0)"} <= set(texts)
+    assert {"before: rrl", "after: lmd"} <= set(texts)
+    assert "At most 12 test images of a class" in " ".join(texts)
+    assert "perplexity 7, seed 0" in " ".join(texts)
+
+
+def test_too_few_images_and_features_that_are_not_finite_are_refused(embedding):
+    few = replace(embedding, labels=np.array([0, 1]))
+    with pytest.raises(UserError, match="2 images cannot be laid out"):
+        draw_embedding(few)
+    broken = {"after": np.full((24, 5), np.nan)}
+    with pytest.raises(UserError, match="not finite"):
+        draw_embedding(replace(embedding, features=broken))
+
+
+def test_23_classes_fit_the_legend(look, long_tail):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(23), 2)
+    embedding = Embedding(
+        name="x",
+        title="x",
+        part="test",
+        classes=list(long_tail),
+        labels=labels,
+        counts=np.array(list(long_tail.values())),
+        features={"x": rng.normal(size=(46, 4))},
+    )
+    look(draw_embedding(embedding), apart=False)

@@ -1,0 +1,47 @@
+"""Forest plot: differences, intervals, p, and what there is to compare with."""
+
+import numpy as np
+import pytest
+
+from lmdbench.errors import UserError
+from lmdbench.reporting.plots.forest import draw_forest
+
+
+def test_points_and_intervals_are_those_of_the_table(made_block, look):
+    block = made_block({"ce": 0.5, "focal": 1.0, "lmd": 2.0}, reference="lmd")
+    figure = draw_forest(block)
+    texts = look(figure)
+    assert {"ce", "focal"} <= set(texts)
+    assert "lmd" not in texts
+    cell = next(row for row in block.rows if row.row.label == "ce").cells["balanced_accuracy"]
+    points = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(points[0].get_xdata(), [100 * cell.difference.value])
+    drawn = [list(line.get_xdata()) for line in figure.axes[0].lines]
+    assert [100 * cell.difference.low, 100 * cell.difference.high] in drawn
+    ((words,),) = (
+        [text for text in texts if text.startswith(f"−{-100 * cell.difference.value:.1f} [")],
+    )
+    assert words.endswith("p < .001" if cell.p_corrected < 0.001 else f"{cell.p_corrected:.3f}"[1:])
+
+
+def test_another_metric_in_its_own_unit(made_block, look):
+    block = made_block({"ce": 0.5, "lmd": 2.0}, reference="lmd", primary="nll")
+    texts = look(draw_forest(block))
+    assert "NLL (test prior): above or below lmd" in texts
+    assert "The smaller, the better." in " ".join(texts)
+    assert "±1 point" not in " ".join(texts)
+
+
+def test_without_the_reference_or_others_it_says_so(made_block):
+    with pytest.raises(UserError, match="reference is not among"):
+        draw_forest(made_block({"ce": 0.5}, reference="lmd"))
+
+
+def test_the_reference_alone_has_nothing_to_compare(made_block):
+    with pytest.raises(UserError, match="nothing to compare with lmd"):
+        draw_forest(made_block({"lmd": 0.5}, reference="lmd"))
+
+
+def test_one_seed_and_long_names(made_block, look):
+    names = {f"a-method-with-a-very-long-name-{'x' * k}": 1.0 for k in range(30)}
+    look(draw_forest(made_block(names | {"lmd": 2.0}, seeds=1, reference="lmd")))

@@ -1,0 +1,62 @@
+"""Predictions of a row: one order of images and classes for all, whatever the files have."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lmdbench.errors import UserError
+from lmdbench.reporting.comparison import compare
+from lmdbench.reporting.plots.outcomes import outcomes, paired
+from lmdbench.reporting.results import read_results
+
+LABELS = np.array([0, 1, 2, 3])
+
+
+def row_of(tmp_path, method="ce"):
+    (block,) = compare(read_results(tmp_path / "results")).blocks
+    return block, next(scored for scored in block.rows if scored.row.method == method)
+
+
+def test_images_of_all_seeds_stand_in_one_order(fake_run, tmp_path):
+    logits = 5 * np.eye(4)
+    logits[0] = logits[1]  # the first image is taken for the second's class
+    fake_run("ce", 0, test=(LABELS, logits), images=["d", "c", "b", "a"])
+    shuffled = [2, 0, 3, 1]
+    images = [["d", "c", "b", "a"][place] for place in shuffled]
+    fake_run("ce", 1, test=(LABELS[shuffled], logits[shuffled]), images=images)
+    block, scored = row_of(tmp_path)
+    found = outcomes(block, scored)
+    assert found.ids.tolist() == ["a", "b", "c", "d"]
+    assert found.labels.tolist() == [3, 2, 1, 0]
+    np.testing.assert_array_equal(found.correct, [[1, 1, 1, 0], [1, 1, 1, 0]])
+
+
+def test_a_seed_whose_logits_are_not_finite_is_right_about_nothing(fake_run, tmp_path):
+    fake_run("ce", 0, test=(LABELS, np.eye(4)))
+    fake_run("ce", 1, test=(LABELS, np.full((4, 4), np.nan)))
+    correct = outcomes(*row_of(tmp_path)).correct
+    assert correct[0].tolist() == [1, 1, 1, 1]
+    assert np.isnan(correct[1]).all()
+
+
+def test_other_images_in_a_seed_are_refused(fake_run, tmp_path):
+    fake_run("ce", 0, test=(LABELS, np.eye(4)), images=list("abcd"))
+    fake_run("ce", 1, test=(LABELS, np.eye(4)), images=list("abce"))
+    (block,) = compare(read_results(tmp_path / "results"), part="validation").blocks
+    block = replace(block, part="test")  # a test table of them is refused as a whole
+    with pytest.raises(UserError, match="not those of the other seeds"):
+        outcomes(block, block.rows[0])
+
+
+def test_pairs_are_of_common_seeds(fake_run, tmp_path):
+    for seed in (0, 1, 2):
+        fake_run("ce", seed)
+    for seed in (2, 1, 5):
+        fake_run("lmd", seed)
+    block, ce = row_of(tmp_path)
+    _, lmd = row_of(tmp_path, "lmd")
+    pair = paired(outcomes(block, ce), outcomes(block, lmd))
+    assert [one.seeds for one in pair] == [(1, 2), (1, 2)]
+    assert pair[0].logits.shape == (2, 50, 4)
+    assert paired(pair[0].of_seeds([1]), pair[1].of_seeds([2])) is None

@@ -1,0 +1,156 @@
+"""Tables for papers, and that a real LaTeX sets them."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lmdbench.reporting.comparison import Comparison
+from lmdbench.reporting.tables import SPREADS, latex
+from lmdbench.reporting.tables.latex import ROWS, table
+from lmdbench.reporting.tables.sheets import Column, Entry, Sheet
+
+
+def rows(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.endswith(r" \\")]
+
+
+def columns(row: str) -> int:
+    spans = re.findall(r"\\multicolumn\{(\d+)\}", row)
+    return len(re.findall(r"(?<!\\)&", row)) + 1 + sum(int(span) - 1 for span in spans)
+
+
+def of_label(text: str, label: str) -> str:
+    (row,) = [row for row in rows(text) if row.startswith(f"{label} & ")]
+    return row
+
+
+def first_table(comparison: Comparison, **options: str) -> str:
+    text = latex(comparison, **options)
+    return text[: text.index(r"\end{table}")]
+
+
+def test_every_row_has_all_columns(two: Comparison, awkward: Comparison) -> None:
+    for comparison in (two, awkward):
+        for one in latex(comparison).split(r"\begin{table}")[1:]:
+            (kinds,) = re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}", one)
+            assert {columns(row) for row in rows(one)} == {len(kinds)}
+            for name in ("tabular", "table"):
+                assert one.count(rf"\end{{{name}}}") == 1
+            for rule in ("toprule", "midrule", "bottomrule"):
+                assert one.count(rf"\{rule}") == 1
+
+
+def test_groups_stand_under_a_heading_with_its_own_rule(two: Comparison) -> None:
+    text = first_table(two)
+    above, names, *_ = rows(text)
+    assert above == r"&  &  &  &  & \multicolumn{3}{c}{Recall by group} &  \\"
+    assert names.startswith("Method & Balanced & Macro & Macro & Accuracy & Head & Medium & Tail")
+    assert text.count(r"\cmidrule(lr){6-8}") == 1
+
+
+def test_best_is_bold_second_underlined(two: Comparison) -> None:
+    text = first_table(two, spread="none")
+    (block, _) = two.blocks
+    cells = {row.row.label: row.cells["head"] for row in block.rows}
+    assert rf"\textbf{{{100 * cells['lmd (rounds=20)'].mean:.1f}}}" in of_label(
+        text, "lmd (rounds=20)"
+    )
+    assert rf"\underline{{{100 * cells['focal'].mean:.1f}}}" in of_label(text, "focal")
+    assert "in bold, second best underlined" in text
+
+
+def test_plus_minus_is_what_was_asked_for(two: Comparison) -> None:
+    (row, *_) = two.blocks[0].rows
+    cell = row.cells["balanced_accuracy"]
+    assert cell.mean is not None
+    assert cell.sd is not None
+    assert cell.estimate is not None
+    half = cell.estimate.high - cell.mean
+    shown = {spread: of_label(first_table(two, spread=spread), row.row.label) for spread in SPREADS}
+    assert re.search(rf"\$\\pm\$ (\\phantom{{0+}})?{100 * cell.sd:.1f}", shown["sd"])
+    assert re.search(rf"\$\\pm\$ (\\phantom{{0+}})?{100 * half:.1f}", shown["interval"])
+    assert "pm" not in shown["none"]
+    assert "± standard" not in first_table(two)
+    assert r"Mean $\pm$ standard deviation over seeds" in first_table(two, spread="sd")
+    assert r"$\pm$ is half the interval" in first_table(two)
+
+
+def test_marks_are_superscripts_with_a_legend(two: Comparison) -> None:
+    text = first_table(two)
+    assert two.blocks[0].reference == "lmd (rounds=20)"
+    assert r"\rlap{$^{-}$}" in of_label(text, "ce")
+    assert "^" not in of_label(text, "lmd (rounds=20)").replace(r"\phantom{$^{-}$}", "")
+    assert r"$^{-}$ worse than lmd (rounds=20)" in text
+
+
+def test_caption_and_label(two: Comparison) -> None:
+    text = latex(two)
+    captions = re.findall(r"\\caption\{(.*)\}", text)
+    assert all("PARTIAL DATA" in caption and "SYNTHETIC DATA" in caption for caption in captions)
+    labels = re.findall(r"\\label\{(.*?)\}", text)
+    assert labels[0] == "tab:skin-plain-if100"
+    assert len(set(labels)) == len(labels) == len(captions)
+    text = latex(two, caption="50% of {all}", label="tab:mine")
+    assert r"\caption{50\% of \{all\}}" in text
+    assert re.findall(r"\\label\{(.*?)\}", text)[0] == "tab:mine"
+    assert all(name.startswith("tab:mine") for name in re.findall(r"\\label\{(.*?)\}", text))
+    assert len(set(re.findall(r"\\label\{(.*?)\}", text))) == len(labels)
+
+
+def test_notes_stand_beneath(two: Comparison) -> None:
+    text = first_table(two)
+    assert r"vasc\_x" in text
+    assert r"IMAGENET1K\_V1" in text
+    assert latex(two).endswith("% 1 unfinished run left out.\n")
+
+
+def test_splits_side_by_side(factors: Comparison) -> None:
+    text = first_table(factors, layout="split")
+    above, *_ = rows(text)
+    assert above == r"& \multicolumn{2}{c}{IF 100} & \multicolumn{2}{c}{IF 200} \\"
+    assert r"\cmidrule(lr){2-3} \cmidrule(lr){4-5}" in text
+    assert re.sub(r"\\phantom\{.*?\}", "", of_label(text, "focal")).endswith(r"& -- & -- \\")
+    assert "No finished run of focal at IF 200." in text
+
+
+def test_a_long_table_goes_on_in_another() -> None:
+    columns = (Column("A", words=True), Column("Score"))
+    entries = tuple((Entry(f"row {k}"), Entry(str(k))) for k in range(ROWS + 1))
+    sheet = Sheet("", "Long", columns, entries, "Legend.")
+    assert len(rows("\n".join(table(sheet, entries[ROWS:], "c", "l", [])))) == 2
+
+
+# Through a real LaTeX
+
+
+def compiled(folder: Path, *texts: str) -> str:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    document = [r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"]
+    document += [*texts, r"\end{document}"]
+    (folder / "doc.tex").write_text("\n".join(document), encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "doc.tex"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=120,
+        check=False,
+    )
+    if ".sty' not found" in done.stdout:
+        pytest.skip("booktabs or graphicx is not installed")
+    assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
+
+
+def test_it_compiles(
+    two: Comparison, awkward: Comparison, factors: Comparison, tmp_path: Path
+) -> None:
+    texts = [latex(two, spread=spread) for spread in SPREADS]
+    texts += [latex(awkward), latex(awkward, caption=r"\_%$&#^~{", label="tab:x")]
+    texts += [latex(factors, layout="split", label="tab:split")]
+    assert "Overfull" not in compiled(tmp_path, *texts)

@@ -1,0 +1,106 @@
+"""Tables in GitHub's Markdown."""
+
+import re
+
+from lmdbench.reporting.comparison import Comparison
+from lmdbench.reporting.tables import markdown
+
+
+def table(text: str, number: int = 0) -> list[str]:
+    blocks = re.split(r"\n\n", text)
+    return [block for block in blocks if block.startswith("|")][number].splitlines()
+
+
+def test_it_is_a_valid_table(two: Comparison) -> None:
+    text = markdown(two)
+    rows = table(text)
+    assert len({line.count("|") for line in rows}) == 1
+    assert re.fullmatch(r"\| --- \|( ---: \|){8}", rows[1])
+    assert "| Tail (n = 2) |" in rows[0]
+    assert text.startswith("### skin · plain-if100 · test images · resnet18 · PARTIAL DATA")
+    assert "- PARTIAL DATA: 142 of 143 images. Dropped classes: vasc\\_x." in text
+    assert "- SYNTHETIC DATA" in text
+    assert "\n1 unfinished run left out.\n" in text
+
+
+def test_best_second_marks_and_intervals(two: Comparison) -> None:
+    (block, _) = two.blocks
+    rows = {line.split(" | ")[0][2:]: line for line in table(markdown(two))}
+    for row in block.rows:
+        cell = row.cells["balanced_accuracy"]
+        assert cell.mean is not None
+        assert cell.estimate is not None
+        low, high = 100 * cell.estimate.low, 100 * cell.estimate.high
+        assert f"[{low:.1f}, {high:.1f}]" in rows[row.row.label]
+    assert re.search(r"\*\*[\d.]+\*\* \[", rows["lmd (rounds=20)"])
+    assert re.search(r"<u>[\d.]+</u> \[", rows["focal"])
+    assert "] ▼" in rows["ce"]
+    assert "▼ worse than lmd (rounds=20)" in markdown(two)
+
+
+def test_spread_and_fractions(two: Comparison) -> None:
+    (row, *_) = two.blocks[0].rows
+    cell = row.cells["accuracy"]
+    assert f" {cell.mean:.3f} ± {cell.sd:.3f} " in markdown(two, percent=False, spread="sd")
+    assert "in percent" not in markdown(two, percent=False)
+    bare = "\n".join(table(markdown(two, spread="none")))
+    assert "±" not in bare
+    assert "[" not in bare
+
+
+def test_a_table_of_one_row_has_nothing_bold(two: Comparison) -> None:
+    text = markdown(two)
+    assert "**" not in text[text.index("resnet50") :]
+
+
+def test_differences_to_the_reference(two: Comparison) -> None:
+    (block, _) = two.blocks
+    lines = table(markdown(two), 1)
+    assert "p (Holm)" in lines[0]
+    assert {line.split(" | ")[0][2:] for line in lines[2:]} == {"ce", "focal"}
+    (ce,) = [row for row in block.rows if row.row.label == "ce"]
+    difference = ce.cells["balanced_accuracy"].difference
+    assert difference is not None
+    (line,) = [line for line in lines if line.startswith("| ce ")]
+    assert f"| −{-100 * difference.value:.1f} [" in line
+    assert f"| {difference.superiority:.3f} | {100 * difference.detectable:.1f} |" in line
+
+
+def test_splits_side_by_side_name_their_columns(factors: Comparison) -> None:
+    head = table(markdown(factors, layout="split"))[0]
+    assert head == (
+        "| Method | IF 100: Macro F1 (n = 50) | IF 100: Tail (n = 2) "
+        "| IF 200: Macro F1 (n = 50) | IF 200: Tail (n = 2) |"
+    )
+
+
+def test_awkward_names_keep_the_columns(awkward: Comparison) -> None:
+    text = markdown(awkward)
+    for number in range(len(re.findall(r"^\| ---", text, re.MULTILINE))):
+        rows = table(text, number)
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) == 1
+    assert r"\[odd\] 100%\_\| (a\_b=x\#y)" in text
+
+
+def test_classes_pairs_published_and_ranks(awkward: Comparison) -> None:
+    text = markdown(awkward)
+    titles = re.findall("^####? (.*)$", text, re.MULTILINE)
+    assert titles[1:] == [
+        "Recall by class",
+        "All pairs",
+        "Published: A paper & more",
+        "Ranks across data sets",
+    ]
+    assert table(text, 1)[2].startswith(r"| nv\_1 | 60 | 30 |")
+    (pair,) = [row for row in table(text, 2) if row.startswith("| ce |") and "odd" in row]
+    assert pair.endswith("| +10.0 [+8.0, +12.0] | .030 | 0.250 |")
+    head, _, ce, rs = table(text, 3)
+    assert head == r"| A paper & more | F1 {maybe} | Measured | Macro F1 |"
+    (row,) = [row for row in awkward.blocks[0].rows if row.row.label == "ce"]
+    here = f"{100 * (row.cells['macro_f1'].mean or 0):.1f}"
+    assert re.fullmatch(rf"\| CE\\_1 \| 50\.00 \| ce \| \W*u?>?{here}\W*u?>? \|", ce)
+    assert rs == "| RS | 25.00 | – | – |"
+    assert r"- \#1: single runs." in text
+    assert r"- As printed in Some\_one, 100%, in percent" in text
+    assert table(text, 4)[2] == r"| \[odd\] 100%\_\| | 1.50 [1.00, 2.00] | 1 | 0 | 1 |"
+    assert r"- Two settings\_only." in text

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from lmdbench.evaluation.statistics import nemenyi_critical_difference
+from lmdbench.reporting.comparison import compare
+from lmdbench.reporting.ranking import rank
+from lmdbench.reporting.results import read_results
+
+SKILLS = {"ce": 0.5, "crt": 1.5, "lmd": 4.0}
+
+
+@pytest.fixture
+def tables(fake_run, tmp_path):
+    """Finds tables of a number of data sets, in each of which lmd is best and ce worst."""
+
+    def find(settings, skills=SKILLS, leave_out=()):
+        for number in range(settings):
+            for method, skill in skills.items():
+                if (number, method) not in leave_out:
+                    for seed in range(3):
+                        fake_run(method, seed, skill=skill, dataset=f"skin{number}")
+        return compare(read_results(tmp_path / "results")).blocks
+
+    return find
+
+
+def test_the_best_everywhere_has_rank_one(tables):
+    found = rank(tables(3))
+    assert [one.label for one in found.rows] == ["lmd", "crt", "ce"]
+    assert [one.mean for one in found.rows] == [1, 2, 3]
+    assert (found.rows[0].low, found.rows[0].high) == (1, 1)
+    assert len(found.settings) == 3
+
+
+def test_won_tied_and_lost_are_of_the_test_against_the_reference(tables):
+    lmd, crt, ce = rank(tables(2)).rows
+    assert (lmd.wins, lmd.ties, lmd.losses) == (0, 2, 0)
+    for one in (crt, ce):
+        assert one.wins == 0
+        assert one.ties + one.losses == 2
+    assert ce.losses == 2
+
+
+def test_few_settings_are_called_exploratory_with_the_critical_difference(tables):
+    note = rank(tables(3)).note
+    critical = nemenyi_critical_difference(3, 3)
+    assert "Exploratory" in note
+    assert f"{critical:.1f} of at most 2 ranks" in note
+
+
+def test_from_eight_settings_on_the_critical_difference_is_given(tables):
+    note = rank(tables(8, {"ce": 0.5, "lmd": 4.0})).note
+    assert "Exploratory" not in note
+    assert f"{nemenyi_critical_difference(2, 8):.2f}" in note
+
+
+def test_methods_that_are_not_everywhere_are_named_and_not_ranked(tables):
+    found = rank(tables(2, leave_out={(1, "crt")}))
+    assert {one.label for one in found.rows} == {"ce", "lmd"}
+    assert "not ranked: crt" in found.note
+
+
+def test_one_table_or_nothing_in_common_has_no_ranks(tables):
+    assert rank(tables(1)) is None
+
+
+def test_nothing_in_common_has_no_ranks(tables):
+    assert rank(tables(2, {"ce": 1.0, "lmd": 2.0}, leave_out={(0, "ce"), (1, "lmd")})) is None
+
+
+def test_of_losses_the_smaller_is_the_better(fake_run, tmp_path):
+    for name in ("skin0", "skin1"):
+        for method, skill in SKILLS.items():
+            fake_run(method, skill=skill, dataset=name)
+    found = compare(read_results(tmp_path / "results"), names=["nll"])
+    assert np.argmin([one.mean for one in rank(found.blocks).rows]) == 0
+    assert rank(found.blocks).rows[0].label == "lmd"
