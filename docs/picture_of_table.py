@@ -22,7 +22,7 @@ names = ["balanced_accuracy", "macro_f1", "head", "medium", "tail"]
 document = [
     r"\documentclass[11pt]{article}\usepackage{booktabs,graphicx}\pagestyle{empty}",
     r"\begin{document}",
-    latex(compare(read_results(results), names=names, reference="lmd")),
+    latex(compare(read_results(results), names=names)),
     r"\end{document}",
 ]
 with tempfile.TemporaryDirectory() as folder:

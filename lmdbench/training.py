@@ -529,8 +529,8 @@ def require_weights(directory: Path, spec: RunSpec) -> None:
     if not (directory / "model.safetensors").exists():
         raise UserError(
             f"{directory}: finished, but without its weights (model.safetensors), as imported runs "
-            f"are; train it here: lmdbench run --method {spec.method} --seeds {spec.seed} … --force "
-            "(moves this one aside)"
+            f"are; train it here: lmdbench run --method {spec.method} --seeds {spec.seed} … "
+            "--force (moves this one aside)"
         )
 
 

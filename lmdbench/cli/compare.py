@@ -7,91 +7,48 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lmdbench.cli.options import (
-    data_root_option,
-    groups_option,
-    json_option,
-    make_dataset,
-    plugin_option,
-    results_option,
-)
+from lmdbench.cli.options import json_option, plugin_option
+from lmdbench.cli.selection import selection_options
 from lmdbench.errors import UserError
 
 if TYPE_CHECKING:
-    from lmdbench.audit.report import Leaks
-    from lmdbench.data.dataset import Dataset
-    from lmdbench.reporting.comparison import Comparison, LeaksOf
-    from lmdbench.reporting.results import Run
+    from lmdbench.cli.selection import Selection
+    from lmdbench.reporting.comparison import Comparison
 
 # Ending of --output → the format it asks for.
 ENDINGS = {
     ".txt": "table",
     ".md": "markdown",
     ".tex": "latex",
-    ".html": "html",
     ".csv": "csv",
     ".json": "json",
+    ".html": "html",
 }
 UNWRAPPED = 100_000  # columns where no terminal sets a limit
 
 
 @click.command()
+@selection_options
 @click.option(
-    "--dataset", "datasets", multiple=True, metavar="NAME", help="Only this data set (repeatable)."
+    "--per-class",
+    is_flag=False,
+    flag_value="recall",
+    default=None,
+    metavar="[STAT]",
+    help="Add a table of the classes: recall (if nothing is said), precision, f1, specificity or "
+    "auroc.",
 )
+@click.option("--pairwise", is_flag=True, help="Add all pairs of rows, tested on the first metric.")
 @click.option(
-    "--method", "methods", multiple=True, metavar="NAME", help="Only this method (repeatable)."
-)
-@click.option(
-    "--split",
-    "splits",
-    multiple=True,
-    metavar="LABEL",
-    help="Only this split, named as its folder under the results (repeatable).",
-)
-@click.option(
-    "--sweep",
-    "sweeps",
-    multiple=True,
-    metavar="SWEEP",
-    help="Only the runs that this sweep asks for: a file or a preset (repeatable).",
-)
-@click.option(
-    "--metric",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    help="Only this metric (repeatable): balanced_accuracy, macro_f1, macro_auroc, accuracy, mcc, "
-    "group_mean, or a group such as tail.  [default: the first four and every group]",
-)
-@click.option(
-    "--part",
-    type=click.Choice(["test", "validation"]),
-    default="test",
-    show_default=True,
-    help="Which images.",
-)
-@click.option(
-    "--drop-leaked",
+    "--permutation",
     is_flag=True,
-    help="A second table without the test images that share a lesion, or a picture, with training "
-    "or validation images: by the audit kept beside the results, else by the tables.",
-)
-@data_root_option
-@groups_option
-@click.option(
-    "--folds",
-    type=click.Choice(["pooled", "each"]),
-    default="pooled",
-    show_default=True,
-    help="Of a k-fold split: one table in which each image was tested once, or a table a fold "
-    "(as always for validation images).",
+    help="Add the p of permutations over the test images: of these trained models only, blind to "
+    "what another training would give.",
 )
 @click.option(
-    "--percent/--fraction",
-    default=True,
-    show_default=True,
-    help="Percent with one decimal, or fractions with three. CSV and JSON hold full fractions.",
+    "--published",
+    is_flag=True,
+    help="Set the numbers that papers print beside, with what must be said of them.",
 )
 @click.option(
     "--format",
@@ -99,7 +56,6 @@ UNWRAPPED = 100_000  # columns where no terminal sets a limit
     type=click.Choice(list(ENDINGS.values())),
     help="[default: by the ending of --output, else table]",
 )
-@json_option
 @click.option(
     "--spread",
     type=click.Choice(["interval", "sd", "none"]),
@@ -115,40 +71,34 @@ UNWRAPPED = 100_000  # columns where no terminal sets a limit
 )
 @click.option("--caption", metavar="TEXT", help="Of the first table, for latex.")
 @click.option("--label", metavar="NAME", help="Of the first table, for latex.")
+@json_option
 @click.option(
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="Write here, not to the screen.",
 )
-@results_option
 @plugin_option
 def compare(
-    datasets: tuple[str, ...],
-    methods: tuple[str, ...],
-    splits: tuple[str, ...],
-    sweeps: tuple[str, ...],
-    names: tuple[str, ...],
-    part: str,
-    drop_leaked: bool,
-    data_root: Path | None,
-    groups: str | None,
-    folds: str,
-    percent: bool,
+    selection: Selection,
+    per_class: str | None,
+    pairwise: bool,
+    permutation: bool,
+    published: bool,
     form: str | None,
-    as_json: bool,
     spread: str | None,
     layout: str | None,
     caption: str | None,
     label: str | None,
+    as_json: bool,
     output: Path | None,
-    results: Path,
 ) -> None:
-    """Compare the finished runs: methods × metrics, mean ± deviation over seeds.
+    """Compare the finished runs: methods × metrics, with 95 % intervals and paired tests.
 
     Runs stand in one table only if they agree in everything but the method: the images, the split,
     backbone, weights, image size, precision and selection rule. One row is one method with one
-    choice of settings, over its seeds. ce comes first; the other rows rise by the first metric.
+    choice of settings, over its seeds. ce comes first; the other rows rise by the first metric,
+    which is the one tested against --reference.
     """
     if as_json:
         if form not in (None, "json"):
@@ -156,62 +106,18 @@ def compare(
         form = "json"
     form = form or _format_of(output)
     looks = _looks(form, spread=spread, columns=layout, caption=caption, label=label)
-
-    from lmdbench.reporting import comparison
-    from lmdbench.reporting.results import read_results
-
-    there = read_results(results)
-    for problem in there.unreadable:
-        click.echo(f"left out: {problem}", err=True)
-    found = comparison.compare(
-        there,
-        datasets=datasets,
-        methods=methods,
-        splits=splits,
-        names=names,
-        part=part,
-        pooled=folds == "pooled",
-        leaked=_leaked(results, data_root) if drop_leaked else None,
-        groups=groups,
-        keys=_keys(sweeps, results, data_root) if sweeps else None,
+    found = selection.comparison(
+        per_class=per_class or "", pairwise=pairwise, permutation=permutation, published=published
     )
     if output is None and form == "table":
-        _print_table(found, percent)
+        _print_table(found, selection.percent)
         return
-    text = _text(found, form, percent, looks)
+    text = _text(found, form, selection.percent, looks)
     if output is None:
         click.echo(text, nl=False)
     else:
         _write(output, text)
         click.echo(f"written: {output}", err=True)
-
-
-def _keys(sweeps: tuple[str, ...], results: Path, data_root: Path | None) -> set[str]:
-    """The directories of what the sweeps ask for, not of what is only started from."""
-    from lmdbench.cli.sweep.common import load_plan
-
-    plans = [load_plan(source, results, data_root) for source in sweeps]
-    return {key for plan in plans for key, node in plan.nodes.items() if node.asked}
-
-
-def _leaked(results: Path, data_root: Path | None) -> LeaksOf:
-    from lmdbench.data.dataset import DATASETS
-    from lmdbench.reporting.leaks import leaked_images
-
-    def open_dataset(name: str) -> Dataset | None:
-        if data_root is None and DATASETS.get(name).needs_root:
-            return None
-        return make_dataset(name, data_root)
-
-    found: dict[tuple[str, str], Leaks] = {}
-
-    def leaked(run: Run) -> Leaks:
-        split = (str(run.record["split_label"]), str(run.spec["split"]["fingerprint"]))
-        if split not in found:
-            found[split] = leaked_images(results, run, open_dataset)
-        return found[split]
-
-    return leaked
 
 
 def _format_of(output: Path | None) -> str:

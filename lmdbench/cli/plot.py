@@ -40,7 +40,7 @@ WIDTH = 7.0  # inches
 )
 @click.option(
     "--run",
-    "reference",
+    "run",
     metavar="DIR|ID",
     help="Of embedding: the run.  [default: the first seed of the only row that is chosen]",
 )
@@ -60,7 +60,7 @@ def plot(
     selection: Selection,
     output: Path | None,
     width: float,
-    reference: str | None,
+    run: str | None,
     images: int | None,
     device: str | None,
     accept_changed: bool,
@@ -80,7 +80,9 @@ def plot(
     from lmdbench.reporting.plots.style import NARROWEST, WIDEST
 
     if kind is None:
-        click.echo(table(["kind", "what"], [[name, line] for name, (_, line) in PLOTS.items()]))
+        click.echo(
+            table(["kind", "what"], [[name, line] for name, (_, line) in PLOTS.items()], right=())
+        )
         click.echo("\nlmdbench plot KIND: draw one")
         return
     if kind not in PLOTS:
@@ -91,7 +93,7 @@ def plot(
         raise UserError("plots are in percent; leave --fraction out")
     _check(output)
     only_by_run = {
-        "--run": reference,
+        "--run": run,
         "--images": images,
         "--device": device,
         "--accept-changed": accept_changed or None,
@@ -103,7 +105,7 @@ def plot(
     if kind == BY_RUN:
         if images is not None and images < 1:
             raise UserError(f"--images {images}: give 1 or more")
-        found = _embedding(selection, reference, images or IMAGES, device or "auto", accept_changed)
+        found = _embedding(selection, run, images or IMAGES, device or "auto", accept_changed)
         parts: Iterable[tuple[str, Any]] = [(found.name, found)]
     else:
         comparison = selection.comparison()
@@ -182,13 +184,13 @@ def _paths(names: list[str], kind: str, output: Path | None) -> Iterator[Path]:
 
 
 def _embedding(
-    selection: Selection, reference: str | None, images: int, device: str, accept_changed: bool
+    selection: Selection, run: str | None, images: int, device: str, accept_changed: bool
 ) -> Embedding:
     from lmdbench.predicting import find_run
     from lmdbench.reporting.features import embedding_of
 
-    if reference is not None:
-        directory = find_run(reference, selection.results)
+    if run is not None:
+        directory = find_run(run, selection.results)
     else:
         rows = [scored.row for block in selection.comparison().blocks for scored in block.rows]
         if len(rows) > 1:

@@ -79,8 +79,10 @@ def selection_options(command: Command) -> Command:
     """All options that choose runs and what is measured of them: passes ``selection``."""
 
     @functools.wraps(command)
-    def with_selection(*args: Any, **values: Any) -> Any:
-        chosen = {name: values.pop(name) for name in Selection.__dataclass_fields__}
+    def with_selection(*args: Any, compared_with: str, **values: Any) -> Any:
+        names = [name for name in Selection.__dataclass_fields__ if name != "reference"]
+        chosen = {name: values.pop(name) for name in names}
+        chosen["reference"] = compared_with
         return command(*args, selection=Selection(**chosen), **values)
 
     decorated: Any = with_selection
@@ -127,6 +129,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option(
         "--reference",
+        "compared_with",  # a command may have a parameter "reference" of its own
         default="lmd",
         show_default=True,
         metavar="METHOD",

@@ -1,37 +1,58 @@
-# LEAD → COMP (delete this block when done): you are on the critical path. I write lmdbench/reporting/ranking.py (rank(blocks) -> Ranks | None from scored
-# blocks; you only call it) and benchmarks/compare_of_500.py now. You: scoring.py, compare() with reference/marks/pairwise/permutation/per_class/published,
-# notes, terminal, cli/compare.py. Get compare() filling the cells FIRST (colleagues wait for it), then terminal, then the rest.
 """Methods × metrics: the numbers of a comparison, from saved predictions, and its notes."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from lmdbench.audit.report import Leaks
 from lmdbench.data.choice import training_counts
-from lmdbench.data.groups import in_words, parse_groups
+from lmdbench.data.groups import parse_groups
 from lmdbench.errors import UserError
 from lmdbench.evaluation import metrics
-from lmdbench.evaluation.predictions import ARRAYS, Predictions, load_predictions
+from lmdbench.evaluation import statistics as tests
+from lmdbench.evaluation.metrics import Metric
+from lmdbench.evaluation.statistics import Difference, Estimate
 from lmdbench.registry import unknown
+from lmdbench.reporting import scoring
 from lmdbench.reporting.folds import pool_folds, pooled_label
+from lmdbench.reporting.notes import column_title, notes_of, seeds_text
+from lmdbench.reporting.published import PublishedColumn, published_for
+from lmdbench.reporting.ranking import Rank, Ranks, rank
 from lmdbench.reporting.results import Block, Results, Row, Run, blocks, with_part
-from lmdbench.reporting.results import in_words as setting_in_words
+from lmdbench.reporting.scoring import Images, LeaksOf, RowScores
 
-if TYPE_CHECKING:
-    from lmdbench.evaluation.statistics import Difference, Estimate
-    from lmdbench.reporting.published import PublishedColumn
+__all__ = [
+    "BASELINE",
+    "PARTS",
+    "Cell",
+    "Comparison",
+    "LeaksOf",
+    "Pair",
+    "Rank",
+    "Ranks",
+    "ScoredBlock",
+    "ScoredRow",
+    "column_title",
+    "compare",
+    "seeds_text",
+    "select_runs",
+    "shown_digits",
+]
 
 PARTS = ("test", "validation")
 BASELINE = "ce"  # the method whose rows come first
 NOT_THERE = "this data set has no such group"
 
-LeaksOf = Callable[[Run], Leaks]  # a run on disk → its test images that leak
+REFERENCE = "lmd"  # what the others are compared with, unless said otherwise
+LEVEL = 0.05  # a corrected p below it is a finding
+MARGIN = 0.01  # one point: within it two methods are practically equal
+SEED = 0  # of the generator behind permutations
 
 
 @dataclass(frozen=True)
@@ -50,15 +71,20 @@ class Cell:
     difference: Difference | None = None  # to the reference
     p_corrected: float | None = None  # of the primary metric only
     mark: str = ""  # "better", "worse" or "equal" to the reference
+    permutation_p: float | None = None  # over images, of the primary metric, if asked for
 
 
 @dataclass(frozen=True)
 class ScoredRow:
-    """A row with its cells by metric, and the recall of each class by the class's name."""
+    """A row with its cells by metric, and the recall of each class by the class's name.
+
+    ``by_class``: what ``per_class`` asked for, by the class's name.
+    """
 
     row: Row
     cells: Mapping[str, Cell]
     recalls: Mapping[str, Cell]
+    by_class: Mapping[str, Cell] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,32 +95,6 @@ class Pair:
     b: str
     difference: Difference
     p_corrected: float | None
-
-
-@dataclass(frozen=True)
-class Rank:
-    """A method across data sets: its mean rank with an interval; settings won, tied and lost."""
-
-    label: str
-    mean: float
-    low: float
-    high: float
-    wins: int
-    ties: int
-    losses: int
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """Methods that all ``settings`` (titles of tables) have, by the primary metric.
-
-    ``note``: the omnibus test, and what must be said where there are few settings.
-    """
-
-    primary: str
-    settings: tuple[str, ...]
-    rows: tuple[Rank, ...]
-    note: str
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,11 @@ class ScoredBlock:
     dropped: int | None = None  # test images left out because they leak; None: none was to be
     reference: str | None = None  # label of the row that others are compared with
     primary: str = "balanced_accuracy"
-    per_class: bool = False  # whether the recalls of classes are shown
+    per_class: str = ""  # the statistic of each class that is shown
     pairwise: tuple[Pair, ...] = ()
     published: tuple[PublishedColumn, ...] = ()
+    wanted: str = ""  # the reference that was asked for
+    grouped: int = 0  # images of the part whose lesion or patient is known
 
     @property
     def partial(self) -> Mapping[str, Any] | None:
@@ -139,14 +141,7 @@ class ScoredBlock:
     @property
     def notes(self) -> list[str]:
         """What a reader must know beside the numbers, a sentence or two each."""
-        return [
-            *self.block.notes,
-            *_data_notes(self),
-            *_setting_notes(self),
-            *_seed_notes(self.rows),
-            *_row_notes(self.rows),
-            *_missing_notes(self),
-        ]
+        return notes_of(self)
 
 
 @dataclass(frozen=True)
@@ -172,11 +167,19 @@ def compare(
     leaked: LeaksOf | None = None,
     groups: str | None = None,
     keys: Set[str] | None = None,
+    reference: str = REFERENCE,
+    per_class: str | bool = "",
+    pairwise: bool = False,
+    published: bool = False,
+    permutation: bool = False,
 ) -> Comparison:
     """Score the finished runs and sort them into tables.
 
-    Empty selections mean everything. ``names`` of metrics: keys of ``metrics.TITLES`` or groups;
-    by default the usual metrics and every group. ``pooled`` makes one table of the folds of a
+    Empty selections mean everything. ``names`` of metrics, as ``metrics.parse`` takes them; by
+    default the usual metrics and every group. The first is the primary one, which is tested
+    against ``reference``, a row's label or a method. ``per_class``: a statistic of each class,
+    True for the recall. ``pairwise`` tests all pairs of rows; ``permutation`` adds the p over
+    images; ``published`` sets papers' numbers beside. ``pooled`` makes one table of the folds of a
     k-fold split. ``leaked`` tells the test images of a run that leak: where there are any, a
     second table leaves them out. ``groups``: head, medium and tail by another rule, as
     ``parse_groups`` takes it. ``keys``: only runs in these directories, relative to the results.
@@ -199,6 +202,11 @@ def compare(
     if pooled and part == "test":
         found = pool_folds(found)
     columns = _columns(names, found)
+    _check_reference(reference, found)
+    stat = "recall" if per_class is True else per_class or ""
+    if stat and stat not in metrics.CLASS_STATS:
+        raise unknown("statistic of a class", stat, list(metrics.CLASS_STATS))
+    asked = Asked(part, columns, reference, stat, pairwise, published, permutation)
     unfinished = [
         path
         for path in results.unfinished
@@ -209,8 +217,8 @@ def compare(
     ]
     scored = []
     for block in found:
-        full = _scored(block, part, columns)
-        clean = full if leaked is None else _scored(block, part, columns, leaked)
+        full = _scored(block, asked)
+        clean = full if leaked is None else _scored(block, asked, leaked)
         if leaked is None or clean.dropped:
             scored.append(full)
         else:  # a second table would be the same
@@ -218,7 +226,7 @@ def compare(
             scored.append(replace(full, block=replace(block, notes=(*block.notes, note))))
         if clean.dropped:
             scored.append(clean)
-    return Comparison(results, part, tuple(scored), len(unfinished))
+    return Comparison(results, part, tuple(scored), len(unfinished), rank(scored))
 
 
 def _limits(block: Block, leaked: LeaksOf) -> str:
@@ -282,44 +290,141 @@ def select_runs(
 
 def _columns(names: Sequence[str], found: Iterable[Block]) -> tuple[str, ...]:
     """The metrics asked for by their own names, () if none is."""
-    groups = dict.fromkeys(group for block in found for group in block.setting["groups"])
-    known = [*metrics.TITLES, *groups]
-    plain = {_plain(name): name for name in known}
-    for name in names:
-        if _plain(name) not in plain:
-            raise unknown("metric", name, known)
-    return tuple(dict.fromkeys(plain[_plain(name)] for name in names))
+    found = list(found)
+    classes = list(dict.fromkeys(name for block in found for name in block.record["classes"]))
+    groups: dict[str, tuple[int, ...]] = {g: () for b in found for g in b.setting["groups"]}
+    return tuple(dict.fromkeys(metrics.parse(name, classes, groups).name for name in names))
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "_").replace(" ", "_")
+def _check_reference(reference: str, found: Sequence[Block]) -> None:
+    """Raises UserError for a reference that no table has, unless it is the usual one."""
+    rows = [row for block in found for row in block.rows]
+    known = [*(row.method for row in rows), *(row.label for row in rows)]
+    if reference not in (REFERENCE, *known):
+        raise unknown("reference", reference, list(dict.fromkeys(known)))
+
+
+def _reference_row(rows: Sequence[Row], reference: str) -> Row | None:
+    """The row of this label, else of this method, with the fewest settings changed."""
+    for row in rows:
+        if row.label == reference:
+            return row
+    fitting = [row for row in rows if row.method == reference]
+    return min(fitting, key=lambda r: sum(len(k.changed) for k in r.chain), default=None)
 
 
 # Scoring
 
 
-def _scored(
-    block: Block, part: str, columns: Sequence[str], leaked: LeaksOf | None = None
-) -> ScoredBlock:
-    shown = tuple(columns) or (*metrics.DEFAULT_METRICS, *block.setting["groups"])
+@dataclass(frozen=True)
+class Asked:
+    """What is to be said of every table."""
+
+    part: str
+    columns: tuple[str, ...]
+    reference: str
+    per_class: str
+    pairwise: bool
+    published: bool
+    permutation: bool
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The scores of a block's rows, by label, and what their cells are made with."""
+
+    scores: Mapping[str, RowScores]
+    images: Images
+    groups: Mapping[str, Sequence[int]]
+    metrics: Mapping[str, Metric]
+
+    def cell(self, row: Row, name: str, reference: str | None) -> Cell:
+        metric = self.metrics.get(name)
+        if metric is None:
+            return Cell((None,) * len(row.runs), 0, None, None, NOT_THERE)
+        scores = self.scores[row.label]
+        reasons = [run.reasons.get(name, "") for run in scores.runs]
+        n = metric.images(self.images.counts)
+        cell = _cell(scores.values(name), n, row.seeds, reasons)
+        if cell.mean is None:
+            return cell
+        difference = None
+        if reference is not None and reference != row.label:
+            difference = self.difference(row.label, reference, name)
+        return replace(
+            cell,
+            estimate=scoring.estimate(scores, metric, self.images, self.groups),
+            no_interval=scoring.no_interval(metric, self.images),
+            difference=difference,
+        )
+
+    def difference(self, a: str, b: str, name: str) -> Difference | None:
+        if name not in self.metrics:
+            return None
+        return scoring.difference(
+            self.scores[a], self.scores[b], self.metrics[name], self.images, self.groups, MARGIN
+        )
+
+
+def _scored(block: Block, asked: Asked, leaked: LeaksOf | None = None) -> ScoredBlock:
+    run = block.rows[0].runs[0]
     classes = block.record["classes"]
-    rows = [_scored_row(row, part, shown, classes, leaked) for row in block.rows]
-    rows = _with_best(rows, shown)
-    first = shown[0]
+    shown = asked.columns or (*metrics.DEFAULT_METRICS, *block.setting["groups"])
+    recalls = {name: f"recall:{name}" for name in classes}
+    of_class = {name: f"{asked.per_class}:{name}" for name in classes if asked.per_class}
+    chosen: dict[str, Metric] = {}
+    for name in (*shown, *recalls.values(), *of_class.values()):
+        with contextlib.suppress(UserError):  # a group of another data set
+            chosen[name] = metrics.parse(name, classes, run.groups)
+    images, scores = scoring.score_runs(
+        [row.runs for row in block.rows], asked.part, list(chosen.values()), leaked
+    )
+    labels = [row.label for row in block.rows]
+    table = _Table(dict(zip(labels, scores, strict=True)), images, run.groups, chosen)
+    reference = _reference_row(block.rows, asked.reference)
+    against = reference.label if reference is not None else None
+    primary = shown[0]
+    rows = [
+        ScoredRow(
+            row,
+            {name: table.cell(row, name, against) for name in shown},
+            {name: table.cell(row, metric, None) for name, metric in recalls.items()},
+            {name: table.cell(row, metric, None) for name, metric in of_class.items()},
+        )
+        for row in block.rows
+    ]
+    rows = _tested(_with_best(rows, shown), primary)
+    if asked.permutation and against is not None and primary in chosen:
+        rows = [_permuted(row, table, primary, against) for row in rows]
+    sign = -1 if primary in metrics.LOWER_IS_BETTER else 1
 
     def place(scored: ScoredRow) -> tuple[bool, bool, float, str]:
-        mean = scored.cells[first].mean
-        return scored.row.method != BASELINE, mean is None, mean or 0.0, scored.row.label
+        mean = scored.cells[primary].mean
+        return scored.row.method != BASELINE, mean is None, sign * (mean or 0.0), scored.row.label
 
-    run = block.rows[0].runs[0]
     counts = {name: np.asarray(n) for name, n in run.record["class_counts"].items()}
     dropped = None
     if leaked is not None:
-        _, left = _scores(run, part, leaked)
-        dropped = int(counts[part].sum() - left.sum())
-        counts[part] = left
-    images = {name: _images(run, n) for name, n in counts.items()}
-    return ScoredBlock(block, part, shown, tuple(sorted(rows, key=place)), images, dropped)
+        dropped = int(counts[asked.part].sum() - images.counts.sum())
+        counts[asked.part] = images.counts
+    rows = sorted(rows, key=place)
+    whole = asked.part == "test" and not dropped and not block.record.get("partial")
+    pairs = _pairs(table, [row.row.label for row in rows], primary) if asked.pairwise else ()
+    return ScoredBlock(
+        block,
+        asked.part,
+        tuple(shown),
+        tuple(rows),
+        {name: _images(run, n) for name, n in counts.items()},
+        dropped,
+        reference=against,
+        primary=primary,
+        per_class=asked.per_class,
+        pairwise=pairs,
+        published=tuple(published_for(block.setting)) if asked.published and whole else (),
+        wanted=asked.reference,
+        grouped=images.grouped,
+    )
 
 
 def _images(run: Run, counts: np.ndarray) -> dict[str, int]:
@@ -327,71 +432,6 @@ def _images(run: Run, counts: np.ndarray) -> dict[str, int]:
     return metrics.images_per_group(
         np.repeat(np.arange(len(counts)), counts), run.groups, len(counts)
     )
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """Of one run: metric → value or None, metric → reason, class → recall (None without images)."""
-
-    values: Mapping[str, float | None]
-    reasons: Mapping[str, str]
-    recalls: Mapping[str, float | None]
-
-
-def _predictions(run: Run, part: str, leaked: LeaksOf | None) -> Predictions:
-    """The predictions of a run on disk, without those that leak."""
-    path = run.directory / "predictions.npz"
-    predictions = load_predictions(path, [part])[part]
-    counts = np.bincount(predictions.labels, minlength=predictions.logits.shape[1])
-    if counts.tolist() != run.record["class_counts"].get(part):
-        raise UserError(
-            f"{path}: its {part} labels are not those that run.json counts; "
-            "do the run again with --force"
-        )
-    if leaked is None:
-        return predictions
-    kept = ~np.isin(predictions.ids, sorted(leaked(run).images))
-    return Predictions(
-        *(a[kept] for a in (predictions.ids, predictions.labels, predictions.logits))
-    )
-
-
-def _scores(run: Run, part: str, leaked: LeaksOf | None = None) -> tuple[_Scores, np.ndarray]:
-    """The scores of a run, and its images of each class (C,)."""
-    pieces = [_predictions(member, part, leaked) for member in run.members]
-    ids, labels, logits = (
-        np.concatenate([getattr(piece, name) for piece in pieces]) for name in ARRAYS
-    )
-    if len(np.unique(ids)) < len(ids):
-        raise UserError(f"{run.directory}: an image is tested twice; do the run again with --force")
-    counts = np.bincount(labels, minlength=logits.shape[1])
-    values = metrics.scores(labels, logits, run.groups)
-    reasons = metrics.missing(labels, logits, run.groups)
-    recalls = metrics.class_recalls(labels, logits)
-    by_class = {
-        name: None if np.isnan(recall) else float(recall)
-        for name, recall in zip(run.classes, recalls, strict=True)
-    }
-    return _Scores(values, reasons, by_class), counts
-
-
-def _scored_row(
-    row: Row, part: str, shown: Sequence[str], classes: Sequence[str], leaked: LeaksOf | None
-) -> ScoredRow:
-    scores, counts = zip(*(_scores(run, part, leaked) for run in row.runs), strict=True)
-    images = _images(row.runs[0], counts[0])
-    cells = {}
-    for name in shown:
-        reasons = [score.reasons.get(name, NOT_THERE) for score in scores]
-        n = images["all"] if name in metrics.TITLES else images.get(name, 0)
-        cells[name] = _cell([s.values.get(name) for s in scores], n, row.seeds, reasons)
-    by_class = dict(zip(row.runs[0].classes, counts[0].tolist(), strict=True))
-    broken = [score.reasons.get("accuracy", "there are no images") for score in scores]
-    recalls = {
-        name: _cell([s.recalls[name] for s in scores], by_class[name], row.seeds, broken)
-        for name in classes
-    }
-    return ScoredRow(row, cells, recalls)
 
 
 def _cell(
@@ -413,139 +453,81 @@ def shown_digits(value: float) -> float:
 
 
 def _with_best(rows: Sequence[ScoredRow], shown: Sequence[str]) -> list[ScoredRow]:
-    """Mark the best of each column where two or more rows have a value; equal digits tie."""
-    best = {}
+    """Mark the best of each column where two or more rows have a value, and the second best where
+    three or more have; equal digits tie."""
+    places: dict[str, list[float]] = {}
     for name in shown:
         means = [row.cells[name].mean for row in rows]
         digits = [shown_digits(mean) for mean in means if mean is not None]
-        best[name] = max(digits) if len(digits) > 1 else None
+        ordered = sorted(set(digits), reverse=name not in metrics.LOWER_IS_BETTER)
+        places[name] = ordered[: 0 if len(digits) < 2 else 1 if len(digits) < 3 else 2]
     return [
-        replace(row, cells={name: _marked(cell, best[name]) for name, cell in row.cells.items()})
+        replace(row, cells={name: _marked(cell, places[name]) for name, cell in row.cells.items()})
         for row in rows
     ]
 
 
-def _marked(cell: Cell, best: float | None) -> Cell:
-    is_best = cell.mean is not None and shown_digits(cell.mean) == best
-    return replace(cell, best=is_best)
+def _marked(cell: Cell, places: Sequence[float]) -> Cell:
+    if cell.mean is None or shown_digits(cell.mean) not in places:
+        return cell
+    at = places.index(shown_digits(cell.mean))
+    return replace(cell, best=at == 0, second=at == 1)
 
 
-# Notes
+# Testing
 
 
-def _data_notes(block: ScoredBlock) -> list[str]:
-    notes = []
-    if partial := block.partial:
-        there = partial["total"] - partial["missing"]
-        dropped = partial.get("dropped_classes") or ()
-        dropped_text = f" Dropped classes: {', '.join(dropped)}." if dropped else ""
-        notes.append(
-            f"PARTIAL DATA: {there:,} of {partial['total']:,} images.{dropped_text} "
-            "Not comparable with results on all of them."
-        )
-    if block.synthetic:
-        notes.append("SYNTHETIC DATA: drawn by a program; it says nothing about medical images.")
-    parts = []
-    for part, images in block.images.items():
-        groups = ", ".join(f"{g} {n:,}" for g, n in images.items() if g != "all")
-        parts.append(f"{part} {images['all']:,}" + (f" ({groups})" if groups else ""))
-    notes.append(f"Images: {'; '.join(parts)}. A group's value is the mean recall of its classes.")
-    record = block.block.record
-    rule = record.get("group_rule", "")
-    notes.append(f"Groups: {in_words(block.block.setting['groups'], rule)}.")
-    if block.dropped is not None:
-        notes.append(
-            "Left out: test images that share a lesion, or a picture, with training or validation "
-            "images, as the audit of this split found."
-        )
-    counts = [cell.n for cell in block.rows[0].recalls.values()]
-    absent = [name for name, n in zip(record["classes"], counts, strict=True) if n == 0]
-    if absent:
-        notes.append(
-            f"No {block.part} images of {', '.join(absent)}: averages over classes are over the "
-            f"other {len(counts) - len(absent)}."
-        )
-    if block.part == "validation":
-        notes.append(
-            "Validation images: a method may choose epochs or parameters by them, so these scores "
-            "are no test of it."
-        )
-    return notes
-
-
-def _setting_notes(block: ScoredBlock) -> list[str]:
-    setting = block.block.setting
-    fingerprint = setting_in_words("split_fingerprint", setting.get("split_fingerprint"))
-    placed = ("results_name", "split_label", "dataset", "groups", "store", "synthetic")
-    rest = [
-        setting_in_words(name, value)
-        for name, value in setting.items()
-        if name not in placed and not name.startswith("split_")
-    ]
-    notes = [f"Split {setting['split_label']} ({fingerprint}); {', '.join(rest)}."]
-    used = {
-        str(member.record["precision_used"])
-        for scored in block.rows
-        for run in scored.row.runs
-        for member in run.members
-        if member.record.get("precision_used")
-    }
-    if len(used) > 1:
-        notes.append(f"Runs were computed in different precision: {' and '.join(sorted(used))}.")
-    return notes
-
-
-def _seed_notes(rows: Sequence[ScoredRow]) -> list[str]:
-    by_seeds: dict[str, list[str]] = {}
-    for scored in rows:
-        by_seeds.setdefault(seeds_text(scored.row.seeds), []).append(scored.row.label)
-    if len(by_seeds) == 1:
-        (seeds,) = by_seeds
-        if len(rows[0].row.seeds) == 1:
-            return [f"Seed {seeds}; one seed: no deviation."]
-        return [f"Seeds {seeds}{' in every row' * (len(rows) > 1)}."]
-    listed = "; ".join(f"{seeds}: {', '.join(labels)}" for seeds, labels in by_seeds.items())
-    notes = [f"Seeds differ between rows ({listed})."]
-    single = [scored.row.label for scored in rows if len(scored.row.seeds) == 1]
-    if single:
-        notes.append(f"{', '.join(single)}: one seed: no deviation.")
-    return notes
-
-
-def seeds_text(seeds: Sequence[int]) -> str:
-    """Sorted seeds, with runs of three or more closed up: ``0–4, 7``."""
-    words: list[str] = []
-    start = 0
-    for k in range(1, len(seeds) + 1):
-        if k == len(seeds) or seeds[k] != seeds[k - 1] + 1:
-            run = [str(seed) for seed in seeds[start:k]]
-            words += [f"{run[0]}–{run[-1]}"] if len(run) > 2 else run
-            start = k
-    return ", ".join(words)
-
-
-def _row_notes(rows: Sequence[ScoredRow]) -> list[str]:
-    return [f"{scored.row.label}: {note}." for scored in rows for note in scored.row.notes]
-
-
-def _missing_notes(block: ScoredBlock) -> list[str]:
-    """One note for each reason, with the columns it concerns, and the rows unless all."""
-    concerned: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for name in block.metrics:
-        by_reason: dict[str, list[str]] = {}
-        for scored in block.rows:
-            if reason := scored.cells[name].reason:
-                by_reason.setdefault(reason, []).append(scored.row.label)
-        for reason, labels in by_reason.items():
-            concerned.setdefault((reason, tuple(labels)), []).append(column_title(name))
+def _tested(rows: Sequence[ScoredRow], primary: str) -> list[ScoredRow]:
+    """The rows with corrected p and marks on the primary metric."""
+    corrected = _corrected([row.cells[primary].difference for row in rows])
     return [
-        f"– in {', '.join(columns)}"
-        + ("" if len(labels) == len(block.rows) else f" of {', '.join(labels)}")
-        + f": {reason}."
-        for (reason, labels), columns in concerned.items()
+        _with_cell(row, primary, p_corrected=p, mark=_mark(row.cells[primary], p, primary))
+        for row, p in zip(rows, corrected, strict=True)
     ]
 
 
-def column_title(name: str) -> str:
-    """What a metric or group is called at the head of its column."""
-    return metrics.TITLES.get(name, name[:1].upper() + name[1:])
+def _with_cell(row: ScoredRow, name: str, **what: Any) -> ScoredRow:
+    return replace(row, cells={**row.cells, name: replace(row.cells[name], **what)})
+
+
+def _corrected(differences: Sequence[Difference | None]) -> list[float | None]:
+    """Holm's p over those that have one."""
+    p = tests.holm(np.array([np.nan if d is None else d.p for d in differences]))
+    return [None if np.isnan(value) else float(value) for value in p]
+
+
+def _mark(cell: Cell, p: float | None, name: str) -> str:
+    """A difference that is practically nothing is called equal even where it is significant."""
+    if cell.difference is None:
+        return ""
+    if cell.difference.equal:
+        return "equal"
+    if p is None or p >= LEVEL:
+        return ""
+    above = cell.difference.value > 0
+    return "better" if above != (name in metrics.LOWER_IS_BETTER) else "worse"
+
+
+def _permuted(row: ScoredRow, table: _Table, primary: str, against: str) -> ScoredRow:
+    if row.cells[primary].difference is None:
+        return row
+    p = scoring.permutation(
+        table.scores[row.row.label],
+        table.scores[against],
+        table.metrics[primary],
+        table.images,
+        table.groups,
+        SEED,
+    )
+    return _with_cell(row, primary, permutation_p=p)
+
+
+def _pairs(table: _Table, labels: Sequence[str], primary: str) -> tuple[Pair, ...]:
+    """Every pair that has a difference, the later row minus the earlier."""
+    found = [
+        (a, b, difference)
+        for b, a in itertools.combinations(labels, 2)
+        if (difference := table.difference(a, b, primary)) is not None
+    ]
+    corrected = _corrected([difference for _, _, difference in found])
+    return tuple(Pair(*pair, p) for pair, p in zip(found, corrected, strict=True))

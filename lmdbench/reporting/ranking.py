@@ -1,86 +1,117 @@
-"""Mean ranks over the tables of a comparison: who wins across data sets, and how far to trust it."""
+"""Who wins across data sets: mean ranks of the methods that all tables have."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmdbench.evaluation import statistics
 from lmdbench.evaluation.metrics import LOWER_IS_BETTER
-from lmdbench.reporting.comparison import Rank, Ranks, ScoredBlock, ScoredRow
 
-SEED = 0  # of the bootstrap
+if TYPE_CHECKING:
+    from lmdbench.reporting.comparison import ScoredBlock
+
+SEED = 0  # of the bootstrap over settings
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A method across data sets: its mean rank with an interval.
+
+    ``wins``, ``ties`` and ``losses`` count settings: of the corrected test against the reference,
+    a tie wherever it finds no difference.
+    """
+
+    label: str
+    mean: float
+    low: float
+    high: float
+    wins: int
+    ties: int
+    losses: int
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Methods that all ``settings`` (titles of tables) have, by the primary metric.
+
+    ``note``: the omnibus test, and what must be said where there are few settings.
+    """
+
+    primary: str
+    settings: tuple[str, ...]
+    rows: tuple[Rank, ...]
+    note: str
 
 
 def rank(blocks: Sequence[ScoredBlock]) -> Ranks | None:
-    """Mean ranks of the methods that all tables have, by the primary metric.
+    """Of the rows, matched by label, that all tables have on their primary metric.
 
-    A method is told by its label. Of two tables of one setting, the later counts: that without the
-    images that leak. None where fewer than two tables have fewer than two methods in common.
+    Tables without the images that leak are no further settings. None unless two tables have two
+    rows in common.
     """
-    settings = list({json.dumps(b.block.setting, sort_keys=True): b for b in blocks}.values())
+    settings = [block for block in blocks if block.dropped is None]
     if len(settings) < 2:
         return None
-    by_label = [{row.row.label: row for row in block.rows} for block in settings]
-    labels = [
-        label
-        for label in by_label[0]
-        if all(label in rows and _mean(rows[label], settings[0]) is not None for rows in by_label)
-    ]
+    primary = settings[0].primary
+    tables = [_means(block, primary) for block in settings]
+    labels = [label for label in tables[0] if all(label in table for table in tables)]
     if len(labels) < 2:
         return None
-    primary = settings[0].primary
-    sign = -1 if primary in LOWER_IS_BETTER else 1
-    means = [[_mean(rows[label], settings[0]) or 0.0 for label in labels] for rows in by_label]
-    scores = sign * np.array(means)
+    scores = np.array([[table[label] for label in labels] for table in tables])
+    if primary in LOWER_IS_BETTER:
+        scores = -scores
+    means = statistics.ranks(scores)
     intervals = statistics.bootstrap_mean_ranks(scores, np.random.default_rng(SEED))
-    found = []
-    for k, (label, mean) in enumerate(zip(labels, statistics.ranks(scores), strict=True)):
-        marks = [rows[label].cells[primary].mark for rows in by_label]
-        won, lost = marks.count("better"), marks.count("worse")
-        low, high = intervals[k].tolist()
-        found.append(Rank(label, float(mean), low, high, won, len(marks) - won - lost, lost))
-    found.sort(key=lambda one: one.mean)
+    marks: dict[str, list[str]] = {label: [] for label in labels}
+    for block in settings:
+        for row in block.rows:
+            if row.row.label in marks:
+                marks[row.row.label].append(row.cells[primary].mark)
+    rows = []
+    for k in np.argsort(means, kind="stable"):
+        found = marks[labels[k]]
+        wins, losses = found.count("better"), found.count("worse")
+        low, high = (float(end) for end in intervals[k])
+        ties = len(settings) - wins - losses
+        rows.append(Rank(labels[k], float(means[k]), low, high, wins, ties, losses))
+    left_out = sorted({label for table in tables for label in table} - set(labels))
     titles = tuple(block.title for block in settings)
-    return Ranks(primary, titles, tuple(found), _note(scores, settings, by_label, labels))
+    return Ranks(primary, titles, tuple(rows), _note(scores, left_out))
 
 
-def _mean(scored: ScoredRow, block: ScoredBlock) -> float | None:
-    return scored.cells[block.primary].mean
+def _means(block: ScoredBlock, primary: str) -> dict[str, float]:
+    """Label → mean of the rows that have one."""
+    cells = {row.row.label: row.cells.get(primary) for row in block.rows}
+    return {k: cell.mean for k, cell in cells.items() if cell is not None and cell.mean is not None}
 
 
-def _note(
-    scores: np.ndarray,
-    settings: Sequence[ScoredBlock],
-    by_label: Sequence[dict[str, ScoredRow]],
-    labels: Sequence[str],
-) -> str:
-    """The omnibus test, what won and lost mean, which methods take no part, and the guard."""
+def _note(scores: np.ndarray, left_out: Sequence[str]) -> str:
+    settings, methods = scores.shape
+    statistic, p = statistics.friedman(scores)
     words = []
-    chi2, p = statistics.friedman(scores)
     if not math.isnan(p):
-        words.append(f"Friedman's test: χ² = {chi2:.2f}, p = {p:.3f}.")
-    references = {block.reference for block in settings}
+        shown = f"= {p:.3f}" if p >= 0.001 else "< 0.001"
+        words.append(f"Friedman's test that all rank alike: χ² = {statistic:.1f}, p {shown}.")
     words.append(
-        f"Won and lost: tables in which the corrected test finds a difference to "
-        f"{next(iter(references))}; all others are tied."
-        if len(references) == 1 and None not in references
-        else "Won and lost need one reference in all tables; here is none."
+        "Won, tied and lost: tables in which the corrected test against the reference finds the "
+        "method better, finds no difference, or finds it worse. Intervals of mean ranks: bootstrap "
+        f"over tables, generator seed {SEED}."
     )
-    others = sorted({label for rows in by_label for label in rows} - set(labels))
-    if others:
-        words.append(f"Not in all tables, so not ranked: {', '.join(others)}.")
-    if len(settings) < statistics.NEMENYI_FROM:
-        critical = statistics.nemenyi_critical_difference(len(labels), len(settings))
+    apart = statistics.nemenyi_critical_difference(methods, settings)
+    if settings < statistics.NEMENYI_FROM:
         words.append(
-            f"Exploratory: with {len(settings)} settings Nemenyi's critical difference is "
-            f"{critical:.1f} of at most {len(labels) - 1} ranks. Which methods differ is tested, "
-            f"and a critical-difference diagram drawn, from {statistics.NEMENYI_FROM} settings on."
+            f"Exploratory: with {settings} data-set settings, fewer than "
+            f"{statistics.NEMENYI_FROM}, the critical difference of mean ranks is {apart:.1f} of "
+            f"at most {methods - 1} rank{'s' * (methods != 2)}, so no critical-difference diagram "
+            "is drawn."
         )
     else:
-        critical = statistics.nemenyi_critical_difference(len(labels), len(settings))
-        words.append(f"Mean ranks farther apart than {critical:.2f} differ (Nemenyi, 5 %).")
+        words.append(f"Mean ranks more than {apart:.2f} apart differ (Nemenyi, 95 %).")
+    if left_out:
+        words.append(f"Not in every table, so not ranked: {', '.join(left_out)}.")
     return " ".join(words)

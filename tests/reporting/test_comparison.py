@@ -145,6 +145,10 @@ def test_notes_say_what_was_compared(folder: Path, fake_run: FakeRun) -> None:
         "image size 224, precision mixed.",
         "Seeds differ between rows (0–2: ce; 0: crt).",
         "crt: one seed: no deviation.",
+        "95 % intervals: seeds and images; unit of resampling: an image, as no lesion or patient "
+        "is recorded.",
+        "No interval for Macro F1, Macro AUROC: a class has fewer than 5 test images.",
+        "No row is lmd, so nothing is tested against it.",
     ]
 
 

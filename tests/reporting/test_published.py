@@ -1,10 +1,12 @@
 """Numbers that papers print: the shipped files, which runs they stand beside, and bad files."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from lmdbench.data.choice import SplitChoice, make_split
 from lmdbench.data.dataset import DATASETS
 from lmdbench.errors import UserError
 from lmdbench.method import METHODS
+from lmdbench.reporting.comparison import compare
 from lmdbench.reporting.published import PublishedColumn, load, published_for, stands_for
-from lmdbench.reporting.results import Link, Row
+from lmdbench.reporting.results import Link, Row, read_results
+from lmdbench.reporting.tables import markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "results" / "published").glob("*.toml"))
@@ -136,6 +140,27 @@ def test_a_row_stands_for_its_methods_without_usual_ancestors() -> None:
     assert stands_for(row(("lmd", None), ("ce", False))) == ("lmd", "ce")
     assert stands_for(row(("lmd", None), ("rrl", True), ("ce", False))) == ("lmd", "rrl", "ce")
     assert stands_for(row(("ce", None))) == ("ce",)
+
+
+def test_they_stand_beside_measured_rows(tmp_path: Path, fake_run: Callable[..., Path]) -> None:
+    split = {"name": "published", "seed": 42, "imbalance_factor": 100.0}
+    for method in ("ce", "focal"):
+        fake_run(
+            method,
+            dataset="isic2019",
+            split={**split, "fingerprint": FACTORS[100]},
+            settings={"epochs": 5},
+        )
+    found = compare(read_results(tmp_path / "results"), published=True)
+    lines = markdown(found, spread="none").splitlines()
+    (ce,) = [row for row in found.blocks[0].rows if row.row.method == "ce"]
+    auroc, f1 = (100 * (ce.cells[name].mean or 0) for name in ("macro_auroc", "macro_f1"))
+    (line,) = [line for line in lines if line.startswith("| CE |")]
+    plain = re.sub("[*]|</?u>", "", line)
+    assert plain == f"| CE | 89.35 | 51.22 | ce (epochs=5) | {auroc:.1f} | {f1:.1f} |"
+    assert "| RS | 94.93 | 59.65 | – | – | – |" in lines
+    assert any("not excluded" in line for line in lines)
+    assert compare(read_results(tmp_path / "results")).blocks[0].published == ()
 
 
 # Files

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmdbench.errors import UserError
 from lmdbench.evaluation.metrics import softmax, unusable
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.reporting.comparison import ScoredBlock
@@ -68,7 +67,7 @@ class Target:
 def gather(block: ScoredBlock, leaked: Set[str] = frozenset()) -> Evidence:
     """The outcomes of every run of a block, without the images in ``leaked``.
 
-    Raises UserError, naming the run, where two runs were not scored on the same images.
+    That all runs have the same images and labels was checked when they were scored.
     """
     ids = labels = np.zeros(0)
     rows = []
@@ -78,11 +77,6 @@ def gather(block: ScoredBlock, leaked: Set[str] = frozenset()) -> Evidence:
             own_ids, own_labels, logits = _predictions(run, block.part, leaked)
             if not len(ids):
                 ids, labels = own_ids, own_labels
-            if not (np.array_equal(ids, own_ids) and np.array_equal(labels, own_labels)):
-                raise UserError(
-                    f"{run.directory}: its {block.part} images are not those of the other runs; "
-                    "do the run again with --force"
-                )
             if unusable(logits):
                 continue
             predicted.append(logits.argmax(axis=1))

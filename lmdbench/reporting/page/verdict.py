@@ -15,8 +15,10 @@ TAIL = "tail"
 
 @dataclass(frozen=True)
 class Verdict:
-    """``kind``: real, reversed, equal, open or none (nothing was tested). ``answer`` in a sentence,
-    then ``details``, a sentence each."""
+    """``answer`` in a sentence, then ``details``, a sentence each.
+
+    ``kind``: real, reversed, equal, open, one-seed, or none where nothing was tested.
+    """
 
     kind: str
     answer: str
@@ -48,12 +50,13 @@ def verdict(block: ScoredBlock) -> Verdict:
             f"{winner.row.label} against {loser.row.label}: no difference could be tested{why}."
         )
         return Verdict("none", answer, (*_best(block), *images))
-    kind = _kind(cell, sign)
+    kind = _kind(cell, cell.difference, sign)
     opening = {
         "real": "The gain is real by these images and seeds",
         "reversed": "There is a loss, not a gain",
         "equal": "Practically equal",
         "open": "Not settled",
+        "one-seed": "One seed, so this holds for these trained models alone",
     }[kind]
     answer = (
         f"{opening}: {winner.row.label} {_against(cell.difference, name, sign)} "
@@ -70,7 +73,9 @@ def verdict(block: ScoredBlock) -> Verdict:
     return Verdict(kind, answer, tuple(filter(None, details)))
 
 
-def _kind(cell: Cell, sign: int) -> str:
+def _kind(cell: Cell, difference: Difference, sign: int) -> str:
+    if difference.seeds == 1:
+        return "one-seed"
     if cell.mark in ("better", "worse"):
         return "real" if (cell.mark == "better") == (sign > 0) else "reversed"
     return "equal" if cell.mark == "equal" else "open"

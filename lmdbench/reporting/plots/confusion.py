@@ -26,7 +26,7 @@ from lmdbench.reporting.plots.style import (
 )
 
 LETTER_INCHES = 0.051  # of the rows' names, on average
-CELL_INCHES = 0.21  # narrower, "100" does not fit
+CELL_INCHES = 0.205  # narrower, "100" does not fit
 LARGEST_CELL = 0.42
 
 

@@ -26,6 +26,7 @@ from lmdbench.reporting.tables.words import is_share, p_text, signed
 
 MARGIN = 1.0  # points: practically equal within
 ROW_INCHES = 0.24
+NARROW = 5.0  # inches; below it the numbers stand under the names, not beside
 
 
 @drawing()
@@ -53,9 +54,13 @@ def draw_forest(block: ScoredBlock, width: float = WIDTH) -> Figure:
     below = fitted(f"{title}: {unit} {label}", width / 2)
     lines = below.count("\n") + 1
     style = looks(block)
-    figure = Figure(
-        figsize=(width, 0.45 + 0.13 * lines + ROW_INCHES * len(there)), layout="constrained"
-    )
+    narrow = width < NARROW
+    words = [_in_words(d, scored.cells[primary].p_corrected, primary) for scored, d in there]
+    names = [label_of(scored) for scored, _ in there]
+    if narrow:
+        names = [f"{name}\n{word}" for name, word in zip(names, words, strict=True)]
+    height = 0.45 + 0.13 * lines + ROW_INCHES * (1.5 if narrow else 1) * len(there)
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.locator_params(axis="x", nbins=max(3, int(width)))
     if is_share(primary):
@@ -67,15 +72,16 @@ def draw_forest(block: ScoredBlock, width: float = WIDTH) -> Figure:
         ends = [scale * difference.low, scale * difference.high]
         axes.plot(ends, [place] * 2, color=look.colour, linewidth=1.4, zorder=2)
         axes.plot([scale * difference.value], [place], linestyle="none", zorder=3, **look.points(6))
-        axes.annotate(
-            _in_words(difference, scored.cells[primary].p_corrected, primary),
-            (1.01, place),
-            xycoords=axes.get_yaxis_transform(),
-            va="center",
-            fontsize=SMALL + 0.5,
-            annotation_clip=False,
-        )
-    axes.set_yticks(range(len(there)), [label_of(scored) for scored, _ in there])
+        if not narrow:
+            axes.annotate(
+                words[place],
+                (1.01, place),
+                xycoords=axes.get_yaxis_transform(),
+                va="center",
+                fontsize=SMALL + 0.5,
+                annotation_clip=False,
+            )
+    axes.set_yticks(range(len(there)), names)
     axes.set_ylim(len(there) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(below)

@@ -165,7 +165,8 @@ def _gain(a: Outcomes, b: Outcomes, c: int, classes: int) -> Estimate | None:
     if not (a.labels == c).any():
         return None
     weights = _one_class(c, classes)
-    return linear_difference(a.correct, b.correct, a.labels, weights, a.units)
+    units = b.units if a.units is None else a.units
+    return linear_difference(a.correct, b.correct, a.labels, weights, units)
 
 
 def _draw(

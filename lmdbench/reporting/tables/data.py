@@ -93,8 +93,8 @@ def _lines(block: ScoredBlock) -> Iterator[dict[str, Any]]:
             yield _line("score", block, row, name, cell)
     if block.per_class:
         for row in block.rows:
-            for name, cell in row.recalls.items():
-                yield _line("class", block, row, f"recall:{name}", cell)
+            for name, cell in row.by_class.items():
+                yield _line("class", block, row, f"{block.per_class}:{name}", cell)
     for pair in block.pairwise:
         yield {
             "kind": "pair",
@@ -127,6 +127,7 @@ def _line(kind: str, block: ScoredBlock, row: ScoredRow, name: str, cell: Cell) 
         "reference": block.reference if cell.difference is not None else None,
         **_columns(cell.difference, OF_DIFFERENCE),
         "p_corrected": cell.p_corrected,
+        "permutation_p": cell.permutation_p,
         "mark": cell.mark,
         "n_seeds": len(row.row.seeds),
         "seeds": " ".join(str(seed) for seed in row.row.seeds),
@@ -188,6 +189,7 @@ def _block_record(block: ScoredBlock) -> dict[str, Any]:
         "metrics": list(block.metrics),
         "primary": block.primary,
         "reference": block.reference,
+        "per_class": block.per_class or None,
         "rows": [_row_record(row) for row in block.rows],
         "pairwise": block.pairwise,
         "published": block.published,
@@ -211,6 +213,7 @@ def _row_record(scored: ScoredRow) -> dict[str, Any]:
         ],
         "scores": {name: _cell_record(cell) for name, cell in scored.cells.items()},
         "recalls": {name: _cell_record(cell) for name, cell in scored.recalls.items()},
+        "by_class": {name: _cell_record(cell) for name, cell in scored.by_class.items()},
         "notes": list(row.notes),
     }
 
@@ -226,6 +229,7 @@ def _cell_record(cell: Cell) -> dict[str, Any]:
         "no_interval": cell.no_interval or None,
         "difference": cell.difference,
         "p_corrected": cell.p_corrected,
+        "permutation_p": cell.permutation_p,
         "mark": cell.mark or None,
         "best": cell.best,
         "second": cell.second,

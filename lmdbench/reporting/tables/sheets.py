@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lmdbench.evaluation.metrics import CLASS_STATS
 from lmdbench.reporting.comparison import (
     Cell,
     Comparison,
-    Rank,
     ScoredBlock,
     ScoredRow,
     column_title,
@@ -34,9 +34,11 @@ from lmdbench.reporting.tables.words import (
 
 if TYPE_CHECKING:
     from lmdbench.evaluation.statistics import Difference
+    from lmdbench.reporting.ranking import Rank
 
 SPREADS = ("interval", "sd", "none")  # what stands behind a mean
 LAYOUTS = ("metrics", "split")
+BEST = "Best of a column in bold, second best underlined."  # of a legend
 
 
 @dataclass(frozen=True)
@@ -212,11 +214,11 @@ def score_legend(blocks: Sequence[ScoredBlock], style: Style) -> str:
     if style.percent and (others := [column_title(n) for n in names if not is_share(n)]):
         words.append(f"{' and '.join(others)}: no percent.")
     if any(cell.best for cell in cells):
-        words.append("Best of a column in bold, second best underlined.")
+        words.append(BEST)
     references = {block.reference for block in blocks if block.reference is not None}
     marks = {cell.mark for cell in cells}
-    if len(references) == 1 and marks - {""}:
-        (reference,) = references
+    if references and marks - {""}:
+        reference = references.pop() if len(references) == 1 else "the reference beside it"
         told = {
             "better": f"better than {reference}",
             "worse": f"worse than {reference}",
@@ -332,10 +334,12 @@ def _differences(block: ScoredBlock, style: Style) -> list[Sheet]:
     if reference is None or not rows:
         return []
     of_primary = column_title(primary)
+    permuted = any(row.cells[primary].permutation_p is not None for row in rows)
     columns = (
         Column("Method", words=True),
         *(Column(column_title(name)) for name in block.metrics),
         Column("p (Holm)", "", of_primary),
+        *([Column("p (images)", "", of_primary)] if permuted else []),
         Column("P(A>B)", "", of_primary),
         Column("Detectable", "", of_primary),
     )
@@ -343,7 +347,7 @@ def _differences(block: ScoredBlock, style: Style) -> list[Sheet]:
         (
             Entry(row.row.label),
             *(style.difference(row.cells[name].difference, name) for name in block.metrics),
-            *_verdict(row.cells.get(primary), primary, style),
+            *_verdict(row.cells[primary], primary, style, permuted),
         )
         for row in rows
     )
@@ -354,17 +358,24 @@ def _differences(block: ScoredBlock, style: Style) -> list[Sheet]:
         f"{reference}. Detectable: the smallest difference that these seeds and images would find "
         f"in 80 % of experiments."
     )
+    if permuted:
+        legend += (
+            " p (images): of permutations over the test images; it holds for these trained models "
+            "only and is not corrected."
+        )
     return [Sheet("differences", f"Differences to {reference}", columns, body, legend)]
 
 
-def _verdict(cell: Cell | None, name: str, style: Style) -> tuple[Entry, Entry, Entry]:
-    if cell is None or cell.difference is None:
-        return Entry(MISSING), Entry(MISSING), Entry(MISSING)
-    return (
-        Entry(p_text(cell.p_corrected)),
+def _verdict(cell: Cell, name: str, style: Style, permuted: bool) -> list[Entry]:
+    """What the test says of a cell; ``permuted``: with the p of permutations."""
+    p = [cell.p_corrected, *([cell.permutation_p] if permuted else [])]
+    if cell.difference is None:
+        return [Entry(MISSING)] * (len(p) + 2)
+    return [
+        *(Entry(p_text(value)) for value in p),
         Entry(number(cell.difference.superiority, False)),
         Entry(number(cell.difference.detectable, style.percent and is_share(name))),
-    )
+    ]
 
 
 def _published(block: ScoredBlock, style: Style) -> list[Sheet]:
@@ -407,7 +418,7 @@ def _as_printed(value: float, style: Style) -> str:
 
 
 def _per_class(block: ScoredBlock, style: Style) -> list[Sheet]:
-    """The recall of each class, most training images first."""
+    """A statistic of each class, most training images first."""
     if not block.per_class:
         return []
     record = block.block.record
@@ -416,15 +427,24 @@ def _per_class(block: ScoredBlock, style: Style) -> list[Sheet]:
     columns = [Column("Class", words=True)]
     if training:
         columns.append(Column("Train"))
-    columns += [Column(block.part.capitalize()), *(Column(row.row.label) for row in block.rows)]
+    columns += [
+        Column(block.part.capitalize()),
+        Column("Share"),
+        *(Column(row.row.label) for row in block.rows),
+    ]
     rows = []
+    whole = block.images[block.part]["all"] or math.nan
     for name in sorted(classes, key=lambda name: -training.get(name, 0)):
         counts = [Entry(f"{training[name]:,}")] if training else []
-        counts.append(Entry(f"{block.rows[0].recalls[name].n:,}"))
-        entries = (style.entry(row.recalls[name], "recall") for row in block.rows)
+        n = block.rows[0].recalls[name].n
+        counts += [Entry(f"{n:,}"), Entry(number(n / whole, style.percent))]
+        entries = (style.entry(row.by_class[name], block.per_class) for row in block.rows)
         rows.append((Entry(name), *counts, *entries))
-    legend = f"Recall of each class, {style.unit}, and its images."
-    return [Sheet("classes", "Recall by class", tuple(columns), tuple(rows), legend)]
+    what = CLASS_STATS[block.per_class]
+    legend = (
+        f"{what} of each class, {style.unit}, and its images; share: of the {block.part} images."
+    )
+    return [Sheet("classes", f"{what} by class", tuple(columns), tuple(rows), legend)]
 
 
 def _pairs(block: ScoredBlock, style: Style) -> list[Sheet]:
@@ -435,7 +455,7 @@ def _pairs(block: ScoredBlock, style: Style) -> list[Sheet]:
     columns = (
         Column("A", words=True),
         Column("B", words=True),
-        Column("A − B"),
+        Column("A−B"),
         Column("p (Holm)"),
         Column("P(A>B)"),
     )

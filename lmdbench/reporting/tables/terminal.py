@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lmdbench.evaluation.metrics import TITLES
-from lmdbench.reporting.comparison import Cell, Comparison, ScoredBlock, column_title
-from lmdbench.reporting.tables.words import MISSING, images_of, left_out, legend, number
+from lmdbench.reporting.comparison import Comparison, column_title
+from lmdbench.reporting.tables.sheets import BEST, Entry, Sheet, sections
+from lmdbench.reporting.tables.words import MARKS, MISSING, left_out, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 TIGHT = (0, 1, 0, 0)  # padding of a rich table's cells
+UNWRAPPED = 100_000  # columns of a console that sets no limit
+PLAIN_MARKS = {"better": "(+)", "worse": "(-)", "equal": "(=)"}
 
 
 def scores_table(
@@ -59,34 +62,78 @@ def scores_table(
 
 
 def print_comparison(comparison: Comparison, console: Console, percent: bool = True) -> None:
-    """Print a table for each block, as wide as the console at most."""
+    """Print the tables, none wider than the console: columns that don't fit follow beneath."""
     from rich.text import Text
 
-    for block in comparison.blocks:
-        console.print(Text(block.title, style="bold"), soft_wrap=True)
-        table = _terminal_table(block, console, percent)
-        if _width(table, console) > console.width:
-            table.padding = TIGHT
-        if _width(table, console) > console.width:
-            table = _terminal_table(block, console, percent, stacked=True)
-        console.print(table)
-        best = "in bold" if console.is_terminal else "marked *"
-        for note in [legend(block, percent, best), *block.notes]:
-            console.print(Text(note, style="dim"), soft_wrap=not console.is_terminal)
+    for section in sections(comparison, percent):
+        console.print(Text(section.title, style="bold"), soft_wrap=True)
+        for number_, sheet in enumerate(section.sheets):
+            if number_ or sheet.slug:
+                console.print(Text(sheet.title, style="bold"), soft_wrap=True)
+            for place, table in enumerate(_tables(sheet, console)):
+                if place:
+                    console.print()
+                console.print(table)
+            _print_notes([_legend(sheet, console), *sheet.notes], console)
+            console.print()
+        _print_notes(section.notes, console)
         console.print()
     if line := left_out(comparison):
         console.print(Text(line))
 
 
+def _print_notes(notes: Sequence[str], console: Console) -> None:
+    from rich.text import Text
+
+    for note in notes:
+        console.print(Text(note, style="dim"), soft_wrap=not console.is_terminal)
+
+
+def _legend(sheet: Sheet, console: Console) -> str:
+    """The sheet's legend, in the signs that this console shows."""
+    legend = sheet.legend
+    if not console.is_terminal:
+        legend = legend.replace(BEST, "Best of a column marked *.")
+    for key, sign in _signs(console).items():
+        legend = legend.replace(MARKS[key], sign)
+    return legend
+
+
+def _signs(console: Console) -> Mapping[str, str]:
+    """The signs of marks, in letters where the terminal knows no others."""
+    try:
+        "".join(MARKS.values()).encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return PLAIN_MARKS
+    return MARKS
+
+
+def _tables(sheet: Sheet, console: Console) -> list[Table]:
+    """The sheet as tables that fit, each beginning with the column that names the rows.
+
+    First with intervals beside the numbers, else beneath them; then in as few tables as it takes.
+    """
+    everything = list(range(1, len(sheet.columns)))
+    wide = _table(sheet, everything, console, stacked=False)
+    if _width(wide, console) <= console.width:
+        return [wide]
+    made: list[Table] = []
+    chosen: list[int] = []
+    for k in everything:
+        tried = _table(sheet, [*chosen, k], console, stacked=True)
+        if chosen and _width(tried, console) > console.width:
+            made.append(_table(sheet, chosen, console, stacked=True))
+            chosen = []
+        chosen.append(k)
+    return [*made, _table(sheet, chosen, console, stacked=True)]
+
+
 def _width(table: Table, console: Console) -> int:
-    """The columns a table takes when nothing is wrapped."""
-    return console.measure(table, options=console.options.update(width=100_000)).maximum
+    """The columns a table takes when nothing is wrapped but the names of the rows."""
+    return console.measure(table, options=console.options.update(width=UNWRAPPED)).maximum
 
 
-def _terminal_table(
-    block: ScoredBlock, console: Console, percent: bool, *, stacked: bool = False
-) -> Table:
-    """``stacked`` puts the deviation beneath the mean, for narrow terminals."""
+def _table(sheet: Sheet, chosen: Sequence[int], console: Console, *, stacked: bool) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -94,57 +141,43 @@ def _terminal_table(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     if stacked:
         table.padding = TIGHT
-    table.add_column("Method", overflow="fold")
-    columns = []
-    for name in block.metrics:
-        cells = [row.cells[name] for row in block.rows]
-        texts = _stacked(cells, console, percent) if stacked else _aligned(cells, console, percent)
-        head = [*column_title(name).split(" ", 1), f"n={images_of(block, name):,}"]
-        width = max(
-            len(line) for text in [*texts, Text("\n".join(head))] for line in text.plain.split("\n")
-        )
-        for text in texts:
-            if not stacked:
-                text.pad_left(width - len(text))
+    names = [Text(row[0].text) for row in sheet.rows]
+    widest = max((len(name) for name in names), default=0)
+    # A long name is folded at a third of the console, for the numbers to have the rest.
+    fold = max(console.width // 3, 12) if stacked else widest
+    table.add_column(sheet.columns[0].head, overflow="fold", max_width=max(min(widest, fold), 6))
+    for k in chosen:
+        column = sheet.columns[k]
+        lines = [*_head(column.span, stacked), *_head(column.head, stacked)]
+        if column.n:
+            lines.append(f"n={column.n.removeprefix('n = ')}")
         table.add_column(
-            Text("\n".join(line.rjust(width) for line in head)),
-            justify="right" if stacked else "left",
-            no_wrap=True,
+            Text("\n".join(lines)),
+            justify="left" if column.words else "right",
+            no_wrap=not column.words,
             overflow="fold",
         )
-        columns.append(texts)
-    table.add_column("Seeds", justify="right", no_wrap=True)
-    for row, cells_of_row in zip(block.rows, zip(*columns, strict=True), strict=True):
-        table.add_row(Text(row.row.label), *cells_of_row, str(len(row.row.seeds)))
+    for name, row in zip(names, sheet.rows, strict=True):
+        table.add_row(name, *(_text(row[k], console, stacked) for k in chosen))
     return table
 
 
-def _mean_text(cell: Cell, console: Console, percent: bool) -> Text:
-    """The mean, marked if it is the best: bold, or a star where nothing is bold."""
+def _head(head: str, stacked: bool) -> list[str]:
+    return head.split() if stacked else head.split(maxsplit=1)
+
+
+def _text(entry: Entry, console: Console, stacked: bool) -> Text:
+    """A number with its mark and interval; the best in bold, or with a star where nothing is."""
     from rich.text import Text
 
-    if not cell.best:
-        return Text(number(cell.mean, percent))
-    star = "" if console.is_terminal else "*"
-    return Text.assemble((star + number(cell.mean, percent), "bold"))
-
-
-def _stacked(cells: Sequence[Cell], console: Console, percent: bool) -> list[Text]:
-    texts = [_mean_text(cell, console, percent) for cell in cells]
-    for text, cell in zip(texts, cells, strict=True):
-        if cell.sd is not None:
-            text.append(f"\n±{number(cell.sd, percent)}")
-    return texts
-
-
-def _aligned(cells: Sequence[Cell], console: Console, percent: bool) -> list[Text]:
-    """Means beneath means, deviations beneath deviations."""
-    deviations = ["" if cell.sd is None else number(cell.sd, percent) for cell in cells]
-    width = max(len(deviation) for deviation in deviations)
-    texts = [_mean_text(cell, console, percent) for cell in cells]
-    for text, deviation in zip(texts, deviations, strict=True):
-        if deviation:
-            text.append(f" ± {deviation:>{width}}")
-        elif width:
-            text.append(" " * (3 + width))
-    return texts
+    star = "*" if entry.best and not console.is_terminal else ""
+    style = "bold" if entry.best else "underline" if entry.second else ""
+    text = Text.assemble((star + entry.text, style))
+    if entry.mark:
+        text.append(f" {_signs(console)[entry.mark]}")
+    between = "\n" if stacked else " "
+    if entry.interval:
+        text.append(f"{between}[{entry.interval}]")
+    elif entry.sd:
+        text.append(f"{between}±{entry.sd}")
+    return text

@@ -14,7 +14,8 @@ def number(value: float | None, percent: bool = True) -> str:
     """A share in percent with one decimal, or as a fraction with three."""
     if value is None or math.isnan(value):
         return MISSING
-    return f"{100 * value:.1f}" if percent else f"{value:.3f}"
+    text = f"{100 * value:.1f}" if percent else f"{value:.3f}"
+    return text.replace("-", "−") if text.strip("-0.") else text.lstrip("-")
 
 
 def is_share(name: str) -> bool:
@@ -25,12 +26,7 @@ def is_share(name: str) -> bool:
 def signed(value: float | None, percent: bool = True) -> str:
     """A difference with its sign, as ``number`` rounds it."""
     text = number(value, percent)
-    if text == MISSING:
-        return text
-    plain = text.lstrip("-")
-    if not plain.strip("0."):
-        return plain
-    return f"{'−' if text[0] == '-' else '+'}{plain}"
+    return f"+{text}" if text.strip("0.") and text[0] not in (MISSING, "−") else text
 
 
 def p_text(p: float | None) -> str:
@@ -49,12 +45,3 @@ def left_out(comparison: Comparison) -> str:
     """A line on unfinished runs, empty if there are none."""
     n = comparison.unfinished
     return f"{n} unfinished run{'s' * (n != 1)} left out." if n else ""
-
-
-def legend(block: ScoredBlock, percent: bool, best: str) -> str:
-    """What the numbers of a table are. ``best``: how the best are marked."""
-    repeated = any(len(row.row.seeds) > 1 for row in block.rows)
-    what = "Mean ± standard deviation over seeds" if repeated else "Scores"
-    marked = any(cell.best for row in block.rows for cell in row.cells.values())
-    unit = ", in percent" if percent else ""
-    return f"{what}{unit}; n: images.{f' Best of a column {best}.' if marked else ''}"

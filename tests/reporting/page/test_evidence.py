@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmdbench.errors import UserError
 from lmdbench.reporting.comparison import ScoredBlock, compare
 from lmdbench.reporting.page.evidence import Evidence, Outcomes, gather, most_often, targets
 from lmdbench.reporting.results import read_results
@@ -113,10 +112,3 @@ def test_a_broken_run_says_nothing_of_images(fake_run: FakeRun, tmp_path: Path) 
     assert [len(row.predicted) for row in found.rows] == [0, 1]
     wrong, right = most_often(found, 2)
     assert (names(wrong), names(right)) == ([], ["r"])
-
-
-def test_runs_on_other_images_are_refused(fake_run: FakeRun, tmp_path: Path) -> None:
-    fake_run("ce", 0, test=(LABELS, RIGHT), images=["p", "q", "r", "s"])
-    fake_run("crt", 0, test=(LABELS, RIGHT), images=["p", "q", "r", "t"])
-    with pytest.raises(UserError, match="not those of the other runs"):
-        gather(one_block(tmp_path))

@@ -156,7 +156,7 @@ def test_tables_sort_by_mouse_and_keyboard(page: Path, browser: Any) -> None:
 
 def test_the_table_of_results_sorts_by_its_numbers(page: Path, browser: Any) -> None:
     browser.open(page)
-    table = ".results table"
+    table = "#t1-results + .results table"
     count = browser.js(f"document.querySelector({table!r}).tBodies[0].rows[0].cells.length")
     buttons = f"document.querySelector({table!r}).querySelectorAll('button.sort')"
     assert browser.js(f"{buttons}.length") == count
@@ -222,7 +222,8 @@ def test_contrast_in_light_and_dark(page: Path, browser: Any) -> None:
 
 
 def test_on_paper_tables_are_whole(page: Path, browser: Any) -> None:
-    browser.open(page, 1000, media="print", dark=True)
+    browser.open(page, 720, media="print", dark=True)  # A4
+    assert browser.js("document.documentElement.scrollWidth") <= 720
     assert browser.js("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     scroll = "getComputedStyle(document.querySelector('.scroll')).overflowX"
     assert browser.js(scroll) == "visible"

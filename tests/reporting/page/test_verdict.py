@@ -134,6 +134,8 @@ def test_how_the_reference_stands_to_the_others(block: ScoredBlock) -> None:
 def test_one_seed_is_said(block: ScoredBlock) -> None:
     one = difference(-0.1, -0.2, -0.05, seeds=1)
     found = verdict(told(block, "ce", primary(one, "worse")))
+    assert found.kind == "one-seed"
+    assert found.answer.startswith("One seed, so this holds for these trained models alone: lmd ")
     assert "one seed: test images only" in found.answer
 
 

@@ -25,7 +25,7 @@ def test_points_and_intervals_are_those_of_the_table(made_block, look):
 
 
 def test_another_metric_in_its_own_unit(made_block, look):
-    block = made_block({"ce": 0.5, "lmd": 2.0}, reference="lmd", primary="nll")
+    block = made_block({"ce": 0.5, "lmd": 2.0}, reference="lmd", names=["nll"])
     texts = look(draw_forest(block))
     assert "NLL (test prior): above or below lmd" in texts
     assert "The smaller, the better." in " ".join(texts)
@@ -45,3 +45,9 @@ def test_the_reference_alone_has_nothing_to_compare(made_block):
 def test_one_seed_and_long_names(made_block, look):
     names = {f"a-method-with-a-very-long-name-{'x' * k}": 1.0 for k in range(30)}
     look(draw_forest(made_block(names | {"lmd": 2.0}, seeds=1, reference="lmd")))
+
+
+def test_in_a_narrow_column_the_numbers_stand_below_the_names(made_block, look):
+    block = made_block({"ce": 0.5, "focal": 1.0, "lmd": 2.0}, reference="lmd")
+    texts = look(draw_forest(block, 3.5))
+    assert any(text.startswith("focal −") and " p = ." in text for text in texts)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from lmdbench.evaluation.statistics import Difference, Estimate
-from lmdbench.reporting.comparison import Comparison, Pair, Rank, Ranks, ScoredRow, compare
+from lmdbench.reporting.comparison import Comparison, Pair, ScoredRow, compare
 from lmdbench.reporting.published import PublishedColumn
+from lmdbench.reporting.ranking import Rank, Ranks
 from lmdbench.reporting.results import read_results
 
 FakeRun = Callable[..., Path]
@@ -45,8 +46,12 @@ def _filled(row: ScoredRow, rows: Sequence[ScoredRow], reference: ScoredRow | No
         means = sorted({r.cells[name].mean or 0.0 for r in rows}, reverse=True)
         cell = replace(
             cell,
+            best=cell.mean is not None and len(means) > 1 and cell.mean == means[0],
             second=cell.mean is not None and len(means) > 1 and cell.mean == means[1],
             estimate=estimate(cell.mean, nan=name == "macro_f1"),
+            difference=None,
+            p_corrected=None,
+            mark="",
             no_interval=NO_INTERVAL if name == "macro_f1" else "",
         )
         if reference not in (None, row) and cell.mean is not None:
@@ -61,7 +66,7 @@ def _filled(row: ScoredRow, rows: Sequence[ScoredRow], reference: ScoredRow | No
             )
         cells[name] = cell
     recalls = {name: replace(c, estimate=estimate(c.mean)) for name, c in row.recalls.items()}
-    return replace(row, cells=cells, recalls=recalls)
+    return replace(row, cells=cells, recalls=recalls, by_class=recalls)
 
 
 def estimate(value: float | None, nan: bool = False) -> Estimate | None:
@@ -100,7 +105,7 @@ def awkward(tmp_path: Path, fake_run: FakeRun) -> Comparison:
     record: dict[str, Any] = {"classes": AWKWARD, "groups": AWKWARD_GROUPS, "synthetic": True}
     write("ce", record=record, dataset="my_data&co")
     write("[odd] 100%_|", settings={"a_b": "x#y"}, record=record, dataset="my_data&co")
-    write("τ-norm ≈ ▲", record=record, dataset="my_data&co", test=([0, 1], [[1.0, 0, 0, 0]] * 2))
+    write("τ-norm ≈ ▲", record=record, dataset="my_data&co", skill=2.0)
     write("中--文 ą", record=record, dataset="my_data&co")
     comparison = compare(read_results(folder))
     labels = [row.row.label for row in comparison.blocks[0].rows]
@@ -111,7 +116,7 @@ def awkward(tmp_path: Path, fake_run: FakeRun) -> Comparison:
     )  # fmt: skip
     rank = Rank("[odd] 100%_|", 1.5, 1.0, 2.0, 1, 0, 1)
     ranks = Ranks(PRIMARY, ("a_b", "c|d"), (rank,), "Two settings_only.")
-    comparison = filled(comparison, per_class=True, pairwise=pairs, published=(column,))
+    comparison = filled(comparison, per_class="recall", pairwise=pairs, published=(column,))
     return replace(comparison, ranks=ranks)
 
 

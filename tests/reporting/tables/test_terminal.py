@@ -26,8 +26,8 @@ def expected(comparison: Comparison, label: str, metric: str) -> str:
     (row,) = [row for row in comparison.blocks[0].rows if row.row.label == label]
     cell = row.cells[metric]
     assert cell.mean is not None
-    sd = "" if cell.sd is None else f" ± {100 * cell.sd:.1f}"
-    return f"{100 * cell.mean:.1f}{sd}"
+    assert cell.estimate is not None
+    return f"{100 * cell.mean:.1f} [{100 * cell.estimate.low:.1f}, {100 * cell.estimate.high:.1f}]"
 
 
 def test_off_a_terminal_the_table_is_plain_and_never_wrapped(two: Comparison) -> None:
@@ -38,8 +38,6 @@ def test_off_a_terminal_the_table_is_plain_and_never_wrapped(two: Comparison) ->
     assert squeezed.startswith("lmd (rounds=20) ")
     assert f"*{expected(two, 'lmd (rounds=20)', 'balanced_accuracy')}" in squeezed
     assert squeezed.rstrip().endswith(" 3")
-    (single,) = [line for line in text.splitlines() if line.startswith("focal ")]
-    assert "±" not in single
     assert "Best of a column marked *." in text
     assert "n=50" in text
     assert "n=2 " in text
@@ -47,13 +45,13 @@ def test_off_a_terminal_the_table_is_plain_and_never_wrapped(two: Comparison) ->
     assert text.count("SYNTHETIC DATA") == text.count("PARTIAL DATA") == 4
 
 
-def test_means_stand_beneath_means(two: Comparison) -> None:
-    lines = terminal(two, 100_000, is_terminal=False).splitlines()
-    with_deviation = [line for line in lines if line.startswith(("ce", "lmd")) and "±" in line]
-    signs = [[at for at, sign in enumerate(line) if sign == "±"] for line in with_deviation]
-    assert len(signs) == 2
-    assert signs[0] == signs[1]
-    assert len(signs[0]) == 7
+def test_intervals_end_beneath_intervals(two: Comparison) -> None:
+    scores = terminal(two, 100_000, is_terminal=False).split("Mean over")[0].splitlines()
+    rows = [line for line in scores if line.startswith(("ce", "lmd"))]
+    ends = [[at for at, sign in enumerate(line) if sign == "]"] for line in rows]
+    assert len(ends) == 2
+    assert ends[0] == ends[1]
+    assert len(ends[0]) == 6  # macro F1 has none on a class of two images
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 160])
@@ -61,15 +59,18 @@ def test_it_fits_a_terminal(two: Comparison, width: int) -> None:
     text = terminal(two, width, is_terminal=True)
     assert max(map(len, plain(text).splitlines())) <= width
     assert "…" not in text
-    for number in ("lmd", *expected(two, "lmd (rounds=20)", "head").split(" ± ")):
+    for number in ("lmd", *expected(two, "lmd (rounds=20)", "head").split(" ", 1)):
         assert number in plain(text)
-    best = expected(two, "lmd (rounds=20)", "macro_auroc").split(" ± ")[0]
+    best = expected(two, "lmd (rounds=20)", "macro_auroc").split(" ")[0]
     assert re.search(rf"\x1b\[1m *{best}", text)
 
 
-def test_only_a_narrow_terminal_stacks_the_deviation(two: Comparison) -> None:
-    assert " ± " in terminal(two, 120, is_terminal=True).split("Mean")[0]
-    assert " ± " not in terminal(two, 80, is_terminal=True).split("Mean")[0]
+def test_columns_that_do_not_fit_follow_beneath_with_the_methods_again(two: Comparison) -> None:
+    narrow = plain(terminal(two, 80, is_terminal=True)).split("Mean over")[0]
+    wide = plain(terminal(two, 300, is_terminal=True)).split("Mean over")[0]
+    assert wide.count("lmd (rounds=20)") == 1
+    assert narrow.count("lmd (rounds=20)") > 1
+    assert "Tail" in narrow
 
 
 # One run

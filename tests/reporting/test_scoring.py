@@ -1,0 +1,187 @@
+"""Differences, marks and intervals of a comparison, against the functions they come from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmdbench.errors import UserError
+from lmdbench.evaluation import statistics
+from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
+from lmdbench.reporting.comparison import ScoredBlock, ScoredRow, compare
+from lmdbench.reporting.results import read_results
+
+FakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+def only(folder: Path, **selection: Any) -> ScoredBlock:
+    (block,) = compare(read_results(folder), **selection).blocks
+    return block
+
+
+def by_label(block: ScoredBlock) -> dict[str, ScoredRow]:
+    return {row.row.label: row for row in block.rows}
+
+
+@pytest.fixture
+def three(fake_run: FakeRun) -> dict[str, list[Path]]:
+    """ce, crt and lmd with three seeds each: directories by method."""
+    skills = {"ce": 0.3, "crt": 2.0, "lmd": 4.0}
+    return {m: [fake_run(m, seed, skill=s) for seed in range(3)] for m, s in skills.items()}
+
+
+def correct(directories: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """(S, N) and labels, of the test images."""
+    parts = [load_predictions(path / "predictions.npz", ["test"])["test"] for path in directories]
+    return np.stack([p.logits.argmax(1) == p.labels for p in parts]), parts[0].labels
+
+
+def test_estimate_and_difference_are_those_of_the_statistics(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    block = only(folder)
+    assert (block.reference, block.primary) == ("lmd", "balanced_accuracy")
+    weights = np.full(4, 1 / 4)
+    (ce, labels), (lmd, _) = correct(three["ce"]), correct(three["lmd"])
+    cell = by_label(block)["ce"].cells["balanced_accuracy"]
+    assert cell.estimate == statistics.linear_estimate(ce, labels, weights)
+    assert cell.difference == statistics.linear_difference(ce, lmd, labels, weights)
+    assert by_label(block)["lmd"].cells["balanced_accuracy"].difference is None
+
+
+def test_only_the_primary_metric_is_corrected_and_marked(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    rows = by_label(only(folder))
+    cells = [rows[name].cells["balanced_accuracy"] for name in ("ce", "crt")]
+    expected = statistics.holm(np.array([cell.difference.p for cell in cells]))
+    assert [cell.p_corrected for cell in cells] == pytest.approx(expected.tolist())
+    assert rows["ce"].cells["balanced_accuracy"].mark == "worse"
+    others = [c for row in rows.values() for n, c in row.cells.items() if n != "balanced_accuracy"]
+    assert not any(cell.mark or cell.p_corrected is not None for cell in others)
+    first = by_label(only(folder, names=["accuracy", "mcc"]))["ce"].cells
+    assert first["accuracy"].p_corrected is not None
+    assert first["mcc"].p_corrected is None
+
+
+def test_of_a_loss_less_is_better(folder: Path, three: dict[str, list[Path]]) -> None:
+    rows = by_label(only(folder, names=["nll"], reference="ce", groups="head=nv,mel_a;tail=bcc,df"))
+    assert rows["lmd"].cells["nll"].difference is not None
+    assert rows["lmd"].cells["nll"].difference.value < 0
+    assert rows["lmd"].cells["nll"].best
+    assert list(rows) == ["ce", "crt", "lmd"]
+
+
+def test_equal_rows_are_called_practically_equal_where_the_images_allow(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    labels = np.repeat(np.arange(4), 20_000)
+    right = np.eye(4)[labels]
+    for method in ("ce", "lmd"):
+        fake_run(method, test=(labels, right))
+    assert by_label(only(folder))["ce"].cells["balanced_accuracy"].mark == "equal"
+
+
+def test_rows_are_paired_over_the_seeds_in_common(folder: Path, fake_run: FakeRun) -> None:
+    for seed in range(4):
+        fake_run("ce", seed, skill=0.5)
+    for seed in (1, 2, 7):
+        fake_run("lmd", seed, skill=2.0)
+    block = only(folder)
+    cell = by_label(block)["ce"].cells["balanced_accuracy"]
+    assert (cell.estimate.seeds, cell.difference.seeds) == (4, 2)
+    assert "Paired over the seeds in common with lmd: ce (2 of 4 seeds)." in block.notes
+
+
+def test_no_seed_in_common_and_no_reference(folder: Path, fake_run: FakeRun) -> None:
+    fake_run("ce", 0)
+    fake_run("lmd", 1)
+    assert by_label(only(folder))["ce"].cells["accuracy"].difference is None
+    block = only(folder, methods=["ce"])
+    assert block.reference is None
+    assert only(folder, reference="ce").reference == "ce"
+    with pytest.raises(UserError, match=r"unknown reference 'cee'\. Did you mean ce\?"):
+        only(folder, reference="cee")
+
+
+def test_one_seed_says_test_images_only(folder: Path, fake_run: FakeRun) -> None:
+    fake_run("ce", skill=0.3)
+    fake_run("lmd", skill=3.0)
+    block = only(folder)
+    assert np.isnan(by_label(block)["ce"].cells["accuracy"].estimate.se_seeds)
+    assert any("test images only" in note for note in block.notes)
+
+
+def test_smooth_metrics_have_no_interval_where_a_class_is_small(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    cell = by_label(only(folder))["ce"].cells["macro_f1"]
+    assert np.isnan(cell.estimate.low)
+    assert cell.no_interval == "a class has fewer than 5 test images"
+
+
+def test_the_order_of_the_images_changes_nothing(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    before = only(folder, pairwise=True)
+    path = three["crt"][1] / "predictions.npz"
+    parts = load_predictions(path)
+    order = np.random.default_rng(0).permutation(len(parts["test"]))
+    there = parts["test"]
+    parts["test"] = Predictions(there.ids[order], there.labels[order], there.logits[order])
+    save_predictions(path, parts)
+    after = only(folder, pairwise=True)
+    for pair, other in zip(before.pairwise, after.pairwise, strict=True):
+        assert pair == other
+    (old, new) = (by_label(block)["crt"].cells["macro_auroc"].values for block in (before, after))
+    assert old == pytest.approx(new)
+
+
+def test_predictions_of_other_images_are_refused(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    path = three["crt"][1] / "predictions.npz"
+    parts = load_predictions(path)
+    there = parts["test"]
+    ids = np.char.add("other-", there.ids)
+    parts["test"] = Predictions(ids, there.labels, there.logits)
+    save_predictions(path, parts)
+    with pytest.raises(UserError, match="are not of the same images and labels"):
+        only(folder)
+
+
+def test_units_are_resampled_where_known(folder: Path, three: dict[str, list[Path]]) -> None:
+    alone = by_label(only(folder))["ce"].cells["accuracy"]
+    path = three["ce"][0] / "predictions.npz"
+    parts = load_predictions(path)
+    there = parts["test"]
+    units = np.array([f"lesion{k // 5}" if k < 40 else "" for k in range(len(there))])
+    parts["test"] = Predictions(there.ids, there.labels, there.logits, units)
+    save_predictions(path, parts)
+    block = only(folder)
+    assert any("known for 40 of 50 images" in note for note in block.notes)
+    together = by_label(block)["ce"].cells["accuracy"]
+    assert together.mean == alone.mean
+    assert together.estimate.se_test != alone.estimate.se_test
+
+
+def test_pairs_classes_and_permutation(folder: Path, three: dict[str, list[Path]]) -> None:
+    block = only(folder, pairwise=True, per_class="precision", permutation=True)
+    assert [(pair.a, pair.b) for pair in block.pairwise] == [
+        ("crt", "ce"),
+        ("lmd", "ce"),
+        ("lmd", "crt"),
+    ]
+    p = [pair.p_corrected for pair in block.pairwise]
+    expected = statistics.holm(np.array([pair.difference.p for pair in block.pairwise]))
+    assert p == pytest.approx(expected.tolist())
+    assert set(block.rows[0].by_class) == {"nv", "mel_a", "bcc", "df"}
+    assert 0 < by_label(block)["ce"].cells["balanced_accuracy"].permutation_p < 0.05
+    assert any("these trained models only" in note for note in block.notes)
