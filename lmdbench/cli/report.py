@@ -33,8 +33,16 @@ if TYPE_CHECKING:
     help="Thumbnails of the images most often wrong and right, where they are prepared in the "
     "cache or lie under --data-root.",
 )
+@click.option("--pairwise", is_flag=True, help="Add all pairs of rows, tested on the first metric.")
+@click.option(
+    "--published",
+    is_flag=True,
+    help="Set the numbers that papers print beside, with what must be said of them.",
+)
 @plugin_option
-def report(selection: Selection, output: Path, images: bool) -> None:
+def report(
+    selection: Selection, output: Path, images: bool, pairwise: bool, published: bool
+) -> None:
     """Write one HTML file that answers: is the gain real, is it in the tail, on how many images.
 
     \b
@@ -60,7 +68,7 @@ def report(selection: Selection, output: Path, images: bool) -> None:
         return make_dataset(name, selection.data_root)
 
     page = page_of(
-        selection.comparison(),
+        selection.comparison(pairwise=pairwise, published=published),
         cache=default_cache(),
         open_dataset=open_dataset,
         leaked=selection.leaked,

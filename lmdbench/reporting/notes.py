@@ -13,8 +13,6 @@ from lmdbench.reporting.results import in_words as setting_in_words
 if TYPE_CHECKING:
     from lmdbench.reporting.comparison import ScoredBlock, ScoredRow
 
-MANY = 6  # rows; with more a note gives the range and no list
-
 
 def notes_of(block: ScoredBlock) -> list[str]:
     """A sentence or two each."""
@@ -99,13 +97,13 @@ def _seed_notes(rows: Sequence[ScoredRow]) -> list[str]:
     if len(by_seeds) == 1:
         (seeds,) = by_seeds
         if len(rows[0].row.seeds) == 1:
-            return [f"Seed {seeds}; one seed: no deviation."]
+            return [f"Seed {seeds}; one seed: its intervals are of the test images only."]
         return [f"Seeds {seeds}{' in every row' * (len(rows) > 1)}."]
     listed = "; ".join(f"{seeds}: {', '.join(labels)}" for seeds, labels in by_seeds.items())
     notes = [f"Seeds differ between rows ({listed})."]
     single = [scored.row.label for scored in rows if len(scored.row.seeds) == 1]
     if single:
-        notes.append(f"{', '.join(single)}: one seed: no deviation.")
+        notes.append(f"{', '.join(single)}: one seed: its intervals are of the test images only.")
     return notes
 
 
@@ -147,7 +145,7 @@ def _interval_notes(block: ScoredBlock) -> list[str]:
     """What the intervals hold, and what has none."""
     notes = []
     several = any(len(scored.row.seeds) > 1 for scored in block.rows)
-    what = "seeds and images" if several else "test images only, as one seed was trained"
+    what = "seeds and test images" if several else "test images only"
     unit = "an image, as no lesion or patient is recorded"
     if block.grouped:
         whole = block.images[block.part]["all"]
@@ -195,10 +193,6 @@ def _difference_notes(block: ScoredBlock) -> list[str]:
             f"Smallest difference to {block.reference} found at 80 % power: {now} with these seeds "
             f"and test images; {ever} with any number of seeds."
         )
-    shares = {label: f"{d.superiority:.2f}" for label, d in differences.items()}
-    if 0 < len(shares) <= MANY:
-        listed = ", ".join(f"{label} {share}" for label, share in shares.items())
-        notes.append(f"P(A>B), share of pairs of seeds above {block.reference}: {listed}.")
     fewer = [
         f"{row.row.label} ({differences[row.row.label].seeds} of {len(row.row.seeds)} seeds)"
         for row in compared

@@ -68,7 +68,7 @@ def test_one_seed_has_no_deviation(folder: Path, fake_run: FakeRun) -> None:
     fake_run("ce", 4)
     block = only(folder)
     assert block.rows[0].cells["accuracy"].sd is None
-    assert "Seed 4; one seed: no deviation." in block.notes
+    assert "Seed 4; one seed: its intervals are of the test images only." in block.notes
 
 
 def test_ce_comes_first_and_the_others_rise_by_the_first_metric(
@@ -144,9 +144,9 @@ def test_notes_say_what_was_compared(folder: Path, fake_run: FakeRun) -> None:
         f"Split plain-if100 (images {'f' * 12}); selection last, resnet18, weights IMAGENET1K_V1, "
         "image size 224, precision mixed.",
         "Seeds differ between rows (0–2: ce; 0: crt).",
-        "crt: one seed: no deviation.",
-        "95 % intervals: seeds and images; unit of resampling: an image, as no lesion or patient "
-        "is recorded.",
+        "crt: one seed: its intervals are of the test images only.",
+        "95 % intervals: seeds and test images; unit of resampling: an image, as no lesion or "
+        "patient is recorded.",
         "No interval for Macro F1, Macro AUROC: a class has fewer than 5 test images.",
         "No row is lmd, so nothing is tested against it.",
     ]

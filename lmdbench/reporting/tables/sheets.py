@@ -335,19 +335,22 @@ def _differences(block: ScoredBlock, style: Style) -> list[Sheet]:
         return []
     of_primary = column_title(primary)
     permuted = any(row.cells[primary].permutation_p is not None for row in rows)
+    others = [name for name in block.metrics if name != primary]
     columns = (
         Column("Method", words=True),
-        *(Column(column_title(name)) for name in block.metrics),
-        Column("p (Holm)", "", of_primary),
-        *([Column("p (images)", "", of_primary)] if permuted else []),
-        Column("P(A>B)", "", of_primary),
-        Column("Detectable", "", of_primary),
+        Column(of_primary),
+        Column("p (Holm)"),
+        *([Column("p (images)")] if permuted else []),
+        Column("P(A>B)"),
+        Column("Detectable"),
+        *(Column(column_title(name)) for name in others),
     )
     body = tuple(
         (
             Entry(row.row.label),
-            *(style.difference(row.cells[name].difference, name) for name in block.metrics),
+            style.difference(row.cells[primary].difference, primary),
             *_verdict(row.cells[primary], primary, style, permuted),
+            *(style.difference(row.cells[name].difference, name) for name in others),
         )
         for row in rows
     )

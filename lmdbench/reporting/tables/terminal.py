@@ -146,9 +146,11 @@ def _table(sheet: Sheet, chosen: Sequence[int], console: Console, *, stacked: bo
     # A long name is folded at a third of the console, for the numbers to have the rest.
     fold = max(console.width // 3, 12) if stacked else widest
     table.add_column(sheet.columns[0].head, overflow="fold", max_width=max(min(widest, fold), 6))
+    doubled = len({column.head for column in sheet.columns}) < len(sheet.columns)
     for k in chosen:
         column = sheet.columns[k]
-        lines = [*_head(column.span, stacked), *_head(column.head, stacked)]
+        span = column.span if doubled else ""  # what the notes say needs no line here
+        lines = [*_head(span, stacked), *_head(column.head, stacked)]
         if column.n:
             lines.append(f"n={column.n.removeprefix('n = ')}")
         table.add_column(
