@@ -1,4 +1,4 @@
-# make demo   train ce, crt and lmd on drawn images and compare them (minutes, two cores)
+# make demo   train ce, crt and lmd on drawn images, compare them and write a report (minutes, two cores)
 # make test   lint, types and the whole test suite
 # Both make a virtual environment in .venv if there is none and install what they need.
 
@@ -15,6 +15,7 @@ demo: $(VENV)/.installed
 	$(BIN)/lmdbench run --method crt --dataset demo --results $(RESULTS)
 	$(BIN)/lmdbench run --method lmd --dataset demo --results $(RESULTS)
 	$(BIN)/lmdbench compare --dataset demo --results $(RESULTS)
+	$(BIN)/lmdbench report --dataset demo --results $(RESULTS) --output $(RESULTS)/demo.html
 
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile

@@ -19,7 +19,7 @@ from lmdbench.digest import method_digest
 from lmdbench.errors import UserError
 from lmdbench.evaluation.metrics import SUMMARY, Metric, Scorer, parse, recall_weights
 from lmdbench.evaluation.predictions import load_predictions
-from lmdbench.evaluation.statistics import Estimate, linear_estimate, smooth_estimate, too_small
+from lmdbench.evaluation.statistics import Estimate, linear_estimate, no_interval, smooth_estimate
 from lmdbench.method import METHODS, Method
 from lmdbench.models.weights import file_sha256
 from lmdbench.randomness import Streams
@@ -241,7 +241,7 @@ def _score(
         units,
         metric.bounds,
     )
-    return Score(metric, images, estimate, too_small(here.counts), there)
+    return Score(metric, images, estimate, no_interval(here.counts, estimate), there)
 
 
 def _own_scorer(run: TrainedRun, labels: np.ndarray) -> Scorer | None:

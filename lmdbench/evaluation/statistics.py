@@ -20,6 +20,7 @@ from scipy import special, stats
 NEMENYI_FROM = 8  # data-set settings; with fewer a critical difference spans most ranks
 SMALLEST_CLASS = 5  # test images; with fewer in some class, smooth metrics have no interval
 BORROWED = 5  # images' worth of what all classes say of persistence
+NOTHING = 1e-20  # a variance of rounding alone
 POWER = 0.8  # of the difference that is called detectable
 
 # What a class without much evidence is given beside its images: ½ an image wrong and ½ right, or
@@ -399,6 +400,17 @@ def too_small(counts: np.ndarray) -> str:
     return f"{which} fewer than {SMALLEST_CLASS} test images"
 
 
+def no_interval(counts: np.ndarray, found: Estimate) -> str:
+    """Why the estimate of a smooth metric has no interval; empty: it has, or has no value.
+
+    Where no image is wrong, or none right, all influences are 0: how far other images would vary
+    can't be told from these.
+    """
+    if math.isnan(found.value) or not math.isnan(found.low):
+        return ""
+    return too_small(counts) or "the test images are all alike in it"
+
+
 def jackknife_variance(
     influences: np.ndarray, labels: np.ndarray, units: np.ndarray | None = None
 ) -> float:
@@ -432,7 +444,7 @@ def smooth_estimate(
     """Macro F1, AUROC, MCC, precision, calibration … of one method.
 
     ``values`` (S,), ``influences`` (S, N) as ``metrics.influences`` gives them. ``bounds``: what
-    the metric can be, ``Metric.bounds``. Without an interval where ``too_small`` gives a reason.
+    the metric can be, ``Metric.bounds``. Without an interval where ``no_interval`` gives a reason.
     """
     if np.isnan(values).any():
         return _unknown(values)
@@ -462,7 +474,8 @@ def smooth_difference(
 def _smooth_variance(influences: np.ndarray, labels: np.ndarray, units: np.ndarray | None) -> float:
     if too_small(np.bincount(labels)):
         return math.nan
-    return jackknife_variance(influences.mean(axis=0), labels, units)
+    variance = jackknife_variance(influences.mean(axis=0), labels, units)
+    return variance if variance > NOTHING else math.nan
 
 
 def within_class_bootstrap(

@@ -351,10 +351,11 @@ class _Table:
         difference = None
         if reference is not None and reference != row.label:
             difference = self.difference(row.label, reference, name)
+        found = scoring.estimate(scores, metric, self.images, self.groups)
         return replace(
             cell,
-            estimate=scoring.estimate(scores, metric, self.images, self.groups),
-            no_interval=scoring.no_interval(metric, self.images),
+            estimate=found,
+            no_interval=tests.no_interval(self.images.counts, found) if found else "",
             difference=difference,
         )
 

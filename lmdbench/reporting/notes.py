@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lmdbench.data.groups import in_words
@@ -11,7 +11,7 @@ from lmdbench.evaluation import metrics
 from lmdbench.reporting.results import in_words as setting_in_words
 
 if TYPE_CHECKING:
-    from lmdbench.reporting.comparison import ScoredBlock, ScoredRow
+    from lmdbench.reporting.comparison import Cell, ScoredBlock, ScoredRow
 
 
 def notes_of(block: ScoredBlock) -> list[str]:
@@ -124,21 +124,27 @@ def _row_notes(rows: Sequence[ScoredRow]) -> list[str]:
 
 
 def _missing_notes(block: ScoredBlock) -> list[str]:
-    """One note for each reason, with the columns it concerns, and the rows unless all."""
+    return [f"– in {which}: {why}." for which, why in _by_reason(block, lambda cell: cell.reason)]
+
+
+def _by_reason(block: ScoredBlock, reason: Callable[[Cell], str]) -> list[tuple[str, str]]:
+    """Each reason once, after the columns that it concerns, and the rows unless all."""
     concerned: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for name in block.metrics:
         by_reason: dict[str, list[str]] = {}
         for scored in block.rows:
-            if reason := scored.cells[name].reason:
-                by_reason.setdefault(reason, []).append(scored.row.label)
-        for reason, labels in by_reason.items():
-            concerned.setdefault((reason, tuple(labels)), []).append(column_title(name))
+            if why := reason(scored.cells[name]):
+                by_reason.setdefault(why, []).append(scored.row.label)
+        for why, labels in by_reason.items():
+            concerned.setdefault((why, tuple(labels)), []).append(column_title(name))
     return [
-        f"– in {', '.join(columns)}"
-        + ("" if len(labels) == len(block.rows) else f" of {', '.join(labels)}")
-        + f": {reason}."
-        for (reason, labels), columns in concerned.items()
+        (", ".join(names) + _of_rows(labels, block), why)
+        for (why, labels), names in concerned.items()
     ]
+
+
+def _of_rows(labels: Sequence[str], block: ScoredBlock) -> str:
+    return "" if len(labels) == len(block.rows) else f" of {', '.join(labels)}"
 
 
 def _interval_notes(block: ScoredBlock) -> list[str]:
@@ -151,13 +157,8 @@ def _interval_notes(block: ScoredBlock) -> list[str]:
         whole = block.images[block.part]["all"]
         unit = f"the lesion or patient, known for {block.grouped:,} of {whole:,} images"
     notes.append(f"95 % intervals: {what}; unit of resampling: {unit}.")
-    by_reason: dict[str, list[str]] = {}
-    for name in block.metrics:
-        reasons = [row.cells[name].no_interval for row in block.rows]
-        if reason := next(filter(None, reasons), ""):
-            by_reason.setdefault(reason, []).append(column_title(name))
-    notes += [f"No interval for {', '.join(names)}: {why}." for why, names in by_reason.items()]
-    return notes
+    without = _by_reason(block, lambda cell: cell.no_interval)
+    return [*notes, *(f"No interval for {which}: {why}." for which, why in without)]
 
 
 def _difference_notes(block: ScoredBlock) -> list[str]:

@@ -177,7 +177,7 @@ def _scored(run: Run, predictions: Predictions, chosen: Sequence[Metric]) -> Run
 
 
 def estimate(row: RowScores, metric: Metric, images: Images, groups: Groups) -> Estimate | None:
-    """None where a seed has no value. Without an interval where ``no_interval`` says why."""
+    """None where a seed has no value. ``statistics.no_interval`` says why it has no interval."""
     values = row.values(metric.name)
     if None in values:
         return None
@@ -188,11 +188,6 @@ def estimate(row: RowScores, metric: Metric, images: Images, groups: Groups) -> 
         np.array(values, float), _influences(row, metric, images), images.labels, images.units,
         metric.bounds,
     )  # fmt: skip
-
-
-def no_interval(metric: Metric, images: Images) -> str:
-    """Why a metric has no interval on these images; empty if it has one."""
-    return "" if metric.linear else statistics.too_small(images.counts)
 
 
 def difference(

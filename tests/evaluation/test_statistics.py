@@ -474,3 +474,23 @@ def test_lesions_are_needed_where_their_images_go_together() -> None:
     known, unknown = script.unit_coverage(script.SHAPES[0], 4, 200, np.random.default_rng(0))
     assert known > 0.85
     assert unknown < 0.8
+
+
+class TestNoInterval:
+    labels = np.repeat([0, 1], 10)
+
+    def test_of_images_that_are_all_alike(self):
+        found = statistics.smooth_estimate(np.array([1.0]), np.zeros((1, 20)), self.labels)
+        assert (found.value, np.isnan(found.low)) == (1, True)
+        assert "all alike" in statistics.no_interval(np.array([10, 10]), found)
+
+    def test_of_classes_that_are_too_small(self):
+        labels = np.repeat([0, 1], [10, 2])
+        found = statistics.smooth_estimate(np.array([0.5]), np.ones((1, 12)), labels)
+        assert "fewer than 5" in statistics.no_interval(np.array([10, 2]), found)
+
+    def test_not_where_there_is_one(self):
+        influences = np.tile([0.01, -0.01], 10)[None]
+        found = statistics.smooth_estimate(np.array([0.5]), influences, self.labels)
+        assert found.low < 0.5 < found.high
+        assert statistics.no_interval(np.array([10, 10]), found) == ""
