@@ -20,6 +20,7 @@ from scipy import special, stats
 NEMENYI_FROM = 8  # data-set settings; with fewer a critical difference spans most ranks
 SMALLEST_CLASS = 5  # test images; with fewer in some class, smooth metrics have no interval
 BORROWED = 5  # images' worth of what all classes say of persistence
+SMALL = 10  # test images; classes with fewer lend each other what they tell
 NOTHING = 1e-20  # a variance of rounding alone
 POWER = 0.8  # of the difference that is called detectable
 
@@ -100,49 +101,89 @@ def augmented_variance(
 
 
 def persistence(
-    images: np.ndarray, total: np.ndarray, squares: np.ndarray, seeds: int
+    n: np.ndarray,
+    total: np.ndarray,
+    squares: np.ndarray,
+    seeds: int,
+    second: np.ndarray | None = None,
 ) -> np.ndarray:
     """How far a class's same images are right in every seed, (..., C): 0 by chance alone, 1 always.
 
-    ``images`` (C,), ``total`` and ``squares`` (..., C) of the seed-averaged outcomes: the share of
-    the variance of an image's outcomes that is not chance between seeds. Small classes can't tell:
-    each is drawn towards the mean class as by ``BORROWED`` more images. 1 where nothing is known.
+    ``n`` (C,) images; ``total`` and ``squares`` (..., C) of the seed-averaged outcomes and
+    ``second``, of the squared outcomes averaged over seeds (None: outcomes are 0 or 1, so it is
+    ``total``). The share of the variance of an image's outcomes that is not chance between seeds.
+    Small classes can't tell: each is drawn towards the mean class as by ``BORROWED`` more images.
+    1 where nothing is known.
     """
     if seeds == 1:
         return np.ones_like(total)
-    several = images > 1
-    n = np.where(several, images, 2)
-    chance = (total - squares) * seeds / (seeds - 1)
-    share = (total + 1) / (images + 2)
-    whole = np.where(several, total * (n - total) / (n - 1), images * share * (1 - share))
+    second = total if second is None else second
+    several = n > 1 + 1e-9
+    many = np.where(several, n, 2)
+    chance = (second - squares) * seeds / (seeds - 1)
+    share = (total + 1) / (n + 2)
+    whole = (second - total**2 / many) * many / (many - 1)
+    whole = np.where(several, whole, n * share * (1 - share))
     # Of the mean class, an image's.
     classes = max(int(several.sum()), 1)
-    chance_there = (chance / n * several).sum(axis=-1, keepdims=True) / classes
-    whole_there = (whole / n * several).sum(axis=-1, keepdims=True) / classes
+    chance_there = (chance / many * several).sum(axis=-1, keepdims=True) / classes
+    whole_there = (whole / many * several).sum(axis=-1, keepdims=True) / classes
     chance_there = np.minimum(chance_there, whole_there)
     part, of = chance + BORROWED * chance_there, whole + BORROWED * whole_there
     return np.clip(1 - np.divide(part, of, out=np.zeros_like(of), where=of > 0), 0, 1)
 
 
 def recall_variances(
-    images: np.ndarray, total: np.ndarray, squares: np.ndarray, seeds: int
+    n: np.ndarray,
+    total: np.ndarray,
+    squares: np.ndarray,
+    seeds: int,
+    second: np.ndarray | None = None,
 ) -> np.ndarray:
     """Variance of each class's recall that is owed to its images and not to the seeds, (..., C).
 
-    ``images`` (C,), ``total`` and ``squares`` (..., C) of the seed-averaged outcomes. An image
-    tells as much as S / (1 + (S − 1) ``persistence``) outcomes: Jeffreys' variance for so many,
-    less what the spread over seeds holds already; but at least the persistent share of
-    p (1 − p) / n, p by Laplace's rule, as Jeffreys' variance of one image that is right in every
-    seed is a third of what its chance can be.
+    Arguments as of ``persistence``. An image tells as much as S / (1 + (S − 1) ``persistence``)
+    outcomes: Jeffreys' variance for so many, less what the spread over seeds holds already; but
+    at least the persistent share of p (1 − p) / n, p by Laplace's rule, as Jeffreys' variance of
+    one image that is right in every seed is a third of what its chance can be.
     """
-    lasting = persistence(images, total, squares, seeds)
-    n = np.maximum(images, 1)
-    outcomes = n * seeds / (1 + (seeds - 1) * lasting)
-    right = outcomes * total / n + 0.5
-    jeffreys = right * (outcomes + 1 - right) / ((outcomes + 1) ** 2 * (outcomes + 2))
-    of_seeds = (total - squares) / (max(seeds - 1, 1) * n**2) * outcomes / (outcomes + 2)
-    share = (total + 1) / (n + 2)
-    return np.maximum(jeffreys - of_seeds, lasting * share * (1 - share) / n)
+    second = total if second is None else second
+    lasting = persistence(n, total, squares, seeds, second)
+    there = np.maximum(n, 1e-9)
+    outcomes = there * seeds / (1 + (seeds - 1) * lasting)
+    of_seeds = (second - squares) / (max(seeds - 1, 1) * there**2) * outcomes / (outcomes + 2)
+    jeffreys = augmented_variance(outcomes, outcomes * total / there, outcomes * second / there)
+    p = (total + 1) / (n + 2)
+    shrunk = np.clip((second + 0.5) / (total + 0.5), 0, 1)  # of units: their means vary less
+    return np.maximum(jeffreys - of_seeds, lasting * p * (1 - p) / there * shrunk)
+
+
+def least_variances(n: np.ndarray, total: np.ndarray, seeds: int) -> np.ndarray:
+    """What both sources together can't be less than, (..., C), where seeds happen to agree.
+
+    Jeffreys' variance of n · S outcomes that are all by chance; of classes of ``SMALL`` images and
+    more, where that happens seldom, a quarter of it.
+    """
+    outcomes = n * seeds
+    by_chance = augmented_variance(outcomes, seeds * total, seeds * total)
+    return by_chance * np.where(n < SMALL, 1, 0.25)
+
+
+def difference_variances(n: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Variance of each class's paired difference of recalls from its images, (..., C).
+
+    ``n`` (C,) images, ``total`` and ``squares`` (..., C) of the seed-averaged differences. At least
+    ``augmented_variance``, and at least what two further images with the mean square of the classes
+    with fewer than ``SMALL`` images (of the two smallest if there are none) leave: one image can't
+    tell how far others would differ.
+    """
+    small = (n < SMALL) & (n > 0)
+    if not small.any():
+        small = n <= np.sort(n)[min(1, len(n) - 1)]
+    typical = ((squares * small).sum(axis=-1, keepdims=True) + 0.5) / ((n * small).sum() + 1)
+    mean_square = (squares + 2 * typical) / (n + 2)
+    borrowed = (mean_square - (total / (n + 1)) ** 2) / np.maximum(n, 1e-9)
+    return np.maximum(augmented_variance(n, total, squares, paired=True), borrowed)
 
 
 def unit_codes(units: np.ndarray) -> np.ndarray:
@@ -157,46 +198,62 @@ def unit_codes(units: np.ndarray) -> np.ndarray:
 def _of_one_class(
     outcomes: np.ndarray, units: np.ndarray | None, pseudo: tuple[float, float, float]
 ) -> float:
-    labels = np.zeros(len(outcomes), np.int64)
-    return _test_variance(outcomes, labels, np.ones(1), units, pseudo is _OF_DIFFERENCE)
+    pieces = _Pieces.cut(outcomes[None], np.zeros(len(outcomes), np.int64), units, 1)
+    paired = pseudo is _OF_DIFFERENCE
+    return float(augmented_variance(pieces.n, pieces.total, pieces.squares, paired)[0])
 
 
-def _test_variance(
-    outcomes: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    units: np.ndarray | None,
-    paired: bool,
-    seeds: int = 0,
-) -> float:
-    """Variance of Σ weights · (mean outcome of the class), ``outcomes`` (N,).
+@dataclass(frozen=True)
+class _Pieces:
+    """The outcomes of each class as those of ``n`` (C,) images or units that tell as much.
 
-    With ``seeds``, less what the spread over so many seeds holds: ``recall_variances``.
+    A unit's piece of a class counts with its mean, and with weight as its share of the images:
+    1/Σ share² units of one size tell as much. Sums (C,): ``total`` and ``squares`` of the
+    seed-averaged means, ``second`` of the squared means averaged over seeds. ``unit``, ``of_class``
+    and ``pull`` (P,): each piece, and how far it pulls the class's recall from its mean.
     """
-    classes = len(weights)
-    images = np.bincount(labels, minlength=classes).astype(float)
-    total = np.bincount(labels, outcomes, classes)
-    squares = np.bincount(labels, outcomes**2, classes)
-    plain = augmented_variance(images, total, squares, paired)
-    by_class = plain
-    if seeds:
-        by_class = recall_variances(images, total, squares, seeds)
-    if units is None:
-        return float((weights**2 * by_class)[images > 0].sum())
-    unit, of_class, k, sums = _cells(outcomes, labels, units, classes)
-    share = k / images[of_class]
-    mean = sums / k
-    mass = np.bincount(of_class, share**2, classes)
-    # A class's units count as 1/Σ share² units of one size: as many as it has if all are alike.
-    n = np.divide(1, mass, out=np.zeros(classes), where=mass > 0)
-    total_of_units = n**2 * np.bincount(of_class, share**2 * mean, classes)
-    squares_of_units = n**2 * np.bincount(of_class, (share * mean) ** 2, classes)
-    by_unit = augmented_variance(n, total_of_units, squares_of_units, paired)
-    # What units change, they change alike in both formulas; 1 where each image stands alone.
-    within = (weights**2 * by_class * by_unit / plain)[images > 0].sum()
-    recalls = np.divide(total, images, out=np.zeros(classes), where=images > 0)
-    pull = weights[of_class] * share * (mean - recalls[of_class])
-    return float(within) + _across_classes(pull, unit)
+
+    n: np.ndarray
+    total: np.ndarray
+    squares: np.ndarray
+    second: np.ndarray
+    unit: np.ndarray | None = None
+    of_class: np.ndarray | None = None
+    pull: np.ndarray | None = None
+
+    @classmethod
+    def cut(
+        cls, outcomes: np.ndarray, labels: np.ndarray, units: np.ndarray | None, classes: int
+    ) -> _Pieces:
+        """``outcomes`` (S, N)."""
+        mean = outcomes.mean(axis=0)
+        images = np.bincount(labels, minlength=classes).astype(float)
+        if units is None:
+            total, squares, second = (
+                np.bincount(labels, values, classes)
+                for values in (mean, mean**2, (outcomes**2).mean(axis=0))
+            )
+            return cls(images, total, squares, second)
+        unit, of_class, k, sums = _cells(mean, labels, units, classes)
+        by_seed = np.stack([_cells(seed, labels, units, classes)[3] for seed in outcomes]) / k
+        share = k / images[of_class]
+        mass = np.bincount(of_class, share**2, classes)
+        n = np.divide(1, mass, out=np.zeros(classes), where=mass > 0)
+        recalls = np.bincount(of_class, share * sums / k, classes)
+        total, squares, second = (
+            n**2 * np.bincount(of_class, share**2 * values, classes)
+            for values in (sums / k, (sums / k) ** 2, (by_seed**2).mean(axis=0))
+        )
+        return cls(
+            n, total, squares, second, unit, of_class, share * (sums / k - recalls[of_class])
+        )
+
+    def variance(self, weights: np.ndarray, by_class: np.ndarray) -> float:
+        """Of Σ weights · mean outcome: that of each class, and what units add across classes."""
+        within = float((weights**2 * by_class)[self.n > 0].sum())
+        if self.unit is None or self.of_class is None or self.pull is None:
+            return within
+        return within + _across_classes(weights[self.of_class] * self.pull, self.unit)
 
 
 def _cells(
@@ -221,11 +278,13 @@ def _across_classes(pull: np.ndarray, unit: np.ndarray) -> float:
 # Both sources together
 
 
-def combine(values: np.ndarray, test_variance: np.ndarray) -> dict[str, np.ndarray]:
+def combine(
+    values: np.ndarray, test_variance: np.ndarray, least: np.ndarray | float = 0.0
+) -> dict[str, np.ndarray]:
     """Standard error and Satterthwaite's degrees of freedom of a mean over seeds.
 
-    ``values`` (..., S), ``test_variance`` (...). Returns ``value``, ``se``, ``se_test``,
-    ``se_seeds`` and ``df``, each (...).
+    ``values`` (..., S), ``test_variance`` (...); ``least`` (...): what both sources together can't
+    be less than. Returns ``value``, ``se``, ``se_test``, ``se_seeds`` and ``df``, each (...).
     """
     seeds = values.shape[-1]
     value = values.mean(axis=-1)
@@ -234,6 +293,8 @@ def combine(values: np.ndarray, test_variance: np.ndarray) -> dict[str, np.ndarr
         nothing, endless = np.full_like(se, np.nan), np.full_like(se, np.inf)
         return {"value": value, "se": se, "se_test": se, "se_seeds": nothing, "df": endless}
     of_seeds = values.var(axis=-1, ddof=1) / seeds
+    of_seeds = np.where(of_seeds < NOTHING, 0.0, of_seeds)
+    test_variance = np.maximum(test_variance, least - of_seeds)
     variance = of_seeds + test_variance
     # From few seeds a small s² makes the interval narrow and the df large at once. Counted
     # (S + 3) / (S − 1) times in the df, it covers 95 % whatever the seeds' share.
@@ -282,15 +343,19 @@ def paired_p(
         middle = (low + high) / 2
         tail = np.exp(middle) / 2
         t, z = special.stdtrit(max(seeds - 1, 1), tail), special.ndtri(tail)
-        beyond = np.hypot(t * of_seeds, z * se_test) > value
+        beyond = np.hypot(t * of_seeds, z * se_test) >= value
         low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
     return np.where(np.isnan(value + of_seeds + se_test), np.nan, np.exp((low + high) / 2))
 
 
 def _estimate(
-    values: np.ndarray, test_variance: float, bounds: tuple[float, float], level: float
+    values: np.ndarray,
+    test_variance: float,
+    bounds: tuple[float, float],
+    level: float,
+    least: float = 0.0,
 ) -> Estimate:
-    parts = {k: float(v) for k, v in combine(values, np.asarray(test_variance)).items()}
+    parts = {k: float(v) for k, v in combine(values, np.asarray(test_variance), least).items()}
     half = float(quantile((1 + level) / 2, parts["df"])) * parts["se"]
     low, high = np.clip([parts["value"] - half, parts["value"] + half], *bounds)
     return Estimate(low=float(low), high=float(high), seeds=len(values), **parts)
@@ -316,7 +381,9 @@ def _difference(
         low=float(low),
         high=float(high),
         seeds=seeds,
-        p=float(paired_p(np.asarray(value), np.asarray(se_seeds), se_test, seeds)),
+        p=1.0
+        if value == 0
+        else float(paired_p(np.asarray(value), np.asarray(se_seeds), se_test, seeds)),
         superiority=superiority(values_a, values_b),
         detectable=half + float(quantile(POWER, parts["df"])) * parts["se"],
         detectable_more_seeds=endless * parts["se_test"],
@@ -354,9 +421,11 @@ def linear_estimate(
     values = _weighted_recalls(correct, labels, weights)
     if np.isnan(values).any():
         return _unknown(values)
-    m = np.asarray(correct, float).mean(axis=0)
-    variance = _test_variance(m, labels, weights, units, False, seeds=len(correct))
-    return _estimate(values, variance, (0, 1), level)
+    seeds = len(correct)
+    pieces = _Pieces.cut(np.asarray(correct, float), labels, units, len(weights))
+    by_class = recall_variances(pieces.n, pieces.total, pieces.squares, seeds, pieces.second)
+    least = (weights**2 * least_variances(pieces.n, pieces.total, seeds))[pieces.n > 0].sum()
+    return _estimate(values, pieces.variance(weights, by_class), (0, 1), level, float(least))
 
 
 def linear_difference(
@@ -372,15 +441,17 @@ def linear_difference(
     values_a, values_b = (_weighted_recalls(x, labels, weights) for x in (a, b))
     if np.isnan(values_a).any() or np.isnan(values_b).any():
         return _no_difference(values_a, values_b)
-    d = np.asarray(a, float).mean(axis=0) - np.asarray(b, float).mean(axis=0)
-    variance = _test_variance(d, labels, weights, units, True)
+    d = np.asarray(a, float) - np.asarray(b, float)
+    pieces = _Pieces.cut(d, labels, units, len(weights))
+    by_class = difference_variances(pieces.n, pieces.total, pieces.squares)
+    variance = pieces.variance(weights, by_class)
     return _difference(values_a, values_b, variance, (0, 1), margin, level)
 
 
 def _weighted_recalls(correct: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Σ weights · recall of each seed, (S,)."""
     images = np.bincount(labels, minlength=len(weights))
-    if np.isnan(weights).any() or (weights[images == 0] != 0).any():
+    if not len(labels) or np.isnan(weights).any() or (weights[images == 0] != 0).any():
         return np.full(len(correct), np.nan)
     return np.asarray(correct, float) @ (weights / np.maximum(images, 1))[labels]
 
