@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -187,6 +187,21 @@ def predict(
                 logits[list(found)] = run.logits(torch.from_numpy(pixels))
             progress(positions.stop, len(files))
     return Predicted(logits, dict(sorted(unreadable.items())))
+
+
+def named_as_own(run: TrainedRun, ids: Sequence[str]) -> int:
+    """How many images are named as validation or test images of the run are, without folders and
+    endings. Names of digits alone don't count: any data set may have them."""
+    try:
+        parts = load_predictions(run.directory / "predictions.npz")
+    except UserError:
+        return 0
+    own = {_stem(str(image)) for part in parts.values() for image in part.ids}
+    return sum(_stem(image) in own for image in ids if not _stem(image).isdigit())
+
+
+def _stem(image: str) -> str:
+    return PurePath(image).stem
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def read_record(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged, no JSON object; move {directory.name} away")
     if record.get("format") != FORMAT:
         raise UserError(
-            f"{path} was written by another version of lmdbench (format {record.get('format')}; "
+            f"{path} was written by another version of lmdbench (format {record.get('format')!a}; "
             f"this one reads {FORMAT}): use that version, or another --results folder"
         )
     for key in NEEDED:

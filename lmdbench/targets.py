@@ -16,7 +16,7 @@ import numpy as np
 from lmdbench.data.availability import missing_images
 from lmdbench.data.choice import SplitChoice, make_split
 from lmdbench.data.dataset import DATASETS, PARTS, Dataset
-from lmdbench.data.listing import Listing, describe, images_below, refuse_names
+from lmdbench.data.listing import Listing, describe, images_below, list_table, refuse_names
 from lmdbench.data.splits import PART_NAMES, count
 from lmdbench.errors import UserError
 from lmdbench.registry import unknown
@@ -43,6 +43,7 @@ class Target:
     )  # what is known of its identity, if they are of one
     parts: tuple[str, ...] = ()  # of it
     missing: int = 0  # images left out because their files are not there
+    note: str = ""  # why folders are not taken for labels
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,7 +94,7 @@ def open_target(
         target = _of_path(paths[0], choice, cache, say)
     target = _with_files(target, choice)
     if choice.unlabelled:
-        target = replace(target, labels=("",) * len(target))
+        target = replace(target, labels=("",) * len(target), note="")
     return target
 
 
@@ -146,8 +147,12 @@ def _of_path(path: Path, choice: Choice, cache: Path, say: Callable[[str], None]
     """All images of a user's own, or those said to be for testing."""
     described = describe(path)
     data = open_dataset("folder", path, cache)
+    note = ""
     if described.kind == "images" and described.path.is_dir():  # as it is, described by nothing
-        listing = _list_folder(described.folder)
+        listing, note = _list_folder(described.folder)
+        files = [described.folder / image for image in listing.images]
+    elif described.kind == "table" and choice.unlabelled:
+        listing = list_table(described, labelled=False)
         files = [described.folder / image for image in listing.images]
     else:
         data.materialise(say)
@@ -177,26 +182,38 @@ def _of_path(path: Path, choice: Choice, cache: Path, say: Callable[[str], None]
         data_set=data.results_name,
         split={"name": "given"} if parts else {},
         parts=parts,
+        note=note,
     )
 
 
-def _list_folder(root: Path) -> Listing:
+def _list_folder(root: Path) -> tuple[Listing, str]:
     """The images below a folder: of classes where all lie in sub-folders, by the first of these;
-    parts of a split first, where all sub-folders are called so."""
+    parts of a split first, where all sub-folders are called so. And a note where some images lie
+    beside sub-folders."""
     images = images_below(root)
     if not images:
         raise UserError(f"{root}: no images in it, at any depth")
     listing = _listing(images)
     folders = [image.split("/")[:-1] for image in images]
     if not all(folders):
-        return listing
+        return listing, _beside(images, folders)
     parts = None
     if all(first.lower() in PART_NAMES for first, *_ in folders):
         parts = [PART_NAMES[first.lower()] for first, *_ in folders]
         folders = [rest for _, *rest in folders]
     if not all(folders):
-        return replace(listing, parts=parts)
-    return replace(listing, labels=[first for first, *_ in folders], parts=parts)
+        return replace(listing, parts=parts), _beside(images, folders)
+    return replace(listing, labels=[first for first, *_ in folders], parts=parts), ""
+
+
+def _beside(images: Sequence[str], folders: Sequence[Sequence[str]]) -> str:
+    """Which images keep sub-folders from being labels; empty where there are none of these."""
+    if not any(folders):
+        return ""
+    stray = [image for image, inside in zip(images, folders, strict=True) if not inside]
+    more = f" and {len(stray) - 1:,} more" if len(stray) > 1 else ""
+    lie = "lie" if more else "lies"
+    return f"{stray[0]}{more} {lie} beside the sub-folders, so their names are not taken as labels"
 
 
 def _listing(images: Sequence[str]) -> Listing:
@@ -256,18 +273,24 @@ def match_labels(
     ignore_unknown: bool = False,
 ) -> Matched:
     """The class of each label: as ``asked`` (label → class) says, else by the same name, else by
-    the only one that differs in nothing but case, spaces, - and _.
+    the only one that differs in nothing but case, spaces, - and _. These don't matter in ``asked``,
+    either, where no label is written so.
 
     Raises UserError for a label or class in ``asked`` that there is not, and for labels that are
     none of the classes, unless those are to be ignored.
     """
     there = Counter(label for label in labels if label)
-    for label, name in asked.items():
-        if label not in there:
-            raise UserError(f"--map: {unknown('label', label, sorted(there))}")
+    given: dict[str, str] = {}
+    for key, name in asked.items():
+        meant = [key] if key in there else [one for one in there if _plain(one) == _plain(key)]
+        if not meant:
+            raise UserError(f"--map: {unknown('label', key, sorted(there))}")
         if name not in classes:
-            raise UserError(f"--map {label}={name}: {unknown('class', name, list(classes))}")
-    found = {label: asked.get(label) or _same(label, classes) for label in there}
+            raise UserError(f"--map {key}={name}: {unknown('class', name, list(classes))}")
+        for label in meant:
+            if given.setdefault(label, name) != name:
+                raise UserError(f"--map: {label} is given twice, as {given[label]} and {name}")
+    found = {label: given.get(label) or _same(label, classes) for label in there}
     ignored = {label: there[label] for label in sorted(there) if not found[label]}
     if ignored and not ignore_unknown:
         raise UserError(_no_class(ignored, classes, everything=len(ignored) == len(there)))

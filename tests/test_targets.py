@@ -41,11 +41,36 @@ def test_images_beside_sub_folders_have_no_labels(tmp_path):
     target = target_of(draw(tmp_path / "skin", "a.png", "patient 1/b.png"))
     assert target.ids == ("a.png", "patient 1/b.png")
     assert target.labelled == 0
+    assert (
+        target.note == "a.png lies beside the sub-folders, so their names are not taken as labels"
+    )
+    parts = target_of(draw(tmp_path / "parts", *(f"test/{n}.png" for n in ("a", "b", "mel/c"))))
+    assert parts.note.startswith("test/a.png and 1 more lie beside the sub-folders")
+    assert target_of(draw(tmp_path / "flat", "a.png", "b.png")).note == ""
 
 
 def test_labels_can_be_left_aside(tmp_path):
     folder = draw(tmp_path / "skin", "patient 1/a.png", "patient 2/b.png")
     assert target_of(folder, unlabelled=True).labels == ("", "")
+    draw(folder, "stray.png")
+    assert target_of(folder, unlabelled=True).note == ""
+
+
+def test_a_table_of_images_alone(tmp_path):
+    draw(tmp_path, "x/a.png", "x/b.png", "x/c.png")
+    table = tmp_path / "t.csv"
+    table.write_text("image\nx/a.png\nx/b.png\n")
+    target = target_of(table, unlabelled=True)
+    assert (target.ids, target.labels) == (("x/a.png", "x/b.png"), ("", ""))
+    assert target.files[0] == tmp_path / "x" / "a.png"
+    table.write_text(
+        "image,label,group,split\nx/a.png,,p,test\nx/b.png,mel,q,test\nx/c.png,,,train"
+    )
+    target = target_of(table, unlabelled=True)
+    assert (target.ids, target.labels) == (("x/a.png", "x/b.png"), ("", ""))
+    assert target.groups == ("p", "q")
+    with pytest.raises(UserError, match="line 2: label is empty"):
+        target_of(table)
 
 
 def test_of_a_folder_that_is_split_the_test_images(tmp_path):
@@ -205,6 +230,16 @@ def test_labels_by_name_however_written_and_as_asked():
 
 def test_what_is_asked_for_comes_first():
     assert match_labels(["MEL"], CLASSES, {"MEL": "NV"}).codes.tolist() == [1]
+
+
+def test_what_is_asked_for_may_be_written_in_another_way():
+    labels = ["Basal Cell Ca", "basal_cell_ca", "nevus"]
+    matched = match_labels(labels, CLASSES, {"basal-cell ca": "Basal cell", "Nevus": "NV"})
+    assert matched.codes.tolist() == [3, 3, 1]
+    exact = match_labels(["mole", "Mole"], CLASSES, {"mole": "NV", "Mole": "MEL"})
+    assert exact.codes.tolist() == [1, 0]
+    with pytest.raises(UserError, match="--map: MOLE is given twice, as NV and MEL"):
+        match_labels(["MOLE"], CLASSES, {"mole": "NV", "Mole": "MEL"})
 
 
 def test_the_very_name_comes_before_one_that_looks_like_it():

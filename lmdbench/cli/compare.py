@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,12 +104,18 @@ def compare(
     if as_json:
         if form not in (None, "json"):
             raise UserError(f"--json and --format {form} contradict each other; leave one out")
+        if output is not None and ENDINGS.get(output.suffix, "json") != "json":
+            raise UserError(f"--json and --output {output} contradict each other; leave one out")
         form = "json"
     form = form or _format_of(output)
     looks = _looks(form, spread=spread, columns=layout, caption=caption, label=label)
+    if label is not None and not re.fullmatch(r"[A-Za-z0-9:._-]+", label):
+        raise UserError(f"--label {label!r}: only letters of a to z, digits and : . _ -")
     found = selection.comparison(
         per_class=per_class or "", pairwise=pairwise, permutation=permutation, published=published
     )
+    if published and not any(block.published for block in found.blocks):
+        click.echo(_nothing_published(), err=True)
     if output is None and form == "table":
         _print_table(found, selection.percent)
         return
@@ -118,6 +125,16 @@ def compare(
     else:
         _write(output, text)
         click.echo(f"written: {output}", err=True)
+
+
+def _nothing_published() -> str:
+    from lmdbench.reporting.published import published_datasets
+
+    return (
+        "--published: no paper's numbers are of these images. There are some for "
+        f"{', '.join(published_datasets())}: for all test images of the splits that their authors "
+        "released."
+    )
 
 
 def _format_of(output: Path | None) -> str:

@@ -117,6 +117,9 @@ def predict(
     from lmdbench.predicting import predict as predict_files
     from lmdbench.targets import Choice, match_labels, open_target, parse_map
 
+    if unlabelled and (maps or ignore_unknown):
+        other = "--map" if maps else "--ignore-unknown"
+        raise UserError(f"--unlabelled takes no labels, and {other} is about labels: leave one out")
     progress = watcher(quiet)
     asked = parse_map(maps)
     directory = find_run(run_name, results)
@@ -126,6 +129,8 @@ def predict(
     run = load_run(directory, chosen_device, accept_changed=accept_changed)
     matched = match_labels(target.labels, run.classes, asked, ignore_unknown=ignore_unknown)
     file = _output(output, run, target, force, as_json)
+    if logits and file is None:
+        raise UserError("--logits is about the file: ask for one by --output FILE.csv")
     if not as_json:
         click.echo("\n".join(_about(run, target, matched)))
     try:
@@ -176,6 +181,8 @@ def _output(
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise UserError(f"--output {path}: {what}; give a file, such as {name}")
+    if path.suffix.lower() != ".csv":
+        raise UserError(f"--output {path}: give a name that ends in .csv, such as {name}")
     if path.exists() and not force:
         raise UserError(f"{path} is there already; --force replaces it, --output names another")
     with disk_errors(path.parent):
@@ -198,6 +205,8 @@ def _about(run: TrainedRun, target: Target, matched: Matched) -> list[str]:
     ]
     if target.missing:
         lines.append(f"  {target.missing:,} more are missing and left out")
+    if target.note:
+        lines.append(target.note)
     if matched.renamed:
         pairs = ", ".join(f"{label} → {name}" for label, name in matched.renamed.items())
         lines.append(f"labels taken for classes: {pairs}")
@@ -210,8 +219,16 @@ def _about(run: TrainedRun, target: Target, matched: Matched) -> list[str]:
 
 def _seen(run: TrainedRun, target: Target) -> str:
     """A warning where the run may have been trained on the images."""
+    from lmdbench.predicting import named_as_own
+
     if target.data_set != run.record["results_name"]:
-        return ""
+        alike = named_as_own(run, target.ids)
+        return (
+            f"{alike:,} of these images are named as validation or test images of the run: the "
+            "others may be among those it was trained on, and make scores too good"
+            if 0 < alike < len(target)
+            else ""
+        )
     known = dict(target.split)
     if run.record.get("partial"):  # the same split, with the images that were there
         known.pop("fingerprint", None)
@@ -310,6 +327,7 @@ def _as_json(
         "renamed": dict(matched.renamed),
         "ignored": dict(matched.ignored),
         "unreadable": {target.ids[row]: why for row, why in predicted.unreadable.items()},
+        "note": target.note or None,
         "warning": _seen(run, target) or None,
         "scores": {one.metric.name: _score_json(one) for one in scores},
         "file": file and str(file),

@@ -60,12 +60,13 @@ def describe(root: Path) -> Description:
     return describe(only) if only else Description(root, root.name, "images", root, root)
 
 
-def list_table(described: Description) -> Listing:
-    """The rows of a CSV. Raises UserError, naming file and line, as ``read_table`` and for an image
-    that is listed twice or a part of another name."""
+def list_table(described: Description, *, labelled: bool = True) -> Listing:
+    """The rows of a CSV, without labels if not ``labelled``. Raises UserError, naming file and
+    line, as ``read_table`` and for an image that is listed twice or a part of another name."""
     path = described.holder
     column = {role: described.columns.get(role, role).lower() for role in COLUMNS}
-    usual = [role for role in ("image", "label") if role not in described.columns]
+    needed = ("image", "label") if labelled else ("image",)
+    usual = [role for role in needed if role not in described.columns]
     table = read_table(path, usual, any_case=True)
     for role, name in described.columns.items():
         if name.lower() not in table.columns:
@@ -76,7 +77,7 @@ def list_table(described: Description) -> Listing:
         for image in table.filled(column["image"])
     ]
     table.refuse_repeats(column["image"], images)
-    labels = table.filled(column["label"])
+    labels = table.filled(column["label"]) if labelled else [""] * len(table)
     has_groups = column["group"] in table.columns
     groups = table[column["group"]] if has_groups else [""] * len(table)
     parts = named_parts(table, column["split"]) if column["split"] in table.columns else None

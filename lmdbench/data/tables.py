@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,12 +80,15 @@ def read_table(path: Path, needed: Sequence[str], *, any_case: bool = False) -> 
     """Read a CSV file that has the needed columns, cells stripped of blanks around them.
 
     ``any_case`` takes the header in lower case. Raises UserError, naming file and line, for a file
-    that cannot be read, is not UTF-8, has no rows, lacks a column or has a row of another length.
+    that cannot be read, is not UTF-8, is separated by something else than commas, has no rows,
+    lacks a column or has a row of another length.
     """
     try:
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            lines = file.readlines()
+            _refuse_other_separators(path, lines)
+            reader = csv.reader(lines, strict=True)
             content = [
                 (reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)
             ]
@@ -120,3 +124,14 @@ def read_table(path: Path, needed: Sequence[str], *, any_case: bool = False) -> 
                 "columns (a value with a comma in it needs quotes)"
             )
     return table
+
+
+def _refuse_other_separators(path: Path, lines: Sequence[str]) -> None:
+    """Raises UserError for a header between semicolons or tabs, and for Excel's line above it."""
+    first = next((line.strip(" \r\n") for line in lines if line.strip()), "")
+    if first.lower() == "sep=,":
+        raise UserError(f"{path}: its first line, {first!r}, is for Excel alone; take it out")
+    unquoted = re.sub(r'"[^"]*"', "", first)
+    for separator, name in ((";", "';'"), ("\t", "tabs")):
+        if separator in unquoted and "," not in unquoted:
+            raise UserError(f"{path}: its columns seem separated by {name}; save it with commas")

@@ -21,7 +21,7 @@ from lmdbench.evaluation.statistics import Difference, Estimate
 from lmdbench.registry import unknown
 from lmdbench.reporting import scoring
 from lmdbench.reporting.folds import pool_folds, pooled_label
-from lmdbench.reporting.notes import column_title, notes_of, seeds_text
+from lmdbench.reporting.notes import column_title, in_text, notes_of, seeds_text
 from lmdbench.reporting.published import PublishedColumn, published_for
 from lmdbench.reporting.ranking import Rank, Ranks, rank
 from lmdbench.reporting.results import Block, Results, Row, Run, blocks, with_part
@@ -40,6 +40,7 @@ __all__ = [
     "ScoredRow",
     "column_title",
     "compare",
+    "in_text",
     "seeds_text",
     "select_runs",
     "shown_digits",
@@ -202,7 +203,7 @@ def compare(
     if pooled and part == "test":
         found = pool_folds(found)
     columns = _columns(names, found)
-    _check_reference(reference, found)
+    reference = _meant_reference(reference, found)
     stat = "recall" if per_class is True else per_class or ""
     if stat and stat not in metrics.CLASS_STATS:
         raise unknown("statistic of a class", stat, list(metrics.CLASS_STATS))
@@ -296,12 +297,19 @@ def _columns(names: Sequence[str], found: Iterable[Block]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(metrics.parse(name, classes, groups).name for name in names))
 
 
-def _check_reference(reference: str, found: Sequence[Block]) -> None:
-    """Raises UserError for a reference that no table has, unless it is the usual one."""
+def _meant_reference(reference: str, found: Sequence[Block]) -> str:
+    """The method or label that is meant, in any case.
+
+    Raises UserError for one that no table has, unless it is the usual one.
+    """
     rows = [row for block in found for row in block.rows]
-    known = [*(row.method for row in rows), *(row.label for row in rows)]
-    if reference not in (REFERENCE, *known):
-        raise unknown("reference", reference, list(dict.fromkeys(known)))
+    known = [REFERENCE, *(row.method for row in rows), *(row.label for row in rows)]
+    if reference in known:
+        return reference
+    meant = [name for name in known if name.lower() == reference.lower()]
+    if not meant:
+        raise unknown("reference", reference, list(dict.fromkeys(known[1:])))
+    return meant[0]
 
 
 def _reference_row(rows: Sequence[Row], reference: str) -> Row | None:
@@ -455,13 +463,15 @@ def shown_digits(value: float) -> float:
 
 def _with_best(rows: Sequence[ScoredRow], shown: Sequence[str]) -> list[ScoredRow]:
     """Mark the best of each column where two or more rows have a value, and the second best where
-    three or more have; equal digits tie."""
+    three or more have; equal digits tie. Nothing is best where all are equal, nor at 0."""
     places: dict[str, list[float]] = {}
     for name in shown:
         means = [row.cells[name].mean for row in rows]
         digits = [shown_digits(mean) for mean in means if mean is not None]
-        ordered = sorted(set(digits), reverse=name not in metrics.LOWER_IS_BETTER)
-        places[name] = ordered[: 0 if len(digits) < 2 else 1 if len(digits) < 3 else 2]
+        lower = name in metrics.LOWER_IS_BETTER
+        ordered = sorted(set(digits), reverse=not lower)
+        told = 0 if len(ordered) < 2 else 1 if len(digits) < 3 else 2
+        places[name] = [value for value in ordered[:told] if lower or value > 0]
     return [
         replace(row, cells={name: _marked(cell, places[name]) for name, cell in row.cells.items()})
         for row in rows

@@ -64,6 +64,7 @@ def _common(family: Sequence[Block]) -> tuple[list[tuple[list[Row], list[int]]],
     """Rows that all folds have, fold by fold, with their common seeds; and what is left out."""
     rows_of = [_by_key(block) for block in family]
     found, left_out = [], []
+    lacking: dict[tuple[int, ...], list[str]] = {}  # seeds → the rows that lose them
     for key in dict.fromkeys(key for rows in rows_of for key in rows):
         there = [rows[key] for rows in rows_of if key in rows]
         label = there[0].label
@@ -73,9 +74,17 @@ def _common(family: Sequence[Block]) -> tuple[list[tuple[list[Row], list[int]]],
             left_out.append(f"{label} is left out: not in every fold with the same settings.")
             continue
         if lost:
-            named = ", ".join(map(str, lost))
-            left_out.append(f"{label}: seeds {named} are left out, they are not in every fold.")
+            lacking.setdefault(tuple(lost), []).append(label)
         found.append((there, sorted(seeds)))
+    for lost_seeds, labels in lacking.items():
+        of = f" of {', '.join(labels)}" if len(labels) < len(found) else ""
+        named = ", ".join(map(str, lost_seeds))
+        one = len(lost_seeds) == 1
+        left_out.append(
+            f"Seed {named}{of} is left out: it is not in every fold."
+            if one
+            else f"Seeds {named}{of} are left out: they are not in every fold."
+        )
     return found, left_out
 
 

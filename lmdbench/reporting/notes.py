@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lmdbench.data.groups import in_words
 from lmdbench.evaluation import metrics
+from lmdbench.evaluation.statistics import SMALLEST_CLASS
 from lmdbench.reporting.results import in_words as setting_in_words
 
 if TYPE_CHECKING:
@@ -72,21 +74,25 @@ def _setting_notes(block: ScoredBlock) -> list[str]:
     setting = block.block.setting
     fingerprint = setting_in_words("split_fingerprint", setting.get("split_fingerprint"))
     placed = ("results_name", "split_label", "dataset", "groups", "store", "synthetic")
+    used = sorted(
+        {
+            str(member.record["precision_used"])
+            for scored in block.rows
+            for run in scored.row.runs
+            for member in run.members
+            if member.record.get("precision_used")
+        }
+    )
+    asked_more = used == ["float32"] != [setting["precision"]]
     rest = [
         setting_in_words(name, value)
+        + ", which came to float32" * (name == "precision" and asked_more)
         for name, value in setting.items()
         if name not in placed and not name.startswith("split_")
     ]
     notes = [f"Split {setting['split_label']} ({fingerprint}); {', '.join(rest)}."]
-    used = {
-        str(member.record["precision_used"])
-        for scored in block.rows
-        for run in scored.row.runs
-        for member in run.members
-        if member.record.get("precision_used")
-    }
     if len(used) > 1:
-        notes.append(f"Runs were computed in different precision: {' and '.join(sorted(used))}.")
+        notes.append(f"Runs were computed in different precision: {' and '.join(used)}.")
     return notes
 
 
@@ -103,7 +109,10 @@ def _seed_notes(rows: Sequence[ScoredRow]) -> list[str]:
     notes = [f"Seeds differ between rows ({listed})."]
     single = [scored.row.label for scored in rows if len(scored.row.seeds) == 1]
     if single:
-        notes.append(f"{', '.join(single)}: one seed: its intervals are of the test images only.")
+        whose = "its" if len(single) == 1 else "their"
+        notes.append(
+            f"{', '.join(single)}: one seed: {whose} intervals are of the test images only."
+        )
     return notes
 
 
@@ -124,27 +133,56 @@ def _row_notes(rows: Sequence[ScoredRow]) -> list[str]:
 
 
 def _missing_notes(block: ScoredBlock) -> list[str]:
-    return [f"– in {which}: {why}." for which, why in _by_reason(block, lambda cell: cell.reason)]
+    cells = {scored.row.label: scored.cells for scored in block.rows}
+    titles = {name: column_title(name) for name in block.metrics}
+    return _absent(cells, titles)
 
 
-def _by_reason(block: ScoredBlock, reason: Callable[[Cell], str]) -> list[tuple[str, str]]:
-    """Each reason once, after the columns that it concerns, and the rows unless all."""
+def class_notes(block: ScoredBlock) -> list[str]:
+    """Why values and intervals are missing in the table of the classes."""
+    cells = {scored.row.label: scored.by_class for scored in block.rows}
+    titles = {name: name for name in block.block.record["classes"]}
+    every = "any class"
+    return [*_without_interval(cells, titles, every), *_absent(cells, titles, every)]
+
+
+Cells = Mapping[str, Mapping[str, "Cell"]]  # row's label → column → cell
+
+
+def _absent(cells: Cells, titles: Mapping[str, str], every: str = "") -> list[str]:
+    found = _by_reason(cells, titles, every, lambda cell: cell.reason)
+    return [f"– in {which}: {why}." for which, why in found]
+
+
+def _without_interval(cells: Cells, titles: Mapping[str, str], every: str = "") -> list[str]:
+    found = _by_reason(cells, titles, every, lambda cell: cell.no_interval)
+    return [f"No interval for {which}: {why}." for which, why in found]
+
+
+def _by_reason(
+    cells: Cells, titles: Mapping[str, str], every: str, reason: Callable[[Cell], str]
+) -> list[tuple[str, str]]:
+    """Each reason once, after the columns that it concerns, and the rows unless all.
+
+    ``titles``: of the columns that are looked at; ``every``: what all of them are called together,
+    empty to name each.
+    """
     concerned: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for name in block.metrics:
+    for name, title in titles.items():
         by_reason: dict[str, list[str]] = {}
-        for scored in block.rows:
-            if why := reason(scored.cells[name]):
-                by_reason.setdefault(why, []).append(scored.row.label)
+        for label, of_row in cells.items():
+            if why := reason(of_row[name]):
+                by_reason.setdefault(why, []).append(label)
         for why, labels in by_reason.items():
-            concerned.setdefault((why, tuple(labels)), []).append(column_title(name))
+            concerned.setdefault((why, tuple(labels)), []).append(title)
     return [
-        (", ".join(names) + _of_rows(labels, block), why)
+        (
+            (every if every and len(names) == len(titles) else ", ".join(names))
+            + (f" of {', '.join(labels)}" if len(labels) < len(cells) else ""),
+            why,
+        )
         for (why, labels), names in concerned.items()
     ]
-
-
-def _of_rows(labels: Sequence[str], block: ScoredBlock) -> str:
-    return "" if len(labels) == len(block.rows) else f" of {', '.join(labels)}"
 
 
 def _interval_notes(block: ScoredBlock) -> list[str]:
@@ -157,8 +195,9 @@ def _interval_notes(block: ScoredBlock) -> list[str]:
         whole = block.images[block.part]["all"]
         unit = f"the lesion or patient, known for {block.grouped:,} of {whole:,} images"
     notes.append(f"95 % intervals: {what}; unit of resampling: {unit}.")
-    without = _by_reason(block, lambda cell: cell.no_interval)
-    return [*notes, *(f"No interval for {which}: {why}." for which, why in without)]
+    cells = {scored.row.label: scored.cells for scored in block.rows}
+    titles = {name: column_title(name) for name in block.metrics}
+    return [*notes, *_without_interval(cells, titles)]
 
 
 def _difference_notes(block: ScoredBlock) -> list[str]:
@@ -167,12 +206,22 @@ def _difference_notes(block: ScoredBlock) -> list[str]:
     pairs = []
     if block.pairwise:
         tested = sum(pair.p_corrected is not None for pair in block.pairwise)
-        pairs = [f"All pairs: p of {primary}, corrected after Holm for {tested} comparisons."]
+        if tested:
+            pairs = [f"All pairs: p of {primary}, corrected after Holm for {tested} comparisons."]
+        single = [f"{pair.a} and {pair.b}" for pair in block.pairwise if pair.difference.seeds == 1]
+        pairs += _one_seed("; ".join(single), len(single), len(block.pairwise))
+        couples = itertools.combinations([scored.row for scored in block.rows], 2)
+        apart = [f"{b.label} and {a.label}" for a, b in couples if not {*a.seeds} & {*b.seeds}]
+        if apart:
+            pairs.append(f"No seed in common, so no pair: {'; '.join(apart)}.")
     if block.reference is None:
         if len(block.rows) > 1:
             return [f"No row is {block.wanted}, so nothing is tested against it.", *pairs]
         return pairs
     compared = [row for row in block.rows if row.cells[block.primary].difference is not None]
+    if lone := without_common_seed(block):
+        named = ", ".join(f"{row.row.label} ({seeds_text(row.row.seeds)})" for row in lone)
+        pairs.insert(0, f"No seed in common with {block.reference}, so not compared: {named}.")
     if not compared:
         return pairs
     found = {row.row.label: row.cells[block.primary] for row in compared}
@@ -185,11 +234,16 @@ def _difference_notes(block: ScoredBlock) -> list[str]:
             f"after Holm for {tested} comparison{'s' * (tested != 1)}. Better or worse: p < .05; "
             "practically equal: the interval lies inside ±1 point. Other metrics are not tested."
         )
+    elif few := too_few(block):
+        notes.append(f"Not tested, so without p and marks: {few}.")
     now, ever = (
-        _range([getattr(d, name) for d in differences.values()], _share(block.primary))
+        _range(
+            [getattr(d, name) for d in differences.values() if not math.isnan(d.p)],
+            _share(block.primary),
+        )
         for name in ("detectable", "detectable_more_seeds")
     )
-    if now:
+    if tested:
         notes.append(
             f"Smallest difference to {block.reference} found at 80 % power: {now} with these seeds "
             f"and test images; {ever} with any number of seeds."
@@ -201,10 +255,8 @@ def _difference_notes(block: ScoredBlock) -> list[str]:
     ]
     if fewer:
         notes.append(f"Paired over the seeds in common with {block.reference}: {', '.join(fewer)}.")
-    if any(d.seeds == 1 for d in differences.values()):
-        single = [label for label, d in differences.items() if d.seeds == 1]
-        who = "" if len(single) == len(differences) else f" of {', '.join(single)}"
-        notes.append(f"Differences{who} on one seed: test images only; retraining may turn them.")
+    single = [label for label, d in differences.items() if d.seeds == 1]
+    notes += _one_seed(", ".join(single), len(single), len(differences))
     chance = {k: cell.permutation_p for k, cell in found.items() if cell.permutation_p is not None}
     if chance:
         listed = ", ".join(f"{label} {p:.4f}" for label, p in chance.items())
@@ -212,16 +264,45 @@ def _difference_notes(block: ScoredBlock) -> list[str]:
             "Permutation over images, these trained models only (10,000 rounds, generator seed 0, "
             f"not corrected): p = {listed}."
         )
-    return [*notes, *pairs]
+    return list(dict.fromkeys([*notes, *pairs]))
+
+
+def too_few(block: ScoredBlock) -> str:
+    """Why nothing is tested on a block's primary metric, if it is for want of images; else empty."""
+    n = block.rows[0].cells[block.primary].n
+    if n >= SMALLEST_CLASS:
+        return ""
+    return (
+        f"{in_text(block.primary)} rests on {n:,} {block.part} image{'s' * (n != 1)}, fewer than "
+        f"{SMALLEST_CLASS}"
+    )
+
+
+def without_common_seed(block: ScoredBlock) -> list[ScoredRow]:
+    """The rows that can't be compared with the reference, as they share no seed with it."""
+    seeds = [set(row.row.seeds) for row in block.rows if row.row.label == block.reference]
+    return [row for row in block.rows if seeds and not seeds[0] & set(row.row.seeds)]
+
+
+def _one_seed(named: str, some: int, of: int) -> list[str]:
+    """What is said of ``some`` of so many differences; they are ``named`` unless it is all."""
+    if not some:
+        return []
+    who = f" of {named}" if some < of else ""
+    return [
+        f"Differences{who} on one seed: intervals for the test images only, and no p, as "
+        "retraining may turn them."
+    ]
 
 
 def _range(values: Sequence[float], share: bool) -> str:
-    """From the smallest to the largest, shares in points; empty where there is none."""
+    """From the smallest to the largest, shares in points; NaN is more than is possible."""
     there = [value for value in values if not math.isnan(value)]
     if not there:
-        return ""
+        return "none possible"
     shown = [f"{100 * v:.1f}" if share else f"{v:.3f}" for v in (min(there), max(there))]
-    return " to ".join(dict.fromkeys(shown)) + " points" * share
+    words = " to ".join(dict.fromkeys(shown)) + " points" * share
+    return words + ", for some rows none possible," * (len(there) < len(values))
 
 
 def _share(name: str) -> bool:
@@ -230,7 +311,20 @@ def _share(name: str) -> bool:
 
 def column_title(name: str) -> str:
     """What a metric or group is called at the head of its column."""
-    stat, colon, of = name.partition(":")
-    if colon and stat in metrics.CLASS_STATS:
+    if _of_class(name):
+        stat, _, of = name.partition(":")
         return f"{metrics.CLASS_STATS[stat]} of {of}"
     return metrics.TITLES.get(name, name[:1].upper() + name[1:])
+
+
+def in_text(name: str) -> str:
+    """What a metric or group is called within a sentence: acronyms keep their letters."""
+    title = column_title(name)
+    if name not in metrics.TITLES and not _of_class(name):
+        return f"{name} recall"
+    return title if title.split()[0].isupper() else title[:1].lower() + title[1:]
+
+
+def _of_class(name: str) -> bool:
+    stat, colon, _ = name.partition(":")
+    return bool(colon) and stat in metrics.CLASS_STATS

@@ -85,6 +85,11 @@ def published_for(setting: Mapping[str, Any]) -> list[PublishedColumn]:
     ]
 
 
+def published_datasets() -> list[str]:
+    """The data sets that papers print something for."""
+    return list(dict.fromkeys(dataset for paper in _shipped() for dataset, _ in paper.columns))
+
+
 def stands_for(row: Row) -> tuple[str, ...]:
     """The methods of a measured row as papers' rows name them: usual ancestors go unsaid."""
     methods = [link.method for link in row.chain]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,39 +23,47 @@ SEED = 0  # of the bootstrap over settings
 class Rank:
     """A method across data sets: its mean rank with an interval.
 
-    ``wins``, ``ties`` and ``losses`` count settings: of the corrected test against the reference,
-    a tie wherever it finds no difference.
+    ``wins``, ``ties`` and ``losses`` count the settings in which the method was tested against the
+    reference, by the corrected test: a tie wherever it finds no difference. None where it never
+    was, as the reference itself.
     """
 
     label: str
     mean: float
     low: float
     high: float
-    wins: int
-    ties: int
-    losses: int
+    wins: int | None
+    ties: int | None
+    losses: int | None
 
 
 @dataclass(frozen=True)
 class Ranks:
     """Methods that all ``settings`` (titles of tables) have, by the primary metric.
 
-    ``note``: the omnibus test, and what must be said where there are few settings.
+    ``note``: what the numbers are, and what can be made of so many settings. ``caveats``: the
+    omnibus test, and what must be said wherever the mean ranks are shown.
     """
 
     primary: str
     settings: tuple[str, ...]
     rows: tuple[Rank, ...]
     note: str
+    caveats: str = ""
+
+
+def settings_of(blocks: Sequence[ScoredBlock]) -> list[ScoredBlock]:
+    """The tables that count: those without the images that leak, and single folds, are no further
+    settings."""
+    return [b for b in blocks if b.dropped is None and "split_fold" not in b.block.setting]
 
 
 def rank(blocks: Sequence[ScoredBlock]) -> Ranks | None:
     """Of the rows, matched by label, that all tables have on their primary metric.
 
-    Tables without the images that leak are no further settings. None unless two tables have two
-    rows in common.
+    None unless two tables of ``settings_of`` have two rows in common.
     """
-    settings = [block for block in blocks if block.dropped is None]
+    settings = settings_of(blocks)
     if len(settings) < 2:
         return None
     primary = settings[0].primary
@@ -70,18 +79,20 @@ def rank(blocks: Sequence[ScoredBlock]) -> Ranks | None:
     marks: dict[str, list[str]] = {label: [] for label in labels}
     for block in settings:
         for row in block.rows:
-            if row.row.label in marks:
+            tested = row.cells[primary].p_corrected is not None
+            if row.row.label in marks and tested:
                 marks[row.row.label].append(row.cells[primary].mark)
     rows = []
     for k in np.argsort(means, kind="stable"):
         found = marks[labels[k]]
         wins, losses = found.count("better"), found.count("worse")
         low, high = (float(end) for end in intervals[k])
-        ties = len(settings) - wins - losses
-        rows.append(Rank(labels[k], float(means[k]), low, high, wins, ties, losses))
+        counts = (wins, len(found) - wins - losses, losses) if found else (None, None, None)
+        rows.append(Rank(labels[k], float(means[k]), low, high, *counts))
     left_out = sorted({label for table in tables for label in table} - set(labels))
     titles = tuple(block.title for block in settings)
-    return Ranks(primary, titles, tuple(rows), _note(scores, left_out))
+    caveats = _caveats(scores, [str(b.block.setting["dataset"]) for b in settings], left_out)
+    return Ranks(primary, titles, tuple(rows), _note(*scores.shape), caveats)
 
 
 def _means(block: ScoredBlock, primary: str) -> dict[str, float]:
@@ -90,28 +101,35 @@ def _means(block: ScoredBlock, primary: str) -> dict[str, float]:
     return {k: cell.mean for k, cell in cells.items() if cell is not None and cell.mean is not None}
 
 
-def _note(scores: np.ndarray, left_out: Sequence[str]) -> str:
-    settings, methods = scores.shape
+def _caveats(scores: np.ndarray, datasets: Sequence[str], left_out: Sequence[str]) -> str:
+    """``datasets``: of each setting."""
     statistic, p = statistics.friedman(scores)
     words = []
     if not math.isnan(p):
         shown = f"= {p:.3f}" if p >= 0.001 else "< 0.001"
         words.append(f"Friedman's test that all rank alike: χ² = {statistic:.1f}, p {shown}.")
-    words.append(
-        "Won, tied and lost: tables in which the corrected test against the reference finds the "
-        "method better, finds no difference, or finds it worse. Intervals of mean ranks: bootstrap "
-        f"over tables, generator seed {SEED}."
-    )
-    apart = statistics.nemenyi_critical_difference(methods, settings)
-    if settings < statistics.NEMENYI_FROM:
+    shared = [f"{n} tables are of {name}" for name, n in Counter(datasets).items() if n > 1]
+    if shared:
         words.append(
-            f"Exploratory: with {settings} data-set settings, fewer than "
-            f"{statistics.NEMENYI_FROM}, the critical difference of mean ranks is {apart:.1f} of "
-            f"at most {methods - 1} rank{'s' * (methods != 2)}, so no critical-difference diagram "
-            "is drawn."
+            f"{'; '.join(shared)}: tables of one data set share images, so they count for less "
+            "than as many data sets."
         )
-    else:
-        words.append(f"Mean ranks more than {apart:.2f} apart differ (Nemenyi, 95 %).")
     if left_out:
         words.append(f"Not in every table, so not ranked: {', '.join(left_out)}.")
     return " ".join(words)
+
+
+def _note(settings: int, methods: int) -> str:
+    words = (
+        "Won, tied and lost: of the tables in which the method was tested against the reference, "
+        "those in which the corrected test finds it better, finds no difference, or finds it "
+        f"worse. Intervals of mean ranks: bootstrap over tables, generator seed {SEED}. "
+    )
+    apart = statistics.nemenyi_critical_difference(methods, settings)
+    if settings >= statistics.NEMENYI_FROM:
+        return words + f"Mean ranks more than {apart:.2f} apart differ (Nemenyi, 95 %)."
+    return words + (
+        f"Exploratory: with {settings} data-set settings, fewer than {statistics.NEMENYI_FROM}, "
+        f"the critical difference of mean ranks is {apart:.1f} of at most {methods - 1} "
+        f"rank{'s' * (methods != 2)}, so no critical-difference diagram is drawn."
+    )

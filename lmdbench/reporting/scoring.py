@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -195,22 +195,53 @@ def difference(
 ) -> Difference | None:
     """``a`` minus ``b`` over their common seeds; None without any, or where a value is missing.
 
-    ``margin``: within it they are practically equal, if the metric is a share.
+    ``superiority`` is over all seeds of both. ``margin``: within it they are practically equal, if
+    the metric is a share. Nothing is tested, but there is an interval, over one seed, as retraining
+    may turn it, and of fewer than ``SMALLEST_CLASS`` images. NaN is what is detectable where that is
+    more than the metric can differ.
     """
     seeds = common_seeds(a, b)
-    a, b = a.of_seeds(seeds), b.of_seeds(seeds)
-    values_a, values_b = a.values(metric.name), b.values(metric.name)
-    if not seeds or None in values_a or None in values_b:
+    if not seeds:
         return None
-    margin = margin if metric.share else 0.0
+    all_a, all_b = (np.array(row.values(metric.name), float) for row in (a, b))
+    a, b = a.of_seeds(seeds), b.of_seeds(seeds)
+    if None in a.values(metric.name) or None in b.values(metric.name):
+        return None
+    found = _paired(a, b, metric, images, groups, margin if metric.share else 0.0)
+    nan = np.nan
+    several = len(seeds) > 1
+    superiority = statistics.superiority(all_a, all_b) if several else nan
+    if several and metric.images(images.counts) >= statistics.SMALLEST_CLASS:
+        width = metric.bounds[1] - metric.bounds[0]
+        least, ever = (
+            value if value <= width else nan
+            for value in (found.detectable, found.detectable_more_seeds)
+        )
+        return replace(
+            found, superiority=superiority, detectable=least, detectable_more_seeds=ever
+        )
+    return replace(
+        found,
+        superiority=superiority,
+        p=nan,
+        detectable=nan,
+        detectable_more_seeds=nan,
+        equal=False,
+    )
+
+
+def _paired(
+    a: RowScores, b: RowScores, metric: Metric, images: Images, groups: Groups, margin: float
+) -> Difference:
+    """Of rows with the same seeds, and a value for each."""
     weights = recall_weights(metric, images.counts, groups)
     if weights is not None:
         return statistics.linear_difference(
             a.correct, b.correct, images.labels, weights, images.units, margin
         )
     return statistics.smooth_difference(
-        np.array(values_a, float),
-        np.array(values_b, float),
+        np.array(a.values(metric.name), float),
+        np.array(b.values(metric.name), float),
         _influences(a, metric, images),
         _influences(b, metric, images),
         images.labels,

@@ -6,9 +6,10 @@ import csv
 import io
 import math
 import re
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from lmdbench.data.dataset import PARTS, sha256_lines, split_label
+from lmdbench.data.dataset import DATASETS, PARTS, sha256_lines, split_label
 from lmdbench.errors import UserError
 from lmdbench.evaluation.predictions import ARRAYS, Predictions, load_predictions
 from lmdbench.record import NEEDED_IN_SPEC, read_record, spec_id
 from lmdbench.sharing.archive import MOST_OF_A_FILE
-from lmdbench.sharing.shared import run_key
+from lmdbench.sharing.shared import run_key, shared_record
 
 READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -39,9 +40,12 @@ KINDS_IN_SPEC = {
 KINDS = {
     **dict.fromkeys(("changed_settings", "digests", "imported", "versions", "partial"), dict),
     **dict.fromkeys(("group_rule", "finished", "precision_used"), str),
+    **dict.fromkeys(("device", "git_commit", "started"), str),
     "split_notes": list,
     "synthetic": bool,
 }
+NUMBERS = ("seconds", "peak_memory_mib", "epochs", "selected_epoch", "attempts", "threads")
+UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories that move a terminal's cursor or break it
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,8 @@ def same_predictions(ours: Mapping[str, Predictions], theirs: Mapping[str, Predi
 def _problem(record: Mapping[str, Any]) -> str | None:
     """What is wrong with a record that has every key; None if nothing is."""
     spec, split, classes = record["spec"], record["spec"]["split"], record["classes"]
+    if any(unicodedata.category(sign) in UNSHOWN for sign in _signs(shared_record(record))):
+        return "a text in it has control characters"
     if set(spec) != set(NEEDED_IN_SPEC):
         return f"its spec has the unknown {', '.join(sorted(set(spec) - set(NEEDED_IN_SPEC)))}"
     if spec_id(spec) != record["id"]:
@@ -148,21 +154,42 @@ def _problem(record: Mapping[str, Any]) -> str | None:
     for part, counts in record["class_counts"].items():
         if len(counts) != len(classes) or any(type(n) is not int or n < 0 for n in counts):
             return f"its {part} class_counts are not {len(classes)} numbers of images"
-    unknown = {name for members in record["groups"].values() for name in members} - set(classes)
-    if unknown:
+    grouped = [name for members in record["groups"].values() for name in members]
+    if unknown := set(grouped) - set(classes):
         return f"its groups have {min(unknown)!r}, which is no class"
+    if twice := [name for name in classes if grouped.count(name) > 1]:
+        return f"its groups have {twice[0]!r} twice"
     damaged = [name for name, kind in KINDS_IN_SPEC.items() if not isinstance(spec[name], kind)]
     damaged += [
         name for name, kind in KINDS.items() if not isinstance(record.get(name), (kind, NoneType))
     ]
     if damaged:
         return f"its {', '.join(damaged)} cannot be what a run has"
+    for name in NUMBERS:
+        value = record.get(name)
+        if value is not None and (type(value) not in (int, float) or not 0 <= value < math.inf):
+            return f"its {name} is {value!a:.40}, no number from 0 on"
+    if spec["dataset"] in DATASETS.names():
+        synthetic = DATASETS.get(spec["dataset"]).synthetic
+        if record.get("synthetic") not in (None, synthetic):
+            return f"it says that {spec['dataset']} is {'real' if synthetic else 'synthetic'}"
     if partial := record.get("partial"):
         int(partial["total"] - partial["missing"])
     source = (record.get("imported") or {}).get("predictions")
     if source and not (source["from"].isprintable() and "test" in source["parts"]):
         return "it does not say which parts its imported predictions are of"
     return None
+
+
+def _signs(content: Any) -> Iterator[str]:
+    """The different characters of each text in JSON content."""
+    if isinstance(content, str):
+        yield from set(content)
+    elif isinstance(content, dict | list):
+        for item in content:
+            yield from _signs(item)
+        if isinstance(content, dict):
+            yield from _signs(list(content.values()))
 
 
 def _problem_of(parts: Mapping[str, Predictions], record: Mapping[str, Any]) -> str | None:

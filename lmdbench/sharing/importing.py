@@ -142,12 +142,19 @@ def _source_sha256(archive: Archive) -> str:
 def _manifest(archive: Archive) -> tuple[list[Entry], list[Entry]]:
     """The runs and the audits that a manifest lists."""
     where = f"{archive.path}: {MANIFEST}"
+    text = archive.read(MANIFEST)
     try:
-        content = json.loads(archive.read(MANIFEST))
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        what = "no JSON" if isinstance(error, ValueError) else "nested too deeply"
+        raise UserError(f"{where}: damaged, {what}; get it anew") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: damaged, no JSON object; get it anew")
+    try:
         version = content["format"]
         if version != FORMAT:
             raise UserError(
-                f"{where}: written by another version of lmdbench (format {version}; this one "
+                f"{where}: written by another version of lmdbench (format {version!a}; this one "
                 f"reads {FORMAT}): use that version"
             )
         runs = [
@@ -155,8 +162,14 @@ def _manifest(archive: Archive) -> tuple[list[Entry], list[Entry]]:
             for one in content["runs"]
         ]
         audits = [Entry(str(one["key"]), _files(one, AUDIT_FILES)) for one in content["audits"]]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{where}: damaged ({type(error).__name__}: {error})") from error
+    except KeyError as error:
+        raise UserError(f"{where}: damaged, lacks {error}; get it anew") from error
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"{where}: damaged, not what an export writes; get it anew") from error
+    except ValueError as error:
+        raise UserError(f"{where}: damaged, {error}") from error
+    if not all(entry.key.isprintable() for entry in (*runs, *audits)):
+        raise UserError(f"{where}: damaged, a name in it is unprintable")
     for entry in runs:
         lacking = [name for name in NEEDED_FILES if name not in entry.files]
         if lacking:
@@ -226,8 +239,11 @@ def _check_audit(folder: Path, entry: Entry, where: str) -> None:
             and {report.FACTS, *facts["lists"]} == set(entry.files)
             and report.kept_leaks(folder, split["fingerprint"]) is not None
         )
-    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
-        raise UserError(f"{where}: damaged audit ({type(error).__name__})") from error
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError),
+        *(RecursionError, UserError),
+    ) as error:
+        raise UserError(f"{where}: damaged audit, its {report.FACTS} can't be read") from error
     if not whole:
         raise UserError(f"{where}: its {report.FACTS} is of another audit, or damaged")
 

@@ -25,6 +25,7 @@ IMAGE_COLUMNS = (
 PART_COLUMNS = ("part", "split")
 IMAGE_ENDING = re.compile(r"\.(jpe?g|png|tiff?|bmp|webp|gif|dcm)$", re.IGNORECASE)
 SUM_TOLERANCE = 0.01  # of probabilities that were rounded when they were written
+ROUNDED = 0.05  # the same, where they are said to be probabilities
 EXAMPLES = 3
 
 # How the names of images may differ from the split's, in the order in which it is tried.
@@ -68,7 +69,12 @@ def read_predictions(files: Sequence[Path], setting: Setting, values: Values) ->
         rows |= found
     parts = _complete(rows, setting, ", ".join(map(str, files)))
     images = [str(image) for part in parts for image in setting.parts[part].ids]
-    logits, kind, zeros = as_logits(np.stack([rows[image] for image in images]), values, images)
+    given = np.stack([rows[image] for image in images])
+    logits, kind, zeros = as_logits(given, values, images)
+    sums = given.sum(axis=1)
+    if kind == "probabilities" and np.abs(sums - 1).max() > SUM_TOLERANCE:
+        between = f"{sums.min():.4g} to {sums.max():.4g}"
+        notes.append(f"rows add up to {between}: each is divided by its sum")
     predictions = {}
     for part in parts:
         there = setting.parts[part]
@@ -83,21 +89,32 @@ def as_logits(
 ) -> tuple[np.ndarray, Literal["logits", "probabilities"], int]:
     """Values (N, C) float64 as logits (N, C) float32, what they were, and how many zeros.
 
-    Probabilities lie in [0, 1] and add up to 1 in each row; their logits are their logarithms. For
-    the logarithm a zero counts as 2.2e-16, as in scikit-learn's log loss, or as the smallest value
-    that is no zero, if that is less. Raises UserError, naming an image, for probabilities that are
-    none, and for values of which it can't be told.
+    Probabilities lie in [0, 1] and add up to 1 in each row, but for rounding; their logits are the
+    logarithms of their shares in that sum. For the logarithm a zero counts as 2.2e-16, as in
+    scikit-learn's log loss, or as the smallest value that is no zero, if that is less. Raises
+    UserError, naming an image, for percentages, for probabilities that are none, and for values of
+    which it can't be told.
     """
+    sums = values.sum(axis=1)
+    if kind != "logits" and (values >= 0).all() and abs(np.median(sums) - 100) <= 100 * ROUNDED:
+        raise UserError(
+            f"no value is below 0 and rows add up to about 100 (image {images[0]}: {sums[0]:.4g}), "
+            "as percentages do: divide them by 100, or say --values logits"
+        )
     inside = (values >= 0).all() and (values <= 1 + 1e-6).all()
-    off = np.abs(values.sum(axis=1) - 1)
+    off = np.abs(sums - 1)
     worst = int(off.argmax())
-    total = f"image {images[worst]}: {values[worst].sum():.4g}"
+    total = f"image {images[worst]}: {sums[worst]:.4g}"
     if kind == "auto":
         if inside and off[worst] > SUM_TOLERANCE:
+            advice = (
+                "say --values probabilities if they are, rounded: each row is divided by its sum"
+                if off[worst] <= ROUNDED
+                else "say --values logits if softmax is to be taken of them; scores of a sigmoid "
+                "are better given as they were before it"
+            )
             raise UserError(
-                f"all values lie in [0, 1], but not all rows add up to 1 ({total}): say --values "
-                "logits if softmax is to be taken of them; scores of a sigmoid are better given "
-                "as they were before it"
+                f"all values lie in [0, 1], but not all rows add up to 1 ({total}): {advice}"
             )
         kind = "probabilities" if inside else "logits"
     if kind == "logits":
@@ -108,11 +125,15 @@ def as_logits(
             f"--values probabilities: those of image {images[row]} are not all in [0, 1]; "
             "leave --values out, or give logits"
         )
-    if off[worst] > SUM_TOLERANCE:
-        raise UserError(f"--values probabilities: they don't add up to 1 ({total})")
-    zero = values == 0
-    floor = min(np.finfo(np.float64).eps, values[~zero].min())
-    return np.log(np.where(zero, floor, values)).astype(np.float32), kind, int(zero.sum())
+    if off[worst] > ROUNDED:
+        raise UserError(
+            f"--values probabilities: they don't add up to 1 ({total}); say --values logits if "
+            "softmax is to be taken of them"
+        )
+    shares = values / sums[:, None]
+    zero = shares == 0
+    floor = min(np.finfo(np.float64).eps, shares[~zero].min())
+    return np.log(np.where(zero, floor, shares)).astype(np.float32), kind, int(zero.sum())
 
 
 def _read(
@@ -143,13 +164,12 @@ def _read(
     trained = len(table) - len(kept)
     of = [(row, str(image)) for row, image in zip(kept, matched, strict=True)]
     if said is not None:
-        elsewhere = [image for row, image in of if known[image] != said[row]]
-        if elsewhere:
-            raise UserError(
-                f"{path}: by its column {part_column!r} {count(len(elsewhere), 'image')} "
-                f"{_are(elsewhere)} of another part than in {setting.title}: {_some(elsewhere)}; "
-                "is it of another split?"
-            )
+        parts = [(image, said[row]) for row, image in of]
+        # One that is left out as a training image, but is of another part and not there otherwise.
+        others = [name for name, part in zip(written, only_said, strict=True) if part == "train"]
+        left_out = {name for name in _match(others, known)[0] if name}
+        parts += [(name, "train") for name in sorted(left_out.difference(matched))]
+        _refuse_other_parts(f"{path}: {part_column}", parts, known)
     times = Counter(image for _, image in of)
     twice = [image for image, n in times.items() if n > 1]
     if twice:
@@ -163,6 +183,21 @@ def _read(
         notes.append(f"{path.name}: {count(trained, 'training image')} left out")
     numbers = _numbers(table, list(found.values()), names)
     return dict(zip(found, numbers, strict=True))
+
+
+def _refuse_other_parts(
+    where: str, parts: Sequence[tuple[str, str]], known: Mapping[str, str]
+) -> None:
+    """Raise UserError for images, with the part that a table says, of which the split says
+    another."""
+    wrong = [(part, known[image]) for image, part in parts if known[image] != part]
+    if wrong:
+        here, there = wrong[0]
+        images = [image for image, part in parts if (part, known[image]) == wrong[0]]
+        raise UserError(
+            f"{where} says {here}, the split says {there} of {count(len(images), 'image')}: "
+            f"{_some(images)}; is it of another split?"
+        )
 
 
 def _numbers(table: Table, rows: Sequence[int], names: Sequence[str]) -> np.ndarray:
@@ -217,12 +252,10 @@ def _class_columns(table: Table, classes: Sequence[str]) -> list[str]:
         near = {name: difflib.get_close_matches(name, others, n=1, cutoff=0.5) for name in missing}
         hints = [f"{match[0]!r} for {name!r}" for name, match in near.items() if match]
         meant = f" (is {', '.join(hints)}?)" if hints else ""
-        only = ";" in table.columns[0] and len(table.columns) == 1
-        commas = "; its columns must be separated by commas" if only else ""
         raise UserError(
             f"{table.path}: no column for the class{'es' * (len(missing) > 1)} "
             f"{', '.join(map(repr, missing))}{meant}; it needs one for each of "
-            f"{', '.join(classes)}, and has {', '.join(map(repr, table.columns))}{commas}"
+            f"{', '.join(classes)}, and has {', '.join(map(repr, table.columns))}"
         )
     return [found[name][0] for name in classes]
 

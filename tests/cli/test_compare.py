@@ -110,6 +110,15 @@ def test_json_flag(lmdbench: Command, folder: Path) -> None:
     assert as_json.out == lmdbench("compare", "--results", folder, "--format", "json").out
 
 
+def test_published_says_where_nothing_is(lmdbench: Command, folder: Path) -> None:
+    done = lmdbench("compare", "--results", folder, "--published", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["blocks"][0]["published"] == []
+    assert done.err.startswith("--published: no paper's numbers are of these images.")
+    assert "isic2019" in done.err
+    assert done.err.count("\n") == 1
+
+
 def test_metrics_parts_and_fractions(lmdbench: Command, folder: Path) -> None:
     words = ["compare", "--results", folder, "--metric", "tail", "--metric", "macro-f1"]
     done = lmdbench(
@@ -136,6 +145,9 @@ def test_every_metric_that_help_names_is_there(lmdbench: Command, folder: Path) 
         (["--split", "plain"], "Known: plain-if100."),
         (["--metric", "heat"], "Did you mean head?"),
         (["--json", "--format", "csv"], "contradict"),
+        (["--json", "--output", "t.csv"], "--json and --output t.csv contradict each other"),
+        (["--label", "tab one", "--format", "latex"], "--label 'tab one': only letters of a to z"),
+        (["--label", "a}b", "--format", "latex"], "--label 'a}b': only letters of a to z"),
         (["--output", "table.xls"], "say --format"),
         (["--caption", "Results"], "--caption is for --format latex, not table"),
         (["--columns", "split", "--format", "csv"], "--columns is for --format markdown or latex"),

@@ -127,7 +127,11 @@ def test_nothing_is_overwritten_unless_forced(lmdbench, trained_run, hospital):
     assert Path("mine.csv").read_text() == "precious"
     assert lmdbench(*words, "--force").code == 0
     assert len(rows_of("mine.csv")) == 24
-    for output, why in ((".", "is a folder"), ("none/a.csv", "there is no folder none")):
+    for output, why in (
+        (".", "is a folder"),
+        ("none/a.csv", "there is no folder none"),
+        ("a.png", "--output a.png: give a name that ends in .csv"),
+    ):
         outcome = lmdbench(*words[:-1], output)
         assert outcome.code == 2
         assert why in outcome.err
@@ -213,6 +217,35 @@ def test_images_the_run_may_have_seen(lmdbench, trained_run, toy_folder, tmp_pat
     assert "too good" in shown["warning"]
 
 
+def test_images_the_run_may_have_seen_are_told_by_the_names_of_its_own(
+    lmdbench, trained_run, toy_folder, tmp_path
+):
+    """Of a data set of another name: some, all, and none of the run's test images."""
+    test = load_predictions(trained_run / "predictions.npz", ["test"])["test"].ids
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for image in test[:3]:
+        shutil.copy(toy_folder / image, copy / image)
+    warning = "of these images are named as validation or test images of the run"
+    assert warning not in lmdbench("predict", trained_run, copy).out
+    for number in range(2):
+        shutil.copy(toy_folder / test[0], copy / f"{number}.png")
+    assert f"3 {warning}" in lmdbench("predict", trained_run, copy).out
+    assert (
+        f"3 {warning}"
+        in json.loads(lmdbench("predict", trained_run, copy, "--json").out)["warning"]
+    )
+
+
+def test_a_stray_image_beside_the_classes_is_told(lmdbench, trained_run, hospital):
+    shutil.copy(hospital / "dotted" / "0.png", hospital / "preview.png")
+    said = "preview.png lies beside the sub-folders, so their names are not taken as labels"
+    outcome = lmdbench("predict", trained_run, hospital, "--output", "a.csv")
+    assert outcome.code == 0, outcome.err
+    assert said in outcome.out
+    assert json.loads(lmdbench("predict", trained_run, hospital, "--json").out)["note"] == said
+
+
 def test_synthetic_and_partial_are_said(lmdbench, trained_run, hospital, tmp_path):
     copy = shutil.copytree(trained_run, tmp_path / "run")
     record = json.loads((copy / "run.json").read_text())
@@ -243,6 +276,9 @@ def test_a_column_is_not_taken_twice(lmdbench, tmp_path, toy_folder):
         (("nonsense", "x"), "nonsense: neither a run directory nor the id"),
         (("RUN", "nowhere"), "nowhere: no such file or folder"),
         (("RUN", "TOY", "--map", "stripes=striped"), "--map: unknown label 'stripes'"),
+        (("RUN", "TOY", "--unlabelled", "--map", "a=b"), "--unlabelled takes no labels, and --map"),
+        (("RUN", "TOY", "--unlabelled", "--ignore-unknown"), "and --ignore-unknown is about"),
+        (("RUN", "TOY", "--logits", "--json"), "--logits is about the file: ask for one"),
         (("RUN", "TOY", "--device", "cuda:99"), "this machine shows"),
         (("RUN", "TOY", "--split", "kfold"), "say which with --fold"),
         (("RUN", "TOY", "--batch-size", "0"), "--batch-size"),

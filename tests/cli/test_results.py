@@ -52,7 +52,7 @@ def test_predictions_of_a_run_come_back_with_the_same_scores_in_the_same_table(
         assert f"values: {'probabilities' if probabilities else 'logits'}" in done.out
     done = lmdbench("compare", "--results", results)
     assert done.code == 0, done.err
-    assert done.out.count("test images") == 1  # one table
+    assert done.out.count("· test images") == 1  # one table
     rows = [line.split("  ") for line in done.out.splitlines() if line.startswith(("ce ", "my-"))]
     ours, theirs = ([cell.strip(" *†↑≈") for cell in row[1:] if cell] for row in rows[:2])
     assert ours[0] == theirs[0]
@@ -122,10 +122,10 @@ def test_files_unknown_here_do_not_keep_imported_predictions_apart(
     assert content["digests"]["store"] == "s" * 64
     content["digests"]["store"] = None
     record.write_text(json.dumps(content))
-    assert lmdbench("compare", "--results", results).out.count("test images") == 1
+    assert lmdbench("compare", "--results", results).out.count("· test images") == 1
     fake_run("focal", record={"digests": {"store": "t" * 64}})  # now it can't be told which
     out = lmdbench("compare", "--results", results).out
-    assert out.count("test images") == 3
+    assert out.count("· test images") == 3
     assert "files unknown" in out
 
 
@@ -205,7 +205,7 @@ def test_a_backbone_of_ones_own_is_recorded_and_keeps_apart(
     assert [path.name for path in results.glob("*/*/*")] == ["ce"]
     done = lmdbench(*own, "--backbone", "small", "--image-size", 24)
     assert "table: together with ce" in done.out
-    assert lmdbench("compare", "--results", results).out.count("test images") == 1
+    assert lmdbench("compare", "--results", results).out.count("· test images") == 1
 
 
 def test_nothing_starts_from_an_imported_run_until_it_is_trained_here(

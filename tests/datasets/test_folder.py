@@ -181,6 +181,11 @@ FOUR = ("a.png,x", "b.png,x", "c.png,y", "d.png,y")
         ),
         (["image,label,split", "a.png,x,train", "b.png,x,"], "line 3: split ''"),
         (["image,label,label", "a,x,x"], "column 'label' is there twice"),
+        (["image;label", "a.png;1,5"], "t.csv: its columns seem separated by ';'; save it with"),
+        (["image\tlabel", "a.png\tx"], "its columns seem separated by tabs"),
+        (['"image";"label, coarse"', '"a.png";"x"'], "its columns seem separated by ';'"),
+        (["sep=;", "image;label", "a.png;x"], "its columns seem separated by ';'"),
+        (["sep=,", "image,label", "a.png,x"], "its first line, 'sep=,', is for Excel alone"),
         (["image,label", "a.png,x", "b.png,x"], "only one class, 'x'"),
         (["image,label", *FOUR, "e.png,z"], "class 'z' has 1 image"),
         (

@@ -13,6 +13,7 @@ from lmdbench.reporting.comparison import (
     ScoredBlock,
     ScoredRow,
     compare,
+    in_text,
     seeds_text,
 )
 from lmdbench.reporting.results import read_results
@@ -248,6 +249,24 @@ def test_a_group_of_another_data_set_is_missing(folder: Path, fake_run: FakeRun)
     first, second = compared(folder, names=["rare"]).blocks
     assert "– in Rare: this data set has no such group." in first.notes
     assert second.rows[0].cells["rare"].mean is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("balanced_accuracy", "balanced accuracy"),
+        ("macro_f1", "macro F1"),
+        ("macro_auroc", "macro AUROC"),
+        ("mcc", "MCC"),
+        ("nll", "NLL (test prior)"),
+        ("ece_balanced", "ECE (equal prior)"),
+        ("f1:nv", "F1 of nv"),
+        ("precision:NV", "precision of NV"),
+        ("tail", "tail recall"),
+    ],
+)
+def test_names_in_a_sentence_keep_their_acronyms(name: str, text: str) -> None:
+    assert in_text(name) == text
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Folds of a k-fold split: one table when all are there, else a table each."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,37 @@ def test_rows_and_seeds_that_some_fold_lacks_are_left_out(
     (block,) = compared(tmp_path).blocks
     assert [(row.row.label, row.row.seeds) for row in block.rows] == [("ce", [0])]
     assert "crt is left out: not in every fold with the same settings." in block.notes
-    assert "ce: seeds 1 are left out, they are not in every fold." in block.notes
+    assert "Seed 1 is left out: it is not in every fold." in block.notes
+
+
+def test_what_all_rows_lose_is_said_once(
+    tmp_path: Path, fold_run: Callable[..., np.ndarray]
+) -> None:
+    for method in ("ce", "lmd"):
+        for fold in range(3):
+            fold_run(method, 0, fold)
+        for seed in (1, 2):
+            fold_run(method, seed, 0)
+    fold_run("lmd", 3, 1)
+    notes = compared(tmp_path).blocks[0].notes
+    assert [note for note in notes if "left out" in note] == [
+        "Seeds 1, 2 of ce are left out: they are not in every fold.",
+        "Seeds 1, 2, 3 of lmd are left out: they are not in every fold.",
+    ]
+    fold_run("ce", 3, 1)
+    notes = compared(tmp_path).blocks[0].notes
+    assert [note for note in notes if "left out" in note] == [
+        "Seeds 1, 2, 3 are left out: they are not in every fold."
+    ]
+
+
+def test_single_folds_are_no_settings_to_rank_by(
+    tmp_path: Path, fold_run: Callable[..., np.ndarray]
+) -> None:
+    for method, fold in itertools.product(("ce", "lmd"), range(3)):
+        fold_run(method, 0, fold)
+    assert len(compared(tmp_path, pooled=False).blocks) == 3
+    assert compared(tmp_path, pooled=False).ranks is None
 
 
 def test_splits_of_other_folds_stay_apart(

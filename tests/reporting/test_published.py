@@ -156,10 +156,19 @@ def test_they_stand_beside_measured_rows(tmp_path: Path, fake_run: Callable[...,
     (ce,) = [row for row in found.blocks[0].rows if row.row.method == "ce"]
     auroc, f1 = (100 * (ce.cells[name].mean or 0) for name in ("macro_auroc", "macro_f1"))
     (line,) = [line for line in lines if line.startswith("| CE |")]
-    plain = re.sub("[*]|</?u>", "", line)
-    assert plain == f"| CE | 89.35 | 51.22 | ce (epochs=5) | {auroc:.1f} | {f1:.1f} |"
+    assert line == f"| CE | 89.35 | 51.22 | ce (epochs=5) | {auroc:.1f} | {f1:.1f} |"
     assert "| RS | 94.93 | 59.65 | – | – | – |" in lines
     assert any("not excluded" in line for line in lines)
+    for one in lines:
+        if one.startswith(("| CE |", "| Focal |")):
+            assert not re.search("[*▲▼≈]|<u>", one)
+    assert not any("Not among the metrics shown" in line for line in lines)
+    names = ["balanced_accuracy", "macro_f1"]
+    found = compare(read_results(tmp_path / "results"), published=True, names=names)
+    assert (
+        r"- Not among the metrics shown, so empty here: Macro AUROC. To see them: "
+        r"--metric balanced\_accuracy --metric macro\_f1 --metric macro\_auroc."
+    ) in markdown(found).splitlines()
     assert compare(read_results(tmp_path / "results")).blocks[0].published == ()
 
 

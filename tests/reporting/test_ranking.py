@@ -34,7 +34,7 @@ def test_the_best_everywhere_has_rank_one(tables):
 
 def test_won_tied_and_lost_are_of_the_test_against_the_reference(tables):
     lmd, crt, ce = rank(tables(2)).rows
-    assert (lmd.wins, lmd.ties, lmd.losses) == (0, 2, 0)
+    assert (lmd.wins, lmd.ties, lmd.losses) == (None, None, None)  # never against itself
     for one in (crt, ce):
         assert one.wins == 0
         assert one.ties + one.losses == 2
@@ -57,7 +57,36 @@ def test_from_eight_settings_on_the_critical_difference_is_given(tables):
 def test_methods_that_are_not_everywhere_are_named_and_not_ranked(tables):
     found = rank(tables(2, leave_out={(1, "crt")}))
     assert {one.label for one in found.rows} == {"ce", "lmd"}
-    assert "not ranked: crt" in found.note
+    assert "not ranked: crt" in found.caveats
+
+
+def test_only_tables_with_a_test_are_won_tied_or_lost(fake_run, tmp_path):
+    for name, seeds in (("skin0", 3), ("skin1", 1)):
+        for method, skill in SKILLS.items():
+            for seed in range(seeds):
+                fake_run(method, seed, skill=skill, dataset=name)
+    comparison = compare(read_results(tmp_path / "results"))
+    for one in comparison.ranks.rows:
+        counts = (one.wins, one.ties, one.losses)
+        assert counts == (None, None, None) if one.label == "lmd" else sum(counts) == 1
+    rows = {row["label"]: row for row in json.loads(json_text(comparison))["ranks"]["rows"]}
+    assert rows["lmd"]["wins"] is None
+    assert rows["ce"]["losses"] == 1
+    assert re.search(r"^\| lmd .*\] \| – \| – \| – \|$", markdown(comparison), re.MULTILINE)
+
+
+def test_tables_of_one_data_set_are_told_to_share_images(fake_run, tmp_path, tables):
+    assert "share images" not in rank(tables(2)).caveats
+    for method, skill in SKILLS.items():
+        for seed in range(3):
+            split = {"name": "plain", "seed": 42, "fingerprint": "e" * 64}
+            fake_run(
+                method, seed, skill=skill, dataset="skin0", split=split,
+                record={"split_label": "plain"},
+            )  # fmt: skip
+    found = rank(compare(read_results(tmp_path / "results")).blocks)
+    assert len(found.settings) == 3
+    assert "2 tables are of skin0: tables of one data set share images" in found.caveats
 
 
 def test_one_table_or_nothing_in_common_has_no_ranks(tables):

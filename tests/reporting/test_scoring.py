@@ -1,5 +1,6 @@
 """Differences, marks and intervals of a comparison, against the functions they come from."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,8 @@ def test_equal_rows_are_called_practically_equal_where_the_images_allow(
 ) -> None:
     labels = np.repeat(np.arange(4), 20_000)
     right = np.eye(4)[labels]
-    for method in ("ce", "lmd"):
-        fake_run(method, test=(labels, right))
+    for method, seed in itertools.product(("ce", "lmd"), (0, 1)):
+        fake_run(method, seed, test=(labels, right))
     assert by_label(only(folder))["ce"].cells["balanced_accuracy"].mark == "equal"
 
 
@@ -98,6 +99,20 @@ def test_rows_are_paired_over_the_seeds_in_common(folder: Path, fake_run: FakeRu
     cell = by_label(block)["ce"].cells["balanced_accuracy"]
     assert (cell.estimate.seeds, cell.difference.seeds) == (4, 2)
     assert "Paired over the seeds in common with lmd: ce (2 of 4 seeds)." in block.notes
+
+
+def test_superiority_is_over_all_seeds_of_both(folder: Path, fake_run: FakeRun) -> None:
+    def right(n: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(8, int), np.eye(4)[[0] * n + [1] * (8 - n)] * 3
+
+    for seed, n in enumerate((1, 2, 7)):  # in common are 0 and 1, all below
+        fake_run("ce", seed, test=right(n))
+    for seed, n in ((0, 4), (1, 5), (8, 7)):
+        fake_run("lmd", seed, test=right(n))
+    block = only(folder, names=["accuracy"], pairwise=True)
+    # 7 is above 4 and 5 and ties with 7.
+    assert by_label(block)["ce"].cells["accuracy"].difference.superiority == 2.5 / 9
+    assert block.pairwise[0].difference.superiority == 1 - 2.5 / 9
 
 
 def test_no_seed_in_common_and_no_reference(folder: Path, fake_run: FakeRun) -> None:
@@ -117,6 +132,67 @@ def test_one_seed_says_test_images_only(folder: Path, fake_run: FakeRun) -> None
     block = only(folder)
     assert np.isnan(by_label(block)["ce"].cells["accuracy"].estimate.se_seeds)
     assert any("test images only" in note for note in block.notes)
+
+
+ONE_SEED = (
+    "on one seed: intervals for the test images only, and no p, as retraining may turn them."
+)
+
+
+def test_of_one_common_seed_there_is_an_interval_and_no_test(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    for seed in (0, 1):
+        fake_run("lmd", seed, skill=4.0)
+        fake_run("crt", seed, skill=2.0)
+    fake_run("ce", 1, skill=0.0)
+    fake_run("ce", 7, skill=0.0)
+    block = only(folder, pairwise=True)
+    rows = by_label(block)
+    cell = rows["ce"].cells["balanced_accuracy"]
+    assert cell.difference.high < 0
+    unknown = ("p", "superiority", "detectable", "detectable_more_seeds")
+    assert np.isnan([getattr(cell.difference, name) for name in unknown]).all()
+    assert (cell.p_corrected, cell.mark) == (None, "")
+    crt = rows["crt"].cells["balanced_accuracy"]
+    assert crt.p_corrected == crt.difference.p  # a family of one
+    pairs = {(pair.a, pair.b): pair.p_corrected for pair in block.pairwise}
+    assert pairs == {
+        ("crt", "ce"): None,
+        ("lmd", "ce"): None,
+        ("lmd", "crt"): pytest.approx(crt.difference.p),
+    }
+    assert f"Differences of ce {ONE_SEED}" in block.notes
+    assert f"Differences of crt and ce; lmd and ce {ONE_SEED}" in block.notes
+    (power,) = [note for note in block.notes if "any number of seeds" in note]
+    assert f"{100 * crt.difference.detectable_more_seeds:.1f} points with any number" in power
+
+
+def test_where_all_have_one_seed_nothing_is_tested(folder: Path, fake_run: FakeRun) -> None:
+    for method, skill in (("ce", 0.0), ("crt", 2.0), ("lmd", 4.0)):
+        fake_run(method, skill=skill)
+    notes = only(folder, pairwise=True).notes
+    assert notes.count(f"Differences {ONE_SEED}") == 1
+    assert not any(word in note for note in notes for word in ("Holm", "Tested", "any number"))
+
+
+def test_rows_without_a_common_seed_are_named(folder: Path, fake_run: FakeRun) -> None:
+    for seed in (0, 1):
+        fake_run("lmd", seed)
+        fake_run("ce", seed)
+    for seed in (2, 3, 4):
+        fake_run("crt", seed)
+    block = only(folder, pairwise=True)
+    assert "No seed in common with lmd, so not compared: crt (2–4)." in block.notes
+    (pairs,) = [note for note in block.notes if note.startswith("No seed in common, so no pair")]
+    assert set(pairs.removesuffix(".").partition(": ")[2].split("; ")) <= {
+        "crt and ce", "ce and crt", "lmd and crt", "crt and lmd"
+    }  # fmt: skip
+
+
+def test_the_reference_is_found_in_any_case(folder: Path, three: dict[str, list[Path]]) -> None:
+    assert only(folder, reference="LMD").reference == "lmd"
+    assert only(folder, reference="Ce").reference == "ce"
 
 
 def test_smooth_metrics_have_no_interval_where_a_class_is_small(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import struct
 import zipfile
@@ -319,20 +320,29 @@ def test_a_file_longer_than_it_says_is_refused(
 
 
 @pytest.mark.parametrize(
-    "manifest",
+    ("manifest", "why"),
     [
-        b"{",
-        b"[]",
-        b'{"format": 1}',
-        b'{"format": 1, "runs": [{"key": 1}], "audits": []}',
-        b"[" * 9999,
+        (b"{", "no JSON"),
+        (b"\xff", "no JSON"),
+        (b"[]", "no JSON object"),
+        (b"7", "no JSON object"),
+        (b'{"format": 1}', "lacks 'runs'"),
+        (b'{"format": 1, "runs": [{"key": 1}], "audits": []}', "lacks 'files'"),
+        (b'{"format": 1, "runs": [7], "audits": []}', "not what an export writes"),
+        (b'{"format": 1, "runs": 7, "audits": []}', "not what an export writes"),
+        (b'{"format": 1, "runs": [{"key": 1, "files": []}]}', "not what an export writes"),
+        (b'{"format": 1, "runs": [{"key": 1, "files": {"x": ""}}]}', "it lists 'x'"),
+        (b'{"format": 1, "runs": [], "audits": [{"key": "\\u001b", "files": {}}]}', "unprintable"),
+        (b"[" * 99_999, "nested too deeply"),
     ],
 )
 def test_a_damaged_manifest_is_refused(
-    rewrite: Callable[..., Path], tmp_path: Path, lmdbench: Command, manifest: bytes
+    rewrite: Callable[..., Path], tmp_path: Path, lmdbench: Command, manifest: bytes, why: str
 ) -> None:
     path = rewrite(lambda files: files.update({"manifest.json": manifest}))
-    assert "manifest.json: damaged" in refused(lmdbench, path, tmp_path / "there")
+    text = refused(lmdbench, path, tmp_path / "there")
+    assert f"manifest.json: damaged, {why}" in text or "unprintable" in why in text
+    assert not re.search(r"[A-Z]\w+Error|object is|indices|recursion", text)
 
 
 def test_another_format_and_no_archive_at_all_are_refused(
@@ -374,7 +384,19 @@ def edited(files: Files, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda r: r.update(imported={"predictions": "x"}), "damaged"),
         (lambda r: r.update(partial={"total": 5}), "its split is not plain-if100"),
         (lambda r: r.update(split_notes="x"), "its split_notes cannot be"),
-        (lambda r: r["classes"].__setitem__(0, "\x1b[2J"), "unprintable"),
+        (lambda r: r["classes"].__setitem__(0, "\x1b[2J"), "control characters"),
+        (lambda r: r["classes"].__setitem__(0, "\u200b"), "unprintable"),
+        (lambda r: r.update(split_label="\x1b[2J"), "control characters"),
+        (lambda r: r.update(format="\x1b[2J"), "format '\\x1b[2J'"),
+        (lambda r: r.update(device="\x1b[2J"), "a text in it has control characters"),
+        (lambda r: r.update(versions={"torch\n": "2"}), "a text in it has control characters"),
+        (lambda r: r.update(split_notes=["\ud800"]), "a text in it has control characters"),
+        (lambda r: r.update(device=7), "its device cannot be"),
+        (lambda r: r.update(seconds="long"), "its seconds is 'long', no number"),
+        (lambda r: r.update(seconds=float("nan")), "its seconds is nan, no number"),
+        (lambda r: r.update(epochs=True), "its epochs is True, no number"),
+        (lambda r: r.update(peak_memory_mib=-1), "its peak_memory_mib is -1, no number"),
+        (lambda r: r["groups"].update(tail=["nv", "df"]), "its groups have 'nv' twice"),
     ],
 )
 def test_a_record_that_lies_is_refused(
@@ -389,6 +411,20 @@ def test_a_record_that_lies_is_refused(
     assert text in problem
     assert "run.json" in problem or "predictions.npz" in problem
     assert "lmdbench-" not in problem  # the temporary folder
+
+
+@pytest.mark.parametrize(("dataset", "real"), [("demo", True), ("isic2019", False)])
+def test_real_and_synthetic_images_are_not_taken_for_each_other(
+    rewrite: Callable[..., Path], tmp_path: Path, lmdbench: Command, dataset: str, real: bool
+) -> None:
+    def change(record: dict[str, Any]) -> None:
+        record["spec"]["dataset"] = dataset
+        record["id"] = spec_id(record["spec"])
+        record["synthetic"] = not real
+
+    path = rewrite(lambda files: edited(files, change), honest=True)
+    said = f"it says that {dataset} is {'real' if real else 'synthetic'}"
+    assert said in refused(lmdbench, path, tmp_path / "there")
 
 
 def with_arrays(files: Files, tmp_path: Path, **arrays: Any) -> None:

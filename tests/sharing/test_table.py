@@ -3,6 +3,7 @@
 import gzip
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,9 +93,24 @@ def test_a_part_column_is_checked(setting: Setting, write: Write) -> None:
     good = "image,part,NV,MEL,BCC\na,test,1,2,3\nb,test,4,5,6\nc,test,7,8,9\nt0,Training,1,1,1\n"
     assert list(read(setting, write(good)).parts) == ["test"]
     bad = good.replace("c,test", "c,val")
-    assert "by its column 'part' 1 image is of another part than in skin plain: c" in problem(
+    assert "mine.csv: part says validation, the split says test of 1 image: c" in problem(
         setting, write(bad)
     )
+
+
+def test_test_images_that_are_called_training_images_are_told(
+    setting: Setting, write: Write
+) -> None:
+    """Where training images are known, and where (--like) they are not."""
+    of_run = replace(setting, parts={k: part for k, part in setting.parts.items() if k != "train"})
+    rows = [f"{name}.jpg,train,1,2,3" for name in "abc"]
+    for there in (setting, of_run):
+        text = problem(there, write("\n".join(["image,part,NV,MEL,BCC", *rows])))
+        assert "part says train, the split says test of 3 images: a, b, c" in text
+    # Training images whose names without folders are those of test images are none of these.
+    own = "image,part,NV,MEL,BCC\n" + "".join(f"{name},test,1,2,3\n" for name in "abc")
+    found = read(of_run, write(own + "train/a,train,1,1,1\n"))
+    assert found.notes == ("mine.csv: 1 training image left out",)
 
 
 @pytest.mark.parametrize("form", ["{}.jpg", "images/{}.PNG", "images/{}", r"c:\x\{}.tif"])
@@ -138,7 +154,7 @@ def test_the_column_of_images_is_found(setting: Setting, write: Write, name: str
         (TEST.replace("9.5", ""), "BCC is ''"),
         (TEST.replace("9.5", "nine"), "BCC is 'nine'"),
         (TEST.replace("BCC", "BBC"), "no column for the class 'BCC' (is 'BBC' for 'BCC'?)"),
-        (TEST.replace(",", ";"), "must be separated by commas"),
+        (TEST.replace(",", ";"), "its columns seem separated by ';'; save it with commas"),
         ("x,y,NV,MEL,BCC\na,1,1,2,3\n", "no column with the images' ids; call it image"),
         ("image,nv,MEL,BCC,N V\n", "no rows"),
         ("image,nv,MEL,BCC,Nv\na,1,1,2,3\n", "'NV' could be any of the columns 'nv', 'Nv'"),
@@ -204,8 +220,12 @@ def test_logits_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("values", "kind", "said"),
     [
-        ([[0.9, 0.8], [0.5, 0.5]], "auto", "not all rows add up to 1 (image i0: 1.7)"),
-        ([[0.5, 0.5], [0.9, 0.8]], "probabilities", "don't add up to 1 (image i1: 1.7)"),
+        ([[0.9, 0.8], [0.5, 0.5]], "auto", "add up to 1 (image i0: 1.7): say --values logits"),
+        ([[0.5, 0.5], [0.5, 0.53]], "auto", "(image i1: 1.03): say --values probabilities if"),
+        ([[0.5, 0.5], [0.9, 0.8]], "probabilities", "(image i1: 1.7); say --values logits if"),
+        ([[0.5, 0.5], [0.5, 0.56]], "probabilities", "don't add up to 1 (image i1: 1.06)"),
+        ([[99, 1.0], [40, 59.6]], "auto", "about 100 (image i0: 100), as percentages do: divide"),
+        ([[99, 1.0], [40, 59.6]], "probabilities", "divide them by 100"),
         ([[0.5, 0.5], [-1.0, 2.0]], "probabilities", "those of image i1 are not all in [0, 1]"),
     ],
 )
@@ -215,3 +235,19 @@ def test_values_that_are_neither_are_refused(
     with pytest.raises(UserError) as error:
         as_logits(np.array(values), kind, IMAGES)
     assert said in str(error.value)
+
+
+def test_values_that_look_like_percentages_may_be_logits() -> None:
+    stored, kind, _ = as_logits(np.array([[99, 1.0]]), "logits", IMAGES)
+    assert (kind, stored.tolist()) == ("logits", [[99, 1]])
+
+
+def test_probabilities_that_were_rounded_are_divided_by_their_sums(
+    setting: Setting, write: Write
+) -> None:
+    text = "image,NV,MEL,BCC\na,.33,.33,.3\nb,.5,.5,0\nc,.34,.34,.36\n"
+    found = read(setting, write(text), values="probabilities")
+    assert found.notes == ("rows add up to 0.96 to 1.04: each is divided by its sum",)
+    shares = np.exp(found.parts["test"].logits)
+    np.testing.assert_allclose(shares[0], [0.34375, 0.34375, 0.3125], rtol=1e-6)
+    assert "say --values probabilities if they are, rounded" in problem(setting, write(text))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmdbench.evaluation import metrics
-from lmdbench.evaluation.statistics import Difference
-from lmdbench.reporting.comparison import BASELINE, Cell, ScoredBlock, ScoredRow
-from lmdbench.reporting.tables.words import is_share, number, p_text, signed
+from lmdbench.evaluation.statistics import SMALLEST_CLASS, Difference
+from lmdbench.reporting.comparison import BASELINE, Cell, ScoredBlock, ScoredRow, in_text
+from lmdbench.reporting.notes import too_few
+from lmdbench.reporting.tables.words import MISSING, is_share, number, p_text, signed
 
 TAIL = "tail"
 
@@ -44,12 +46,20 @@ def verdict(block: ScoredBlock) -> Verdict:
     winner, loser = (other, reference) if baseline else (reference, other)
     sign = 1 if baseline else -1  # differences are of a row to the reference
     cell = other.cells[name]
-    if cell.difference is None:
-        why = f" ({cell.no_interval})" if cell.no_interval else ""
+    if cell.difference is None or math.isnan(cell.difference.low):
+        apart = "" if set(other.row.seeds) & set(reference.row.seeds) else "no seed in common"
+        why = f" ({reason})" if (reason := apart or cell.no_interval) else ""
         answer = (
             f"{winner.row.label} against {loser.row.label}: no difference could be tested{why}."
         )
         return Verdict("none", answer, (*_best(block), *images))
+    stands = (
+        f"{winner.row.label} {_against(cell.difference, name, sign)} {loser.row.label} in "
+        f"{in_text(name)}{', where lower is better' * (name in metrics.LOWER_IS_BETTER)} "
+        f"({_evidence(cell, name, sign)})."
+    )
+    if few := too_few(block):
+        return Verdict("none", f"Not tested, as {few}: {stands}", (*_best(block), *images))
     kind = _kind(cell, cell.difference, sign)
     opening = {
         "real": "The gain is real by these images and seeds",
@@ -58,10 +68,6 @@ def verdict(block: ScoredBlock) -> Verdict:
         "open": "Not settled",
         "one-seed": "One seed, so this holds for these trained models alone",
     }[kind]
-    answer = (
-        f"{opening}: {winner.row.label} {_against(cell.difference, name, sign)} "
-        f"{loser.row.label} in {_title(name)} ({_evidence(cell, name, sign)})."
-    )
     details = [
         *_where(block, other, kind, sign),
         *_others(block, reference, others, other),
@@ -70,7 +76,7 @@ def verdict(block: ScoredBlock) -> Verdict:
     ]
     if kind == "open":
         details.insert(0, _power(cell.difference, name))
-    return Verdict(kind, answer, tuple(filter(None, details)))
+    return Verdict(kind, f"{opening}: {stands}", tuple(filter(None, details)))
 
 
 def _kind(cell: Cell, difference: Difference, sign: int) -> str:
@@ -113,12 +119,6 @@ def _p(p: float) -> str:
     return f"p {text[0]} {text[1:]}" if text[0] == "<" else f"p = {text}"
 
 
-def _title(name: str) -> str:
-    """A metric's name within a sentence."""
-    full = metrics.TITLES.get(name, f"{name} recall")
-    return full if full.isupper() or full.startswith("Macro ") else full[0].lower() + full[1:]
-
-
 def _rank(row: ScoredRow, name: str) -> float:
     """The higher the better; lowest where the mean is missing."""
     mean = row.cells[name].mean
@@ -134,20 +134,20 @@ def _best(block: ScoredBlock) -> list[str]:
     if mean is None:
         return []
     shown = number(mean, is_share(name)) + " %" * is_share(name)
-    return [f"The best {_title(name)} is that of {best.row.label}, {shown}."]
+    return [f"The best {in_text(name)} is that of {best.row.label}, {shown}."]
 
 
 def _where(block: ScoredBlock, other: ScoredRow, kind: str, sign: int) -> list[str]:
     """The difference in each group, the tail first."""
     members = block.block.setting["groups"]
     words = {}
-    tail = None
+    tail: tuple[Difference, int] | None = None
     for group in members:
         cell = other.cells.get(group)
         if cell is None or cell.difference is None:
             continue
         if group == TAIL:
-            tail = cell.difference
+            tail = (cell.difference, cell.n)
         classes = len(members[group])
         words[group] = (
             f"{signed(sign * cell.difference.value)} points of recall "
@@ -158,11 +158,12 @@ def _where(block: ScoredBlock, other: ScoredRow, kind: str, sign: int) -> list[s
         return []
     told = []
     if tail is not None:
-        low, high = sorted((sign * tail.low, sign * tail.high))
+        difference, n = tail
+        low, high = sorted((sign * difference.low, sign * difference.high))
         opening = "In the tail"
         if kind == "real":
             opening = "It is in the tail" if low > 0 else "It is not in the tail"
-            if low <= 0 <= high:
+            if low <= 0 <= high or n < SMALLEST_CLASS:
                 opening = "Whether it is in the tail is not settled"
         told.append(f"{opening}: {words.pop(TAIL)}.")
     told += [f"{group.capitalize()}: {text}." for group, text in reversed(words.items())]
@@ -177,12 +178,14 @@ def _others(
     for row in others:
         cell = row.cells[block.primary]
         if row is not told and cell.difference is not None:
-            by_mark.setdefault(cell.mark, []).append(row.row.label)
+            mark = "untested" if cell.p_corrected is None else cell.mark
+            by_mark.setdefault(mark, []).append(row.row.label)
     ways = {  # a row's mark → how the reference stands to it
         "worse": "better than",
         "better": "worse than",
         "equal": "practically equal to",
         "": "not told apart from",
+        "untested": "not tested against",
     }
     said = [
         f"{words} {', '.join(by_mark[mark])}" for mark, words in ways.items() if mark in by_mark
@@ -194,6 +197,13 @@ def _power(difference: Difference, name: str) -> str:
     least = number(difference.detectable, is_share(name))
     with_seeds = number(difference.detectable_more_seeds, is_share(name))
     unit = " points" if is_share(name) else ""
+    if with_seeds == MISSING:
+        return "No true difference is large enough to be found four times in five with these images."
+    if least == MISSING:
+        return (
+            "No true difference is large enough to be found four times in five with these seeds "
+            f"and images ({with_seeds}{unit} with any number of seeds)."
+        )
     return (
         f"A true difference of {least}{unit} would have been found four times in five with these "
         f"seeds and images ({with_seeds} with any number of seeds)."
@@ -201,9 +211,16 @@ def _power(difference: Difference, name: str) -> str:
 
 
 def _images(block: ScoredBlock) -> str:
-    counts = {name: cell.n for name, cell in block.rows[0].recalls.items() if cell.n}
+    classes = block.block.record["classes"]
+    metric = metrics.parse(block.primary, classes, block.block.rows[0].runs[0].groups)
+    about = {classes[k] for _, members in metric.sets for k in members} or classes
+    recalls = block.rows[0].recalls
+    counts = {name: cell.n for name, cell in recalls.items() if cell.n and name in about}
     if not counts:
-        return f"There are no {block.part} images."
+        return f"There are no {block.part} images of what it measures."
+    if len(counts) == 1:
+        ((name, n),) = counts.items()
+        return f"It rests on {n:,} {block.part} image{'s' * (n != 1)} of {name}."
     fewest = min(counts.values())
     few = [name for name, n in counts.items() if n == fewest]
     named = few[0] if len(few) == 1 else f"{len(few)} classes" if len(few) < len(counts) else "each"

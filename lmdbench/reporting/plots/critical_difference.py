@@ -18,6 +18,7 @@ from lmdbench.reporting.plots.style import (
     write_footer,
     write_title,
 )
+from lmdbench.reporting.ranking import settings_of
 
 LINE = 0.2  # inches a method takes
 
@@ -80,7 +81,7 @@ def draw_critical_difference(comparison: Comparison, width: float = WIDTH) -> Fi
     Raises UserError for fewer than ``NEMENYI_FROM`` tables, or fewer than two common methods.
     """
     ranks = comparison.ranks
-    settings = len(comparison.blocks) if ranks is None else len(ranks.settings)
+    settings = len(settings_of(comparison.blocks))
     if settings < NEMENYI_FROM:
         raise UserError(
             f"a critical-difference diagram takes {NEMENYI_FROM} data sets and splits, here are "
@@ -103,6 +104,6 @@ def draw_critical_difference(comparison: Comparison, width: float = WIDTH) -> Fi
         figure,
         "1 is best. A bar joins methods whose mean ranks differ by less than Nemenyi's critical "
         "difference at 5 %.",
-        ranks.note,
+        ranks.caveats,
     )
     return figure

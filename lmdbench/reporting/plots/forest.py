@@ -10,6 +10,7 @@ from lmdbench.evaluation.metrics import LOWER_IS_BETTER
 from lmdbench.evaluation.statistics import Difference
 from lmdbench.reporting.comparison import ScoredBlock, column_title
 from lmdbench.reporting.figures import drawing, shortened
+from lmdbench.reporting.notes import without_common_seed
 from lmdbench.reporting.plots.style import (
     LONGEST_LABEL,
     SMALL,
@@ -22,7 +23,7 @@ from lmdbench.reporting.plots.style import (
     write_footer,
     write_title,
 )
-from lmdbench.reporting.tables.words import is_share, p_text, signed
+from lmdbench.reporting.tables.words import images_of, is_share, p_text, signed
 
 MARGIN = 1.0  # points: practically equal within
 ROW_INCHES = 0.24
@@ -48,7 +49,8 @@ def draw_forest(block: ScoredBlock, width: float = WIDTH) -> Figure:
         if (difference := scored.cells[primary].difference) and not np.isnan(difference.value)
     ]
     if not there:
-        raise UserError(f"{block.title}: nothing to compare with {block.reference} on {title}")
+        why = " (no seed in common)" if without_common_seed(block) else ""
+        raise UserError(f"{block.title}: nothing to compare with {block.reference} on {title}{why}")
     label = shortened(block.reference, LONGEST_LABEL)
     unit = "points above or below" if is_share(primary) else "above or below"
     below = fitted(f"{title}: {unit} {label}", width / 2)
@@ -87,18 +89,26 @@ def draw_forest(block: ScoredBlock, width: float = WIDTH) -> Figure:
     axes.set_xlabel(below)
     bare(axes, "top", "right", "left")
     write_title(figure, f"{title} against {label}", block.title)
-    lacking = len(rows) - len(there)
+    apart = [label_of(scored) for scored in without_common_seed(block)]
+    drawn = [scored.row.label for scored, _ in there]
+    without = [label_of(row) for row in rows if row.row.label not in drawn]
+    without = [name for name in without if name not in apart]
+    single = [label_of(scored) for scored, difference in there if difference.seeds == 1]
+    some = len(single) < len(there)
+    whose = f" ({', '.join(single)})" if some else ""
+    inside = "; an interval inside it is practically equal" if some else ""
+    tested = any(scored.cells[primary].p_corrected is not None for scored, _ in there)
     write_footer(
         figure,
-        f"Paired differences over the same seeds and {block.rows[0].cells[primary].n:,} "
+        f"Paired differences over the same seeds and {images_of(block, primary)} "
         f"{block.part} images, with 95 % intervals.",
-        "p: two-sided, by Holm over the rows of this table.",
-        f"Grey band: ±{MARGIN:g} point; an interval inside it is practically equal."
-        if is_share(primary)
-        else "",
+        "p: two-sided, by Holm over the rows of this table." if tested else "",
+        f"One seed{whose}: intervals for the test images only, and no p." if single else "",
+        f"Grey band: ±{MARGIN:g} point{inside}." if is_share(primary) else "",
         "The smaller, the better." if primary in LOWER_IS_BETTER else "",
         seeds_sentence(block.rows),
-        f"{lacking} without a difference left out." if lacking else "",
+        f"Left out, no seed in common with {label}: {', '.join(apart)}." if apart else "",
+        f"Left out, without a difference: {', '.join(without)}." if without else "",
     )
     return figure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from lmdbench.reporting.comparison import Comparison
@@ -16,6 +17,7 @@ from lmdbench.reporting.tables.words import MARKS, left_out
 SUPERSCRIPTS = {"better": "+", "worse": "-", "equal": r"\approx"}
 ABREAST = 3  # intervals in brackets, beside their numbers
 ROWS = 45  # that fit a page; a longer sheet is set as several tables
+COLUMNS = 9  # that a reader can read on one; a wider sheet likewise
 
 
 def latex(
@@ -37,7 +39,7 @@ def latex(
     used: Counter[str] = Counter()
     for section in sections(comparison, percent, spread=spread, layout=layout):
         for number, sheet in enumerate(section.sheets):
-            for part, rows in enumerate(_pages(sheet)):
+            for part, (page, rows) in enumerate(_pages(sheet)):
                 first = not used
                 name = _label(section, sheet, label, used)
                 if part:
@@ -47,14 +49,46 @@ def latex(
                 else:
                     words = f"{_title(section, sheet)}. {_legend(sheet)}"
                 notes = [*sheet.notes, *(section.notes if number == 0 else ())]
-                lines += ["", *table(sheet, rows, words, name, [] if part else notes)]
+                lines += ["", *table(page, rows, words, name, [] if part else notes)]
     if line := left_out(comparison):
         lines += ["", f"% {line}"]
     return "\n".join(lines) + "\n"
 
 
-def _pages(sheet: Sheet) -> list[tuple[tuple[Entry, ...], ...]]:
-    return [sheet.rows[k : k + ROWS] for k in range(0, len(sheet.rows), ROWS)]
+def _pages(sheet: Sheet) -> list[tuple[Sheet, tuple[tuple[Entry, ...], ...]]]:
+    """The sheet with columns that fit, and rows that do."""
+    return [
+        (page, page.rows[k : k + ROWS])
+        for page in _narrow(sheet)
+        for k in range(0, len(page.rows), ROWS)
+    ]
+
+
+def _narrow(sheet: Sheet) -> list[Sheet]:
+    """Sheets of at most ``COLUMNS`` columns, each beginning with the first one.
+
+    Columns under one heading stay together where they can; one that would stand alone in a table
+    of its own goes with those before.
+    """
+    room = COLUMNS - 1
+    chosen: list[list[int]] = [[]]
+    places = range(1, len(sheet.columns))
+    for _, under in groupby(places, key=lambda k: sheet.columns[k].span or k):
+        together = list(under)
+        if len(chosen[-1]) + min(len(together), room) > room and together != [places[-1]]:
+            chosen.append([])
+        for k in together:
+            if len(chosen[-1]) >= room and k != places[-1]:
+                chosen.append([])
+            chosen[-1].append(k)
+    return [
+        replace(
+            sheet,
+            columns=tuple(sheet.columns[k] for k in (0, *those)),
+            rows=tuple(tuple(row[k] for k in (0, *those)) for row in sheet.rows),
+        )
+        for those in chosen
+    ]
 
 
 def _title(section: Section, sheet: Sheet) -> str:
@@ -145,9 +179,15 @@ def _heads(columns: tuple[Column, ...]) -> list[str]:
         if any(words):
             lines.append(_line([escape_latex(word) for word in words]))
     if any(column.n for column in columns):
-        sizes = [f"$n={column.n.replace(',', '{,}')}$" if column.n else "" for column in columns]
+        sizes = [_size(column.n) if column.n else "" for column in columns]
         lines.append(_line(sizes))
     return lines
+
+
+def _size(n: str) -> str:
+    """``50 of 1,400`` images: numbers in math, words in text."""
+    first, of, whole = n.replace(",", "{,}").partition(" of ")
+    return f"$n={first}$" + (f" of ${whole}$" if of else "")
 
 
 def _body(rows: tuple[tuple[Entry, ...], ...]) -> list[str]:

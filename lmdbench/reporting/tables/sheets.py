@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lmdbench.evaluation.metrics import CLASS_STATS
+from lmdbench.evaluation.metrics import CLASS_STATS, LOWER_IS_BETTER
 from lmdbench.reporting.comparison import (
     Cell,
     Comparison,
     ScoredBlock,
     ScoredRow,
     column_title,
+    in_text,
 )
-from lmdbench.reporting.published import stands_for
+from lmdbench.reporting.notes import class_notes
+from lmdbench.reporting.published import PublishedColumn, stands_for
 from lmdbench.reporting.results import chain_key
 from lmdbench.reporting.tables.words import (
     MARKS,
@@ -194,7 +196,7 @@ def _metric_columns(block: ScoredBlock) -> list[Column]:
     groups = block.block.setting["groups"]
     span = "Recall by group" if any(name not in groups for name in block.metrics) else ""
     return [
-        Column(column_title(name), f"{images_of(block, name):,}", span if name in groups else "")
+        Column(column_title(name), images_of(block, name), span if name in groups else "")
         for name in block.metrics
     ]
 
@@ -333,52 +335,83 @@ def _differences(block: ScoredBlock, style: Style) -> list[Sheet]:
     rows = [row for row in block.rows if row.row.label != reference]
     if reference is None or not rows:
         return []
-    of_primary = column_title(primary)
-    permuted = any(row.cells[primary].permutation_p is not None for row in rows)
-    others = [name for name in block.metrics if name != primary]
+    # The groups go with the primary metric; of the others there may be too many for a page.
+    groups = block.block.setting["groups"]
+    others = sorted((n for n in block.metrics if n != primary), key=lambda n: n not in groups)
+    spans = {name: "Recall by group" if name in groups else "Other metrics" for name in others}
+    verdicts = _verdicts(block, rows, style)
     columns = (
         Column("Method", words=True),
-        Column(of_primary),
-        Column("p (Holm)"),
-        *([Column("p (images)")] if permuted else []),
-        Column("P(A>B)"),
-        Column("Detectable"),
-        *(Column(column_title(name)) for name in others),
+        Column(column_title(primary)),
+        *(Column(verdict.head) for verdict in verdicts),
+        *(Column(column_title(name), span=spans[name]) for name in others),
     )
     body = tuple(
         (
             Entry(row.row.label),
             style.difference(row.cells[primary].difference, primary),
-            *_verdict(row.cells[primary], primary, style, permuted),
+            *(Entry(verdict.text(row.cells[primary])) for verdict in verdicts),
             *(style.difference(row.cells[name].difference, name) for name in others),
         )
         for row in rows
     )
-    legend = (
-        f"On the same images and seeds, {style.points}, with 95 % intervals. p: of "
-        f"{of_primary.lower()}, corrected after Holm for the comparisons of this table; the other "
-        f"metrics have none. P(A>B): share of the pairs of seeds in which the row is above "
-        f"{reference}. Detectable: the smallest difference that these seeds and images would find "
-        f"in 80 % of experiments."
-    )
-    if permuted:
-        legend += (
-            " p (images): of permutations over the test images; it holds for these trained models "
-            "only and is not corrected."
-        )
-    return [Sheet("differences", f"Differences to {reference}", columns, body, legend)]
-
-
-def _verdict(cell: Cell, name: str, style: Style, permuted: bool) -> list[Entry]:
-    """What the test says of a cell; ``permuted``: with the p of permutations."""
-    p = [cell.p_corrected, *([cell.permutation_p] if permuted else [])]
-    if cell.difference is None:
-        return [Entry(MISSING)] * (len(p) + 2)
-    return [
-        *(Entry(p_text(value)) for value in p),
-        Entry(number(cell.difference.superiority, False)),
-        Entry(number(cell.difference.detectable, style.percent and is_share(name))),
+    legend = [
+        f"On the same images and seeds, {style.points}, with 95 % intervals.",
+        *(verdict.legend for verdict in verdicts),
     ]
+    title = f"Differences to {reference}"
+    return [Sheet("differences", title, columns, body, " ".join(legend))]
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """A column of what the test says; ``text``: of a cell of the primary metric."""
+
+    head: str
+    text: Callable[[Cell], str]
+    legend: str
+
+
+def _verdicts(block: ScoredBlock, rows: Sequence[ScoredRow], style: Style) -> list[_Verdict]:
+    """Those that any of the rows has."""
+    primary = block.primary
+    percent = style.percent and is_share(primary)
+
+    def of_difference(name: str, percent: bool) -> Callable[[Cell], str]:
+        return lambda cell: number(getattr(cell.difference, name, None), percent)
+
+    found = (
+        _Verdict(
+            "p (Holm)",
+            lambda cell: p_text(cell.p_corrected),
+            f"p: of {in_text(primary)}, corrected after Holm for the comparisons of this table; "
+            "the other metrics have none.",
+        ),
+        _Verdict(
+            "p (images)",
+            lambda cell: p_text(cell.permutation_p),
+            "p (images): of permutations over the test images; it holds for these trained models "
+            "only and is not corrected.",
+        ),
+        _Verdict(
+            "P(A>B)",
+            of_difference("superiority", False),
+            f"P(A>B): of all pairs of a seed of the row and one of {block.reference}, the share in "
+            f"which the row's {_larger(primary)}.",
+        ),
+        _Verdict(
+            "Detectable",
+            of_difference("detectable", percent),
+            "Detectable: the smallest difference that these seeds and images would find in 80 % of "
+            "experiments.",
+        ),
+    )
+    return [v for v in found if any(v.text(row.cells[primary]) != MISSING for row in rows)]
+
+
+def _larger(primary: str) -> str:
+    worse = " (the smaller is the better)" if primary in LOWER_IS_BETTER else ""
+    return f"{in_text(primary)} is the larger{worse}, ties one half"
 
 
 def _published(block: ScoredBlock, style: Style) -> list[Sheet]:
@@ -389,7 +422,7 @@ def _published(block: ScoredBlock, style: Style) -> list[Sheet]:
         columns = (
             Column(f"{paper}", words=True),
             *(Column(column.title, "", "As printed") for column in printed),
-            Column("Measured", words=True),
+            Column("Measured", "", "Here", words=True),
             *(Column(column_title(column.metric), "", "Here") for column in printed),
         )
         rows: list[tuple[Entry, ...]] = []
@@ -399,7 +432,12 @@ def _published(block: ScoredBlock, style: Style) -> list[Sheet]:
             measured = [row for row in block.rows if methods and stands_for(row.row) == methods]
             for row in (*measured,) or (None,):
                 here = [
-                    style.entry(row.cells[column.metric], column.metric)
+                    replace(
+                        style.entry(row.cells[column.metric], column.metric),
+                        best=False,
+                        second=False,
+                        mark="",
+                    )
                     if row is not None and column.metric in row.cells
                     else Entry(MISSING)
                     for column in printed
@@ -409,11 +447,21 @@ def _published(block: ScoredBlock, style: Style) -> list[Sheet]:
         legend = (
             f"As printed in {printed[0].source}, {style.unit}; beside it what was measured here."
         )
-        notes = printed[0].caveats
+        notes = (*printed[0].caveats, *_to_ask_for(block, printed))
         sheets.append(
             Sheet("published", f"Published: {paper}", columns, tuple(rows), legend, notes)
         )
     return sheets
+
+
+def _to_ask_for(block: ScoredBlock, printed: Sequence[PublishedColumn]) -> list[str]:
+    """Which metrics would fill the columns that are empty."""
+    names = [c.metric for c in printed if c.metric not in block.metrics]
+    if not names:
+        return []
+    titles = ", ".join(column_title(name) for name in names)
+    options = " ".join(f"--metric {name}" for name in (*block.metrics, *names))
+    return [f"Not among the metrics shown, so empty here: {titles}. To see them: {options}."]
 
 
 def _as_printed(value: float, style: Style) -> str:
@@ -447,7 +495,10 @@ def _per_class(block: ScoredBlock, style: Style) -> list[Sheet]:
     legend = (
         f"{what} of each class, {style.unit}, and its images; share: of the {block.part} images."
     )
-    return [Sheet("classes", f"{what} by class", tuple(columns), tuple(rows), legend)]
+    if block.per_class != "recall":
+        legend += f" {what} is of all {block.images[block.part]['all']:,} images."
+    notes = tuple(class_notes(block))
+    return [Sheet("classes", f"{what} by class", tuple(columns), tuple(rows), legend, notes)]
 
 
 def _pairs(block: ScoredBlock, style: Style) -> list[Sheet]:
@@ -474,7 +525,8 @@ def _pairs(block: ScoredBlock, style: Style) -> list[Sheet]:
     )
     legend = (
         f"{of_primary} of A minus that of B on the same images and seeds, {style.points}, with "
-        f"95 % intervals; p corrected after Holm for all pairs."
+        f"95 % intervals; p corrected after Holm for all pairs. P(A>B): of all pairs of a seed of "
+        f"A and one of B, the share in which A's {_larger(block.primary)}."
     )
     return [Sheet("pairs", "All pairs", columns, rows, legend)]
 
@@ -498,15 +550,15 @@ def _ranks(comparison: Comparison) -> list[Section]:
         (
             Entry(rank.label),
             Entry(f"{rank.mean:.2f}", interval=_rank_interval(rank)),
-            *(Entry(str(n)) for n in (rank.wins, rank.ties, rank.losses)),
+            *(Entry(MISSING if n is None else str(n)) for n in (rank.wins, rank.ties, rank.losses)),
         )
         for rank in found.rows
     )
     legend = (
-        f"Ranks by {column_title(found.primary).lower()}, 1 the best, mean over "
+        f"Ranks by {in_text(found.primary)}, 1 the best, mean over "
         f"{len(found.settings)} tables with 95 % intervals: {'; '.join(found.settings)}."
     )
-    notes = (found.note,) if found.note else ()
+    notes = tuple(note for note in (found.caveats, found.note) if note)
     title = "Ranks across data sets"
     return [Section("ranks", title, (Sheet("", title, columns, rows, legend),), notes)]
 

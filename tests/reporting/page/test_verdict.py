@@ -1,5 +1,6 @@
 """A table in sentences: real or not, where, on how many images."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -137,6 +138,34 @@ def test_one_seed_is_said(block: ScoredBlock) -> None:
     assert found.kind == "one-seed"
     assert found.answer.startswith("One seed, so this holds for these trained models alone: lmd ")
     assert "one seed: test images only" in found.answer
+
+
+def test_of_one_seed_nothing_is_called_settled(fake_run: FakeRun, tmp_path: Path) -> None:
+    for method, skill in (("ce", 0.0), ("crt", 0.5), ("lmd", 6.0)):
+        fake_run(method, skill=skill)
+    (block,) = compare(read_results(tmp_path / "results")).blocks
+    found = verdict(block)
+    assert found.kind == "one-seed"
+    assert "p = " not in found.answer
+    assert "lmd is not tested against crt." in found.details
+    assert not any("four times in five" in line for line in found.details)
+
+
+def test_without_interval_or_common_seed_it_says_why(fake_run: FakeRun, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        fake_run("ce", seed, skill=0.0)
+        fake_run("lmd", seed + 2 * (seed > 0), skill=3.0)
+    (block,) = compare(read_results(tmp_path / "results"), names=["macro_f1"]).blocks
+    assert verdict(block).answer == (
+        "lmd against ce: no difference could be tested (a class has fewer than 5 test images)."
+    )
+    for row in block.rows:
+        if row.row.method == "lmd":
+            shutil.rmtree(row.row.runs[0].directory)
+    (block,) = compare(read_results(tmp_path / "results")).blocks
+    assert verdict(block).answer == (
+        "lmd against ce: no difference could be tested (no seed in common)."
+    )
 
 
 def test_without_the_reference_nothing_is_claimed(fake_run: FakeRun, tmp_path: Path) -> None:

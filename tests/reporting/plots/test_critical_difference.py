@@ -1,5 +1,7 @@
 """The critical-difference diagram: which methods a bar joins."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -55,3 +57,16 @@ def test_it_takes_eight_data_sets(fake_run, tmp_path, look, settings):
     assert f"critical difference {nemenyi_critical_difference(3, 8):.2f}" in texts
     assert {"lmd (1.00)", "(3.00) ce"} <= set(texts)
     assert any("8 data sets and splits" in text for text in texts)
+    (footer,) = [text for text in texts if text.startswith("1 is best.")]
+    assert "Friedman" in footer
+    assert "share images" not in footer
+    assert not re.search("[Ww]on|bootstrap|Mean ranks more than", footer)
+
+
+def test_the_footer_says_where_tables_share_images(fake_run, tmp_path, look):
+    for number in range(8):
+        split = {"name": "plain", "seed": number, "fingerprint": str(number) * 64}
+        for method, skill in (("ce", 0.1), ("lmd", 3.0)):
+            fake_run(method, skill=skill, split=split, record={"split_label": f"plain{number}"})
+    texts = look(draw_critical_difference(compare(read_results(tmp_path / "results"))))
+    assert any("8 tables are of skin: tables of one data set share images" in t for t in texts)

@@ -1,10 +1,14 @@
 """Forest plot: differences, intervals, p, and what there is to compare with."""
 
+import re
+
 import numpy as np
 import pytest
 
 from lmdbench.errors import UserError
+from lmdbench.reporting.comparison import compare
 from lmdbench.reporting.plots.forest import draw_forest
+from lmdbench.reporting.results import read_results
 
 
 def test_points_and_intervals_are_those_of_the_table(made_block, look):
@@ -45,6 +49,33 @@ def test_the_reference_alone_has_nothing_to_compare(made_block):
 def test_one_seed_and_long_names(made_block, look):
     names = {f"a-method-with-a-very-long-name-{'x' * k}": 1.0 for k in range(30)}
     look(draw_forest(made_block(names | {"lmd": 2.0}, seeds=1, reference="lmd")))
+
+
+def test_one_seed_is_said_and_has_no_p(made_block, look):
+    texts = look(draw_forest(made_block({"ce": 0.5, "lmd": 2.0}, seeds=1, reference="lmd")))
+    (footer,) = [text for text in texts if text.startswith("Paired differences")]
+    assert "One seed: intervals for the test images only, and no p." in footer
+    assert "Holm" not in footer
+    assert "practically equal" not in footer
+    assert not any(re.search(r"\bp [=<]", text) for text in texts)
+
+
+def test_rows_left_out_are_named(fake_run, tmp_path, look):
+    for method, seeds in {"lmd": (0, 1), "ce": (1, 2), "crt": (0, 1), "rrl": (5,)}.items():
+        for seed in seeds:
+            fake_run(method, seed, skill=len(method))
+    (block,) = compare(read_results(tmp_path / "results")).blocks
+    texts = look(draw_forest(block))
+    assert "rrl" not in texts
+    (footer,) = [text for text in texts if text.startswith("Paired differences")]
+    assert "One seed (ce): intervals" in footer
+    assert "Left out, no seed in common with lmd: rrl." in footer
+
+
+def test_rows_without_a_value_are_named(made_block, look):
+    block = made_block({"ce": 0.5, "focal": 1.0, "lmd": 2.0}, broken=("focal",), reference="lmd")
+    texts = look(draw_forest(block))
+    assert any("Left out, without a difference: focal." in text for text in texts)
 
 
 def test_in_a_narrow_column_the_numbers_stand_below_the_names(made_block, look):

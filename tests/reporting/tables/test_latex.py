@@ -123,6 +123,26 @@ def test_a_long_table_goes_on_in_another() -> None:
     assert len(rows("\n".join(table(sheet, entries[ROWS:], "c", "l", [])))) == 2
 
 
+def test_no_table_is_too_wide_to_read(many: Comparison) -> None:
+    text = latex(many)
+    wide = {}
+    for one in text.split(r"\begin{table}")[1:]:
+        (label,) = re.findall(r"\\label\{(.*?)\}", one)
+        wide[label] = len(re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)", one)[0])
+        assert columns(rows(one)[0]) == wide[label]
+        assert of_label(one, "ce") or "classes" in label
+    assert max(wide.values()) <= COLUMNS
+    name = "tab:skin-plain-if100-differences"
+    assert (wide[name], wide[f"{name}-2"]) == (8, 4)
+    first, second = (
+        of_table(text, label) for label in (name, f"{name}-2")
+    )
+    assert "Method & Balanced & p & P(A" in first
+    assert r"Detectable & Head & Medium & Tail \\" in first
+    assert r"Method & Macro & Macro & Accuracy \\" in second
+    assert "(continued)" in second
+
+
 # Through a real LaTeX
 
 
