@@ -11,6 +11,6 @@ from lmdbench.reporting.results import read_results
 from lmdbench.reporting.tables import print_comparison
 
 results, picture = map(Path, sys.argv[1:])
-console = Console(record=True, width=96, force_terminal=True, file=io.StringIO())
+console = Console(record=True, width=118, force_terminal=True, file=io.StringIO())
 print_comparison(compare(read_results(results)), console)
 console.save_svg(str(picture), title="lmdbench compare")

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -37,11 +37,12 @@ class Findings:
 
 @dataclass(frozen=True)
 class Leaks:
-    """Test images that share something with training or validation images; and what the audit did
-    not look at, in words."""
+    """Test images that share something with training or validation images; and what was not looked
+    at, in words. ``by``: an ``audit`` that was kept, or only the split's ``tables`` now."""
 
     images: frozenset[str]
     unseen: tuple[str, ...]
+    by: Literal["audit", "tables"] = "audit"
 
 
 def audit_folder(results: Path, results_name: str, label: str, fingerprint: str) -> Path:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     "--images/--no-images",
     default=True,
     show_default=True,
-    help="Thumbnails of the images most often wrong and right, where they are prepared in the "
-    "cache or lie under --data-root.",
+    help="Thumbnails of the images most often wrong and right, where the very images of the runs "
+    "are prepared in the cache.",
 )
 @click.option("--pairwise", is_flag=True, help="Add all pairs of rows, tested on the first metric.")
 @click.option(
@@ -54,6 +54,7 @@ def report(
     from datetime import date
 
     from lmdbench.files import write_text
+    from lmdbench.reporting.leaks import needs_root
     from lmdbench.reporting.page.content import page_of
     from lmdbench.reporting.page.render import render
 
@@ -65,6 +66,8 @@ def report(
         raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
 
     def open_dataset(name: str) -> Dataset:
+        if selection.data_root is None and needs_root(name):
+            raise UserError("its tables would tell: give --data-root")
         return make_dataset(name, selection.data_root)
 
     page = page_of(
@@ -83,3 +86,6 @@ def report(
         + ("; --no-images leaves them out" if shown else ""),
         err=True,
     )
+    for advice in dict.fromkeys(block.pictures.advice for block in page.blocks):
+        if advice:
+            click.echo(advice, err=True)

@@ -72,7 +72,10 @@ class Selection:
             "keys": _keys(self.sweeps, self.results, self.data_root) if self.sweeps else None,
             "reference": self.reference,
         }
-        return comparison.compare(there, **{**chosen, **more})
+        found = comparison.compare(there, **{**chosen, **more})
+        for problem in found.not_dropped:
+            click.echo(f"not without leaked images: {problem}", err=True)
+        return found
 
 
 def selection_options(command: Command) -> Command:

@@ -108,6 +108,7 @@ class ScoredBlock:
     rows: tuple[ScoredRow, ...]
     images: Mapping[str, Mapping[str, int]]
     dropped: int | None = None  # test images left out because they leak; None: none was to be
+    dropped_by: str = "audit"  # or tables, where no audit was kept
     reference: str | None = None  # label of the row that others are compared with
     primary: str = "balanced_accuracy"
     per_class: str = ""  # the statistic of each class that is shown
@@ -154,6 +155,7 @@ class Comparison:
     blocks: tuple[ScoredBlock, ...]
     unfinished: int
     ranks: Ranks | None = None
+    not_dropped: tuple[str, ...] = ()  # why tables have no second one without leaked images
 
 
 def compare(
@@ -182,8 +184,9 @@ def compare(
     True for the recall. ``pairwise`` tests all pairs of rows; ``permutation`` adds the p over
     images; ``published`` sets papers' numbers beside. ``pooled`` makes one table of the folds of a
     k-fold split. ``leaked`` tells the test images of a run that leak: where there are any, a
-    second table leaves them out. ``groups``: head, medium and tail by another rule, as
-    ``parse_groups`` takes it. ``keys``: only runs in these directories, relative to the results.
+    second table leaves them out; where it can't tell for some tables, a note says so. ``groups``:
+    head, medium and tail by another rule, as ``parse_groups`` takes it. ``keys``: only runs in
+    these directories, relative to the results.
 
     Raises UserError where nothing is left, with near matches for a name that no result has.
     """
@@ -217,24 +220,54 @@ def compare(
         and (keys is None or path.as_posix() in keys)
     ]
     scored = []
+    problems: list[UserError] = []
     for block in found:
         full = _scored(block, asked)
-        clean = full if leaked is None else _scored(block, asked, leaked)
-        if leaked is None or clean.dropped:
+        if leaked is None:
             scored.append(full)
-        else:  # a second table would be the same
-            note = f"No test image leaks, by its audit{_limits(block, leaked)}."
-            scored.append(replace(full, block=replace(block, notes=(*block.notes, note))))
+            continue
+        try:
+            clean = _scored(block, asked, leaked)
+        except UserError as problem:
+            problems.append(problem)
+            note = "No table without leaked test images: this split has no audit that can be used."
+            scored.append(_noted(full, note))
+            continue
         if clean.dropped:
-            scored.append(clean)
-    return Comparison(results, part, tuple(scored), len(unfinished), rank(scored))
+            scored += [full, clean]
+        else:  # a second table would be the same
+            note = f"No test image leaks, by its {clean.dropped_by}{_limits(block, leaked)}."
+            scored.append(_noted(full, note))
+    if problems and len(problems) == len(found):
+        raise problems[0]
+    return Comparison(
+        results,
+        part,
+        tuple(scored),
+        len(unfinished),
+        rank(scored),
+        tuple(dict.fromkeys(map(str, problems))),
+    )
+
+
+def _noted(scored: ScoredBlock, note: str) -> ScoredBlock:
+    block = scored.block
+    return replace(scored, block=replace(block, notes=(*block.notes, note)))
 
 
 def _limits(block: Block, leaked: LeaksOf) -> str:
-    """What the audits behind a block did not look at, in words; empty if they looked at all."""
-    runs = [member for row in block.rows for run in row.runs for member in run.members]
-    unseen = dict.fromkeys(word for run in runs for word in leaked(run).unseen)
-    return f", as far as it looked: {', '.join(unseen)}" if unseen else ""
+    """What was not looked at for a block's leaks, in words; empty if all was."""
+    unseen = dict.fromkeys(word for run in _members(block) for word in leaked(run).unseen)
+    return f", as far as was looked: {', '.join(unseen)}" if unseen else ""
+
+
+def _dropped_by(block: Block, leaked: LeaksOf) -> str:
+    """What tells the leaks of a block's runs: audit, or tables if only these do for some."""
+    return "tables" if any(leaked(run).by == "tables" for run in _members(block)) else "audit"
+
+
+def _members(block: Block) -> list[Run]:
+    return [member for row in block.rows for run in row.runs for member in run.members]
 
 
 def _regrouped(run: Run, text: str) -> Run:
@@ -412,8 +445,9 @@ def _scored(block: Block, asked: Asked, leaked: LeaksOf | None = None) -> Scored
         return scored.row.method != BASELINE, mean is None, sign * (mean or 0.0), scored.row.label
 
     counts = {name: np.asarray(n) for name, n in run.record["class_counts"].items()}
-    dropped = None
+    dropped, dropped_by = None, "audit"
     if leaked is not None:
+        dropped_by = _dropped_by(block, leaked)
         dropped = int(counts[asked.part].sum() - images.counts.sum())
         counts[asked.part] = images.counts
     rows = sorted(rows, key=place)
@@ -426,6 +460,7 @@ def _scored(block: Block, asked: Asked, leaked: LeaksOf | None = None) -> Scored
         tuple(rows),
         {name: _images(run, n) for name, n in counts.items()},
         dropped,
+        dropped_by,
         reference=against,
         primary=primary,
         per_class=asked.per_class,

@@ -7,10 +7,12 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from lmdbench.errors import UserError
@@ -30,16 +32,31 @@ STYLE: dict[str, Any] = {
     "text.parse_math": False,  # a name may hold a $
     "hatch.linewidth": 0.4,
 }
+FONT = "DejaVu Sans"  # matplotlib's own; it has no Chinese, Japanese, Korean, nor emoji
+# Fonts with other scripts: of those that are installed, letters are taken that it lacks.
+FALLBACKS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "IPAexGothic"),
+    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Hiragino Sans"),
+    *("Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS", "Noto Sans Thai"),
+    *("Noto Sans Devanagari", "Noto Emoji", "Symbola", "Segoe UI Emoji"),
+)
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
 @contextmanager
 def drawing(**settings: Any) -> Iterator[None]:
     """Draw and write in the common style; ``settings`` of matplotlib go before it."""
-    common: Any = STYLE | settings
+    common: Any = STYLE | {"font.family": list(fonts())} | settings
     with mpl.rc_context(common), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield
+
+
+@cache
+def fonts() -> tuple[str, ...]:
+    """Families in which letters are looked for, the usual one first."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return (FONT, *(name for name in FALLBACKS if name in installed))
 
 
 def picture_kind(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from lmdbench.audit import report
 from lmdbench.audit.report import Leaks
 from lmdbench.data.availability import prepare_files
 from lmdbench.data.choice import SplitChoice, make_split
-from lmdbench.data.dataset import Dataset
+from lmdbench.data.dataset import DATASETS, Dataset, Split
 from lmdbench.errors import UserError
 from lmdbench.reporting.results import Run
 
@@ -36,9 +37,7 @@ def leaked_images(results: Path, run: Run, open_dataset: OpenDataset) -> Leaks:
         root = ", or give --data-root" if choice else ""
         raise UserError(f"no audit of {name} {label} in {results}: {hint}{root}")
     try:
-        split = make_split(dataset, choice)
-        if record.get("partial"):
-            split = prepare_files(dataset, split, allow_missing=True).split
+        split = split_of(run, dataset)
     except UserError as error:
         raise UserError(f"{name} {label} has no audit, and {error}; {hint}") from error
     if split.fingerprint != fingerprint:
@@ -49,7 +48,21 @@ def leaked_images(results: Path, run: Run, open_dataset: OpenDataset) -> Leaks:
     parts = {"tables": report.audit_tables(dataset, split)}
     facts = report.describe(dataset, split, parts)
     images = frozenset(report.test_images(parts["tables"].rows))
-    return Leaks(images, report.unseen(facts))
+    return Leaks(images, report.unseen(facts), by="tables")
+
+
+def split_of(run: Run, dataset: Dataset) -> Split:
+    """The split of a finished run, by the tables of its data set as they are now.
+
+    Raises UserError for one that came from a file, and where the tables do not give it.
+    """
+    choice = _choice(run)
+    if choice is None:
+        raise UserError(f"its split {run.record['split_label']} came from a file")
+    split = make_split(dataset, choice)
+    if run.record.get("partial"):
+        split = prepare_files(dataset, split, allow_missing=True).split
+    return split
 
 
 def _choice(run: Run) -> SplitChoice | None:
@@ -66,10 +79,18 @@ def _choice(run: Run) -> SplitChoice | None:
     )
 
 
+def needs_root(name: str) -> bool:
+    """Whether commands on a data set take --data-root; of one that is not known here they do."""
+    return name not in DATASETS.names() or DATASETS.get(name).needs_root
+
+
 def _command(run: Run, results: Path) -> str:
     """The call of ``data audit`` for a run's split."""
     choice, split = _choice(run), run.spec["split"]
-    words = ["lmdbench data audit", str(run.spec["dataset"]), f"--results {results}"]
+    name = str(run.spec["dataset"])
+    words = ["lmdbench data audit", name, f"--results {shlex.quote(str(results))}"]
+    if needs_root(name):
+        words.append("--data-root DIR")
     if choice is None:
         words.append(f"--split {str(split['name']).removeprefix('file-')}.csv")
     else:

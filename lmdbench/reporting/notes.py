@@ -51,9 +51,12 @@ def _data_notes(block: ScoredBlock) -> list[str]:
     rule = record.get("group_rule", "")
     notes.append(f"Groups: {in_words(block.block.setting['groups'], rule)}.")
     if block.dropped is not None:
+        by = "the audit of this split found"
+        if block.dropped_by == "tables":
+            by = "its tables tell; pictures were not compared"
         notes.append(
             "Left out: test images that share a lesion, or a picture, with training or validation "
-            "images, as the audit of this split found."
+            f"images, as {by}."
         )
     counts = [cell.n for cell in block.rows[0].recalls.values()]
     absent = [name for name, n in zip(record["classes"], counts, strict=True) if n == 0]
@@ -71,7 +74,7 @@ def _data_notes(block: ScoredBlock) -> list[str]:
 
 
 def _setting_notes(block: ScoredBlock) -> list[str]:
-    setting = block.block.setting
+    setting = block.block.stated
     fingerprint = setting_in_words("split_fingerprint", setting.get("split_fingerprint"))
     placed = ("results_name", "split_label", "dataset", "groups", "store", "synthetic")
     used = sorted(
@@ -245,8 +248,8 @@ def _difference_notes(block: ScoredBlock) -> list[str]:
     )
     if tested:
         notes.append(
-            f"Smallest difference to {block.reference} found at 80 % power: {now} with these seeds "
-            f"and test images; {ever} with any number of seeds."
+            f"Smallest difference to {block.reference} found at 80 % power: {now or 'none'} with "
+            f"these seeds and test images; {ever or 'none'} with any number of seeds."
         )
     fewer = [
         f"{row.row.label} ({differences[row.row.label].seeds} of {len(row.row.seeds)} seeds)"
@@ -268,7 +271,7 @@ def _difference_notes(block: ScoredBlock) -> list[str]:
 
 
 def too_few(block: ScoredBlock) -> str:
-    """Why nothing is tested on a block's primary metric, if it is for want of images; else empty."""
+    """Why nothing is tested on a block's primary metric, if that is for want of images."""
     n = block.rows[0].cells[block.primary].n
     if n >= SMALLEST_CLASS:
         return ""

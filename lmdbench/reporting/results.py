@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,12 @@ RUN_FOLDERS = "*/*/*/seed*"  # <data set>/<split>/<method>/seed<k>-<id8>
 
 # What a row may differ in from the others of its table; everything else keeps runs apart.
 OF_A_ROW = ("method", "method_version", "settings", "ancestor", "seed")
+
+LONGEST_VALUE = 40  # letters of a setting's value in a label; the report's methods have it whole
+
+# What an import of predictions may leave unsaid: then it has the usual value, to stand in a table.
+OF_THE_TRAINING = ("selection", "backbone", "weights", "image_size", "precision")
+NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,13 @@ class Run:
         """The parts that its imported predictions are not of."""
         imported = (self.record.get("imported") or {}).get("predictions")
         return {"validation", "test"} - set(imported["parts"]) if imported else set()
+
+    @property
+    def unstated(self) -> tuple[str, ...]:
+        """What of its training nobody said, as it is of imported predictions."""
+        imported = (self.record.get("imported") or {}).get("predictions")
+        stated = imported.get("stated", ()) if imported else OF_THE_TRAINING
+        return tuple(name for name in OF_THE_TRAINING if name not in stated)
 
     @property
     def classes(self) -> list[str]:
@@ -138,6 +152,11 @@ class Block:
     notes: tuple[str, ...] = ()
 
     @property
+    def stated(self) -> dict[str, Any]:
+        """The setting as it may be shown: ``NOT_STATED`` where nobody said it of any run."""
+        return _stated(self.setting, [run for row in self.rows for run in row.runs])
+
+    @property
     def record(self) -> Mapping[str, Any]:
         """``run.json`` of one of the runs, for what is equal in all."""
         return self.rows[0].runs[0].record
@@ -187,9 +206,10 @@ def blocks(results: Results, runs: Iterable[Run]) -> list[Block]:
         by_setting.setdefault(_canonical(run.setting), []).append(run)
     by_setting = _of_known_files(by_setting)
     settings = [members[0].setting for members in by_setting.values()]
+    shown = [_stated(members[0].setting, members) for members in by_setting.values()]
     found = [
-        Block(setting, _differences(setting, settings), tuple(_rows(members, known)))
-        for setting, members in zip(settings, by_setting.values(), strict=True)
+        Block(setting, _differences(stated, shown), tuple(_rows(members, known)))
+        for setting, stated, members in zip(settings, shown, by_setting.values(), strict=True)
     ]
     return sorted(found, key=lambda block: (*_place(block.setting), block.differs))
 
@@ -228,6 +248,11 @@ def _of_known_files(by_setting: Mapping[str, list[Run]]) -> dict[str, list[Run]]
     return found
 
 
+def _stated(setting: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+    silent = set.intersection(*(set(run.unstated) for run in runs))
+    return {name: NOT_STATED if name in silent else value for name, value in setting.items()}
+
+
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
@@ -251,6 +276,8 @@ def _differences(
 
 def in_words(name: str, value: Any) -> str:
     """One part of a setting as a title or note says it."""
+    if value == NOT_STATED:
+        return f"{name.replace('_', ' ')} {value}"
     if name == "backbone":
         return str(value)
     if name == "weights":
@@ -385,9 +412,13 @@ def _with_doubts(row: Row) -> Row:
             notes.append(
                 f"the {link.method} run it started from is gone, so its settings are not checked"
             )
-    if any(run.predictions_from for run in row.runs):
+    imported = [run for run in row.runs if run.predictions_from]
+    if imported:
+        silent = {name for run in imported for name in run.unstated}
+        words = [name.replace("_", " ") for name in OF_THE_TRAINING if name in silent]
         notes.append(
             "imported predictions: what they were trained with is as whoever imported them says"
+            + (f"; {NOT_STATED}: {', '.join(words)}" if words else "")
         )
     ancestors = {run.spec["ancestor"] for run in row.runs}
     if len(row.runs) > 1 and None not in ancestors and len(ancestors) < len(row.runs):
@@ -415,7 +446,11 @@ def _label(chain: Sequence[Link]) -> str:
 def _named(method: str, changed: Mapping[str, Any]) -> str:
     if not changed:
         return method
-    return f"{method} ({', '.join(f'{k}={setting_text(v)}' for k, v in changed.items())})"
+    return f"{method} ({', '.join(f'{k}={_brief(setting_text(v))}' for k, v in changed.items())})"
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
 def setting_text(value: Any) -> str:
@@ -443,10 +478,17 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
                 for name in dict.fromkeys(name for fact in facts for name in fact)
                 if len({fact.get(name) for fact in facts}) > 1
             ]
-            words = (f"{name}={own.get(name, '–')}" for name in differing)
+            words = (f"{name}={_digested(own.get(name, '–'))}" for name in differing)
             label += f" [{', '.join(words)}]"
         result.append(replace(row, label=label))
     return result
+
+
+def _digested(text: str) -> str:
+    """A long text as the beginning of it and of its SHA-256: others begin alike."""
+    if len(text) <= LONGEST_VALUE:
+        return text
+    return f"{text[: LONGEST_VALUE - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _facts(row: Row) -> dict[str, str]:

@@ -196,9 +196,9 @@ def difference(
     """``a`` minus ``b`` over their common seeds; None without any, or where a value is missing.
 
     ``superiority`` is over all seeds of both. ``margin``: within it they are practically equal, if
-    the metric is a share. Nothing is tested, but there is an interval, over one seed, as retraining
-    may turn it, and of fewer than ``SMALLEST_CLASS`` images. NaN is what is detectable where that is
-    more than the metric can differ.
+    the metric is a share. Over one seed there is an interval, for the test images, and nothing is
+    tested: retraining may turn it. Nor is it on fewer than ``SMALLEST_CLASS`` images. What would be
+    detectable is NaN where it is more than the metric can differ.
     """
     seeds = common_seeds(a, b)
     if not seeds:
@@ -217,9 +217,7 @@ def difference(
             value if value <= width else nan
             for value in (found.detectable, found.detectable_more_seeds)
         )
-        return replace(
-            found, superiority=superiority, detectable=least, detectable_more_seeds=ever
-        )
+        return replace(found, superiority=superiority, detectable=least, detectable_more_seeds=ever)
     return replace(
         found,
         superiority=superiority,

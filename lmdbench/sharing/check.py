@@ -178,6 +178,8 @@ def _problem(record: Mapping[str, Any]) -> str | None:
     source = (record.get("imported") or {}).get("predictions")
     if source and not (source["from"].isprintable() and "test" in source["parts"]):
         return "it does not say which parts its imported predictions are of"
+    if source and not isinstance(source.get("stated", []), list):
+        return "what it says was stated of its imported predictions is no list"
     return None
 
 

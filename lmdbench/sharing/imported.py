@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ def predictions_record(
     settings: Mapping[str, Any],
     files: Sequence[Path],
     read: Read,
+    stated: Collection[str],
 ) -> dict[str, Any]:
-    """``run.json`` of predictions that came from CSV files."""
+    """``run.json`` of predictions that came from CSV files. ``stated``: which parts of the
+    specification were said of them; what a table asks for beside these is taken as usual."""
     source = {
         "from": " and ".join(path.name for path in files),
         "sha256": " and ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files),
@@ -32,6 +34,7 @@ def predictions_record(
         "values": read.values,
         "zeros": read.zeros,
         "parts": sorted(read.parts),
+        "stated": sorted(stated),
     }
     more = {"finished": source["date"], "imported": {"predictions": source}}
     return setting.record(name, seed, settings, more)

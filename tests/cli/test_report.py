@@ -28,6 +28,7 @@ def test_one_file_with_all_that_was_asked_for(lmdbench: Command, folder: Path) -
     assert (done.code, done.out) == (0, "")
     assert done.err.startswith(f"written: {output}, ")
     assert "MB with no images" in done.err
+    assert "no images of skin: its runs do not record which files they are of" in done.err
     text = output.read_text()
     for words in (
         "skin · plain-if100 · test images",
@@ -82,6 +83,19 @@ def test_runs_of_other_code_stand_in_it(
     done = lmdbench("report", "--results", tmp_path / "results", "--output", output)
     assert done.code == 0, done.err
     assert "Imported predictions: trained by other code" in output.read_text()
+
+
+def test_why_a_plot_is_missing_names_no_folder_of_this_machine(
+    lmdbench: Command, folder: Path, fake_run: FakeRun
+) -> None:
+    (fake_run("ce", 2) / "history.csv").write_text("epoch,loss\n1,x\n")
+    output = folder.parent / "r.html"
+    done = lmdbench("report", "--results", folder, "--output", output)
+    assert done.code == 0, done.err
+    text = output.read_text()
+    assert "Training curves: not drawn, skin/plain-if100/ce/seed2-" in text
+    assert "history.csv: damaged" in text
+    assert str(folder.parent) not in text
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,30 @@ def test_a_backbone_of_ones_own_is_recorded_and_keeps_apart(
     assert lmdbench("compare", "--results", results).out.count("· test images") == 1
 
 
+def test_what_nobody_stated_of_imported_predictions_is_not_credited_to_them(
+    fake_run: FakeRun, tmp_path: Path, lmdbench: Command
+) -> None:
+    run, results, page = fake_run("ce"), tmp_path / "theirs", tmp_path / "r.html"
+    file = write_csv(run, tmp_path / "mine.csv")
+    words = ("results", "import-predictions", file, "--like", run, "--results", results)
+    assert lmdbench(*words, "--name", "x").code == 0
+    assert lmdbench("report", "--results", results, "--output", page).code == 0
+    text = page.read_text()
+    assert "<dt>Backbone</dt><dd>not stated, weights not stated</dd>" in text
+    assert "<dt>Image size</dt><dd>not stated</dd>" in text
+    assert "backbone not stated, weights not stated, image size not stated" in text
+    assert "not stated: selection, backbone, weights, image size, precision." in text
+    assert "resnet18" not in text
+
+    said = ("--backbone", "resnet18", "--precision", "float32")
+    assert lmdbench(*words, "--name", "y", *said).code == 0
+    (record,) = (json.loads(p.read_text()) for p in results.glob("*/*/y/*/run.json"))
+    assert record["imported"]["predictions"]["stated"] == ["backbone", "precision"]
+    out = lmdbench("compare", "--results", results, "--method", "y").out
+    assert "selection not stated, resnet18, weights not stated, image size not stated" in out
+    assert "precision float32" in out
+
+
 def test_nothing_starts_from_an_imported_run_until_it_is_trained_here(
     toy_run: Command, toy_folder: Path, tmp_path: Path, lmdbench: Command
 ) -> None:

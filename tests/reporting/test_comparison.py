@@ -275,3 +275,12 @@ def test_names_in_a_sentence_keep_their_acronyms(name: str, text: str) -> None:
 )
 def test_seeds_in_words(seeds: list[int], text: str) -> None:
     assert seeds_text(seeds) == text
+
+
+def test_what_mixed_precision_came_to_is_said(folder: Path, fake_run: FakeRun) -> None:
+    fake_run("ce", record={"precision_used": "float32"})
+    assert any("precision mixed, which came to float32." in note for note in only(folder).notes)
+    fake_run("crt", record={"precision_used": "bfloat16"})
+    notes = only(folder).notes
+    assert "Runs were computed in different precision: bfloat16 and float32." in notes
+    assert not any("came to" in note for note in notes)

@@ -4,11 +4,20 @@ import xml.etree.ElementTree as ElementTree
 
 import matplotlib as mpl
 import pytest
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import Image
 
 from lmdbench.errors import UserError
-from lmdbench.reporting.figures import drawing, save_figure, shortened, svg_text
+from lmdbench.reporting.figures import (
+    FALLBACKS,
+    FONT,
+    drawing,
+    fonts,
+    save_figure,
+    shortened,
+    svg_text,
+)
 
 
 @drawing()
@@ -60,3 +69,16 @@ def test_another_ending_is_refused(tmp_path):
 def test_long_names_lose_their_middle():
     assert shortened("ulcerative-colitis-grade-2-3", 16) == "ulcerat…rade-2-3"
     assert shortened("short", 16) == "short"
+
+
+def test_letters_that_the_usual_font_lacks_are_taken_from_those_that_are_installed(monkeypatch):
+    class Font:
+        name = FALLBACKS[3]
+
+    fonts.cache_clear()
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [Font])
+    assert fonts() == (FONT, FALLBACKS[3])
+    fonts.cache_clear()
+    monkeypatch.undo()
+    assert fonts()[0] == FONT
+    assert not set(fonts()[1:]) - {font.name for font in font_manager.fontManager.ttflist}

@@ -1,3 +1,6 @@
+import json
+import re
+
 import numpy as np
 import pytest
 
@@ -5,6 +8,7 @@ from lmdbench.evaluation.statistics import nemenyi_critical_difference
 from lmdbench.reporting.comparison import compare
 from lmdbench.reporting.ranking import rank
 from lmdbench.reporting.results import read_results
+from lmdbench.reporting.tables import json_text, markdown
 
 SKILLS = {"ce": 0.5, "crt": 1.5, "lmd": 4.0}
 

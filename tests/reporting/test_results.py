@@ -136,6 +136,18 @@ def test_rows_with_equal_labels_are_told_apart_by_what_differs(
     assert set(rows(folder)) == {"ce [epochs=20]", "ce [epochs=100]"}
 
 
+def test_long_values_are_cut_in_labels_that_stay_different(folder: Path, fake_run: FakeRun) -> None:
+    for end in ("a", "b"):
+        fake_run("ce", settings={"note": "x" * 300 + end})
+    fake_run("crt", settings={"note": "y" * 300})
+    first, second, other = rows(folder)
+    assert other == f"crt (note={'y' * 39}…)"
+    for label in (first, second):
+        assert label.startswith(f"ce (note={'x' * 39}…) [note={'x' * 31}…")
+        assert len(label) < 110
+    assert first != second
+
+
 def test_the_chain_of_ancestors_makes_rows(folder: Path, fake_run: FakeRun) -> None:
     for seed in (0, 1):
         ce = fake_run("ce", seed)

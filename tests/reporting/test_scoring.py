@@ -15,6 +15,7 @@ from lmdbench.reporting.comparison import ScoredBlock, ScoredRow, compare
 from lmdbench.reporting.results import read_results
 
 FakeRun = Callable[..., Path]
+COUNTS = {"class_counts": {"train": [60, 20, 10, 2], "test": [20] * 4}}
 
 
 @pytest.fixture
@@ -134,9 +135,7 @@ def test_one_seed_says_test_images_only(folder: Path, fake_run: FakeRun) -> None
     assert any("test images only" in note for note in block.notes)
 
 
-ONE_SEED = (
-    "on one seed: intervals for the test images only, and no p, as retraining may turn them."
-)
+ONE_SEED = "on one seed: intervals for the test images only, and no p, as retraining may turn them."
 
 
 def test_of_one_common_seed_there_is_an_interval_and_no_test(
@@ -261,3 +260,37 @@ def test_pairs_classes_and_permutation(folder: Path, three: dict[str, list[Path]
     assert set(block.rows[0].by_class) == {"nv", "mel_a", "bcc", "df"}
     assert 0 < by_label(block)["ce"].cells["balanced_accuracy"].permutation_p < 0.05
     assert any("these trained models only" in note for note in block.notes)
+
+
+def test_more_than_can_differ_is_not_called_detectable(folder: Path, fake_run: FakeRun) -> None:
+    """Two seeds that differ widely: half the interval alone is beyond 100 points."""
+    labels = np.repeat(np.arange(4), 20)
+    right, wrong = np.eye(4)[labels], np.eye(4)[(labels + 1) % 4]
+    for seed in (0, 1):
+        fake_run("ce", seed, test=(labels, right if seed else wrong), record=COUNTS)
+        fake_run("lmd", seed, test=(labels, wrong if seed else right), record=COUNTS)
+    block = only(folder)
+    difference = by_label(block)["ce"].cells["balanced_accuracy"].difference
+    assert difference is not None
+    assert difference.p > 0.2
+    assert np.isnan(difference.detectable)
+    assert 0 < difference.detectable_more_seeds < 1
+    assert any("80 % power: none possible with these seeds" in note for note in block.notes)
+
+
+def test_nothing_is_best_where_all_are_equal_and_never_zero(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    labels = np.repeat(np.arange(4), 20)
+    right = np.eye(4)[labels]
+    no_tail = right.copy()
+    no_tail[labels == 3] = np.eye(4)[0]
+    fake_run("ce", test=(labels, no_tail), record=COUNTS)
+    fake_run("crt", test=(labels, no_tail), record=COUNTS)
+    cells = [row.cells for row in only(folder).rows]
+    assert not any(cell.best or cell.second for row in cells for cell in row.values())
+    fake_run("lmd", test=(labels, right), record=COUNTS)
+    rows = by_label(only(folder))
+    assert [rows[m].cells["tail"].best for m in ("ce", "crt", "lmd")] == [False, False, True]
+    assert not any(rows[m].cells["tail"].second for m in rows)
+    assert rows["ce"].cells["accuracy"].second

@@ -382,6 +382,12 @@ def edited(files: Files, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda r: r.update(format=9), "format 9"),
         (lambda r: r.update(imported={"predictions": {"from": "x", "parts": []}}), "which parts"),
         (lambda r: r.update(imported={"predictions": "x"}), "damaged"),
+        (
+            lambda r: r.update(
+                imported={"predictions": {"from": "x", "parts": ["test"], "stated": 1}}
+            ),
+            "no list",
+        ),
         (lambda r: r.update(partial={"total": 5}), "its split is not plain-if100"),
         (lambda r: r.update(split_notes="x"), "its split_notes cannot be"),
         (lambda r: r["classes"].__setitem__(0, "\x1b[2J"), "control characters"),

@@ -116,6 +116,7 @@ def import_predictions(
         "image_size": None if image_size is None else parse_size(image_size),
     }
     changes = {key: value for key, value in changes.items() if value is not None}
+    stated = {*changes, *(k for k, v in (("backbone", backbone), ("weights", weights)) if v)}
     if like is not None:
         setting = _like(like, dataset, choice, backbone, weights, changes)
     elif dataset is None:
@@ -131,7 +132,7 @@ def import_predictions(
 
     files = [file] if validation is None else [file, validation]
     read = read_predictions(files, setting, values)  # type: ignore[arg-type]
-    record = predictions_record(setting, name, chosen_seed, settings, files, read)
+    record = predictions_record(setting, name, chosen_seed, settings, files, read, stated)
     directory = results / run_key(record)
     _announce(record, setting, read)
     _say_where_it_stands(record, read, results)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -21,11 +20,13 @@ from lmdbench.reporting.page.provenance import (
     audit_facts,
     compute,
     dataset_facts,
+    leaks_sentence,
     method_facts,
     run_facts,
 )
 from lmdbench.reporting.page.sources import About, about_methods
 from lmdbench.reporting.page.verdict import Verdict, verdict
+from lmdbench.reporting.results import NOT_STATED, Block
 from lmdbench.reporting.tables.html import html_tables
 from lmdbench.reporting.tables.words import left_out
 
@@ -59,6 +60,7 @@ class BlockPage:
     anchor: str
     block: ScoredBlock
     verdict: Verdict
+    leaks: str  # what its audit found, in a sentence; empty where that is nothing
     facts: tuple[tuple[str, str], ...]  # what was compared: name, value
     table: Markup
     figures: tuple[Picture, ...]
@@ -115,8 +117,11 @@ def page_of(
     """
     about = about_methods()
 
-    def find(setting: Mapping[str, Any], ids: Set[str]) -> Pictures:
-        return find_pictures(setting, ids, cache, open_dataset) if images else NOT_ASKED
+    def find(block: Block, ids: Set[str]) -> Pictures:
+        if not images:
+            return NOT_ASKED
+        run = block.rows[0].runs[0].members[0]
+        return find_pictures(run, block.setting, ids, cache, open_dataset)
 
     blocks = [
         _block_page(replace(comparison, blocks=(block,)), f"t{n}", about, find, leaked, percent)
@@ -144,7 +149,7 @@ def _block_page(
     comparison: Comparison,
     anchor: str,
     about: Mapping[str, About],
-    find: Callable[[Mapping[str, Any], Set[str]], Pictures],
+    find: Callable[[Block, Set[str]], Pictures],
     leaked: LeaksOf | None,
     percent: bool,
 ) -> BlockPage:
@@ -159,25 +164,27 @@ def _block_page(
     classes = _classes(block, evidence, anchor)
     shown = {s.image for page in classes for s in (*page.wrong, *page.right)}
     runs = tuple(run_facts(results, block.block))
+    audits = audit_facts(results, block.block)
     return BlockPage(
         anchor=anchor,
         block=block,
         verdict=verdict(block),
+        leaks=leaks_sentence([found for _, found in audits]) if block.dropped is None else "",
         facts=_facts(block, evidence),
         table=_tables(replace(comparison, ranks=None), percent, None),
-        figures=tuple(figures(block, anchor)),
+        figures=tuple(figures(block, anchor, results)),
         classes=tuple(classes),
-        pictures=find(block.block.setting, shown),
+        pictures=find(block.block, shown),
         evidence_runs=evidence.runs,
         methods=tuple(method_facts(block.block, about)),
         runs=runs,
         compute=compute(runs),
-        audits=tuple(audit_facts(results, block.block)),
+        audits=tuple(audits),
     )
 
 
 def _facts(block: ScoredBlock, evidence: Evidence) -> tuple[tuple[str, str], ...]:
-    setting, record = block.block.setting, block.block.record
+    setting, record = block.block.stated, block.block.record
     words = ["synthetic"] * block.synthetic + ["partial"] * bool(block.partial)
     data = f" ({', '.join(words)})" if words else ""
     facts = [
@@ -192,7 +199,8 @@ def _facts(block: ScoredBlock, evidence: Evidence) -> tuple[tuple[str, str], ...
         facts.append((f"{part.capitalize()} images", n))
     facts.append(("Classes", f"{len(record['classes'])}"))
     facts.append(("Backbone", f"{setting['backbone']}, weights {setting['weights']}"))
-    facts.append(("Image size", f"{setting['image_size']} px"))
+    size = setting["image_size"]
+    facts.append(("Image size", size if size == NOT_STATED else f"{size} px"))
     seeds = dict.fromkeys(seed for row in block.rows for seed in row.row.seeds)
     named = ", ".join(map(str, sorted(seeds)))
     facts.append(("Runs", f"{evidence.runs} of {len(block.rows)} methods, seeds {named}"))

@@ -48,12 +48,12 @@ class Evidence:
 @dataclass(frozen=True)
 class Sample:
     """One image: in how many of the runs it was right, and what it was taken for most often where
-    it was wrong (a class index, None where it never was)."""
+    it was wrong (class indices, several where these tie)."""
 
     image: str
     right: int
     runs: int
-    taken_for: int | None
+    taken_for: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,9 @@ def most_often(
     order = np.lexsort((evidence.ids[of_class], sure, right))
 
     def sample(k: int) -> Sample:
-        wrong = predicted[predicted[:, k] != label, k]
-        taken_for = int(np.bincount(wrong).argmax()) if len(wrong) else None
+        times = np.bincount(predicted[predicted[:, k] != label, k], minlength=1)
+        most = np.flatnonzero((times == times.max()) & (times > 0))
+        taken_for = tuple(map(int, most))
         return Sample(str(evidence.ids[of_class[k]]), int(right[k]), evidence.runs, taken_for)
 
     # Where there are few images the middle of the order parts them; the middle one of an odd

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from markupsafe import Markup
 
@@ -55,17 +56,23 @@ class Picture:
     reason: str = ""
 
 
-def figures(block: ScoredBlock, anchor: str) -> Iterator[Picture]:
+def figures(block: ScoredBlock, anchor: str, results: Path) -> Iterator[Picture]:
     """The plots of a block. ``anchor`` tells their ids from those of other blocks."""
     for name, (title, description) in SHOWN.items():
         draw, _ = PLOTS[name]
         try:
             document = svg_text(draw(block))
         except UserError as error:
-            yield Picture(title, None, str(error))
+            yield Picture(title, None, _without_folders(str(error), results))
             continue
         prefix = f"{anchor}-{name}"
         yield Picture(title, inline(document, prefix, f"{title}: {block.title}", description))
+
+
+def _without_folders(reason: str, results: Path) -> str:
+    """A reason that may begin with a path, as readers of the page get it."""
+    reason = reason.removeprefix(f"{results}/")
+    return reason.partition(": ")[2] if reason.startswith("/") else reason
 
 
 def across(comparison: Comparison) -> Picture | None:

@@ -1,4 +1,4 @@
-"""Thumbnails of single images as data URIs, of what runs were trained on or of the files."""
+"""Thumbnails of single images as data URIs, of the very images that runs were trained on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 from PIL import Image
 
 from lmdbench.data.dataset import Dataset
-from lmdbench.data.decoding import open_rgb, whole_images
-from lmdbench.data.stored import Stored, read_finished, store_folders, store_name
+from lmdbench.data.stored import Stored, content_digest, read_finished, store_folders, store_name
 from lmdbench.errors import UserError
+from lmdbench.reporting.leaks import needs_root, split_of
+from lmdbench.reporting.results import Run
 
 EDGE = 96  # pixels of a thumbnail's longer side
 QUALITY = 75  # of JPEG
@@ -24,72 +25,97 @@ OpenDataset = Callable[[str], Dataset]  # by name; raises UserError where its fi
 
 @dataclass(frozen=True)
 class Pictures:
-    """``uris``: image id → data URI of those found. ``note``: where they are from, or why not."""
+    """``uris``: image id → data URI. ``note``: where they are from, or why there are none.
+
+    ``advice``: the same for who makes the page, with folders and what to do; empty if there are
+    pictures, or none were wanted.
+    """
 
     note: str
+    advice: str = ""
     uris: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 NOT_ASKED = Pictures("Images are left out of this file (--no-images); their ids stand alone.")
+ALONE = "Images are shown by their ids alone"
 
 
 def find_pictures(
-    setting: Mapping[str, Any], ids: Collection[str], cache: Path, open_dataset: OpenDataset
+    run: Run,
+    setting: Mapping[str, Any],
+    ids: Collection[str],
+    cache: Path,
+    open_dataset: OpenDataset,
 ) -> Pictures:
-    """Thumbnails of images of a block's setting: from a finished store in the cache, else from the
-    data set's files. Nothing is made, drawn or decoded anew in the cache."""
-    wanted = sorted(set(ids))
-    if stored := _store(setting, wanted, cache):
-        row = {image: n for n, image in enumerate(stored.hashes)}
-        uris = {
-            image: _uri(Image.fromarray(stored.pixels[row[image]].transpose(1, 2, 0)))
-            for image in wanted
-        }
-        exact = stored.digest == setting.get("store")
-        beside = "" if exact else " (prepared for another choice of this data set's images)"
-        size = setting["image_size"]
-        return Pictures(f"Thumbnails of the images as prepared at {size} px{beside}.", uris)
-    return _from_files(setting, wanted, open_dataset)
+    """Thumbnails of images of a block's setting, from a finished store in the cache whose content
+    is what the runs recorded; ``run``: one of them. Nothing is made or changed in the cache."""
+    name = str(setting["results_name"])
+    if setting.get("store") is None:
+        return Pictures(
+            f"{ALONE}: the runs do not record which files their predictions are of.",
+            f"no images of {name}: its runs do not record which files they are of",
+        )
+    try:
+        stored = _store(run, setting, ids, cache, open_dataset)
+    except UserError as error:
+        stored, why = None, f"the prepared images cannot be told to be those of the runs ({error})"
+    else:
+        why = f"no images in {cache / 'stores'} are those of the runs"
+    if stored is None:
+        return Pictures(
+            f"{ALONE}: the images of these runs were not at hand when this page was made.",
+            f"no images of {name}: {why}; `{_preparation(setting)}` prepares them again",
+        )
+    row = {image: n for n, image in enumerate(stored.hashes)}
+    uris = {
+        image: _uri(Image.fromarray(stored.pixels[row[image]].transpose(1, 2, 0)))
+        for image in sorted(set(ids))
+    }
+    return Pictures(
+        f"Thumbnails of the images as prepared at {setting['image_size']} px.", uris=uris
+    )
 
 
-def _store(setting: Mapping[str, Any], ids: Collection[str], cache: Path) -> Stored | None:
-    """The store that the runs recorded, else another of the data set and size with the images."""
-    name, size = store_name(str(setting["results_name"])), setting.get("image_size")
-    if not isinstance(size, int):
-        return None
-    folders = store_folders(cache / "stores", name, size)
-    recorded = str(setting.get("store"))[:16]
-    for folder in sorted(folders, key=lambda f: not f.name.endswith(recorded)):
+def _store(
+    run: Run,
+    setting: Mapping[str, Any],
+    ids: Collection[str],
+    cache: Path,
+    open_dataset: OpenDataset,
+) -> Stored | None:
+    """The store with the digest that the runs recorded, else one that holds these very images among
+    others: the files of the run's split have that digest by it.
+
+    Raises UserError where only the data set could tell and it is not at hand.
+    """
+    digest, size = str(setting["store"]), int(setting["image_size"])
+    folders = store_folders(cache / "stores", store_name(str(setting["results_name"])), size)
+    holding = []
+    for folder in sorted(folders, key=lambda f: not f.name.endswith(digest[:16])):
         found = read_finished(folder)
-        if found is not None and all(image in found.hashes for image in ids):
+        if found is None or not all(image in found.hashes for image in ids):
+            continue
+        if found.digest == digest:
+            return found
+        holding.append(found)
+    if not holding:
+        return None
+    split = split_of(run, open_dataset(str(setting["dataset"])))
+    images = sorted(str(image) for part in split.parts.values() for image in part.ids)
+    for found in holding:
+        hashes = [found.hashes.get(image, "") for image in images]
+        if content_digest(images, hashes, size) == digest:
             return found
     return None
 
 
-def _from_files(
-    setting: Mapping[str, Any], ids: Collection[str], open_dataset: OpenDataset
-) -> Pictures:
-    try:
-        dataset = open_dataset(str(setting["dataset"]))
-        if dataset.results_name != setting["results_name"]:
-            raise UserError(f"the files given are those of {dataset.results_name}")
-        files = dataset.records()["file"]
-        root = dataset.image_root
-    except UserError as error:
-        return Pictures(f"Images are shown by their ids alone: {error}.")
-    uris = {}
-    with whole_images():
-        for image in ids:
-            if image in files.index and (path := root / str(files[image])).is_file():
-                try:
-                    uris[image] = _uri(open_rgb(path.read_bytes()))
-                except Exception:  # Pillow's plug-ins raise errors of every kind
-                    continue
-    if not uris:
-        return Pictures(f"Images are shown by their ids alone: none of them is in {root.name}.")
-    missing = len(ids) - len(uris)
-    lacking = f"; {missing:,} of them are not there or cannot be read" if missing else ""
-    return Pictures(f"Thumbnails of the data set's files{lacking}.", uris)
+def _preparation(setting: Mapping[str, Any]) -> str:
+    """The call of ``data prepare`` for a setting's images."""
+    name = str(setting["dataset"])
+    words = ["lmdbench data prepare", name, f"--image-size {setting['image_size']}"]
+    if needs_root(name):
+        words.append("--data-root DIR")
+    return " ".join(words)
 
 
 def _uri(image: Image.Image) -> str:

@@ -127,6 +127,8 @@ class AuditFacts:
 
     clean: bool
     verdict: str
+    test: int  # images
+    leaking: Mapping[str, int]  # what is shared with training → test images that share one
     sentences: tuple[str, ...]
     by_class: tuple[tuple[str, int, int, int], ...]  # class, shared, test images, of them affected
     of_what: str  # what is shared in ``by_class``
@@ -175,12 +177,35 @@ def _in_sentences(facts: Mapping[str, Any]) -> AuditFacts:
         (label, n["shared"], n["test"], n["test_with_train"])
         for label, n in shared["by_class"].items()
     )
+    evidence = {
+        "an id": tables["shared_images"],
+        "a lesion (or patient)": tables["shared_groups"],
+    }
+    if pictures:
+        evidence["a picture"] = pictures["shared"]
     clean = audits.is_clean(facts)
     unseen = ", ".join(audits.unseen(facts))
     verdict = "Not clean" if not clean else f"Clean as far as was looked: {unseen}"
     if clean and not unseen:
         verdict = "Clean"
-    return AuditFacts(clean, verdict, tuple(lines), by_class if shared["shared"] else (), what)
+    return AuditFacts(
+        clean,
+        verdict,
+        tables["shared_images"]["test"],
+        {thing: found["test_with_train"] for thing, found in evidence.items()},
+        tuple(lines),
+        by_class if shared["shared"] else (),
+        what,
+    )
+
+
+def leaks_sentence(audits: Sequence[AuditFacts]) -> str:
+    """How many test images share what with training, over all folds; empty if none does."""
+    test = sum(audit.test for audit in audits)
+    things = dict.fromkeys(thing for audit in audits for thing in audit.leaking)
+    sums = {thing: sum(audit.leaking.get(thing, 0) for audit in audits) for thing in things}
+    words = [f"{100 * n / test:.1f} % share {thing}" for thing, n in sums.items() if n]
+    return f"Of the test images {' and '.join(words)} with training images" if words else ""
 
 
 def _shared(things: str, shared: Mapping[str, Any]) -> str:

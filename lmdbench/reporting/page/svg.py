@@ -16,7 +16,15 @@ def inline(document: str, prefix: str, title: str, description: str) -> Markup:
     start = document.index("<svg")
     head, body = document[start:].split(">", 1)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, count=1, flags=re.DOTALL)
-    body = re.sub(r'\bid="([^"]*)"', rf'id="{prefix}-\1"', body)
+    seen: set[str] = set()
+
+    def own_id(match: re.Match[str]) -> str:
+        if match[1] in seen:  # of equal pictures, which are named by their content
+            return ""
+        seen.add(match[1])
+        return f' id="{prefix}-{match[1]}"'
+
+    body = re.sub(r'\s+id="([^"]*)"', own_id, body)
     body = re.sub(r'href="#([^"]*)"', rf'href="#{prefix}-\1"', body)
     body = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", body)
     box = re.search(r'viewBox="([^"]*)"', head)

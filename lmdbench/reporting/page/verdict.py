@@ -198,7 +198,9 @@ def _power(difference: Difference, name: str) -> str:
     with_seeds = number(difference.detectable_more_seeds, is_share(name))
     unit = " points" if is_share(name) else ""
     if with_seeds == MISSING:
-        return "No true difference is large enough to be found four times in five with these images."
+        return (
+            "No true difference is large enough to be found four times in five with these images."
+        )
     if least == MISSING:
         return (
             "No true difference is large enough to be found four times in five with these seeds "

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lmdbench.evaluation import metrics
 from lmdbench.reporting.comparison import ScoredBlock
-from lmdbench.reporting.figures import drawing, shortened
+from lmdbench.reporting.figures import drawing, shortened, wrapped
 from lmdbench.reporting.plots.outcomes import outcomes
 from lmdbench.reporting.plots.style import (
     LONGEST_CLASS,
@@ -26,6 +26,7 @@ from lmdbench.reporting.plots.style import (
 )
 
 LETTER_INCHES = 0.051  # of the rows' names, on average
+TITLE_LETTER_INCHES = 0.075
 CELL_INCHES = 0.205  # narrower, "100" does not fit
 LARGEST_CELL = 0.42
 
@@ -49,7 +50,10 @@ def draw_confusion(block: ScoredBlock, width: float = WIDTH) -> Figure:
     fit = int((width - left) / (CELL_INCHES * len(order) + 0.15))
     lines, columns = grid_of(len(block.rows), min(fit, 3))
     cell = min((width - left) / columns / len(order), LARGEST_CELL)
-    figure = Figure(figsize=(width, lines * (cell * len(order) + 0.55) + 0.3), layout="compressed")
+    letters = max(cell * len(order) / TITLE_LETTER_INCHES, 12)
+    titles = [wrapped(label_of(scored, 40), letters) for scored in block.rows]
+    line = cell * len(order) + 0.4 + 0.15 * max(map(len, titles))
+    figure = Figure(figsize=(width, lines * line + 0.3), layout="compressed")
     panels = figure.subplots(lines, columns, squeeze=False)
     missing = []
     for number, scored in enumerate(block.rows):
@@ -59,7 +63,7 @@ def draw_confusion(block: ScoredBlock, width: float = WIDTH) -> Figure:
         if np.isnan(matrix).all():
             missing.append(label_of(scored))
         _draw(axes, matrix, block, order)
-        axes.set_title(label_of(scored, 40), fontsize=8.5)
+        axes.set_title("\n".join(titles[number]), fontsize=8.5)
         axes.set_yticks(range(len(order)), names if number % columns == 0 else [], fontsize=SMALL)
         if number + columns >= len(block.rows):
             axes.set_xlabel("predicted class")

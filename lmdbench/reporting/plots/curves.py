@@ -194,8 +194,10 @@ def _draw(
             axes.plot(epochs, row, color=colour, linewidth=0.5, alpha=0.55)
     mean = np.divide(np.nansum(table, axis=0), n, out=np.full(len(n), np.nan), where=n > 0)
     axes.plot(epochs, mean, color=colour, linewidth=1.6, linestyle=dashes, label=label)
-    if n.astype(bool).sum() == 1:  # a line of one epoch would not be seen
-        axes.plot(epochs, mean, "o", color=colour, markersize=3.5)
+    there = np.concatenate([[False], n > 0, [False]])
+    alone = there[1:-1] & ~there[:-2] & ~there[2:]
+    if alone.any():  # a line of one epoch would not be seen
+        axes.plot(np.array(epochs)[alone], mean[alone], "o", color=colour, markersize=3.5)
 
 
 def _mark_stages(upper: Axes, lower: Axes, histories: Sequence[History]) -> None:

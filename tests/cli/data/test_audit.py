@@ -85,7 +85,8 @@ def test_compare_scores_the_test_images_that_do_not_leak(lmdbench, clinic):
     refused = lmdbench("compare", "--drop-leaked", *results)
     assert refused.code == 2
     assert "no audit of folder-clinic file-torn" in refused.err
-    assert f"`lmdbench data audit folder --results {results[1]} --split torn.csv`" in refused.err
+    command = f"lmdbench data audit folder --results {results[1]} --data-root DIR --split torn.csv"
+    assert f"`{command}`" in refused.err
 
     assert lmdbench("data", "audit", "folder", *options(clinic)).code == 1
     outcome = lmdbench("compare", "--drop-leaked", *results, "--json")
@@ -111,11 +112,34 @@ def test_compare_audits_the_tables_itself_where_they_are_there(lmdbench, clinic)
     assert lmdbench("run", *words, *small, *results).code == 0
     outcome = lmdbench("compare", "--drop-leaked", "--data-root", clinic, *results)
     assert outcome.code == 0, outcome.err
-    looked = "No test image leaks, by its audit, as far as it looked: "
+    looked = "No test image leaks, by its tables, as far as was looked: "
     assert f"{looked}lesions are unknown" not in outcome.out
     assert f"{looked}pictures were not compared" in outcome.out
     assert outcome.out.count("Balanced") == 1
     assert not list(clinic.parent.glob("results/*/*/audit*"))
+
+
+def test_a_table_without_an_audit_stops_no_other(lmdbench, clinic, fake_run):
+    words = ("--method", "ce", "--dataset", "folder", *options(clinic))
+    small = ("--backbone", "small", "--image-size", 24, "--set", "epochs=1", "--quiet")
+    assert lmdbench("run", *words, *small).code == 0
+    assert lmdbench("data", "audit", "folder", *options(clinic)).code == 1
+    results = clinic.parent / "results"
+    fake_run("ce", results=results, dataset="hyper-kvasir")
+    page = clinic.parent / "r.html"
+    done = lmdbench("report", "--drop-leaked", "--results", results, "--output", page)
+    assert done.code == 0, done.err
+    assert "not without leaked images: no audit of hyper-kvasir plain-if100" in done.err
+    assert "--data-root DIR" in done.err
+    text = page.read_text()
+    assert "No table without leaked test images: this split has no audit" in text
+    assert "without the 2 that leak" in text
+    leaks = "Of the test images 13.3 % share a lesion (or patient) with training images"
+    assert text.count(leaks) == 1  # not of the table that is without them
+    assert str(clinic.parent) not in text
+    outcome = lmdbench("compare", "--drop-leaked", "--results", results, "--json")
+    notes = [block["notes"] for block in json.loads(outcome.out)["blocks"]]
+    assert any("as the audit of this split found" in note for note in notes[1])
 
 
 def test_drop_leaked_is_for_test_images(lmdbench, fake_run, tmp_path):

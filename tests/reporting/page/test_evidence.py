@@ -35,8 +35,14 @@ def test_wrong_and_right_by_share_then_probability_then_id() -> None:
     assert names(wrong) == ["b", "f", "e"]
     assert names(right) == ["a", "d", "c"]
     assert [sample.right for sample in wrong] == [0, 0, 1]
-    assert [sample.taken_for for sample in (*wrong, *right)] == [1, 2, 2, None, None, 1]
+    assert [sample.taken_for for sample in (*wrong, *right)] == [(1,), (2,), (2,), (), (), (1,)]
     assert {sample.runs for sample in (*wrong, *right)} == {2}
+
+
+def test_classes_it_is_taken_for_as_often_are_all_named() -> None:
+    found = evidence([[3], [1], [0], [1], [3], [2]], [[0.1]] * 6, [0])
+    ((sample,), _) = most_often(found, 0)
+    assert sample.taken_for == (1, 3)
 
 
 def test_an_image_never_wrong_is_not_among_the_wrong_and_the_other_way_round() -> None:

@@ -1,17 +1,27 @@
-"""Thumbnails: from the store of the runs, from the data set's files, or none with a reason."""
+"""Thumbnails: of the very images of the runs, or none with a reason."""
 
 import base64
 import io
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lmdbench.data.choice import SplitChoice, make_split
 from lmdbench.data.dataset import open_dataset
 from lmdbench.data.store import open_images
+from lmdbench.data.stored import content_digest
 from lmdbench.errors import UserError
-from lmdbench.reporting.page.pictures import EDGE, find_pictures
+from lmdbench.record import read_record
+from lmdbench.reporting.page.pictures import Pictures, find_pictures
+from lmdbench.reporting.results import Run
+
+FakeRun = Callable[..., Path]
+Found = Callable[..., Pictures]
 
 COLOURS = {"a": (200, 40, 40), "b": (40, 200, 40), "c": (40, 40, 200)}
 
@@ -29,8 +39,19 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {name: folder / f"{name}.png" for name in COLOURS}
 
 
-def setting(**more: object) -> dict[str, object]:
-    return {"results_name": "skin", "dataset": "skin", "image_size": 32, "store": None, **more}
+@pytest.fixture
+def found(fake_run: FakeRun, tmp_path: Path) -> Callable[..., Pictures]:
+    """Pictures of a run on images at 32 px, whose store had the given digest."""
+
+    def of(store: str | None, ids: list[str], open_dataset: Any, **spec: Any) -> Pictures:
+        here = tmp_path / f"results-{len(list(tmp_path.iterdir()))}"
+        directory = fake_run(
+            results=here, image_size=32, record={"digests": {"store": store}}, **spec
+        )
+        run = Run(directory, read_record(directory))
+        return find_pictures(run, run.setting, ids, tmp_path / "cache", open_dataset)
+
+    return of
 
 
 def no_dataset(name: str) -> None:
@@ -47,68 +68,89 @@ def colour(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture).reshape(-1, 3).mean(axis=0)
 
 
-def test_from_the_store_of_the_runs(files: dict[str, Path], tmp_path: Path) -> None:
+def test_from_the_store_of_the_runs(files: dict[str, Path], tmp_path: Path, found: Found) -> None:
     store = open_images("skin", files, 32, tmp_path / "cache")
     before = sorted((tmp_path / "cache").rglob("*"))
-    found = find_pictures(setting(store=store.digest), ["b", "a"], tmp_path / "cache", no_dataset)
-    assert sorted(found.uris) == ["a", "b"]
-    for name, uri in found.uris.items():
+    pictures = found(store.digest, ["b", "a"], no_dataset)
+    assert sorted(pictures.uris) == ["a", "b"]
+    for name, uri in pictures.uris.items():
         assert shown(uri).size == (32, 32)
         assert np.allclose(colour(shown(uri)), COLOURS[name], atol=8)
-    assert found.note == "Thumbnails of the images as prepared at 32 px."
+    assert (pictures.note, pictures.advice) == (
+        "Thumbnails of the images as prepared at 32 px.",
+        "",
+    )
     assert sorted((tmp_path / "cache").rglob("*")) == before
 
 
-def test_the_recorded_store_comes_before_another(files: dict[str, Path], tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
+def test_images_of_the_same_names_with_another_content_are_not_shown(
+    files: dict[str, Path], tmp_path: Path, found: Found
+) -> None:
     digests = {}
     for shade in ("first", "second"):
         for name, (red, green, blue) in COLOURS.items():
             value = (red, green, blue) if shade == "first" else (blue, red, green)
             Image.new("RGB", (64, 64), value).save(files[name])
-        digests[shade] = open_images("skin", files, 32, cache).digest
+        digests[shade] = open_images("skin", files, 32, tmp_path / "cache").digest
     for shade, expected in (("first", (200, 40, 40)), ("second", (40, 200, 40))):
-        found = find_pictures(setting(store=digests[shade]), ["a"], cache, no_dataset)
-        assert np.allclose(colour(shown(found.uris["a"])), expected, atol=8), shade
-    unknown = find_pictures(setting(store="0" * 64), ["a"], cache, no_dataset)
-    assert "another choice" in unknown.note
+        pictures = found(digests[shade], ["a"], no_dataset)
+        assert np.allclose(colour(shown(pictures.uris["a"])), expected, atol=8), shade
+    other = found("0" * 64, ["a"], no_dataset)
+    assert other.uris == {}
+    assert "needs --data-root" in other.advice
+    assert "lmdbench data prepare skin --image-size 32 --data-root DIR" in other.advice
 
 
-def test_from_the_files_where_no_store_has_them(files: dict[str, Path], tmp_path: Path) -> None:
-    folder = files["a"].parent
-    dataset = open_dataset("folder", folder, tmp_path / "cache")
-    own = setting(results_name=dataset.results_name, dataset="folder")
-    ids = [str(image) for image in dataset.records().index]
-    found = find_pictures(own, [*ids, "gone"], tmp_path / "cache", lambda _: dataset)
-    assert sorted(found.uris) == sorted(ids)
-    assert shown(found.uris[ids[0]]).size == (EDGE, EDGE // 2)  # not squashed
-    assert found.note.endswith("1 of them are not there or cannot be read.")
-    files["a"].write_bytes(b"no image")
-    assert len(find_pictures(own, ids, tmp_path / "cache", lambda _: dataset).uris) == 2
+def test_a_store_of_more_images_serves_where_it_is_proven_to_hold_the_same(
+    files: dict[str, Path], tmp_path: Path, found: Found
+) -> None:
+    """Prepared are all images of the folder, trained on is a split without one of them."""
+    folder, cache = files["a"].parent, tmp_path / "cache"
+    for name in "de":
+        Image.new("RGB", (64, 64), (9, 9, 9)).save(folder / f"{name}.png")
+    rows = ("a.png,x,train", "b.png,x,test", "d.png,y,train", "e.png,y,test")
+    (folder / "labels.csv").write_text("\n".join(("image,label,split", *rows)) + "\n")
+    dataset = open_dataset("folder", folder, cache)
+    images = sorted(path.name for path in folder.glob("*.png"))
+    name = dataset.results_name
+    open_images(name, {image: folder / image for image in images}, 32, cache)
+    split = make_split(dataset, SplitChoice())
+    there = {str(i): folder / str(i) for part in split.parts.values() for i in part.ids}
+    assert 0 < len(there) < len(images)
+    digest = content_digest(
+        sorted(there), [sha256(there[i].read_bytes()).hexdigest() for i in sorted(there)], 32
+    )
+    spec = {
+        "dataset": "folder",
+        "results_name": name,
+        "split": {
+            "name": split.name,
+            "seed": split.seed,
+            "imbalance_factor": None,
+            "fingerprint": split.fingerprint,
+        },
+    }
+    assert sorted(found(digest, ["a.png"], lambda _: dataset, **spec).uris) == ["a.png"]
+    assert found(digest, ["a.png"], no_dataset, **spec).uris == {}
+    assert found("0" * 64, ["a.png"], lambda _: dataset, **spec).uris == {}
 
 
-def test_without_images_the_reason_is_told(files: dict[str, Path], tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    found = find_pictures(setting(), ["a"], cache, no_dataset)
-    assert found.uris == {}
-    assert "needs --data-root" in found.note
-    other = open_dataset("folder", files["a"].parent, cache)
-    found = find_pictures(setting(), ["a"], cache, lambda _: other)
-    assert found.uris == {}
-    assert other.results_name in found.note
-    assert not cache.exists()
+def test_without_images_the_reason_is_told(tmp_path: Path, found: Found) -> None:
+    pictures = found("0" * 64, ["a"], no_dataset)
+    assert pictures.uris == {}
+    assert str(tmp_path) in pictures.advice
+    assert str(tmp_path) not in pictures.note
+    imported = found(None, ["a"], no_dataset)
+    assert "do not record which files" in imported.note
+    assert not (tmp_path / "cache").exists()
 
 
-def test_a_photograph_carries_nothing_beside_its_pixels(tmp_path: Path) -> None:
+def test_a_photograph_carries_nothing_beside_its_pixels(tmp_path: Path, found: Found) -> None:
     exif = Image.Exif()
     exif[0x010E] = "name of a patient"
-    (tmp_path / "images").mkdir()
-    Image.new("RGB", (64, 64)).save(tmp_path / "images" / "a.jpg", exif=exif)
-    (tmp_path / "images" / "labels.csv").write_text("image,label,split\na.jpg,x,train\n")
-    dataset = open_dataset("folder", tmp_path / "images", tmp_path / "cache")
-    own = setting(results_name=dataset.results_name, dataset="folder")
-    (image,) = map(str, dataset.records().index)
-    found = find_pictures(own, [image], tmp_path / "cache", lambda _: dataset)
-    content = base64.b64decode(found.uris[image].partition(",")[2])
-    assert b"patient" in (tmp_path / "images" / "a.jpg").read_bytes()
+    file = tmp_path / "a.jpg"
+    Image.new("RGB", (64, 64)).save(file, exif=exif)
+    store = open_images("skin", {"a": file}, 32, tmp_path / "cache")
+    content = base64.b64decode(found(store.digest, ["a"], no_dataset).uris["a"].partition(",")[2])
+    assert b"patient" in file.read_bytes()
     assert b"patient" not in content

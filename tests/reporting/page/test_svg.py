@@ -27,6 +27,21 @@ def test_two_of_the_same_do_not_clash_and_every_reference_leads_somewhere() -> N
     ET.fromstring(page)  # well-formed
 
 
+def test_equal_pictures_in_one_document_do_not_clash() -> None:
+    figure = Figure(figsize=(4, 2))
+    for left in (0, 0.5):
+        axes = figure.add_axes((left, 0, 0.5, 1))
+        axes.set_axis_off()
+        axes.imshow([[0, 1], [1, 0]])
+    ids = re.findall(r'\bid="(image[^"]*)"', svg_text(figure))
+    assert len(ids) > len(set(ids))
+    svg = inline(svg_text(figure), "p", "T", "D")
+    ids = re.findall(r'\bid="([^"]*)"', svg)
+    assert len(ids) == len(set(ids))
+    assert svg.count("<image ") == 2
+    ET.fromstring(svg)
+
+
 def test_title_and_description_are_what_it_is_called_by() -> None:
     svg = ET.fromstring(inline(drawn(), "p", "Recall <of> a & b", "Bars."))
     assert svg.get("role") == "img"

@@ -64,7 +64,7 @@ def primary(found: Difference, mark: str, p: float = 0.0004) -> dict[str, Any]:
 GROUPS = {
     "head": (difference(0.02, -0.01, 0.05), {}),
     "medium": (difference(-0.10, -0.15, -0.05), {}),
-    "tail": (difference(-0.30, -0.40, -0.20), {}),
+    "tail": (difference(-0.30, -0.40, -0.20), {"n": 20}),
 }
 
 
@@ -77,7 +77,7 @@ def test_a_real_gain_in_the_tail(block: ScoredBlock) -> None:
         "accuracy (95 % interval +9.1 to +15.5, corrected p < .001, 2 seeds)."
     )
     assert found.details[:3] == (
-        "It is in the tail: +30.0 points of recall (+20.0 to +40.0; 2 images of 1 class).",
+        "It is in the tail: +30.0 points of recall (+20.0 to +40.0; 20 images of 1 class).",
         "Medium: +10.0 points of recall (+5.0 to +15.0; 18 images of 2 classes).",
         "Head: −2.0 points of recall (−5.0 to +1.0; 30 images of 1 class).",
     )
@@ -97,7 +97,7 @@ def test_a_gain_that_is_elsewhere(
     block: ScoredBlock, low: float, high: float, opening: str
 ) -> None:
     value = -0.05 if low < 0 else 0.05
-    groups = {**GROUPS, "tail": (difference(value, low, high), {})}
+    groups = {**GROUPS, "tail": (difference(value, low, high), {"n": 20})}
     row = primary(difference(-0.05, -0.08, -0.02), "worse") | groups
     assert verdict(told(block, "ce", row)).details[0].startswith(opening)
 
@@ -122,6 +122,82 @@ def test_other_outcomes(block: ScoredBlock, mark: str, value: float, kind: str, 
         "seeds and images (3.1 with any number of seeds)."
     )
     assert (power in found.details) == (kind == "open")
+
+
+def test_a_tail_of_too_few_images_settles_nothing(block: ScoredBlock) -> None:
+    groups = {**GROUPS, "tail": (GROUPS["tail"][0], {"n": 4})}
+    row = primary(difference(-0.05, -0.08, -0.02), "worse") | groups
+    found = verdict(told(block, "ce", row)).details[0]
+    assert found.startswith("Whether it is in the tail is not settled: +30.0")
+
+
+def three_seeds(fake_run: FakeRun, tmp_path: Path, *names: str) -> ScoredBlock:
+    for seed in range(3):
+        fake_run("ce", seed, skill=0.5)
+        fake_run("lmd", seed, skill=6.0)
+    (found,) = compare(read_results(tmp_path / "results"), names=names).blocks
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("recall:df", "recall of df"), ("tail", "tail recall")]
+)
+def test_on_fewer_than_five_images_nothing_is_tested(
+    fake_run: FakeRun, tmp_path: Path, name: str, shown: str
+) -> None:
+    block = three_seeds(fake_run, tmp_path, name)
+    cell = {row.row.label: row for row in block.rows}["ce"].cells[name]
+    assert (cell.p_corrected, cell.mark) == (None, "")
+    assert cell.difference is not None
+    assert cell.difference.low < cell.difference.value < cell.difference.high
+    why = f"{shown} rests on 2 test images, fewer than 5"
+    assert f"Not tested, so without p and marks: {why}." in block.notes
+    assert not any("80 % power" in note for note in block.notes)
+    found = verdict(block)
+    assert found.kind == "none"
+    assert found.answer.startswith(f"Not tested, as {why}: lmd is ")
+    assert "95 % interval" in found.answer
+    assert found.details[-1] == "It rests on 2 test images of df."
+
+
+def test_it_rests_on_the_images_of_the_metric(fake_run: FakeRun, tmp_path: Path) -> None:
+    block = three_seeds(fake_run, tmp_path, "medium")
+    assert block.rows[0].cells["medium"].n == 18
+    assert verdict(block).details[-1] == (
+        "It rests on 18 test images of 2 classes; bcc has only 6, the fewest."
+    )
+
+
+def test_where_lower_is_better_it_is_said(fake_run: FakeRun, tmp_path: Path) -> None:
+    block = three_seeds(fake_run, tmp_path, "ece")
+    better = difference(0.1, 0.05, 0.15, seeds=3)
+    found = verdict(told(block, "ce", {"ece": (better, {"mark": "worse", "p_corrected": 0.001})}))
+    assert found.kind == "real"
+    assert (
+        "lmd is 10.0 points below ce in ECE (test prior), where lower is better (" in found.answer
+    )
+    assert found.details[0].startswith("The best ECE (test prior) is that of lmd")
+
+
+def test_what_no_difference_could_show_is_said(block: ScoredBlock) -> None:
+    nothing = replace(difference(-0.03, -0.07, 0.01), detectable=float("nan"))
+    found = verdict(told(block, "ce", primary(nothing, "", p=0.2)))
+    assert found.details[0] == (
+        "No true difference is large enough to be found four times in five with these seeds and "
+        "images (3.1 points with any number of seeds)."
+    )
+    never = replace(nothing, detectable_more_seeds=float("nan"))
+    found = verdict(told(block, "ce", primary(never, "", p=0.2)))
+    assert found.details[0].endswith("found four times in five with these images.")
+
+
+def test_rows_of_one_seed_are_not_called_better(fake_run: FakeRun, tmp_path: Path) -> None:
+    for seed in range(3):
+        fake_run("ce", seed, skill=0.5)
+        fake_run("lmd", seed, skill=6.0)
+    fake_run("crt", 0, skill=0.0)
+    (block,) = compare(read_results(tmp_path / "results")).blocks
+    assert "lmd is not tested against crt." in verdict(block).details
 
 
 def test_how_the_reference_stands_to_the_others(block: ScoredBlock) -> None:

@@ -42,6 +42,12 @@ def test_23_classes_with_long_names_are_readable(made_block, look, long_tail, me
     assert figure.get_figwidth() == 7.0
 
 
+def test_long_names_of_methods_stay_over_their_own_panel(made_block, look):
+    names = [f"my-own-loss-with-a-rather-long-name-{k}" for k in range(5)]
+    texts = look(draw_confusion(made_block(dict.fromkeys(names, 2.0))))
+    assert sum(text.replace(" ", "") in names for text in texts) == 5
+
+
 def test_what_is_missing_is_said(made_block, look):
     figure = draw_confusion(made_block({"ce": 1.0, "lmd": 1.0}, empty=("df",), broken=("lmd",)))
     footer = " ".join(look(figure))

@@ -51,6 +51,14 @@ def test_the_rounds_follow_the_epochs_of_stage_1(chain, look):
     assert [list(line.get_xdata()) for line in boundary] == [[2.5, 2.5]]
 
 
+def test_a_stage_of_one_round_is_seen(chain):
+    one = "".join(STAGE_2.splitlines(keepends=True)[:2])
+    _, score = draw_curves(chain(stage_2=one)).axes
+    (marked,) = [line for line in score.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(marked.get_xdata(), [3])
+    np.testing.assert_allclose(marked.get_ydata(), [50])
+
+
 def test_each_seed_is_thin_and_the_mean_is_theirs(made_block):
     losses, _ = draw_curves(made_block({"ce": 1.0}, seeds=3, history=True)).axes
     thin = [line.get_ydata() for line in losses.lines if line.get_linewidth() == 0.5]

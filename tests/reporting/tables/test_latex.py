@@ -1,15 +1,18 @@
 """Tables for papers, and that a real LaTeX sets them."""
 
+import itertools
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lmdbench.reporting.comparison import Comparison
+from lmdbench.reporting.comparison import Comparison, compare
+from lmdbench.reporting.results import read_results
 from lmdbench.reporting.tables import SPREADS, latex
-from lmdbench.reporting.tables.latex import ROWS, table
+from lmdbench.reporting.tables.latex import COLUMNS, ROWS, table
 from lmdbench.reporting.tables.sheets import Column, Entry, Sheet
 
 
@@ -123,24 +126,34 @@ def test_a_long_table_goes_on_in_another() -> None:
     assert len(rows("\n".join(table(sheet, entries[ROWS:], "c", "l", [])))) == 2
 
 
-def test_no_table_is_too_wide_to_read(many: Comparison) -> None:
-    text = latex(many)
-    wide = {}
+def test_no_table_is_too_wide_to_read(tmp_path: Path, fake_run: Callable[..., Path]) -> None:
+    methods = ("ce", "lmd", *(f"other{k}" for k in range(7)))
+    for method, seed in itertools.product(methods, range(2)):
+        fake_run(method, seed, skill=len(method) / 2)
+    text = latex(compare(read_results(tmp_path / "results"), per_class="recall"))
+    tables = {}
     for one in text.split(r"\begin{table}")[1:]:
         (label,) = re.findall(r"\\label\{(.*?)\}", one)
-        wide[label] = len(re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)", one)[0])
-        assert columns(rows(one)[0]) == wide[label]
-        assert of_label(one, "ce") or "classes" in label
-    assert max(wide.values()) <= COLUMNS
-    name = "tab:skin-plain-if100-differences"
-    assert (wide[name], wide[f"{name}-2"]) == (8, 4)
-    first, second = (
-        of_table(text, label) for label in (name, f"{name}-2")
-    )
+        (kinds,) = re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@", one)
+        assert {columns(row) for row in rows(one)} == {len(kinds)}
+        tables[label] = (len(kinds), one)
+    assert max(width for width, _ in tables.values()) == COLUMNS
+    name = "tab:skin-plain-if100"
+    (wide, first), (narrow, second) = tables[f"{name}-differences"], tables[f"{name}-differences-2"]
+    assert (wide, narrow) == (8, 4)
     assert "Method & Balanced & p & P(A" in first
     assert r"Detectable & Head & Medium & Tail \\" in first
     assert r"Method & Macro & Macro & Accuracy \\" in second
     assert "(continued)" in second
+    assert of_label(second, "other6")
+    assert [tables[f"{name}-classes{k}"][0] for k in ("", "-2")] == [9, 5]
+
+
+def test_a_class_among_all_images(tmp_path: Path, fake_run: Callable[..., Path]) -> None:
+    fake_run("ce")
+    names = ["recall:nv", "precision:nv", "f1:tail"]
+    text = latex(compare(read_results(tmp_path / "results"), names=names))
+    assert r"& $n=30$ & $n=30$ of $50$ & $n=2$ of $50$ &  \\" in text
 
 
 # Through a real LaTeX

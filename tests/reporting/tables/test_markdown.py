@@ -1,9 +1,15 @@
 """Tables in GitHub's Markdown."""
 
+import itertools
 import re
+from collections.abc import Callable
+from pathlib import Path
 
-from lmdbench.reporting.comparison import Comparison
+from lmdbench.reporting.comparison import Comparison, compare
+from lmdbench.reporting.results import read_results
 from lmdbench.reporting.tables import markdown
+
+FakeRun = Callable[..., Path]
 
 
 def table(text: str, number: int = 0) -> list[str]:
@@ -64,6 +70,42 @@ def test_differences_to_the_reference(two: Comparison) -> None:
     (line,) = [line for line in lines if line.startswith("| ce ")]
     assert f"| −{-100 * difference.value:.1f} [" in line
     assert f"| {difference.superiority:.3f} | {100 * difference.detectable:.1f} |" in line
+
+
+def test_the_table_of_classes_says_why_there_is_no_interval(
+    tmp_path: Path, fake_run: FakeRun
+) -> None:
+    fake_run("ce")
+    fake_run("lmd", test=([0, 1, 2, 3], [[9.0, 0, 0, 0]] * 4), results=tmp_path / "few")
+    text = markdown(compare(read_results(tmp_path / "results"), per_class="f1"))
+    lines = text[text.index("F1 by class") :].splitlines()
+    assert "- No interval for any class: a class has fewer than 5 test images." in lines
+    assert any("F1 is of all 50 images." in line for line in lines)
+    text = markdown(compare(read_results(tmp_path / "few"), per_class="precision"))
+    lines = text[text.index("Precision by class") :].splitlines()
+    assert "- – in mel\\_a, bcc, df: the class is never predicted." in lines
+
+
+def test_one_seed_has_no_columns_of_a_test(tmp_path: Path, fake_run: FakeRun) -> None:
+    for method, skill in (("ce", 0.0), ("lmd", 4.0)):
+        fake_run(method, skill=skill)
+    text = markdown(compare(read_results(tmp_path / "results")))
+    assert table(text, 1)[0].startswith("| Method | Balanced accuracy | Head |")
+    assert "Holm" not in text
+    assert "Detectable" not in text
+
+
+def test_of_a_loss_p_a_above_b_is_still_of_the_larger(tmp_path: Path, fake_run: FakeRun) -> None:
+    labels = [0, 1, 2, 3] * 5
+    for method, seed in itertools.product(("ce", "lmd"), (0, 1)):
+        height = 4.0 if method == "lmd" else 1.0 + seed
+        fake_run(
+            method, seed, test=(labels, [[height * (k == c) for k in range(4)] for c in labels])
+        )
+    text = markdown(compare(read_results(tmp_path / "results"), names=["nll"]))
+    assert "the share in which the row's NLL (test prior) is the larger (the smaller is the" in text
+    (line,) = [line for line in table(text, 1) if line.startswith("| ce ")]
+    assert "| 1.000 |" in line
 
 
 def test_splits_side_by_side_name_their_columns(factors: Comparison) -> None:
