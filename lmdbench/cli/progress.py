@@ -48,7 +48,7 @@ class Lines(Quiet):
 
     def say(self, text: str) -> None:
         with suppress(OSError):  # a full disk costs lines only
-            print(text, file=sys.stderr, flush=True)
+            print(f"{text}\n", end="", file=sys.stderr, flush=True)  # whole, if interrupted
 
     def prepare(self, done: int, total: int, what: str = PREPARING) -> None:
         now = time.monotonic()

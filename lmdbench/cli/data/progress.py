@@ -26,7 +26,7 @@ class Lines(Watch):
     """Plain lines, for log files: one when something begins and one every few seconds."""
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(f"{text}\n", end="", file=sys.stderr, flush=True)  # whole, if interrupted
 
     def begin(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
         self._name, self._total, self._unit, self._first = name, total, unit, done
