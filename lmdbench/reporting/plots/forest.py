@@ -98,10 +98,11 @@ def draw_forest(block: ScoredBlock, width: float = WIDTH) -> Figure:
     whose = f" ({', '.join(single)})" if some else ""
     inside = "; an interval inside it is practically equal" if some else ""
     tested = any(scored.cells[primary].p_corrected is not None for scored, _ in there)
+    n = images_of(block, primary)
     write_footer(
         figure,
-        f"Paired differences over the same seeds and {images_of(block, primary)} "
-        f"{block.part} images, with 95 % intervals.",
+        f"Paired differences over the same seeds and {n} {block.part} image{'s' * (n != '1')}, "
+        "with 95 % intervals.",
         "p: two-sided, by Holm over the rows of this table." if tested else "",
         f"One seed{whose}: intervals for the test images only, and no p." if single else "",
         f"Grey band: ±{MARGIN:g} point{inside}." if is_share(primary) else "",
