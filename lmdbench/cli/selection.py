@@ -94,7 +94,8 @@ def selection_options(command: Command) -> Command:
     return cast(Command, decorated)
 
 
-_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+# Of finished runs, by what their folders are called.
+CHOICES: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--dataset",
         "datasets",
@@ -112,6 +113,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="LABEL",
         help="Only this split, named as its folder under the results (repeatable).",
     ),
+)
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    *CHOICES,
     click.option(
         "--sweep",
         "sweeps",

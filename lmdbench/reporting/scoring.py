@@ -79,7 +79,7 @@ def score_runs(
     for row in rows:
         scores = []
         for run in row:
-            predictions = _predictions(run, part, leaked)
+            predictions = predictions_of(run, part, leaked)
             if first is None:
                 first = _images(run, predictions)
             else:
@@ -134,8 +134,11 @@ def _part_of(predictions: Predictions, chosen: np.ndarray) -> Predictions:
     )
 
 
-def _predictions(run: Run, part: str, leaked: LeaksOf | None) -> Predictions:
-    """The predictions of a run, of all its folds, without those that leak."""
+def predictions_of(run: Run, part: str, leaked: LeaksOf | None = None) -> Predictions:
+    """The predictions of a run, of all its folds, without those that leak.
+
+    Raises UserError for a file that is damaged or not what ``run.json`` counts.
+    """
     pieces = [_on_disk(member, part, leaked) for member in run.members]
     if len(pieces) == 1:
         return pieces[0]

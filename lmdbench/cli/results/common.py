@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lmdbench.cli.selection import CHOICES
 from lmdbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,30 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def choice_options(command: Command) -> Command:
     """``--dataset``, ``--method`` and ``--split``: pass ``datasets``, ``methods`` and ``splits``,
     tuples of str, for ``finished_runs``."""
-    options = (
-        click.option(
-            "--dataset",
-            "datasets",
-            multiple=True,
-            metavar="NAME",
-            help="Only this data set (repeatable).",
-        ),
-        click.option(
-            "--method",
-            "methods",
-            multiple=True,
-            metavar="NAME",
-            help="Only this method (repeatable).",
-        ),
-        click.option(
-            "--split",
-            "splits",
-            multiple=True,
-            metavar="LABEL",
-            help="Only this split, named as its folder under the results (repeatable).",
-        ),
-    )
-    for option in reversed(options):
+    for option in reversed(CHOICES):
         command = option(command)
     return command
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmdbench.evaluation.metrics import softmax, unusable
-from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.reporting.comparison import ScoredBlock
 from lmdbench.reporting.results import Run
+from lmdbench.reporting.scoring import predictions_of
 
 SHOWN = 8  # images of a class most often wrong, and most often right
 TARGETS = 3  # classes that a method takes a class for
@@ -96,16 +96,10 @@ def _predictions(
     run: Run, part: str, leaked: Set[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids, labels and logits of a run in order of the ids, of all folds where it is pooled."""
-    pieces = [
-        load_predictions(member.directory / "predictions.npz", [part])[part]
-        for member in run.members
-    ]
-    ids = np.concatenate([piece.ids for piece in pieces])
-    order = np.argsort(ids)
-    order = order[~np.isin(ids[order], sorted(leaked))]
-    labels = np.concatenate([piece.labels for piece in pieces])
-    logits = np.concatenate([piece.logits for piece in pieces])
-    return ids[order], labels[order], logits[order]
+    found = predictions_of(run, part)
+    order = np.argsort(found.ids)
+    order = order[~np.isin(found.ids[order], sorted(leaked))]
+    return found.ids[order], found.labels[order], found.logits[order]
 
 
 def most_often(

@@ -8,9 +8,9 @@ import numpy as np
 
 from lmdbench.errors import UserError
 from lmdbench.evaluation import metrics
-from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.reporting.comparison import ScoredBlock, ScoredRow
 from lmdbench.reporting.results import Run
+from lmdbench.reporting.scoring import predictions_of
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,9 @@ def _read(
     run: Run, block: ScoredBlock
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Ids, labels, logits and units of a run, by id; of all its folds."""
-    pieces = [
-        load_predictions(member.directory / "predictions.npz", [block.part])[block.part]
-        for member in run.members
-    ]
-    ids = np.concatenate([piece.ids for piece in pieces])
-    order = np.argsort(ids, kind="stable")
+    found = predictions_of(run, block.part)
+    order = np.argsort(found.ids, kind="stable")
     places = [run.classes.index(name) for name in block.block.record["classes"]]
-    labels = np.argsort(places)[np.concatenate([piece.labels for piece in pieces])]
-    logits = np.concatenate([piece.logits for piece in pieces])[:, places]
-    known = [piece.units for piece in pieces if piece.units is not None]
-    units = np.concatenate(known)[order] if len(known) == len(pieces) else None
-    return ids[order], labels[order], logits[order], units
+    labels = np.argsort(places)[found.labels]
+    units = None if found.units is None else found.units[order]
+    return found.ids[order], labels[order], found.logits[order][:, places], units
