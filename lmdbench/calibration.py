@@ -1,53 +1,87 @@
 """Gaussians of a class's features: virtual features drawn from them, distances to them, and the
 linear head trained on such draws.
 
-Shapes: N features of width D, labels (N,) int64, C classes; means (C, D); covariances, their roots
-and whitenings (C, D, D).
+Shapes: N features of width D, C classes; means (C, D); covariances, their roots and whitenings
+(C, D, D). Numbers of features are known on the host, so nothing here waits for a GPU but what
+takes a root.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmdbench.execution import Execution
+
+CHUNK = 2**24  # numbers in the features held at a time, and in the inputs of one replay
+STEPS = 16  # updates of the head in one replay
+
+
+def places_by_class(labels: Tensor, num_classes: int, device: torch.device) -> tuple[Tensor, ...]:
+    """For each class its places (n_c,) among ``labels`` (N,), which lie on the CPU."""
+    counts = torch.bincount(labels, minlength=num_classes).tolist()
+    return labels.argsort(stable=True).to(device).split(counts)
+
 
 def class_gaussians(
-    features: Tensor, labels: Tensor, num_classes: int, ridge: float = 0.0
+    features: Tensor, places: Sequence[Tensor], ridge: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Mean and covariance of each class's features, plus ``ridge`` on the covariances' diagonal.
+    ``places``: for each class which of the features are its own.
 
     In float64: with fewer images than dimensions nothing but the ridge keeps a covariance regular,
     and beside variances in the thousands float32 would round it away. A class with one image has
     the ridge alone.
     """
-    means, covariances = [], []
-    for c in range(num_classes):
-        members = features[labels == c].double()
-        means.append(members.mean(dim=0))
-        centred = members - means[-1]
-        covariances.append(centred.T @ centred / max(1, len(members) - 1))
-        covariances[-1].diagonal().add_(ridge)
-    return torch.stack(means), torch.stack(covariances)
+    C, D = len(places), features.shape[1]
+    means = features.new_empty(C, D, dtype=torch.float64)
+    covariances = features.new_zeros(C, D, D, dtype=torch.float64)
+    for own, mean, covariance in zip(places, means, covariances, strict=True):
+        blocks = own.split(max(1, CHUNK // D))
+        mean.copy_(sum(features[block].sum(dim=0, dtype=torch.float64) for block in blocks))
+        mean /= len(own)
+        for block in blocks:
+            centred = features[block].double() - mean
+            covariance.addmm_(centred.T, centred, alpha=1 / max(1, len(own) - 1))
+    covariances.diagonal(dim1=1, dim2=2).add_(ridge)
+    return means, covariances
 
 
 class RunningGaussians(nn.Module):
-    """Moving averages of means (C, D) and covariances (C, D, D), float64."""
+    """Moving averages of means (C, D) and covariances (C, D, D), float64, and distances to them."""
 
     means: Tensor
     covariances: Tensor
+    centres: Tensor
+    whitenings: Tensor
 
     def __init__(self, num_classes: int, width: int, decay: float = 0.999) -> None:
         super().__init__()
         self.decay = decay
         self.register_buffer("means", torch.zeros(num_classes, width).double())
         self.register_buffer("covariances", torch.zeros(num_classes, width, width).double())
+        # What distances are computed from stays at one address, for steps that are replayed.
+        self.register_buffer("centres", torch.zeros(num_classes, width), persistent=False)
+        self.register_buffer("whitenings", torch.zeros(num_classes, width, width), persistent=False)
 
     def follow(self, means: Tensor, covariances: Tensor, number: int) -> None:
         """Decay min(1 − 1/(round + 1), 0.999), rounds counted from 0: at first a plain mean."""
         share = max(1 / (number + 1), 1 - self.decay)
         self.means.lerp_(means, share)
         self.covariances.lerp_(covariances, share)
+
+    def settle(self) -> None:
+        """Let ``distances`` be those to the averages as they are now."""
+        self.centres.copy_(self.means)
+        self.whitenings.copy_(whitenings(self.covariances))
+
+    def distances(self, features: Tensor) -> Tensor:
+        """``mahalanobis`` distances (N, C) to the averages, as of the last ``settle``."""
+        return mahalanobis(features, self.centres, self.whitenings)
 
 
 def covariance_roots(covariances: Tensor) -> Tensor:
@@ -86,72 +120,130 @@ def generalized_cross_entropy(logits: Tensor, labels: Tensor, q: float) -> Tenso
     return ((1 - p**q) / q).mean()
 
 
-def balanced_labels(n: int, num_classes: int, generator: torch.Generator) -> Tensor:
-    """Labels (n,) in random order on the generator's device, every class equally often (where C
-    does not divide n, the first classes once more)."""
-    return torch.randperm(n, generator=generator, device=generator.device) % num_classes
+def balanced_counts(n: int, num_classes: int) -> list[int]:
+    """How often each class occurs among n of them, equally often (where C does not divide n, the
+    first classes once more)."""
+    return [n // num_classes + (c < n % num_classes) for c in range(num_classes)]
 
 
-def draw_members(labels: Tensor, pool: Tensor, generator: torch.Generator) -> Tensor:
-    """For each of ``labels`` (n,) the place (n,) of a random one of its like in ``pool`` (N,), with
-    replacement. Every class asked for must occur in the pool."""
-    order = pool.argsort(stable=True)
-    counts = torch.bincount(pool)
-    first = counts.cumsum(0) - counts
-    share = torch.rand(len(labels), generator=generator, device=labels.device, dtype=torch.float64)
-    return order[first[labels] + (share * counts[labels]).long()]
+def shuffled_chunks(
+    counts: Sequence[int], rows: int, generator: torch.Generator
+) -> Iterator[list[int]]:
+    """``counts`` of each class, shuffled and divided into chunks of ``rows`` (the last one may have
+    fewer): how many of each are in each. The generator is one of the CPU's."""
+    random = np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=generator)))
+    left = np.array(counts)
+    while left.any():
+        taken = random.multivariate_hypergeometric(left, min(rows, left.sum()))
+        left -= taken
+        yield taken.tolist()
+
+
+def draw_members(
+    places: Sequence[Tensor], counts: Sequence[int], generator: torch.Generator
+) -> tuple[Tensor, ...]:
+    """So many of each class's places at random, with replacement."""
+    device = generator.device
+    return tuple(
+        own[torch.randint(len(own), (n,), generator=generator, device=device)] if n else own[:0]
+        for own, n in zip(places, counts, strict=True)
+    )
 
 
 def virtual_features(
-    labels: Tensor, means: Tensor, roots: Tensor, generator: torch.Generator
+    counts: Sequence[int], means: Tensor, roots: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """For each label (n,) a draw from its class's Gaussian, (n, D)."""
-    features = torch.randn(
-        len(labels),
+    """So many draws from each class's Gaussian, class after class, (Σ counts, D)."""
+    noise = torch.randn(
+        sum(counts),
         means.shape[1],
         generator=generator,
         device=generator.device,
         dtype=means.dtype,
     )
-    counts = torch.bincount(labels, minlength=len(means)).tolist()
-    drawn = torch.empty_like(features)
-    places = labels.argsort().split(counts)
-    for place, noise, mean, root in zip(places, features.split(counts), means, roots, strict=True):
-        drawn[place] = torch.addmm(mean, noise, root.T)
+    drawn = torch.empty_like(noise)
+    for part, own, mean, root in zip(
+        noise.split(counts), drawn.split(counts), means, roots, strict=True
+    ):
+        torch.addmm(mean, part, root.T, out=own)
     return drawn
 
 
-@torch.no_grad()
-def train_linear_head(
-    head: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    features: Tensor,
-    labels: Tensor,
-    batch_size: int,
-) -> Tensor:
-    """Train an ``nn.Linear`` by cross-entropy with ``torch.optim.SGD``, one update for each
-    ``batch_size`` features in their order. Returns the sum of all features' losses, a scalar.
+def shuffled(
+    features: Tensor, counts: Sequence[int], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Features (n, D) that lie class after class in random order, with their labels (n,)."""
+    labels = torch.empty(len(features), dtype=torch.int64, device=features.device)
+    for c, own in enumerate(labels.split(counts)):
+        own.fill_(c)
+    order = torch.randperm(len(features), generator=generator, device=generator.device)
+    return features.index_select(0, order), labels[order]
+
+
+class HeadTraining:
+    """Trains an ``nn.Linear`` by cross-entropy with ``torch.optim.SGD``, one update for each
+    ``batch_size`` features in their order.
 
     It does what autograd and ``optimizer.step`` would, momentum in the optimiser's state included;
-    written out, because on a problem as small as this they take most of the time.
+    written out, because on a problem as small as this they take most of the time, and several
+    updates to a replay. The learning rate is that of the beginning.
     """
-    (group,) = optimizer.param_groups
-    momentum, decay, lr = group["momentum"], group["weight_decay"], group["lr"]
-    weight, bias = head.parameters()
-    weight_velocity, bias_velocity = (
-        optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-        for parameter in (weight, bias)
-    )
-    targets = F.one_hot(labels, len(weight)).to(features.dtype)
-    loss = features.new_zeros(())
-    for x, target in zip(features.split(batch_size), targets.split(batch_size), strict=True):
-        log_p = torch.addmm(bias, x, weight.T).log_softmax(dim=1)
-        loss -= torch.dot(log_p.flatten(), target.flatten())
-        error = log_p.exp_().sub_(target).div_(len(x))
-        for parameter, velocity, gradient in (
-            (weight, weight_velocity, error.T @ x),
-            (bias, bias_velocity, error.sum(dim=0)),
+
+    def __init__(
+        self,
+        head: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch_size: int,
+        execution: Execution,
+    ) -> None:
+        (group,) = optimizer.param_groups
+        self.momentum, self.decay, self.lr = (
+            group[name] for name in ("momentum", "weight_decay", "lr")
+        )
+        weight, bias = head.parameters()
+        self.parameters = [weight.detach(), bias.detach()]
+        self.velocities = [
+            optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+            for parameter in (weight, bias)
+        ]
+        self.batch_size = batch_size
+        steps = min(STEPS, max(1, CHUNK // weight.shape[1] // batch_size))
+        self.rows = steps * batch_size  # features in a replay
+        self._replay = execution.replay(
+            self._train, lambda: [*self.parameters, *self.velocities], "training of the head"
+        )
+
+    @property
+    def chunk(self) -> int:
+        """How many features to give at a time, but for the last: all of them in whole replays."""
+        width = self.parameters[0].shape[1]
+        return max(1, CHUNK // width // self.rows) * self.rows
+
+    @torch.no_grad()
+    def __call__(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Train on features (n, D), labels (n,). Returns the sum of their losses, a scalar."""
+        loss = features.new_zeros(())
+        for x, y in zip(features.split(self.rows), labels.split(self.rows), strict=True):
+            train = self._replay if len(x) == self.rows else self._train
+            loss += train(x, y)["loss"]
+        return loss
+
+    def _train(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        weight, bias = self.parameters
+        weight_velocity, bias_velocity = self.velocities
+        logits = features.new_empty(len(features), len(bias))
+        targets = labels.unsqueeze(1) == torch.arange(len(bias), device=labels.device)
+        ones = features.new_ones(self.batch_size)
+        for x, target, own in zip(
+            *(t.split(self.batch_size) for t in (features, targets.to(features.dtype), logits)),
+            strict=True,
         ):
-            velocity.mul_(momentum).add_(gradient).add_(parameter, alpha=decay)
-            parameter.sub_(velocity, alpha=lr)
-    return loss
+            torch.addmm(bias, x, weight.T, out=own)
+            error = own.softmax(dim=1).sub_(target)
+            # v ← momentum · v + ∇ + decay · θ;  θ ← θ − lr · v
+            mean = {"beta": self.momentum, "alpha": 1 / len(x)}
+            weight_velocity.addmm_(error.T, x, **mean)
+            bias_velocity.addmv_(error.T, ones[: len(x)], **mean)
+            torch._foreach_add_(self.velocities, self.parameters, alpha=self.decay)
+            torch._foreach_add_(self.parameters, self.velocities, alpha=-self.lr)
+        return {"loss": F.cross_entropy(logits, labels, reduction="sum")}

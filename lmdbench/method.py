@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lmdbench.data.augmentation import VIEWS
-from lmdbench.data.batches import Images, Task
+from lmdbench.data.batches import Images, Raw, Task, batch_sizes
 from lmdbench.data.samplers import SAMPLERS, SamplerChoice
+from lmdbench.execution import Execution, NotReplayable, Replay
 from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.registry import Registry, unknown
 from lmdbench.settings import LogUniform, at_least
@@ -56,6 +58,13 @@ class Method(nn.Module):
     sampler: SamplerChoice | tuple[SamplerChoice, ...] = "instance"  # a tuple gives a batch each
     trains: ClassVar[Literal["all", "head"]] = "all"
     scaffolding: ClassVar[tuple[str, ...]] = ()  # submodules needed for training only, never saved
+    authors: ClassVar[Mapping[str, Any]] = {}  # settings → their defaults, where ours differ
+    # What training costs: passes through the encoder of as many images as there are training
+    # images, an epoch, forward and backward. Where it is empty: (1, 1), or (1, 0) for a head.
+    passes: ClassVar[tuple[float, float] | None] = None
+    # Whether ``step`` does the same work on every batch, whatever numbers are in it, and draws none
+    # itself: then a GPU replays it as one graph. What else it depends on is its ``phase``.
+    replayable: ClassVar[bool] = False
 
     @dataclass(frozen=True, kw_only=True)
     class Settings:
@@ -83,12 +92,14 @@ class Method(nn.Module):
 
     settings: Any
     model: Classifier
-    progress: float = 0.0  # share of the epochs done, for schedules
 
     def __init__(self, task: Task, settings: Any, encoder: Encoder) -> None:
         super().__init__()
         self.task = task
         self.settings = settings
+        self._progress = 0.0
+        self._compiled = False
+        self._replays: dict[Hashable, Replay] = {}
         self.build(encoder)
         if self.trains == "head":
             self.model.encoder.requires_grad_(False)
@@ -96,6 +107,20 @@ class Method(nn.Module):
     @property
     def epochs(self) -> int:
         return int(self.settings.epochs)
+
+    @property
+    def progress(self) -> float:
+        """Share of the epochs done, for schedules.
+
+        Raises NotReplayable within a step that is replayed, unless the method has phases.
+        """
+        if self.task.execution.replaying and type(self).phase is Method.phase:
+            raise NotReplayable("its step reads progress and names no phases")
+        return self._progress
+
+    @progress.setter
+    def progress(self, share: float) -> None:
+        self._progress = share
 
     # Hooks
 
@@ -122,10 +147,15 @@ class Method(nn.Module):
     def epoch(self, number: int) -> dict[str, float]:
         """One epoch, counted from 0. Returns the means of what its steps log."""
         logs = MeanLogs()
-        for share, batch in self.batches():
+        for share, raws in self.draws():
             self.progress = (number + share) / self.epochs
-            logs.add(self.step(batch))
+            logs.add(self.execute(raws))
         return logs.means()
+
+    def phase(self) -> Hashable:
+        """What a replayable ``step`` depends on besides its batch and the method's tensors, such as
+        ``self.progress >= 0.8``: each value met makes a graph of its own."""
+        return None
 
     def finish(self) -> None:
         """Nothing to do after training, for most methods."""
@@ -140,7 +170,11 @@ class Method(nn.Module):
         """SGD as the settings say."""
         s = self.settings
         return torch.optim.SGD(
-            list(parameters), lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay
+            list(parameters),
+            lr=s.lr,
+            momentum=s.momentum,
+            weight_decay=s.weight_decay,
+            fused=True,
         )
 
     def update(self, loss: Tensor, *names: str) -> None:
@@ -151,9 +185,22 @@ class Method(nn.Module):
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("base_lr", group["lr"]) * self.schedule_factor()
+            self.set_rates(optimizer)
             optimizer.step()
+
+    def set_rates(self, optimizer: torch.optim.Optimizer) -> None:
+        """Learning rates by the schedule. In a replayed step they are tensors, set before it."""
+        replaying = self.task.execution.replaying
+        scheduled = getattr(self.settings, "schedule", "constant") != "constant"
+        for group in optimizer.param_groups:
+            rate = group.setdefault("base_lr", group["lr"])
+            if replaying:
+                if scheduled and not isinstance(group["lr"], Tensor):
+                    raise NotReplayable("its optimiser takes no tensor for a learning rate")
+            elif isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * self.schedule_factor())
+            else:
+                group["lr"] = rate * self.schedule_factor()
 
     def schedule_factor(self) -> float:
         """The learning rate now, as a share of the one set."""
@@ -161,15 +208,72 @@ class Method(nn.Module):
             return 0.5 * (1 + math.cos(math.pi * self.progress))
         return 1.0
 
-    def batches(self) -> Iterator[tuple[float, Any]]:
-        """The epoch's batches, each with the share of the epoch done before it."""
+    def draws(self) -> Iterator[tuple[float, tuple[Raw, ...]]]:
+        """The epoch's batches before their views are made, one for each sampler, each with the
+        share of the epoch done before it."""
         samplers = self.sampler if isinstance(self.sampler, tuple) else (self.sampler,)
-        first, *others = (self.task.sampler(sampler) for sampler in samplers)
         done = 0
-        for batch in self.task.batches(first, self.views, self.settings.batch_size):
-            rest = tuple(self.task.draw(other, len(batch), self.views) for other in others)
-            yield done / len(self.task.train), (batch, *rest) if others else batch
-            done += len(batch)
+        for raws in self.task.draws(samplers, self.views, self.settings.batch_size):
+            yield done / len(self.task.train), raws
+            done += len(raws[0])
+
+    def batches(self) -> Iterator[tuple[float, Any]]:
+        """The same with their views: what ``step`` is given."""
+        for share, raws in self.draws():
+            yield share, self._made(raws)
+
+    def _made(self, raws: tuple[Raw, ...], execution: Execution | None = None) -> Any:
+        made = tuple(raw.batch(self.views, execution) for raw in raws)
+        return made if len(made) > 1 else made[0]
+
+    def execute(self, raws: tuple[Raw, ...]) -> Mapping[str, Tensor]:
+        """``step``, as the run's execution has it: compiled, and replayed where it can be, for
+        batches of the usual size."""
+        execution = self.task.execution
+        usual = batch_sizes(len(self.task.train), self.settings.batch_size)[0]
+        if execution.mode == "plain" or any(len(raw) != usual for raw in raws):
+            with execution.eagerly():
+                return self.step(self._made(raws))
+        self.compile_encoders(raws[0])
+        if not self.replayable:
+            return self.step(self._made(raws, execution))
+        phase = self.phase()
+        if phase not in self._replays:
+            self._replays[phase] = execution.replay(
+                partial(self._replayed_step, raws), self.tensors, "step"
+            )
+        for optimizer in self.running_optimizers.values():
+            self.set_rates(optimizer)
+        return self._replays[phase](*(t for raw in raws for t in raw.tensors()))
+
+    def _replayed_step(self, form: tuple[Raw, ...], *tensors: Tensor) -> Mapping[str, Tensor]:
+        flat = iter(tensors)
+        raws = tuple(raw.with_tensors(flat) for raw in form)
+        return self.step(self._made(raws, self.task.execution))
+
+    def compile_encoders(self, raw: Raw) -> None:
+        """Once in a run, before its first step on a batch of the usual size."""
+        if self._compiled:
+            return
+        self._compiled = True
+        execution = self.task.execution
+        with execution.preparing("views and encoder"):
+            images = raw.batch(self.views, execution).images
+            encoders = [part for part in self.modules() if isinstance(part, Encoder)]
+            execution.compile_encoders(encoders, images, self.task.autocast)
+        groups = [g for o in self.running_optimizers.values() for g in o.param_groups]
+        for group in groups if self.replayable else ():
+            rate = group.setdefault("base_lr", group["lr"])
+            if group.get("fused") or group.get("capturable"):
+                group["lr"] = torch.tensor(float(rate), device=self.task.device)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that training changes: parameters, buffers, and what the optimisers keep."""
+        yield from self.parameters()
+        yield from self.buffers()
+        for optimizer in self.running_optimizers.values():
+            for kept in optimizer.state.values():
+                yield from (value for value in kept.values() if isinstance(value, Tensor))
 
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:
@@ -177,7 +281,7 @@ class Method(nn.Module):
         encoder = self.model.encoder
         was_training = encoder.training
         encoder.eval()
-        with self.task.autocast():
+        with self.task.execution.eagerly(), self.task.autocast():
             features = [encoder(batch.images).float() for batch in self.task.in_order(images)]
         encoder.train(was_training)
         return torch.cat(features)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 
@@ -22,6 +23,7 @@ class Streams:
     def __init__(self, seed: int, device: torch.device) -> None:
         self.seed = seed
         self.device = device
+        self.blocked: Callable[[], bool] = lambda: False
         self._generators: dict[tuple[str, str], torch.Generator] = {}
         self.start_epoch(0)
 
@@ -32,7 +34,12 @@ class Streams:
         torch.manual_seed(derived_seed(self.seed, "model", epoch))
 
     def get(self, name: str, *, on_device: bool = False) -> torch.Generator:
-        """The stream of that name, on the CPU or on the run's device."""
+        """The stream of that name, on the CPU or on the run's device.
+
+        Raises RuntimeError within a step that is replayed: it would draw the same each time.
+        """
+        if self.blocked():
+            raise RuntimeError(f"its step draws random numbers itself ({name})")
         device = self.device if on_device else torch.device("cpu")
         key = (name, device.type)
         if key not in self._generators:

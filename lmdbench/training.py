@@ -28,13 +28,14 @@ from lmdbench.errors import RunFailed, UserError
 from lmdbench.evaluation.metrics import balanced_accuracy
 from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.events import Log, listener
+from lmdbench.execution import Mode
 from lmdbench.files import Claim, atomic, disk_errors, remove_leftovers, write_json, write_text
 from lmdbench.method import METHODS, Method
 from lmdbench.models.backbones import Weights, build_encoder, get_backbone
 from lmdbench.models.weights import file_sha256
 from lmdbench.randomness import Streams, derived_seed
 from lmdbench.record import MOVED_ASIDE
-from lmdbench.run import PlannedRun, RunSpec, staleness
+from lmdbench.run import PlannedRun, RunSpec, check_interval, staleness
 from lmdbench.version import __version__
 
 logger = logging.getLogger("lmdbench")
@@ -74,6 +75,8 @@ class Machine:
     redo: Literal["nothing", "unfinished", "changed"] = "nothing"
     wait: bool = True  # for a run that another worker trains; else Busy is raised
     log: Log | None = None  # who else is told of each epoch
+    validate_every: int = 1  # epochs; the last one is scored in any case
+    execution: Literal["auto", "plain", "compiled"] = "auto"  # auto: compiled on a GPU
 
 
 def refuse_stale(runs: Sequence[PlannedRun], machine: Machine) -> None:
@@ -208,6 +211,7 @@ class Training:
     """One run on one machine, under a claim already held."""
 
     def __init__(self, run: PlannedRun, machine: Machine, claim: Claim) -> None:
+        check_interval(run.spec.selection, machine.validate_every)
         self.run = run
         self.machine = machine
         self.claim = claim
@@ -267,7 +271,8 @@ class Training:
         for name, value in logs.items():
             if not np.isfinite(value):
                 raise Diverged(f"{name} is {value} in epoch {number + 1}: try a lower lr")
-        score = self._validation_score(method, task)
+        due = (number + 1) % self.machine.validate_every == 0 or number + 1 == method.epochs
+        score = self._validation_score(method, task) if due else float("nan")
         if self.run.spec.selection == "best" and score > self.state.best_score:
             self.state.best_score = score
             self.state.best_epoch = number + 1
@@ -294,6 +299,7 @@ class Training:
             device=self.machine.device,
             precision=resolved_precision(self.run.spec, self.machine.device),
             tick=self.progress.tick,
+            mode=execution_mode(self.machine.execution, self.machine.device),
         )
 
     def _images(self, part: str) -> Images:
@@ -356,6 +362,7 @@ class Training:
                 "ancestor": ancestor and ancestor.record()["digests"].get("model"),
             },
             **here,
+            "validate_every": self.machine.validate_every,
             "started": previous.get("started", _now()),
             "attempts": previous.get("attempts", 0) + 1,
         }
@@ -436,6 +443,8 @@ class Training:
                 "finished": _now(),
                 "seconds": self.state.seconds,
                 "peak_memory_mib": peak_memory_mib(self.machine.device),
+                "execution": task.execution.mode,
+                "preparing_seconds": task.execution.preparing_seconds,
                 "precision_used": str(task.precision or torch.float32).removeprefix("torch."),
                 "epochs": method.epochs,
                 "selected_epoch": selected,
@@ -488,9 +497,21 @@ class Training:
 
 def resolved_precision(spec: RunSpec, device: torch.device) -> torch.dtype | None:
     """What autocast works in on this device; None for float32 throughout."""
-    mixed = spec.precision == "mixed" and device.type == "cuda"
+    return autocast_type(spec.precision, device)
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """The same for a precision that was asked for."""
+    mixed = precision == "mixed" and device.type == "cuda"
     has_bf16 = mixed and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if has_bf16 else None
+
+
+def execution_mode(asked: Literal["auto", "plain", "compiled"], device: torch.device) -> Mode:
+    """How a run is executed where that is left open: compiled on a GPU, plainly elsewhere."""
+    if asked == "auto":
+        return "compiled" if device.type == "cuda" else "plain"
+    return asked
 
 
 def new_method(run: PlannedRun, task: Task) -> Method:
@@ -556,15 +577,25 @@ def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
 
 
 @torch.inference_mode()
-def logits_of(method: Method, task: Task, images: Images, batch_size: int = 256) -> np.ndarray:
+def logits_of(
+    method: Method, task: Task, images: Images, batch_size: int | None = None
+) -> np.ndarray:
     """Logits (N, C) float32 of a part's images in their order."""
     method.eval()
-    rows = [torch.empty(0, task.num_classes)]
+    if batch_size is None:
+        batch_size = _evaluation_batch(method, task)
+    rows = [torch.empty(0, task.num_classes, device=task.device)]
     for batch in task.in_order(images, batch_size):
-        with task.autocast():
+        with task.execution.eagerly(), task.autocast():
             logits = method.predict(batch.images)
-        rows.append(logits.float().cpu())
-    return torch.cat(rows).numpy()
+        rows.append(logits.float())
+    return torch.cat(rows).cpu().numpy()
+
+
+def _evaluation_batch(method: Method, task: Task) -> int:
+    """Images at a time. On a GPU in proportion to training, which is known to fit its memory."""
+    trained = int(getattr(method.settings, "batch_size", 64))
+    return min(512, 4 * trained) if task.device.type == "cuda" else 256
 
 
 def _copy(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -576,4 +607,5 @@ def _now() -> str:
 
 
 def _plain(row: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+    shown = {name: v for name, v in row.items() if name != "epoch" and not np.isnan(v)}
+    return "  ".join(f"{name} {value:.4g}" for name, value in shown.items())

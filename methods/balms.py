@@ -99,6 +99,8 @@ class BalancedMetaSoftmax(Method):
     )
     starts_from = "ce"
     trains = "head"
+    authors = {"epochs": 20, "batch_size": 512, "lr": 0.5, "weight_decay": 5e-4, "bn": "train"}
+    passes = (2, 0)  # training and meta batches
     sampler = "class-balanced"  # of the meta batches; training batches are drawn in each step
 
     @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ class CrossEntropy(Method):
 
     title = "Cross-entropy"
     source = "the plain baseline; recipe of stage 1 of LMD, arXiv 2502.03238"
+    replayable = True
 
     def loss(self, batch: Batch) -> Tensor:
         return F.cross_entropy(self.model(batch.images), batch.labels)

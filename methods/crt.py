@@ -29,9 +29,11 @@ class ClassifierRetraining(Method):
         "none); the official ImageNet-LT recipe has .2 at batch 512 and .0005.",
         "The cosine schedule goes down step by step; the official code's epoch by epoch.",
     )
+    authors = {"batch_size": 512, "lr": 0.2, "weight_decay": 5e-4, "bn": "train"}
     starts_from = "ce"
     trains = "head"
     sampler = "class-balanced"
+    replayable = True
     Settings = Method.HeadSettings
 
     def loss(self, batch: Batch) -> Tensor:

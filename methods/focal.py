@@ -13,8 +13,8 @@ from lmdbench.method import Method, register_method
 from lmdbench.settings import Choice, at_least
 
 
-def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
-    """Mean of −(1 − p_y)^γ log p_y with p = softmax(logits).
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float, reduction: str = "mean") -> Tensor:
+    """−(1 − p_y)^γ log p_y with p = softmax(logits): the mean, or with "none" each image's, (B,).
 
     logits (B, C) float, labels (B,) int64. log(1 − p_y) is the other classes' share, which keeps
     value and gradient finite where p_y rounds to 0 or to 1.
@@ -23,7 +23,8 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
     own = labels[:, None]
     log_p_y = log_p.gather(1, own)
     log_rest = log_p.scatter(1, own, -float("inf")).logsumexp(dim=1, keepdim=True)
-    return -((gamma * log_rest).exp() * log_p_y).mean()
+    losses = -((gamma * log_rest).exp() * log_p_y).squeeze(1)
+    return losses.mean() if reduction == "mean" else losses
 
 
 @register_method("focal")
@@ -38,6 +39,7 @@ class Focal(Method):
         "No α weights and no bias initialised to the class prior: both are the paper's additions "
         "for object detection.",
     )
+    replayable = True
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):

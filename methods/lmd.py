@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -11,11 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmdbench import calibration as cal
+from lmdbench.data.batches import Batch
 from lmdbench.method import MeanLogs, Method, register_method
 from lmdbench.models.classifier import Encoder
 from lmdbench.settings import LogUniform, Times, at_least
-
-CHUNK = 2**26  # numbers in the virtual features held at a time: 256 MiB
 
 logger = logging.getLogger("lmdbench")
 
@@ -38,6 +38,7 @@ class LMD(Method):
     the E-step).
     """
 
+    version = 2
     title = "LMD: iterative classifier calibration on RRL, as published"
     source = (
         "Pan et al., LMD, Computers in Biology and Medicine 188:109772, 2025 (arXiv 2502.03238); "
@@ -54,6 +55,8 @@ class LMD(Method):
     starts_from = "rrl"
     views = ("test",)
     scaffolding = ("running",)
+    passes = (2, 1)  # of a round: step 1, and the E-step; the head's training is not counted
+    replayable = True
     drop_last: ClassVar[bool] = False  # leave out the last, incomplete batch of images
     e_step_opens_round: ClassVar[bool] = False  # the E-step of a round waits for the next one
 
@@ -98,25 +101,31 @@ class LMD(Method):
     def build(self, encoder: Encoder) -> None:
         super().build(encoder)
         self.model.head.requires_grad_(False)  # the M-step is written out and needs no autograd
-        self.running = cal.RunningGaussians(self.task.num_classes, encoder.out_features)
+        labels, C = self.task.train.host_labels, self.task.num_classes
+        self.running = cal.RunningGaussians(C, encoder.out_features)
+        self.places = cal.places_by_class(labels, C, self.task.device)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        s = self.settings
+        s, head, encoder = self.settings, self.model.head, self.model.encoder
         sgd = {"momentum": s.momentum, "weight_decay": s.weight_decay}
         return {
-            "head": torch.optim.SGD(self.model.head.parameters(), lr=s.head_lr, **sgd),
-            "encoder": torch.optim.SGD(self.model.encoder.parameters(), lr=s.encoder_lr, **sgd),
+            "head": torch.optim.SGD(head.parameters(), lr=s.head_lr, **sgd),
+            "encoder": torch.optim.SGD(encoder.parameters(), lr=s.encoder_lr, fused=True, **sgd),
         }
 
     def epoch(self, number: int) -> dict[str, float]:
-        logs = self.e_step() if self.e_step_opens_round and number > 0 else {}
+        logs: dict[str, Tensor | float] = {}
+        if self.e_step_opens_round and number > 0:
+            logs |= self.e_step()
         features = self.features(self.task.train)
         means, covariances = self.gaussians(features)
         self.running.follow(means, covariances, number)
         logs |= self.m_step(features, means, covariances)
         if number == 0:
             self.report_single_images()
-        return logs if self.e_step_opens_round else logs | self.e_step()
+        if not self.e_step_opens_round:
+            logs |= self.e_step()
+        return {name: float(value) for name, value in logs.items()}
 
     @property
     def generator(self) -> torch.Generator:
@@ -127,59 +136,67 @@ class LMD(Method):
         """At most the number of images: else nothing is left where the last batch is dropped."""
         return min(self.settings.batch_size, len(self.task.train))
 
+    @cached_property
+    def head_training(self) -> cal.HeadTraining:
+        """Made at its first use, when the momentum of a resumed run is there."""
+        head, optimizer = self.model.head, self.running_optimizers["head"]
+        batch_size = self.settings.head_batch_size
+        return cal.HeadTraining(head, optimizer, batch_size, self.task.execution)
+
     def gaussians(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """This round's means (C, D) and covariances (C, D, D), float64."""
-        labels, C = self.task.train.labels, self.task.num_classes
+        places, N, C = self.places, len(self.task.train), self.task.num_classes
         if self.settings.gaussians == "balanced-draw":
-            dropped = len(labels) % self.image_batch_size if self.drop_last else 0
-            wanted = cal.balanced_labels(max(C, len(labels) - dropped), C, self.generator)
-            features, labels = features[cal.draw_members(wanted, labels, self.generator)], wanted
-        return cal.class_gaussians(features, labels, C, self.settings.ridge)
+            dropped = N % self.image_batch_size if self.drop_last else 0
+            counts = cal.balanced_counts(max(C, N - dropped), C)
+            places = cal.draw_members(places, counts, self.generator)
+        return cal.class_gaussians(features, places, self.settings.ridge)
 
-    def m_step(self, features: Tensor, means: Tensor, covariances: Tensor) -> dict[str, float]:
-        """Train the head for one pass over virtual (or drawn) features, in chunks of batches."""
-        s, C, D = self.settings, self.task.num_classes, features.shape[1]
+    def m_step(self, features: Tensor, means: Tensor, covariances: Tensor) -> dict[str, Tensor]:
+        """Train the head for one pass over virtual (or drawn) features, shuffled, in chunks."""
+        s, C, random = self.settings, self.task.num_classes, self.task.streams.get("virtual")
         means, roots = means.float(), cal.covariance_roots(covariances).float()
         total = len(features) if s.calibration == "real-once" else C * s.virtual_per_class
-        rows = max(1, CHUNK // D // s.head_batch_size) * s.head_batch_size
-        loss = features.new_zeros(())
-        for labels in cal.balanced_labels(total, C, self.generator).split(rows):
+        wanted, loss = cal.balanced_counts(total, C), features.new_zeros(())
+        for counts in cal.shuffled_chunks(wanted, self.head_training.chunk, random):
             if s.calibration == "virtual":
-                chunk = cal.virtual_features(labels, means, roots, self.generator)
+                drawn = cal.virtual_features(counts, means, roots, self.generator)
             else:
-                drawn = cal.draw_members(labels, self.task.train.labels, self.generator)
-                chunk = features[drawn]
-            loss += cal.train_linear_head(
-                self.model.head, self.running_optimizers["head"], chunk, labels, s.head_batch_size
-            )
-        norm = float(features.norm(dim=1).mean())  # what head_lr should suit
-        return {"m_step_loss": float(loss) / total, "feature_norm": norm}
+                members = cal.draw_members(self.places, counts, self.generator)
+                drawn = features[torch.cat(members)]
+            loss += self.head_training(*cal.shuffled(drawn, counts, self.generator))
+        norm = features.norm(dim=1).mean()  # what head_lr should suit
+        return {"m_step_loss": loss / total, "feature_norm": norm}
 
     def e_step(self) -> dict[str, float]:
         """Train the encoder for one pass over the images."""
-        s, logs = self.settings, MeanLogs()
-        if s.encoder_lr == 0:
+        if self.settings.encoder_lr == 0:
             return {}
-        if s.fdc_weight != 0:
-            means = self.running.means.float()
-            whitenings = cal.whitenings(self.running.covariances).float()
-        for batch in self.task.batches(
-            "instance", self.views, self.image_batch_size, drop_last=self.drop_last
+        if self.settings.fdc_weight != 0:
+            self.running.settle()
+        logs = MeanLogs()
+        for raws in self.task.draws(
+            ("instance",), self.views, self.image_batch_size, drop_last=self.drop_last
         ):
-            with self.task.autocast():
-                z = self.model.encoder(batch.images)
-            z = z.float()
-            loss = self.label_loss(z if s.through_head else z.detach(), batch.labels)
-            log = {"label_loss": loss.detach()}
-            if s.fdc_weight != 0:
-                distances = cal.mahalanobis(z, means, whitenings)
-                attraction, repulsion = cal.attraction_and_repulsion(distances, batch.labels)
-                loss = loss + s.fdc_weight * (attraction - repulsion)
-                log |= {"attraction": attraction.detach(), "repulsion": repulsion.detach()}
-            if loss.requires_grad:  # else batch norm's statistics alone follow the images
-                self.update(loss, "encoder")
-            logs.add(log)
+            logs.add(self.execute(raws))
         return logs.means()
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One update of the encoder."""
+        s = self.settings
+        with self.task.autocast():
+            z = self.model.encoder(batch.images)
+        z = z.float()
+        loss = self.label_loss(z if s.through_head else z.detach(), batch.labels)
+        log = {"label_loss": loss.detach()}
+        if s.fdc_weight != 0:
+            distances = self.running.distances(z)
+            attraction, repulsion = cal.attraction_and_repulsion(distances, batch.labels)
+            loss = loss + s.fdc_weight * (attraction - repulsion)
+            log |= {"attraction": attraction.detach(), "repulsion": repulsion.detach()}
+        if loss.requires_grad:  # else batch norm's statistics alone follow the images
+            self.update(loss, "encoder")
+        return log
 
     def label_loss(self, z: Tensor, labels: Tensor) -> Tensor:
         logits = self.model.head(z)
@@ -188,7 +205,7 @@ class LMD(Method):
         return F.cross_entropy(logits, labels)
 
     def report_single_images(self) -> None:
-        counts = self.task.class_counts.tolist()
-        single = [name for name, n in zip(self.task.classes, counts, strict=True) if n == 1]
+        of_class = zip(self.task.classes, self.places, strict=True)
+        single = [name for name, places in of_class if len(places) == 1]
         if single:
             logger.info("covariance is the ridge alone (one image): %s", ", ".join(single))

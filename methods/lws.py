@@ -49,9 +49,11 @@ class LearnableWeightScaling(Method):
         "none); the official ImageNet-LT recipe has .2 at batch 512 and .0005.",
         "The cosine schedule goes down step by step; the official code's epoch by epoch.",
     )
+    authors = {"batch_size": 512, "lr": 0.2, "weight_decay": 5e-4, "bn": "train"}
     starts_from = "ce"
     trains = "head"
     sampler = "class-balanced"
+    replayable = True
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.HeadSettings):
@@ -69,7 +71,7 @@ class LearnableWeightScaling(Method):
         head = ancestor.model.head
         if not isinstance(head, nn.Linear):
             raise UserError(
-                f"lws scales a linear head, and the head of {ancestor.name} is a "
+                f"{self.name} scales a linear head, and the head of {ancestor.name} is a "
                 f"{type(head).__name__}: start it from another method"
             )
         cast(ScaledHead, self.model.head).linear.load_state_dict(head.state_dict())

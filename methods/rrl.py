@@ -47,6 +47,8 @@ class RRL(Method):
     )
     views = ("strong", "weak")
     scaffolding = ("teacher",)
+    passes = (2, 1)  # student and teacher
+    replayable = True
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
@@ -76,15 +78,19 @@ class RRL(Method):
         super().start(ancestor)
         self.teacher.model.load_state_dict(self.model.state_dict())
 
+    def phase(self) -> bool:
+        """Whether the relation losses act."""
+        s = self.settings
+        acting = any((s.batch_weight, s.channel_weight, s.prob_weight))
+        return acting and self.progress >= s.relations_after
+
     def loss(self, batch: Batch) -> Tensor:
         s = self.settings
         strong, weak = batch.views
         z = self.model.encoder(strong)
         logits = self.model.head(z)
         loss = F.cross_entropy(logits, batch.labels)
-        if self.progress < s.relations_after or not any(
-            (s.batch_weight, s.channel_weight, s.prob_weight)
-        ):
+        if not self.phase():
             return loss
         with torch.no_grad():
             z_teacher = self.teacher.model.encoder(weak)

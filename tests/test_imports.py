@@ -9,7 +9,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the bottom to the top; a module may import its own layer and those below.
 LAYERS = [
-    {"version", "errors", "registry", "settings", "files", "record", "randomness", "environment"},
+    {
+        "version",
+        "errors",
+        "registry",
+        "settings",
+        "files",
+        "record",
+        "randomness",
+        "environment",
+        "cores",
+        "execution",
+    },
     {"events"},
     {"data", "models", "evaluation", "download"},
     {"calibration"},
@@ -21,7 +32,7 @@ LAYERS = [
     {"request", "training"},
     {"predicting", "targets"},
     {"reporting", "sharing"},
-    {"sweep"},
+    {"sweep", "bench"},
     {"cli"},
     {"__main__"},
 ]

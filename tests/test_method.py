@@ -92,6 +92,7 @@ def test_a_task_has_no_test_images():
         "device",
         "precision",
         "tick",
+        "mode",
     }
 
 

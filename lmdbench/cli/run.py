@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -80,12 +80,27 @@ if TYPE_CHECKING:
     help="mixed: bfloat16 autocast on GPUs that have it, float32 elsewhere.",
 )
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
+@click.option(
+    "--execution",
+    type=click.Choice(["auto", "plain", "compiled"]),
+    default="auto",
+    show_default=True,
+    help="compiled: torch.compile, and steps as CUDA graphs; auto: that on a GPU, plain elsewhere.",
+)
 @results_option
 @plugin_option
 @click.option(
     "--log",
     type=click.Choice(["tensorboard"]),
     help="Write event files, too, into tensorboard/ of each run that is trained.",
+)
+@click.option(
+    "--validate-every",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="EPOCHS",
+    help="Score the validation images in each Nth epoch only, and in the last.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what exists and what would be trained.")
 @click.option("--force", is_flag=True, help="Train anew; a finished run is moved aside.")
@@ -110,8 +125,10 @@ def run(
     selection: str,
     precision: str,
     device: str,
+    execution: str,
     results: Path,
     log: Log | None,
+    validate_every: int,
     dry_run: bool,
     force: bool,
     accept_changed: bool,
@@ -134,10 +151,12 @@ def run(
     # Names are checked before anything is read: a typing mistake should not cost a minute.
     from lmdbench.events import check_log
     from lmdbench.method import METHODS
+    from lmdbench.run import check_interval
 
     size = None if image_size is None else parse_size(image_size)
     METHODS.get(method)
     check_log(log)
+    check_interval(selection, validate_every)  # type: ignore[arg-type]
 
     from lmdbench.cli.progress import watcher
     from lmdbench.request import Experiments, Request, Setup
@@ -171,7 +190,14 @@ def run(
     failed: dict[Path, RunFailed] = {}
     for runs in planned:
         failed |= train(
-            runs, chosen_device, progress, force=force, accept_changed=accept_changed, log=log
+            runs,
+            chosen_device,
+            progress,
+            force=force,
+            accept_changed=accept_changed,
+            log=log,
+            validate_every=validate_every,
+            execution=execution,  # type: ignore[arg-type]
         )
     finished = [run for run in everything if run.directory not in failed]
     report(finished, as_json=as_json, quiet=quiet)
@@ -188,6 +214,8 @@ def train(
     force: bool,
     accept_changed: bool,
     log: Log | None = None,
+    validate_every: int = 1,
+    execution: Literal["auto", "plain", "compiled"] = "auto",
 ) -> dict[Path, RunFailed]:
     """Open the store and carry the runs out in turn. Returns what failed, by directory."""
     from lmdbench.data.store import open_store
@@ -205,7 +233,16 @@ def train(
         store = open_store(
             experiment.prepared, experiment.image_size, default_cache(), progress.prepare
         )
-        machine = Machine(store, device, progress, force, accept_changed, log=log)
+        machine = Machine(
+            store,
+            device,
+            progress,
+            force,
+            accept_changed,
+            log=log,
+            validate_every=validate_every,
+            execution=execution,
+        )
         refuse_stale(runs, machine)
         for planned in runs:
             try:

@@ -13,8 +13,8 @@ The strong view is that of LMD's released code, whose operations are the albumen
 - Lengths in pixels are meant for 224 px. For other sizes those of elastic distortion and grid
   dropout grow in proportion, the latter rounded down; blur kernels keep their size.
 
-Random numbers are drawn by ``draw_strong`` and passed to ``apply_strong``, which is deterministic.
-Neither ever waits for a GPU.
+A view draws its random numbers first and applies them after: the second part is deterministic, so
+it can be compiled. Neither ever waits for a GPU.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ ADJUST_PROBABILITY = 0.5  # of brightness and contrast together
 ADJUST_LIMIT = 0.2
 GRID_DROPOUT_PROBABILITY = 0.2
 GRID_DROPOUT_UNITS = 10  # across the image
+
+STRONG_NUMBERS = 34  # uniform random numbers an image
 
 
 class Distortion(IntEnum):
@@ -82,51 +84,65 @@ class StrongParameters:
     grid_dropout: Tensor  # (B,) bool
 
 
-def draw_strong(batch: int, generator: torch.Generator) -> StrongParameters:
-    """Parameters of the strong view for ``batch`` images, on the generator's device."""
-    device = generator.device
+def draw_strong(batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random numbers for ``batch`` images, on the generator's device: uniform ones in [0, 1),
+    (B, 34), and for elastic distortion standard normal ones, (B, 2, 16, 16)."""
+    lattice = (batch, 2, warps.ELASTIC_LATTICE, warps.ELASTIC_LATTICE)
+    return (
+        torch.rand(batch, STRONG_NUMBERS, generator=generator, device=generator.device),
+        torch.randn(lattice, generator=generator, device=generator.device),
+    )
 
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(batch, *shape, generator=generator, device=device)
 
-    def within(limit: float, *shape: int) -> Tensor:
-        return (2 * uniform(*shape) - 1) * limit
+def strong_parameters(numbers: Tensor, lattice: Tensor) -> StrongParameters:
+    """What the numbers of ``draw_strong`` mean."""
+    taken = 0
+
+    def uniform(count: int) -> Tensor:
+        nonlocal taken
+        taken += count
+        return numbers[:, taken - count : taken]
+
+    def one() -> Tensor:
+        return uniform(1).squeeze(1)
+
+    def within(limit: float, number: Tensor) -> Tensor:
+        return (2 * number - 1) * limit
 
     def choose(probabilities: Sequence[float]) -> Tensor:
-        number = uniform()
+        number = one()
         thresholds = list(accumulate(probabilities))[:-1]
         return torch.stack([number >= threshold for threshold in thresholds]).sum(0)
 
-    shifted = uniform() < RGB_SHIFT_PROBABILITY
-    adjusted = uniform() < ADJUST_PROBABILITY
-    lattice = (batch, 2, warps.ELASTIC_LATTICE, warps.ELASTIC_LATTICE)
+    shifted, adjusted = one() < RGB_SHIFT_PROBABILITY, one() < ADJUST_PROBABILITY
     return StrongParameters(
-        flip_horizontal=uniform() < FLIP_PROBABILITY,
-        flip_vertical=uniform() < FLIP_PROBABILITY,
+        flip_horizontal=one() < FLIP_PROBABILITY,
+        flip_vertical=one() < FLIP_PROBABILITY,
         blur=choose(BLUR_PROBABILITIES),
         motion_line=blurs.motion_line_of(uniform(5)),
-        moved=uniform() < MOVE_PROBABILITY,
-        shift=within(SHIFT_LIMIT, 2),
-        scale=1 + within(SCALE_LIMIT, 2),
-        angle=within(ANGLE_LIMIT),
+        moved=one() < MOVE_PROBABILITY,
+        shift=within(SHIFT_LIMIT, uniform(2)),
+        scale=1 + within(SCALE_LIMIT, uniform(2)),
+        angle=within(ANGLE_LIMIT, one()),
         distortion=choose(DISTORTION_PROBABILITIES),
-        grid_steps=1 + within(GRID_DISTORTION_LIMIT, 2, warps.GRID_CELLS),
-        elastic_noise=torch.randn(lattice, generator=generator, device=device),
-        optical_k=within(OPTICAL_DISTORTION_LIMIT),
-        rgb_shift=within(RGB_SHIFT_LIMIT, 3) * shifted[:, None],
-        contrast=1 + within(ADJUST_LIMIT) * adjusted,
-        brightness=within(ADJUST_LIMIT) * adjusted,
-        grid_dropout=uniform() < GRID_DROPOUT_PROBABILITY,
+        grid_steps=1
+        + within(GRID_DISTORTION_LIMIT, uniform(2 * warps.GRID_CELLS)).unflatten(1, (2, -1)),
+        elastic_noise=lattice,
+        optical_k=within(OPTICAL_DISTORTION_LIMIT, one()),
+        rgb_shift=within(RGB_SHIFT_LIMIT, uniform(3)) * shifted[:, None],
+        contrast=1 + within(ADJUST_LIMIT, one()) * adjusted,
+        brightness=within(ADJUST_LIMIT, one()) * adjusted,
+        grid_dropout=one() < GRID_DROPOUT_PROBABILITY,
     )
 
 
 def apply_strong(images: Tensor, parameters: StrongParameters) -> Tensor:
     """The strong view of images (B, 3, H, W) float in [0, 1], of the same shape and range."""
     p = parameters
-    images = flip(images, p.flip_horizontal, p.flip_vertical)
-    images = blurs.blur(images, p.blur, p.motion_line)
-    images = warp(images, p)
-    images = (images + p.rgb_shift[:, :, None, None]).clamp_(0, 1)
+    # The flips come first in order, but are made by the warp's one sampling: blurs are mirrored.
+    taps = blurs.taps_of(p.blur, p.motion_line).mirrored(p.flip_horizontal, p.flip_vertical)
+    images = warp(blurs.blur(images, p.blur, taps), p)
+    images = images.add_(p.rgb_shift[:, :, None, None]).clamp_(0, 1)
     images = adjust(images, p.contrast, p.brightness)
     return drop_grid(images, p.grid_dropout)
 
@@ -138,11 +154,12 @@ def flip(images: Tensor, horizontal: Tensor, vertical: Tensor) -> Tensor:
 
 
 def warp(images: Tensor, parameters: StrongParameters) -> Tensor:
-    """images (B, C, H, W) shifted, scaled and rotated, then distorted; sampled once."""
+    """images (B, C, H, W) flipped, shifted, scaled and rotated, then distorted; sampled once."""
     p = parameters
     height, width = images.shape[-2:]
     grid, elastic, optical = (
-        p.distortion == kind for kind in (Distortion.GRID, Distortion.ELASTIC, Distortion.OPTICAL)
+        blurs.is_kind(p.distortion, kind)
+        for kind in (Distortion.GRID, Distortion.ELASTIC, Distortion.OPTICAL)
     )
     columns, rows = (
         torch.where(
@@ -165,8 +182,8 @@ def warp(images: Tensor, parameters: StrongParameters) -> Tensor:
         height,
         width,
     )
-    warped = (p.moved | (p.distortion != Distortion.NONE))[:, None, None, None]
-    return torch.where(warped, warps.sample(images, x, y, matrix), images)
+    matrix = warps.mirrored(matrix, p.flip_horizontal, p.flip_vertical, (height, width))
+    return warps.sample(images, x, y, matrix)
 
 
 def adjust(images: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
@@ -191,37 +208,64 @@ def _in_hole(size: int, device: torch.device) -> Tensor:
 
 def normalise(images: Tensor) -> Tensor:
     """images (B, 3, H, W) float in [0, 1] with ImageNet's mean and standard deviation taken out."""
-    # Plain numbers a channel: a tensor of them made here would have to be copied to the GPU.
-    return torch.stack(
-        [(images[:, c] - IMAGENET_MEAN[c]) / IMAGENET_STD[c] for c in range(3)], dim=1
+    mean, std = (
+        # Filled in where they are needed: a tensor of a list would have to be copied to the GPU.
+        torch.cat([images.new_full((1, 1, 1, 1), value) for value in values], dim=1)
+        for values in (IMAGENET_MEAN, IMAGENET_STD)
     )
+    return (images - mean) / std
 
 
 def _to_unit(pixels: Tensor) -> Tensor:
-    return pixels.to(torch.float32) / 255
+    return pixels.to(torch.float32) * (1 / 255)
 
 
-def strong_view(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def _strong(pixels: Tensor, numbers: Tensor, lattice: Tensor) -> Tensor:
     """Every operation of the strong view, each with its own probability."""
-    return normalise(apply_strong(_to_unit(pixels), draw_strong(len(pixels), generator)))
+    images = apply_strong(_to_unit(pixels), strong_parameters(numbers, lattice))
+    return _channels_last(normalise(images))
 
 
-def weak_view(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def _weak(pixels: Tensor, numbers: Tensor) -> Tensor:
     """Flips."""
-    numbers = torch.rand(2, len(pixels), generator=generator, device=generator.device)
-    horizontal, vertical = numbers < FLIP_PROBABILITY
-    return normalise(_to_unit(flip(pixels, horizontal, vertical)))
+    horizontal, vertical = (numbers < FLIP_PROBABILITY).unbind(1)
+    return _channels_last(normalise(_to_unit(flip(pixels, horizontal, vertical))))
 
 
-def plain_view(pixels: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG001
+def _plain(pixels: Tensor) -> Tensor:
     """The images as they are."""
-    return normalise(_to_unit(pixels))
+    return _channels_last(normalise(_to_unit(pixels)))
 
 
-# Names a method can put in its ``views`` attribute → the function that turns pixels (B, 3, H, W)
-# uint8 and a generator on the same device into images (B, 3, H, W) float32, ImageNet-normalised.
-VIEWS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "strong": strong_view,
-    "weak": weak_view,
-    "test": plain_view,
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _draw_flips(batch: int, generator: torch.Generator) -> tuple[Tensor]:
+    return (torch.rand(batch, 2, generator=generator, device=generator.device),)
+
+
+def _draw_nothing(batch: int, generator: torch.Generator) -> tuple[()]:  # noqa: ARG001
+    return ()
+
+
+@dataclass(frozen=True)
+class View:
+    """``draw``: random numbers for n images, on the generator's device. ``apply``: pixels
+    (B, 3, H, W) uint8 and these numbers to images (B, 3, H, W) float32, ImageNet-normalised, in
+    channels-last memory; deterministic, to be compiled."""
+
+    draw: Callable[[int, torch.Generator], tuple[Tensor, ...]]
+    apply: Callable[..., Tensor]
+
+    def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """The view of pixels on the generator's device."""
+        return self.apply(pixels, *self.draw(len(pixels), generator))
+
+
+# Names a method can put in its ``views`` attribute → the view.
+VIEWS: dict[str, View] = {
+    "strong": View(draw_strong, _strong),
+    "weak": View(_draw_flips, _weak),
+    "test": View(_draw_nothing, _plain),
 }

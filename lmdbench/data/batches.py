@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from lmdbench.data.augmentation import VIEWS
+from lmdbench.data.prefetch import stream
 from lmdbench.data.samplers import SAMPLERS, Sampler, SamplerChoice
+from lmdbench.execution import Execution, Mode
 from lmdbench.randomness import Streams
 
 DEVICE_SHARE = 0.5  # of the free memory of the device that images may take
@@ -21,7 +25,7 @@ class Batch:
 
     views: tuple[Tensor, ...]
     labels: Tensor  # (B,) int64
-    positions: Tensor  # (B,) int64, the images' places in their part, on the CPU
+    positions: Tensor  # (B,) int64, the images' places in their part
 
     @property
     def images(self) -> Tensor:
@@ -32,11 +36,46 @@ class Batch:
         return len(self.labels)
 
 
+@dataclass(frozen=True)
+class Raw:
+    """A batch before its views are made: what they are made of, all drawn and on the device."""
+
+    pixels: Tensor  # (B, 3, H, W) uint8
+    labels: Tensor  # (B,) int64
+    positions: Tensor  # (B,) int64, the images' places in their part
+    numbers: tuple[tuple[Tensor, ...], ...]  # of each view, what its ``draw`` gave
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, views: Sequence[str], execution: Execution | None = None) -> Batch:
+        """The named views of it, compiled where an execution is given that compiles."""
+        made = []
+        for view, numbers in zip(views, self.numbers, strict=True):
+            apply = VIEWS[view].apply
+            made.append((execution.compile(apply) if execution else apply)(self.pixels, *numbers))
+        return Batch(tuple(made), self.labels, self.positions)
+
+    def tensors(self) -> list[Tensor]:
+        """All of it as a flat list, from which ``with_tensors`` makes the like."""
+        return [self.pixels, self.labels, self.positions, *chain.from_iterable(self.numbers)]
+
+    def with_tensors(self, tensors: Iterator[Tensor]) -> Raw:
+        """One of the same form out of the next tensors."""
+        return Raw(
+            next(tensors),
+            next(tensors),
+            next(tensors),
+            tuple(tuple(next(tensors) for _ in numbers) for numbers in self.numbers),
+        )
+
+
 class Images:
     """One part of a split, with labels (N,) int64.
 
     ``pixels``: the store's images (M, 3, H, W) uint8; ``rows`` (N,) says which are this part's.
-    They are moved to the device whole where they fit, and gathered batch by batch where they don't.
+    They are moved to a GPU whole where they fit, and streamed to it batch by batch where they
+    don't; the batches are the same.
     """
 
     def __init__(self, pixels: Tensor, rows: Tensor, labels: Tensor, device: torch.device) -> None:
@@ -53,18 +92,42 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the images are too many for the device."""
+        return self._pixels.device.type != self.device.type
+
     def batch(self, positions: Tensor, views: Sequence[str], generator: torch.Generator) -> Batch:
         """The images at these positions (B,) in each of the named views."""
-        rows = self._rows[positions.to(self._rows.device)]
-        pixels = self._pixels[rows].to(self.device, non_blocking=True)
-        return Batch(
-            views=tuple(
-                VIEWS[view](pixels, generator).contiguous(memory_format=torch.channels_last)
-                for view in views
-            ),
-            labels=self.labels[positions.to(self.device)],
-            positions=positions,
-        )
+        ((_, (pixels,)),) = self.fetch(iter([[positions]]))
+        return self.raw(positions, pixels, views, generator).batch(views)
+
+    def raw(
+        self, positions: Tensor, pixels: Tensor, views: Sequence[str], generator: torch.Generator
+    ) -> Raw:
+        """A batch whose views can be made without drawing anything more."""
+        places = positions.to(self.device, non_blocking=True)
+        numbers = tuple(VIEWS[view].draw(len(positions), generator) for view in views)
+        return Raw(pixels, self.labels[places], places, numbers)
+
+    def fetch(
+        self, groups: Iterator[Sequence[Tensor]]
+    ) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
+        """Each group of positions with the pixels at them, on the device."""
+        if not self.streamed:
+            for group in groups:
+                yield group, [self._pixels[self._rows[p.to(self._rows.device)]] for p in group]
+            return
+        begun: deque[Sequence[Tensor]] = deque()
+
+        def rows() -> Iterator[Tensor]:
+            for group in groups:
+                begun.append(group)
+                yield self._rows[torch.cat(list(group))]
+
+        for pixels in stream(self._pixels, rows(), self.device):
+            group = begun.popleft()
+            yield group, pixels.split([len(positions) for positions in group])
 
 
 def batch_sizes(images: int, batch_size: int, *, drop_last: bool = False) -> list[int]:
@@ -91,11 +154,14 @@ class Task:
     streams: Streams
     device: torch.device
     precision: torch.dtype | None = None  # of autocast; None for float32 throughout
+    mode: Mode = "plain"  # of execution
     tick: Callable[[int, int], None] = lambda _done, _total: None  # progress within an epoch
 
     def __post_init__(self) -> None:
         counts = torch.bincount(self.train.labels, minlength=len(self.classes))
         self.class_counts = counts.to(self.device, torch.float32)
+        self.execution = Execution(self.device, self.mode)
+        self.streams.blocked = lambda: self.execution.replaying
 
     @property
     def num_classes(self) -> int:
@@ -107,6 +173,7 @@ class Task:
             self.device.type,
             dtype=self.precision or torch.bfloat16,
             enabled=self.precision is not None,
+            cache_enabled=False,  # a step uses a weight once, and graphs must not share casts
         )
 
     def sampler(self, sampler: SamplerChoice) -> Sampler:
@@ -118,10 +185,32 @@ class Task:
             sampler = SAMPLERS[sampler]
         return sampler(self.train.host_labels) if callable(sampler) else sampler
 
-    def draw(self, sampler: Sampler, n: int, views: Sequence[str]) -> Batch:
-        """The sampler's next n training images in the named views."""
-        positions = sampler.draw(n, self.streams.get("order"))
-        return self.train.batch(positions, views, self.streams.get("augmentation", on_device=True))
+    def draws(
+        self,
+        samplers: Sequence[SamplerChoice],
+        views: Sequence[str],
+        batch_size: int,
+        *,
+        drop_last: bool = False,
+    ) -> Iterator[tuple[Raw, ...]]:
+        """One epoch, as many images as the training set has: a batch of each sampler at a time,
+        all of the size of the first one's. Positions may be drawn some batches ahead."""
+        first, *others = (self.sampler(sampler) for sampler in samplers)
+        sizes = batch_sizes(len(self.train), batch_size, drop_last=drop_last)
+        order = self.streams.get("order")
+        augmentation = self.streams.get("augmentation", on_device=True)
+
+        def positions() -> Iterator[list[Tensor]]:
+            for size in sizes:
+                drawn = first.draw(size, order)
+                yield [drawn, *(other.draw(len(drawn), order) for other in others)]
+
+        for done, (group, pixels) in enumerate(self.train.fetch(positions()), start=1):
+            yield tuple(
+                self.train.raw(places, images, views, augmentation)
+                for places, images in zip(group, pixels, strict=True)
+            )
+            self.tick(done, len(sizes))
 
     def batches(
         self,
@@ -131,16 +220,13 @@ class Task:
         *,
         drop_last: bool = False,
     ) -> Iterator[Batch]:
-        """One epoch: as many images as the training set has, in batches."""
-        source = self.sampler(sampler)
-        sizes = batch_sizes(len(self.train), batch_size, drop_last=drop_last)
-        for done, size in enumerate(sizes, start=1):
-            yield self.draw(source, size, views)
-            self.tick(done, len(sizes))
+        """One epoch of one sampler, with its views made."""
+        for (raw,) in self.draws((sampler,), views, batch_size, drop_last=drop_last):
+            yield raw.batch(views)
 
     def in_order(self, images: Images, batch_size: int = 256) -> Iterator[Batch]:
         """All images of a part in their own order, in the test view."""
         unused = self.streams.get("unused", on_device=True)
-        for start in range(0, len(images), batch_size):
-            positions = torch.arange(start, min(start + batch_size, len(images)))
-            yield images.batch(positions, ("test",), unused)
+        parts = torch.arange(len(images)).split(batch_size) if len(images) else ()
+        for (positions,), (pixels,) in images.fetch(iter([part] for part in parts)):
+            yield images.raw(positions, pixels, ("test",), unused).batch(("test",))

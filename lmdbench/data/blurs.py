@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmdbench.data.warps import pixels_at
+
 MOTION_SIZES = (3, 5, 7)  # of the kernel, in pixels
 KERNEL_RADIUS = 3  # of the largest one
+TAPS = 9  # pixels a linear blur adds up at most
 
 
 class Blur(IntEnum):
@@ -33,38 +37,101 @@ def motion_line_of(numbers: Tensor) -> Tensor:
     return torch.stack([x1, y1, x2, y2], dim=1) - (size // 2)[:, None]
 
 
-def blur(images: Tensor, kind: Tensor, motion_line: Tensor) -> Tensor:
-    """images (B, C, H, W) with the blur that kind (B,) names; motion_line as in the parameters."""
-    linear = (kind == Blur.MOTION) | (kind == Blur.BOX)
-    kernels = blur_kernels(kind, motion_line)
-    images = _apply_where(linear, images, convolve, kernels)
-    return _apply_where(kind == Blur.MEDIAN, images, median)
+def is_kind(chosen: Tensor, kind: IntEnum) -> Tensor:
+    """Where chosen (B,) names this kind."""
+    return chosen == kind.value  # torch.compile takes a comparison with the enum itself for False
 
 
-def blur_kernels(kind: Tensor, motion_line: Tensor) -> Tensor:
-    """Kernels (B, 7, 7) of motion blur, or of the 3 × 3 box where kind (B,) says so.
+@dataclass(frozen=True)
+class Taps:
+    """What a linear blur adds up for each of B images: 9 pixels at these offsets, so weighted."""
+
+    x: Tensor  # (B, 9) int64
+    y: Tensor  # (B, 9) int64
+    weight: Tensor  # (B, 9) float, of sum 1
+
+    def mirrored(self, horizontal: Tensor, vertical: Tensor) -> Taps:
+        """Those of the images mirrored where horizontal, vertical (B,) bool say so."""
+        return Taps(
+            torch.where(horizontal[:, None], -self.x, self.x),
+            torch.where(vertical[:, None], -self.y, self.y),
+            self.weight,
+        )
+
+
+def taps_of(kind: Tensor, motion_line: Tensor) -> Taps:
+    """The taps of motion blur, or of the 3 × 3 box where kind (B,) says so; else, the pixel alone.
 
     The line is Bresenham's, drawn from left to right, as OpenCV draws it.
     """
-    offset = torch.arange(-KERNEL_RADIUS, KERNEL_RADIUS + 1, device=kind.device)
-    v, u = offset[:, None], offset[None, :]  # rows and columns
-    x1, y1, x2, y2 = motion_line[:, :, None, None].unbind(1)
+    number = torch.arange(TAPS, device=kind.device)
+    x1, y1, x2, y2 = motion_line.unsqueeze(2).unbind(1)
     swap = x1 > x2
     x1, y1, x2, y2 = (torch.where(swap, b, a) for a, b in ((x1, x2), (y1, y2), (x2, x1), (y2, y1)))
     dx, dy, down = x2 - x1, (y2 - y1).abs(), (y2 - y1).sign()
-    right, below = u - x1, (v - y1) * down  # steps from the first point
-    flat = (right >= 0) & (right <= dx) & (v - y1 == down * _rounded(dy * right, dx))
-    steep = (below >= 0) & (below <= dy) & (right == _rounded(dx * below, dy))
-    line = torch.where(dx >= dy, flat, steep)
-    box = (u.abs() <= 1) & (v.abs() <= 1)
-    drawn = torch.where((kind == Blur.BOX)[:, None, None], box, line).float()
-    return drawn / drawn.sum((1, 2), keepdim=True)
+    last = torch.maximum(dx, dy)
+    step = torch.minimum(number, last)
+    right = torch.where(dx >= dy, step, _rounded(dx * step, dy))
+    below = torch.where(dx >= dy, _rounded(dy * step, dx), step)
+    drawn = (number <= last) / (last + 1)
+    motion, box = (is_kind(kind, wanted)[:, None] for wanted in (Blur.MOTION, Blur.BOX))
+
+    def choose(of_motion: Tensor, of_box: Tensor | float, otherwise: Tensor | int) -> Tensor:
+        return torch.where(motion, of_motion, torch.where(box, of_box, otherwise))
+
+    return Taps(
+        choose(x1 + right, number % 3 - 1, 0),
+        choose(y1 + down * below, number // 3 - 1, 0),
+        choose(drawn, 1 / TAPS, (number == 0).float()),
+    )
 
 
 def _rounded(numerator: Tensor, denominator: Tensor) -> Tensor:
     """The quotient of non-negative integers rounded to the nearest, halves down."""
     double = 2 * denominator.clamp(min=1)
     return -torch.div(denominator - 2 * numerator, double, rounding_mode="floor")
+
+
+def blur(images: Tensor, kind: Tensor, taps: Taps) -> Tensor:
+    """images (B, C, H, W) with the blur that kind (B,) names; taps: those of ``taps_of``."""
+    if torch.compiler.is_compiling():
+        return _blur_in_one_pass(images, kind, taps)
+    linear = is_kind(kind, Blur.MOTION) | is_kind(kind, Blur.BOX)
+    images = _apply_where(linear, images, convolve, kernels_of(taps))
+    return _apply_where(is_kind(kind, Blur.MEDIAN), images, median)
+
+
+def _blur_in_one_pass(images: Tensor, kind: Tensor, taps: Taps) -> Tensor:
+    """``blur`` made to be compiled: every pixel looks its neighbours up, so that nothing but the
+    result is written."""
+    height, width = images.shape[-2:]
+    row = torch.arange(height, device=images.device)[:, None, None]
+    column = torch.arange(width, device=images.device)[:, None]
+    total = torch.zeros((), device=images.device)
+    for i in range(TAPS):
+        x, y, weight = (t[:, i, None, None, None] for t in (taps.x, taps.y, taps.weight))
+        there = pixels_at(images, _reflected(column + x, width), _reflected(row + y, height))
+        total = total + weight * there
+    rows, columns = (
+        [(index + step).clamp(0, size - 1) for step in (-1, 0, 1)]
+        for index, size in ((row, height), (column, width))
+    )
+    middle = _median([_sorted3(*(pixels_at(images, x, y) for x in columns)) for y in rows])
+    blurred = torch.where(is_kind(kind, Blur.MEDIAN)[:, None, None, None], middle, total)
+    return blurred.permute(0, 3, 1, 2)
+
+
+def _reflected(index: Tensor, size: int) -> Tensor:
+    """The index folded into 0 … size − 1."""
+    index = index.abs()
+    return torch.minimum(index, 2 * (size - 1) - index)
+
+
+def kernels_of(taps: Taps) -> Tensor:
+    """The taps as kernels (B, 7, 7)."""
+    offset = torch.arange(-KERNEL_RADIUS, KERNEL_RADIUS + 1, device=taps.x.device)
+    rows, columns = ((t[:, :, None] == offset).float() for t in (taps.y, taps.x))
+    return (rows * taps.weight[:, :, None]).transpose(1, 2) @ columns
 
 
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:
@@ -77,21 +144,18 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
 
 
 def median(images: Tensor) -> Tensor:
-    """Medians of 3 × 3 pixels, the border repeated (not reflected), as in OpenCV.
-
-    The median of nine is that of: the largest of the rows' minima, the median of their medians, the
-    smallest of their maxima; rows first, so that each is sorted only once.
-    """
+    """Medians of 3 × 3 pixels, the border repeated (not reflected), as in OpenCV."""
     height, width = images.shape[-2:]
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
-    low, middle, high = _sorted3(*(padded[..., i : i + width] for i in range(3)))
+    columns = _sorted3(*(padded[..., i : i + width] for i in range(3)))
+    return _median([[each[..., i : i + height, :] for each in columns] for i in range(3)])
 
-    def shifted(rows: Tensor) -> list[Tensor]:
-        return [rows[..., i : i + height, :] for i in range(3)]
 
-    return _sorted3(
-        _sorted3(*shifted(low))[2], _sorted3(*shifted(middle))[1], _sorted3(*shifted(high))[0]
-    )[1]
+def _median(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+    """The median of three sorted rows of three: that of the largest of their minima, the median of
+    their medians and the smallest of their maxima."""
+    minima, medians, maxima = zip(*rows, strict=True)
+    return _sorted3(_sorted3(*minima)[2], _sorted3(*medians)[1], _sorted3(*maxima)[0])[1]
 
 
 def _sorted3(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:

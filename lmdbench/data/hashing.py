@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -13,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from lmdbench.cores import usable_cores
 from lmdbench.data.decoding import reason
 from lmdbench.errors import UserError
 from lmdbench.files import write_text
@@ -134,11 +134,6 @@ def in_parallel(
     finally:
         pool.shutdown(cancel_futures=True)
     return results
-
-
-def usable_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_workers() -> int:

@@ -35,14 +35,14 @@ def grid_distortion_map(steps: Tensor, size: int) -> Tensor:
     steps: factors (B, 5).
     """
     cell = max(1, size // GRID_CELLS)
-    ends = cell * steps.cumsum(1)
-    starts = F.pad(ends, (1, 0))
-    lengths = torch.cat([cell * steps, size - ends[:, -1:]], dim=1)
+    rest = size - GRID_CELLS * cell
+    lengths = [*(cell * steps).unbind(1), size - cell * steps.sum(1)]
     pixel = torch.arange(size, device=steps.device)
-    index = (pixel // cell).clamp(max=GRID_CELLS)
-    last = torch.where(index < GRID_CELLS, cell, size - GRID_CELLS * cell) - 1
-    share = (pixel - index * cell) / last.clamp(min=1)
-    return starts[:, index] + lengths[:, index] * share
+    source = torch.zeros((), device=steps.device)
+    for i, length in enumerate(lengths):
+        last = max(1, (cell if i < GRID_CELLS else rest) - 1)
+        source = source + length[:, None] * ((pixel - i * cell) / last).clamp(0, 1)
+    return source
 
 
 def optical_distortion_offsets(k: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,8 @@ def elastic_offsets(noise: Tensor, height: int, width: int) -> tuple[Tensor, Ten
     noise_y = noise[:, 1] * (deviation * height / REFERENCE_SIZE)
     rows = _gaussian_weights(height, noise.device)
     columns = _gaussian_weights(width, noise.device)
-    return rows @ noise_x @ columns.T, rows @ noise_y @ columns.T
+    x, y = (rows @ (torch.stack([noise_x, noise_y]) @ columns.T)).unbind(0)
+    return x, y
 
 
 def _gaussian_weights(size: int, device: torch.device) -> Tensor:
@@ -97,10 +98,21 @@ def affine_matrix(shift: Tensor, scale: Tensor, angle: Tensor, height: int, widt
     return torch.stack([x, y], dim=1)
 
 
+def mirrored(matrix: Tensor, horizontal: Tensor, vertical: Tensor, size: tuple[int, int]) -> Tensor:
+    """matrix (B, 2, 3) with its source mirrored where horizontal, vertical (B,) bool say so."""
+    rows = []
+    for row, flipped, length in zip(
+        matrix.unbind(1), (horizontal, vertical), reversed(size), strict=True
+    ):
+        border = F.pad(row.new_full((1, 1), length - 1.0), (2, 0))
+        rows.append(torch.where(flipped[:, None], border - row, row))
+    return torch.stack(rows, dim=1)
+
+
 def reflect(coordinate: Tensor, size: int) -> Tensor:
-    """The coordinate folded into 0 … size − 1 by reflection about the outermost pixels; it must not
-    lie further out than the image is long."""
-    return torch.minimum(coordinate.abs(), 2 * (size - 1) - coordinate)
+    """The coordinate folded into 0 … size − 1 by reflection about the outermost pixels."""
+    period = 2 * (size - 1)
+    return (coordinate - period * (coordinate / period).round()).abs()
 
 
 def sample(images: Tensor, x: Tensor, y: Tensor, matrix: Tensor) -> Tensor:
@@ -109,14 +121,45 @@ def sample(images: Tensor, x: Tensor, y: Tensor, matrix: Tensor) -> Tensor:
     x, y: pixels (B, H, W); matrix (B, 2, 3).
     """
     height, width = images.shape[-2:]
-    units = []  # grid_sample counts from −1 to 1 between the outermost pixels' centres
+    in_one_pass = torch.compiler.is_compiling()
+    places = []
     for size, row in ((width, matrix[:, 0]), (height, matrix[:, 1])):
-        by_x, by_y, constant = (row * (2 / (size - 1)))[:, :, None, None].unbind(1)
-        units.append(torch.addcmul(torch.addcmul(constant - 1, y, by_y), x, by_x))
+        # grid_sample counts from −1 to 1 between the outermost pixels' centres.
+        unit, origin = (1.0, 0.0) if in_one_pass else (2 / (size - 1), 1.0)
+        by_x, by_y, constant = (row * unit)[:, :, None, None].unbind(1)
+        places.append(torch.addcmul(torch.addcmul(constant - origin, y, by_y), x, by_x))
+    if in_one_pass:
+        return _sample_in_one_pass(images, reflect(places[0], width), reflect(places[1], height))
     return F.grid_sample(
         images,
-        torch.stack(units, dim=-1),
+        torch.stack(places, dim=-1),
         mode="bilinear",
         padding_mode="reflection",
         align_corners=True,
     )
+
+
+def _sample_in_one_pass(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """images (B, C, H, W) at x, y (B, H, W), which lie within: bilinear; made to be compiled."""
+    x, y = x[..., None], y[..., None]
+    left, top = x.floor(), y.floor()
+    share_x, share_y = x - left, y - top
+    columns, rows = (
+        (first.long(), (first.long() + 1).clamp(max=size - 1))
+        for first, size in ((left, images.shape[3]), (top, images.shape[2]))
+    )
+    upper, lower = (
+        torch.lerp(pixels_at(images, columns[0], row), pixels_at(images, columns[1], row), share_x)
+        for row in rows
+    )
+    return torch.lerp(upper, lower, share_y).permute(0, 3, 1, 2)
+
+
+def pixels_at(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """images (B, C, H, W) at the pixels x, y, int64 within them of shapes that broadcast to
+    (B, H, W, 1); made to be compiled. The result (B, H, W, C) has a pixel's channels side by side,
+    as whoever looks pixels up all over an image would like to find them."""
+    image = torch.arange(images.shape[0], device=images.device)[:, None, None, None]
+    channel = torch.arange(images.shape[1], device=images.device)
+    # As images.permute(0, 2, 3, 1)[image, y, x, channel], but the GPU does not check each index.
+    return torch.ops.aten._unsafe_index.Tensor(images.permute(0, 2, 3, 1), [image, y, x, channel])

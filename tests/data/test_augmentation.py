@@ -13,6 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 
 from lmdbench.data import augmentation, blurs, warps
 from lmdbench.data.augmentation import (
@@ -22,7 +24,7 @@ from lmdbench.data.augmentation import (
     Distortion,
     StrongParameters,
     apply_strong,
-    draw_strong,
+    strong_parameters,
 )
 from lmdbench.data.blurs import Blur
 
@@ -31,6 +33,10 @@ BORDER = cv2.BORDER_REFLECT_101
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def drawn(batch: int, generator: torch.Generator) -> StrongParameters:
+    return strong_parameters(*VIEWS["strong"].draw(batch, generator))
 
 
 def noise_pixels(batch: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -55,7 +61,7 @@ def identity(batch: int) -> StrongParameters:
     no = torch.zeros(batch, dtype=torch.bool)
     none = torch.zeros(batch, dtype=torch.int64)
     return replace(
-        draw_strong(batch, seeded(99)),
+        drawn(batch, seeded(99)),
         flip_horizontal=no,
         flip_vertical=no,
         blur=none,
@@ -66,6 +72,10 @@ def identity(batch: int) -> StrongParameters:
         brightness=torch.zeros(batch),
         grid_dropout=no,
     )
+
+
+def blurred(images: torch.Tensor, p: StrongParameters) -> torch.Tensor:
+    return blurs.blur(images, p.blur, blurs.taps_of(p.blur, p.motion_line))
 
 
 def row(parameters: StrongParameters, i: int) -> StrongParameters:
@@ -201,7 +211,7 @@ def test_motion_kernels_are_opencv_lines() -> None:
             lines.append([x1 - radius, y1 - radius, x2 - radius, y2 - radius])
             expected.append(np.pad(kernel / kernel.sum(), 3 - radius))
     kind = torch.full((len(lines),), Blur.MOTION)
-    kernels = blurs.blur_kernels(kind, torch.tensor(lines))
+    kernels = blurs.kernels_of(blurs.taps_of(kind, torch.tensor(lines)))
     np.testing.assert_allclose(kernels.numpy(), np.stack(expected), atol=1e-7)
 
 
@@ -225,14 +235,14 @@ def test_motion_lines_have_two_different_ends_within_a_kernel_of_each_size_equal
 def test_blurs(kind: Blur) -> None:
     images = noise_pixels(6, 20, 31).float() / 255
     p = replace(identity(6), blur=torch.full((6,), kind))
-    result = blurs.blur(images, p.blur, p.motion_line)
+    result = blurred(images, p)
     assert largest_difference(images, p, reference_blur, result) < 1e-6
 
 
 def test_blurs_of_a_mixed_batch_leave_the_others_untouched() -> None:
     images = noise_pixels(8, 16, 16).float() / 255
     p = replace(identity(8), blur=torch.tensor([0, 1, 2, 3] * 2))
-    result = blurs.blur(images, p.blur, p.motion_line)
+    result = blurred(images, p)
     assert largest_difference(images, p, reference_blur, result) < 1e-6
     assert torch.equal(result[p.blur == Blur.NONE], images[p.blur == Blur.NONE])
 
@@ -353,8 +363,8 @@ def test_reflection_is_numpys(share: float, size: int) -> None:
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_a_constant_image_stays_constant_under_blurs_and_warps(value: float) -> None:
     images = torch.full((64, 3, 40, 40), value)
-    p = draw_strong(64, seeded(5))
-    result = augmentation.warp(blurs.blur(images, p.blur, p.motion_line), p)
+    p = drawn(64, seeded(5))
+    result = augmentation.warp(blurred(images, p), p)
     torch.testing.assert_close(result, images, rtol=0, atol=1e-6)
 
 
@@ -388,13 +398,40 @@ def test_grid_dropout(size: int, unit: int, hole: int) -> None:
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (100, 80)])
 def test_strong_view_is_its_operations_in_order(height: int, width: int) -> None:
     images = smooth_images(24, height, width)
-    p = draw_strong(24, seeded(6))
+    p = drawn(24, seeded(6))
     result = apply_strong(images, p)
     for i, image in enumerate(images):
         difference = np.abs(reference_strong(to_numpy(image), p, i) - to_numpy(result[i]))
         # The reference interpolates twice, in steps of 1/32 px.
         assert difference.mean() < 0.002
         assert difference.max() < 0.025
+
+
+YES = torch.ones(4, dtype=torch.bool)
+ALONE = {
+    "flip": {"flip_horizontal": YES, "flip_vertical": torch.tensor([True, False] * 2)},
+    **{f"{kind.name.lower()} blur": {"blur": torch.full((4,), kind)} for kind in list(Blur)[1:]},
+    "flipped motion blur": {"blur": torch.full((4,), Blur.MOTION), "flip_horizontal": YES},
+    "shift, scale, rotate": {"moved": YES},
+    **{
+        f"{kind.name.lower()} distortion": {"distortion": torch.full((4,), kind)}
+        for kind in list(Distortion)[1:]
+    },
+    "RGB shift": {"rgb_shift": torch.tensor([[0.05, -0.05, 0.02], [-0.05, 0.01, 0.05]] * 2)},
+    "contrast": {"contrast": torch.tensor([0.8, 0.9, 1.1, 1.2])},
+    "brightness": {"brightness": torch.tensor([-0.2, -0.1, 0.1, 0.2])},
+    "grid dropout": {"grid_dropout": YES},
+}
+
+
+@pytest.mark.parametrize("operation", ALONE)
+def test_each_operation_alone(operation: str) -> None:
+    images = smooth_images(4, 64, 64)
+    p = replace(identity(4), **ALONE[operation])
+    result = apply_strong(images, p)
+    assert largest_difference(images, p, reference_strong, result) < 0.01  # OpenCV: 1/32 px steps
+    near_identity = operation == "elastic distortion"
+    assert near_identity or float((result - images).abs().amax((1, 2, 3)).min()) > 0.01
 
 
 @pytest.mark.parametrize("size", [32, 64, 224])
@@ -409,15 +446,15 @@ def test_sizes_and_batches(size: int, batch: int) -> None:
     assert pixels.equal(noise_pixels(batch, size, size)), "the store's pixels were written to"
 
 
-def test_nothing_chosen_gives_the_normalised_image_exactly() -> None:
+def test_nothing_chosen_gives_the_normalised_image() -> None:
     pixels = noise_pixels(5, 32, 48)
     result = augmentation.normalise(apply_strong(pixels.float() / 255, identity(5)))
-    assert torch.equal(result, VIEWS["test"](pixels, seeded(0)))
+    torch.testing.assert_close(result, VIEWS["test"](pixels, seeded(0)), rtol=0, atol=5e-5)
 
 
 def test_values_stay_in_range() -> None:
     images = noise_pixels(128, 32, 32).float() / 255
-    result = apply_strong(images, draw_strong(128, seeded(8)))
+    result = apply_strong(images, drawn(128, seeded(8)))
     assert float(result.min()) >= 0
     assert float(result.max()) <= 1
 
@@ -434,7 +471,7 @@ def test_images_of_a_batch_get_different_parameters() -> None:
 
 def test_an_image_does_not_depend_on_its_batch() -> None:
     images = noise_pixels(12, 32, 32).float() / 255
-    p = draw_strong(12, seeded(11))
+    p = drawn(12, seeded(11))
     result = apply_strong(images, p)
     for i in range(12):
         alone = apply_strong(images[i : i + 1], row(p, i))
@@ -478,7 +515,7 @@ DRAWS = 20_000
 
 @pytest.fixture(scope="module")
 def many() -> StrongParameters:
-    return draw_strong(DRAWS, seeded(14))
+    return drawn(DRAWS, seeded(14))
 
 
 def assert_frequency(chosen: torch.Tensor, probability: float) -> None:
@@ -534,9 +571,79 @@ def test_ranges(many: StrongParameters) -> None:
     assert many.elastic_noise[:500].std() == pytest.approx(1, abs=0.01)
 
 
+# Compiled
+
+
+def everything(view: str, seed: int) -> tuple[torch.Tensor, ...]:
+    """What a view's ``apply`` takes: enough images for every blur and distortion to be among them."""
+    return noise_pixels(48, 14, 18, seed), *VIEWS[view].draw(48, seeded(seed))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_traced_view_is_the_eager_one(view: str) -> None:
+    traced = torch.compile(VIEWS[view].apply, backend="aot_eager", fullgraph=True, dynamic=False)
+    arguments = everything(view, 17)
+    result = traced(*arguments)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    # Places are rounded to about 1e-6 of a pixel, and these images are noise.
+    torch.testing.assert_close(result, VIEWS[view].apply(*arguments), rtol=0, atol=1e-4)
+
+
+def test_the_compiled_strong_view_is_the_eager_one_and_serves_the_next_batch_too() -> None:
+    compiled = torch.compile(VIEWS["strong"].apply, fullgraph=True, dynamic=False)
+    for seed, stance in ((18, "default"), (19, "fail_on_recompile")):
+        arguments = everything("strong", seed)
+        with torch.compiler.set_stance(stance):
+            result = compiled(*arguments)
+        torch.testing.assert_close(result, VIEWS["strong"].apply(*arguments), rtol=0, atol=1e-4)
+
+
+def waits_for_a_gpu(function, *arguments: torch.Tensor) -> set[str]:
+    """Operations of the function's graph that would make the CPU wait for a GPU: those whose shapes
+    or numbers depend on values, copies from one device to another, constants made on the CPU."""
+    found = set()
+
+    def look(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]):
+        for node in graph.graph.nodes:
+            name = str(node.target)
+            if node.op == "get_attr" or "lift_fresh" in name or "device_put" in name:
+                found.add("constant")
+            if any(
+                word in name for word in ("nonzero", "_local_scalar", "masked_select", "unique")
+            ):
+                found.add("value")
+            if "index" in name and any(
+                isinstance(i, torch.fx.Node) and i.meta["val"].dtype == torch.bool
+                for i in (node.args[1] if isinstance(node.args[1], (list, tuple)) else ())
+            ):
+                found.add("mask")
+            if "_to_copy" in name and node.kwargs.get("device") is not None:
+                found.add("copy")
+        return make_boxed_func(graph.forward)
+
+    torch.compile(function, backend=aot_autograd(fw_compiler=look), fullgraph=True)(*arguments)
+    return found
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_compiled_view_never_waits_for_a_gpu(view: str) -> None:
+    assert waits_for_a_gpu(VIEWS[view].apply, *everything(view, 20)) == set()
+
+
+def test_what_waits_for_a_gpu_is_found() -> None:
+    x = torch.rand(4, generator=seeded(0))
+    assert waits_for_a_gpu(lambda x: x + torch.tensor([1.0, 2.0, 3.0, 4.0]), x) == {"constant"}
+    assert waits_for_a_gpu(lambda x: x.to("meta"), x) & {"copy", "constant"}
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        assert waits_for_a_gpu(lambda x: x[x > 0.5], x) & {"mask", "value"}
+        assert waits_for_a_gpu(lambda x: x.nonzero(), x) == {"value"}
+    with torch._dynamo.config.patch(capture_scalar_outputs=True):
+        assert waits_for_a_gpu(lambda x: x * x[0].item(), x) == {"value"}
+
+
 def test_off_the_cpu_no_shape_depends_on_values() -> None:
     # Tensors of the meta device have no values: to look at one is an error.
-    p = draw_strong(8, seeded(16))
+    p = drawn(8, seeded(16))
     valueless = StrongParameters(**{f.name: getattr(p, f.name).to("meta") for f in fields(p)})
     result = apply_strong(torch.empty(8, 3, 32, 32, device="meta"), valueless)
     assert augmentation.normalise(result).shape == (8, 3, 32, 32)
@@ -547,7 +654,7 @@ def test_off_the_cpu_no_shape_depends_on_values() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_gives_the_same_images_and_never_waits() -> None:
     images = noise_pixels(64, 64, 64).float() / 255
-    p = draw_strong(64, seeded(15))
+    p = drawn(64, seeded(15))
     on_device = StrongParameters(**{f.name: getattr(p, f.name).cuda() for f in fields(p)})
     device_images = images.cuda()
     generator = torch.Generator("cuda").manual_seed(0)

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from lmdbench.data.splits import (
     kvasir_released_split,
     long_tail_counts,
     require_every_class,
+    split_off,
 )
 from lmdbench.errors import UserError
 
@@ -207,3 +209,15 @@ def test_every_class_needs_training_and_test_images() -> None:
     parts = {"train": Part(none, both), "test": Part(none, np.array([1]))}
     with pytest.raises(UserError, match=r"^here: no test image of x; every class"):
         require_every_class("xy", parts, "here")
+
+
+def test_what_is_split_off_is_what_scikit_learn_splits_off():
+    from sklearn.model_selection import train_test_split
+
+    for seed, share in ((42, 0.3), (42, 1 / 3), (0, 0.3), (7, 1 / 3)):
+        for n in (4, 5, 9, 10, 50, 99, 1000, 12875):
+            rows = pd.Series(np.arange(n) * 3)
+            stays, off = train_test_split(rows, test_size=share, random_state=seed)
+            mine = split_off(rows, share, seed)
+            pd.testing.assert_series_equal(mine[0], stays)
+            pd.testing.assert_series_equal(mine[1], off)

@@ -1,0 +1,260 @@
+"""How a run's work reaches the device: plainly, or compiled and replayed as CUDA graphs.
+
+A training step of a small network on a fast GPU is thousands of kernels that take less time to run
+than to launch. So views and encoders are compiled (fewer, larger kernels), and a step is captured
+as one CUDA graph (one launch). Both change bits, within rounding, and neither changes what is
+computed. Where one of them fails, the run goes on without it and its log says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+Mode = Literal["plain", "compiled"]
+Outputs = Mapping[str, Tensor]
+
+WARM_UPS = 3  # calls before a capture: compiling, tuning, and memory that is kept
+
+logger = logging.getLogger("lmdbench")
+
+
+class NotReplayable(RuntimeError):
+    """A step depends on more than its batch and the method's tensors."""
+
+
+class Execution:
+    """The way one run's work is executed, on one device.
+
+    ``preparing_seconds``: spent on compiling, warming up and capturing so far.
+    """
+
+    def __init__(self, device: torch.device, mode: Mode = "plain") -> None:
+        self.device = device
+        self.mode = mode
+        self.preparing_seconds = 0.0
+        self.replaying = False  # within a function that is, or may become, a graph
+        self._preparing = False
+        self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self._pool: Any = None
+        if mode == "compiled":
+            torch._dynamo.reset()  # else networks of earlier runs in this process use up its limit
+
+    @property
+    def captures(self) -> bool:
+        """Whether steps are replayed as CUDA graphs."""
+        return self.mode == "compiled" and self.device.type == "cuda"
+
+    @property
+    def pool(self) -> Any:
+        """Memory that the graphs of a run share: only one of them runs at a time."""
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        return self._pool
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function compiled for the shapes it is called with; itself in plain execution."""
+        if self.mode == "plain":
+            return function
+        return self._compiled.setdefault(function, _Compiled(function, self))
+
+    def compile_encoders(
+        self,
+        encoders: Sequence[nn.Module],
+        images: Tensor,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        """Compile the bodies of encoders in place, for images (B, 3, H, W) and for the mode
+        (training, gradients) that each is in. Nothing else of them changes."""
+        if self.mode == "plain":
+            return
+        state = [buffer for encoder in encoders for buffer in encoder.buffers()]
+        with self.preparing("encoder"):
+            try:
+                with _unchanged(lambda: state, self.device):
+                    for encoder in encoders:
+                        _body(encoder).compile(dynamic=False)
+                        trainable = any(p.requires_grad for p in encoder.parameters())
+                        with autocast(), torch.set_grad_enabled(trainable):
+                            features = encoder(images)
+                        if trainable:
+                            features.float().sum().backward()
+                        encoder.zero_grad(set_to_none=True)
+            except Exception as error:
+                for encoder in encoders:
+                    _body(encoder)._compiled_call_impl = None  # undoes nn.Module.compile
+                _tell("compiling the encoder", error)
+
+    def eagerly(self) -> AbstractContextManager[Any]:
+        """Within it nothing is compiled: for batches of odd sizes, which are few."""
+        if self.mode == "plain":
+            return contextlib.nullcontext()
+        return torch.compiler.set_stance("force_eager")
+
+    def replay(
+        self,
+        function: Callable[..., Outputs],
+        state: Callable[[], Iterable[Tensor]],
+        name: str,
+    ) -> Replay:
+        """See ``Replay``."""
+        return Replay(function, state, name, self)
+
+    @contextlib.contextmanager
+    def preparing(self, name: str) -> Iterator[None]:
+        """Counts the time within as preparation, once where it is nested, and logs it."""
+        if self._preparing:
+            yield
+            return
+        self._preparing = True
+        started = time.monotonic()
+        try:
+            yield
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+        finally:
+            self._preparing = False
+            seconds = time.monotonic() - started
+            self.preparing_seconds += seconds
+            logger.info("compiled: %s, %.1f s", name, seconds)
+
+
+class _Compiled:
+    """A function compiled at its first call; itself from then on if that fails."""
+
+    def __init__(self, function: Callable[..., Any], execution: Execution) -> None:
+        self.function = function
+        self.execution = execution
+        self._compiled: Callable[..., Any] | None = torch.compile(function, dynamic=False)
+        self._called = False
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._compiled is None:
+            return self.function(*arguments)
+        if self._called:
+            return self._compiled(*arguments)
+        self._called = True
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        with self.execution.preparing(name):
+            try:
+                return self._compiled(*arguments)
+            except Exception as error:
+                self._compiled = None
+                _tell(f"compiling {name}", error)
+        return self.function(*arguments)
+
+
+class Replay:
+    """``function(*tensors) → mapping of tensors``, called with the same shapes every time.
+
+    ``state()`` gives the tensors that it changes, in place: parameters, buffers, and what the
+    optimisers keep. In compiled execution inputs are copied to buffers at fixed addresses, and the
+    outputs stay valid until the next call of any of the run's replays. On a GPU the first call
+    captures the function as a CUDA graph, after warming up on the state, which is then restored;
+    tensors that the warm-up added to it (momentum) start from zero, as if they had not been there.
+
+    Within the function nothing may wait for the device, and nothing in Python may differ from one
+    call to the next.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Outputs],
+        state: Callable[[], Iterable[Tensor]],
+        name: str,
+        execution: Execution,
+    ) -> None:
+        self.function = function
+        self.state = state
+        self.name = name
+        self.execution = execution
+        self._plain = execution.mode == "plain"
+        self._inputs: tuple[Tensor, ...] | None = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._outputs: Outputs = {}
+
+    def __call__(self, *inputs: Tensor) -> Outputs:
+        if not self._plain and self._inputs is None:
+            self._prepare(inputs)
+        if self._inputs is None:
+            return self.function(*inputs)
+        for fixed, given in zip(self._inputs, inputs, strict=True):
+            fixed.copy_(given, non_blocking=True)
+        if self._graph is None:
+            return self._call(self._inputs)
+        self._graph.replay()
+        return self._outputs
+
+    def _call(self, inputs: tuple[Tensor, ...]) -> Outputs:
+        self.execution.replaying = True
+        try:
+            return self.function(*inputs)
+        finally:
+            self.execution.replaying = False
+
+    def _prepare(self, inputs: tuple[Tensor, ...]) -> None:
+        with self.execution.preparing(self.name):
+            fixed = tuple(given.clone() for given in inputs)
+            try:
+                with _unchanged(self.state, self.execution.device):
+                    self._warm_up(fixed)
+                if self.execution.captures:
+                    self._capture(fixed)
+                self._inputs = fixed
+            except Exception as error:
+                self._plain = True
+                _tell(f"replaying {self.name}", error)
+
+    def _warm_up(self, inputs: tuple[Tensor, ...]) -> None:
+        if not self.execution.captures:
+            self._call(inputs)
+            return
+        aside = torch.cuda.Stream(self.execution.device)
+        aside.wait_stream(torch.cuda.current_stream(self.execution.device))
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UPS):
+                self._call(inputs)
+        torch.cuda.current_stream(self.execution.device).wait_stream(aside)
+
+    def _capture(self, inputs: tuple[Tensor, ...]) -> None:
+        graph = torch.cuda.CUDAGraph()
+        # Thread-local: a thread that fetches images meanwhile doesn't spoil the capture.
+        with torch.cuda.graph(graph, pool=self.execution.pool, capture_error_mode="thread_local"):
+            self._outputs = self._call(inputs)
+        self._graph = graph
+
+
+@contextlib.contextmanager
+def _unchanged(state: Callable[[], Iterable[Tensor]], device: torch.device) -> Iterator[None]:
+    """Whatever is done within: the state's tensors keep their values, new ones among them are
+    zero afterwards, gradients are gone, and the global random numbers go on where they were."""
+    before = [(tensor, tensor.detach().clone()) for tensor in state()]
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        known = {id(tensor) for tensor, _ in before}
+        with torch.no_grad():
+            for tensor, value in before:
+                tensor.copy_(value)
+                tensor.grad = None
+            for tensor in state():
+                if id(tensor) not in known:
+                    tensor.zero_()
+
+
+def _body(encoder: nn.Module) -> nn.Module:
+    return cast(nn.Module, encoder.body)
+
+
+def _tell(what: str, error: Exception) -> None:
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    logger.warning("%s failed, the run goes on without: %s", what, reason)
