@@ -12,7 +12,8 @@ from pathlib import Path
 
 from lmdbench.method import METHODS, Method
 
-TEXTS = {"title", "source", "deviations"}  # class attributes that only describe
+# Class attributes that only describe
+TEXTS = {"title", "source", "deviations", "authors", "passes"}
 RANGES = {"Annotated", "Uniform", "LogUniform", "Times", "Choice"}  # of a setting's search
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +14,8 @@ import click
 from lmdbench.cli.options import json_option, plugin_option
 
 UNWRAPPED = 200  # columns, where the output is no terminal
+WITH_SOURCE = 120  # columns from which the list has room for papers
+TRAINS = {"all": "the whole network", "head": "the head"}
 
 if TYPE_CHECKING:
     from lmdbench.method import Method
@@ -27,6 +31,7 @@ def methods(ctx: click.Context, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from lmdbench.method import METHODS
@@ -35,13 +40,19 @@ def methods(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(cards, indent=2, ensure_ascii=False))
     else:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("method", "starts from", "trains", "what it is", "source"):
-            table.add_column(column, overflow="fold", no_wrap=column in ("method", "starts from"))
-        for c in cards:
-            table.add_row(c["name"], c["starts_from"] or "", c["trains"], c["title"], c["source"])
         console = Console()
-        (console if console.is_terminal else Console(width=UNWRAPPED)).print(table)
+        if not console.is_terminal:
+            console = Console(width=UNWRAPPED)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("method", no_wrap=True)
+        table.add_column("starts from", no_wrap=True)
+        table.add_column("what it is", overflow="fold")
+        if console.width >= WITH_SOURCE:
+            table.add_column("source", overflow="fold")
+        for c in cards:
+            row = (c["name"], c["starts_from"] or "", c["title"], c["source"])
+            table.add_row(*map(escape, row[: len(table.columns)]))
+        console.print(table)
     for plugin, problem in METHODS.broken.items():
         click.echo(f"not loaded: {plugin}: {problem}", err=True)
 
@@ -52,7 +63,7 @@ def methods(ctx: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show(json_before: bool, name: str, as_json: bool) -> None:
-    """Settings, defaults, source and deviations of the method NAME."""
+    """The card of the method NAME: formula, settings, source, cost, deviations and tests."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -67,13 +78,17 @@ def show(json_before: bool, name: str, as_json: bool) -> None:
     console.print(f"[bold]{escape(c['name'])}[/]  {escape(c['title'])}  (version {c['version']})")
     console.print(escape(reflow(c["description"])))
     console.print()
+    with_authors = any(s["authors"] is not None for s in c["settings"])
     settings = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("setting", "default", "wants", "meaning"):
+    columns = ("setting", "default", *(["authors'"] if with_authors else []), "wants", "meaning")
+    for column in columns:
         settings.add_column(column, overflow="fold", no_wrap=column == "setting")
     for s in c["settings"]:
         searched = s["range"] and f"(tuned: {s['range']})"
         meaning = " ".join(filter(None, [s["help"], searched]))
-        settings.add_row(s["name"], str(s["default"]), s["type"], escape(meaning))
+        theirs = "" if s["authors"] is None else str(s["authors"])
+        row = (s["name"], str(s["default"]), *([theirs] if with_authors else []), s["type"])
+        settings.add_row(*map(escape, (*row, meaning)))
     console.print(settings)
     console.print()
     facts = Table(box=None, pad_edge=False, show_header=False)
@@ -83,10 +98,15 @@ def show(json_before: bool, name: str, as_json: bool) -> None:
     facts.add_row("starts from", escape(c["starts_from"] or "the backbone's weights"))
     for key, value in c["ancestor_settings"].items():
         facts.add_row("", f"with {key}={value}")
-    facts.add_row("trains", {"all": "the whole network", "head": "the head"}[c["trains"]])
+    facts.add_row("trains", TRAINS[c["trains"]])
     facts.add_row("sampling", escape(c["sampler"]))
     facts.add_row("views", ", ".join(c["views"]))
+    facts.add_row("cost", cost(c))
     facts.add_row("code", escape(c["file"]))
+    if c["tests"]:
+        facts.add_row("tests", escape(c["tests"]["file"]))
+        for test in c["tests"]["names"]:
+            facts.add_row("", f"· {escape(test)}")
     for number, deviation in enumerate(c["deviations"]):
         facts.add_row("" if number else "deviations", f"· {escape(deviation)}")
     console.print(facts)
@@ -105,6 +125,19 @@ def reflow(text: str) -> str:
     return "\n".join(lines)
 
 
+def cost(c: dict[str, Any]) -> str:
+    """What a card says of a method's cost, in words."""
+    if c["epochs"] == 0:
+        return "no training: fitted once to what it starts from"
+    if c["passes"] == [1, 1]:
+        return "an epoch costs what one of ce does"
+    forward, backward = c["passes"]
+    return (
+        f"in an epoch the training images go {forward:g}× forward and {backward:g}× backward "
+        "through the encoder (ce: 1×, 1×)"
+    )
+
+
 def card(method: type[Method]) -> dict[str, Any]:
     """What there is to know of a method, as plain data."""
     from lmdbench.method import Start
@@ -113,6 +146,7 @@ def card(method: type[Method]) -> dict[str, Any]:
     start = method.starts_from
     start = Start(start) if isinstance(start, str) else start
     sampler = method.sampler if isinstance(method.sampler, tuple) else (method.sampler,)
+    settings = describe(method.Settings)
     return {
         "name": method.name,
         "title": method.title,
@@ -123,17 +157,48 @@ def card(method: type[Method]) -> dict[str, Any]:
         "starts_from": start and start.method,
         "ancestor_settings": dict(start.settings) if start else {},
         "trains": method.trains,
-        "sampler": " + ".join(s if isinstance(s, str) else type(s).__name__ for s in sampler),
+        "sampler": " + ".join(s if isinstance(s, str) else _name(s) for s in sampler),
         "views": list(method.views),
+        "epochs": settings["epochs"].default if "epochs" in settings else _fixed_epochs(method),
+        "passes": list(method.passes or ((1, 1) if method.trains == "all" else (1, 0))),
         "file": inspect.getsourcefile(method) or "",
+        "tests": _tests(method),
         "settings": [
             {
                 "name": s.name,
                 "default": s.default,
+                "authors": method.authors.get(s.name),  # their default, where it is another
                 "type": s.type_name,
                 "help": s.help,
                 "range": s.range and str(s.range),  # where `lmdbench tune` searches
             }
-            for s in describe(method.Settings).values()
+            for s in settings.values()
         ],
+    }
+
+
+def _fixed_epochs(method: type[Method]) -> int | None:
+    """Of a method that says so as a class attribute, as those do that train nothing."""
+    epochs: object = method.epochs
+    return epochs if isinstance(epochs, int) else None
+
+
+def _name(sampler: object) -> str:
+    return getattr(sampler, "__name__", type(sampler).__name__)
+
+
+def _tests(method: type[Method]) -> dict[str, Any] | None:
+    """The tests of a method's file, where this is a checkout: their path and names, in words."""
+    source = inspect.getsourcefile(method)
+    if source is None:
+        return None
+    path = Path(source).resolve()
+    tests = path.parent.parent / "tests" / path.parent.name / f"test_{path.name}"
+    if not tests.is_file():
+        return None
+    tree = ast.parse(tests.read_text(encoding="utf-8"))
+    names = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return {
+        "file": f"tests/{path.parent.name}/{tests.name}",
+        "names": [n[5:].replace("_", " ") for n in names if n.startswith("test_")],
     }

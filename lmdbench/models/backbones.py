@@ -104,7 +104,7 @@ BACKBONES: dict[str, Backbone] = {
             "small",
             "Four convolutions, for small images and few processor cores",
             lambda: Encoder(SmallNet(), SmallNet.out_features),
-            recipes={"lmd": SMALL_ICC, "lmd-released": SMALL_ICC},
+            recipes={"lmd": SMALL_ICC, "lmd-released": SMALL_ICC, "mrc-vfc": SMALL_ICC},
         ),
     )
 }

@@ -1,6 +1,7 @@
 """LMD's rounds: what each step moves, the ablations, and how lmd-released differs."""
 
 import copy
+import dataclasses
 import logging
 
 import pytest
@@ -9,7 +10,6 @@ import torch.nn.functional as F
 
 from lmdbench import calibration as cal
 from lmdbench.errors import UserError
-from lmdbench.methods import lmd as module
 from lmdbench.methods.lmd import LMD
 from lmdbench.methods.lmd_released import LMDReleased
 from lmdbench.settings import resolve
@@ -22,8 +22,8 @@ VISIBLE = {"head_lr": 0.01, "encoder_lr": 1e-3}  # steps that float32 does not r
 def make_lmd(make_task, make_method):
     """An LMD or a variant of it that starts from an untrained stage 1."""
 
-    def make(name="lmd", counts=(12, 5, 2), **settings):
-        task = make_task(counts)
+    def make(name="lmd", counts=(12, 5, 2), mode="plain", **settings):
+        task = dataclasses.replace(make_task(counts), mode=mode)
         rrl = make_method("rrl", task)
         return make_method(name, task, rrl, **{**QUICK, **VISIBLE, **settings})
 
@@ -83,6 +83,21 @@ def test_it_takes_the_encoder_and_a_new_head(make_task, make_method):
     assert method.epochs == 3
 
 
+def drawn_features(method, means, covariances):
+    """All features that an M-step trains on, with their labels, drawn as it draws them."""
+    seen = []
+    original = cal.HeadTraining.__call__
+
+    def watch(training, features, labels):
+        seen.append((features.clone(), labels.clone()))
+        return original(training, features, labels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cal.HeadTraining, "__call__", watch)
+        method.m_step(method.features(method.task.train), means, covariances)
+    return seen
+
+
 def test_each_step_moves_its_own_half(make_lmd):
     method = make_lmd()
     features = method.features(method.task.train)
@@ -99,9 +114,15 @@ def test_each_step_moves_its_own_half(make_lmd):
     assert not any(equal(encoder, state_of(method, "encoder"), [name]) for name in encoder)
 
 
-def test_a_round_is_its_four_steps(make_lmd):
+def moments(members):
+    """Mean and covariance, the latter with the ridge."""
+    return members.double().mean(0), torch.cov(members.double().T) + 0.01 * torch.eye(8)
+
+
+@pytest.mark.parametrize("mode", ["plain", "compiled"])
+def test_a_round_is_its_four_steps(make_lmd, mode):
     """Encode, draw, train the head, train the encoder: done again here, by other means."""
-    method = make_lmd(rounds=1)
+    method = make_lmd(rounds=1, mode=mode)
     reference = copy.deepcopy(method.model).requires_grad_(True)
     task, s = method.task, method.settings
     task.streams.start_epoch(1)
@@ -112,10 +133,12 @@ def test_a_round_is_its_four_steps(make_lmd):
     reference.eval()
     with torch.no_grad():
         z = torch.cat([reference.encoder(batch.images) for batch in task.in_order(task.train)])
-    means, covariances = cal.class_gaussians(z, task.train.labels, 3, 0.01)
+    means, covariances = zip(*(moments(z[task.train.labels == c]) for c in range(3)), strict=True)
+    means, covariances = torch.stack(means), torch.stack(covariances)
     random = task.streams.get("virtual")
-    y = cal.balanced_labels(3 * 40, 3, random)
-    x = cal.virtual_features(y, means.float(), torch.linalg.cholesky(covariances).float(), random)
+    (counts,) = cal.shuffled_chunks([40] * 3, 10**6, random)
+    roots = torch.linalg.cholesky(covariances).float()
+    x, y = cal.shuffled(cal.virtual_features(counts, means.float(), roots, random), counts, random)
     sgd = torch.optim.SGD(reference.head.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     losses = []
     for x_batch, y_batch in zip(x.split(16), y.split(16), strict=True):
@@ -146,19 +169,25 @@ def test_a_round_is_its_four_steps(make_lmd):
         torch.testing.assert_close(value, reference.state_dict()[name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["lmd", "lmd-released"])
+def test_compiled_rounds_are_the_plain_ones(make_lmd, train, name, caplog):
+    """Whole replays and odd sizes in both steps, momentum from round to round."""
+    settings = {"virtual_per_class": 250, "head_batch_size": 4}  # 11 replays, then 46 features
+    plain, compiled = (make_lmd(name, mode=mode, **settings) for mode in ("plain", "compiled"))
+    logs = [train(method) for method in (plain, compiled)]
+    assert not [record for record in caplog.records if "failed" in record.message]
+    assert compiled.task.execution.preparing_seconds > 0
+    for one, other in zip(*logs, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[key], value, rtol=1e-3, atol=1e-5)
+
+
 def test_every_class_is_drawn_equally_often_in_chunks(make_lmd, monkeypatch):
+    monkeypatch.setattr(cal, "CHUNK", 8 * 40)  # 40 features of width 8: two batches of 16
     method = make_lmd(virtual_per_class=50, head_batch_size=16)
-    monkeypatch.setattr(module, "CHUNK", 8 * 40)  # 40 features of width 8: two batches of 16
-    chunks = []
-    original = cal.train_linear_head
-
-    def watch(head, optimizer, features, labels, batch_size):
-        chunks.append(labels)
-        return original(head, optimizer, features, labels, batch_size)
-
-    monkeypatch.setattr(cal, "train_linear_head", watch)
     features = method.features(method.task.train)
-    method.m_step(features, *method.gaussians(features))
+    chunks = [labels for _, labels in drawn_features(method, *method.gaussians(features))]
     assert [len(labels) for labels in chunks] == [32, 32, 32, 32, 22]
     labels = torch.cat(chunks)
     assert torch.bincount(labels).tolist() == [50, 50, 50]
@@ -166,18 +195,10 @@ def test_every_class_is_drawn_equally_often_in_chunks(make_lmd, monkeypatch):
 
 
 @pytest.mark.parametrize(("calibration", "total"), [("real", 120), ("real-once", 19)])
-def test_real_features_instead_of_virtual_ones(make_lmd, monkeypatch, calibration, total):
+def test_real_features_instead_of_virtual_ones(make_lmd, calibration, total):
     method = make_lmd(calibration=calibration)
-    seen = []
-    original = cal.train_linear_head
-
-    def watch(head, optimizer, features, labels, batch_size):
-        seen.append((features, labels))
-        return original(head, optimizer, features, labels, batch_size)
-
-    monkeypatch.setattr(cal, "train_linear_head", watch)
     real = method.features(method.task.train)
-    method.m_step(real, *method.gaussians(real))
+    seen = drawn_features(method, *method.gaussians(real))
     features, labels = (torch.cat(parts) for parts in zip(*seen, strict=True))
     counts = torch.bincount(labels)
     assert counts.sum() == total
@@ -229,14 +250,15 @@ def test_one_image_is_no_failure_and_logged_once(make_lmd, train, caplog, name):
     assert all(value.isfinite().all() for value in method.state_dict().values())
 
 
+@pytest.mark.parametrize("mode", ["plain", "compiled"])
 @pytest.mark.parametrize("name", ["lmd", "lmd-released"])
-def test_resumed_bit_identically(make_lmd, train, name):
-    whole = make_lmd(name)
+def test_resumed_bit_identically(make_lmd, train, name, mode):
+    whole = make_lmd(name, mode=mode)
     train(whole, 0, 1)
     saved = copy.deepcopy(whole.state_dict())
     optimizers = {n: copy.deepcopy(o.state_dict()) for n, o in whole.running_optimizers.items()}
     train(whole, 1)
-    resumed = make_lmd(name)
+    resumed = make_lmd(name, mode=mode)
     resumed.load_state_dict(saved)
     for which, optimizer in resumed.running_optimizers.items():
         optimizer.load_state_dict(optimizers[which])
@@ -268,7 +290,7 @@ def test_released_sign_is_the_opposite(make_lmd):
         method = make_lmd(name, through_head=False, weight_decay=0.0, batch_size=19)
         before = {n: p.detach().clone() for n, p in method.model.encoder.named_parameters()}
         features = method.features(method.task.train)
-        method.running.follow(*cal.class_gaussians(features, method.task.train.labels, 3, 0.01), 0)
+        method.running.follow(*cal.class_gaussians(features, method.places, 0.01), 0)
         method.train()
         method.e_step()
         moved[name] = method.model.encoder.body[1].bias.detach() - before["body.1.bias"]
@@ -320,15 +342,13 @@ def test_released_gaussians_are_of_a_balanced_draw(make_lmd, monkeypatch):
     seen = []
     original = cal.class_gaussians
 
-    def watch(features, labels, *rest):
-        seen.append((features, labels))
-        return original(features, labels, *rest)
+    def watch(features, places, ridge):
+        seen.append(places)
+        return original(features, places, ridge)
 
     monkeypatch.setattr(cal, "class_gaussians", watch)
-    real = method.features(method.task.train)
-    method.gaussians(real)
-    ((features, labels),) = seen
-    assert len(labels) == 16  # of 19 images, in batches of four
-    assert sorted(torch.bincount(labels).tolist()) == [5, 5, 6]
-    which = torch.cdist(features, real).argmin(1)
-    assert torch.equal(labels, method.task.train.labels[which])
+    method.gaussians(method.features(method.task.train))
+    (places,) = seen
+    assert [len(own) for own in places] == [6, 5, 5]  # 16 of 19 images, in batches of four
+    for c, own in enumerate(places):
+        assert (method.task.train.labels[own] == c).all()

@@ -1,0 +1,97 @@
+"""The page of the methods' cards: python docs/page_of_methods.py (writes docs/methods.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lmdbench.cli.methods import TRAINS, card, cost, reflow
+from lmdbench.method import METHODS, Method
+from lmdbench.settings import describe
+
+PAGE = Path(__file__).with_name("methods.md")
+COMMON = describe(Method.Settings)
+INTRODUCTION = """# The methods
+
+<!-- Made by `python docs/page_of_methods.py` from the methods themselves. Change those, then run it. -->
+
+Every method of this repository: what it is, its formula, what it takes over from its authors and what not. The same
+cards are shown by `lmdbench methods show NAME`, with the names of the tests that pin each one, and `lmdbench methods
+--json` has them as data. [Adding a method](adding-a-method.md) is a file of thirty lines.
+
+Backbone, epochs, batch size, optimiser and augmentation are the same for every method unless its definition says
+otherwise. A card lists the settings that are a method's own, or differ from this recipe:
+"""
+
+
+def page() -> str:
+    """The page in Markdown, of the built-in methods."""
+    methods = [METHODS.get(name) for name in METHODS.names()]
+    cards = [card(m) for m in methods if m.__module__.startswith("lmdbench.methods.")]
+    recipe = settings_table([vars(s) | {"authors": None} for s in COMMON.values()])
+    return "\n".join([INTRODUCTION, recipe, overview(cards), *map(section, cards)])
+
+
+def overview(cards: list[dict[str, Any]]) -> str:
+    rows = [
+        f"| [{c['name']}](#{c['name']}) | {cell(c['title'])} | {c['starts_from'] or ''} |"
+        for c in cards
+    ]
+    return "\n".join(["| method | what it is | starts from |", "|---|---|---|", *rows, ""])
+
+
+def section(c: dict[str, Any]) -> str:
+    """One method's card."""
+    own = [s for s in c["settings"] if s["authors"] is not None or differs(s)]
+    start = f"`{c['starts_from']}`" if c["starts_from"] else "the backbone's weights"
+    with_settings = ", ".join(f"{key}={value}" for key, value in c["ancestor_settings"].items())
+    facts = [
+        ("source", c["source"]),
+        ("starts from", start + (f" with {with_settings}" if with_settings else "")),
+        (
+            "trains",
+            f"{TRAINS[c['trains']]}; batches: {c['sampler']}; views: {' + '.join(c['views'])}",
+        ),
+        ("cost", cost(c)),
+        ("code", link(f"methods/{Path(c['file']).name}")),
+    ]
+    if c["tests"]:
+        facts.append(("tests", link(c["tests"]["file"])))
+    lines = [f"## {c['name']}", "", f"**{c['title']}.** {reflow(c['description'])}", ""]
+    if own:
+        lines += [settings_table(own)]
+    lines += [f"- {name}: {text}" for name, text in facts]
+    if c["deviations"]:
+        lines += ["- deviations:", *(f"  - {text}" for text in c["deviations"])]
+    return "\n".join([*lines, ""])
+
+
+def differs(s: dict[str, Any]) -> bool:
+    """Whether a setting is not as in the common recipe."""
+    return s["name"] not in COMMON or s["default"] != COMMON[s["name"]].default
+
+
+def settings_table(settings: list[dict[str, Any]]) -> str:
+    with_authors = any(s["authors"] is not None for s in settings)
+    head = ["setting", "default", *(["authors'"] if with_authors else []), "meaning"]
+    rows = [head, ["---"] * len(head)]
+    for s in settings:
+        theirs = "" if s["authors"] is None else str(s["authors"])
+        searched = f"(tuned: {s['range']})" if s["range"] else ""
+        meaning = " ".join(filter(None, [s["help"], searched]))
+        row = [f"`{s['name']}`", s["default"], *([theirs] if with_authors else []), meaning]
+        rows.append([cell(str(entry)) for entry in row])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def link(path: str) -> str:
+    """To a file of the repository, seen from docs/."""
+    return f"[{path}](../{path})"
+
+
+def cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

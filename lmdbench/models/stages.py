@@ -1,0 +1,55 @@
+"""A backbone as a chain of stages, for methods that divide it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lmdbench.models.efficientnet_lite import STAGES, EfficientNetLite0
+from lmdbench.models.small import SmallNet
+
+
+def stages_of(body: nn.Module) -> list[nn.Module]:
+    """Modules that are the body when one follows the other: images (B, 3, H, W) to features (B, D).
+
+    The first is the stem; the last one's output is what the mean over the image has made of it.
+    They share the body's parameters and buffers. TypeError for an architecture not known here.
+    """
+    import torchvision.models as torchvision
+
+    if isinstance(body, torchvision.ResNet):
+        stem = nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool)
+        return _averaged([stem, body.layer1, body.layer2, body.layer3, body.layer4])
+    if isinstance(body, torchvision.EfficientNet):
+        *stages, last, head = body.features
+        return _averaged([*stages, nn.Sequential(last, head)])
+    if isinstance(body, SmallNet):
+        return _averaged(list(body))
+    if isinstance(body, EfficientNetLite0):
+        blocks = iter(body._blocks)
+        *stages, last = (nn.Sequential(*(next(blocks) for _ in range(n))) for n, *_ in STAGES)
+        converted = Affine(body._scale, body._shift)
+        stem = nn.Sequential(converted, body._conv_stem, body._bn0, nn.ReLU6())
+        head = nn.Sequential(last, body._conv_head, body._bn1, nn.ReLU6())
+        return _averaged([stem, *stages, head])
+    raise TypeError(f"the stages of a {type(body).__name__} are not known")
+
+
+def _averaged(stages: list[nn.Module]) -> list[nn.Module]:
+    *before, last = stages
+    return [*before, nn.Sequential(last, nn.AdaptiveAvgPool2d(1), nn.Flatten())]
+
+
+class Affine(nn.Module):
+    """x · scale + shift."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, x, self.scale)

@@ -1,0 +1,28 @@
+"""Balanced softmax."""
+
+from torch import Tensor
+
+from lmdbench.data.batches import Batch
+from lmdbench.method import Method, register_method
+from lmdbench.methods.balms import balanced_softmax_loss
+
+
+@register_method("balanced-softmax")
+class BalancedSoftmax(Method):
+    """Cross-entropy of logits to which the log class counts are added in training, and only there:
+
+        L = −log (n_y e^{z_y} / Σ_j n_j e^{z_j}),  prediction argmax_j z_j.
+
+    The softmax takes the imbalance upon itself, and the logits are left to fit a balanced prior.
+    `balms` is this loss on a frozen encoder, with a learned sampler."""
+
+    title = "Balanced softmax"
+    source = (
+        "Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020, "
+        "theorem 1, end to end"
+    )
+    replayable = True
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = self.model(batch.images)
+        return balanced_softmax_loss(logits, batch.labels, self.task.class_counts)

@@ -1,0 +1,116 @@
+"""Bilateral-branch network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lmdbench.data.batches import Batch
+from lmdbench.errors import UserError
+from lmdbench.method import Method, register_method
+from lmdbench.methods.mixup import mixed_cross_entropy
+from lmdbench.models.classifier import Classifier, Encoder
+
+
+class ReversedSampler:
+    """Classes with probability ∝ 1/n_j, then an image of the class, with replacement."""
+
+    def __init__(self, labels: Tensor) -> None:
+        counts = torch.bincount(labels).double()[labels]
+        self._weights = 1 / counts**2
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        return self._weights.multinomial(n, replacement=True, generator=generator)
+
+
+def last_block(network: nn.Module) -> Sequence[nn.Module]:
+    """The last block that convolves, and what comes after it: a ResNet's last residual block, or a
+    last convolution with its batch norm. Children are taken to be in the order in which they act.
+    """
+    children = list(network.children())
+    convolving = [any(isinstance(m, nn.Conv2d) for m in child.modules()) for child in children]
+    if not any(convolving):
+        raise UserError(
+            f"bbn doubles an encoder's last convolution, and a {type(network).__name__} has none: "
+            "choose another --backbone"
+        )
+    place = len(children) - 1 - convolving[::-1].index(True)
+    after = children[place + 1 :]
+    if isinstance(children[place], nn.Sequential):
+        return [*last_block(children[place]), *after]
+    return [children[place], *after]
+
+
+def with_own_last_block(encoder: Encoder) -> Encoder:
+    """A second encoder that shares all modules with the first but its last block, which it has a
+    copy of."""
+    own = {id(module) for block in last_block(encoder.body) for module in block.modules()}
+    shared = [m for m in encoder.modules() if own.isdisjoint(id(part) for part in m.modules())]
+    return copy.deepcopy(encoder, {id(module): module for module in shared})
+
+
+class TwoBranches(nn.Module):
+    """Images (B, 3, H, W) to the features of both branches, one behind the other: (B, 2 D)."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.conventional = encoder
+        self.rebalancing = with_own_last_block(encoder)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([self.conventional(images), self.rebalancing(images)], dim=1)
+
+
+def mixed_features(conventional: Tensor, rebalancing: Tensor, alpha: float) -> Tensor:
+    """2 (α f_c, (1 − α) f_r), (B, 2 D); at α = ½ the features as they are."""
+    return 2 * torch.cat([alpha * conventional, (1 - alpha) * rebalancing], dim=1)
+
+
+@register_method("bbn")
+class BBN(Method):
+    """Two branches that share all of the encoder but its last block. One sees instance-sampled
+    images (x_c, y_c), the other one images of classes drawn as 1/n_j (x_r, y_r), and one linear
+    head both of their features. The weight moves from the first branch to the second (cumulative
+    learning):
+
+        z = W · 2 (α f_c, (1 − α) f_r) + b,  L = α CE(z, y_c) + (1 − α) CE(z, y_r),
+        α = 1 − (T/T_max)².
+
+    At test both branches see the image, with α = ½."""
+
+    title = "Bilateral-branch network (BBN)"
+    source = (
+        "Zhou et al., BBN: Bilateral-Branch Network with Cumulative Learning for Long-Tailed "
+        "Visual Recognition, CVPR 2020, eq. 1 to 5; factor 2, one bias and branches from the "
+        "official code"
+    )
+    deviations = (
+        "α goes down step by step; the official code's epoch by epoch, and of 90 or 180 epochs "
+        "it counts 100 or 200.",
+        "The branches begin with the same weights, pretrained ones where there are any; in the "
+        "official code they begin at random.",
+        "In a network without residual blocks a branch is the last convolution with its batch "
+        "norm.",
+        "The recipe is the benchmark's stage 1; official: .1 at batch 128, 200 epochs, weight "
+        "decay .0002 (CIFAR).",
+    )
+    authors = {"epochs": 200, "lr": 0.1, "weight_decay": 2e-4}
+    sampler = ("instance", ReversedSampler)
+    passes = (2, 2)
+
+    def build(self, encoder: Encoder) -> None:
+        width = 2 * encoder.out_features
+        head = nn.Linear(width, self.task.num_classes)
+        self.model = Classifier(Encoder(TwoBranches(encoder), width), head)
+
+    def loss(self, batches: tuple[Batch, Batch]) -> Tensor:
+        batch, reverse = batches
+        alpha = 1 - self.progress**2
+        branches = cast(TwoBranches, self.model.encoder.body)
+        f_c, f_r = branches.conventional(batch.images), branches.rebalancing(reverse.images)
+        logits = self.model.logits(mixed_features(f_c, f_r, alpha))
+        return mixed_cross_entropy(logits, batch.labels, reverse.labels, alpha)

@@ -1,0 +1,54 @@
+"""Logit adjustment in the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lmdbench.data.batches import Batch
+from lmdbench.method import Method, register_method
+from lmdbench.settings import Uniform, at_least
+
+
+def log_prior(class_counts: Tensor) -> Tensor:
+    """log π_j with π_j = n_j / N: (C,)."""
+    return (class_counts / class_counts.sum()).log()
+
+
+def logit_adjusted_loss(logits: Tensor, labels: Tensor, class_counts: Tensor, tau: float) -> Tensor:
+    """Mean cross-entropy of z + τ log π. logits (B, C) float, labels (B,) int64, counts (C,)."""
+    return F.cross_entropy(logits + tau * log_prior(class_counts), labels)
+
+
+@register_method("logit-adjustment")
+class LogitAdjustment(Method):
+    """Cross-entropy of logits shifted by the log class prior in training, and only there:
+
+        L = CE(z + τ log π, y),  prediction argmax_j z_j.
+
+    A rare class has to win by a margin that its prior would cost it. At τ = 1 the plain logits are
+    consistent for the balanced error, and the loss is that of `balanced-softmax`."""
+
+    title = "Logit adjustment (loss)"
+    source = (
+        "Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021, eq. 10; official code "
+        "in google-research/logit_adjustment"
+    )
+    replayable = True
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings(Method.Settings):
+        tau: Annotated[float, Uniform(0.0, 2.0)] = (
+            1.0  # how strongly the prior is taken out; 0 is cross-entropy
+        )
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            at_least(self, tau=0)
+
+    def loss(self, batch: Batch) -> Tensor:
+        logits = self.model(batch.images)
+        return logit_adjusted_loss(logits, batch.labels, self.task.class_counts, self.settings.tau)

@@ -1,0 +1,33 @@
+"""Class-balanced re-sampling."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lmdbench.data.batches import Batch
+from lmdbench.method import Method, register_method
+
+
+@register_method("rs")
+class Resampling(Method):
+    """Cross-entropy on batches in which every class is equally often, from the first epoch on:
+
+        L = CE(z, y),  y uniform over the classes, the image uniform within its class.
+
+    An epoch is as many draws as there are training images, so images of large classes are seen less
+    often than by `ce`, and those of small ones again and again."""
+
+    title = "Class-balanced re-sampling"
+    source = (
+        "class-balanced sampling of Kang et al., Decoupling Representation and Classifier for "
+        "Long-Tailed Recognition, ICLR 2020, eq. 1 with q = 0"
+    )
+    deviations = (
+        "An epoch is as many draws as there are training images; in the official code it is the "
+        "number of classes times the largest class.",
+        "One image of a class at a time; the official ImageNet-LT recipe draws four in a row.",
+    )
+    sampler = "class-balanced"
+    replayable = True
+
+    def loss(self, batch: Batch) -> Tensor:
+        return F.cross_entropy(self.model(batch.images), batch.labels)
