@@ -13,14 +13,16 @@ PAGE = Path(__file__).with_name("methods.md")
 COMMON = describe(Method.Settings)
 INTRODUCTION = """# The methods
 
-<!-- Made by `python docs/page_of_methods.py` from the methods themselves. Change those, then run it. -->
+<!-- Made from the methods by `python docs/page_of_methods.py`: change those, then run it. -->
 
-Every method of this repository: what it is, its formula, what it takes over from its authors and what not. The same
-cards are shown by `lmdbench methods show NAME`, with the names of the tests that pin each one, and `lmdbench methods
---json` has them as data. [Adding a method](adding-a-method.md) is a file of thirty lines.
+Every method of this repository: what it is, its formula, what it takes over from its authors and
+what not. `lmdbench methods show NAME` shows the same card, with the names of the tests that pin it;
+`lmdbench methods --json` has all of them as data. [A new method](adding-a-method.md) takes thirty
+lines.
 
-Backbone, epochs, batch size, optimiser and augmentation are the same for every method unless its definition says
-otherwise. A card lists the settings that are a method's own, or differ from this recipe:
+Backbone, epochs, batch size, optimiser and augmentation are the same for every method unless its
+definition says otherwise. This is the common recipe; a card lists the settings in which a method
+differs from it, its own ones, and those whose default is another in the authors' paper or code:
 """
 
 

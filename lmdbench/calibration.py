@@ -17,8 +17,15 @@ from torch import Tensor, nn
 
 from lmdbench.execution import Execution
 
-CHUNK = 2**24  # numbers in the features held at a time, and in the inputs of one replay
+# Numbers in the features made at a time: what fits a processor's caches, and on a GPU so many that
+# launching the work takes no time beside it.
+CPU_CHUNK, GPU_CHUNK = 2**22, 2**25
 STEPS = 16  # updates of the head in one replay
+BANDS = 4  # of a triangular matrix: products skip most of the half that is zero
+
+
+def features_at_a_time(width: int, device: torch.device) -> int:
+    return max(1, (GPU_CHUNK if device.type == "cuda" else CPU_CHUNK) // width)
 
 
 def places_by_class(labels: Tensor, num_classes: int, device: torch.device) -> tuple[Tensor, ...]:
@@ -41,7 +48,7 @@ def class_gaussians(
     means = features.new_empty(C, D, dtype=torch.float64)
     covariances = features.new_zeros(C, D, D, dtype=torch.float64)
     for own, mean, covariance in zip(places, means, covariances, strict=True):
-        blocks = own.split(max(1, CHUNK // D))
+        blocks = own.split(features_at_a_time(D, features.device))
         mean.copy_(sum(features[block].sum(dim=0, dtype=torch.float64) for block in blocks))
         mean /= len(own)
         for block in blocks:
@@ -85,12 +92,14 @@ class RunningGaussians(nn.Module):
 
 
 def covariance_roots(covariances: Tensor) -> Tensor:
-    """A with A Aᵀ = Σ: the Cholesky factor, or from the eigenvalues where Σ is singular."""
+    """Lower triangular A with A Aᵀ = Σ: the Cholesky factor, or from the eigenvalues where Σ is
+    singular."""
     roots, failed = torch.linalg.cholesky_ex(covariances)
     singular = failed != 0
     if singular.any():
         values, vectors = torch.linalg.eigh(covariances[singular])
-        roots[singular] = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
+        upright = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
+        roots[singular] = torch.linalg.qr(upright.mT).R.mT
     return roots
 
 
@@ -153,19 +162,18 @@ def draw_members(
 def virtual_features(
     counts: Sequence[int], means: Tensor, roots: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """So many draws from each class's Gaussian, class after class, (Σ counts, D)."""
-    noise = torch.randn(
-        sum(counts),
-        means.shape[1],
-        generator=generator,
-        device=generator.device,
-        dtype=means.dtype,
-    )
+    """So many draws from each class's Gaussian, class after class, (Σ counts, D).
+    ``roots``: of the covariances, lower triangular."""
+    width, device = means.shape[1], generator.device
+    noise = torch.randn(sum(counts), width, generator=generator, device=device, dtype=means.dtype)
     drawn = torch.empty_like(noise)
+    bands = [slice(width * b // BANDS, width * (b + 1) // BANDS) for b in range(BANDS)]
     for part, own, mean, root in zip(
         noise.split(counts), drawn.split(counts), means, roots, strict=True
     ):
-        torch.addmm(mean, part, root.T, out=own)
+        for band in bands:
+            known = slice(band.stop)  # what is right of the diagonal is zero
+            torch.addmm(mean[band], part[:, known], root[band, known].T, out=own[:, band])
     return drawn
 
 
@@ -187,6 +195,8 @@ class HeadTraining:
     It does what autograd and ``optimizer.step`` would, momentum in the optimiser's state included;
     written out, because on a problem as small as this they take most of the time, and several
     updates to a replay. The learning rate is that of the beginning.
+
+    ``chunk``: how many features to give at a time, but for the last: a number of whole replays.
     """
 
     def __init__(
@@ -207,17 +217,12 @@ class HeadTraining:
             for parameter in (weight, bias)
         ]
         self.batch_size = batch_size
-        steps = min(STEPS, max(1, CHUNK // weight.shape[1] // batch_size))
-        self.rows = steps * batch_size  # features in a replay
+        most = features_at_a_time(weight.shape[1], weight.device) // batch_size
+        self.rows = max(1, min(STEPS, most)) * batch_size  # features in a replay
+        self.chunk = max(1, most * batch_size // self.rows) * self.rows
         self._replay = execution.replay(
             self._train, lambda: [*self.parameters, *self.velocities], "training of the head"
         )
-
-    @property
-    def chunk(self) -> int:
-        """How many features to give at a time, but for the last: all of them in whole replays."""
-        width = self.parameters[0].shape[1]
-        return max(1, CHUNK // width // self.rows) * self.rows
 
     @torch.no_grad()
     def __call__(self, features: Tensor, labels: Tensor) -> Tensor:

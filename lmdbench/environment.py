@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import shutil
 import subprocess
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 
+from lmdbench.cores import usable_cores
 from lmdbench.version import __version__
 
 
@@ -23,13 +25,20 @@ def environment(device: torch.device) -> dict[str, Any]:
             "lmdbench": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            "torchvision": metadata.version("torchvision"),  # to import it takes a second
             "numpy": np.__version__,
         },
         "git_commit": git_commit(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
     }
+
+
+def limit_threads() -> None:
+    """Let torch have no more CPU threads than processors that this process may use, unless the user
+    said how many: by itself it does not know of a container's quota, nor of SLURM."""
+    if not os.environ.keys() & {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}:
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
 def device_name(device: torch.device) -> str:

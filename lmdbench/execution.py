@@ -19,11 +19,19 @@ import torch
 from torch import Tensor, nn
 
 Mode = Literal["plain", "compiled"]
+Asked = Literal["auto", "plain", "compiled"]
 Outputs = Mapping[str, Tensor]
 
 WARM_UPS = 3  # calls before a capture: compiling, tuning, and memory that is kept
 
 logger = logging.getLogger("lmdbench")
+
+
+def execution_mode(asked: Asked, device: torch.device) -> Mode:
+    """How a run is executed where that is left open: compiled on a GPU, plainly elsewhere."""
+    if asked == "auto":
+        return "compiled" if device.type == "cuda" else "plain"
+    return asked
 
 
 class NotReplayable(RuntimeError):
@@ -141,7 +149,7 @@ class _Compiled:
         if self._called:
             return self._compiled(*arguments)
         self._called = True
-        name = getattr(self.function, "__name__", type(self.function).__name__)
+        name = getattr(self.function, "__name__", type(self.function).__name__).strip("_")
         with self.execution.preparing(name):
             try:
                 return self._compiled(*arguments)

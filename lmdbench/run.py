@@ -27,6 +27,15 @@ Precision = Literal["mixed", "float32"]
 State = Literal["missing", "interrupted", "running", "failed", "finished"]
 
 
+def check_interval(selection: Selection, validate_every: int) -> None:
+    """Raise UserError where epochs that are not scored could have been the best."""
+    if selection == "best" and validate_every != 1:
+        raise UserError(
+            f"--validate-every {validate_every} (in a sweep: validate_every) with selection best: "
+            "the best epoch is one of those that are scored; leave it out, or select the last"
+        )
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """Everything that makes a run's result what it is, and nothing else.

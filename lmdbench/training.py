@@ -28,7 +28,7 @@ from lmdbench.errors import RunFailed, UserError
 from lmdbench.evaluation.metrics import balanced_accuracy
 from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.events import Log, listener
-from lmdbench.execution import Mode
+from lmdbench.execution import Asked, execution_mode
 from lmdbench.files import Claim, atomic, disk_errors, remove_leftovers, write_json, write_text
 from lmdbench.method import METHODS, Method
 from lmdbench.models.backbones import Weights, build_encoder, get_backbone
@@ -76,7 +76,7 @@ class Machine:
     wait: bool = True  # for a run that another worker trains; else Busy is raised
     log: Log | None = None  # who else is told of each epoch
     validate_every: int = 1  # epochs; the last one is scored in any case
-    execution: Literal["auto", "plain", "compiled"] = "auto"  # auto: compiled on a GPU
+    execution: Asked = "auto"  # auto: compiled on a GPU
 
 
 def refuse_stale(runs: Sequence[PlannedRun], machine: Machine) -> None:
@@ -505,13 +505,6 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     mixed = precision == "mixed" and device.type == "cuda"
     has_bf16 = mixed and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if has_bf16 else None
-
-
-def execution_mode(asked: Literal["auto", "plain", "compiled"], device: torch.device) -> Mode:
-    """How a run is executed where that is left open: compiled on a GPU, plainly elsewhere."""
-    if asked == "auto":
-        return "compiled" if device.type == "cuda" else "plain"
-    return asked
 
 
 def new_method(run: PlannedRun, task: Task) -> Method:

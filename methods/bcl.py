@@ -87,7 +87,6 @@ class BalancedContrastive(Method):
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
         ce_weight: float = 1.0  # λ, of the cross-entropy
-        # Range: the official recipes for ImageNet-LT and CIFAR.
         contrast_weight: Annotated[float, Uniform(0.1, 1.0)] = 0.35  # μ, of the contrastive loss
         temperature: Annotated[float, Choice(0.07, 0.1)] = 0.07  # τ, of the similarities
         width: int = 1024  # of the projected features

@@ -90,8 +90,8 @@ class RIDE(Method):
     )
     deviations = (
         "Every image is seen by all experts. The paper's second stage, which trains a module to "
-        "leave experts out for easy images, saves computing time at the cost of some accuracy.",
-        "No distillation from a larger ensemble, which the paper reports as a variant.",
+        "leave experts out for easy images, is there to save computing time.",
+        "No distillation from a larger ensemble, which the official code has as a variant.",
         "The experts are as wide as the backbone, so that its weights fit; the official ones have "
         "three quarters of its channels in their own stages.",
         "The experts' stages begin with the same weights, pretrained ones where there are any, and "

@@ -1,16 +1,22 @@
 """What the documentation shows is what works."""
 
+import csv
+import importlib.util
 import re
+import tomllib
 from pathlib import Path
+
+from lmdbench.method import METHODS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-def test_the_worked_example_stands_in_the_page_as_it_is_in_the_file():
+def test_the_worked_examples_stand_in_the_page_as_they_are_in_the_files():
     page = (DOCS / "adding-a-method.md").read_text()
-    code = (DOCS / "examples" / "label_smoothing.py").read_text()
-    (shown,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert shown.strip() == code.split('"""', 2)[2].strip()
+    shown = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    files = [DOCS / "examples" / name for name in ("label_smoothing.py", "late_balance.py")]
+    code = [file.read_text().split('"""', 2)[2].strip() for file in files]
+    assert [block.strip() for block in shown] == code
 
 
 def test_the_worked_example_runs_as_a_plugin(toy_run):
@@ -30,6 +36,37 @@ def test_its_settings_are_shown_and_checked(toy_run, lmdbench):
     wrong = toy_run("label-smoothing", "--plugin", plugin, "--set", "smothing=0.2")
     assert wrong.code == 2
     assert "Did you mean smoothing?" in wrong.err
+
+
+def test_the_example_with_two_samplers_learns_from_the_balanced_ones_late(toy_run, tmp_path):
+    plugin = DOCS / "examples" / "late_balance.py"
+    words = ("--plugin", plugin, "--set", "epochs=4", "--set", "after=0.5")
+    outcome = toy_run("late-balance", *words)
+    assert outcome.code == 0, outcome.err
+    (history,) = tmp_path.glob("results/*/*/late-balance/*/history.csv")
+    losses = [float(row["loss"]) for row in csv.DictReader(history.open())]
+    assert min(losses[2:]) > 1.3 * losses[1]  # a second term
+
+
+def test_the_sweep_of_the_whole_field_has_every_method(lmdbench, tmp_path):
+    file = DOCS / "examples" / "whole-field.toml"
+    outcome = lmdbench("sweep", "plan", file, "--results", tmp_path / "results")
+    assert outcome.code == 0, outcome.err
+    listed = set(tomllib.loads(file.read_text())["methods"])
+    assert listed == {m.name for m in built_in_methods()} | {"late-balance"}
+
+
+def test_the_page_of_the_methods_is_what_the_methods_say():
+    spec = importlib.util.spec_from_file_location("page_of_methods", DOCS / "page_of_methods.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    same = script.page() == (DOCS / "methods.md").read_text(encoding="utf-8")
+    assert same, "docs/methods.md is not up to date: run `python docs/page_of_methods.py`"
+
+
+def built_in_methods():
+    methods = [METHODS.get(name) for name in METHODS.names()]
+    return [m for m in methods if m.__module__.startswith("lmdbench.methods.")]
 
 
 def test_links_between_pages_lead_somewhere():

@@ -25,6 +25,7 @@ COMMANDS = {
     "results": "Finished runs to others and from others, and predictions of your own code.",
     "methods": "The methods, and what each one is.",
     "datasets": "The data sets, and how each one is split.",
+    "bench": "How fast this machine trains, and what limits it.",
     "data": "Download, prepare, verify and audit a data set.",
 }
 

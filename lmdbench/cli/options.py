@@ -245,9 +245,15 @@ def parse_size(text: str) -> int:
 
 
 def parse_device(text: str) -> torch.device:
-    """``auto`` is the GPU where there is one. Raises UserError for a device that is not there."""
+    """``auto`` is the GPU where there is one. Raises UserError for a device that is not there.
+
+    From then on no more CPU threads work than there are processors for.
+    """
     import torch
 
+    from lmdbench.environment import limit_threads
+
+    limit_threads()
     if text == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", text)

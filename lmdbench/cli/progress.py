@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -150,7 +151,8 @@ def shown(row: Mapping[str, float]) -> str:
         if name not in ("epoch", "seconds", "validation_balanced_accuracy")
     ]
     score = row["validation_balanced_accuracy"]
-    return "  ".join([*logs[:3], f"validation {100 * score:.1f} %"])
+    scores = [] if math.isnan(score) else [f"validation {100 * score:.1f} %"]
+    return "  ".join([*logs[:3], *scores])
 
 
 def clock(seconds: float) -> str:

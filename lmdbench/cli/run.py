@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lmdbench.data.choice import SplitChoice
     from lmdbench.data.dataset import Dataset
     from lmdbench.events import Log
+    from lmdbench.execution import Asked
     from lmdbench.run import PlannedRun
 
 
@@ -215,7 +216,7 @@ def train(
     accept_changed: bool,
     log: Log | None = None,
     validate_every: int = 1,
-    execution: Literal["auto", "plain", "compiled"] = "auto",
+    execution: Asked = "auto",
 ) -> dict[Path, RunFailed]:
     """Open the store and carry the runs out in turn. Returns what failed, by directory."""
     from lmdbench.data.store import open_store

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
+from importlib.resources import files
 from pathlib import Path
 
 from lmdbench.errors import UserError
 from lmdbench.registry import load_plugin, unknown
 from lmdbench.request import Setup
+from lmdbench.run import check_interval
 from lmdbench.sweep.entries import Entry, read_entries
 from lmdbench.sweep.resources import Resources, read_resources
 from lmdbench.sweep.setups import read_setups
@@ -46,7 +47,7 @@ class Sweep:
 
 def presets() -> dict[str, str]:
     """Name → text of the sweeps that come with lmdbench."""
-    folder = resources.files("lmdbench.sweep") / "presets"
+    folder = files("lmdbench.sweep") / "presets"
     found = {
         item.name.removesuffix(".toml"): item.read_text(encoding="utf-8")
         for item in folder.iterdir()
@@ -97,13 +98,19 @@ def _sweep(doc: Document, default_name: str, data_root: Path | None) -> Sweep:
         raise doc.error(
             (), f"{len(setups)} × {len(entries)} × {len(chosen)} runs; make it several sweeps"
         )
+    resources = read_resources(doc)
+    for setup in setups:
+        try:
+            check_interval(setup.selection, resources.validate_every)
+        except UserError as error:
+            raise doc.error(("resources", "validate_every"), error) from None
     return Sweep(
         name=name,
         source=doc.source,
         setups=tuple(setups),
         entries=tuple(entries),
         seeds=chosen,
-        resources=read_resources(doc),
+        resources=resources,
         plugins=plugins,
         places=setups,
     )

@@ -5,7 +5,7 @@ Made where jobs are submitted; run on a node by submitit. torch is imported ther
 
 from __future__ import annotations
 
-import os
+import math
 import signal
 import subprocess
 import sys
@@ -51,12 +51,16 @@ class SweepJob:
 
         import torch
 
+        from lmdbench.environment import limit_threads
         from lmdbench.registry import load_plugin
         from lmdbench.sweep.tasks import Task
         from lmdbench.sweep.worker import Worker
 
         payload = self.payload
-        torch.set_num_threads(payload["threads"] or allotted_cpus())
+        if payload["threads"]:
+            torch.set_num_threads(payload["threads"])
+        else:
+            limit_threads()
         for path in payload["plugins"]:
             load_plugin(Path(path))
         log = Log(self)
@@ -69,7 +73,10 @@ class SweepJob:
             accept_changed=payload["accept_changed"],
             redo_changed=payload["redo_changed"],
             wait_for_dead=True,
-            log=payload.get("log"),  # of a job that an older version submitted there is none
+            # Of a job that an older version submitted there are none of these.
+            log=payload.get("log"),
+            validate_every=payload.get("validate_every", 1),
+            execution=payload.get("execution", "auto"),
         )
         tasks = map(Task.from_json, payload["tasks"])
         left = deque(task for task in tasks if task.key not in self.failed)
@@ -152,14 +159,6 @@ def _survive_failing_checkpoints() -> None:
     signal.signal(number, handle)
 
 
-def allotted_cpus() -> int:
-    """CPUs that SLURM gave this process."""
-    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
-        with suppress(KeyError, ValueError):
-            return int(os.environ[name])
-    return 1
-
-
 class Log:
     """Plain lines for the log of a job; tells the job of epochs. A full disk costs lines only."""
 
@@ -186,7 +185,8 @@ class Log:
 
     def epoch(self, row: Mapping[str, float]) -> None:
         self._job.fruitless = 0
-        scores = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
+        told = {k: v for k, v in row.items() if k != "epoch" and not math.isnan(v)}
+        scores = "  ".join(f"{k} {v:.4g}" for k, v in told.items())
         self.say(f"{self._name}: epoch {row['epoch']:.0f}/{self._epochs}  {scores}")
 
     def end(self) -> None: ...

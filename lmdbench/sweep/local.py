@@ -21,9 +21,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from lmdbench.data.hashing import usable_cores
+from lmdbench.cores import usable_cores
 from lmdbench.errors import Interrupted, UserError
 from lmdbench.events import Log
+from lmdbench.execution import Asked
 from lmdbench.run import last_error
 from lmdbench.sweep.tasks import Task
 from lmdbench.sweep.worker import Outcome, Start
@@ -69,6 +70,8 @@ class PoolOptions:
     accept_changed: bool = False
     redo_changed: bool = False
     log: Log | None = None
+    validate_every: int = 1
+    execution: Asked = "auto"
     plugins: tuple[Path, ...] = ()
 
 
@@ -336,6 +339,8 @@ class _Pool:
             accept_changed=options.accept_changed,
             redo_changed=options.redo_changed,
             log=options.log,
+            validate_every=options.validate_every,
+            execution=options.execution,
             plugins=tuple(path.absolute() for path in options.plugins),
         )
         with self._log(worker.slot) as log:
@@ -345,6 +350,7 @@ class _Pool:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={
+                    "TORCHINDUCTOR_COMPILE_THREADS": str(options.threads),  # else one a processor
                     **os.environ,
                     "CUDA_VISIBLE_DEVICES": worker.slot.visible,
                     "OMP_NUM_THREADS": str(options.threads),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lmdbench.events import Log
+from lmdbench.execution import Asked
 from lmdbench.sweep.lines import KeyPath
 from lmdbench.sweep.sbatch import OURS, option_problem
 from lmdbench.sweep.toml import Document
@@ -33,6 +34,8 @@ OF_RESOURCES: dict[str, Check] = {
     "threads": whole(1),
     "patience": number(0),
     "log": one_of("tensorboard"),
+    "validate_every": whole(1),
+    "execution": one_of("auto", "plain", "compiled"),
 }
 OF_SLURM: dict[str, Check] = {
     "time": duration,
@@ -57,6 +60,8 @@ class Resources:
     threads: int | None = None  # of the CPU for a run; None: those there are, shared out
     patience: float = 600.0  # seconds to wait for a disk that is full, read-only or away
     log: Log | None = None  # who else is told of each epoch
+    validate_every: int = 1  # epochs; the last one is scored in any case
+    execution: Asked = "auto"  # compiled on a GPU, plain elsewhere
     time_minutes: int | None = None  # of a SLURM job; always there where ``on`` is slurm
     signal_seconds: int = 90  # before a job's time limit it is told
     setup: tuple[str, ...] = ()  # shell lines before the run

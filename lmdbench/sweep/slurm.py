@@ -235,6 +235,8 @@ def _sweep_job(unit: Sequence[Task], resources: Resources, work: Work) -> SweepJ
             "threads": resources.threads,
             "patience": resources.patience,
             "log": resources.log,
+            "validate_every": resources.validate_every,
+            "execution": resources.execution,
             "time_minutes": resources.time_minutes,
             "signal_seconds": resources.signal_seconds,
         }

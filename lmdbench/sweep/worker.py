@@ -26,6 +26,7 @@ import torch
 from lmdbench.data.store import Store, open_store
 from lmdbench.errors import DiskError, RunFailed, UserError
 from lmdbench.events import Log
+from lmdbench.execution import Asked
 from lmdbench.files import DEAD_AFTER_SECONDS, Claim, disk_errors, write_text
 from lmdbench.registry import load_plugin
 from lmdbench.request import Experiments, Setup
@@ -85,6 +86,8 @@ class Worker:
         redo_changed: bool = False,
         wait_for_dead: bool,
         log: Log | None = None,
+        validate_every: int = 1,
+        execution: Asked = "auto",
     ) -> None:
         self.results = results
         self.cache = cache
@@ -95,6 +98,8 @@ class Worker:
         self.redo_changed = redo_changed
         self.wait_for_dead = wait_for_dead
         self.log = log
+        self.validate_every = validate_every
+        self.execution = execution
         self.spoiled = ""  # why this process can't use its device any more
         self._experiments = Experiments(results, cache, files=True, say=progress.say)
         self._stores: dict[Setup, Store] = {}
@@ -168,6 +173,8 @@ class Worker:
             redo="changed" if self.redo_changed else "unfinished",
             wait=False,
             log=self.log,
+            validate_every=self.validate_every,
+            execution=self.execution,
         )
 
     def _note(self, task: Task, failure: _Failure) -> Outcome:
@@ -252,6 +259,8 @@ class Start:
     accept_changed: bool = False
     redo_changed: bool = False
     log: Log | None = None
+    validate_every: int = 1
+    execution: Asked = "auto"
     plugins: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -359,6 +368,8 @@ def _start(start: Start, events: Events) -> Worker:
         redo_changed=start.redo_changed,
         wait_for_dead=False,
         log=start.log,
+        validate_every=start.validate_every,
+        execution=start.execution,
     )
     events.write("ready")
     return worker

@@ -1,12 +1,13 @@
 """`lmdbench methods` and `methods show`."""
 
 import json
+import re
 
 import pytest
 
 from lmdbench.cli.methods import reflow
 
-NAMES = ["balms", "ce", "crt", "focal", "lmd", "lmd-released", "lws", "rrl"]
+NAMES = ["balms", "bcl", "ce", "cicl", "crt", "focal", "lmd", "lmd-released", "lws", "ride", "rrl"]
 
 
 @pytest.fixture
@@ -48,6 +49,63 @@ def test_show_says_where_a_setting_is_tuned(lmdbench, cards):
     assert "(tuned: default × 0.1 to 10, log)" in out
     ranges = {s["name"]: s["range"] for s in cards["focal"]["settings"]}
     assert (ranges["gamma"], ranges["epochs"]) == ("0.5 or 1.0 or 2.0 or 5.0", None)
+
+
+def test_show_has_the_authors_defaults_beside_ours(lmdbench, cards):
+    out = lmdbench("methods", "show", "crt").out
+    assert "authors'" in out
+    theirs = {s["name"]: s["authors"] for s in cards["crt"]["settings"]}
+    assert (theirs["lr"], theirs["momentum"]) == (0.2, None)
+    assert "authors'" not in lmdbench("methods", "show", "ce").out
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ce", "an epoch costs what one of ce does"),
+        ("crt", "1× forward and 0× backward"),
+        ("rrl", "2× forward and 1× backward"),
+        ("tau-norm", "no training"),
+    ],
+)
+def test_show_says_what_a_method_costs(lmdbench, name, says):
+    assert says in " ".join(lmdbench("methods", "show", name).out.split())
+
+
+def test_show_names_the_tests_that_pin_a_method(lmdbench, cards):
+    tests = cards["crt"]["tests"]
+    assert tests["file"] == "tests/methods/test_crt.py"
+    assert "only the head is trained" in tests["names"]
+    assert "· only the head is trained" in lmdbench("methods", "show", "crt").out
+
+
+PLUGIN = """
+from lmdbench.method import Method, register_method
+
+@register_method("{name}")
+class Bare(Method):
+    pass
+"""
+
+
+def test_a_method_that_says_nothing_of_itself(lmdbench, tmp_path):
+    """Where nothing is known nothing is shown: no tests, no authors' defaults."""
+    plugin = tmp_path / "bare_for_cards.py"
+    plugin.write_text(PLUGIN.format(name="bare-for-cards"))
+    outcome = lmdbench("methods", "show", "bare-for-cards", "--plugin", plugin, "--json")
+    assert outcome.code == 0, outcome.err
+    card = json.loads(outcome.out)
+    assert (card["tests"], card["passes"], card["description"]) == (None, [1, 1], "")
+    assert all(s["authors"] is None for s in card["settings"])
+
+
+def test_the_list_is_readable_on_a_small_terminal(lmdbench, cards, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    lines = re.sub(r"\x1b\[[\d;]*m", "", lmdbench("methods").out).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 1.5 * len(cards)
+    assert {line.split()[0] for line in lines if line[:1].strip()} >= set(NAMES)
 
 
 def test_show_of_an_unknown_method(lmdbench):

@@ -575,70 +575,66 @@ def test_ranges(many: StrongParameters) -> None:
 
 
 def everything(view: str, seed: int) -> tuple[torch.Tensor, ...]:
-    """What a view's ``apply`` takes: enough images for every blur and distortion to be among them."""
+    """What a view's ``apply`` takes: of enough images for every blur and distortion to occur."""
     return noise_pixels(48, 14, 18, seed), *VIEWS[view].draw(48, seeded(seed))
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_a_traced_view_is_the_eager_one(view: str) -> None:
-    traced = torch.compile(VIEWS[view].apply, backend="aot_eager", fullgraph=True, dynamic=False)
-    arguments = everything(view, 17)
-    result = traced(*arguments)
-    assert result.is_contiguous(memory_format=torch.channels_last)
-    # Places are rounded to about 1e-6 of a pixel, and these images are noise.
-    torch.testing.assert_close(result, VIEWS[view].apply(*arguments), rtol=0, atol=1e-4)
+def assert_nearly_equal(result: torch.Tensor, expected: torch.Tensor) -> None:
+    # Places are rounded to about 1e-6 of the image's side, and these images are noise.
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-4)
 
 
-def test_the_compiled_strong_view_is_the_eager_one_and_serves_the_next_batch_too() -> None:
-    compiled = torch.compile(VIEWS["strong"].apply, fullgraph=True, dynamic=False)
-    for seed, stance in ((18, "default"), (19, "fail_on_recompile")):
-        arguments = everything("strong", seed)
-        with torch.compiler.set_stance(stance):
-            result = compiled(*arguments)
-        torch.testing.assert_close(result, VIEWS["strong"].apply(*arguments), rtol=0, atol=1e-4)
-
-
-def waits_for_a_gpu(function, *arguments: torch.Tensor) -> set[str]:
-    """Operations of the function's graph that would make the CPU wait for a GPU: those whose shapes
-    or numbers depend on values, copies from one device to another, constants made on the CPU."""
-    found = set()
+def traced(function, *arguments: torch.Tensor) -> tuple[torch.Tensor, set[str]]:
+    """The result of the function's graph, and what in it would make the CPU wait for a GPU: shapes
+    that depend on values, copies from one device to another, constants made on the CPU."""
+    waits = set()
 
     def look(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]):
         for node in graph.graph.nodes:
             name = str(node.target)
-            if node.op == "get_attr" or "lift_fresh" in name or "device_put" in name:
-                found.add("constant")
-            if any(
-                word in name for word in ("nonzero", "_local_scalar", "masked_select", "unique")
-            ):
-                found.add("value")
-            if "index" in name and any(
-                isinstance(i, torch.fx.Node) and i.meta["val"].dtype == torch.bool
-                for i in (node.args[1] if isinstance(node.args[1], (list, tuple)) else ())
-            ):
-                found.add("mask")
+            if node.op == "get_attr" or "lift_fresh" in name:
+                waits.add("constant")
             if "_to_copy" in name and node.kwargs.get("device") is not None:
-                found.add("copy")
+                waits.add("copy")
+            if any(word in name for word in ("nonzero", "local_scalar", "masked_select", "unique")):
+                waits.add("value")
+            if "index" in name and any(i.meta["val"].dtype == torch.bool for i in node.args[1]):
+                waits.add("mask")
         return make_boxed_func(graph.forward)
 
-    torch.compile(function, backend=aot_autograd(fw_compiler=look), fullgraph=True)(*arguments)
-    return found
+    compiled = torch.compile(function, backend=aot_autograd(fw_compiler=look), fullgraph=True)
+    return compiled(*arguments), waits
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_compiled_view_never_waits_for_a_gpu(view: str) -> None:
-    assert waits_for_a_gpu(VIEWS[view].apply, *everything(view, 20)) == set()
+def test_a_traced_view_is_the_eager_one_and_never_waits_for_a_gpu(view: str) -> None:
+    arguments = everything(view, 17)
+    result, waits = traced(VIEWS[view].apply, *arguments)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert_nearly_equal(result, VIEWS[view].apply(*arguments))
+    assert waits == set()
 
 
+@torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True)
 def test_what_waits_for_a_gpu_is_found() -> None:
     x = torch.rand(4, generator=seeded(0))
-    assert waits_for_a_gpu(lambda x: x + torch.tensor([1.0, 2.0, 3.0, 4.0]), x) == {"constant"}
-    assert waits_for_a_gpu(lambda x: x.to("meta"), x) & {"copy", "constant"}
-    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
-        assert waits_for_a_gpu(lambda x: x[x > 0.5], x) & {"mask", "value"}
-        assert waits_for_a_gpu(lambda x: x.nonzero(), x) == {"value"}
-    with torch._dynamo.config.patch(capture_scalar_outputs=True):
-        assert waits_for_a_gpu(lambda x: x * x[0].item(), x) == {"value"}
+    assert traced(lambda x: x + torch.tensor([1.0, 2.0, 3.0, 4.0]), x)[1] == {"constant"}
+    assert traced(lambda x: x.to("meta"), x)[1] == {"copy"}
+    assert traced(lambda x: x[x > 0.5], x)[1] == {"mask"}
+    assert traced(lambda x: x.nonzero(), x)[1] == {"value"}
+
+
+def test_the_compiled_strong_view_is_the_eager_one_and_serves_the_next_batch_too() -> None:
+    # Without vector instructions the C++ compiler needs a third less time.
+    options = {"cpp.simdlen": 1}
+    view = VIEWS["strong"]
+    compiled = torch.compile(view.apply, fullgraph=True, dynamic=False, options=options)
+    for seed, stance in ((18, "default"), (19, "fail_on_recompile")):
+        arguments = everything("strong", seed)
+        with torch.compiler.set_stance(stance):
+            result = compiled(*arguments)
+        assert result.is_contiguous(memory_format=torch.channels_last)
+        assert_nearly_equal(result, view.apply(*arguments))
 
 
 def test_off_the_cpu_no_shape_depends_on_values() -> None:
@@ -652,18 +648,20 @@ def test_off_the_cpu_no_shape_depends_on_values() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_gives_the_same_images_and_never_waits() -> None:
-    images = noise_pixels(64, 64, 64).float() / 255
-    p = drawn(64, seeded(15))
-    on_device = StrongParameters(**{f.name: getattr(p, f.name).cuda() for f in fields(p)})
-    device_images = images.cuda()
+@pytest.mark.parametrize("execution", ["eager", "compiled"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_gpu_gives_the_same_images_and_never_waits(view: str, execution: str) -> None:
+    apply = VIEWS[view].apply
+    on_device = torch.compile(apply, fullgraph=True) if execution == "compiled" else apply
+    arguments = everything(view, 15)
+    device_arguments = [argument.cuda() for argument in arguments]
     generator = torch.Generator("cuda").manual_seed(0)
-    pixels = noise_pixels(64, 64, 64).cuda()
+    on_device(*device_arguments)  # compiling may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
-        result = apply_strong(device_images, on_device)
-        for view in VIEWS.values():
-            view(pixels, generator)
+        VIEWS[view].draw(48, generator)
+        result = on_device(*device_arguments)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    torch.testing.assert_close(result.cpu(), apply_strong(images, p), rtol=0, atol=5e-3)
+    # Elastic offsets may be multiplied in TF32, convolutions too.
+    torch.testing.assert_close(result.cpu(), apply(*arguments), rtol=0, atol=2e-2)

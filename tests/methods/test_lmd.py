@@ -184,7 +184,7 @@ def test_compiled_rounds_are_the_plain_ones(make_lmd, train, name, caplog):
 
 
 def test_every_class_is_drawn_equally_often_in_chunks(make_lmd, monkeypatch):
-    monkeypatch.setattr(cal, "CHUNK", 8 * 40)  # 40 features of width 8: two batches of 16
+    monkeypatch.setattr(cal, "CPU_CHUNK", 8 * 40)  # 40 features of width 8: two batches of 16
     method = make_lmd(virtual_per_class=50, head_batch_size=16)
     features = method.features(method.task.train)
     chunks = [labels for _, labels in drawn_features(method, *method.gaussians(features))]

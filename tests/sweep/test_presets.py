@@ -26,7 +26,7 @@ def plans(sweep, tmp_path, seeds=None):
 
 
 def test_names_and_comments():
-    assert list(presets()) == ["ablation", "demo", "paper"]
+    assert list(presets()) == ["ablation", "demo", "paper", "what-makes-it-work"]
     for name, text in presets().items():
         assert text.startswith("# ")
         sweep = read_sweep(name, None)
@@ -98,3 +98,108 @@ def test_the_ablation_leaves_out_one_part_at_a_time(chains_of):
         }[label]
         assert chain[0].spec.id in of_paper
         assert (chain[-1].spec.id in of_paper) == (label in ("LMD", "w/o ICC"))
+
+
+def rows_of(chains):
+    """Label → methods of the chain, settings of the last one, settings of the one before."""
+    return {
+        label: (
+            [run.spec.method for run in chain],
+            dict(chain[-1].changed_settings),
+            dict(chain[0].changed_settings) if len(chain) > 1 else {},
+        )
+        for (_, label, _), chain in chains.items()
+    }
+
+
+PUBLISHED = {
+    "label_loss": "ce",
+    "through_head": True,
+    "fdc_weight": 1e-4,
+    "gaussians": "training-set",
+}
+STAGE_1 = ("batch_weight", "channel_weight", "prob_weight")
+
+
+def test_what_makes_it_work_takes_one_step_at_a_time(chains_of):
+    chains = chains_of("what-makes-it-work")
+    assert len({chain[-1].spec.id for chain in chains.values()}) == len(chains) == 21
+    ends = [row for label, row in rows_of(chains).items() if row[0][-1] not in ("ce", "rrl")]
+    steps = [len(own) + len(start) for _, own, start in ends]
+    assert sorted(steps) == [0] * 4 + [1] * 11 + [2] * 3 + [4]  # 2: two of three losses are off
+    rows = rows_of(chains)
+    for label, kept in zip(("L_batch", "L_channel", "L_prob"), STAGE_1, strict=True):
+        off = {weight: 0.0 for weight in STAGE_1 if weight != kept}
+        assert rows[f"{label} alone"] == (["rrl", "lmd"], {}, off)
+    assert rows["w/o E-step"] == (["rrl", "lmd"], {"encoder_lr": 0.0}, {})
+    assert rows["w/o VFC, one pass"] == (["rrl", "lmd"], {"calibration": "real-once"}, {})
+    assert rows["w/o RRL"] == (["ce", "lmd"], {}, {})
+    assert rows["LMD, released order"] == (["rrl", "lmd-released"], PUBLISHED, {})
+
+
+def test_every_setting_between_published_and_released_has_a_row_from_either_end(chains_of):
+    ours, theirs = (METHODS.get(name).Settings() for name in ("lmd", "lmd-released"))
+    differing = {key for key, value in vars(ours).items() if value != vars(theirs)[key]}
+    assert differing == set(PUBLISHED)
+    rows = rows_of(chains_of("what-makes-it-work")).values()
+    for key in differing:
+        wanted = [(["rrl", "lmd"], {key: getattr(theirs, key)}, {})]
+        if key != "label_loss":  # of lmd-released it moves nothing
+            wanted.append((["rrl", "lmd-released"], {key: getattr(ours, key)}, {}))
+        assert all(row in rows for row in wanted), key
+
+
+def test_the_paper_and_the_ablation_share_their_runs_with_it(chains_of):
+    here = {chain[-1].spec.id for chain in chains_of("what-makes-it-work").values()}
+    (setup,) = {setup for setup, _, _ in chains_of("what-makes-it-work")}
+    for name in ("ablation", "paper"):
+        for (where, label, _), chain in chains_of(name).items():
+            if where == setup and chain[-1].spec.method in ("ce", "rrl", "lmd", "lmd-released"):
+                assert chain[-1].spec.id in here, label
+
+
+def test_it_plans_on_demo_as_its_comment_says(tmp_path):
+    text = presets()["what-makes-it-work"]
+    block = text[text.index("\n[[datasets]]\n") : text.index("# The ends")]
+    assert len(block.strip().splitlines()) == 3
+    mine = tmp_path / "mine.toml"
+    mine.write_text(text.replace(block, '\ndatasets = ["demo"]\n'))
+    chains = plans(read_sweep(str(mine), None), tmp_path)
+    assert len({chain[-1].spec.id for chain in chains.values()}) == 21
+    assert len({run.spec.id for chain in chains.values() for run in chain}) == 24
+
+
+def test_the_page_on_ablations_names_every_row_and_runs_it_so(chains_of):
+    """Each row of the preset stands in the page with words that come to the same settings."""
+    page = (Path(__file__).parents[2] / "docs" / "ablations.md").read_text()
+    shown = {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and "--method" in cells[-1]:
+            words = cells[-1].strip("`").removeprefix("lmdbench run ").split()
+            options = list(zip(words[::2], words[1::2], strict=True))
+            sets = dict(value.split("=", 1) for key, value in options if key == "--set")
+            label = cells[0].split(":")[0].removesuffix(" (above)")
+            first = (dict(options)["--method"], dict(options).get("--starts-from"), sets)
+            assert shown.setdefault(label, first) == first
+    parsed = {
+        entry.label: (
+            entry.method,
+            entry.starts_from,
+            {key: float(v) if is_number(v) else v for key, v in entry.settings.items()},
+        )
+        for entry in read_sweep("what-makes-it-work", None).entries
+        if entry.method != "mrc-vfc"
+    }
+    assert parsed == {
+        label: (method, start, {k: float(v) if is_number(v) else v for k, v in sets.items()})
+        for label, (method, start, sets) in shown.items()
+    }
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -258,16 +258,6 @@ def test_preemption_and_waiting_for_others_are_not_counted(monkeypatch):
     assert made.fruitless == 0
 
 
-def test_threads_are_what_slurm_gave(monkeypatch):
-    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
-        monkeypatch.delenv(name, raising=False)
-    assert jobs.allotted_cpus() == 1
-    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "8")
-    assert jobs.allotted_cpus() == 8
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
-    assert jobs.allotted_cpus() == 3
-
-
 # The queue
 
 

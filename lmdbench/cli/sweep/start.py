@@ -277,6 +277,8 @@ def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Cal
         threads=resources.threads,
         patience=resources.patience,
         log=resources.log,
+        validate_every=resources.validate_every,
+        execution=resources.execution,
         accept_changed=options.accept_changed,
         redo_changed=options.redo_changed,
         plugins=planned.sweep.plugins,

@@ -56,10 +56,11 @@ class History:
         return sum(len(rows) for _, rows in self.stages)
 
     def line(self, name: str) -> dict[float, float]:
-        """Epoch, counted from 1 over all stages → a column's value; NaN where it has none, and
-        between two stages."""
+        """Epoch, counted from 1 over all stages → a column's value, where it has one; NaN between
+        two stages."""
         rows = [row for _, rows in self.stages for row in rows]
         values = {float(k): row.get(name, math.nan) for k, row in enumerate(rows, start=1)}
+        values = {epoch: value for epoch, value in values.items() if not math.isnan(value)}
         return values | {epoch + 0.5: math.nan for epoch, _ in self.boundaries}
 
     @property

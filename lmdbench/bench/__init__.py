@@ -1,0 +1,1 @@
+"""How fast this machine works: what ``lmdbench bench`` measures, and the targets it is held to."""

@@ -1,0 +1,86 @@
+"""ICC's Gaussians, virtual features and M-step as they are commonly written, to compare ours with:
+numpy's multivariate_normal, and a DataLoader over a TensorDataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lmdbench.bench.timing import time_once, time_together
+from lmdbench.bench.workload import Workload
+
+CPU = torch.device("cpu")
+# What the targets' round of ICC works on. The images' size does not matter: the features are given.
+ROUND = Workload(CPU, "plain", None, image_size=32)
+
+
+def measure_peer(w: Workload = ROUND) -> dict[str, Any]:
+    """Seconds of both on the same random features. The other way is timed once: it takes long."""
+    task = w.task()
+    method: Any = w.method("lmd", task)
+    width = method.model.encoder.out_features
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(w.images, width, generator=generator).relu()
+    labels, ridge = task.train.host_labels, method.settings.ridge
+    task.streams.start_epoch(1)
+
+    def ours() -> None:
+        method.m_step(features, *method.gaussians(features))
+
+    head = nn.Linear(width, w.classes)
+    s = method.settings
+    sgd = torch.optim.SGD(
+        head.parameters(), lr=s.head_lr, momentum=s.momentum, weight_decay=s.weight_decay
+    )
+
+    def other() -> None:
+        drawn = numpy_features(features.numpy(), labels.numpy(), w.virtual_per_class, ridge)
+        train_head(head, sgd, *drawn, s.head_batch_size)
+
+    timing = time_together({"ours": ours}, CPU, 0.0)["ours"]
+    peer = time_once(other, CPU)
+    return {
+        "features_wide": width,
+        "classes": w.classes,
+        "virtual_per_class": w.virtual_per_class,
+        "ours_seconds": timing.median,
+        "ours_spread_percent": 100 * timing.spread,
+        "peer_seconds": peer,
+        "times_as_fast": peer / timing.median,
+    }
+
+
+def numpy_features(
+    features: np.ndarray, labels: np.ndarray, per_class: int, ridge: float
+) -> tuple[Tensor, Tensor]:
+    """``per_class`` draws from the Gaussian of each class's features, class after class, float32,
+    with their labels."""
+    random = np.random.default_rng(0)
+    drawn = []
+    for c in range(labels.max() + 1):
+        own = features[labels == c]
+        covariance = ridge * np.eye(own.shape[1])
+        if len(own) > 1:
+            covariance += np.cov(own, rowvar=False)
+        drawn.append(random.multivariate_normal(own.mean(axis=0), covariance, per_class))
+    stacked = torch.from_numpy(np.concatenate(drawn)).float()
+    return stacked, torch.arange(len(drawn)).repeat_interleave(per_class)
+
+
+def train_head(
+    head: nn.Linear,
+    optimizer: torch.optim.Optimizer,
+    features: Tensor,
+    labels: Tensor,
+    batch_size: int,
+) -> None:
+    """One pass of cross-entropy over the features, shuffled."""
+    for x, y in DataLoader(TensorDataset(features, labels), batch_size, shuffle=True):
+        optimizer.zero_grad()
+        F.cross_entropy(head(x), y).backward()
+        optimizer.step()

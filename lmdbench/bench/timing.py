@@ -1,0 +1,146 @@
+"""Time of work on a device: repeated spans, and what parts of it take. The same on CPU and GPU."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+
+LEAST, MOST = 3, 50  # repeats of what is timed, the warm-up not counted
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each repeat."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles, as a share of the median."""
+        if len(self.seconds) < 2:
+            return 0.0
+        first, _, third = quantiles(self.seconds, n=4, method="inclusive")
+        return (third - first) / 2 / self.median
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def time_once(work: Callable[[], object], device: torch.device) -> float:
+    synchronise(device)
+    started = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+def time_together(
+    works: Mapping[str, Callable[[], object]],
+    device: torch.device,
+    seconds: float,
+    least: int = LEAST,
+) -> dict[str, Timing]:
+    """Time several works in turn, after one call of each that is not counted, until each has had
+    ``seconds`` on average. In turn, so that what else the machine does hits them alike."""
+    for work in works.values():
+        work()
+    found: dict[str, list[float]] = {name: [] for name in works}
+    spent = 0.0
+    for number in range(MOST):
+        if number >= least and spent >= seconds * len(works):
+            break
+        for name, work in works.items():
+            found[name].append(time_once(work, device))
+            spent += found[name][-1]
+    return {name: Timing(tuple(times)) for name, times in found.items()}
+
+
+class Spans:
+    """Seconds spent within functions, by name; what one spends in another counts for that only."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._within: list[float] = []  # of each open span: seconds of the spans inside it
+
+    @contextmanager
+    def of(self, functions: Sequence[tuple[Any, str, str]]) -> Iterator[Spans]:
+        """Watches functions, each given as its owner, its attribute there and the span's name."""
+        owned = [
+            (owner, attribute, vars(owner).get(attribute)) for owner, attribute, _ in functions
+        ]
+        for owner, attribute, name in functions:
+            setattr(owner, attribute, self._timed(getattr(owner, attribute), name))
+        try:
+            yield self
+        finally:
+            for owner, attribute, original in owned:
+                if original is None:  # of its class: the watched one stood before it
+                    delattr(owner, attribute)
+                else:
+                    setattr(owner, attribute, original)
+
+    def _timed(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def timed(*arguments: Any, **words: Any) -> Any:
+            if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+                return function(*arguments, **words)  # nothing may be waited for in a capture
+            self._within.append(0.0)
+            synchronise(self.device)
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **words)
+            finally:
+                synchronise(self.device)
+                spent = time.perf_counter() - started
+                self.seconds[name] += spent - self._within.pop()
+                if self._within:
+                    self._within[-1] += spent
+
+        return timed
+
+
+class Marks:
+    """Points in time on a device's own clock, without waiting for it. The first is set at once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._names: list[str] = []
+        self._points = [self._now()]
+
+    def mark(self, name: str) -> None:
+        """The end of the part of that name, which began at the mark before."""
+        self._names.append(name)
+        self._points.append(self._now())
+
+    def milliseconds(self) -> dict[str, float]:
+        """Of each part, all its spans together. Waits for the device."""
+        synchronise(self.device)
+        totals: dict[str, float] = defaultdict(float)
+        for name, before, after in zip(self._names, self._points, self._points[1:], strict=False):
+            totals[name] += self._between(before, after)
+        return dict(totals)
+
+    def _now(self) -> Any:
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _between(self, before: Any, after: Any) -> float:
+        if self.device.type != "cuda":
+            return 1000 * float(after - before)
+        return float(before.elapsed_time(after))

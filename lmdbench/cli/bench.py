@@ -1,0 +1,170 @@
+"""``lmdbench bench``: whether this machine is well used, and what limits it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from lmdbench.cli.options import json_option, parse_device, parse_size, stop_on_sigterm
+from lmdbench.errors import UserError
+
+if TYPE_CHECKING:
+    from lmdbench.bench.workload import Workload
+
+UNWRAPPED = 200  # columns, where the output is no terminal
+
+# What is measured where nothing is said. On a CPU it is less, or it would take an hour.
+ON_GPU = {"batch_size": 128, "images": 4888, "seconds": 3.0}
+ON_CPU = {"batch_size": 16, "images": 48, "seconds": 5.0}
+
+
+@click.command()
+@click.option("--backbone", metavar="NAME", help="[default: resnet18]")
+@click.option("--image-size", metavar="PIXELS", help="Side.  [default: 224]")
+@click.option(
+    "--batch-size", type=click.IntRange(min=2), help="[default: 128 on a GPU, 16 on a CPU]"
+)
+@click.option("--classes", type=click.IntRange(min=2), help="[default: 7]")
+@click.option(
+    "--images",
+    type=click.IntRange(min=2),
+    help="Training images.  [default: 4888 on a GPU; 48 on a CPU, or three batches]",
+)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
+@click.option(
+    "--precision",
+    type=click.Choice(["mixed", "float32"]),
+    default="mixed",
+    show_default=True,
+    help="mixed: bfloat16 autocast on GPUs that have it, float32 elsewhere.",
+)
+@click.option(
+    "--execution",
+    type=click.Choice(["auto", "plain", "compiled"]),
+    default="auto",
+    show_default=True,
+    help="As of `lmdbench run`.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    help="About how long each thing is timed, at least three times.  [default: 3; 5 on a CPU]",
+)
+@click.option(
+    "--suite",
+    is_flag=True,
+    help="Measure the targets of lmdbench at their own sizes, all that can be measured here.",
+)
+@json_option
+def bench(
+    backbone: str | None,
+    image_size: str | None,
+    batch_size: int | None,
+    classes: int | None,
+    images: int | None,
+    device: str,
+    precision: Literal["mixed", "float32"],
+    execution: Literal["auto", "plain", "compiled"],
+    seconds: float | None,
+    suite: bool,
+    as_json: bool,
+) -> None:
+    """Measure how fast this machine trains, and what limits it.
+
+    Random images go through the real training loop, and through the network alone, which is the
+    ceiling. On a CPU it takes two minutes or so.
+
+    \b
+    lmdbench bench
+    lmdbench bench --backbone resnet50 --batch-size 64 --device cuda:1
+    lmdbench bench --suite --json > speed.json
+    """
+    stop_on_sigterm()
+    sizes: dict[str, Any] = {
+        "backbone": backbone,
+        "image_size": None if image_size is None else parse_size(image_size),
+        "batch_size": batch_size,
+        "classes": classes,
+        "images": images,
+        "seconds": seconds,
+    }
+    given = {name: size for name, size in sizes.items() if size is not None}
+    if suite and given:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"--suite has sizes of its own; leave out {named}")
+    if backbone is not None:
+        from lmdbench.models.backbones import get_backbone
+
+        get_backbone(backbone)
+    chosen = workload(device, precision, execution, given)
+    from lmdbench.bench.bench import measure, measure_targets
+
+    if suite:
+        gpu = chosen if chosen.device.type == "cuda" else None
+        cpu = chosen if gpu is None else workload("cpu", precision, "auto", {})
+        if gpu is None:
+            say("no GPU: only what is of the CPU is measured, in a few minutes")
+        found = measure_targets(gpu, cpu, say)
+    else:
+        if chosen.device.type == "cpu":
+            say(
+                f"on a CPU: {chosen.images} images in batches of {chosen.batch_size}, "
+                f"{chosen.seconds:g} s for each thing"
+            )
+        found = measure(chosen, say)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        show(found)
+
+
+def workload(
+    device: str,
+    precision: Literal["mixed", "float32"],
+    execution: Literal["auto", "plain", "compiled"],
+    given: dict[str, Any],
+) -> Workload:
+    """What is asked for, the rest by the device. Raises UserError for what does not go together."""
+    from lmdbench.bench.workload import Workload
+    from lmdbench.training import autocast_type, execution_mode
+
+    place = parse_device(device)
+    sizes: dict[str, Any] = {**(ON_GPU if place.type == "cuda" else ON_CPU), **given}
+    if "images" not in given:
+        sizes["images"] = max(sizes["images"], 3 * sizes["batch_size"])
+    if sizes["images"] < sizes["batch_size"]:
+        raise UserError(
+            f"--images {sizes['images']} is less than one batch; give at least "
+            f"{sizes['batch_size']}, or a smaller --batch-size"
+        )
+    mode = execution_mode(execution, place)
+    made = Workload(place, mode, autocast_type(precision, place), **sizes)
+    if made.images < made.classes:
+        raise UserError(
+            f"--classes {made.classes}: more than there are images; give --images {made.classes} "
+            "or more"
+        )
+    return made
+
+
+def say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def show(found: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from lmdbench.bench.report import print_measured, print_targets
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=UNWRAPPED)
+    if "targets" not in found:
+        print_measured(found, console)
+        return
+    if "gpu" in found:
+        print_measured(found["gpu"], console)
+        console.print()
+    print_targets(found["targets"], found["cpu"]["environment"], console)

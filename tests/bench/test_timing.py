@@ -1,0 +1,93 @@
+"""Spans, marks and their arithmetic, on a clock of the test's own."""
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lmdbench.bench import timing
+from lmdbench.bench.timing import LEAST, MOST, Marks, Spans, Timing, time_together
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only ``clock.pass_(seconds)`` moves."""
+    held = SimpleNamespace(now=0.0)
+
+    def pass_(seconds):
+        held.now += seconds
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: held.now)
+    return SimpleNamespace(pass_=pass_)
+
+
+def test_median_and_spread():
+    found = Timing((4.0, 1.0, 2.0, 3.0, 100.0))
+    assert found.median == 3.0
+    assert found.spread == (4.0 - 2.0) / 2 / 3.0  # the outlier does not count
+    assert Timing((2.0,)).spread == 0.0
+
+
+def test_works_are_timed_in_turn_and_the_first_call_is_not_counted(clock):
+    calls, lengths = [], itertools.chain([100.0], itertools.repeat(1.0))
+
+    def one():
+        calls.append("one")
+        clock.pass_(next(lengths))
+
+    found = time_together(
+        {"one": one, "two": lambda: (calls.append("two"), clock.pass_(3.0))}, CPU, 8.0
+    )
+    assert found["one"].seconds == (1.0,) * 4  # 4 rounds of 4 s make 8 s for each of the two
+    assert found["two"].seconds == (3.0,) * 4
+    assert calls == ["one", "two"] * 5
+
+
+def test_repeats_have_bounds(clock):
+    assert len(time_together({"": lambda: clock.pass_(9.0)}, CPU, 1.0)[""].seconds) == LEAST
+    assert len(time_together({"": lambda: clock.pass_(0.001)}, CPU, 1.0)[""].seconds) == MOST
+
+
+def test_a_span_within_another_counts_once_and_functions_are_put_back(clock):
+    class Worker:
+        def inner(self):
+            clock.pass_(2.0)
+            return "inner"
+
+        def outer(self):
+            clock.pass_(1.0)
+            return self.inner() + module.helper()
+
+    def helper():
+        clock.pass_(4.0)
+        return "helper"
+
+    module, worker = SimpleNamespace(helper=helper), Worker()
+    watched = [(worker, "inner", "a"), (worker, "outer", "b"), (module, "helper", "a")]
+    with Spans(CPU).of(watched) as spans:
+        assert worker.outer() == "innerhelper"
+        worker.inner()
+    assert spans.seconds == {"a": 2.0 + 4.0 + 2.0, "b": 1.0}
+    assert "outer" not in vars(worker)
+    assert module.helper is helper
+
+
+def test_functions_are_put_back_after_an_error(clock):
+    def broken():
+        raise ValueError
+
+    module = SimpleNamespace(broken=broken)
+    with pytest.raises(ValueError), Spans(CPU).of([(module, "broken", "a")]):  # noqa: PT011
+        module.broken()
+    assert module.broken is broken
+
+
+def test_marks_add_up_by_name(clock):
+    marks = Marks(CPU)
+    for name, seconds in (("forward", 1.0), ("backward", 2.0), ("forward", 0.5)):
+        clock.pass_(seconds)
+        marks.mark(name)
+    assert marks.milliseconds() == {"forward": 1500.0, "backward": 2000.0}
