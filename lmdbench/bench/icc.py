@@ -31,7 +31,7 @@ def measure_round(w: Workload, least: int = 2) -> dict[str, Any]:
 
     timing = time_together({"round": work}, w.device, w.seconds, least)["round"]
     rounds = []
-    for _ in range(min(least, 3)):
+    for _ in range(least):
         with Spans(w.device).of(watched(method)) as spans:
             work()
         rounds.append(dict(spans.seconds))
