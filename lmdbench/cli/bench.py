@@ -51,7 +51,7 @@ SUITE_ON_CPU = {"batch_size": 16, "images": 48, "seconds": 5.0}
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),
-    help="About how long each thing is timed, at least three times.  [default: 3 on a GPU, 2 on a CPU]",
+    help="How long each thing is timed, about.  [default: 3 on a GPU, 2 on a CPU]",
 )
 @click.option(
     "--suite",
