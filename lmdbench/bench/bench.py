@@ -117,6 +117,7 @@ def _gpu_rows(w: Workload, found: dict[str, Any]) -> dict[str, Any]:
 
 def _wide_round(gpu: Workload, say: Say) -> dict[str, Any]:
     """A round with wide features under the limit of the target: whether it works, and its peak."""
+    gpu.forget_images()
     wide = replace(gpu, **WIDE, seconds=0.0)  # type: ignore[arg-type]
     _forget(gpu)
     say("measuring: the memory of a round of ICC with ResNet-50 and 23 classes")
@@ -131,12 +132,13 @@ def _wide_round(gpu: Workload, say: Say) -> dict[str, Any]:
 @contextmanager
 def _limited(device: torch.device) -> Iterator[None]:
     """No more of the GPU's memory than the limit."""
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, WIDE_LIMIT / total), device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    total = torch.cuda.get_device_properties(index).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, WIDE_LIMIT / total), index)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, index)
 
 
 def described(w: Workload) -> dict[str, Any]:

@@ -67,6 +67,10 @@ class Workload:
             Images(pixels, validation % self.images, validation % self.classes, self.device),
         )
 
+    def forget_images(self) -> None:
+        """Let go of the images; they are drawn anew, alike, when next they are needed."""
+        vars(self).pop("parts", None)
+
     def task(self, mode: Mode | None = None) -> Task:
         """A new task, compiled anew, over the same images."""
         train, validation = self.parts

@@ -123,7 +123,7 @@ class Images:
         def rows() -> Iterator[Tensor]:
             for group in groups:
                 begun.append(group)
-                yield self._rows[torch.cat(list(group))]
+                yield self._rows[torch.cat(list(group)).to(self._rows.device)]
 
         for pixels in stream(self._pixels, rows(), self.device):
             group = begun.popleft()
