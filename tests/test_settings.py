@@ -169,7 +169,8 @@ def test_a_range_of_nothing_is_refused(made):
 def test_ranges_of_the_methods_lie_inside_their_bounds(name, share):
     settings = describe(METHODS.get(name).Settings)
     ranged = {key: s for key, s in settings.items() if s.range is not None}
-    assert ranged, "each method has something to search"
+    # What these two have is fitted, or chosen on validation by their definition.
+    assert ranged or name in ("ncm", "tau-norm"), "each other method has something to search"
     texts = {key: draw(s, share, s.default) for key, s in ranged.items()}
     resolve(name, METHODS.get(name).Settings, [], texts)
 

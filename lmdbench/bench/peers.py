@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lmdbench.bench.timing import time_once, time_together
+from lmdbench.bench.timing import LEAST, Timing, time_once
 from lmdbench.bench.workload import Workload
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ ROUND = Workload(CPU, "plain", None, image_size=32)
 
 
 def measure_peer(w: Workload = ROUND) -> dict[str, Any]:
-    """Seconds of both on the same random features. The other way is timed once: it takes long."""
+    """Seconds of both on the same random features, in turn."""
     task = w.task()
     method: Any = w.method("lmd", task)
     width = method.model.encoder.out_features
@@ -42,16 +42,18 @@ def measure_peer(w: Workload = ROUND) -> dict[str, Any]:
         drawn = numpy_features(features.numpy(), labels.numpy(), w.virtual_per_class, ridge)
         train_head(head, sgd, *drawn, s.head_batch_size)
 
-    timing = time_together({"ours": ours}, CPU, 0.0)["ours"]
-    peer = time_once(other, CPU)
+    ours()  # not counted; the other has nothing to warm up
+    times = [(time_once(ours, CPU), time_once(other, CPU)) for _ in range(LEAST)]
+    timing, peer = (Timing(seconds) for seconds in zip(*times, strict=True))
     return {
         "features_wide": width,
         "classes": w.classes,
         "virtual_per_class": w.virtual_per_class,
         "ours_seconds": timing.median,
         "ours_spread_percent": 100 * timing.spread,
-        "peer_seconds": peer,
-        "times_as_fast": peer / timing.median,
+        "peer_seconds": peer.median,
+        "peer_spread_percent": 100 * peer.spread,
+        "times_as_fast": peer.median / timing.median,
     }
 
 

@@ -1,7 +1,10 @@
 """`lmdbench methods` and `methods show`."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -99,13 +102,16 @@ def test_a_method_that_says_nothing_of_itself(lmdbench, tmp_path):
     assert all(s["authors"] is None for s in card["settings"])
 
 
-def test_the_list_is_readable_on_a_small_terminal(lmdbench, cards, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    lines = re.sub(r"\x1b\[[\d;]*m", "", lmdbench("methods").out).splitlines()
+def test_the_list_is_readable_on_a_small_terminal():
+    """In a process of its own: other tests register methods of theirs in this one."""
+    terminal = {**os.environ, "COLUMNS": "80", "FORCE_COLOR": "1"}
+    command = [sys.executable, "-m", "lmdbench", "methods"]
+    listed = subprocess.run(command, env=terminal, capture_output=True, text=True, check=True)
+    lines = re.sub(r"\x1b\[[\d;]*m", "", listed.stdout).splitlines()
     assert max(map(len, lines)) <= 80
-    assert len(lines) <= 1.5 * len(cards)
-    assert {line.split()[0] for line in lines if line[:1].strip()} >= set(NAMES)
+    names = [line.split()[0] for line in lines if line[:1].strip()]
+    assert set(names) >= set(NAMES)
+    assert len(lines) <= 1.5 * len(names)
 
 
 def test_show_of_an_unknown_method(lmdbench):

@@ -45,7 +45,11 @@ def drawn(method, draws, seed=0, **entry):
 # Trials
 
 
-@given(st.sampled_from(METHODS.names()), st.integers(1, 6), st.integers(0, 5))
+# All but those whose settings are fitted, or chosen on validation by their definition.
+SEARCHED = [name for name in METHODS.names() if name not in ("ncm", "tau-norm")]
+
+
+@given(st.sampled_from(SEARCHED), st.integers(1, 6), st.integers(0, 5))
 def test_more_draws_leave_the_earlier_ones_as_they_are(method, draws, seed):
     longer = drawn(method, draws + 2, seed)
     assert drawn(method, draws, seed) == longer[:draws]
@@ -61,7 +65,7 @@ def test_draws_depend_on_method_and_label_but_on_no_setting_beside(method, seed)
 
 
 def test_every_method_is_tried_equally_often():
-    for method in METHODS.names():
+    for method in SEARCHED:
         assert len(drawn(method, 7)) == 7
 
 

@@ -164,8 +164,8 @@ def test_plain_lines(capsys, clock):
     assert capsys.readouterr().err.splitlines() == [
         "GPU 0: preparing images: 40 %",
         f"GPU 0: ce seed 0 on {WHERE}: starting",
-        f"GPU 0: ce seed 0 on {WHERE}: epoch 1/4  loss 0.5  validation nan %  0:18 left",
-        f"GPU 0: ce seed 0 on {WHERE}: epoch 3/4  loss 0.5  validation nan %  0:06 left",
+        f"GPU 0: ce seed 0 on {WHERE}: epoch 1/4  loss 0.5  0:18 left",
+        f"GPU 0: ce seed 0 on {WHERE}: epoch 3/4  loss 0.5  0:06 left",
         "GPU 1: the disk is full",
         "GPU 0: its worker was ended by SIGKILL",
         "crt seed 0: being trained by process 1 on other; looking again later",
