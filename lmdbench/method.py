@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -122,6 +122,11 @@ class Method(nn.Module):
     def progress(self, share: float) -> None:
         self._progress = share
 
+    @cached_property
+    def usual_size(self) -> int:
+        """Images in an epoch's batches, but for the last ones."""
+        return batch_sizes(len(self.task.train), self.settings.batch_size)[0]
+
     # Hooks
 
     def build(self, encoder: Encoder) -> None:
@@ -230,8 +235,7 @@ class Method(nn.Module):
         """``step``, as the run's execution has it: compiled, and replayed where it can be, for
         batches of the usual size."""
         execution = self.task.execution
-        usual = batch_sizes(len(self.task.train), self.settings.batch_size)[0]
-        if execution.mode == "plain" or any(len(raw) != usual for raw in raws):
+        if execution.mode == "plain" or any(len(raw) != self.usual_size for raw in raws):
             with execution.eagerly():
                 return self.step(self._made(raws))
         self.compile_encoders(raws[0])

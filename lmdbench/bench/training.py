@@ -13,7 +13,7 @@ from torch import Tensor
 from lmdbench.bench.timing import LEAST, Marks, Timing, time_together
 from lmdbench.bench.workload import BareStep, BareStudentAndTeacher, Workload
 from lmdbench.data.augmentation import VIEWS
-from lmdbench.data.batches import Batch, Task, batch_sizes
+from lmdbench.data.batches import Batch, Task
 from lmdbench.environment import peak_memory_mib, reset_peak_memory
 from lmdbench.files import atomic
 from lmdbench.method import Method
@@ -232,7 +232,6 @@ def _parts_of_steps(method: Method, most: int) -> list[dict[str, float]]:
     """Milliseconds of each part of up to so many of an epoch's steps on whole batches."""
     marks: Marks
     loss_of = method.loss
-    usual = batch_sizes(len(method.task.train), method.settings.batch_size)[0]
 
     def loss(batch: Any) -> Tensor:
         found = loss_of(batch)
@@ -256,7 +255,7 @@ def _parts_of_steps(method: Method, most: int) -> list[dict[str, float]]:
             marks.mark("augmentation")
             method.step(batch)
             marks.mark("optimiser")  # with a teacher's update
-            if len(batch) == usual:
+            if len(batch) == method.usual_size:
                 found.append(marks.milliseconds())
             if len(found) == most:
                 break

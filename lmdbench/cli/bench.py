@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from lmdbench.cli.options import json_option, parse_device, parse_size, stop_on_sigterm
+from lmdbench.cli.options import (
+    execution_option,
+    json_option,
+    parse_device,
+    parse_size,
+    precision_option,
+    stop_on_sigterm,
+)
 from lmdbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,20 +41,8 @@ SUITE_ON_CPU = {"batch_size": 16, "images": 48, "seconds": 5.0}
     help="Training images.  [default: 4888 on a GPU, 16 on a CPU, or two batches]",
 )
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
-@click.option(
-    "--precision",
-    type=click.Choice(["mixed", "float32"]),
-    default="mixed",
-    show_default=True,
-    help="mixed: bfloat16 autocast on GPUs that have it, float32 elsewhere.",
-)
-@click.option(
-    "--execution",
-    type=click.Choice(["auto", "plain", "compiled"]),
-    default="auto",
-    show_default=True,
-    help="As of `lmdbench run`.",
-)
+@precision_option
+@execution_option
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),

@@ -37,6 +37,23 @@ def data_root_option(command: Command) -> Command:
     )(command)
 
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["mixed", "float32"]),
+    default="mixed",
+    show_default=True,
+    help="mixed: bfloat16 autocast on GPUs that have it, float32 elsewhere.",
+)
+
+execution_option = click.option(
+    "--execution",
+    type=click.Choice(["auto", "plain", "compiled"]),
+    default="auto",
+    show_default=True,
+    help="compiled: torch.compile, and steps as CUDA graphs; auto: that on a GPU, plain elsewhere.",
+)
+
+
 def plugin_option(command: Command) -> Command:
     """``--plugin``, any number of times: loads the files while parsing and passes nothing."""
     return click.option(

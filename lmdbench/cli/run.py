@@ -12,12 +12,14 @@ import click
 from lmdbench.cli.options import (
     data_root_option,
     default_cache,
+    execution_option,
     groups_option,
     json_option,
     parse_device,
     parse_numbers,
     parse_size,
     plugin_option,
+    precision_option,
     results_option,
     split_options,
     stop_on_sigterm,
@@ -73,21 +75,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="The last epoch, or the best by validation balanced accuracy; for the whole chain.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["mixed", "float32"]),
-    default="mixed",
-    show_default=True,
-    help="mixed: bfloat16 autocast on GPUs that have it, float32 elsewhere.",
-)
+@precision_option
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
-@click.option(
-    "--execution",
-    type=click.Choice(["auto", "plain", "compiled"]),
-    default="auto",
-    show_default=True,
-    help="compiled: torch.compile, and steps as CUDA graphs; auto: that on a GPU, plain elsewhere.",
-)
+@execution_option
 @results_option
 @plugin_option
 @click.option(
