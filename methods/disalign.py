@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,7 @@ class DisAlign(Method):
     starts_from = "ce"
     trains = "head"
     replayable = True
+    calibrated: ClassVar[type[nn.Module]] = AlignedHead  # made around the run's linear head
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.HeadSettings):
@@ -77,11 +78,11 @@ class DisAlign(Method):
 
     def build(self, encoder: Encoder) -> None:
         linear = nn.Linear(encoder.out_features, self.task.num_classes)
-        self.model = Classifier(encoder, AlignedHead(linear))
+        self.model = Classifier(encoder, self.calibrated(linear))
 
     def start(self, ancestor: Method) -> None:
         super().start(ancestor)
-        head = cast(AlignedHead, self.model.head)
+        head = cast(AlignedHead, self.model.head)  # or another around a frozen linear one
         head.linear.load_state_dict(linear_head(ancestor, self).state_dict())
 
     def loss(self, batch: Batch) -> Tensor:

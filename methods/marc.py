@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, cast
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
-from lmdbench.methods.disalign import generalised_weights
-from lmdbench.methods.tau_norm import linear_head
-from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import Uniform, at_least
+from lmdbench.method import register_method
+from lmdbench.methods.disalign import DisAlign
 
 
 class MarginHead(nn.Module):
@@ -32,7 +24,7 @@ class MarginHead(nn.Module):
 
 
 @register_method("marc")
-class MarginCalibration(Method):
+class MarginCalibration(DisAlign):
     """The margins d_j = z_j / ‖w_j‖ of a cross-entropy run, scaled and shifted by class; encoder
     and head are frozen:
 
@@ -53,29 +45,4 @@ class MarginCalibration(Method):
         "The cosine schedule goes down step by step; the official code's epoch by epoch.",
     )
     authors = {"lr": 0.05, "batch_size": 256, "weight_decay": 5e-4, "bn": "train"}
-    starts_from = "ce"
-    trains = "head"
-    replayable = True
-
-    @dataclass(frozen=True, kw_only=True)
-    class Settings(Method.HeadSettings):
-        rho: Annotated[float, Uniform(0.0, 2.0)] = (
-            1.2  # how strongly rare classes weigh; 0: all images alike, 1: all classes
-        )
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            at_least(self, rho=0)
-
-    def build(self, encoder: Encoder) -> None:
-        linear = nn.Linear(encoder.out_features, self.task.num_classes)
-        self.model = Classifier(encoder, MarginHead(linear))
-
-    def start(self, ancestor: Method) -> None:
-        super().start(ancestor)
-        head = cast(MarginHead, self.model.head)
-        head.linear.load_state_dict(linear_head(ancestor, self).state_dict())
-
-    def loss(self, batch: Batch) -> Tensor:
-        weights = generalised_weights(self.task.class_counts, self.settings.rho)
-        return F.cross_entropy(self.model(batch.images), batch.labels, weight=weights)
+    calibrated = MarginHead
