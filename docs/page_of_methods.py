@@ -25,13 +25,38 @@ definition says otherwise. This is the common recipe; a card lists the settings 
 differs from it, its own ones, and those whose default is another in the authors' paper or code:
 """
 
+MISSING = {
+    "CC-SAM (Zhou et al., CVPR 2023)": "The paper's text couldn't be had. Its abstract has encoder "
+    "and classifier under perturbation, the published code the classifier alone; and the code's "
+    "radius divides by (n_j − 1)^¼, which is zero for a class of one image.",
+    "FS, flexible sampling (Ju et al., MICCAI 2022)": "The published repository is a later "
+    "rewrite: it starts from a self-supervised stage 1 and queries images by a Bayesian "
+    "criterion, and which settings the paper had isn't there.",
+    "FCD (Li et al., 2022)": "No more than a title was found: neither formulas nor code.",
+}
+NOT_HERE = """## Not here
+
+A wrong baseline is worse than none. These stand in the tables of the LMD paper, and are missing
+because their definition couldn't be established with certainty:
+
+| method | why it is missing |
+|---|---|
+{rows}
+
+Their published numbers can be set beside yours: `lmdbench compare --published`. If you know one of
+them, or wrote it, [add it](adding-a-method.md). Of RIDE the second stage is missing, which leaves
+out experts to save time: see its card.
+"""
+
 
 def page() -> str:
     """The page in Markdown, of the built-in methods."""
     methods = [METHODS.get(name) for name in METHODS.names()]
     cards = [card(m) for m in methods if m.__module__.startswith("lmdbench.methods.")]
     recipe = settings_table([vars(s) | {"authors": None} for s in COMMON.values()])
-    return "\n".join([INTRODUCTION, recipe, overview(cards), *map(section, cards)])
+    rows = "\n".join(f"| {method} | {why} |" for method, why in MISSING.items())
+    missing = NOT_HERE.format(rows=rows)
+    return "\n".join([INTRODUCTION, recipe, overview(cards), *map(section, cards), missing])
 
 
 def overview(cards: list[dict[str, Any]]) -> str:
