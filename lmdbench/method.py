@@ -88,7 +88,7 @@ class Method(nn.Module):
         # Range: up to those of the official recipes of cRT and BALMS, .2 and .5 at batch 512.
         lr: Annotated[float, LogUniform(1e-3, 0.5)] = 0.01  # of SGD
         schedule: Literal["constant", "cosine"] = "cosine"
-        bn: Literal["eval", "train"] = "eval"  # of the frozen encoder; official code: train
+        bn: Literal["eval", "train"] = "eval"  # of the frozen encoder
 
     settings: Any
     model: Classifier

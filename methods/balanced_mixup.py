@@ -30,8 +30,10 @@ class BalancedMixup(Method):
     deviations = (
         "The balanced batch is drawn class by class in turn; the official code draws images at "
         "random, with probabilities that are equal for the classes.",
+        "The benchmark's schedule; the official code divides the learning rate by 10 where "
+        "validation stalls, and keeps the best epoch.",
     )
-    authors = {"epochs": 30, "batch_size": 8}
+    authors = {"epochs": 30, "batch_size": 8, "momentum": 0.0}
     sampler = ("instance", "class-balanced")
 
     @dataclass(frozen=True, kw_only=True)

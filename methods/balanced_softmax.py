@@ -21,6 +21,13 @@ class BalancedSoftmax(Method):
         "Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020, "
         "theorem 1, end to end"
     )
+    authors = {
+        "epochs": 90,
+        "batch_size": 512,
+        "lr": 0.2,
+        "weight_decay": 5e-4,
+        "schedule": "cosine",
+    }
     replayable = True
 
     def loss(self, batch: Batch) -> Tensor:

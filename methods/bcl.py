@@ -62,9 +62,10 @@ class BalancedContrastive(Method):
     class. The prediction is the plain head's."""
 
     title = "Balanced contrastive learning (BCL)"
+    version = 2
     source = (
         "Zhu et al., Balanced Contrastive Learning for Long-Tailed Visual Recognition, CVPR 2022, "
-        "section 3.3; official code FlamieZhu/Balanced-Contrastive-Learning, loss/contrastive.py, "
+        "official code FlamieZhu/Balanced-Contrastive-Learning, loss/contrastive.py, "
         "models/resnext.py and main.py (ImageNet-LT)"
     )
     deviations = (

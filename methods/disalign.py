@@ -52,12 +52,14 @@ class DisAlign(Method):
     title = "DisAlign (distribution alignment)"
     source = (
         "Zhang et al., Distribution Alignment: A Unified Framework for Long-tail Visual "
-        "Recognition, CVPR 2021, section 3; official code Megvii-BaseDetection/DisAlign with "
+        "Recognition, CVPR 2021; official code Megvii-BaseDetection/DisAlign with "
         "cvpods (DisAlignLinear, GRWCrossEntropyLoss)"
     )
     deviations = (
         "The frozen encoder's batch norm and dropout are in evaluation mode; the official code "
         "freezes parameters only: bn=train.",
+        "Learning rate and weight decay are those of crt here (.01 at batch 128, none); official: "
+        ".1 at 256, .0005.",
         "The cosine schedule goes down step by step; the official code's epoch by epoch.",
     )
     authors = {"lr": 0.1, "batch_size": 256, "weight_decay": 5e-4, "bn": "train"}

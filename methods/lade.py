@@ -44,15 +44,24 @@ class LADE(Method):
     title = "LADE (label distribution disentangling)"
     source = (
         "Hong et al., Disentangling Label Distribution for Long-tailed Visual Recognition, CVPR "
-        "2021; official code hyperconnect/LADE, PriorCELoss.py and LADELoss.py"
+        "2021, eq. 15, 16 and 20; official code hyperconnect/LADE, PriorCELoss.py and LADELoss.py"
     )
     deviations = (
         "The target prior is uniform; the paper takes the test set's, which is not to be known "
         "here.",
         "The ratio of uniform and training prior in E_c is that of class c, as in the official "
-        "code; importance sampling would take that of each image's own class.",
+        "code; the paper (eq. 15) takes that of each image's own class.",
+        "Classes that the batch lacks are regularised too, as in the official code; the paper (eq. "
+        "16) sums over those in the batch.",
+        "The benchmark's schedule; official: cosine (ImageNet-LT), or warm-up and steps (CIFAR).",
     )
-    authors = {"epochs": 180, "lr": 0.05, "weight_decay": 5e-4}
+    authors = {
+        "epochs": 180,
+        "batch_size": 256,
+        "lr": 0.05,
+        "weight_decay": 5e-4,
+        "schedule": "cosine",
+    }
     replayable = True
 
     @dataclass(frozen=True, kw_only=True)

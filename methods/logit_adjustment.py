@@ -37,6 +37,10 @@ class LogitAdjustment(Method):
         "Menon et al., Long-Tail Learning via Logit Adjustment, ICLR 2021, eq. 10; official code "
         "in google-research/logit_adjustment"
     )
+    deviations = (
+        "The benchmark's schedule and momentum; official: Nesterov momentum, warm-up and steps.",
+    )
+    authors = {"epochs": 200, "lr": 0.1, "weight_decay": 1e-4}
     replayable = True
 
     @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ class MiSLAS(LearnableWeightScaling):
 
     title = "Mixup shifted label-aware smoothing (MiSLAS)"
     source = (
-        "Zhong et al., Improving Calibration for Long-Tailed Recognition, CVPR 2021, section 3; "
+        "Zhong et al., Improving Calibration for Long-Tailed Recognition, CVPR 2021; "
         "losses and settings as in the official code for ImageNet-LT"
     )
     deviations = (
@@ -60,7 +60,6 @@ class MiSLAS(LearnableWeightScaling):
         "others only.",
         "Of the shapes of ε that the paper tries, the concave one alone, the official code's.",
         "With bn=train dropout, where the encoder has it, is on as well, as in the official code.",
-        "An epoch is as many draws as there are training images.",
         "Learning rate and weight decay are those of the benchmark's stage 1 (.01 at batch 128, "
         "none); official: .1 at 256 and .0005 (ImageNet-LT).",
         "The cosine schedule goes down step by step; the official code's epoch by epoch.",

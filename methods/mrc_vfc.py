@@ -34,6 +34,7 @@ class MRCVFC(LMD):
         "E-step; here the encoder is the last one.",
         "A class with one training image has no covariance, and its virtual features are that "
         "image's; the official code divides by 0 there.",
+        "Virtual features are shuffled; the official code trains on them class after class.",
         "Images are resized with antialiasing for both stages; the official stage 1 resizes "
         "without.",
     )

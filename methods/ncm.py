@@ -54,6 +54,10 @@ class NearestClassMean(Method):
         "ICLR 2020, section 4; centring, normalisation and squared distance from the official "
         "code, KNNClassifier.py with cl2n and l2"
     )
+    deviations = (
+        "Features are centred, and class means not normalised again, as in the official code; the "
+        "paper names neither.",
+    )
     starts_from = "ce"
     trains = "head"
     epochs = 0

@@ -83,9 +83,10 @@ class RIDE(Method):
     the epochs; until then all are 1."""
 
     title = "RIDE: diverse distribution-aware experts"
+    version = 2
     source = (
         "Wang et al., Long-tailed Recognition by Routing Diverse Distribution-Aware Experts, ICLR "
-        "2021, section 3; losses as in the official code, frank-xwang/RIDE-LongTailRecognition, "
+        "2021; losses as in the official code, frank-xwang/RIDE-LongTailRecognition, "
         "model/loss.py"
     )
     deviations = (

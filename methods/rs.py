@@ -26,6 +26,13 @@ class Resampling(Method):
         "number of classes times the largest class.",
         "One image of a class at a time; the official ImageNet-LT recipe draws four in a row.",
     )
+    authors = {
+        "epochs": 90,
+        "batch_size": 512,
+        "lr": 0.2,
+        "weight_decay": 5e-4,
+        "schedule": "cosine",
+    }
     sampler = "class-balanced"
     replayable = True
 

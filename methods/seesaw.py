@@ -49,12 +49,15 @@ class Seesaw(Method):
     z. The head is a cosine classifier (normalised linear activation)."""
 
     title = "Seesaw loss"
+    version = 2
     source = (
         "Wang et al., Seesaw Loss for Long-Tailed Instance Segmentation, CVPR 2021, eq. 4 to 8, "
         "and section 4.4 for images; official code in mmdetection, seesaw_loss.py"
     )
     deviations = (
         "q is 1, as the paper has it for image classification; for segmentation it is 2.",
+        "The head's weights begin at length 1, as those of other cosine heads here; the official "
+        "code's have standard deviation .01.",
     )
     authors = {"epochs": 90, "lr": 0.2, "batch_size": 512, "schedule": "cosine"}
     replayable = True

@@ -35,8 +35,12 @@ class VectorScaling(Method):
     title = "Vector-scaling (VS) loss"
     source = (
         "Kini et al., Label-Imbalanced and Group-Sensitive Classification under "
-        "Overparameterization, NeurIPS 2021, section 2; γ and τ as in the official code, "
+        "Overparameterization, NeurIPS 2021; γ and τ as in the official code, "
         "orparask/VS-Loss, class_imbalance/losses.py"
+    )
+    deviations = (
+        "The benchmark's schedule; official (CIFAR): 5 epochs of warm-up, and the learning rate "
+        "times .01 at 80 % and again at 90 % of the epochs.",
     )
     authors = {"epochs": 200, "lr": 0.1, "weight_decay": 2e-4}
     replayable = True

@@ -69,7 +69,7 @@ class Selection:
             "pooled": self.folds == "pooled",
             "leaked": self.leaked,
             "groups": self.groups,
-            "keys": _keys(self.sweeps, self.results, self.data_root) if self.sweeps else None,
+            "sweep": _named(self.sweeps, self.results, self.data_root) if self.sweeps else None,
             "reference": self.reference,
         }
         found = comparison.compare(there, **{**chosen, **more})
@@ -175,12 +175,13 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 )
 
 
-def _keys(sweeps: tuple[str, ...], results: Path, data_root: Path | None) -> set[str]:
-    """The directories of what the sweeps ask for, not of what is only started from."""
+def _named(sweeps: tuple[str, ...], results: Path, data_root: Path | None) -> dict[str, str]:
+    """The directories of what the sweeps ask for, not of what is only started from, with the names
+    that it has there."""
     from lmdbench.cli.sweep.common import load_plan
 
     plans = [load_plan(source, results, data_root) for source in sweeps]
-    return {key for plan in plans for key, node in plan.nodes.items() if node.asked}
+    return {key: node.label for plan in plans for key, node in plan.nodes.items() if node.asked}
 
 
 def _leaked(results: Path, data_root: Path | None) -> LeaksOf:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import statistics
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from lmdbench.reporting.folds import pool_folds, pooled_label
 from lmdbench.reporting.notes import column_title, in_text, notes_of, seeds_text
 from lmdbench.reporting.published import PublishedColumn, published_for
 from lmdbench.reporting.ranking import Rank, Ranks, rank
-from lmdbench.reporting.results import Block, Results, Row, Run, blocks, with_part
+from lmdbench.reporting.results import Block, Results, Row, Run, blocks, renamed, with_part
 from lmdbench.reporting.scoring import Images, LeaksOf, RowScores
 
 __all__ = [
@@ -169,7 +169,7 @@ def compare(
     pooled: bool = True,
     leaked: LeaksOf | None = None,
     groups: str | None = None,
-    keys: Set[str] | None = None,
+    sweep: Mapping[str, str] | None = None,
     reference: str = REFERENCE,
     per_class: str | bool = "",
     pairwise: bool = False,
@@ -185,8 +185,8 @@ def compare(
     images; ``published`` sets papers' numbers beside. ``pooled`` makes one table of the folds of a
     k-fold split. ``leaked`` tells the test images of a run that leak: where there are any, a
     second table leaves them out; where it can't tell for some tables, a note says so. ``groups``:
-    head, medium and tail by another rule, as ``parse_groups`` takes it. ``keys``: only runs in
-    these directories, relative to the results.
+    head, medium and tail by another rule, as ``parse_groups`` takes it. ``sweep``: only runs in
+    these directories, relative to the results, each with the name that its row goes by.
 
     Raises UserError where nothing is left, with near matches for a name that no result has.
     """
@@ -195,9 +195,9 @@ def compare(
     if not results.runs:
         raise UserError(_nothing(results))
     chosen = select_runs(results, datasets, methods, splits)
-    if keys is not None:
+    if sweep is not None:
         there = {run.directory.relative_to(results.folder).as_posix(): run for run in chosen}
-        chosen = [run for key, run in there.items() if key in keys]
+        chosen = [run for key, run in there.items() if key in sweep]
         if not chosen:
             raise UserError("no run of this sweep is finished (and chosen); see its status")
     if groups is not None:
@@ -205,6 +205,9 @@ def compare(
     found = with_part(blocks(results, chosen), part)
     if pooled and part == "test":
         found = pool_folds(found)
+    if sweep is not None:
+        given = {results.folder / key: name for key, name in sweep.items()}
+        found = [renamed(block, given) for block in found]
     columns = _columns(names, found)
     reference = _meant_reference(reference, found)
     stat = "recall" if per_class is True else per_class or ""
@@ -217,7 +220,7 @@ def compare(
         if (not datasets or path.parts[0] in {run.record["results_name"] for run in chosen})
         and (not splits or path.parts[1] in splits)
         and (not methods or path.parts[2] in methods)
-        and (keys is None or path.as_posix() in keys)
+        and (sweep is None or path.as_posix() in sweep)
     ]
     scored = []
     problems: list[UserError] = []

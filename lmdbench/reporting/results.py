@@ -433,6 +433,57 @@ def _with_doubts(row: Row) -> Row:
 # Labels
 
 
+def renamed(block: Block, given: Mapping[Path, str]) -> Block:
+    """The block with rows named as somebody named their runs' directories, where that tells them
+    apart; what the names leave out stands in a note."""
+    names = [
+        {given.get(m.directory) for run in row.runs for m in run.members} for row in block.rows
+    ]
+    counts = Counter(name for each in names for name in each)
+    rows = []
+    for row, each in zip(block.rows, names, strict=True):
+        (name,) = each if len(each) == 1 else (None,)
+        rows.append(replace(row, label=name) if name and counts[name] == 1 else row)
+    note = _settings_note([row for row, old in zip(rows, block.rows, strict=True) if row != old])
+    return replace(block, rows=tuple(rows), notes=(*block.notes, *note))
+
+
+def _settings_note(rows: Sequence[Row]) -> list[str]:
+    """The settings that were changed: those that all rows share once, the others by row."""
+    links = [link for row in rows for link in row.chain]
+    changing = Counter(name for changed in _changed_by_method(links) for name in changed)
+    shared = {
+        name: value
+        for link in links
+        for name, value in link.changed.items()
+        if changing[name] > 1
+        and all((other.settings or {}).get(name, value) == value for other in links)
+    }
+    own = []
+    for row in rows:
+        chain = [
+            replace(link, changed={k: v for k, v in link.changed.items() if k not in shared})
+            for link in row.chain
+        ]
+        words = _label(chain)
+        if words != row.label:
+            own.append(words if row.label == row.method else f"{row.label} is {words}")
+    notes = []
+    if shared:
+        notes.append(f"Settings, where a method has them: {_in_a_row(shared)}.")
+    if own:
+        notes.append(f"{'Besides' if shared else 'Settings'}: {'; '.join(own)}.")
+    return notes
+
+
+def _changed_by_method(links: Iterable[Link]) -> list[set[str]]:
+    """The names of the settings that were changed, for each method."""
+    found: dict[str, set[str]] = {}
+    for link in links:
+        found.setdefault(link.method, set()).update(link.changed)
+    return list(found.values())
+
+
 def _label(chain: Sequence[Link]) -> str:
     """``method (changed=setting) ← ancestor (changed=setting)``; a usual ancestor goes unsaid."""
     words = [_named(chain[0].method, chain[0].changed)]
@@ -446,7 +497,11 @@ def _label(chain: Sequence[Link]) -> str:
 def _named(method: str, changed: Mapping[str, Any]) -> str:
     if not changed:
         return method
-    return f"{method} ({', '.join(f'{k}={_brief(setting_text(v))}' for k, v in changed.items())})"
+    return f"{method} ({_in_a_row(changed)})"
+
+
+def _in_a_row(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}={_brief(setting_text(v))}" for k, v in settings.items())
 
 
 def _brief(text: str) -> str:

@@ -14,19 +14,11 @@ from lmdbench.methods.bbn import (
     with_own_last_block,
 )
 from lmdbench.models.backbones import BACKBONES, get_backbone
-from lmdbench.models.classifier import Encoder
-from lmdbench.models.small import SmallNet
 
 
 @pytest.fixture
-def make_encoder():
-    """In place of the usual one: a network with more than one convolution."""
-
-    def make():
-        torch.manual_seed(0)
-        return Encoder(SmallNet(), SmallNet.out_features)
-
-    return make
+def make_encoder(make_staged_encoder):
+    return make_staged_encoder
 
 
 def test_classes_are_drawn_by_the_inverse_of_their_size():

@@ -1,6 +1,7 @@
-import pytest
 import torch
 import torch.nn.functional as F
+
+from .helpers import moved
 
 
 def test_loss_is_cross_entropy_in_the_strong_view(make_task, make_method):
@@ -35,12 +36,4 @@ def test_learns_what_can_be_learnt(make_task, make_method, train):
 def test_a_run_repeats_itself(make_task, make_method, train):
     one, other = (make_method("ce", make_task(seed=7)) for _ in range(2))
     assert train(one) == train(other)
-    for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("counts", [(5, 1), (2,) * 100])
-def test_2_and_100_classes(make_task, make_method, train, counts):
-    method = make_method("ce", make_task(counts, validation=1), epochs=1, batch_size=32)
-    train(method)
-    assert method.predict(torch.zeros(3, 3, 32, 32)).shape == (3, len(counts))
+    assert not moved(one, other.state_dict())

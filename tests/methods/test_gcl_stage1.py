@@ -80,13 +80,6 @@ def test_an_epoch_done_again_is_the_same(make_task, make_method, train):
     assert torch.equal(*weights)
 
 
-@pytest.mark.parametrize("counts", [(9, 1), (3,) + (1,) * 99])
-def test_trains_with_2_and_100_classes(make_task, make_method, train, counts):
-    task = make_task(counts, validation=1)
-    (logs,) = train(make_method("gcl-stage1", task, epochs=1, batch_size=16))
-    assert math.isfinite(logs["loss"])
-
-
 @pytest.mark.parametrize(
     ("key", "text", "error"), [("cloud", "-1", "at least 0"), ("scale", "0", "above 0")]
 )

@@ -14,6 +14,8 @@ from lmdbench.methods.lmd import LMD
 from lmdbench.methods.lmd_released import LMDReleased
 from lmdbench.settings import resolve
 
+from .helpers import moved, train_and_resume
+
 QUICK = {"rounds": 3, "virtual_per_class": 40, "head_batch_size": 16, "batch_size": 4}
 VISIBLE = {"head_lr": 0.01, "encoder_lr": 1e-3}  # steps that float32 does not round away
 
@@ -253,18 +255,9 @@ def test_one_image_is_no_failure_and_logged_once(make_lmd, train, caplog, name):
 @pytest.mark.parametrize("mode", ["plain", "compiled"])
 @pytest.mark.parametrize("name", ["lmd", "lmd-released"])
 def test_resumed_bit_identically(make_lmd, train, name, mode):
-    whole = make_lmd(name, mode=mode)
-    train(whole, 0, 1)
-    saved = copy.deepcopy(whole.state_dict())
-    optimizers = {n: copy.deepcopy(o.state_dict()) for n, o in whole.running_optimizers.items()}
-    train(whole, 1)
-    resumed = make_lmd(name, mode=mode)
-    resumed.load_state_dict(saved)
-    for which, optimizer in resumed.running_optimizers.items():
-        optimizer.load_state_dict(optimizers[which])
-    train(resumed, 1)
-    for key, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[key]), key
+    whole, resumed = (make_lmd(name, mode=mode) for _ in range(2))
+    train_and_resume(train, whole, resumed, after=1)
+    assert not moved(resumed, whole.state_dict())
     for which, optimizer in resumed.running_optimizers.items():
         state = whole.running_optimizers[which].state_dict()["state"]
         for key, value in optimizer.state_dict()["state"].items():

@@ -1,21 +1,8 @@
-import pytest
+"""Its start from a run of ce is tested in test_linear_head."""
+
 import torch
 
-from lmdbench.errors import UserError
-
-
-@pytest.fixture
-def stage1(make_task, make_method, train):
-    """A task with a trained cross-entropy run on it."""
-    method = make_method("ce", make_task((12, 5, 1)))
-    train(method)
-    return method
-
-
-def test_tau_0_is_exactly_ce(stage1, make_method):
-    method = make_method("logit-adjustment-posthoc", stage1.task, stage1, tau=0.0).eval()
-    (batch,) = stage1.task.in_order(stage1.task.train)
-    assert torch.equal(method.predict(batch.images), stage1.predict(batch.images))
+from .helpers import moved, snapshot
 
 
 def test_the_log_prior_is_taken_out(stage1, make_method):
@@ -40,18 +27,12 @@ def test_it_gives_probabilities_under_a_uniform_prior(stage1, make_method):
 
 def test_nothing_is_trained(stage1, make_method, train):
     method = make_method("logit-adjustment-posthoc", stage1.task, stage1)
-    before = {name: value.clone() for name, value in method.state_dict().items()}
+    before = snapshot(method)
     assert method.epochs == 0
     assert train(method) == []
     method.finish()
-    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    assert not moved(method, before)
     assert before.keys() == stage1.state_dict().keys()
-
-
-def test_needs_a_linear_head_to_start_from(make_task, make_method):
-    task = make_task()
-    with pytest.raises(UserError, match="head of ldam-drw is a CosineHead"):
-        make_method("logit-adjustment-posthoc", task, make_method("ldam-drw", task))
 
 
 def test_through_the_command_it_starts_from_a_run_of_ce(toy_run, tmp_path):

@@ -5,13 +5,7 @@ from sklearn.neighbors import NearestCentroid
 
 from lmdbench.methods.ncm import NearestMean
 
-
-@pytest.fixture
-def stage1(make_task, make_method, train):
-    """A task with a trained cross-entropy run on it."""
-    method = make_method("ce", make_task((12, 5, 1), validation=4))
-    train(method)
-    return method
+from .helpers import moved, snapshot
 
 
 def random_features(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,7 +76,7 @@ def test_logits_are_float32_whatever_the_features_are():
 def test_fits_to_the_training_images_in_the_test_view(stage1, make_method):
     task = stage1.task
     method = make_method("ncm", task, stage1).eval()
-    before = {name: value.clone() for name, value in method.model.encoder.state_dict().items()}
+    before = snapshot(method.model.encoder)
     task.validation = None  # nothing of it is needed
     method.finish()
     (batch,) = task.in_order(task.train)
@@ -90,19 +84,8 @@ def test_fits_to_the_training_images_in_the_test_view(stage1, make_method):
         expected = fitted(stage1.model.encoder(batch.images), batch.labels)
         torch.testing.assert_close(method.model.head.means, expected.means)
         assert method.predict(batch.images).shape == (18, 3)
-    after = method.model.encoder.state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not moved(method.model.encoder, before)
     assert method.epochs == 0
-
-
-@pytest.mark.parametrize("counts", [(9, 1), (3,) + (1,) * 99])
-def test_2_and_100_classes(make_task, make_method, counts):
-    task = make_task(counts, validation=1)
-    method = make_method("ncm", task, make_method("ce", task)).eval()
-    method.finish()
-    (batch,) = task.in_order(task.train)
-    with torch.no_grad():
-        assert method.predict(batch.images).isfinite().all()
 
 
 def test_starts_from_any_head(make_task, make_method):

@@ -10,21 +10,12 @@ from scipy.special import log_softmax, softmax
 
 from lmdbench.methods.ldam_drw import ldam_loss, margins
 from lmdbench.methods.ride import ExpertHeads, Experts, divergence_from_mean, temperatures
-from lmdbench.models.classifier import Encoder
-from lmdbench.models.small import SmallNet
 from lmdbench.settings import resolve
 
 
 @pytest.fixture
-def make_encoder():
-    """In place of the usual one: a network with stages to divide."""
-
-    def make() -> Encoder:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return Encoder(SmallNet(), SmallNet.out_features)
-
-    return make
+def make_encoder(make_staged_encoder):
+    return make_staged_encoder
 
 
 def random_logits(experts=3, batch=5, classes=4, seed=0):

@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -13,13 +11,9 @@ from lmdbench.methods.ldam_drw import CosineHead
 from lmdbench.methods.seesaw import Seesaw, log_seesaw_factors, seesaw_loss
 from lmdbench.settings import resolve
 
+from .helpers import assert_finite, random_batch
+
 SEEN = torch.tensor([400.0, 90.0, 9.0, 0.0], dtype=torch.float64)
-
-
-def random_batch(classes: int = 4, batch: int = 6, seed: int = 0):
-    generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(batch, classes, generator=generator, dtype=torch.float64)
-    return logits, torch.randint(classes, (batch,), generator=generator)
 
 
 def factors_by_loops(z, labels, seen, p, q) -> np.ndarray:
@@ -86,9 +80,7 @@ def test_gradients_on_the_logits_are_those_of_equation_5():
 def test_extreme_logits(size):
     logits = torch.tensor([[size, 0, -size], [-size, 0, size]], requires_grad=True)
     loss = seesaw_loss(logits, torch.tensor([0, 0]), torch.tensor([100.0, 1.0, 0.0]), 0.8, 2.0)
-    loss.backward()
-    assert loss.isfinite()
-    assert logits.grad.isfinite().all()
+    assert_finite(loss, logits)
 
 
 def test_the_order_of_classes_does_not_matter():
@@ -129,12 +121,6 @@ def test_the_head_is_a_scaled_cosine_with_bias(make_task, make_method):
     assert isinstance(head, CosineHead)
     assert head.scale == 20
     assert head.bias is not None
-
-
-@pytest.mark.parametrize("counts", [(9, 1), (3,) + (1,) * 99])
-def test_trains_with_2_and_100_classes(make_task, make_method, train, counts):
-    (logs,) = train(make_method("seesaw", make_task(counts, validation=1), epochs=1, batch_size=16))
-    assert math.isfinite(logs["loss"])
 
 
 @pytest.mark.parametrize(

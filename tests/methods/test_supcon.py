@@ -9,16 +9,13 @@ from hypothesis import strategies as st
 
 from lmdbench.methods.supcon import supervised_contrastive_loss
 
-
-def unit(n: int, width: int, seed: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(n, width, generator=generator, dtype=torch.float64), dim=1)
+from .helpers import assert_finite, drawn_by_class, unit_rows
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 20))
 def test_loss_is_that_of_the_paper(images, classes, seed):
     """Also with a class of one image, whose other view alone is like it."""
-    features, tau = unit(2 * images, 5, seed), 0.3
+    features, tau = unit_rows(2 * images, 5, seed), 0.3
     labels = torch.from_numpy(np.random.default_rng(seed).integers(0, classes, images)).repeat(2)
     f, y, losses = features.numpy(), labels.numpy(), []
     for i in range(len(f)):
@@ -33,16 +30,14 @@ def test_loss_is_that_of_the_paper(images, classes, seed):
 def test_gradient():
     labels = torch.tensor([0, 1, 1, 0, 1, 1])
     assert torch.autograd.gradcheck(
-        lambda f: supervised_contrastive_loss(f, labels, 0.5), unit(6, 3, 0).requires_grad_()
+        lambda f: supervised_contrastive_loss(f, labels, 0.5), unit_rows(6, 3, 0).requires_grad_()
     )
 
 
 def test_low_temperatures_stay_finite():
-    f = unit(6, 3, 0).float().requires_grad_()
+    f = unit_rows(6, 3, 0).float().requires_grad_()
     loss = supervised_contrastive_loss(f, torch.tensor([0, 1, 2, 0, 1, 2]), 1e-3)
-    loss.backward()
-    assert loss.isfinite()
-    assert f.grad.isfinite().all()
+    assert_finite(loss, f)
 
 
 def test_loss_of_a_batch(make_task, make_method):
@@ -73,8 +68,6 @@ def test_the_head_does_not_move_the_encoder(make_task, make_method):
 
 def test_batches_are_class_balanced_with_two_views(make_task, make_method):
     method = make_method("supcon", make_task((12, 5, 1)), batch_size=6)
-    batches = [batch for _, batch in method.batches()]
-    labels = torch.cat([batch.labels for batch in batches])
-    assert torch.bincount(labels).tolist() == [6, 6, 6]
-    one, other = batches[0].views
+    assert drawn_by_class(method) == [6, 6, 6]
+    one, other = next(method.batches())[1].views
     assert not torch.equal(one, other)

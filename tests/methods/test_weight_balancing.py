@@ -6,20 +6,18 @@ from hypothesis import strategies as st
 
 from lmdbench.errors import UserError
 from lmdbench.method import Start
-from lmdbench.methods.ce import CrossEntropy
 from lmdbench.methods.weight_balancing import WeightBalancing, norm_limit, project_
-from lmdbench.models.classifier import Classifier
 from lmdbench.settings import resolve
+
+from .helpers import moved, snapshot
 
 
 @pytest.fixture
-def stage1(make_task, make_method, train):
-    """A trained cross-entropy run whose classes differ in the norm of their weights."""
-    method = make_method("ce", make_task((12, 5, 1)))
-    train(method)
+def stage1(stage1):
+    """Classes differ in the norm of their weights."""
     with torch.no_grad():
-        method.model.head.weight.mul_(torch.tensor([[3.0], [2.0], [1.0]]))
-    return method
+        stage1.model.head.weight.mul_(torch.tensor([[3.0], [2.0], [1.0]]))
+    return stage1
 
 
 @given(st.integers(2, 100), st.floats(0, 1), st.integers(0, 9))
@@ -85,27 +83,16 @@ def test_norms_stay_within_the_ball(stage1, make_method, train):
     """The head alone moves, instance by instance; max_norm=1 leaves stage 1's largest norm."""
     method = make_method("weight-balancing", stage1.task, stage1, lr=0.5)
     assert method.sampler == "instance"
-    before = {name: value.clone() for name, value in method.state_dict().items()}
+    before = snapshot(method)
     train(method)
-    after = method.state_dict()
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved == {"model.head.weight", "model.head.bias"}
+    assert moved(method, before) == {"model.head.weight", "model.head.bias"}
     assert method.model.head.weight.norm(dim=1).max() <= method.limit * (1 + 1e-5)
     loose = make_method("weight-balancing", stage1.task, stage1, max_norm=1.0)
     torch.testing.assert_close(loose.limit, stage1.model.head.weight.norm(dim=1).max().detach())
 
 
-def test_what_is_refused(make_task, make_method):
+def test_what_is_refused():
     for text in ("beta=1", "max_norm=1.5", "max_norm=-1"):
         key, value = text.split("=")
         with pytest.raises(UserError, match=f"{key} is"):
             resolve("weight-balancing", WeightBalancing.Settings, [], {key: value})
-
-    class DeepHead(CrossEntropy):
-        def build(self, encoder):
-            self.model = Classifier(encoder, torch.nn.Sequential(torch.nn.Linear(8, 3)))
-
-    DeepHead.name = "deep-head"
-    task = make_task()
-    with pytest.raises(UserError, match=r"weight-balancing .*head of deep-head is a Sequential"):
-        make_method("weight-balancing", task, make_method(DeepHead, task))

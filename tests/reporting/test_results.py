@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from lmdbench.errors import UserError
-from lmdbench.reporting.results import Block, Run, blocks, read_results, setting_text, short_weights
+from lmdbench.reporting.results import (
+    Block,
+    Run,
+    blocks,
+    read_results,
+    renamed,
+    setting_text,
+    short_weights,
+)
 
 FakeRun = Callable[..., Path]
 
@@ -182,6 +190,34 @@ def test_an_ancestor_recorded_as_the_usual_one_goes_unsaid(folder: Path, fake_ru
         record = json.loads((run / "run.json").read_text())
         change(run, ancestor={**record["ancestor"], "usual": usual})
     assert {label for label in rows(folder) if "lmd" in label} == {"lmd", "lmd ← ce"}
+
+
+def test_rows_go_by_names_that_tell_them_apart_and_a_note_says_the_rest(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    given = {}
+    for seed in (0, 1):
+        ce = fake_run("ce", seed, settings={"epochs": 5})
+        rrl = fake_run("rrl", seed, settings={"epochs": 5, "weight": 2.0})
+        lmd = fake_run("lmd", seed, ancestor=rrl, settings={"epochs": 5})
+        plain = fake_run("lmd", seed, ancestor=ce, settings={"epochs": 5})
+        named = {ce: "ce", rrl: "rrl", lmd: "lmd", plain: "w/o RRL"}
+        given.update(named)
+    (block,) = all_blocks(folder)
+    found = renamed(block, given)
+    assert [row.label for row in found.rows] == ["ce", "lmd", "w/o RRL", "rrl"]
+    assert found.notes == (
+        "Settings, where a method has them: epochs=5.",
+        "Besides: lmd ← rrl (weight=2); w/o RRL is lmd ← ce; rrl (weight=2).",
+    )
+
+
+def test_a_name_that_several_rows_would_have_is_given_to_none(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    given = {fake_run("ce"): "mine", fake_run("ce", settings={"epochs": 5}): "mine"}
+    (block,) = all_blocks(folder)
+    assert renamed(block, given) == block
 
 
 def test_an_ancestor_under_another_results_folder_is_found(

@@ -1,4 +1,4 @@
-"""Head, medium and tail as bars with intervals, a bar for each method."""
+"""Head, medium and tail with intervals: a bar for each method, or a line where there are many."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from lmdbench.reporting.plots.style import (
 
 OVERALL = "balanced_accuracy"
 MISSING = "–"
+MOST_BARS = 10  # methods; more have a line each, beside points instead of bars
+ROW_INCHES = 0.2
 
 
 @drawing()
@@ -41,6 +43,23 @@ def draw_groups(block: ScoredBlock, width: float = WIDTH) -> Figure:
             if groups
             else f"{block.title}: this data set has no groups; give some with --groups"
         )
+    draw = _bars if len(block.rows) <= MOST_BARS else _lines
+    figure = draw(block, columns, width)
+    write_title(figure, "Recall by group of classes", block.title)
+    write_footer(
+        figure,
+        "Lines: 95 % intervals, over seeds and test images."
+        if any(_has_interval(scored, columns) for scored in block.rows)
+        else "",
+        f"n: {block.part} images. A group's value is the mean recall of its classes.",
+        seeds_sentence(block.rows),
+        f"{MISSING}: no value." if any(_lacks(scored, columns) for scored in block.rows) else "",
+    )
+    return figure
+
+
+def _bars(block: ScoredBlock, columns: list[str], width: float) -> Figure:
+    """Groups beside each other, in each a bar for each method."""
     style = looks(block)
     beside = legend_columns([label_of(row) for row in block.rows], width - 0.8)
     lines = -(-len(block.rows) // beside)
@@ -70,16 +89,34 @@ def draw_groups(block: ScoredBlock, width: float = WIDTH) -> Figure:
     axes.set_axisbelow(True)
     bare(axes)
     legend_above(axes, beside)
-    write_title(figure, "Recall by group of classes", block.title)
-    write_footer(
-        figure,
-        "Lines: 95 % intervals, over seeds and test images."
-        if any(_has_interval(scored, columns) for scored in block.rows)
-        else "",
-        f"n: {block.part} images. A group's value is the mean recall of its classes.",
-        seeds_sentence(block.rows),
-        f"{MISSING}: no value." if any(_lacks(scored, columns) for scored in block.rows) else "",
-    )
+    return figure
+
+
+def _lines(block: ScoredBlock, columns: list[str], width: float) -> Figure:
+    """Methods below each other, a panel for each group."""
+    style = looks(block)
+    figure = Figure(figsize=(width, 0.7 + ROW_INCHES * len(block.rows)), layout="constrained")
+    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    values = [_intervals(scored, columns) for scored in block.rows]
+    for column, (axes, name) in enumerate(zip(panels, columns, strict=True)):
+        for place, (scored, limits) in enumerate(zip(block.rows, values, strict=True)):
+            look = style[scored.row.label]
+            mean, low, high = (value[column] for value in limits)
+            if np.isnan(mean):
+                axes.annotate(MISSING, (2, place), va="center")
+                continue
+            axes.plot([low, high], [place] * 2, color=look.colour, linewidth=1.2, zorder=2)
+            axes.plot([mean], [place], linestyle="none", zorder=3, **look.points())
+        axes.set_xlim(-3, 103)
+        axes.set_xticks((0, 50, 100))
+        axes.set_xlabel(_named(block, name, (width - 1.8) / len(columns)))
+        axes.grid(axis="x", **GRID)
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="y", length=0)
+        bare(axes, "top", "right", "left")
+    names = [label_of(scored) for scored in block.rows]
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
 

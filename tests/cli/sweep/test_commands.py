@@ -108,6 +108,8 @@ def test_a_sweep_from_plan_to_table(sweep, lmdbench, file, tmp_path):
     ]
     table = lmdbench("compare", "--results", tmp_path / "results", "--sweep", more, "--json")
     assert table.code == 0, table.err
+    rows = json.loads(table.out)["blocks"][0]["rows"]
+    assert [row["label"] for row in rows] == ["ce", "crt"]  # as in the file, without settings
 
 
 def test_calibration_gives_an_estimate_and_is_kept(sweep, file):

@@ -43,11 +43,37 @@ def test_groups_that_were_not_asked_for_are_an_error(made_block):
         draw_groups(made_block({"ce": 1.0}, names=["accuracy"]))
 
 
-def test_15_methods_are_told_apart(made_block, look):
-    figure = draw_groups(made_block({f"method{k}": 1.0 for k in range(15)}, seeds=1))
+def test_10_methods_are_told_apart(made_block, look):
+    figure = draw_groups(made_block({f"method{k}": 1.0 for k in range(10)}, seeds=1))
     look(figure)
     looks = {
         (bars[0].get_facecolor(), bars[0].get_hatch(), bars[0].get_edgecolor())
         for bars in figure.axes[0].containers
     }
-    assert len(looks) == 15
+    assert len(looks) == 10
+
+
+def test_many_methods_have_a_line_each_in_a_panel_for_each_group(made_block, look):
+    block = made_block({f"method{k}": k / 10 for k in range(25)}, seeds=2)
+    figure = draw_groups(block)
+    texts = look(figure)
+    assert "Tail 2 classes, n = 33" in texts
+    assert "method24" in texts
+    assert len(figure.axes) == 4
+    names = ["balanced_accuracy", "head", "medium", "tail"]
+    for axes, name in zip(figure.axes, names, strict=True):
+        cells = [row.cells[name] for row in block.rows]
+        intervals, means = axes.lines[0::2], axes.lines[1::2]
+        np.testing.assert_allclose(
+            [line.get_xdata()[0] for line in means], [100 * cell.mean for cell in cells]
+        )
+        np.testing.assert_allclose(
+            [line.get_xdata() for line in intervals],
+            [(100 * cell.estimate.low, 100 * cell.estimate.high) for cell in cells],
+        )
+
+
+def test_many_methods_without_images_of_a_group_are_missing_not_zero(made_block, look):
+    methods = {f"method{k}": 1.0 for k in range(12)}
+    texts = look(draw_groups(made_block(methods, empty=("bcc_1", "df"))))
+    assert texts.count("–") == 12
