@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lmdbench.cli.methods import TRAINS, card, cost, reflow
+from lmdbench.cli.datasets import recipe_rows
+from lmdbench.cli.methods import TRAINS, card, cost, default_text, reflow
+from lmdbench.data.dataset import DATASETS
 from lmdbench.method import METHODS, Method
+from lmdbench.models.backbones import BACKBONES
 from lmdbench.settings import describe
 
 PAGE = Path(__file__).with_name("methods.md")
@@ -23,6 +26,10 @@ lines.
 Backbone, epochs, batch size, optimiser and augmentation are the same for every method unless its
 definition says otherwise. This is the common recipe; a card lists the settings in which a method
 differs from it, its own ones, and those whose default is another in the authors' paper or code:
+"""
+RECIPES = """
+Data sets and backbones may replace defaults by what suits them: the data set has the last word,
+after the backbone, and `--set` after both. These do:
 """
 
 MISSING = {
@@ -56,7 +63,20 @@ def page() -> str:
     recipe = settings_table([vars(s) | {"authors": None} for s in COMMON.values()])
     rows = "\n".join(f"| {method} | {why} |" for method, why in MISSING.items())
     missing = NOT_HERE.format(rows=rows)
-    return "\n".join([INTRODUCTION, recipe, overview(cards), *map(section, cards), missing])
+    preface = [INTRODUCTION, recipe + RECIPES, recipes_table(), overview(cards)]
+    return "\n".join([*preface, *map(section, cards), missing])
+
+
+def recipes_table() -> str:
+    """What data sets and backbones replace of the methods' defaults."""
+    datasets = [(f"data set `{name}`", DATASETS.get(name).recipes) for name in DATASETS.names()]
+    backbones = [(f"backbone `{name}`", BACKBONES[name].recipes) for name in BACKBONES]
+    rows = [
+        f"| {brings} | {which} | {what} |"
+        for brings, recipes in datasets + backbones
+        for which, what in recipe_rows(recipes)
+    ]
+    return "\n".join(["| with | of | defaults |", "|---|---|---|", *rows, ""])
 
 
 def overview(cards: list[dict[str, Any]]) -> str:
@@ -75,13 +95,11 @@ def section(c: dict[str, Any]) -> str:
     facts = [
         ("source", c["source"]),
         ("starts from", start + (f" with {with_settings}" if with_settings else "")),
-        (
-            "trains",
-            f"{TRAINS[c['trains']]}; batches: {c['sampler']}; views: {' + '.join(c['views'])}",
-        ),
-        ("cost", cost(c)),
-        ("code", link(f"methods/{Path(c['file']).name}")),
     ]
+    if c["epochs"] != 0:
+        views = " + ".join(c["views"])
+        facts.append(("trains", f"{TRAINS[c['trains']]}; batches: {c['sampler']}; views: {views}"))
+    facts += [("cost", cost(c)), ("code", link(f"methods/{Path(c['file']).name}"))]
     if c["tests"]:
         facts.append(("tests", link(c["tests"]["file"])))
     lines = [f"## {c['name']}", "", f"**{c['title']}.** {reflow(c['description'])}", ""]
@@ -106,7 +124,7 @@ def settings_table(settings: list[dict[str, Any]]) -> str:
         theirs = "" if s["authors"] is None else str(s["authors"])
         searched = f"(tuned: {s['range']})" if s["range"] else ""
         meaning = " ".join(filter(None, [s["help"], searched]))
-        row = [f"`{s['name']}`", s["default"], *([theirs] if with_authors else []), meaning]
+        row = [f"`{s['name']}`", default_text(s), *([theirs] if with_authors else []), meaning]
         rows.append([cell(str(entry)) for entry in row])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 

@@ -11,13 +11,14 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lmdbench.data.augmentation import VIEWS
 from lmdbench.data.batches import Images, Raw, Task, batch_sizes
-from lmdbench.data.samplers import SAMPLERS, SamplerChoice
+from lmdbench.data.samplers import SamplerChoice
+from lmdbench.definition import check_definition
+from lmdbench.errors import UserError
 from lmdbench.execution import Execution, NotReplayable, Replay
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.registry import Registry, unknown
-from lmdbench.settings import LogUniform, at_least
+from lmdbench.registry import Registry
+from lmdbench.settings import LogUniform, at_least, below
 
 
 class Start:
@@ -70,15 +71,16 @@ class Method(nn.Module):
     class Settings:
         """The recipe of LMD's stage 1, shared by every method unless its definition differs."""
 
-        epochs: int = 100
-        batch_size: int = 128
+        epochs: int = 100  # passes over the training images
+        batch_size: int = 128  # images of an update
         lr: Annotated[float, LogUniform(1e-3, 1e-1)] = 0.01  # of SGD
-        momentum: float = 0.9
+        momentum: float = 0.9  # of SGD
         weight_decay: Annotated[float, LogUniform(1e-5, 1e-2)] = 0.0
         schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate, step by step
 
         def __post_init__(self) -> None:
             at_least(self, epochs=0, batch_size=1, lr=0, momentum=0, weight_decay=0)
+            below(self, momentum=1)
 
     @dataclass(frozen=True, kw_only=True)
     class HeadSettings(Settings):
@@ -133,7 +135,20 @@ class Method(nn.Module):
         self.model = Classifier(encoder, nn.Linear(encoder.out_features, self.task.num_classes))
 
     def start(self, ancestor: Method) -> None:
-        self.model.encoder.load_state_dict(ancestor.model.encoder.state_dict())
+        try:
+            self.model.encoder.load_state_dict(ancestor.model.encoder.state_dict())
+        except RuntimeError as error:  # other modules, or of other sizes
+            raise UserError(
+                f"{self.name} takes over one encoder, and that of {ancestor.name} is built "
+                f"otherwise (experts, branches): {self.start_instead(ancestor)}"
+            ) from error
+
+    def start_instead(self, ancestor: Method) -> str:
+        """What to do where a method can't start from this one, in words."""
+        usual = self.starts_from
+        usual = usual.method if isinstance(usual, Start) else usual
+        such = f", such as {usual}" if usual and usual != ancestor.name else ""
+        return f"start it from another method{such}"
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"sgd": self.sgd(p for p in self.parameters() if p.requires_grad)}
@@ -216,7 +231,8 @@ class Method(nn.Module):
     def draws(self) -> Iterator[tuple[float, tuple[Raw, ...]]]:
         """The epoch's batches before their views are made, one for each sampler, each with the
         share of the epoch done before it."""
-        samplers = self.sampler if isinstance(self.sampler, tuple) else (self.sampler,)
+        sampler = type(self).sampler  # of the class: of self, a plain function would be a method
+        samplers = sampler if isinstance(sampler, tuple) else (sampler,)
         done = 0
         for raws in self.task.draws(samplers, self.views, self.settings.batch_size):
             yield done / len(self.task.train), raws
@@ -324,22 +340,12 @@ METHODS: Registry[Method] = Registry("method", Method, "lmdbench.methods")
 def register_method(name: str) -> Callable[[type[Method]], type[Method]]:
     """Class decorator: make a method available under a name. See ``Registry.register``.
 
-    Raises ValueError for a view or sampler that there is not.
+    Raises UserError for what makes no sense in a method.
     """
 
     def decorate(cls: type[Method]) -> type[Method]:
-        if issubclass(cls, Method):
-            samplers = cls.sampler if isinstance(cls.sampler, tuple) else (cls.sampler,)
-            _known("view", cls.views, VIEWS)
-            _known("sampler", [s for s in samplers if isinstance(s, str)], SAMPLERS)
+        if isinstance(cls, type) and issubclass(cls, Method):
+            check_definition(name, cls, Method)
         return METHODS.register(name)(cls)
 
     return decorate
-
-
-def _known(kind: str, names: Iterable[str], table: Mapping[str, Any]) -> None:
-    if isinstance(names, str):
-        raise ValueError(f'{kind}s are a tuple of names, as in ("{names}",)')
-    for name in names:
-        if name not in table:
-            raise ValueError(str(unknown(kind, name, list(table))))

@@ -9,7 +9,7 @@ import importlib.util
 import pkgutil
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -18,11 +18,30 @@ from lmdbench.errors import UserError
 T = TypeVar("T")
 
 
-def unknown(kind: str, name: str, known: list[str]) -> UserError:
-    """The error for a name that is none of the known ones: near matches first, then the list."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+def unknown(
+    kind: str, name: str, known: list[str], titles: Mapping[str, str] | None = None
+) -> UserError:
+    """The error for a name that is none of the known ones: near matches first, then the list.
+
+    ``titles``: known names → what else they may be called."""
+    near = _near(name, known, titles or {})
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     return UserError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(known) or 'none'}.")
+
+
+def _near(name: str, known: list[str], titles: Mapping[str, str]) -> list[str]:
+    """The known names that may be meant: the same but for case, or else those that hold it, then
+    those that look like it, nearest first; three at most."""
+    typed = name.lower()
+    if not typed:
+        return []
+    same = [k for k in known if typed in (k.lower(), titles.get(k, "").lower())]
+    if same:
+        return same
+    lowered = {k.lower(): k for k in known}
+    holding = difflib.get_close_matches(typed, [k for k in lowered if typed in k], cutoff=0)
+    close = difflib.get_close_matches(typed, lowered, cutoff=0.5)
+    return [lowered[k] for k in dict.fromkeys([*holding, *close])][:3]
 
 
 class Registry(Generic[T]):
@@ -71,7 +90,8 @@ class Registry(Generic[T]):
         """The class of that name. Raises UserError with near matches and the list of all."""
         self._load()
         if name not in self._classes:
-            raise unknown(self.kind, name, self.names())
+            titles = {key: getattr(cls, "title", "") for key, cls in self._classes.items()}
+            raise unknown(self.kind, name, self.names(), titles)
         return self._classes[name]
 
     def _load(self) -> None:
@@ -110,4 +130,5 @@ def load_plugin(path: Path) -> None:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise UserError(f"plug-in {path}: {type(error).__name__}: {error}") from error
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        raise UserError(f"plug-in {path}: {kind}{error}") from error

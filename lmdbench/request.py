@@ -16,6 +16,7 @@ from lmdbench.data.choice import SplitChoice, make_split
 from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.models.backbones import get_backbone, resolve_weights
 from lmdbench.run import Experiment, PlannedRun, Precision, Selection, plan
+from lmdbench.starting import check_start
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,14 @@ class Request:
     starts_from: str | None = None
 
     def plan(self, experiment: Experiment) -> PlannedRun:
-        """The run and what it starts from, in the experiment of its set-up."""
-        return plan(experiment, self.method, self.seed, self.overrides, self.starts_from)
+        """The run and what it starts from, in the experiment of its set-up.
+
+        Raises UserError where it can't start from what ``starts_from`` names.
+        """
+        run = plan(experiment, self.method, self.seed, self.overrides, self.starts_from)
+        if self.starts_from is not None:  # the usual starts are known to fit
+            check_start(run)
+        return run
 
     def to_json(self) -> dict[str, Any]:
         content = asdict(self)

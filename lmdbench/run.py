@@ -119,7 +119,8 @@ class PlannedRun:
     @property
     def length_text(self) -> str:
         """The same in words."""
-        return next((f"{n} {name}" for n, name in self._lengths), "no epochs")
+        texts = (f"{n} {name.removesuffix('s') if n == 1 else name}" for n, name in self._lengths)
+        return next(texts, "no epochs")
 
     @property
     def _lengths(self) -> list[tuple[Any, str]]:

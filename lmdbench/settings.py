@@ -218,6 +218,22 @@ def at_most(settings: Any, **bounds: float) -> None:
             raise ValueError(f"{name} is {value}, but must be at most {bound:g}")
 
 
+def above(settings: Any, **bounds: float) -> None:
+    """Raise ValueError for a setting at its bound or below."""
+    for name, bound in bounds.items():
+        value = getattr(settings, name)
+        if value <= bound:
+            raise ValueError(f"{name} is {value}, but must be above {bound:g}")
+
+
+def below(settings: Any, **bounds: float) -> None:
+    """Raise ValueError for a setting at its bound or above."""
+    for name, bound in bounds.items():
+        value = getattr(settings, name)
+        if value >= bound:
+            raise ValueError(f"{name} is {value}, but must be below {bound:g}")
+
+
 def _range(hint: Any) -> Range | None:
     marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
     return next((mark for mark in marks if isinstance(mark, Range)), None)

@@ -41,6 +41,7 @@ from lmdbench.version import __version__
 logger = logging.getLogger("lmdbench")
 
 RANDOM = Weights("none", "none")  # of an encoder that gets its weights elsewhere
+ONE_IMAGE = "Expected more than 1 value per channel"  # how torch's batch norm refuses a batch
 WAIT_SECONDS = 2.0  # between two looks at a run that another worker is training
 
 
@@ -161,6 +162,21 @@ def _train(run: PlannedRun, machine: Machine, *, redo: bool) -> None:
         redo = False
 
 
+def remedy(run: PlannedRun) -> str:
+    """What may help where a loss or logits are not finite, behind a colon: a lower learning rate
+    where the method has one, and a look at what was set in its chain; empty if neither is there."""
+    rates = [key for key in run.spec.settings if key == "lr" or key.endswith("_lr")]
+    changed = [
+        f"{'' if link is run else link.spec.method + '.'}{key}={value}"
+        for link in run.chain
+        for key, value in link.changed_settings.items()
+    ]
+    ways = [f"try a lower {' or '.join(rates)}"] if rates else []
+    if changed:
+        ways.append(f"look at what was set: {', '.join(changed)}")
+    return f": {', or '.join(ways)}" if ways else ""
+
+
 def holder_text(claim: Claim) -> str:
     """Who holds a claim, for a sentence."""
     holder = claim.holder() or {}
@@ -204,7 +220,7 @@ class RunLog(logging.FileHandler):
 
 
 class Diverged(Exception):
-    """A loss that is no number any more."""
+    """A loss or logits that are no numbers any more."""
 
 
 class Training:
@@ -229,10 +245,14 @@ class Training:
             except torch.cuda.OutOfMemoryError as error:
                 self._fail(error, "out of GPU memory: try a smaller --set batch_size")
             except Diverged as error:
-                self._fail(error, str(error))
+                self._fail(error, f"{error}{remedy(self.run)}")
             except Exception as error:
                 first_line = str(error).strip().split("\n")[0]
-                self._fail(error, f"{type(error).__name__}: {first_line}".removesuffix(": "))
+                reason = f"{type(error).__name__}: {first_line}".removesuffix(": ")
+                if ONE_IMAGE in first_line:
+                    reason = "batch norm needs batches of at least 2 images: --set batch_size=2"
+                    reason += " or more"
+                self._fail(error, reason)
             finally:
                 self.progress.end()
                 self.events.close()
@@ -270,7 +290,7 @@ class Training:
         logs = train_epoch(method, task, number)
         for name, value in logs.items():
             if not np.isfinite(value):
-                raise Diverged(f"{name} is {value} in epoch {number + 1}: try a lower lr")
+                raise Diverged(f"{name} is {value} in epoch {number + 1}")
         due = (number + 1) % self.machine.validate_every == 0 or number + 1 == method.epochs
         score = self._validation_score(method, task) if due else float("nan")
         if self.run.spec.selection == "best" and score > self.state.best_score:
@@ -373,15 +393,15 @@ class Training:
     def _validation_score(self, method: Method, task: Task) -> float:
         if len(task.validation) == 0:
             return float("nan")
-        logits = self._logits(method, task, task.validation)
+        logits = self._logits(method, task, task.validation, self.state.epoch + 1)
         return balanced_accuracy(task.validation.host_labels.numpy(), logits)
 
-    def _logits(self, method: Method, task: Task, images: Images) -> np.ndarray:
-        """``logits_of``, refusing what no score can be made of: nothing of it is saved."""
+    def _logits(self, method: Method, task: Task, images: Images, epoch: int) -> np.ndarray:
+        """``logits_of`` after so many epochs, refusing what no score can be made of: nothing of it
+        is saved."""
         logits = logits_of(method, task, images)
         if len(logits) and not np.isfinite(logits.max(axis=1)).all():
-            epoch = len(self.state.history) + 1
-            raise Diverged(f"the logits are not finite after epoch {epoch}: try a lower lr")
+            raise Diverged("logits are not finite" + (f" after epoch {epoch}" if epoch else ""))
         return logits
 
     def _check_claim(self) -> None:
@@ -421,7 +441,7 @@ class Training:
                 part: Predictions(
                     ids=ids,
                     labels=images.host_labels.numpy(),
-                    logits=self._logits(method, task, images),
+                    logits=self._logits(method, task, images, self.state.epoch),
                     units=self._units(ids),
                 )
                 for part, (images, ids) in parts.items()

@@ -14,7 +14,7 @@ from lmdbench.method import Method, register_method
 from lmdbench.methods.ldam_drw import CosineHead
 from lmdbench.methods.logit_adjustment import logit_adjusted_loss
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import Choice, Uniform, at_least
+from lmdbench.settings import Choice, Uniform, above, at_least
 
 
 def balanced_contrastive_loss(
@@ -96,8 +96,7 @@ class BalancedContrastive(Method):
         def __post_init__(self) -> None:
             super().__post_init__()
             at_least(self, ce_weight=0, contrast_weight=0, width=1)
-            if self.temperature <= 0 or self.scale <= 0:
-                raise ValueError("temperature and scale must be above 0")
+            above(self, temperature=0, scale=0)
 
     def build(self, encoder: Encoder) -> None:
         s, D = self.settings, encoder.out_features

@@ -14,7 +14,7 @@ from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
 from lmdbench.methods.focal import focal_loss
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import Choice, at_least
+from lmdbench.settings import Choice, at_least, below
 
 
 def class_balanced_weights(class_counts: Tensor, beta: float) -> Tensor:
@@ -75,8 +75,7 @@ class ClassBalancedFocal(Method):
         def __post_init__(self) -> None:
             super().__post_init__()
             at_least(self, beta=0, gamma=0)
-            if self.beta >= 1:
-                raise ValueError(f"beta is {self.beta}, but must be below 1")
+            below(self, beta=1)
 
     def build(self, encoder: Encoder) -> None:
         super().build(encoder)

@@ -14,7 +14,7 @@ from lmdbench.errors import UserError
 from lmdbench.method import Method, register_method
 from lmdbench.methods.gcl_stage1 import GaussianCloudedLogits, cloud_sizes
 from lmdbench.methods.ldam_drw import CosineHead
-from lmdbench.settings import Uniform, at_least
+from lmdbench.settings import Uniform, above, at_least
 
 BETA, BETA_SPREAD = 0.9999, 1e-5  # of the largest class, and how much more for the rarest
 
@@ -81,8 +81,7 @@ class GCL(GaussianCloudedLogits):
         def __post_init__(self) -> None:
             super().__post_init__()
             at_least(self, cloud=0, margin=0, gamma=0)
-            if self.scale <= 0:
-                raise ValueError(f"scale is {self.scale}, but must be above 0")
+            above(self, scale=0)
 
     def start(self, ancestor: Method) -> None:
         super().start(ancestor)
@@ -90,7 +89,7 @@ class GCL(GaussianCloudedLogits):
         if not isinstance(theirs, CosineHead):
             raise UserError(
                 f"{self.name} goes on with a cosine head, and the head of {ancestor.name} is a "
-                f"{type(theirs).__name__}: start it from gcl-stage1"
+                f"{type(theirs).__name__}: {self.start_instead(ancestor)}"
             )
         with torch.no_grad():
             cast(CosineHead, self.model.head).weight.copy_(theirs.weight)

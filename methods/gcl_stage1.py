@@ -13,7 +13,7 @@ from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
 from lmdbench.methods.ldam_drw import CosineHead
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import Uniform, at_least
+from lmdbench.settings import Uniform, above, at_least
 
 
 def cloud_sizes(class_counts: Tensor) -> Tensor:
@@ -62,8 +62,7 @@ class GaussianCloudedLogits(Method):
         def __post_init__(self) -> None:
             super().__post_init__()
             at_least(self, cloud=0)
-            if self.scale <= 0:
-                raise ValueError(f"scale is {self.scale}, but must be above 0")
+            above(self, scale=0)
 
     def build(self, encoder: Encoder) -> None:
         head = CosineHead(encoder.out_features, self.task.num_classes, self.settings.scale)

@@ -13,7 +13,7 @@ from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
 from lmdbench.methods.cb_focal import class_balanced_weights
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import Uniform, at_least, at_most
+from lmdbench.settings import Uniform, above, at_least, at_most, below
 
 
 class CosineHead(nn.Module):
@@ -88,10 +88,8 @@ class LDAM(Method):
             super().__post_init__()
             at_least(self, max_margin=0, beta=0, weights_after=0, warmup=0)
             at_most(self, weights_after=1)
-            if self.scale <= 0:
-                raise ValueError(f"scale is {self.scale}, but must be above 0")
-            if self.beta >= 1:
-                raise ValueError(f"beta is {self.beta}, but must be below 1")
+            above(self, scale=0)
+            below(self, beta=1)
 
     def build(self, encoder: Encoder) -> None:
         head = CosineHead(encoder.out_features, self.task.num_classes, self.settings.scale)

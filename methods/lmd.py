@@ -15,7 +15,7 @@ from lmdbench import calibration as cal
 from lmdbench.data.batches import Batch
 from lmdbench.method import MeanLogs, Method, register_method
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import LogUniform, Times, at_least
+from lmdbench.settings import LogUniform, Times, above, at_least, at_most, below
 
 logger = logging.getLogger("lmdbench")
 
@@ -91,6 +91,9 @@ class LMD(Method):
         def __post_init__(self) -> None:
             at_least(self, rounds=1, virtual_per_class=1, head_batch_size=1, batch_size=1, ridge=0)
             at_least(self, head_lr=0, encoder_lr=0, momentum=0, weight_decay=0)
+            below(self, momentum=1)
+            above(self, gce_q=0)
+            at_most(self, gce_q=1)
             if self.ridge <= 0 and self.fdc_weight != 0:
                 raise ValueError(f"ridge is {self.ridge}, but FDC (fdc_weight) needs it above 0")
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmdbench.data.batches import Batch
-from lmdbench.errors import UserError
 from lmdbench.method import Method, register_method
+from lmdbench.methods.tau_norm import linear_head
 from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.settings import LogUniform
 
@@ -68,12 +68,7 @@ class LearnableWeightScaling(Method):
 
     def start(self, ancestor: Method) -> None:
         super().start(ancestor)
-        head = ancestor.model.head
-        if not isinstance(head, nn.Linear):
-            raise UserError(
-                f"{self.name} scales a linear head, and the head of {ancestor.name} is a "
-                f"{type(head).__name__}: start it from another method"
-            )
+        head = linear_head(ancestor, self)
         cast(ScaledHead, self.model.head).linear.load_state_dict(head.state_dict())
 
     def loss(self, batch: Batch) -> Tensor:

@@ -15,7 +15,7 @@ from lmdbench.method import Method, register_method
 from lmdbench.methods.bcl import projector
 from lmdbench.methods.logit_adjustment import log_prior
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import Choice, LogUniform, at_least, at_most
+from lmdbench.settings import Choice, LogUniform, above, at_least, at_most
 
 
 def parametric_contrastive_loss(
@@ -101,8 +101,7 @@ class ParametricContrastive(Method):
             super().__post_init__()
             at_least(self, alpha=0, width=1, queue=0, key_decay=0)
             at_most(self, key_decay=1)
-            if self.temperature <= 0:
-                raise ValueError("temperature must be above 0")
+            above(self, temperature=0)
 
     def build(self, encoder: Encoder) -> None:
         super().build(encoder)

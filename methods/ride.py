@@ -15,7 +15,7 @@ from lmdbench.methods.cb_focal import class_balanced_weights
 from lmdbench.methods.ldam_drw import CosineHead, ldam_loss, margins
 from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.models.stages import stages_of
-from lmdbench.settings import Choice, Uniform, at_least, at_most
+from lmdbench.settings import Choice, Uniform, above, at_least, at_most, below
 
 OWN_STAGES = 2  # of each expert, the last ones: of a ResNet layer3 and layer4
 
@@ -120,10 +120,8 @@ class RIDE(Method):
             super().__post_init__()
             at_least(self, experts=1, diversity=0, spread=0, max_margin=0, beta=0, weights_after=0)
             at_most(self, spread=1, weights_after=1)
-            if self.scale <= 0:
-                raise ValueError(f"scale is {self.scale}, but must be above 0")
-            if self.beta >= 1:
-                raise ValueError(f"beta is {self.beta}, but must be below 1")
+            above(self, scale=0)
+            below(self, beta=1)
 
     def build(self, encoder: Encoder) -> None:
         s, width = self.settings, encoder.out_features

@@ -14,7 +14,7 @@ from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
 from lmdbench.methods.ldam_drw import CosineHead
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import Choice, at_least
+from lmdbench.settings import Choice, above, at_least
 
 LEAST_P = 0.01  # of the own class, in the compensation factor's denominator, as in the code
 
@@ -77,8 +77,7 @@ class Seesaw(Method):
         def __post_init__(self) -> None:
             super().__post_init__()
             at_least(self, p=0, q=0)
-            if self.scale <= 0:
-                raise ValueError(f"scale is {self.scale}, but must be above 0")
+            above(self, scale=0)
 
     def build(self, encoder: Encoder) -> None:
         C = self.task.num_classes

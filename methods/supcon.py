@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import LogUniform
+from lmdbench.settings import LogUniform, above, at_least
 
 BASE_TEMPERATURE = 0.07  # the official loss is scaled by temperature / this
 
@@ -78,8 +78,8 @@ class SupervisedContrastive(Method):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            if self.temperature <= 0 or self.width < 1:
-                raise ValueError("temperature must be above 0 and width at least 1")
+            at_least(self, width=1)
+            above(self, temperature=0)
 
     def build(self, encoder: Encoder) -> None:
         super().build(encoder)

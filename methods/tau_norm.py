@@ -27,7 +27,7 @@ def linear_head(ancestor: Method, method: Method) -> nn.Linear:
     if not isinstance(head, nn.Linear):
         raise UserError(
             f"{method.name} takes over a linear head, and the head of {ancestor.name} is a "
-            f"{type(head).__name__}: start it from another method"
+            f"{type(head).__name__}: {method.start_instead(ancestor)}"
         )
     return head
 

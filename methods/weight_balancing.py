@@ -14,7 +14,7 @@ from lmdbench.methods.cb_focal import class_balanced_weights
 from lmdbench.methods.rw import weighted_cross_entropy
 from lmdbench.methods.tau_norm import linear_head
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import Choice, LogUniform, Uniform, at_least, at_most
+from lmdbench.settings import Choice, LogUniform, Uniform, at_least, at_most, below
 
 
 def norm_limit(weight: Tensor, share: float) -> Tensor:
@@ -83,8 +83,7 @@ class WeightBalancing(Method):
             super().__post_init__()
             at_least(self, beta=0, max_norm=0)
             at_most(self, max_norm=1)
-            if self.beta >= 1:
-                raise ValueError(f"beta is {self.beta}, but must be below 1")
+            below(self, beta=1)
 
     def build(self, encoder: Encoder) -> None:
         super().build(encoder)

@@ -36,6 +36,9 @@ def test_its_settings_are_shown_and_checked(toy_run, lmdbench):
     wrong = toy_run("label-smoothing", "--plugin", plugin, "--set", "smothing=0.2")
     assert wrong.code == 2
     assert "Did you mean smoothing?" in wrong.err
+    for value, bound in ((-3, "at least 0"), (1.5, "at most 1")):
+        wrong = toy_run("label-smoothing", "--plugin", plugin, "--set", f"smoothing={value}")
+        assert (wrong.code, bound in wrong.err) == (2, True)
 
 
 def test_the_example_with_two_samplers_learns_from_the_balanced_ones_late(toy_run, tmp_path):

@@ -144,6 +144,37 @@ def test_several_samplers_give_a_batch_each(make_task, make_method):
     assert labels[1].tolist() == [6, 6, 6]
 
 
+def test_a_sampler_may_be_a_plain_function_of_the_labels(make_task, make_method, train):
+    class Rarest:
+        def __init__(self, labels):
+            (self.places,) = torch.nonzero(labels == 2, as_tuple=True)
+
+        def draw(self, n, generator):
+            return self.places[torch.randint(len(self.places), (n,), generator=generator)]
+
+    def rarest(labels):
+        return Rarest(labels)
+
+    class Named(Plain):
+        sampler = rarest
+
+    class InPlace(Plain):
+        sampler = lambda labels: Rarest(labels)  # noqa: E731
+
+    class Both(Plain):
+        sampler = ("instance", rarest)
+
+        def loss(self, batches):
+            assert set(batches[1].labels.tolist()) == {2}
+            return super().loss(batches[0])
+
+    for cls in (Named, InPlace):
+        method = make_method(cls, make_task((12, 5, 2)))
+        assert {k for _, batch in method.batches() for k in batch.labels.tolist()} == {2}
+        train(method)
+    train(make_method(Both, make_task((12, 5, 2))))
+
+
 def test_progress_goes_from_0_towards_1(make_task, make_method, train):
     seen = []
 

@@ -1,5 +1,6 @@
 """Names to classes: look-up, mistakes, plug-in files and entry points."""
 
+import re
 import subprocess
 import sys
 
@@ -32,6 +33,24 @@ def test_unknown_name_gives_near_matches_and_the_list(shapes):
     shapes.register("square")(type("Square", (Shape,), {}))
     with pytest.raises(UserError, match=r"unknown shape 'cirlce'\. Did you mean circle\?.*square"):
         shapes.get("cirlce")
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("CIRCLE", "Did you mean circle? Known"),
+        ("half", "Did you mean half-circle or half-ellipse? Known"),
+        ("Round thing", "Did you mean circle? Known"),
+        ("xyz", "'xyz'. Known"),
+        ("", "''. Known"),
+    ],
+)
+def test_near_matches_by_case_part_and_title(shapes, typed, hint):
+    shapes.register("circle")(type("Circle", (Shape,), {"title": "Round thing"}))
+    shapes.register("half-circle")(type("HalfCircle", (Shape,), {"title": "Half a round thing"}))
+    shapes.register("half-ellipse")(type("HalfEllipse", (Shape,), {}))
+    with pytest.raises(UserError, match=re.escape(hint)):
+        shapes.get(typed)
 
 
 def test_duplicate_name_raises(shapes):

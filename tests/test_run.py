@@ -136,6 +136,7 @@ def plugin(tmp_path, body: str) -> str:
         "from dataclasses import dataclass\n"
         "from lmdbench.method import Method, Start, register_method\n"
         f"@register_method({tmp_path.name!r})\nclass Mine(Method):\n    {body}\n"
+        "    def loss(self, batch): ...\n"
     )
     load_plugin(path)
     return tmp_path.name
@@ -151,7 +152,7 @@ def plugin(tmp_path, body: str) -> str:
         ('starts_from = "cee"', r"unknown method \(which .* starts from\) 'cee'. Did you mean ce"),
         ('sampler = "balanced"', "unknown sampler 'balanced'. Did you mean class-balanced"),
         ('views = ("week",)', "unknown view 'week'. Did you mean weak"),
-        ('views = "weak"', "views are a tuple of names"),
+        ('views = "weak"', "views must be a tuple"),
     ],
 )
 def test_mistakes_of_a_methods_author_are_named(experiment, tmp_path, body, message):

@@ -402,8 +402,24 @@ def test_a_network_that_gives_no_numbers_is_no_success(toy_run, tmp_path):
     """So high a learning rate that the loss was still finite, and the weights are not."""
     outcome = toy_run("ce", "--set", "epochs=2", "--set", "lr=1e30")
     assert outcome.code == 1
-    assert "try a lower lr" in outcome.err
+    assert ": try a lower lr, or look at what was set: epochs=2, lr=1e+30 (" in outcome.err
     assert not run_directories(tmp_path / "results", "ce")
+
+
+def test_a_method_without_learning_rate_is_not_told_to_lower_it(toy_run):
+    words = ("--set", "ce.epochs=1", "--set", "tau=1e300")
+    outcome = toy_run("logit-adjustment-posthoc", *words)
+    assert outcome.code == 1
+    why = "failed: logits are not finite: look at what was set: ce.epochs=1, tau=1e+300 ("
+    assert why in outcome.err
+
+
+def test_batch_norm_on_one_image_says_what_to_set(toy_run, tmp_path):
+    outcome = toy_run("paco", "--set", "epochs=1", "--set", "batch_size=1")
+    assert outcome.code == 1
+    assert "batches of at least 2 images: --set batch_size=2 or more (" in outcome.err
+    (failed,) = (tmp_path / "results").glob("*/*/paco/seed*/failed.txt")
+    assert "ValueError: Expected more than 1 value per channel" in failed.read_text()
 
 
 def test_a_run_without_its_record_is_trained_again(toy_run, tmp_path):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
+from lmdbench.settings import at_least, at_most
 
 
 @register_method("label-smoothing")
@@ -19,6 +20,11 @@ class LabelSmoothing(Method):
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
         smoothing: float = 0.1  # share of the probability spread over all classes; 0 is ce
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            at_least(self, smoothing=0)
+            at_most(self, smoothing=1)
 
     def loss(self, batch: Batch) -> Tensor:
         logits = self.model(batch.images)

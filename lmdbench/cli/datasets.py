@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,9 @@ from lmdbench.cli.options import (
 from lmdbench.cli.text import table
 from lmdbench.errors import UserError
 from lmdbench.files import write_text
+
+# Whose settings a recipe replaces: a key of ``Dataset.recipes`` that is no method → in words
+RECIPES_OF = {"all": "methods that train the whole network", "head": "methods that train a head"}
 
 if TYPE_CHECKING:
     from lmdbench.data.choice import SplitChoice
@@ -191,6 +194,7 @@ def _facts(
         "licence": dataset.licence,
         "synthetic": dataset.synthetic,
         "results_name": dataset.results_name,
+        "recipes": {key: dict(recipe) for key, recipe in dataset.recipes.items()},
         "classes": list(split.classes),
         "split": {
             "name": split.name,
@@ -217,6 +221,14 @@ def _facts(
     }
 
 
+def recipe_rows(recipes: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The defaults that a data set or a backbone brings: of which methods, and what, in words."""
+    return [
+        (RECIPES_OF.get(key, key), ", ".join(f"{name}={value}" for name, value in recipe.items()))
+        for key, recipe in recipes.items()
+    ]
+
+
 def _text(facts: dict[str, Any]) -> str:
     split, parts = facts["split"], facts["parts"]
     asked = "" if split["imbalance_factor"] is None else f" (asked: {split['imbalance_factor']:g})"
@@ -230,6 +242,9 @@ def _text(facts: dict[str, Any]) -> str:
         f"imbalance  {split['measured_imbalance']:.4g}{asked}",
         f"groups     {facts['group_rule'] or 'as given'}",
     ]
+    recipes = [f"{which}: {what}" for which, what in recipe_rows(facts["recipes"])]
+    for number, text in enumerate(recipes or ["each method's own"]):
+        lines.append(f"{'' if number else 'recipe':<10} {text}")
     if facts["images_missing"] is None:
         lines.append("images     made on first use")
     else:

@@ -68,7 +68,9 @@ def main() -> None:
         code = _complain(str(error), 130)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "lmdbench"
-        code = _complain(f"{error.format_message()} See `{command} --help`.", 2)
+        message = error.format_message()
+        stop = "" if message.endswith((".", "?", "!")) else "."
+        code = _complain(f"{message}{stop} See `{command} --help`.", 2)
     except (KeyboardInterrupt, click.Abort):
         code = _complain("interrupted", 130)
     except BrokenPipeError:  # the reader went away, as in `lmdbench compare | head`

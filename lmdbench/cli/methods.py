@@ -78,19 +78,20 @@ def show(json_before: bool, name: str, as_json: bool) -> None:
     console.print(f"[bold]{escape(c['name'])}[/]  {escape(c['title'])}  (version {c['version']})")
     console.print(escape(reflow(c["description"])))
     console.print()
-    with_authors = any(s["authors"] is not None for s in c["settings"])
-    settings = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ("setting", "default", *(["authors'"] if with_authors else []), "wants", "meaning")
-    for column in columns:
-        settings.add_column(column, overflow="fold", no_wrap=column == "setting")
-    for s in c["settings"]:
-        searched = s["range"] and f"(tuned: {s['range']})"
-        meaning = " ".join(filter(None, [s["help"], searched]))
-        theirs = "" if s["authors"] is None else str(s["authors"])
-        row = (s["name"], str(s["default"]), *([theirs] if with_authors else []), s["type"])
-        settings.add_row(*map(escape, (*row, meaning)))
-    console.print(settings)
-    console.print()
+    if c["settings"]:
+        with_authors = any(s["authors"] is not None for s in c["settings"])
+        settings = Table(box=None, pad_edge=False, header_style="bold")
+        theirs = ["authors'"] if with_authors else []
+        for column in ("setting", "default", *theirs, "wants", "meaning"):
+            settings.add_column(column, overflow="fold", no_wrap=column == "setting")
+        for s in c["settings"]:
+            searched = s["range"] and f"(tuned: {s['range']})"
+            meaning = " ".join(filter(None, [s["help"], searched]))
+            theirs = ["" if s["authors"] is None else str(s["authors"])] if with_authors else []
+            row = (s["name"], default_text(s), *theirs, s["type"], meaning)
+            settings.add_row(*map(escape, row))
+        console.print(settings)
+        console.print()
     facts = Table(box=None, pad_edge=False, show_header=False)
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -98,9 +99,10 @@ def show(json_before: bool, name: str, as_json: bool) -> None:
     facts.add_row("starts from", escape(c["starts_from"] or "the backbone's weights"))
     for key, value in c["ancestor_settings"].items():
         facts.add_row("", f"with {key}={value}")
-    facts.add_row("trains", TRAINS[c["trains"]])
-    facts.add_row("sampling", escape(c["sampler"]))
-    facts.add_row("views", ", ".join(c["views"]))
+    if c["epochs"] != 0:
+        facts.add_row("trains", TRAINS[c["trains"]])
+        facts.add_row("sampling", escape(c["sampler"]))
+        facts.add_row("views", ", ".join(c["views"]))
     facts.add_row("cost", cost(c))
     facts.add_row("code", escape(c["file"]))
     if c["tests"]:
@@ -123,6 +125,11 @@ def reflow(text: str) -> str:
         else:
             lines.append(line)
     return "\n".join(lines)
+
+
+def default_text(setting: dict[str, Any]) -> str:
+    """A default as one would type it."""
+    return "none" if setting["default"] is None else str(setting["default"])
 
 
 def cost(c: dict[str, Any]) -> str:
@@ -157,7 +164,7 @@ def card(method: type[Method]) -> dict[str, Any]:
         "starts_from": start and start.method,
         "ancestor_settings": dict(start.settings) if start else {},
         "trains": method.trains,
-        "sampler": " + ".join(s if isinstance(s, str) else _name(s) for s in sampler),
+        "sampler": " + ".join(s if isinstance(s, str) else _in_words(s) for s in sampler),
         "views": list(method.views),
         "epochs": settings["epochs"].default if "epochs" in settings else _fixed_epochs(method),
         "passes": list(method.passes or ((1, 1) if method.trains == "all" else (1, 0))),
@@ -183,8 +190,14 @@ def _fixed_epochs(method: type[Method]) -> int | None:
     return epochs if isinstance(epochs, int) else None
 
 
-def _name(sampler: object) -> str:
-    return getattr(sampler, "__name__", type(sampler).__name__)
+def _in_words(sampler: object) -> str:
+    """What a method's own sampler says of itself in its first sentence, or its name in words."""
+    maker: Any = sampler if hasattr(sampler, "__name__") else type(sampler)
+    text = inspect.cleandoc(maker.__doc__ or "")
+    if not text:
+        text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", maker.__name__).lower()
+    first = re.split(r"\.(?=\s+[A-Z]|\s*$)|\n\n", text)[0]
+    return " ".join((first[:1].lower() + first[1:]).split())
 
 
 def _tests(method: type[Method]) -> dict[str, Any] | None:

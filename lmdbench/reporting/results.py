@@ -449,39 +449,43 @@ def renamed(block: Block, given: Mapping[Path, str]) -> Block:
 
 
 def _settings_note(rows: Sequence[Row]) -> list[str]:
-    """The settings that were changed: those that all rows share once, the others by row."""
+    """The settings that were changed: what most rows share once, the others by row."""
     links = [link for row in rows for link in row.chain]
-    changing = Counter(name for changed in _changed_by_method(links) for name in changed)
-    shared = {
-        name: value
-        for link in links
-        for name, value in link.changed.items()
-        if changing[name] > 1
-        and all((other.settings or {}).get(name, value) == value for other in links)
-    }
+    usual = _shared(links)
     own = []
     for row in rows:
-        chain = [
-            replace(link, changed={k: v for k, v in link.changed.items() if k not in shared})
-            for link in row.chain
-        ]
-        words = _label(chain)
+        words = _label([replace(link, changed=_other_than(usual, link)) for link in row.chain])
         if words != row.label:
             own.append(words if row.label == row.method else f"{row.label} is {words}")
     notes = []
-    if shared:
-        notes.append(f"Settings, where a method has them: {_in_a_row(shared)}.")
+    if usual:
+        notes.append(
+            f"Settings, where a method has them and nothing else is said: {_in_a_row(usual)}."
+        )
     if own:
-        notes.append(f"{'Besides' if shared else 'Settings'}: {'; '.join(own)}.")
+        notes.append(f"{'Besides' if usual else 'Settings'}: {'; '.join(own)}.")
     return notes
 
 
-def _changed_by_method(links: Iterable[Link]) -> list[set[str]]:
-    """The names of the settings that were changed, for each method."""
-    found: dict[str, set[str]] = {}
-    for link in links:
-        found.setdefault(link.method, set()).update(link.changed)
-    return list(found.values())
+def _shared(links: Sequence[Link]) -> dict[str, Any]:
+    """Settings that were changed in several methods, to what most stages have that know them."""
+    shared = {}
+    for name in dict.fromkeys(name for link in links for name in link.changed):
+        changed = Counter(_canonical(link.changed[name]) for link in links if name in link.changed)
+        value, times = changed.most_common(1)[0]
+        methods = {link.method for link in links if _canonical(link.changed.get(name)) == value}
+        having = sum(name in (link.settings or {}) for link in links)
+        if len(methods) > 1 and 2 * times > having:
+            shared[name] = json.loads(value)
+    return shared
+
+
+def _other_than(usual: Mapping[str, Any], link: Link) -> dict[str, Any]:
+    """What a stage has other than the usual, and what it changed besides."""
+    settings = link.settings or {}
+    names = [name for name in usual if settings.get(name, usual[name]) != usual[name]]
+    own = {name: value for name, value in link.changed.items() if name not in usual}
+    return {name: settings[name] for name in names} | own
 
 
 def _label(chain: Sequence[Link]) -> str:

@@ -31,6 +31,14 @@ def test_listing() -> None:
     assert listing["folder"]["images"] is None
 
 
+def test_show_has_the_recipe_that_a_data_set_brings() -> None:
+    recipes = json.loads(lmdbench("show", "demo", "--json"))["recipes"]
+    assert recipes["head"] == {"batch_size": 64, "lr": 0.1}
+    text = lmdbench("show", "demo")
+    assert "recipe     methods that train the whole network: epochs=20, batch_size=64," in text
+    assert "\n           methods that train a head: batch_size=64, lr=0.1\n" in text
+
+
 def test_show_isic_from_tables(test_data: Path) -> None:
     facts = json.loads(lmdbench("show", "isic2019", "--data-root", str(test_data), "--json"))
     assert facts["name"] == "isic2019"
@@ -60,6 +68,7 @@ def test_show_takes_factor_seed_and_the_environment(test_data: Path) -> None:
 def test_show_in_words_and_partial(test_data: Path) -> None:
     text = lmdbench("show", "hyper-kvasir", "--data-root", str(test_data))
     assert "1,894 of 10,662 are there" in text
+    assert "recipe     each method's own\n" in text
     assert "229.5" in text
     row = next(line for line in text.splitlines() if line.startswith("ileum"))
     assert row.split() == ["ileum", "tail", "7", "1", "1"]

@@ -43,6 +43,7 @@ def test_without_a_command_there_is_help(lmdbench):
         (["run"], "Missing option '--method'."),
         (["run", "--metod", "ce"], "No such option"),
         (["compare", "--format", "xls"], "'xls' is not one of"),
+        (["methods", "show", "ce", "crt"], "extra argument (crt). See `lmdbench methods show"),
     ],
 )
 def test_a_mistyped_command_line_gets_one_line(lmdbench, words, message):

@@ -75,6 +75,39 @@ def test_show_says_what_a_method_costs(lmdbench, name, says):
     assert says in " ".join(lmdbench("methods", "show", name).out.split())
 
 
+@pytest.mark.parametrize("name", ["ncm", "tau-norm", "logit-adjustment-posthoc"])
+def test_show_says_of_no_training_how_it_is_done(lmdbench, name):
+    lines = lmdbench("methods", "show", name).out.splitlines()
+    heads = {line.split()[0] for line in lines if line[:1].strip()}
+    assert "cost" in heads
+    assert not heads & {"trains", "sampling", "views"}
+    assert ("setting" in heads) == (name != "ncm")  # which has none
+
+
+def test_show_has_no_python_in_it(lmdbench):
+    row = next(
+        line for line in lmdbench("methods", "show", "tau-norm").out.splitlines() if "tau " in line
+    )
+    assert row.split()[:2] == ["tau", "none"]
+
+
+def test_a_sampler_of_its_own_is_said_in_words(cards, lmdbench, tmp_path):
+    assert cards["bbn"]["sampler"] == (
+        "instance + classes with probability ∝ 1/n_j, then an image of the class, with replacement"
+    )
+    assert cards["gcl"]["sampler"].startswith("draws image i, with replacement, at a rate of (1")
+    assert cards["gcl"]["sampler"].endswith("nearly, but not quite, equally often")
+    plugin = tmp_path / "own_sampler.py"
+    plugin.write_text(
+        "from lmdbench.data.samplers import InstanceSampler\n"
+        + PLUGIN.format(name="own-sampler")
+        .replace("    def loss", "    sampler = RareFirst\n\n    def loss")
+        .replace("\n@", "\nclass RareFirst(InstanceSampler):\n    pass\n\n@")
+    )
+    outcome = lmdbench("methods", "show", "own-sampler", "--plugin", plugin, "--json")
+    assert json.loads(outcome.out)["sampler"] == "rare first"
+
+
 def test_show_names_the_tests_that_pin_a_method(lmdbench, cards):
     tests = cards["crt"]["tests"]
     assert tests["file"] == "tests/methods/test_crt.py"
@@ -87,7 +120,8 @@ from lmdbench.method import Method, register_method
 
 @register_method("{name}")
 class Bare(Method):
-    pass
+    def loss(self, batch):
+        return self.model(batch.images).square().mean()
 """
 
 

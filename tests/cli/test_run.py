@@ -47,6 +47,12 @@ def test_assignments():
         ("ce", ("--set", "epoch=1"), "unknown setting of ce 'epoch'. Did you mean epochs?"),
         ("ce", ("--set", "epochs=ten"), "ce.epochs is 'ten', but wants a whole number"),
         ("ce", ("--set", "batch_size=0"), "batch_size is 0, but must be at least 1"),
+        ("ce", ("--set", "momentum=1"), "momentum is 1.0, but must be below 1"),
+        ("lmd", ("--set", "momentum=1"), "momentum is 1.0, but must be below 1"),
+        ("lmd", ("--set", "gce_q=0"), "gce_q is 0.0, but must be above 0"),
+        ("mrc-vfc", ("--set", "gce_q=2"), "gce_q is 2.0, but must be at most 1"),
+        ("supcon", ("--set", "temperature=0"), "temperature is 0.0, but must be above 0"),
+        ("ldam-drw", ("--set", "beta=1"), "beta is 1.0, but must be below 1"),
         ("ce", ("--seeds", "one"), "--seeds 'one'"),
         ("ce", ("--image-size", "big"), "--image-size 'big'"),
         ("ce", ("--device", "tpu"), "--device 'tpu': give auto, cpu"),
@@ -77,6 +83,8 @@ def test_a_dry_run_names_the_nearest_run(toy_run):
     toy_run("ce", *SHORT)
     outcome = toy_run("ce", "--set", "epochs=2", "--dry-run")
     assert "differs in epochs 1 → 2" in outcome.err
+    assert "to train (2 epochs) " in outcome.err
+    assert "to train (1 epoch) " in toy_run("rs", *SHORT, "--dry-run").err
 
 
 def test_json_is_all_there_is_on_standard_output(toy_run):

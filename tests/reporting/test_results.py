@@ -199,16 +199,15 @@ def test_rows_go_by_names_that_tell_them_apart_and_a_note_says_the_rest(
     for seed in (0, 1):
         ce = fake_run("ce", seed, settings={"epochs": 5})
         rrl = fake_run("rrl", seed, settings={"epochs": 5, "weight": 2.0})
-        lmd = fake_run("lmd", seed, ancestor=rrl, settings={"epochs": 5})
+        lmd = fake_run("lmd", seed, ancestor=rrl)
         plain = fake_run("lmd", seed, ancestor=ce, settings={"epochs": 5})
-        named = {ce: "ce", rrl: "rrl", lmd: "lmd", plain: "w/o RRL"}
-        given.update(named)
+        given |= {ce: "ce", rrl: "rrl", lmd: "lmd", plain: "w/o RRL"}
     (block,) = all_blocks(folder)
     found = renamed(block, given)
     assert [row.label for row in found.rows] == ["ce", "lmd", "w/o RRL", "rrl"]
     assert found.notes == (
-        "Settings, where a method has them: epochs=5.",
-        "Besides: lmd ← rrl (weight=2); w/o RRL is lmd ← ce; rrl (weight=2).",
+        "Settings, where a method has them and nothing else is said: epochs=5.",
+        "Besides: lmd (epochs=100) ← rrl (weight=2); w/o RRL is lmd ← ce; rrl (weight=2).",
     )
 
 

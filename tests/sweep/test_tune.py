@@ -95,6 +95,8 @@ def test_a_range_beyond_the_bounds_is_named(request):
         class Settings(Method.Settings):
             momentum: Annotated[float, Uniform(-1, 0.9)] = 0.9
 
+        def loss(self, batch): ...
+
     request.addfinalizer(lambda: METHODS._classes.pop("test-out-of-bounds"))
     with pytest.raises(UserError, match=r"range of test-out-of-bounds.momentum, -1 to 0.9: .*-1"):
         drawn("test-out-of-bounds", 1)
