@@ -55,8 +55,8 @@ class NearestClassMean(Method):
         "code, KNNClassifier.py with cl2n and l2"
     )
     deviations = (
-        "Features are centred, and class means not normalised again, as in the official code; the "
-        "paper names neither.",
+        "Features are centred, and class means not normalised again, as in the official code; in "
+        "the paper the means have length 1.",
     )
     starts_from = "ce"
     trains = "head"

@@ -91,7 +91,5 @@ def test_without_extras_it_is_cross_entropy(stage1, make_method):
 
 def test_needs_a_cosine_head_to_start_from(make_task, make_method):
     task = make_task()
-    with pytest.raises(
-        UserError, match="is a Linear: start it from another method, such as gcl"
-    ):
+    with pytest.raises(UserError, match="is a Linear: start it from another method, such as gcl"):
         make_method("gcl", task, make_method("ce", task))
