@@ -45,7 +45,7 @@ def draw_groups(block: ScoredBlock, width: float = WIDTH) -> Figure:
         )
     draw = _bars if len(block.rows) <= MOST_BARS else _lines
     figure = draw(block, columns, width)
-    write_title(figure, "Recall by group of classes", block.title)
+    write_title(figure, "Recall by group of classes, %", block.title)
     write_footer(
         figure,
         "Lines: 95 % intervals, over seeds and test images."
