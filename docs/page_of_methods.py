@@ -8,7 +8,7 @@ from typing import Any
 from lmdbench.cli.datasets import recipe_rows
 from lmdbench.cli.methods import TRAINS, card, cost, default_text, reflow
 from lmdbench.data.dataset import DATASETS
-from lmdbench.method import METHODS, Method
+from lmdbench.method import Method, built_in_methods
 from lmdbench.models.backbones import BACKBONES
 from lmdbench.settings import describe
 
@@ -58,8 +58,7 @@ out experts to save time: see its card.
 
 def page() -> str:
     """The page in Markdown, of the built-in methods."""
-    methods = [METHODS.get(name) for name in METHODS.names()]
-    cards = [card(m) for m in methods if m.__module__.startswith("lmdbench.methods.")]
+    cards = [card(method) for method in built_in_methods()]
     recipe = settings_table([vars(s) | {"authors": None} for s in COMMON.values()])
     rows = "\n".join(f"| {method} | {why} |" for method, why in MISSING.items())
     missing = NOT_HERE.format(rows=rows)

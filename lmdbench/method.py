@@ -337,6 +337,12 @@ class MeanLogs:
 METHODS: Registry[Method] = Registry("method", Method, "lmdbench.methods")
 
 
+def built_in_methods() -> list[type[Method]]:
+    """The methods of this repository by name, without those of plug-ins and other packages."""
+    methods = map(METHODS.get, METHODS.names())
+    return [method for method in methods if method.__module__.startswith("lmdbench.methods.")]
+
+
 def register_method(name: str) -> Callable[[type[Method]], type[Method]]:
     """Class decorator: make a method available under a name. See ``Registry.register``.
 

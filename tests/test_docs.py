@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lmdbench.method import METHODS
+from lmdbench.method import built_in_methods
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -78,11 +78,6 @@ def test_the_page_of_the_methods_is_what_the_methods_say():
     spec.loader.exec_module(script)
     same = script.page() == (DOCS / "methods.md").read_text(encoding="utf-8")
     assert same, "docs/methods.md is not up to date: run `python docs/page_of_methods.py`"
-
-
-def built_in_methods():
-    methods = [METHODS.get(name) for name in METHODS.names()]
-    return [m for m in methods if m.__module__.startswith("lmdbench.methods.")]
 
 
 def test_links_between_pages_lead_somewhere():

@@ -195,9 +195,9 @@ def compare(
     if not results.runs:
         raise UserError(_nothing(results))
     chosen = select_runs(results, datasets, methods, splits)
+    given = {results.folder / key: name for key, name in (sweep or {}).items()}
     if sweep is not None:
-        there = {run.directory.relative_to(results.folder).as_posix(): run for run in chosen}
-        chosen = [run for key, run in there.items() if key in sweep]
+        chosen = [run for run in chosen if run.directory in given]
         if not chosen:
             raise UserError("no run of this sweep is finished (and chosen); see its status")
     if groups is not None:
@@ -205,9 +205,7 @@ def compare(
     found = with_part(blocks(results, chosen), part)
     if pooled and part == "test":
         found = pool_folds(found)
-    if sweep is not None:
-        given = {results.folder / key: name for key, name in sweep.items()}
-        found = [renamed(block, given) for block in found]
+    found = [renamed(block, given) for block in found]
     columns = _columns(names, found)
     reference = _meant_reference(reference, found)
     stat = "recall" if per_class is True else per_class or ""
@@ -220,7 +218,7 @@ def compare(
         if (not datasets or path.parts[0] in {run.record["results_name"] for run in chosen})
         and (not splits or path.parts[1] in splits)
         and (not methods or path.parts[2] in methods)
-        and (sweep is None or path.as_posix() in sweep)
+        and (sweep is None or results.folder / path in given)
     ]
     scored = []
     problems: list[UserError] = []

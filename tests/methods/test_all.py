@@ -10,12 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lmdbench.data.batches import Batch
 from lmdbench.digest import method_digest
-from lmdbench.method import METHODS, Method, Start
+from lmdbench.method import METHODS, Method, Start, built_in_methods
 from lmdbench.settings import describe
 
 from .helpers import moved, snapshot
 
-NAMES = [n for n in METHODS.names() if METHODS.get(n).__module__.startswith("lmdbench.methods.")]
+NAMES = [method.name for method in built_in_methods()]
 COUNTS = {
     "two classes, one image of the second": (9, 1),
     "a class of one image": (12, 5, 1),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmdbench.data.choice import SplitChoice
 from lmdbench.errors import UserError
-from lmdbench.method import METHODS
+from lmdbench.method import built_in_methods
 from lmdbench.request import Experiments, Request
 from lmdbench.settings import parse
 from lmdbench.sweep.entries import chain_of, to_text
@@ -290,9 +290,7 @@ def test_chains():
     assert chain_of("ce") == ["ce"]
     with pytest.raises(UserError, match="lmd ← lmd: it can't start from itself"):
         chain_of("lmd", "lmd")
-    methods = {name: METHODS.get(name).__module__ for name in METHODS.names()}
-    built_in = [name for name, module in methods.items() if module.startswith("lmdbench.methods.")]
-    assert all(chain_of(name)[-1] == name for name in built_in)
+    assert all(chain_of(method.name)[-1] == method.name for method in built_in_methods())
 
 
 def test_starting_from_a_run_leaves_the_ancestor_alone(read, tmp_path):
