@@ -69,10 +69,8 @@ def test_workers_end_with_their_pool_and_another_goes_on(
     started = start_pool(tasks, results)
     until(checkpoint(results, tasks[0]))
     (worker,) = workers(started.process.pid)
-    began = time.monotonic()
     started.process.send_signal(how)
-    gone(worker)  # before the pool's own process, which Python takes a while to end
-    assert time.monotonic() - began < STOP_SECONDS
+    gone(worker)  # in order: a killed one leaves its claim
     started.finish(-how if how == signal.SIGKILL else 130)
     assert "Traceback" not in started.err
     assert run_state(results / tasks[0].key) == "interrupted"
