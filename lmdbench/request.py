@@ -14,6 +14,7 @@ from typing import Any
 from lmdbench.data.availability import prepare_files
 from lmdbench.data.choice import SplitChoice, make_split
 from lmdbench.data.dataset import Dataset, Prepared, open_dataset
+from lmdbench.method import built_in_methods
 from lmdbench.models.backbones import get_backbone, resolve_weights
 from lmdbench.run import Experiment, PlannedRun, Precision, Selection, plan
 from lmdbench.starting import check_start
@@ -47,11 +48,14 @@ class Request:
     def plan(self, experiment: Experiment) -> PlannedRun:
         """The run and what it starts from, in the experiment of its set-up.
 
-        Raises UserError where it can't start from what ``starts_from`` names.
+        Raises UserError where it can't start from what it is to start from.
         """
         run = plan(experiment, self.method, self.seed, self.overrides, self.starts_from)
-        if self.starts_from is not None:  # the usual starts are known to fit
-            check_start(run)
+        tested = {method.name for method in built_in_methods()}  # with their usual starts
+        for link in run.chain:
+            chosen = link is run and self.starts_from is not None
+            if chosen or (link.spec.method not in tested and link.state != "finished"):
+                check_start(link)
         return run
 
     def to_json(self) -> dict[str, Any]:

@@ -99,6 +99,14 @@ class OfTeachers(METHODS.get("crt")):
         super().start(ancestor)
         self.model.encoder.load_state_dict(ancestor.teacher.model.encoder.state_dict())
 
+@register_method("of-ce-teachers")
+class OfCeTeachers(OfTeachers):
+    starts_from = "ce"
+
+@register_method("third")
+class Third(METHODS.get("crt")):
+    starts_from = "of-ce-teachers"
+
 @register_method("of-images")
 class OfImages(METHODS.get("crt")):
     def start(self, ancestor):
@@ -113,7 +121,7 @@ def plugin(tmp_path_factory):
     path = tmp_path_factory.mktemp("plugins") / "starting_plugin.py"
     path.write_text(PLUGIN)
     yield path
-    for name in ("ride-again", "of-teachers", "of-images"):
+    for name in ("ride-again", "of-teachers", "of-ce-teachers", "third", "of-images"):
         METHODS._classes.pop(name)
 
 
@@ -136,6 +144,15 @@ def test_what_breaks_otherwise(toy_run, plugin):
     assert toy_run("of-teachers", *words, "rrl").code == 0
     # What is made of images can't be told without them.
     assert toy_run("of-images", *words, "focal").code == 0
+
+
+@pytest.mark.parametrize("method", ["of-ce-teachers", "third"])
+def test_the_usual_start_of_a_plug_in(toy_run, plugin, method):
+    """Its author finds out at once, not after the training of what it starts from."""
+    refused = toy_run(method, "--plugin", plugin, "--dry-run")
+    assert refused.code == 2
+    (line,) = refused.err.strip().splitlines()
+    assert "of-ce-teachers can't start from ce: AttributeError: " in line
 
 
 def test_no_weights_are_fetched(toy_run, tmp_path, monkeypatch):
