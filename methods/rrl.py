@@ -56,7 +56,7 @@ class RRL(Method):
             10.0  # of L_batch, the relations between images; 0 is off
         )
         channel_weight: Annotated[float, Times(0.1, 10.0)] = (
-            10.0  # of L_channel, which grows as width/batch; 10: 512/128
+            10.0  # of L_channel, which grows as width/batch: 512/512 in the released training
         )
         prob_weight: Annotated[float, LogUniform(0.5, 50.0)] = (
             5.0  # of L_prob, the teacher's probabilities; 0 is off
