@@ -62,14 +62,14 @@ def test_the_sweep_of_the_whole_field_has_every_method(lmdbench, tmp_path):
     assert listed == {m.name for m in built_in_methods()} | {"late-balance"}
 
 
-@pytest.mark.parametrize("dataset", ["isic2019", "hyper-kvasir"])
-def test_the_sweeps_of_the_evidence_have_every_method(lmdbench, tmp_path, test_data, dataset):
-    file = DOCS / "examples" / f"short-{dataset}.toml"
+@pytest.mark.parametrize("name", ["short-isic2019", "short-hyper-kvasir", "longer-isic2019"])
+def test_the_sweeps_of_the_evidence(lmdbench, tmp_path, test_data, name):
     words = ("--data-root", test_data, "--results", tmp_path / "results", "--json")
-    outcome = lmdbench("sweep", "plan", file, *words)
+    outcome = lmdbench("sweep", "plan", DOCS / "examples" / f"{name}.toml", *words)
     assert outcome.code == 0, outcome.err
     planned = {run["method"] for run in json.loads(outcome.out)["runs"] if run["asked_for"]}
-    assert planned == {m.name for m in built_in_methods()}
+    if name.startswith("short"):
+        assert planned == {m.name for m in built_in_methods()}
 
 
 def test_the_page_of_the_methods_is_what_the_methods_say():
