@@ -159,7 +159,7 @@ def test_two_processes_at_once_draw_one_set(tmp_path):
 @pytest.mark.usefixtures("few_images")
 def test_killed_while_drawing_then_drawn_whole(tmp_path):
     process = start_drawing(tmp_path)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".demo-v1~*/*/*.png")):
         assert time.monotonic() < deadline
         time.sleep(0.001)

@@ -223,7 +223,7 @@ def check_queue(launches):
 
     launch = launches["shared"]
     job = launch.job("crt", 1)
-    launch.wait(lambda: found(job).reason == "Dependency", timeout=10)
+    launch.wait(lambda: found(job).reason == "Dependency", timeout=60)
     waiting = found(job)
     assert (waiting.name, waiting.index, waiting.state) == ("toy-2", 0, "PENDING")
     single = found(launches["limit"].job("slow"))
@@ -355,7 +355,7 @@ def test_pending_jobs_are_cancelled_at_once(launched, tmp_path):
     started = time.monotonic()
     on_slurm.cancel(sorted(mine))  # scancel retries for 20 s to signal a pending job
     assert time.monotonic() - started < 10
-    launch.wait(lambda: mine.isdisjoint(queued.job for queued in on_slurm.queue()), 10)
+    launch.wait(lambda: mine.isdisjoint(queued.job for queued in on_slurm.queue()), 60)
 
 
 SLOW_ANSWER = """#!/bin/sh

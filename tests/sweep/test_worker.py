@@ -283,7 +283,7 @@ def test_only_events_on_standard_output_and_it_ends_with_its_input(
     claim = Claim(tmp_path / long.key / "running.json")
     assert claim.holder()["alive"]
     process.stdin.close()
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
     assert claim.holder() is None
     assert run_state(tmp_path / long.key) == "interrupted"
 
