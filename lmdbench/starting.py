@@ -56,7 +56,7 @@ def _check(
             method.start(ancestor.eval())
         except UserError:
             raise
-        except LookedAt:  # what comes of it can't be told without images
+        except (LookedAt, torch.linalg.LinAlgError):  # a matter of images, or of trained weights
             return
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".strip().split("\n")[0].removesuffix(": ")

@@ -32,7 +32,7 @@ class Tiny(nn.Sequential):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return super().forward(images)  # torch 2.11 leaves a forward of its own uncompiled
+        return super().forward(images)  # torch 2.11 compiles none that is inherited from it
 
 
 def make_task(mode: str, images: int = 14) -> Task:

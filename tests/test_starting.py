@@ -85,6 +85,7 @@ def test_a_run_that_is_given(toy_run, tmp_path):
 
 
 PLUGIN = """
+import torch
 from lmdbench.method import METHODS, register_method
 
 @register_method("ride-again")
@@ -107,6 +108,11 @@ class OfCeTeachers(OfTeachers):
 class Third(METHODS.get("crt")):
     starts_from = "of-ce-teachers"
 
+@register_method("of-weights")
+class OfWeights(METHODS.get("crt")):
+    def start(self, ancestor):
+        torch.linalg.cholesky(-torch.eye(2))
+
 @register_method("of-images")
 class OfImages(METHODS.get("crt")):
     def start(self, ancestor):
@@ -121,7 +127,7 @@ def plugin(tmp_path_factory):
     path = tmp_path_factory.mktemp("plugins") / "starting_plugin.py"
     path.write_text(PLUGIN)
     yield path
-    for name in ("ride-again", "of-teachers", "of-ce-teachers", "third", "of-images"):
+    for name in ("ride-again", "of-teachers", "of-ce-teachers", "third", "of-weights", "of-images"):
         METHODS._classes.pop(name)
 
 
@@ -142,8 +148,9 @@ def test_what_breaks_otherwise(toy_run, plugin):
     assert "of-teachers can't start from ce: AttributeError: " in line
     assert "teacher" in line
     assert toy_run("of-teachers", *words, "rrl").code == 0
-    # What is made of images can't be told without them.
+    # What is made of images or of trained weights can't be told without them.
     assert toy_run("of-images", *words, "focal").code == 0
+    assert toy_run("of-weights", *words, "focal").code == 0
 
 
 @pytest.mark.parametrize("method", ["of-ce-teachers", "third"])
