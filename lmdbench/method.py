@@ -337,10 +337,14 @@ class MeanLogs:
 METHODS: Registry[Method] = Registry("method", Method, "lmdbench.methods")
 
 
+def is_built_in(method: type[Method]) -> bool:
+    """Whether it is of this repository, and not of a plug-in or another package."""
+    return method.__module__.startswith(f"{METHODS.package}.")
+
+
 def built_in_methods() -> list[type[Method]]:
-    """The methods of this repository by name, without those of plug-ins and other packages."""
-    methods = map(METHODS.get, METHODS.names())
-    return [method for method in methods if method.__module__.startswith("lmdbench.methods.")]
+    """The methods of this repository by name."""
+    return [method for method in map(METHODS.get, METHODS.names()) if is_built_in(method)]
 
 
 def register_method(name: str) -> Callable[[type[Method]], type[Method]]:

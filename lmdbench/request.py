@@ -14,7 +14,7 @@ from typing import Any
 from lmdbench.data.availability import prepare_files
 from lmdbench.data.choice import SplitChoice, make_split
 from lmdbench.data.dataset import Dataset, Prepared, open_dataset
-from lmdbench.method import built_in_methods
+from lmdbench.method import is_built_in
 from lmdbench.models.backbones import get_backbone, resolve_weights
 from lmdbench.run import Experiment, PlannedRun, Precision, Selection, plan
 from lmdbench.starting import check_start
@@ -51,10 +51,10 @@ class Request:
         Raises UserError where it can't start from what it is to start from.
         """
         run = plan(experiment, self.method, self.seed, self.overrides, self.starts_from)
-        tested = {method.name for method in built_in_methods()}  # with their usual starts
-        for link in run.chain:
+        for link in run.chain[1:]:  # the first one starts from nothing
             chosen = link is run and self.starts_from is not None
-            if chosen or (link.spec.method not in tested and link.state != "finished"):
+            known_to_fit = is_built_in(link.method) or link.state == "finished"
+            if chosen or not known_to_fit:
                 check_start(link)
         return run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 # Tensors here are tiny: more threads only wait for each other, most of all beside other tests.
 # Set before torch is imported, and inherited by commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Tests that run in the background ignore SIGINT, and commands that they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("lmdbench", deadline=None)  # first calls import and compile
 hypothesis.settings.load_profile("lmdbench")

@@ -54,7 +54,8 @@ def test_everything_as_json_and_as_tables(lmdbench, short, capfd, tmp_path):
         assert found[method][share] == pytest.approx(rate(method, over) / rate(method, under))
     assert found["start"]["until_first_step_seconds"] > 0
     assert found["start"]["preparing_seconds"] == 0.0  # plain execution
-    assert list(tmp_path.glob("lmdbench-bench-*")) == []
+    left = [path for path in tmp_path.iterdir() if not path.name.startswith("torchinductor")]
+    assert left == []  # torch makes its own folder where nothing compiled before
     assert found["icc"]["round_seconds"] > 0
     assert found["peak_memory_of_process_mib"] > 0
 
@@ -93,8 +94,6 @@ def test_it_can_be_stopped(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
-        # Where the tests run in the background, SIGINT is ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:

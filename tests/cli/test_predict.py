@@ -295,11 +295,7 @@ def test_mistakes_are_told_in_one_line(lmdbench, trained_run, toy_folder, words,
 
 def start(words, **options):
     command = [sys.executable, "-m", "lmdbench", "predict", *map(str, words)]
-    return subprocess.Popen(
-        command,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **options,
-    )
+    return subprocess.Popen(command, **options)
 
 
 def many(folder: Path, images: int) -> Path:

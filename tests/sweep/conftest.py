@@ -113,7 +113,7 @@ def undisturbed(tmp_path: Path, make_worker: Any, predictions: Any) -> Callable[
 
 
 POOL = """
-import json, signal, sys
+import json, sys
 from pathlib import Path
 from lmdbench.cli.options import stop_on_sigterm
 from lmdbench.cli.sweep.live import pool_watcher
@@ -122,7 +122,6 @@ from lmdbench.registry import load_plugin
 from lmdbench.sweep.local import PoolOptions, PoolTask, run_locally
 from lmdbench.sweep.tasks import Task
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
 stop_on_sigterm()
 given = json.load(open(sys.argv[1]))
 tasks = [PoolTask(Task.from_json(task), title, needs) for task, title, needs in given["tasks"]]
