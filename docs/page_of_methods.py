@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmdbench.cli.datasets import recipe_rows
-from lmdbench.cli.methods import TRAINS, card, cost, default_text, reflow
+from lmdbench.cli.methods import LAST_EPOCH, STRONG_VIEW, TRAINS, card, cost, default_text, reflow
 from lmdbench.data.dataset import DATASETS
 from lmdbench.method import Method, built_in_methods
 from lmdbench.models.backbones import BACKBONES
@@ -26,6 +26,10 @@ lines.
 Backbone, epochs, batch size, optimiser and augmentation are the same for every method unless its
 definition says otherwise. This is the common recipe; a card lists the settings in which a method
 differs from it, its own ones, and those whose default is another in the authors' paper or code:
+"""
+ALIKE = f"""
+{LAST_EPOCH}
+
 """
 RECIPES = """
 Data sets and backbones may replace defaults by what suits them: the data set has the last word,
@@ -62,7 +66,7 @@ def page() -> str:
     recipe = settings_table([vars(s) | {"authors": None} for s in COMMON.values()])
     rows = "\n".join(f"| {method} | {why} |" for method, why in MISSING.items())
     missing = NOT_HERE.format(rows=rows)
-    preface = [INTRODUCTION, recipe + RECIPES, recipes_table(), overview(cards)]
+    preface = [INTRODUCTION, recipe + ALIKE + RECIPES.lstrip(), recipes_table(), overview(cards)]
     return "\n".join([*preface, *map(section, cards), missing])
 
 
@@ -107,6 +111,11 @@ def section(c: dict[str, Any]) -> str:
     lines += [f"- {name}: {text}" for name, text in facts]
     if c["deviations"]:
         lines += ["- deviations:", *(f"  - {text}" for text in c["deviations"])]
+    if STRONG_VIEW in c["common"]:
+        lines.append(
+            "- strong view: square holes in place of stripes, see [augmentation]"
+            "(augmentation.md#where-it-differs-from-the-original)"
+        )
     return "\n".join([*lines, ""])
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from lmdbench.method import METHODS, Method
 
 # Class attributes that only describe
-TEXTS = {"title", "source", "deviations", "authors", "passes"}
+TEXTS = {"title", "source", "deviations", "authors", "passes", "needs_images"}
 RANGES = {"Annotated", "Uniform", "LogUniform", "Times", "Choice"}  # of a setting's search
 
 
@@ -36,9 +36,7 @@ def method_digest(method: type[Method]) -> str:
     for name in sorted(seen):
         file = getattr(sys.modules[name], "__file__", None)
         if file is not None:
-            status = Path(file).stat()
-            content = _content(Path(file), (status.st_mtime_ns, status.st_size, status.st_ino))
-            digest.update(f"{name}\n".encode() + content)
+            digest.update(f"{name}\n".encode() + code_of(Path(file)))
     return digest.hexdigest()
 
 
@@ -58,6 +56,12 @@ def _is_own(module: str, packages: set[str]) -> bool:
     if module.startswith(("lmdbench.methods.", "lmdbench.calibration")):
         return True
     return module in sys.modules and module.partition(".")[0] in packages
+
+
+def code_of(path: Path) -> bytes:
+    """What a file's code comes to: without comments, docstrings, formatting and descriptions."""
+    status = path.stat()
+    return _content(path, (status.st_mtime_ns, status.st_size, status.st_ino))
 
 
 @functools.lru_cache(maxsize=256)  # a look at a sweep asks for the same files 500 times

@@ -16,9 +16,9 @@ from lmdbench.data.samplers import SamplerChoice
 from lmdbench.definition import check_definition
 from lmdbench.errors import UserError
 from lmdbench.execution import Execution, NotReplayable, Replay
-from lmdbench.models.classifier import Classifier, Encoder
+from lmdbench.models.classifier import Classifier, Encoder, FrozenEncoder
 from lmdbench.registry import Registry
-from lmdbench.settings import LogUniform, at_least, below
+from lmdbench.settings import LogUniform, at_least, at_most, below
 
 
 class Start:
@@ -58,6 +58,8 @@ class Method(nn.Module):
     views: ClassVar[tuple[str, ...]] = ("strong",)
     sampler: SamplerChoice | tuple[SamplerChoice, ...] = "instance"  # a tuple gives a batch each
     trains: ClassVar[Literal["all", "head"]] = "all"
+    # Why the features of a frozen encoder can't take the place of images, where they can't.
+    needs_images: ClassVar[str] = ""
     scaffolding: ClassVar[tuple[str, ...]] = ()  # submodules needed for training only, never saved
     authors: ClassVar[Mapping[str, Any]] = {}  # settings → their defaults, where ours differ
     # What training costs: passes through the encoder of as many images as there are training
@@ -81,6 +83,18 @@ class Method(nn.Module):
         def __post_init__(self) -> None:
             at_least(self, epochs=0, batch_size=1, lr=0, momentum=0, weight_decay=0)
             below(self, momentum=1)
+
+    @dataclass(frozen=True, kw_only=True)
+    class WarmupSettings(Settings):
+        """The same for methods whose official recipe for CIFAR begins with 5 epochs of 200 in which
+        the learning rate rises: in epoch e = 1 … 5 by e/5 (Cao et al., NeurIPS 2019)."""
+
+        warmup: float = 0.025  # share of the epochs in which the rate rises, in 5 steps; 0: none
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            at_least(self, warmup=0)
+            at_most(self, warmup=1)
 
     @dataclass(frozen=True, kw_only=True)
     class HeadSettings(Settings):
@@ -211,7 +225,9 @@ class Method(nn.Module):
     def set_rates(self, optimizer: torch.optim.Optimizer) -> None:
         """Learning rates by the schedule. In a replayed step they are tensors, set before it."""
         replaying = self.task.execution.replaying
-        scheduled = getattr(self.settings, "schedule", "constant") != "constant"
+        scheduled = getattr(self.settings, "schedule", "constant") != "constant" or getattr(
+            self.settings, "warmup", 0
+        )
         for group in optimizer.param_groups:
             rate = group.setdefault("base_lr", group["lr"])
             if replaying:
@@ -224,9 +240,9 @@ class Method(nn.Module):
 
     def schedule_factor(self) -> float:
         """The learning rate now, as a share of the one set."""
-        if getattr(self.settings, "schedule", "constant") == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * self.progress))
-        return 1.0
+        cosine = getattr(self.settings, "schedule", "constant") == "cosine"
+        factor = 0.5 * (1 + math.cos(math.pi * self.progress)) if cosine else 1.0
+        return factor * warmup_factor(self.progress, getattr(self.settings, "warmup", 0.0))
 
     def draws(self) -> Iterator[tuple[float, tuple[Raw, ...]]]:
         """The epoch's batches before their views are made, one for each sampler, each with the
@@ -279,7 +295,11 @@ class Method(nn.Module):
         execution = self.task.execution
         with execution.preparing("views and encoder"):
             images = raw.batch(self.views, execution).images
-            encoders = [part for part in self.modules() if isinstance(part, Encoder)]
+            encoders = [
+                part
+                for part in self.modules()
+                if isinstance(part, Encoder) and not isinstance(part, FrozenEncoder)
+            ]
             execution.compile_encoders(encoders, images, self.task.autocast)
         groups = [g for o in self.running_optimizers.values() for g in o.param_groups]
         for group in groups if self.replayable else ():
@@ -315,6 +335,16 @@ class Method(nn.Module):
     def start_training(self) -> None:
         """Make the optimisers, once the weights are where they start from."""
         self.running_optimizers = self.optimizers()
+
+
+WARMUP_STEPS = 5  # the official recipes' epochs of warm-up
+
+
+def warmup_factor(progress: float, share: float) -> float:
+    """1/5, 2/5, … 1 in five equal steps over the first ``share`` of the training; then 1."""
+    if progress >= share:
+        return 1.0
+    return (math.floor(WARMUP_STEPS * progress / share + 1e-6) + 1) / WARMUP_STEPS
 
 
 class MeanLogs:

@@ -291,12 +291,10 @@ def _plan(
                 f"leave out --set, or --starts-from"
             )
     dataset = experiment.prepared.dataset
-    recipes = [
-        table[key]
+    of_backbone, of_dataset = (
+        [table[key] for key in (method.trains, name) if key in table]
         for table in (experiment.backbone.recipes, dataset.recipes)
-        for key in (method.trains, name)
-        if key in table
-    ]
+    )
     for key in asked:
         if key not in describe(method.Settings):
             raise unknown(
@@ -304,8 +302,11 @@ def _plan(
                 key,
                 list(describe(method.Settings)),
             )
-    usual = resolve(name, method.Settings, [*recipes, asked], {})
-    settings = resolve(name, method.Settings, [*recipes, asked], own)
+    recipes = [*of_backbone, asked, *of_dataset]
+    usual = resolve(name, method.Settings, recipes, {})
+    settings = resolve(name, method.Settings, recipes, own)
+    if experiment.backbone.frozen:
+        check_frozen(method, settings)
     spec = RunSpec(
         method=name,
         method_version=method.version,
@@ -327,6 +328,17 @@ def _plan(
         ancestor is None or (ancestor.usual_ancestor and not ancestor.changed_settings)
     )
     return PlannedRun(spec, experiment, directory, ancestor, changed, usual_ancestor)
+
+
+def check_frozen(method: type[Method], settings: Any) -> None:
+    """Raise UserError for a method that can't do with the features of a frozen encoder."""
+    why = method.needs_images
+    if len(method.views) > 1:
+        why = "it compares several views of an image, and such features are of one"
+    elif getattr(settings, "bn", "eval") == "train":
+        why = "with bn=train its batch norm follows the batches; set bn=eval"
+    if why:
+        raise UserError(f"{method.name} can't work on the features of a frozen encoder: {why}")
 
 
 def _known_method(name: str) -> str:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -30,8 +31,10 @@ from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.events import Log, listener
 from lmdbench.execution import Asked, execution_mode
 from lmdbench.files import Claim, atomic, disk_errors, remove_leftovers, write_json, write_text
+from lmdbench.frozen import Features, open_features
 from lmdbench.method import METHODS, Method
 from lmdbench.models.backbones import Weights, build_encoder, get_backbone
+from lmdbench.models.classifier import FrozenEncoder
 from lmdbench.models.weights import file_sha256
 from lmdbench.randomness import Streams, derived_seed
 from lmdbench.record import MOVED_ASIDE
@@ -50,6 +53,7 @@ class Progress(Protocol):
 
     def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None: ...
     def tick(self, done: int, total: int) -> None: ...
+    def prepare(self, done: int, total: int) -> None: ...
     def epoch(self, row: Mapping[str, float]) -> None: ...
     def end(self) -> None: ...
     def say(self, text: str) -> None: ...
@@ -323,10 +327,29 @@ class Training:
         )
 
     def _images(self, part: str) -> Images:
+        """A part's images, or what a frozen encoder makes of them."""
         data = self.run.experiment.prepared.split.parts[part]
-        store = self.machine.store
         labels = torch.from_numpy(np.asarray(data.labels, dtype=np.int64))
+        store, features = self.machine.store, self.features
+        if features is not None:
+            return Images(features.rows, features.places(data.ids), labels, self.machine.device)
         return Images(store.pixels, store.rows(data.ids), labels, self.machine.device)
+
+    @cached_property
+    def features(self) -> Features | None:
+        """Of the frozen encoder, where the run has one."""
+        experiment, device = self.run.experiment, self.machine.device
+        if not experiment.backbone.frozen:
+            return None
+        return open_features(
+            self.machine.store,
+            experiment.backbone,
+            experiment.weights,
+            device,
+            resolved_precision(self.run.spec, device),
+            self.progress.say,
+            self.progress.prepare,
+        )
 
     def _build(self, task: Task) -> Method:
         """The method at its starting point: pretrained weights, or the run it starts from."""
@@ -380,6 +403,7 @@ class Training:
                 "method": method_digest(self.run.method),
                 "store": self.machine.store.digest,
                 "ancestor": ancestor and ancestor.record()["digests"].get("model"),
+                **({"features": self.features.digest} if self.features else {}),
             },
             **here,
             "validate_every": self.machine.validate_every,
@@ -539,6 +563,11 @@ def _untrained(kind: type[Method], spec: RunSpec, weights: Weights, task: Task) 
     torch.manual_seed(derived_seed(spec.seed, "init", 0))
     encoder = build_encoder(get_backbone(spec.backbone), weights)
     method = kind(task, kind.Settings(**spec.settings), encoder)
+    if isinstance(encoder, FrozenEncoder) and method.model.encoder is not encoder:
+        raise UserError(
+            f"{spec.method} builds an encoder of its own, and that of {spec.backbone} is frozen: "
+            "choose a --backbone without frozen/"
+        )
     return method.to(task.device).to(memory_format=torch.channels_last)
 
 

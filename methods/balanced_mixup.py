@@ -25,14 +25,16 @@ class BalancedMixup(Method):
     title = "Balanced-MixUp"
     source = (
         "Galdran et al., Balanced-MixUp for Highly Imbalanced Medical Image Classification, "
-        "MICCAI 2021; the side that λ is on from the official code, train_lt_mxp.py"
+        "MICCAI 2021; the side that λ is on from the official code, "
+        "agaldran/balanced_mixup, train_lt_mxp.py"
     )
     deviations = (
         "The balanced batch is drawn class by class in turn; the official code draws images at "
         "random, with probabilities that are equal for the classes.",
         "The benchmark's schedule; the official code divides the learning rate by 10 where "
-        "validation stalls, and keeps the best epoch.",
+        "validation stalls, and stops when a thousandth of it is left.",
     )
+    needs_images = "it mixes images, and the encoder sees the mixture"
     authors = {"epochs": 30, "batch_size": 8, "momentum": 0.0}
     sampler = ("instance", "class-balanced")
 

@@ -83,23 +83,36 @@ class BalancedMetaSoftmax(Method):
     title = "Balanced meta-softmax (BALMS)"
     source = (
         "Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020: "
-        "balanced softmax (theorem 1) and meta sampler"
+        "balanced softmax (theorem 1) and meta sampler; official code "
+        "jiawei-ren/BalancedMetaSoftmax-Classification"
     )
     deviations = (
         "The meta batches come from the training set; the official code draws them from validation "
-        "or from images outside the training subset.",
-        "A meta batch is as large as the training batch; the official Places-LT recipe has 512 to "
-        "256.",
+        "or, on CIFAR, from a second random draw of the long-tailed subset, whose rare classes "
+        "have images from outside the first.",
+        "A meta batch is as large as the training batch; official: 512 to 256 (Places-LT), 1,024 "
+        "to 512 (ImageNet-LT, from memory).",
         "The step ahead is plain SGD; in the official code it has momentum and weight decay.",
         "The frozen encoder's batch norm and dropout are in evaluation mode; the official code has "
         "them in training mode, so that batch statistics drift to the drawn batches: bn=train.",
         "Epochs, learning rate and weight decay are those of crt here (10, .01 at batch 128, "
-        "none); official: 20, .5 at 512 (ImageNet-LT); 10, .02 at 256, .0005 (Places-LT).",
+        "none); official: 20, .5 at 512, .0005 (ImageNet-LT; epochs and batch from memory); 10, "
+        ".02 at 256, .0005 (Places-LT).",
+        "The class rates' learning rate and initial power are the defaults of the official code "
+        "(.01, 0); its recipes have .001 and .1 (ImageNet-LT), .001 and .3 (Places-LT).",
         "The cosine schedule goes down step by step; the official code's epoch by epoch.",
     )
     starts_from = "ce"
     trains = "head"
-    authors = {"epochs": 20, "batch_size": 512, "lr": 0.5, "weight_decay": 5e-4, "bn": "train"}
+    authors = {
+        "epochs": 20,
+        "batch_size": 512,
+        "lr": 0.5,
+        "weight_decay": 5e-4,
+        "bn": "train",
+        "meta_lr": 0.001,
+        "power": 0.1,
+    }
     passes = (2, 0)  # training and meta batches
     sampler = "class-balanced"  # of the meta batches; training batches are drawn in each step
 
@@ -108,7 +121,8 @@ class BalancedMetaSoftmax(Method):
         lr: Annotated[float, LogUniform(1e-3, 0.5)] = (
             0.01  # of the head's SGD, and of the step ahead
         )
-        # Ranges of these two: the official recipes for CIFAR, ImageNet-LT and Places-LT.
+        # Ranges of these two: the official code's defaults, and its recipes for ImageNet-LT and
+        # Places-LT.
         meta_lr: Annotated[float, LogUniform(1e-3, 1e-2)] = (
             0.01  # of Adam on the class rates; constant
         )

@@ -83,10 +83,11 @@ class BBN(Method):
     At test both branches see the image, with α = ½."""
 
     title = "Bilateral-branch network (BBN)"
+    version = 2
     source = (
         "Zhou et al., BBN: Bilateral-Branch Network with Cumulative Learning for Long-Tailed "
-        "Visual Recognition, CVPR 2020; factor 2, one bias and branches from the "
-        "official code"
+        "Visual Recognition, CVPR 2020; factor 2, one bias and branches from the official code, "
+        "megvii-research/BBN, lib/core/combiner.py and lib/net/network.py"
     )
     deviations = (
         "α goes down step by step; the official code's epoch by epoch, and of 90 or 180 epochs "
@@ -95,12 +96,16 @@ class BBN(Method):
         "official code they begin at random.",
         "Where the network does not end in a residual block, a branch is the last convolution with "
         "its batch norm (EfficientNet-Lite: the 1×1 one).",
-        "The recipe is the benchmark's stage 1; official (CIFAR): .1 at batch 128, 200 epochs, "
-        "weight decay .0002, 5 epochs of warm-up, and times .01 after 120 and 160 epochs.",
+        "The recipe is the benchmark's stage 1 with a warm-up in steps of a fifth; official "
+        "(CIFAR): .1 at batch 128, 200 epochs, weight decay .0002, Nesterov momentum, a rate that "
+        "rises from .47 over the first five epochs, and times .01 after 120 and 160 epochs.",
+        "The last, incomplete batch of an epoch is used; the official code drops it.",
     )
+    needs_images = "its branches train the end of the encoder"
     authors = {"epochs": 200, "lr": 0.1, "weight_decay": 2e-4}
     sampler = ("instance", ReversedSampler)
     passes = (2, 2)
+    Settings = Method.WarmupSettings
 
     def build(self, encoder: Encoder) -> None:
         width = 2 * encoder.out_features

@@ -72,6 +72,10 @@ class BalancedContrastive(Method):
         "All three views are the benchmark's strong view; the official ones are RandAugment for "
         "the head and SimCLR's crops and colours for the contrast.",
         "The benchmark's learning rate and schedule; the official one falls by a cosine.",
+        "Batch norm sees all three views together; the official training spreads them over four "
+        "devices, each of which normalises its own part.",
+        "The prototypes' batch norm is over the classes, as in the official code, where they are "
+        "1,000 or more; of two classes it leaves no more than which one is larger.",
     )
     authors = {
         "epochs": 90,

@@ -45,24 +45,27 @@ class ClassBalancedFocal(Method):
     sum is over softmax probabilities here, or (form=sigmoid) over one binary loss a class."""
 
     title = "Class-balanced focal loss"
+    version = 2
     source = (
         "Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, "
-        "section 4, with the initial bias of 5.2; division by the batch size from the official "
-        "code, cifar_main.py and model_base.py"
+        "section 4, with the initial bias of 5.2; bias and division by the batch size as in the "
+        "official code, richardaecn/class-balanced-loss, model_base.py and cifar_main.py"
     )
     deviations = (
         "Softmax over the classes, as is usual in long-tailed recognition; the paper's focal loss "
         "has a sigmoid for each class: form=sigmoid.",
         "With form=sigmoid, weight decay acts on the head's bias too; the official code leaves it "
         "out.",
-        "The benchmark's schedule; official (CIFAR): 5 epochs of warm-up, and the learning rate "
-        "times .01 at 80 % and again at 90 % of the epochs.",
+        "The learning rate rises in five steps from a fifth; the official code's rises step by "
+        "step from 0.",
+        "After the warm-up the benchmark's schedule; official (CIFAR): the learning rate times .01 "
+        "at 80 % and again at 90 % of the epochs.",
     )
     authors = {"form": "sigmoid", "gamma": 1.0, "epochs": 200, "lr": 0.1, "weight_decay": 2e-4}
     replayable = True
 
     @dataclass(frozen=True, kw_only=True)
-    class Settings(Method.Settings):
+    class Settings(Method.WarmupSettings):
         # Ranges: those of the paper's experiments.
         beta: Annotated[float, Choice(0.9, 0.99, 0.999, 0.9999)] = (
             0.9999  # how fast images of a class come to overlap; 0 weighs all classes alike

@@ -24,9 +24,8 @@ class CICL(ClassifierRetraining):
         "number of classes times the largest class.",
         "The recipe of crt here (10 epochs at .01, batch 128, cosine); official: 100 epochs at 1, "
         "batch 512, steps by .2 at 60, 75 and 90 epochs.",
-        "The strong view; the official second stage crops, flips and takes colour out of a fifth "
-        "of the images.",
-        "The last epoch counts; the official code reports its best epoch on the test images.",
+        "The strong view; the official second stage crops and flips, and in one version of the "
+        "code takes colour out of a fifth of the images, in another jitters colours.",
     )
     authors = {"epochs": 100, "batch_size": 512, "lr": 1.0, "weight_decay": 1e-4}
     starts_from = "supcon"

@@ -59,7 +59,7 @@ class DisAlign(Method):
         "The frozen encoder's batch norm and dropout are in evaluation mode; the official code "
         "freezes parameters only: bn=train.",
         "Learning rate and weight decay are those of crt here (.01 at batch 128, none); official: "
-        ".1 at 256, .0005.",
+        ".1 at 256, .0005 (ImageNet-LT).",
         "The cosine schedule goes down step by step; the official code's epoch by epoch.",
     )
     authors = {"lr": 0.1, "batch_size": 256, "weight_decay": 5e-4, "bn": "train"}

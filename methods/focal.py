@@ -34,8 +34,8 @@ class Focal(Method):
     title = "Focal loss"
     source = "Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 4"
     deviations = (
-        "Softmax over the classes, as is usual in long-tailed recognition; the paper has a sigmoid "
-        "for each class.",
+        "Softmax over the classes, as in the code of LDAM-DRW; the paper has a sigmoid for each "
+        "class, and its code, facebookresearch/Detectron, offers both.",
         "No α weights and no bias initialised to the class prior: both are the paper's additions "
         "for object detection.",
     )
@@ -43,7 +43,7 @@ class Focal(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
-        # Range: the paper's table 1b.
+        # Range: of the paper's table 1b (from memory).
         gamma: Annotated[float, Choice(0.5, 1.0, 2.0, 5.0)] = (
             2.0  # how strongly the well classified are played down; 0 is cross-entropy
         )

@@ -54,19 +54,20 @@ class GCL(GaussianCloudedLogits):
     version = 2
     source = (
         "Li et al., Long-tailed Visual Recognition via Gaussian Clouded Logit Adjustment, CVPR "
-        "2022; loss and margin from the official code Keke921/GCLLoss, cifar_train_classifier.py, "
-        "the sampler from CBEffectNumSampler in its sampler.py"
+        "2022; loss and margin from the official code Keke921/GCLLoss, losses.py and "
+        "cifar_train_classifier.py, the sampler from CBEffectNumSampler in its sampler.py"
     )
     deviations = (
         "Images are drawn by the class-based effective number, as the paper has it; the official "
-        "command draws classes equally often, which is nearly the same below some thousand images "
-        "of a class.",
+        "command draws classes equally often: beside the rarest, a class of 1,000 images 5 % less "
+        "often than here, and one of 5,000 a fifth less.",
         "No mixup, for the same augmentation as every other method; the official recipe mixes "
         "images (α = 1) in both stages.",
+        "The learning rate is the benchmark's for heads, five times the official one: a fiftieth "
+        "of the .1 in the official command, which is for CIFAR-10-LT.",
         "The cosine schedule goes down step by step; the official code's epoch by epoch.",
-        "The last epoch counts; the official code keeps the best one on the test images.",
     )
-    authors = {"epochs": 30, "batch_size": 64, "lr": 0.004, "weight_decay": 2e-4}
+    authors = {"epochs": 30, "batch_size": 64, "lr": 0.002, "weight_decay": 2e-4}
     starts_from = "gcl-stage1"
     trains = "head"
     sampler = EffectiveNumberSampler

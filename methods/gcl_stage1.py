@@ -38,7 +38,7 @@ class GaussianCloudedLogits(Method):
     take more room among the features. The first stage of `gcl`, and a classifier of its own."""
 
     title = "GCL, first stage (Gaussian clouded logits)"
-    version = 2
+    version = 3
     source = (
         "Li et al., Long-tailed Visual Recognition via Gaussian Clouded Logit Adjustment, CVPR "
         "2022; official code Keke921/GCLLoss, losses.py and cifar_train_backbone.py"
@@ -46,14 +46,13 @@ class GaussianCloudedLogits(Method):
     deviations = (
         "No mixup, for the same augmentation as every other method; the official recipe mixes "
         "images (α = 1) in both stages.",
-        "The benchmark's learning rate and schedule; official: 5 epochs of warm-up, and a tenth "
-        "after 160 and 180 of 200 epochs.",
-        "The last epoch counts; the official code keeps the best one on the test images.",
+        "After the warm-up the benchmark's learning rate and schedule; official: a tenth after 160 "
+        "of 200 epochs and a hundredth after 180.",
     )
     authors = {"epochs": 200, "batch_size": 64, "lr": 0.1, "weight_decay": 2e-4}
 
     @dataclass(frozen=True, kw_only=True)
-    class Settings(Method.Settings):
+    class Settings(Method.WarmupSettings):
         cloud: Annotated[float, Uniform(0.0, 1.0)] = (
             0.5  # a, the size of the rarest class's cloud; 0 is cross-entropy of scaled cosines
         )

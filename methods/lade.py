@@ -50,10 +50,14 @@ class LADE(Method):
         "The target prior is uniform; the paper takes the test set's, which is not to be known "
         "here.",
         "The ratio of uniform and training prior in E_c is that of class c, as in the official "
-        "code; the paper (eq. 15) takes that of each image's own class.",
+        "code; the paper (eq. 15, from memory) takes that of each image's own class.",
         "Classes that the batch lacks are regularised too, as in the official code; the paper (eq. "
-        "16) sums over those in the batch.",
-        "The benchmark's schedule; official: cosine (ImageNet-LT), or warm-up and steps (CIFAR).",
+        "16, from memory) sums over those in the batch.",
+        "The benchmark's schedule; official: cosine, epoch by epoch (ImageNet-LT), or 5 epochs of "
+        "warm-up, and the learning rate times .01 from epoch 120 and again from 160 of 200 on "
+        "(CIFAR-100-LT).",
+        "The authors' settings are those of the official command for ImageNet-LT; that for "
+        "CIFAR-100-LT of imbalance 100 has 200 epochs, a learning rate of .2, α = .1 and λ = .01.",
     )
     authors = {
         "epochs": 180,
@@ -61,12 +65,14 @@ class LADE(Method):
         "lr": 0.05,
         "weight_decay": 5e-4,
         "schedule": "cosine",
+        "alpha": 0.05,
+        "strength": 0.5,
     }
     replayable = True
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
-        # Defaults: of the official configuration files. Ranges: of its commands.
+        # Defaults: of the official configuration files but iNaturalist's. Ranges: of its commands.
         alpha: Annotated[float, Choice(0.005, 0.05, 0.1)] = (
             0.1  # weight of the regulariser; 0 is balanced softmax
         )

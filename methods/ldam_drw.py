@@ -60,14 +60,14 @@ class LDAM(Method):
     number, (1 − β) / (1 − β^{n_j}) (deferred re-weighting)."""
 
     title = "LDAM-DRW"
-    version = 2
+    version = 3
     source = (
         "Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, "
         "NeurIPS 2019, section 3 and algorithm 1; official code kaidic/LDAM-DRW"
     )
     deviations = (
-        "The learning rate follows the benchmark's schedule; the official CIFAR recipe divides it "
-        "by 100 where the weights set in, and again at 90 % of the epochs.",
+        "After the warm-up the benchmark's schedule; the official CIFAR recipe divides the "
+        "learning rate by 100 where the weights set in, and again at 90 % of the epochs.",
         "Class weights are by effective number, as in the official code; algorithm 1 has inverse "
         "frequency.",
     )
@@ -75,18 +75,17 @@ class LDAM(Method):
     replayable = True
 
     @dataclass(frozen=True, kw_only=True)
-    class Settings(Method.Settings):
+    class Settings(Method.WarmupSettings):
         max_margin: Annotated[float, Uniform(0.1, 0.9)] = (
             0.5  # m, of the rarest class, in cosine; 0 is cross-entropy of scaled cosines
         )
         scale: float = 30.0  # s, of the cosines
         beta: float = 0.9999  # of the class weights
         weights_after: float = 0.8  # share of the epochs before class weights set in
-        warmup: int = 5  # epochs over which the learning rate rises, epoch by epoch; 0: none
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            at_least(self, max_margin=0, beta=0, weights_after=0, warmup=0)
+            at_least(self, max_margin=0, beta=0, weights_after=0)
             at_most(self, weights_after=1)
             above(self, scale=0)
             below(self, beta=1)
@@ -98,12 +97,6 @@ class LDAM(Method):
     def phase(self) -> bool:
         """Whether classes are weighted."""
         return self.progress >= self.settings.weights_after
-
-    def schedule_factor(self) -> float:
-        """The benchmark's, times (epoch + 1) / warmup in the first epochs, counted from 0."""
-        epoch = int(self.progress * self.epochs + 1e-6)  # k / n · n may fall short of k
-        rise = min(1.0, (epoch + 1) / self.settings.warmup) if self.settings.warmup else 1.0
-        return rise * super().schedule_factor()
 
     def loss(self, batch: Batch) -> Tensor:
         s, counts = self.settings, self.task.class_counts

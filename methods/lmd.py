@@ -47,8 +47,11 @@ class LMD(Method):
     deviations = (
         "Follows the publication where the released code differs; `lmd-released` follows the code. "
         "Here the label loss is cross-entropy whose gradient reaches the encoder through the head, "
-        "FDC draws features to their own class, the Gaussians are of the training set, and no "
-        "batch is dropped.",
+        "FDC draws features to their own class, the Gaussians are of the training set, no batch is "
+        "dropped, and scores are of the encoder after the last E-step, in the released code of "
+        "features encoded before it.",
+        "Batch norm of the E-step sees all images of a batch; the released code divides them over "
+        "four devices and keeps the statistics of the first.",
         "Images are resized with antialiasing for both stages; the released stage 1 resizes "
         "without.",
     )
@@ -172,8 +175,9 @@ class LMD(Method):
         return {"m_step_loss": loss / total, "feature_norm": norm}
 
     def e_step(self) -> dict[str, float]:
-        """Train the encoder for one pass over the images."""
-        if self.settings.encoder_lr == 0:
+        """Train the encoder for one pass over the images, unless it is frozen."""
+        trained = any(p.requires_grad for p in self.model.encoder.parameters())
+        if self.settings.encoder_lr == 0 or not trained:
             return {}
         if self.settings.fdc_weight != 0:
             self.running.settle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from lmdbench.method import register_method
+from lmdbench.method import Start, register_method
 from lmdbench.methods.lmd import LMD
 from lmdbench.settings import Times
 
@@ -17,22 +17,30 @@ class LMDReleased(LMD):
     - The head is evaluated without gradient, so the label loss (GCE) never moves the encoder.
     - FDC has the opposite sign: repulsion − attraction, which pushes features off their own class.
     - The Gaussians are of a class-balanced draw of N training images with replacement.
-    - The last, incomplete batch of images is dropped.
+    - The last, incomplete batch of images is dropped, in the E-step and from the draw.
     - A round's scores come from features encoded before its E-step, and the last head belongs to
       that encoder. So each round here opens with the E-step of the round before: the same steps in
-      the same order, except that the last E-step, whose encoder nothing ever sees, is not done.
+      the same order, except that the last E-step is not done: no score is of its encoder (the
+      released code saves that encoder, without the head).
+
+    It starts from an `rrl` in the released form: updates of 512 images, L_channel divided by them.
     """
+
+    version = 3
 
     title = "LMD: iterative classifier calibration on RRL, as in the released code"
     source = f"{LMD.source}; github.com/peterlipan/LMD, commit 0d632d3"
     deviations = (
-        "Every class is drawn equally often for the Gaussians; the released code draws images with "
-        "probabilities that are equal in expectation.",
+        "Every class is drawn equally often for the Gaussians; the released code draws each image "
+        "with a probability of 1/n of its class, so that this holds on average.",
+        "Batch norm of the E-step sees all images of a batch; the released code divides them over "
+        "four devices and keeps the statistics of the first.",
         "With `fdc_weight=0` the encoder's parameters stay as they are; the released code crashes.",
         "Of fewer images than a batch, one batch is made; the released code would see none.",
         "Images are resized with antialiasing for both stages; the released stage 1 resizes "
         "without.",
     )
+    starts_from = Start("rrl", batch_size=512, channel_mean="images")
     drop_last = True
     e_step_opens_round = True
 

@@ -42,8 +42,6 @@ class LearnableWeightScaling(Method):
         "The frozen encoder's batch norm and dropout are in evaluation mode; the official code has "
         "them in training mode, so that batch statistics drift to the balanced batches: bn=train.",
         "The scale multiplies the bias too, as in the official code; the paper scales the weights.",
-        "An epoch is as many draws as there are training images; in the official code it is the "
-        "number of classes times the largest class.",
         "One image of a class at a time; the official ImageNet-LT recipe draws four in a row.",
         "Learning rate and weight decay are those of the benchmark's stage 1 (.01 at batch 128, "
         "none); the official ImageNet-LT recipe has .2 at batch 512 and .0005.",

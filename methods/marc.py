@@ -41,9 +41,8 @@ class MarginCalibration(DisAlign):
     deviations = (
         "The frozen encoder's batch norm and dropout are in evaluation mode; the official code has "
         "them in training mode: bn=train.",
-        "The last epoch counts; the official code keeps the best one on validation.",
         "Learning rate and weight decay are those of crt here (.01 at batch 128, none); official: "
-        ".05 at 256, .0005.",
+        ".05 at 256, .0005 (ImageNet-LT).",
         "The cosine schedule goes down step by step; the official code's epoch by epoch.",
     )
     authors = {"lr": 0.05, "batch_size": 256, "weight_decay": 5e-4, "bn": "train"}

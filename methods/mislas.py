@@ -53,15 +53,17 @@ class MiSLAS(LearnableWeightScaling):
     title = "Mixup shifted label-aware smoothing (MiSLAS)"
     source = (
         "Zhong et al., Improving Calibration for Long-Tailed Recognition, CVPR 2021; "
-        "losses and settings as in the official code for ImageNet-LT"
+        "losses and settings as in the official code, dvlab-research/MiSLAS, for ImageNet-LT"
     )
     deviations = (
         "ε is shared out over all classes, as in the official code; the paper's formula has the "
-        "others only.",
-        "Of the shapes of ε that the paper tries, the concave one alone, the official code's.",
+        "others only (from memory).",
+        "Of the shapes of ε that the paper tries, the concave one alone, the official default.",
+        "One image of a class at a time; the official code draws four in a row (from memory).",
         "With bn=train dropout, where the encoder has it, is on as well, as in the official code.",
         "Learning rate and weight decay are those of the benchmark's stage 1 (.01 at batch 128, "
-        "none); official: .1 at 256 and .0005 (ImageNet-LT).",
+        "none); official: .1 at 256 and .0005 (ImageNet-LT), in its first stage too, which has 180 "
+        "epochs and a cosine.",
         "The cosine schedule goes down step by step; the official code's epoch by epoch.",
     )
     authors = {"batch_size": 256, "lr": 0.1, "weight_decay": 5e-4}
@@ -70,7 +72,7 @@ class MiSLAS(LearnableWeightScaling):
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.HeadSettings):
-        # Ranges: the official recipes.
+        # Ranges: from the official recipes.
         smooth_head: Annotated[float, Choice(0.1, 0.2, 0.3, 0.4)] = 0.3  # ε of the largest class
         smooth_tail: float = 0.0  # ε of the smallest class
         linear_lr: Annotated[float, Choice(0.05, 0.2, 0.5)] = (

@@ -40,19 +40,23 @@ class Mixup(Method):
     between images, and is less sure of itself."""
 
     title = "Mixup"
-    source = "Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018"
-    deviations = (
-        "α is .2, from the range of .1 to .4 that the paper recommends for ImageNet and as MiSLAS "
-        "has it there, so that mislas starts from the same run; the official code, for CIFAR-10, "
-        "has 1.",
-        "The benchmark's schedule; official: the learning rate divided by 10 after 100 and 150 of "
-        "200 epochs.",
+    source = (
+        "Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018; official code "
+        "facebookresearch/mixup-cifar10, train.py"
     )
+    deviations = (
+        "α is .2, from the range of .1 to .4 that the paper recommends for ImageNet (from memory) "
+        "and as MiSLAS has it there, so that mislas starts from the same run; the official code, "
+        "for CIFAR-10, has 1.",
+        "The benchmark's schedule; official (CIFAR-10): the learning rate divided by 10 after 100 "
+        "and 150 of 200 epochs.",
+    )
+    needs_images = "it mixes images, and the encoder sees the mixture"
     authors = {"alpha": 1.0, "epochs": 200, "lr": 0.1, "weight_decay": 1e-4}
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
-        # Range: those of the paper's experiments on ImageNet and CIFAR.
+        # Range: those of the paper's experiments on ImageNet and CIFAR (from memory).
         alpha: Annotated[float, Choice(0.1, 0.2, 0.4, 1.0)] = (
             0.2  # of the Beta distribution; small: most λ near 0 or 1; 0 is cross-entropy
         )

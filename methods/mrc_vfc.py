@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lmdbench.method import register_method
+from lmdbench.method import Start, register_method
 from lmdbench.methods.lmd import LMD
 
 
@@ -18,7 +18,11 @@ class MRCVFC(LMD):
     - The encoder's loss is generalised cross-entropy through the frozen head, (1 − p_y^q)/q with
       q = .8, and nothing else: no feature distribution consistency.
     - No ridge on the covariances: a singular one spans only what the class's images span.
-    - 500 rounds, and 256 virtual features an update."""
+    - 500 rounds, and 256 virtual features an update.
+
+    Its stage 1 is in the released form: updates of 512 images, L_channel divided by them."""
+
+    version = 3
 
     title = "MRC-VFC: virtual feature compensation on RRL, as published"
     source = (
@@ -31,14 +35,16 @@ class MRCVFC(LMD):
         "gradient, so that the encoder's loss never moves it (here: through_head=false), q is .7, "
         "and the last, incomplete batch of images is dropped, also for the Gaussians.",
         "In the official code the scores after each round are of features encoded before its "
-        "E-step; here the encoder is the last one.",
+        "E-step; here, as in the final test of some of its versions, the encoder is the last one.",
+        "Virtual features are shuffled; in the versions of the official stage2.py that could be "
+        "read (commits 8510349, 736bbc0 and f33c8ea) they are trained on class after class.",
         "A class with one training image has no covariance, and its virtual features are that "
         "image's; the official code divides by 0 there.",
-        "Virtual features are shuffled; the official code trains on them class after class.",
         "Images are resized with antialiasing for both stages; the official stage 1 resizes "
         "without.",
     )
     authors = {"gce_q": 0.7}
+    starts_from = Start("rrl", batch_size=512, channel_mean="images")
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(LMD.Settings):

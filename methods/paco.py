@@ -66,21 +66,23 @@ class ParametricContrastive(Method):
 
     title = "Parametric contrastive learning (PaCo)"
     source = (
-        "Cui et al., Parametric Contrastive Learning, ICCV 2021, the centres rebalanced as in "
-        "section 3.5; official code dvlab-research/Parametric-Contrastive-Learning, LT/losses.py, "
-        "LT/moco/builder.py and LT/paco_cifar.py (CIFAR-100-LT)"
+        "Cui et al., Parametric Contrastive Learning, ICCV 2021, the centres rebalanced by log π; "
+        "official code dvlab-research/Parametric-Contrastive-Learning, LT/losses.py, "
+        "LT/moco/builder.py and LT/paco_cifar.py, settings of "
+        "PaCo/LT/sh/CIFAR100_train_imb0.01.sh (CIFAR-100-LT)"
     )
     deviations = (
         "Weights and sizes are the official ones for CIFAR-100-LT, a data set of about as many "
-        "images as ours (for ImageNet-LT: alpha .05, temperature .2, width 128, queue 8,192). No "
-        "class has 5 % of its images. One that has half of them fills half the queue, and its "
-        "centre's share 1/(1 + α|P_i|) falls: with few classes tune alpha.",
+        "images as ours (for ImageNet-LT: alpha .05, temperature .2, width 128, queue 8,192; at "
+        "first for CIFAR-100-LT at factors 100 and 50: alpha .02, width 64, lr .02). No class has "
+        "5 % of its images. One that has half of them fills half the queue, and its centre's share "
+        "1/(1 + α|P_i|) falls: with few classes tune alpha.",
         "The queue is empty at first and no longer than the training set; the official one starts "
-        "full of near-zero random features that have random labels.",
+        "full of short random features that have random labels.",
         "Both views are the benchmark's strong view; the official ones are AutoAugment with Cutout "
         "for the queries and SimCLR's crops and colours for the keys.",
-        "The benchmark's learning rate and schedule; the official one warms up for 10 epochs and "
-        "falls to a tenth after 320 and 360 of 400.",
+        "The benchmark's learning rate and schedule; the official one rises for 11 epochs, and "
+        "falls to a tenth after 321 and to a hundredth after 361 of 400.",
         "The last, incomplete batch of an epoch is used; the official code drops it.",
     )
     authors = {"epochs": 400, "lr": 0.05, "weight_decay": 5e-4}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from lmdbench.data.batches import Batch
 from lmdbench.method import Method, register_method
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import LogUniform, Times, at_least, at_most
+from lmdbench.settings import LogUniform, at_least, at_most
+
+DECAY_IMAGES = 512  # of an update of the released training, for which it states the teacher's decay
 
 
 @register_method("rrl")
@@ -23,28 +25,46 @@ class RRL(Method):
     relations between the images of a batch (z zᵀ), between feature channels (zᵀ z), and to the
     teacher's probabilities:
 
-        L = CE + 10·L_batch + 10·L_channel + 5·L_prob, the last three after 21 % of the epochs.
+        L = CE + 2.5·L_batch + 2.5·L_channel + 5·L_prob, the last three after 21 % of the epochs.
 
     The teacher averages parameters only. It works in training mode, by the statistics of the batch,
     and is thrown away in the end.
-    """
+
+    The released training runs on four processes of 128 images. The relation losses see all 512, and
+    the average of the processes' gradients is a quarter of theirs: the weights 10, 10, 5 of its
+    configuration act as 2.5, 2.5, 5. That is the default here, with L_channel divided by the width
+    of the features (512 there, as are the images), so that no weight depends on batch size or
+    backbone. The configuration taken at its word: `batch_weight=10`, `channel_weight=10`,
+    `channel_mean=images`."""
 
     title = "Relation-aware representation learning (stage 1 of LMD; alone: LMD without ICC)"
+    version = 2
     source = (
         "MRC of Pan et al., MICCAI 2023, and stage 1 of LMD, Computers in Biology and Medicine "
-        "188:109772, 2025 (arXiv 2502.03238); losses as in the released code"
+        "188:109772, 2025 (arXiv 2502.03238); losses as in the released code, weights as they act "
+        "in its training on four processes"
     )
     deviations = (
         "As released, not as printed in 2023: there the Gram matrices are not normalised, their "
-        "difference's L2 norm is taken instead of its squared sum, L_channel is divided by the "
-        "feature width instead of the batch size, and the cross-entropy is of the weak view.",
-        "Relations are between the 128 images of one device; the released training gathers them "
-        "over four devices of 128 images.",
+        "difference's L2 norm is taken instead of its squared sum, and the cross-entropy is of the "
+        "weak view.",
+        "L_channel is divided by the feature width, as printed; the released code divides by the "
+        "images of all processes, which is the same for 512 images and ResNet-18: "
+        "channel_mean=images.",
+        "An update is of 128 images, and relations are between these; in the released training, of "
+        "four processes, it is of 512 images, over which the student's batch norm is synchronised "
+        "(the teacher's sees the 128 of a process; with batch_size=512 it sees 512 here).",
         "The last, incomplete batch of an epoch is used; the released code drops it.",
         "The relation losses start after a share of the epochs, so that a shorter training keeps "
         "the proportion; the released code starts them in the 22nd epoch of 100.",
         "Images are resized once, with antialiasing; the released stage 1 resizes without.",
     )
+    authors = {
+        "batch_size": 512,
+        "batch_weight": 10.0,
+        "channel_weight": 10.0,
+        "channel_mean": "images",
+    }
     views = ("strong", "weak")
     scaffolding = ("teacher",)
     passes = (2, 1)  # student and teacher
@@ -52,17 +72,22 @@ class RRL(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
-        batch_weight: Annotated[float, LogUniform(1.0, 100.0)] = (
-            10.0  # of L_batch, the relations between images; 0 is off
+        batch_weight: Annotated[float, LogUniform(0.25, 25.0)] = (
+            2.5  # of L_batch, the relations between images; 0 is off; the authors' 10 acts as 2.5
         )
-        channel_weight: Annotated[float, Times(0.1, 10.0)] = (
-            10.0  # of L_channel, which grows as width/batch: 512/512 in the released training
+        channel_weight: Annotated[float, LogUniform(0.25, 25.0)] = (
+            2.5  # of L_channel, those between channels; 0 is off; the authors' 10 acts as 2.5
+        )
+        channel_mean: Literal["width", "images"] = (
+            "width"  # what L_channel is divided by; images, as released: it grows as width / images
         )
         prob_weight: Annotated[float, LogUniform(0.5, 50.0)] = (
             5.0  # of L_prob, the teacher's probabilities; 0 is off
         )
         relations_after: float = 0.21  # share of the epochs before these three losses act
-        teacher_decay: float = 0.999  # of the moving average, at most
+        teacher_decay: float = (
+            0.999  # of the moving average, at most, for each 512 images, whatever the batch size
+        )
 
         def __post_init__(self) -> None:
             super().__post_init__()
@@ -100,38 +125,46 @@ class RRL(Method):
             return (
                 loss
                 + s.batch_weight * batch_relation_loss(z, z_teacher)
-                + s.channel_weight * channel_relation_loss(z, z_teacher)
+                + s.channel_weight * channel_relation_loss(z, z_teacher, s.channel_mean)
                 + s.prob_weight
                 * prediction_consistency_loss(logits.float(), logits_teacher.float())
             )
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         logs = super().step(batch)
-        self.teacher.follow(self.model)
+        self.teacher.follow(self.model, len(batch))
         return logs
 
 
 class Teacher(nn.Module):
-    """The exponential moving average of a model's parameters. Its buffers are its own."""
+    """The exponential moving average of a model's parameters. Its buffers are its own.
+
+    ``decay`` is that of ``DECAY_IMAGES`` images, so that the average looks back over as many images
+    in small batches as in large ones.
+    """
 
     model: Classifier
-    steps: Tensor  # updates done, on the device so that none waits for it
+    images: Tensor  # seen so far, on the device so that none waits for it
 
     def __init__(self, student: Classifier, decay: float) -> None:
         super().__init__()
         self.decay = decay
         self.model = copy.deepcopy(student).requires_grad_(False)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("images", torch.zeros((), dtype=torch.float32))
 
     @torch.no_grad()
-    def follow(self, student: Classifier) -> None:
-        """θ_t ← α θ_t + (1 − α) θ_s with α = min(1 − 1/(steps + 1), decay)."""
-        share = (1 / (self.steps + 1)).clamp(min=1 - self.decay)
+    def follow(self, student: Classifier, batch_size: int) -> None:
+        """θ_t ← α θ_t + (1 − α) θ_s after an update on so many images, with
+        α = min(1 − batch_size / images so far, decay^(batch_size/512)): at first a plain mean.
+
+        In batches of 512 that is min(1 − 1/(updates + 1), decay), as released.
+        """
+        self.images += batch_size
+        share = (batch_size / self.images).clamp(min=1 - self.decay ** (batch_size / DECAY_IMAGES))
         mine = tuple(self.model.parameters())
         change = torch._foreach_sub(tuple(student.parameters()), mine)
         torch._foreach_mul_(change, share)
         torch._foreach_add_(mine, change)
-        self.steps += 1
 
 
 def batch_relation_loss(z_student: Tensor, z_teacher: Tensor) -> Tensor:
@@ -139,9 +172,13 @@ def batch_relation_loss(z_student: Tensor, z_teacher: Tensor) -> Tensor:
     return _relation_loss(z_student @ z_student.T, z_teacher @ z_teacher.T) / len(z_student)
 
 
-def channel_relation_loss(z_student: Tensor, z_teacher: Tensor) -> Tensor:
-    """Σ (S_s − S_t)² / B with S = zᵀ z, each row divided by its L2 norm. z (B, D)."""
-    return _relation_loss(z_student.T @ z_student, z_teacher.T @ z_teacher) / len(z_student)
+def channel_relation_loss(
+    z_student: Tensor, z_teacher: Tensor, mean: Literal["images", "width"] = "images"
+) -> Tensor:
+    """Σ (S_s − S_t)² / B with S = zᵀ z, rows divided by their L2 norm; or by D (``mean`` "width").
+    z (B, D)."""
+    divisor = z_student.shape[0 if mean == "images" else 1]
+    return _relation_loss(z_student.T @ z_student, z_teacher.T @ z_teacher) / divisor
 
 
 def _relation_loss(S_student: Tensor, S_teacher: Tensor) -> Tensor:

@@ -32,11 +32,12 @@ class Reweighting(Method):
     title = "Inverse-frequency re-weighting"
     source = (
         "weights of King and Zeng, Logistic Regression in Rare Events Data, Political Analysis "
-        "2001, for a uniform target; as used for long tails by Huang et al., CVPR 2016"
+        "2001, for a uniform target; credited for long tails to Huang et al., CVPR 2016"
     )
     deviations = (
-        "The sum is divided by the batch size, which leaves it an unbiased estimate; much code "
-        "divides by the weights in the batch, so that one rare image silences its whole batch.",
+        "The sum is divided by the batch size, which leaves it an unbiased estimate; much code, "
+        "LDAM-DRW's too, divides by the weights in the batch, so that one rare image silences its "
+        "whole batch.",
     )
     replayable = True
 

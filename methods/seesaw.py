@@ -55,7 +55,10 @@ class Seesaw(Method):
         "and section 4.4 for images; official code in mmdetection, seesaw_loss.py"
     )
     deviations = (
-        "q is 1, as the paper has it for image classification; for segmentation it is 2.",
+        "q is 1, as the paper has it for image classification (from memory); for segmentation, in "
+        "the official code, it is 2.",
+        "The authors' settings are the paper's for ImageNet-LT (from memory); the official code "
+        "has configurations for segmentation on LVIS only.",
         "The head's weights begin at length 1, as those of other cosine heads here; the official "
         "code's have standard deviation .01.",
     )
@@ -65,7 +68,7 @@ class Seesaw(Method):
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
-        # Ranges: the paper's tables 5, 11 and 7.
+        # Ranges: the paper's tables 5, 11 and 7 (from memory).
         p: Annotated[float, Choice(0.2, 0.4, 0.6, 0.8, 1.0, 1.2)] = (
             0.8  # exponent of the mitigation factor; 0: none
         )

@@ -14,7 +14,7 @@ from lmdbench.method import Method, register_method
 from lmdbench.models.classifier import Encoder
 from lmdbench.settings import LogUniform, above, at_least
 
-BASE_TEMPERATURE = 0.07  # the official loss is scaled by temperature / this
+BASE_TEMPERATURE = 0.07  # the loss of HobbitLong/SupContrast is scaled by temperature / this
 
 
 def supervised_contrastive_loss(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -53,8 +53,8 @@ class SupervisedContrastive(Method):
         "and colour jitter.",
         "An epoch is as many draws as there are training images; in the official code it is the "
         "number of classes times the largest class.",
-        "The benchmark's learning rate and schedule; the official recipe warms .1 up for 10 epochs "
-        "and lets it fall by a cosine.",
+        "The benchmark's learning rate and schedule; official: up from .01 to .1 within 10 epochs, "
+        "and down to .0001 by a cosine.",
         "The official network is a ResNet-50 trained from scratch; here it is the run's backbone, "
         "with its weights.",
     )

@@ -68,8 +68,8 @@ class TauNormalisation(Method):
         "ICLR 2020, section 4; grid and dropped bias from the official code, tau_norm.py"
     )
     deviations = (
-        "τ is chosen by balanced accuracy, which on the paper's balanced validation sets is plain "
-        "accuracy; of several that tie, the smallest is taken.",
+        "τ is chosen by balanced accuracy, and of several that tie, the smallest is taken; the "
+        "official code prints that accuracy for every τ and leaves the choice to its reader.",
     )
     starts_from = "ce"
     trains = "head"

@@ -33,20 +33,21 @@ class VectorScaling(Method):
     loss (class-dependent temperatures)."""
 
     title = "Vector-scaling (VS) loss"
+    version = 2
     source = (
         "Kini et al., Label-Imbalanced and Group-Sensitive Classification under "
         "Overparameterization, NeurIPS 2021; γ and τ as in the official code, "
         "orparask/VS-Loss, class_imbalance/losses.py"
     )
     deviations = (
-        "The benchmark's schedule; official (CIFAR): 5 epochs of warm-up, and the learning rate "
-        "times .01 at 80 % and again at 90 % of the epochs.",
+        "After the warm-up the benchmark's schedule; official (CIFAR): the learning rate times .01 "
+        "at 80 % and again at 90 % of the epochs.",
     )
     authors = {"epochs": 200, "lr": 0.1, "weight_decay": 2e-4}
     replayable = True
 
     @dataclass(frozen=True, kw_only=True)
-    class Settings(Method.Settings):
+    class Settings(Method.WarmupSettings):
         gamma: Annotated[float, Uniform(0.0, 0.5)] = 0.3  # of the scale; 0: none
         tau: Annotated[float, Uniform(0.0, 2.0)] = 1.0  # of the shift; 0: none
 

@@ -46,22 +46,22 @@ class WeightBalancing(Method):
     title = "Weight balancing (CB + WD + Max)"
     source = (
         "Alshammari et al., Long-Tailed Recognition via Weight Balancing, CVPR 2022; δ "
-        "and settings from the official code for CIFAR100-LT"
+        "and settings from the official code, ShadeAlsha/LTR-weight-balancing (CIFAR100-LT)"
     )
     deviations = (
         "Class-balanced weights are on cross-entropy; the official code has them on the binary "
-        "cross-entropy of the softmax's outputs, averaged over the classes as well, so that the "
-        "same weight decay is about C/2 times stronger there.",
+        "cross-entropy of the softmax's outputs, averaged over images and classes, whose gradient "
+        "is C/2 (well classified) to C − 1 (at chance) times smaller, so that the same weight "
+        "decay is that much stronger there.",
         "The weights are projected after every update; the official code's after every epoch.",
         "Weight decay is the official one for CIFAR100-LT in both stages (.005, .1); the paper "
         "tunes it for each data set: see `lmdbench tune`.",
         "The frozen encoder's batch norm is in evaluation mode; the official code has it in "
         "training mode: bn=train.",
-        "Stage 1 has the benchmark's recipe; the official one has 320 epochs of batches of 64, and "
-        "a cosine schedule.",
-        "The cosine schedule goes down step by step; the official code's epoch by epoch.",
-        "The last epoch counts; the official code keeps the best one on the test images, in both "
-        "stages.",
+        "Stage 1 has the benchmark's recipe but for its weight decay; the official one has 320 "
+        "epochs of batches of 64, and a cosine schedule.",
+        "The cosine schedule goes down step by step; the official code's epoch by epoch, one epoch "
+        "ahead, so that its last epoch trains nothing.",
     )
     authors = {"batch_size": 64, "bn": "train"}
     starts_from = Start("ce", weight_decay=5e-3)

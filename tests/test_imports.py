@@ -29,7 +29,7 @@ LAYERS = [
     {"methods", "datasets"},
     {"audit"},
     {"digest"},
-    {"run"},
+    {"run", "frozen"},
     {"starting"},
     {"request", "training"},
     {"predicting", "targets"},

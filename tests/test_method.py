@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from lmdbench.data.batches import Batch, Task
 from lmdbench.errors import UserError
-from lmdbench.method import METHODS, MeanLogs, Method, register_method
-from lmdbench.settings import resolve
+from lmdbench.method import METHODS, MeanLogs, Method, built_in_methods, register_method
+from lmdbench.settings import describe, resolve
 
 TRAINED = ("ce", "focal", "crt", "lws", "balms")
 
@@ -201,6 +201,42 @@ def test_schedule(make_task, make_method, train, schedule, factors):
 
     train(make_method(Watching, make_task((8,)), epochs=2, lr=0.2, schedule=schedule))
     assert rates == pytest.approx([0.2 * factor for factor in factors])
+
+
+WARMED_UP = ("bbn", "cb-focal", "gcl-stage1", "ldam-drw", "ride", "vs")
+
+
+def test_one_rule_for_warm_up():
+    """For the methods whose official recipe has it, the same share; no other method has one."""
+    methods = built_in_methods()
+    assert tuple(m.name for m in methods if "warmup" in describe(m.Settings)) == WARMED_UP
+    assert {m.Settings().warmup for m in methods if m.name in WARMED_UP} == {0.025}
+
+
+@pytest.mark.parametrize("epochs", [20, 200])
+def test_warm_up_is_the_official_one_and_keeps_its_share(make_task, make_method, epochs):
+    """Of 200 epochs the first five, epoch by epoch: 1/5, 2/5, …"""
+    method = make_method("ldam-drw", make_task(), epochs=epochs)
+    for epoch in range(8):
+        for share in (0.0, 0.5, 0.99):
+            method.progress = (epoch + share) / 200
+            assert method.schedule_factor() == min(1.0, (epoch + 1) / 5)
+
+
+def test_warm_up_multiplies_the_schedule_and_can_be_left_out(make_task, make_method, train):
+    method = make_method("ldam-drw", make_task(), schedule="cosine", warmup=0.5)
+    method.progress = 0.25
+    assert method.schedule_factor() == pytest.approx(3 / 5 * (1 + math.cos(0.25 * math.pi)) / 2)
+    without = make_method("ldam-drw", make_task(), warmup=0.0)
+    assert without.schedule_factor() == 1.0
+    rates = []
+    risen = make_method("ldam-drw", make_task((5, 3)), epochs=2, warmup=0.5, batch_size=4, lr=0.1)
+    risen.update = lambda loss: (  # as it is, with a look at the rate
+        type(risen).update(risen, loss),
+        rates.append(risen.running_optimizers["sgd"].param_groups[0]["lr"]),
+    )
+    train(risen)
+    assert rates == pytest.approx([0.02, 0.06, 0.1, 0.1])
 
 
 def test_update_of_some_optimisers_only(make_task, make_method):

@@ -17,6 +17,16 @@ UNWRAPPED = 200  # columns, where the output is no terminal
 WITH_SOURCE = 120  # columns from which the list has room for papers
 TRAINS = {"all": "the whole network", "head": "the head"}
 
+# What holds of many methods alike, and so stands in no method's file
+LAST_EPOCH = (
+    "The last epoch counts unless `--selection best` asks for the best one on validation; many "
+    "official codes report their best epoch, those for CIFAR on the test images."
+)
+STRONG_VIEW = (
+    "The strong view is that of LMD's released code, but for its grid dropout, which has square "
+    "holes here and stripes 5 px wide over the whole height there (docs/augmentation.md)."
+)
+
 if TYPE_CHECKING:
     from lmdbench.method import Method
 
@@ -111,6 +121,8 @@ def show(json_before: bool, name: str, as_json: bool) -> None:
             facts.add_row("", f"· {escape(test)}")
     for number, deviation in enumerate(c["deviations"]):
         facts.add_row("" if number else "deviations", f"· {escape(deviation)}")
+    for number, remark in enumerate(c["common"]):
+        facts.add_row("" if number else "as for others", f"· {escape(remark)}")
     console.print(facts)
 
 
@@ -161,6 +173,10 @@ def card(method: type[Method]) -> dict[str, Any]:
         "description": inspect.cleandoc(method.__doc__ or ""),
         "source": method.source,
         "deviations": list(method.deviations),
+        "common": [  # deviations that it shares with other methods
+            *([LAST_EPOCH] if _fixed_epochs(method) != 0 else []),
+            *([STRONG_VIEW] if "strong" in method.views else []),
+        ],
         "starts_from": start and start.method,
         "ancestor_settings": dict(start.settings) if start else {},
         "trains": method.trains,

@@ -277,6 +277,8 @@ def announce(runs: list[PlannedRun], progress: Quiet) -> None:
         f"{experiment.backbone.name}, weights {experiment.weights.identity[:60]}, "
         f"{experiment.image_size} px, {experiment.selection} epoch"
     )
+    if experiment.backbone.frozen:
+        progress.say("  frozen encoder: features of the test view, so no augmentation has a part")
     for link in {link.directory: link for run in runs for link in run.chain}.values():
         start = f" from {link.ancestor.spec.method}" if link.ancestor else ""
         progress.say(f"  {link.title}{start}: {state_text(link)}  {link.directory}")

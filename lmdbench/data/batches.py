@@ -40,7 +40,7 @@ class Batch:
 class Raw:
     """A batch before its views are made: what they are made of, all drawn and on the device."""
 
-    pixels: Tensor  # (B, 3, H, W) uint8
+    pixels: Tensor  # (B, 3, H, W) uint8; or features (B, D) float, of which a view is themselves
     labels: Tensor  # (B,) int64
     positions: Tensor  # (B,) int64, the images' places in their part
     numbers: tuple[tuple[Tensor, ...], ...]  # of each view, what its ``draw`` gave
@@ -50,6 +50,8 @@ class Raw:
 
     def batch(self, views: Sequence[str], execution: Execution | None = None) -> Batch:
         """The named views of it, compiled where an execution is given that compiles."""
+        if self.pixels.ndim == 2:
+            return Batch((self.pixels,) * len(views), self.labels, self.positions)
         made = []
         for view, numbers in zip(views, self.numbers, strict=True):
             apply = VIEWS[view].apply
@@ -73,9 +75,9 @@ class Raw:
 class Images:
     """One part of a split, with labels (N,) int64.
 
-    ``pixels``: the store's images (M, 3, H, W) uint8; ``rows`` (N,) says which are this part's.
-    They are moved to a GPU whole where they fit, and streamed to it batch by batch where they
-    don't; the batches are the same.
+    ``pixels``: the store's images (M, 3, H, W) uint8, or in their place the features (M, D) float
+    of a frozen encoder; ``rows`` (N,) says which are this part's. They are moved to a GPU whole
+    where they fit, and streamed to it batch by batch where they don't; the batches are the same.
     """
 
     def __init__(self, pixels: Tensor, rows: Tensor, labels: Tensor, device: torch.device) -> None:
@@ -85,7 +87,7 @@ class Images:
         self._pixels, self._rows = pixels, rows
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            if len(rows) * pixels[0].numel() <= DEVICE_SHARE * free:
+            if len(rows) * pixels[0].nbytes <= DEVICE_SHARE * free:
                 self._pixels = pixels[rows].to(device)
                 self._rows = torch.arange(len(rows), device=device)
 
@@ -107,7 +109,9 @@ class Images:
     ) -> Raw:
         """A batch whose views can be made without drawing anything more."""
         places = positions.to(self.device, non_blocking=True)
-        numbers = tuple(VIEWS[view].draw(len(positions), generator) for view in views)
+        numbers: tuple[tuple[Tensor, ...], ...] = ((),) * len(views)
+        if pixels.ndim > 2:
+            numbers = tuple(VIEWS[view].draw(len(positions), generator) for view in views)
         return Raw(pixels, self.labels[places], places, numbers)
 
     def fetch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from lmdbench.errors import UserError
 from lmdbench.models import efficientnet_lite
-from lmdbench.models.classifier import Encoder
+from lmdbench.models.classifier import Encoder, FrozenEncoder
 from lmdbench.models.efficientnet_lite import EfficientNetLite0
 from lmdbench.models.small import SmallNet
 from lmdbench.models.weights import (
@@ -46,6 +46,15 @@ class Backbone:
     construct: Callable[[], Encoder]
     imagenet: Pretrained | None = None
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    frozen: bool = False  # not trained: its features are computed once (see lmdbench.frozen)
+
+    @property
+    def architecture(self) -> str:
+        """The name without ``frozen/``."""
+        return self.name.removeprefix(FROZEN)
+
+
+FROZEN = "frozen/"  # before a backbone's name: the same network, not trained
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,6 @@ def torchvision_backbone(name: str, title: str, enum: str, classifier: str) -> B
     return Backbone(name, title, construct, imagenet)
 
 
-# RRL's channel loss grows as width / batch, and its weight of 10 presumes 512 / 512 (the released
-# training gathers four devices); EfficientNet-Lite0 has 1280 / 128.
-LITE_RRL = {"channel_weight": 1.0}
 # ICC's head learns from head_lr · rounds · virtual_per_class · ‖z‖², and 1e-5 presumes features of
 # norm 25 (ResNet-18) and 200 rounds of 50,000. These keep the product where the norm is about 4.
 SMALL_ICC = {"rounds": 10, "virtual_per_class": 5_000, "head_lr": 0.1}
@@ -98,7 +104,6 @@ BACKBONES: dict[str, Backbone] = {
             "EfficientNet-Lite0, whose weights come by pip (lmdbench[offline])",
             lambda: Encoder(EfficientNetLite0(), EfficientNetLite0.out_features),
             Pretrained(efficientnet_lite.IDENTITY, efficientnet_lite.load_imagenet),
-            recipes={"rrl": LITE_RRL},
         ),
         Backbone(
             "small",
@@ -111,10 +116,25 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def get_backbone(name: str) -> Backbone:
-    """The backbone of that name. Raises UserError with near matches and the list of all."""
-    if name not in BACKBONES:
-        raise unknown("backbone", name, sorted(BACKBONES))
-    return BACKBONES[name]
+    """The backbone of that name; of ``frozen/NAME`` the one that isn't trained. Raises UserError
+    with near matches and the list of all."""
+    architecture = name.removeprefix(FROZEN)
+    if architecture not in BACKBONES:
+        raise unknown("backbone", architecture, sorted(BACKBONES))
+    backbone = BACKBONES[architecture]
+    return frozen(backbone) if name.startswith(FROZEN) else backbone
+
+
+def frozen(backbone: Backbone) -> Backbone:
+    """The same network with an encoder that isn't trained."""
+
+    def construct() -> Encoder:
+        encoder = backbone.construct()
+        return FrozenEncoder(encoder.body, encoder.out_features)
+
+    title = f"{backbone.title}, not trained"
+    name = FROZEN + backbone.name
+    return replace(backbone, name=name, title=title, construct=construct, frozen=True)
 
 
 def resolve_weights(backbone: Backbone, requested: str | None, default: str) -> Weights:
@@ -127,6 +147,11 @@ def resolve_weights(backbone: Backbone, requested: str | None, default: str) -> 
     if requested is None:
         requested = "none" if default == "imagenet" and not backbone.imagenet else default
     if requested == "none":
+        if backbone.frozen:
+            raise UserError(
+                f"--backbone {backbone.name}: an encoder that isn't trained needs weights: "
+                "--weights imagenet, or a file of them"
+            )
         return Weights("none", "none")
     if requested == "imagenet":
         if backbone.imagenet is None:

@@ -24,6 +24,25 @@ class Encoder(nn.Module):
         return cast(Tensor, self.body(images))
 
 
+class FrozenEncoder(Encoder):
+    """An encoder that stays as it is, batch norm's statistics included. Features (B, D) computed
+    before pass through, so that they can take the place of images."""
+
+    def __init__(self, body: nn.Module, out_features: int) -> None:
+        super().__init__(body, out_features)
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.ndim == 2:
+            return images
+        with torch.no_grad():
+            return super().forward(images)
+
+    def train(self, mode: bool = True) -> FrozenEncoder:  # noqa: ARG002
+        return super().train(False)
+
+
 class Classifier(nn.Module):
     """``head(encoder(images))``: images (B, 3, H, W) to logits (B, C)."""
 

@@ -47,6 +47,21 @@ def test_show_gives_settings_source_and_deviations(lmdbench):
         assert text in out
 
 
+def test_what_many_deviate_in_is_on_each_card_it_holds_for(cards, lmdbench):
+    """The last epoch counts in every training; the strong view's holes in those that see it."""
+    last, strong = cards["rrl"]["common"]
+    assert "last epoch" in last
+    assert "grid dropout" in strong
+    assert cards["lmd"]["common"] == [last]  # it sees the test view
+    assert cards["ncm"]["common"] == []  # it trains nothing
+    assert [card["name"] for card in cards.values() if strong in card["common"]] == [
+        card["name"] for card in cards.values() if "strong" in card["views"]
+    ]
+    assert not any("best epoch" in text for c in cards.values() for text in c["deviations"])
+    shown = " ".join(lmdbench("methods", "show", "crt").out.split())
+    assert "square holes here" in shown
+
+
 def test_show_says_where_a_setting_is_tuned(lmdbench, cards):
     out = " ".join(lmdbench("methods", "show", "lmd").out.split())
     assert "(tuned: default × 0.1 to 10, log)" in out

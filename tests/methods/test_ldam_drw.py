@@ -130,22 +130,6 @@ def test_weights_set_in_after_80_percent_of_the_epochs(make_task, make_method):
     assert [n for n in range(10) if n / 10 >= method.settings.weights_after] == [8, 9]
 
 
-@pytest.mark.parametrize("epochs", [20, 49, 100, 200])
-def test_warm_up_is_that_of_the_official_code(make_task, make_method, epochs):
-    method = make_method("ldam-drw", make_task(), epochs=epochs)
-    for number in range(8):
-        for share in (0.0, 0.5, 0.99):
-            method.progress = (number + share) / epochs
-            assert method.schedule_factor() == min(1.0, (number + 1) / 5)
-
-
-def test_warm_up_multiplies_the_schedule_and_can_be_left_out(make_task, make_method):
-    method = make_method("ldam-drw", make_task(), epochs=20, schedule="cosine")
-    method.progress = 0.05
-    assert method.schedule_factor() == pytest.approx(2 / 5 * (1 + math.cos(0.05 * math.pi)) / 2)
-    assert make_method("ldam-drw", make_task(), warmup=0).schedule_factor() == 1.0
-
-
 @pytest.mark.parametrize("counts", [(9, 1), (3,) + (1,) * 99])
 def test_trains_with_2_and_100_classes(make_task, make_method, train, counts):
     task = make_task(counts, validation=1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lmdbench.method import METHODS
 from lmdbench.methods.lmd import LMD
 from lmdbench.methods.mrc_vfc import MRCVFC
 
@@ -35,7 +36,13 @@ def test_its_settings_are_lmds_but_for_these():
         "fdc_weight": 0.0,
     }
     assert (ours["gaussians"], ours["through_head"]) == ("training-set", True)
-    assert MRCVFC.starts_from == "rrl"
+
+
+@pytest.mark.parametrize("name", ["mrc-vfc", "lmd-released"])
+def test_its_stage_1_is_in_the_released_form(name):
+    start = METHODS.get(name).starts_from
+    assert start.method == "rrl"
+    assert dict(start.settings) == {"batch_size": 512, "channel_mean": "images"}
 
 
 def test_it_is_lmd_with_those_settings(make_vfc, train):

@@ -1,18 +1,24 @@
 """RRL: its losses against reference values, its teacher against the formula by hand."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from lmdbench.methods import rrl
 from lmdbench.methods.rrl import RRL, Teacher
-from lmdbench.models.classifier import Classifier
+from lmdbench.models.classifier import Classifier, Encoder
 
-from .helpers import moved, snapshot, train_and_resume
+from . import released_rrl
+from .helpers import moved, randn, snapshot, train_and_resume
 
 # As the released code computes them: (seed, N, D, C) → L_prob, L_batch, L_channel.
 REFERENCE = {
@@ -36,7 +42,63 @@ def test_reference_values(case):
     assert got.item() == pytest.approx(channel, abs=1e-9)
 
 
-@pytest.mark.parametrize("loss", [rrl.batch_relation_loss, rrl.channel_relation_loss])
+def by_width(z_student, z_teacher):
+    return rrl.channel_relation_loss(z_student, z_teacher, "width")
+
+
+def test_the_channel_loss_by_width_is_the_released_one_for_as_many_images_as_channels():
+    square, wide = randn(2, 6, 6), randn(2, 6, 24)
+    released = rrl.channel_relation_loss
+    assert by_width(*square).item() == pytest.approx(released(*square).item(), rel=1e-12)
+    assert by_width(*wide).item() == pytest.approx(released(*wide).item() / 4, rel=1e-12)
+
+
+@given(st.integers(2, 8), st.integers(1, 8), st.integers(2, 5), st.integers(0, 5))
+def test_by_width_neither_more_images_nor_more_channels_count_more(images, width, times, seed):
+    """Of the same images several times, or of the same channels."""
+    z = randn(2, images, width, seed=seed)
+    expected = by_width(*z).item()
+    assert by_width(*z.repeat(1, times, 1)).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert by_width(*z.repeat(1, 1, times)).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_our_gradient_is_that_of_the_released_training_on_four_processes(tmp_path):
+    """Of cross-entropy and each relation loss with its weight, on the same 512 images: their
+    configuration's 10, 10, 5 on gathered features, and DDP's average; against one device here."""
+    script = Path(__file__).with_name("released_rrl.py")
+    ranks = range(released_rrl.PROCESSES)
+    processes = [
+        subprocess.Popen([sys.executable, script, str(tmp_path), str(rank)]) for rank in ranks
+    ]
+    try:
+        assert [process.wait(timeout=300) for process in processes] == [0] * len(processes)
+    finally:
+        for process in processes:
+            process.kill()
+    theirs = torch.load(tmp_path / "gradients.pt", weights_only=True)
+
+    s = RRL.Settings()
+    images, labels, z_teacher, logits_teacher = released_rrl.everything()
+    for name, loss_of in {
+        "ce": lambda _, logits: F.cross_entropy(logits, labels),
+        "batch": lambda z, _: s.batch_weight * rrl.batch_relation_loss(z, z_teacher),
+        "channel": lambda z, _: (
+            s.channel_weight * rrl.channel_relation_loss(z, z_teacher, s.channel_mean)
+        ),
+        "prob": lambda _, logits: (
+            s.prob_weight * rrl.prediction_consistency_loss(logits, logits_teacher)
+        ),
+    }.items():
+        student = released_rrl.network(synchronised=False)
+        loss_of(*student(images)).backward()
+        for parameter, wanted in zip(student.parameters(), theirs[name], strict=True):
+            # The head has no part in relations between features.
+            own = torch.zeros_like(wanted) if parameter.grad is None else parameter.grad
+            torch.testing.assert_close(own, wanted, rtol=1e-10, atol=1e-12)
+        assert max(wanted.abs().max() for wanted in theirs[name]) > 1e-4
+
+
+@pytest.mark.parametrize("loss", [rrl.batch_relation_loss, rrl.channel_relation_loss, by_width])
 def test_relation_losses(loss):
     z, other = torch.randn(2, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert loss(z, z) == 0
@@ -59,6 +121,7 @@ def test_a_dead_channel_and_an_empty_image_do_no_harm():
 
 
 def test_teacher_by_hand(make_encoder):
+    """In updates of 512 images, as released."""
     student = Classifier(make_encoder(), nn.Linear(8, 3))
     teacher = Teacher(student, decay=0.6)
     expected = [p.detach().clone() for p in student.parameters()]
@@ -67,7 +130,7 @@ def test_teacher_by_hand(make_encoder):
             for p in student.parameters():
                 p.add_(torch.randn_like(p))
             student.encoder.body[1].running_mean.add_(1)
-        teacher.follow(student)
+        teacher.follow(student, 512)
         alpha = min(1 - 1 / (step + 1), 0.6)  # 0, 1/2, 0.6, 0.6
         expected = [
             alpha * old + (1 - alpha) * p.detach()
@@ -75,9 +138,37 @@ def test_teacher_by_hand(make_encoder):
         ]
         for mine, wanted in zip(teacher.model.parameters(), expected, strict=True):
             torch.testing.assert_close(mine.detach(), wanted)
-    assert teacher.steps == 4
+    assert teacher.images == 4 * 512
     assert teacher.model.encoder.body[1].running_mean.abs().max() == 0  # buffers not averaged
     assert not any(p.requires_grad for p in teacher.parameters())
+
+
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=8), st.sampled_from([0.0, 0.9, 0.999]))
+def test_the_teachers_memory_is_counted_in_images(batches, decay):
+    """However they are divided into batches; here behind its first, plain mean."""
+    student = Classifier(Encoder(nn.Identity(), 4), nn.Linear(4, 2)).double()
+    teacher = Teacher(student, decay).double()
+    teacher.images.fill_(2**40)
+    with torch.no_grad():
+        for p in student.parameters():
+            p.add_(1.0)
+    before = [p.clone() for p in teacher.model.parameters()]
+    for size in batches:
+        teacher.follow(student, size)
+    left = decay ** (sum(batches) / 512)
+    own = teacher.model.parameters()
+    for old, new, aim in zip(before, own, student.parameters(), strict=True):
+        torch.testing.assert_close(new, aim + left * (old - aim), rtol=1e-5, atol=1e-6)
+
+
+def test_at_first_the_teacher_is_the_mean_over_images(make_encoder):
+    student = Classifier(Encoder(nn.Identity(), 1), nn.Linear(1, 1))
+    teacher = Teacher(student, decay=1.0)
+    for value, size in (1.0, 100), (4.0, 50), (10.0, 150):
+        with torch.no_grad():
+            student.head.weight.fill_(value)
+        teacher.follow(student, size)
+    assert teacher.model.head.weight.item() == pytest.approx((100 + 4 * 50 + 10 * 150) / 300)
 
 
 def test_losses_start_after_21_percent(make_task, make_method):
@@ -111,8 +202,8 @@ def test_loss_is_the_weighted_sum(make_task, make_method):
     logits_s, logits_t = student.head(z_s), teacher.head(z_t)
     expected = (
         F.cross_entropy(logits_s, batch.labels)
-        + 10 * rrl.batch_relation_loss(z_s, z_t)
-        + 10 * rrl.channel_relation_loss(z_s, z_t)
+        + 2.5 * rrl.batch_relation_loss(z_s, z_t)
+        + 2.5 * rrl.channel_relation_loss(z_s, z_t, "width")
         + 5 * rrl.prediction_consistency_loss(logits_s, logits_t)
     )
     loss = method.loss(batch)
@@ -120,6 +211,26 @@ def test_loss_is_the_weighted_sum(make_task, make_method):
     loss.backward()
     assert all(p.grad is None for p in method.teacher.parameters())
     assert all(p.grad is not None for p in method.model.parameters())
+
+
+def test_the_configuration_taken_at_its_word(make_task, make_method):
+    """10, 10, 5 with L_channel divided by the images of a batch."""
+    printed = {"batch_weight": 10.0, "channel_weight": 10.0, "channel_mean": "images"}
+    method = make_method("rrl", make_task(), relations_after=0.0, **printed)
+    _, batch = next(method.batches())
+    method.train()
+    with torch.no_grad():
+        for p in method.teacher.parameters():
+            p.mul_(1.1)
+    student, teacher = copy.deepcopy(method.model), copy.deepcopy(method.teacher.model)
+    z_s, z_t = student.encoder(batch.views[0]), teacher.encoder(batch.views[1])
+    expected = (
+        F.cross_entropy(student.head(z_s), batch.labels)
+        + 10 * rrl.batch_relation_loss(z_s, z_t)
+        + 10 * rrl.channel_relation_loss(z_s, z_t)
+        + 5 * rrl.prediction_consistency_loss(student.head(z_s), teacher.head(z_t))
+    )
+    torch.testing.assert_close(method.loss(batch), expected)
 
 
 def test_without_relations_it_is_cross_entropy(make_task, make_method, train):

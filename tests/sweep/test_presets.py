@@ -72,7 +72,10 @@ def test_the_paper_has_every_method_on_every_data_set(chains_of):
     chains = chains_of("paper")
     asked = {chain[-1].spec.id for chain in chains.values()}
     assert len(asked) == 8 * 5
-    assert {run.spec.id for chain in chains.values() for run in chain} == asked  # stage 1, too
+    others = [run for chain in chains.values() for run in chain if run.spec.id not in asked]
+    released = dict(METHODS.get("lmd-released").starts_from.settings)
+    assert len({run.spec.id for run in others}) == 5  # stage 1 is asked for, too, but for this one
+    assert all(run.spec.settings.items() >= released.items() for run in others)
     for chain in chains.values():
         for run in chain:
             assert not run.changed_settings
@@ -123,10 +126,12 @@ STAGE_1 = ("batch_weight", "channel_weight", "prob_weight")
 
 def test_what_makes_it_work_takes_one_step_at_a_time(chains_of):
     chains = chains_of("what-makes-it-work")
-    assert len({chain[-1].spec.id for chain in chains.values()}) == len(chains) == 21
+    assert len({chain[-1].spec.id for chain in chains.values()}) == len(chains) == 23
     ends = [row for label, row in rows_of(chains).items() if row[0][-1] not in ("ce", "rrl")]
     steps = [len(own) + len(start) for _, own, start in ends]
-    assert sorted(steps) == [0] * 4 + [1] * 11 + [2] * 3 + [4]  # 2: two of three losses are off
+    assert sorted(steps) == [0] * 4 + [1] * 11 + [2] * 5 + [
+        4
+    ]  # 2: two of three losses are off, stage 1 as the other end has it
     rows = rows_of(chains)
     for label, kept in zip(("L_batch", "L_channel", "L_prob"), STAGE_1, strict=True):
         off = {weight: 0.0 for weight in STAGE_1 if weight != kept}
@@ -147,6 +152,10 @@ def test_every_setting_between_published_and_released_has_a_row_from_either_end(
         if key != "label_loss":  # of lmd-released it moves nothing
             wanted.append((["rrl", "lmd-released"], {key: getattr(ours, key)}, {}))
         assert all(row in rows for row in wanted), key
+    released = dict(METHODS.get("lmd-released").starts_from.settings)
+    mine = {key: getattr(METHODS.get("rrl").Settings(), key) for key in released}
+    assert (["rrl", "lmd"], {}, released) in rows
+    assert (["rrl", "lmd-released"], {}, mine) in rows
 
 
 def test_the_paper_and_the_ablation_share_their_runs_with_it(chains_of):
@@ -165,8 +174,8 @@ def test_it_plans_on_demo_as_its_comment_says(tmp_path):
     mine = tmp_path / "mine.toml"
     mine.write_text(text.replace(block, '\ndatasets = ["demo"]\n'))
     chains = plans(read_sweep(str(mine), None), tmp_path)
-    assert len({chain[-1].spec.id for chain in chains.values()}) == 21
-    assert len({run.spec.id for chain in chains.values() for run in chain}) == 24
+    assert len({chain[-1].spec.id for chain in chains.values()}) == 23
+    assert len({run.spec.id for chain in chains.values() for run in chain}) == 29
 
 
 def test_the_page_on_ablations_names_every_row_and_runs_it_so(chains_of):
