@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Literal, TextIO
 
 import torch
 
@@ -52,12 +52,6 @@ class Outcome:
     text: str = ""
 
 
-class Watcher(Progress, Protocol):
-    """Who watches a worker: its runs, and its images being prepared."""
-
-    def prepare(self, done: int, total: int) -> None: ...
-
-
 @dataclass(frozen=True)
 class _Failure:
     text: str  # one line
@@ -79,7 +73,7 @@ class Worker:
         results: Path,
         cache: Path,
         device: torch.device,
-        progress: Watcher,
+        progress: Progress,
         *,
         patience: float,
         accept_changed: bool = False,
