@@ -37,18 +37,18 @@ after the backbone, and `--set` after both. These do:
 """
 
 MISSING = {
-    "CC-SAM (Zhou et al., CVPR 2023)": "The paper's text couldn't be had. Its abstract has encoder "
-    "and classifier under perturbation, the published code the classifier alone; and the code's "
-    "radius divides by (n_j − 1)^¼, which is zero for a class of one image.",
-    "FS, flexible sampling (Ju et al., MICCAI 2022)": "The published repository is a later "
-    "rewrite: it starts from a self-supervised stage 1 and queries images by a Bayesian "
-    "criterion, and which settings the paper had isn't there.",
+    "CC-SAM (Zhou et al., CVPR 2023)": "Not built yet. The released code (zzpustc/CC-SAM, CIFAR) "
+    "defines it fully, with the classifier alone under perturbation. What was done on ImageNet-LT "
+    "isn't released, and the radius divides by (n_j − 1)^¼, which is zero for a class of one "
+    "image.",
+    "FS, flexible sampling (Ju et al., MICCAI 2022)": "Not built yet. The release of May 2023 "
+    "(PyJulie/FlexSampling) holds its BALD criterion, later commits the whole pipeline, in two "
+    "variants; which settings the paper had isn't there.",
     "FCD (Li et al., 2022)": "No more than a title was found: neither formulas nor code.",
 }
 NOT_HERE = """## Not here
 
-A wrong baseline is worse than none. These stand in the tables of the LMD paper, and are missing
-because their definition couldn't be established with certainty:
+A wrong baseline is worse than none. These stand in the tables of the LMD paper, and are missing:
 
 | method | why it is missing |
 |---|---|

@@ -19,8 +19,8 @@ TRAINS = {"all": "the whole network", "head": "the head"}
 
 # What holds of many methods alike, and so stands in no method's file
 LAST_EPOCH = (
-    "The last epoch counts unless `--selection best` asks for the best one on validation; many "
-    "official codes report their best epoch, those for CIFAR on the test images."
+    "The last epoch counts, unless `--selection best` asks for the best one on validation; many "
+    "official codes report their best epoch, often the best one on the test images."
 )
 STRONG_VIEW = (
     "The strong view is that of LMD's released code, but for its grid dropout, which has square "
@@ -173,10 +173,7 @@ def card(method: type[Method]) -> dict[str, Any]:
         "description": inspect.cleandoc(method.__doc__ or ""),
         "source": method.source,
         "deviations": list(method.deviations),
-        "common": [  # deviations that it shares with other methods
-            *([LAST_EPOCH] if _fixed_epochs(method) != 0 else []),
-            *([STRONG_VIEW] if "strong" in method.views else []),
-        ],
+        "common": _common(method),
         "starts_from": start and start.method,
         "ancestor_settings": dict(start.settings) if start else {},
         "trains": method.trains,
@@ -198,6 +195,13 @@ def card(method: type[Method]) -> dict[str, Any]:
             for s in settings.values()
         ],
     }
+
+
+def _common(method: type[Method]) -> list[str]:
+    """The deviations that it shares with other methods."""
+    if _fixed_epochs(method) == 0:  # it neither trains nor sees a view
+        return []
+    return [LAST_EPOCH, *([STRONG_VIEW] if "strong" in method.views else [])]
 
 
 def _fixed_epochs(method: type[Method]) -> int | None:

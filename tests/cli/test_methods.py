@@ -55,7 +55,7 @@ def test_what_many_deviate_in_is_on_each_card_it_holds_for(cards, lmdbench):
     assert cards["lmd"]["common"] == [last]  # it sees the test view
     assert cards["ncm"]["common"] == []  # it trains nothing
     assert [card["name"] for card in cards.values() if strong in card["common"]] == [
-        card["name"] for card in cards.values() if "strong" in card["views"]
+        card["name"] for card in cards.values() if "strong" in card["views"] and card["epochs"] != 0
     ]
     assert not any("best epoch" in text for c in cards.values() for text in c["deviations"])
     shown = " ".join(lmdbench("methods", "show", "crt").out.split())
