@@ -16,6 +16,8 @@ demo: $(VENV)/.installed
 	$(BIN)/lmdbench run --method lmd --dataset demo --results $(RESULTS)
 	$(BIN)/lmdbench compare --dataset demo --results $(RESULTS)
 	$(BIN)/lmdbench report --dataset demo --results $(RESULTS) --output $(RESULTS)/demo.html
+	@echo "ce loses the tail; crt and lmd train a new head on balanced features and win it back. lmd stays below crt:"
+	@echo "its stage 1 follows a teacher that averages a training from random weights (its authors begin at pretrained ones)."
 
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile

@@ -1,5 +1,6 @@
 """What a run is: ids, chains, and when a digest changes."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -164,3 +165,12 @@ def test_a_method_cannot_start_from_itself(experiment, tmp_path):
     name = plugin(tmp_path, f'starts_from = "{tmp_path.name}"')
     with pytest.raises(UserError, match="can't start from itself"):
         plan(experiment, name, 0, {})
+
+
+def test_a_data_set_has_the_last_word_over_what_a_method_asks_of_its_stage_1(lmdbench):
+    """And the user after both."""
+    dry = ("run", "--method", "lmd-released", "--dataset", "demo", "--dry-run", "--json")
+    for words, batch_size in ((), 64), (("--set", "rrl.batch_size=16"), 16):
+        (planned,) = json.loads(lmdbench(*dry, *words).out)
+        settings = planned["starts_from"]["settings"]
+        assert (settings["batch_size"], settings["channel_mean"]) == (batch_size, "images")
