@@ -71,7 +71,8 @@ class Method(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Settings:
-        """The recipe of LMD's stage 1, shared by every method unless its definition differs."""
+        """The recipe of LMD's stage 1, as each of its four processes has it, shared by every method
+        unless its definition differs."""
 
         epochs: int = 100  # passes over the training images
         batch_size: int = 128  # images of an update

@@ -93,7 +93,8 @@ def bench(
     if backbone is not None:
         from lmdbench.models.backbones import get_backbone
 
-        get_backbone(backbone)
+        if get_backbone(backbone).frozen:
+            raise UserError(f"--backbone {backbone}: bench times training; leave out frozen/")
     chosen = workload(device, precision, execution, given)
     from lmdbench.bench.bench import measure, measure_targets
 

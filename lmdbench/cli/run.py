@@ -61,7 +61,11 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-missing", is_flag=True, help="Go on with the images there are; marks it as partial."
 )
-@click.option("--backbone", metavar="NAME", help="Such as resnet18.  [default: the data set's]")
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    help="Such as resnet18, or frozen/resnet18.  [default: the data set's]",
+)
 @click.option(
     "--weights",
     metavar="none|imagenet|FILE",

@@ -117,10 +117,12 @@ def save_calibrations(path: Path, calibrations: Mapping[str, Estimate]) -> None:
 
 
 def _task(run: PlannedRun, counts: list[int], held_out: int, device: torch.device) -> Task:
-    """A task like the run's, of random pixels."""
-    size = run.spec.image_size
+    """A task like the run's, of random pixels, or random features where its encoder is frozen."""
+    size, backbone = run.spec.image_size, run.experiment.backbone
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (DRAWN, 3, size, size), dtype=torch.uint8, generator=generator)
+    if backbone.frozen:
+        pixels = torch.randn(DRAWN, backbone.construct().out_features, generator=generator)
 
     def images(labels: torch.Tensor) -> Images:
         return Images(pixels, torch.arange(len(labels)) % DRAWN, labels, device)

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from lmdbench.errors import UserError
 from lmdbench.method import METHODS, Method
+from lmdbench.models.small import SmallNet
 from lmdbench.request import Experiments, Request, Setup
 from lmdbench.settings import describe
 from lmdbench.sweep import calibrate as measuring
@@ -68,6 +69,20 @@ def test_every_method_can_be_measured(planned, method):
     assert guess.device.startswith("cpu")
     assert guess.source == f"a measurement of {method}"
     assert not run.directory.exists()
+
+
+def test_a_head_on_a_frozen_encoder_is_measured_on_features(tmp_path):
+    torch.save(SmallNet().state_dict(), tmp_path / "weights.pt")
+    backbone = {"backbone": "frozen/small", "weights": str(tmp_path / "weights.pt")}
+    setup = Setup("demo", image_size=16, **backbone)
+    experiments = Experiments(tmp_path / "results", tmp_path / "cache", files=False)
+    run = Request(setup, "crt", 0, {"epochs": "7"}).plan(experiments.of(setup))
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        forward = SmallNet.forward
+        patch.setattr(SmallNet, "forward", lambda self, x: seen.append(x) or forward(self, x))
+        assert calibrate(run, CPU).seconds > 0
+    assert not seen  # the network itself
 
 
 class Work(TorchDispatchMode):
