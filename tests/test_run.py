@@ -174,3 +174,15 @@ def test_a_data_set_has_the_last_word_over_what_a_method_asks_of_its_stage_1(lmd
         (planned,) = json.loads(lmdbench(*dry, *words).out)
         settings = planned["starts_from"]["settings"]
         assert (settings["batch_size"], settings["channel_mean"]) == (batch_size, "images")
+
+
+def test_recipes_come_in_order(experiment, monkeypatch):
+    """The method's default, the backbone's, the data set's, the user's: the later one counts."""
+    backbone = {"lr": 0.3, "momentum": 0.5, "weight_decay": 0.1}
+    with_recipes = replace(experiment.backbone, recipes={"ce": backbone})
+    dataset = {"ce": {"lr": 0.2, "weight_decay": 0.2}}
+    monkeypatch.setattr(experiment.prepared.dataset, "recipes", dataset)
+    run = plan(replace(experiment, backbone=with_recipes), "ce", 0, {"weight_decay": "0.3"})
+    settings = run.spec.settings
+    found = [settings[key] for key in ("batch_size", "momentum", "lr", "weight_decay")]
+    assert found == [128, 0.5, 0.2, 0.3]

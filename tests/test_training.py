@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lmdbench.run import last_error
@@ -145,6 +146,15 @@ def test_killed_and_resumed_equals_uninterrupted(toy_run, toy_folder, tmp_path, 
     (directory,) = run_directories(results, method)
     assert json.loads((directory / "run.json").read_text())["attempts"] == 2
     assert not [p for p in directory.iterdir() if p.name.startswith(".")]
+
+
+def test_of_epochs_that_score_alike_the_first_is_the_best(toy_run, tmp_path):
+    still = ("--set", "lr=0", "--set", "epochs=4", "--selection", "best")
+    assert toy_run("lws", "--set", "ce.epochs=2", *still).code == 0
+    (directory,) = (tmp_path / "results").glob("*/*/lws/seed*")
+    history = pd.read_csv(directory / "history.csv")["validation_balanced_accuracy"]
+    assert history.nunique() == 1
+    assert json.loads((directory / "run.json").read_text())["selected_epoch"] == 1
 
 
 @pytest.mark.parametrize("moment", ["running.json", "history.csv", "predictions.npz"])

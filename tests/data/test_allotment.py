@@ -40,6 +40,16 @@ def test_groups_stay_whole_and_rows_may_come_in_any_order(seed: int, images: int
     assert again.tolist() == home[order].tolist()
 
 
+def test_a_lesion_with_images_of_several_classes_counts_in_each() -> None:
+    """Six of two classes, all wanted in the first part: single images even out the second class."""
+    mixed = [f"lesion {n // 2}" for n in range(12)]
+    ids = [f"{n:02}" for n in range(36)]
+    codes = np.array([0, 1] * 6 + [1] * 24)
+    for key in "rstuv":
+        home = allot(ids, codes, [*mixed, *[""] * 24], np.array([[6, 15], [0, 15]]), key)
+        assert got(home, codes, (2, 2)).tolist() == [[6, 15], [0, 15]]
+
+
 @given(st.integers(0, 10**6))
 def test_without_groups_the_counts_are_exact(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -2,6 +2,8 @@
 hard draws: what finite differences can check are the two links of its chain, the meta loss by the
 weights of the images drawn and the soft draws by the class rates, and that autograd joins them."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, softmax
 from torch import Tensor, nn
 
+from lmdbench.methods import balms
 from lmdbench.methods.balms import (
     balanced_softmax_loss,
     draw_images,
@@ -120,6 +123,16 @@ def test_step_ahead_is_one_of_sgd():
     optimizer.step()
     after = F.cross_entropy(problem.head(problem.meta_batch[0]), problem.meta_batch[1])
     torch.testing.assert_close(ours, after, rtol=1e-13, atol=0)
+
+
+def test_the_step_ahead_follows_the_schedule(stage1, make_method, monkeypatch):
+    method = make_method("balms", stage1.task, stage1, lr=0.4, schedule="cosine")
+    rates = []
+    monkeypatch.setattr(balms, "meta_loss", lambda *a: rates.append(a[-1]) or meta_loss(*a))
+    method.train()
+    for method.progress in (0.0, 0.5, 0.75):
+        method.step(next(method.batches())[1])
+    assert rates == pytest.approx([0.4, 0.2, 0.2 * (1 - math.sqrt(0.5))])
 
 
 def test_the_order_of_classes_does_not_matter():
