@@ -29,7 +29,6 @@ differs from it, its own ones, and those whose default is another in the authors
 """
 ALIKE = f"""
 {LAST_EPOCH}
-
 """
 RECIPES = """
 Data sets and backbones may replace defaults by what suits them: the data set has the last word,
@@ -66,7 +65,7 @@ def page() -> str:
     recipe = settings_table([vars(s) | {"authors": None} for s in COMMON.values()])
     rows = "\n".join(f"| {method} | {why} |" for method, why in MISSING.items())
     missing = NOT_HERE.format(rows=rows)
-    preface = [INTRODUCTION, recipe + ALIKE + RECIPES.lstrip(), recipes_table(), overview(cards)]
+    preface = [INTRODUCTION, recipe + ALIKE + RECIPES, recipes_table(), overview(cards)]
     return "\n".join([*preface, *map(section, cards), missing])
 
 

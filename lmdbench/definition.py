@@ -14,7 +14,12 @@ from lmdbench.data.samplers import SAMPLERS
 from lmdbench.errors import UserError
 from lmdbench.registry import unknown
 
-TUPLES = ("views", "deviations", "scaffolding")  # attributes of which a text would be taken apart
+TUPLES = (
+    "views",
+    "deviations",
+    "scaffolding",
+    "of_encoder",
+)  # attributes of which a text would be taken apart
 TRAINING = ("loss", "step", "epoch")  # hooks of which one makes a method that trains
 FITTING = ("finish", "start", "predict")  # and one of these a method that does not
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from lmdbench.method import METHODS, Method
 
 # Class attributes that only describe
-TEXTS = {"title", "source", "deviations", "authors", "passes", "needs_images"}
+TEXTS = {"title", "source", "deviations", "authors", "passes", "needs_images", "of_encoder"}
 RANGES = {"Annotated", "Uniform", "LogUniform", "Times", "Choice"}  # of a setting's search
 
 

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import lmdbench.data.augmentation
 import lmdbench.models
 from lmdbench.data.batches import Images
 from lmdbench.data.made import make_once
 from lmdbench.data.store import Store
 from lmdbench.digest import code_of
 from lmdbench.errors import UserError
+from lmdbench.files import check_cache
 from lmdbench.models.backbones import Backbone, Weights, build_encoder
 from lmdbench.models.weights import file_sha256
 
@@ -62,7 +64,6 @@ def open_features(
     folder = store.folder.parents[1] / "features" / f"{name}-{backbone.architecture}-{key[:16]}"
 
     def compute(into: Path) -> None:
-        say(f"features of {len(ids):,} images by {backbone.name}: computed once")
         encoder = build_encoder(backbone, weights).to(device).eval()
         labels = torch.zeros(len(ids), dtype=torch.int64)
         images = Images(store.pixels, store.rows(ids), labels, device)
@@ -78,20 +79,24 @@ def open_features(
             progress(int(positions[-1]) + 1, len(ids))
         np.save(into / FILE, torch.cat(found).numpy())
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    make_once(folder, (folder / FILE).is_file, compute)
     path = folder / FILE
+    if not path.is_file():
+        say(f"features of {len(ids):,} images by {backbone.name}: computed once, or waited for")
+        check_cache(folder.parent)
+        make_once(folder, path.is_file, compute)
     try:
         rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} can't be read ({error}); delete it to compute it anew") from error
     index = {image: row for row, image in enumerate(ids)}
     return Features(torch.from_numpy(rows), index, file_sha256(path))
 
 
 def _key(store: Store, backbone: Backbone, weights: Weights, precision: torch.dtype | None) -> str:
-    """A digest of all that features depend on, but for the device and torch."""
+    """A digest of all that features depend on, but for the device and the libraries."""
     models = Path(lmdbench.models.__file__ or "").parent
-    code = hashlib.sha256(b"".join(code_of(file) for file in sorted(models.glob("*.py"))))
+    views = Path(lmdbench.data.augmentation.__file__ or "")
+    files = (*sorted(models.glob("*.py")), views, Path(__file__))
+    code = hashlib.sha256(b"".join(map(code_of, files)))
     what = [store.digest, backbone.name, weights.identity, str(precision), code.hexdigest()]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()

@@ -60,6 +60,7 @@ class Method(nn.Module):
     trains: ClassVar[Literal["all", "head"]] = "all"
     # Why the features of a frozen encoder can't take the place of images, where they can't.
     needs_images: ClassVar[str] = ""
+    of_encoder: ClassVar[tuple[str, ...]] = ()  # settings that do nothing where it is frozen
     scaffolding: ClassVar[tuple[str, ...]] = ()  # submodules needed for training only, never saved
     authors: ClassVar[Mapping[str, Any]] = {}  # settings → their defaults, where ours differ
     # What training costs: passes through the encoder of as many images as there are training
@@ -345,7 +346,8 @@ def warmup_factor(progress: float, share: float) -> float:
     """1/5, 2/5, … 1 in five equal steps over the first ``share`` of the training; then 1."""
     if progress >= share:
         return 1.0
-    return (math.floor(WARMUP_STEPS * progress / share + 1e-6) + 1) / WARMUP_STEPS
+    steps = math.floor(WARMUP_STEPS * progress / share + 1e-6)  # k/n · n may fall short of k
+    return min(1.0, (steps + 1) / WARMUP_STEPS)
 
 
 class MeanLogs:

@@ -306,7 +306,7 @@ def _plan(
     usual = resolve(name, method.Settings, recipes, {})
     settings = resolve(name, method.Settings, recipes, own)
     if experiment.backbone.frozen:
-        check_frozen(method, settings)
+        check_frozen(method, settings, own, above)
     spec = RunSpec(
         method=name,
         method_version=method.version,
@@ -330,15 +330,29 @@ def _plan(
     return PlannedRun(spec, experiment, directory, ancestor, changed, usual_ancestor)
 
 
-def check_frozen(method: type[Method], settings: Any) -> None:
-    """Raise UserError for a method that can't do with the features of a frozen encoder."""
+def check_frozen(
+    method: type[Method], settings: Any, own: Mapping[str, str], above: tuple[str, ...]
+) -> None:
+    """Raise UserError for a method that can't do with the features of a frozen encoder, and for a
+    setting of the user's ``own`` that then does nothing. ``above``: what starts from the method."""
     why = method.needs_images
     if len(method.views) > 1:
         why = "it compares several views of an image, and such features are of one"
     elif getattr(settings, "bn", "eval") == "train":
         why = "with bn=train its batch norm follows the batches; set bn=eval"
     if why:
-        raise UserError(f"{method.name} can't work on the features of a frozen encoder: {why}")
+        way = "choose a --backbone without frozen/"
+        if above:
+            way = f"start {above[-1]} from another method, --starts-from ce, or {way}"
+        raise UserError(
+            f"{method.name} can't work on the features of a frozen encoder: {why}; {way}"
+        )
+    for key in method.of_encoder:
+        if key in own and getattr(settings, key):
+            raise UserError(
+                f"{method.name}.{key} acts on the training of the encoder, which is frozen; "
+                "leave it out"
+            )
 
 
 def _known_method(name: str) -> str:
@@ -377,6 +391,8 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
         "backbone": experiment.backbone.name,
         "image_size": experiment.image_size,
     }
+    if experiment.backbone.frozen:  # else the given run brings its own encoder
+        wanted["weights"] = experiment.weights.identity
     for key, value in wanted.items():
         there = getattr(spec, key)
         if there != value:

@@ -265,6 +265,7 @@ class Training:
         remove_leftovers(self.directory)
         with disk_errors(self.directory):
             (self.directory / "failed.txt").unlink(missing_ok=True)
+        _ = self.features  # computed once for many runs, and so no part of this one's cost
         reset_peak_memory(self.machine.device)
         started = time.monotonic()
         self._record_start()
@@ -283,7 +284,7 @@ class Training:
             self.events.update(self.state.history)
             logger.info("epoch %d/%d  %s", number + 1, method.epochs, _plain(row))
         if self.state.best_model is not None:
-            method.load_state_dict(self.state.best_model)
+            method.load_state_dict({**method.state_dict(), **self.state.best_model})
         fit_last(method, task)
         self.state.seconds = time.monotonic() - begun
         self._publish(method, task)
@@ -300,7 +301,7 @@ class Training:
         if self.run.spec.selection == "best" and score > self.state.best_score:
             self.state.best_score = score
             self.state.best_epoch = number + 1
-            self.state.best_model = _copy(method.state_dict())
+            self.state.best_model = _copy(_trained(method))
         self.state.epoch = number + 1
         self.state.history.append(
             {
@@ -373,7 +374,7 @@ class Training:
             return
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            method.load_state_dict(saved["method"])
+            method.load_state_dict({**method.state_dict(), **saved["method"]})
             for name, optimizer in method.running_optimizers.items():
                 optimizer.load_state_dict(saved["optimizers"][name])
             self.state = Checkpoint(**saved["state"])
@@ -388,11 +389,16 @@ class Training:
         path = self.directory / "run.json"
         previous = self.run.record() if path.exists() else {}
         here = environment(self.machine.device)
-        for key in ("versions", "device", "threads"):
-            if previous and previous.get(key) != here[key]:
+        now = {key: here[key] for key in ("versions", "device", "threads")}
+        before = dict(previous)
+        if self.features is not None:
+            now["features"] = self.features.digest
+            before["features"] = previous.get("digests", {}).get("features")
+        for key, value in now.items():
+            if previous and before.get(key) != value:
                 warning = (
-                    f"{self.run.title}: goes on with other {key} ({here[key]}) than it began with "
-                    f"({previous.get(key)}): not bit-identical to an uninterrupted run"
+                    f"{self.run.title}: goes on with other {key} ({value}) than it began with "
+                    f"({before.get(key)}): not bit-identical to an uninterrupted run"
                 )
                 logger.warning(warning)
                 self.progress.say(warning)
@@ -440,7 +446,7 @@ class Training:
     def _save(self, method: Method) -> None:
         self._check_claim()
         checkpoint = {
-            "method": method.state_dict(),
+            "method": _trained(method),
             "optimizers": {n: o.state_dict() for n, o in method.running_optimizers.items()},
             "state": vars(self.state),
         }
@@ -642,6 +648,16 @@ def _evaluation_batch(method: Method, task: Task) -> int:
 
 def _copy(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def _trained(method: Method) -> dict[str, Tensor]:
+    """A method's state but for a frozen encoder, which is as it was."""
+    frozen = isinstance(method.model.encoder, FrozenEncoder)
+    return {
+        name: tensor
+        for name, tensor in method.state_dict().items()
+        if not (frozen and name.startswith("model.encoder."))
+    }
 
 
 def _now() -> str:

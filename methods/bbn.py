@@ -98,7 +98,7 @@ class BBN(Method):
         "its batch norm (EfficientNet-Lite: the 1×1 one).",
         "The recipe is the benchmark's stage 1 with a warm-up in steps of a fifth; official "
         "(CIFAR): .1 at batch 128, 200 epochs, weight decay .0002, Nesterov momentum, a rate that "
-        "rises from .47 over the first five epochs, and times .01 after 120 and 160 epochs.",
+        "rises from .47 of it over the first five epochs, and times .01 after 120 and 160 epochs.",
         "The last, incomplete batch of an epoch is used; the official code drops it.",
     )
     needs_images = "its branches train the end of the encoder"

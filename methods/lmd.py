@@ -60,6 +60,7 @@ class LMD(Method):
     scaffolding = ("running",)
     passes = (2, 1)  # of a round: step 1, and the E-step; the head's training is not counted
     replayable = True
+    of_encoder = ("encoder_lr", "fdc_weight", "label_loss", "gce_q", "through_head")
     drop_last: ClassVar[bool] = False  # leave out the last, incomplete batch of images
     e_step_opens_round: ClassVar[bool] = False  # the E-step of a round waits for the next one
 

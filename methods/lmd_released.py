@@ -24,11 +24,11 @@ class LMDReleased(LMD):
       released code saves that encoder, without the head).
 
     It starts from an `rrl` in the released form: updates of 512 images, L_channel divided by them.
+    With another batch size set `rrl.channel_mean=width`, or L_channel weighs width / images.
     """
 
-    version = 3
-
     title = "LMD: iterative classifier calibration on RRL, as in the released code"
+    version = 3
     source = f"{LMD.source}; github.com/peterlipan/LMD, commit 0d632d3"
     deviations = (
         "Every class is drawn equally often for the Gaussians; the released code draws each image "

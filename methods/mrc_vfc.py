@@ -20,11 +20,11 @@ class MRCVFC(LMD):
     - No ridge on the covariances: a singular one spans only what the class's images span.
     - 500 rounds, and 256 virtual features an update.
 
-    Its stage 1 is in the released form: updates of 512 images, L_channel divided by them."""
-
-    version = 3
+    Its stage 1 is in the released form: updates of 512 images, L_channel divided by them.
+    With another batch size set `rrl.channel_mean=width`, or L_channel weighs width / images."""
 
     title = "MRC-VFC: virtual feature compensation on RRL, as published"
+    version = 3
     source = (
         "Pan et al., Combat Long-Tails in Medical Classification with Relation-Aware Consistency "
         "and Virtual Features Compensation, MICCAI 2023; settings from the official code, "

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lmdbench.errors import UserError
 from lmdbench.evaluation.predictions import load_predictions
@@ -19,6 +20,7 @@ from lmdbench.models.small import SmallNet
 from lmdbench.models.weights import file_sha256
 from lmdbench.randomness import Streams
 from lmdbench.settings import describe
+from lmdbench.training import Training
 
 from .methods.helpers import moved, snapshot
 
@@ -74,11 +76,21 @@ def test_its_name_is_that_of_the_network_behind_frozen():
         get_backbone("frozen/smal")
 
 
-def test_it_needs_weights():
-    with pytest.raises(UserError, match="needs weights"):
-        resolve_weights(get_backbone("frozen/resnet18"), "none", "imagenet")
-    with pytest.raises(UserError, match="needs weights"):  # the data set's default is none there
-        resolve_weights(get_backbone("frozen/small"), None, "imagenet")
+@pytest.mark.parametrize(
+    ("name", "asked", "says"),
+    [
+        ("frozen/resnet18", "none", "needs weights: --weights imagenet, or a file"),
+        (
+            "frozen/small",
+            None,
+            "needs weights: --weights FILE",
+        ),  # as the data set's default is none
+        ("frozen/small", "imagenet", "pass --weights a file, or .* frozen/resnet18"),
+    ],
+)
+def test_it_needs_weights(name, asked, says):
+    with pytest.raises(UserError, match=says):
+        resolve_weights(get_backbone(name), asked, "imagenet")
 
 
 # Methods
@@ -143,6 +155,9 @@ def test_features_give_what_the_encoder_run_at_each_step_gives(make_task, train,
         ("ride", (), "stages of the encoder"),
         ("bbn", (), "the end of the encoder"),
         ("crt", ("--set", "bn=train"), "bn=eval"),
+        ("lmd", (), "start lmd from another method, --starts-from ce"),
+        ("lmd", ("--starts-from", "ce", "--set", "encoder_lr=1e-5"), "encoder, which is frozen"),
+        ("lmd", ("--starts-from", "ce", "--set", "label_loss=gce"), "encoder, which is frozen"),
     ],
 )
 def test_a_method_that_needs_images_says_why(run, method, words, why):
@@ -235,7 +250,45 @@ def test_other_weights_have_other_features(run, tmp_path):
     assert len({record["digests"]["features"] for record in records}) == 2
 
 
-def test_damaged_features_are_one_line(run, tmp_path):
+def test_a_given_run_must_have_the_same_weights(run, tmp_path):
+    """Else the features would be of one encoder and the saved model of another."""
+    directory = json.loads(run("ce", "--set", "epochs=1").out)[0]["directory"]
+    torch.manual_seed(9)
+    other = tmp_path / "other.pt"
+    torch.save(SmallNet().state_dict(), other)
+    outcome = run("crt", "--starts-from", directory, "--weights", other)
+    assert outcome.code != 0
+    assert "its weights is sha256:" in outcome.err
+
+
+def test_killed_and_resumed_equals_uninterrupted(run, tmp_path, monkeypatch):
+    """A checkpoint holds no copy of the encoder, and the trained run does."""
+    words = ("--set", "epochs=6")
+    whole = Path(json.loads(run("ce", *words).out)[0]["directory"])
+    saved = []
+    save = Training._save
+
+    def stop_after_three(self, method):
+        save(self, method)
+        saved.append(torch.load(self.directory / "checkpoint.pt", weights_only=True)["method"])
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+
+    results = ("--results", tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_save", stop_after_three)
+        assert run("ce", *words, *results).code != 0
+    assert set(saved[0]) == {"model.head.weight", "model.head.bias"}
+    resumed = run("ce", *words, *results)
+    assert "resuming after epoch 3" in resumed.err
+    for path in whole, Path(json.loads(resumed.out)[0]["directory"]):
+        saved.append(load_file(path / "model.safetensors"))
+    assert "model.encoder.body.stem.0.weight" in saved[-1]
+    assert all(torch.equal(saved[-1][name], value) for name, value in saved[-2].items())
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_damaged_features_are_one_line(run, tmp_path, left):
     assert run("ce", "--set", "epochs=1").code == 0
     record = json.loads(next(tmp_path.glob("results/*/*/ce/*/run.json")).read_text())
     (file,) = (
@@ -244,7 +297,7 @@ def test_damaged_features_are_one_line(run, tmp_path):
         if file_sha256(path) == record["digests"]["features"]
     )
     whole = file.read_bytes()
-    file.write_bytes(whole[:100])
+    file.write_bytes(whole[:left])
     try:
         outcome = run("ce", "--set", "epochs=2")
     finally:

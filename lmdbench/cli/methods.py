@@ -23,8 +23,9 @@ LAST_EPOCH = (
     "official codes report their best epoch, often the best one on the test images."
 )
 STRONG_VIEW = (
-    "The strong view is that of LMD's released code, but for its grid dropout, which has square "
-    "holes here and stripes 5 px wide over the whole height there (docs/augmentation.md)."
+    "The strong view is that of LMD's released code but for details (docs/augmentation.md), of "
+    "which one is to be seen: grid dropout has square holes here, and stripes 5 px wide over the "
+    "whole height there."
 )
 
 if TYPE_CHECKING:

@@ -148,17 +148,19 @@ def resolve_weights(backbone: Backbone, requested: str | None, default: str) -> 
         requested = "none" if default == "imagenet" and not backbone.imagenet else default
     if requested == "none":
         if backbone.frozen:
+            ways = "--weights imagenet, or a file" if backbone.imagenet else "--weights FILE"
             raise UserError(
-                f"--backbone {backbone.name}: an encoder that isn't trained needs weights: "
-                "--weights imagenet, or a file of them"
+                f"--backbone {backbone.name}: an encoder that isn't trained needs weights: {ways}"
             )
         return Weights("none", "none")
     if requested == "imagenet":
         if backbone.imagenet is None:
-            having = ", ".join(name for name, other in BACKBONES.items() if other.imagenet)
+            before = FROZEN if backbone.frozen else ""
+            having = ", ".join(before + name for name, b in BACKBONES.items() if b.imagenet)
+            other = "a file" if backbone.frozen else "none"
             raise UserError(
-                f"--weights imagenet: there are none for {backbone.name}; pass --weights none, or "
-                f"a backbone that has them: {having}"
+                f"--weights imagenet: there are none for {backbone.name}; pass --weights {other}, "
+                f"or a backbone that has them: {having}"
             )
         return Weights("imagenet", backbone.imagenet.identity)
     path = Path(requested).expanduser()

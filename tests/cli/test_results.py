@@ -208,6 +208,25 @@ def test_a_backbone_of_ones_own_is_recorded_and_keeps_apart(
     assert lmdbench("compare", "--results", results).out.count("· test images") == 1
 
 
+def test_predictions_of_a_head_on_a_frozen_encoder_stand_beside_runs_of_one(
+    toy_run: Command, toy_folder: Path, tmp_path: Path, lmdbench: Command
+) -> None:
+    import torch
+
+    from lmdbench.models.small import SmallNet
+
+    torch.save(SmallNet().state_dict(), tmp_path / "w.pt")
+    frozen = ("--backbone", "frozen/small", "--weights", tmp_path / "w.pt")
+    assert toy_run("ce", "--set", "epochs=1", *frozen).code == 0
+    results = tmp_path / "results"
+    (run,) = results.glob("*/*/ce/*")
+    file = write_csv(run, tmp_path / "mine.csv")
+    words = ("results", "import-predictions", file, "--name", "x", "--results", results)
+    own = (*words, "--dataset", "folder", "--data-root", toy_folder, "--image-size", 24)
+    assert "Did you mean small" in lmdbench(*own, "--backbone", "frozen/smal").err
+    assert "table: together with ce" in lmdbench(*own, *frozen).out
+
+
 def test_what_nobody_stated_of_imported_predictions_is_not_credited_to_them(
     fake_run: FakeRun, tmp_path: Path, lmdbench: Command
 ) -> None:

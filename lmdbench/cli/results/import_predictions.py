@@ -215,12 +215,13 @@ def _of(
 ) -> Setting:
     """The setting of a data set's runs. Backbones and weights that lmdbench has no name for are
     recorded as they are said."""
-    from lmdbench.models.backbones import BACKBONES
+    from lmdbench.models.backbones import BACKBONES, FROZEN
     from lmdbench.request import Experiments, Setup
     from lmdbench.sharing.setting import setting_of
 
     setup = Setup(dataset, data_root, choice, allow_missing, backbone, weights)
-    if backbone is not None and backbone not in BACKBONES:
+    known = backbone is None or backbone in BACKBONES or backbone.startswith(FROZEN)
+    if not known:
         changes |= {"backbone": backbone, "weights": weights or "none"}
         setup = replace(setup, backbone=None, weights=None)
     experiments = Experiments(
