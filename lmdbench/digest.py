@@ -1,4 +1,4 @@
-"""What a method's code is, in a digest that comments and texts don't change."""
+"""What the code behind a run's numbers is, in digests that comments and texts don't change."""
 
 from __future__ import annotations
 
@@ -6,38 +6,117 @@ import ast
 import functools
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lmdbench.method import METHODS, Method
+from lmdbench.models.backbones import Backbone
+from lmdbench.record import CODE_PARTS
 
 # Class attributes that only describe
 TEXTS = {"title", "source", "deviations", "authors", "passes", "needs_images", "of_encoder"}
 RANGES = {"Annotated", "Uniform", "LogUniform", "Times", "Choice"}  # of a setting's search
 
+# Part of the code → lmdbench's modules that act on the numbers of every run
+SHARED = {
+    "loop": (
+        *("training", "method", "execution", "randomness", "frozen"),
+        *("data.batches", "data.prefetch", "data.samplers", "models.classifier", "models.stages"),
+    ),
+    "views": ("data.augmentation", "data.blurs", "data.warps"),
+}
+LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 
-def method_digest(method: type[Method]) -> str:
-    """SHA-256 of the code that defines a method: its own file and the method files it builds on.
+
+def code_digests(method: type[Method], backbone: Backbone) -> dict[str, str]:
+    """SHA-256 of all code that acts on a run's numbers, by ``CODE_PARTS``.
 
     Comments, docstrings, formatting and descriptions don't count.
     """
+    shared = {
+        part: _digest(f"lmdbench.{module}" for module in modules)
+        for part, modules in SHARED.items()
+    }
+    return {"method": method_digest(method), **shared, "backbone": _digest(backbone.code)}
+
+
+def code_digest(method: type[Method], backbone: Backbone) -> str:
+    """One digest of them all."""
+    return combined(code_digests(method, backbone))
+
+
+def combined(digests: Mapping[str, str]) -> str:
+    """One digest of several."""
+    return hashlib.sha256("".join(digests.values()).encode()).hexdigest()
+
+
+def changed_part(recorded: Mapping[str, str | None], now: Mapping[str, str]) -> str | None:
+    """The first of the ``CODE_PARTS`` that is another now than in a record; None if none is. What
+    the record lacks, as one of an earlier version may, can't be told."""
+    for part in CODE_PARTS:
+        if recorded.get(part) not in (None, now[part]):
+            return part
+    return None
+
+
+def method_digest(method: type[Method]) -> str:
+    """SHA-256 of the code that defines a method: its own file, the method files it builds on, and
+    what a plug-in imports from files beside it or elsewhere outside the installed packages."""
     own = _packages_of_methods()
     pending = {cls.__module__ for cls in method.__mro__ if _is_own(cls.__module__, own)}
     seen: set[str] = set()
     while pending:
         name = pending.pop()
         seen.add(name)
-        for value in vars(sys.modules.get(name) or importlib.import_module(name)).values():
+        module = sys.modules.get(name) or importlib.import_module(name)
+        for value in vars(module).values():
             origin = value.__name__ if inspect.ismodule(value) else _module_of(value)
             if origin and origin not in seen and _is_own(origin, own):
                 pending.add(origin)
+        pending.update(origin for origin in _helpers(module) if origin not in seen)
+    return _digest(seen)
+
+
+def _digest(modules: Iterable[str]) -> str:
+    """Of the code of modules by name; those without a file count by name alone."""
     digest = hashlib.sha256()
-    for name in sorted(seen):
-        file = getattr(sys.modules[name], "__file__", None)
+    for name in sorted(modules):
+        spec = importlib.util.find_spec(name) if name not in sys.modules else None
+        file: str | None = spec.origin if spec else getattr(sys.modules.get(name), "__file__", None)
         if file is not None:
             digest.update(f"{name}\n".encode() + code_of(Path(file)))
     return digest.hexdigest()
+
+
+def _helpers(module: object) -> Iterator[str]:
+    """The modules outside lmdbench and the installed packages whose files a module's own imports
+    name, wherever in the file they stand."""
+    file: str | None = getattr(module, "__file__", None)
+    if file is None or not file.endswith(".py") or not _is_loose(Path(file)):
+        return
+    for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            found = sys.modules.get(name)
+            origin = getattr(found, "__file__", None)
+            if origin is not None and _is_loose(Path(origin)):
+                yield name
+
+
+def _is_loose(file: Path) -> bool:
+    """Whether a file is neither lmdbench's own nor an installed package's."""
+    package = Path(__file__).resolve().parents[1]
+    own = (package / folder for folder in ("lmdbench", "methods", "datasets"))
+    path = file.resolve()
+    return not any(path.is_relative_to(Path(root).resolve()) for root in (*own, *LIBRARIES))
 
 
 def _module_of(value: object) -> str | None:

@@ -15,16 +15,17 @@ from torch import Tensor
 from lmdbench.data.batches import Images, Task
 from lmdbench.data.decoding import decode, reason, whole_images
 from lmdbench.data.hashing import Progress, default_workers, in_parallel
-from lmdbench.digest import method_digest
+from lmdbench.digest import changed_part, code_digests
 from lmdbench.errors import UserError
 from lmdbench.evaluation.metrics import SUMMARY, Metric, Scorer, parse, recall_weights
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.evaluation.statistics import Estimate, linear_estimate, no_interval, smooth_estimate
 from lmdbench.method import METHODS, Method
+from lmdbench.models.backbones import get_backbone
 from lmdbench.models.weights import file_sha256
 from lmdbench.randomness import Streams
 from lmdbench.record import read_record
-from lmdbench.run import RunSpec, recorded_spec, run_state, runs_with_id
+from lmdbench.run import RunSpec, code_in_words, recorded_spec, run_state, runs_with_id
 from lmdbench.training import load_finished, logits_of, require_weights, resolved_precision
 
 
@@ -127,9 +128,11 @@ def _refuse_other_code(
             f"{directory} was made by version {spec.method_version} of {spec.method}; "
             f"here is version {method.version}"
         )
-    if record.get("digests", {}).get("method") != method_digest(method) and not accept_changed:
+    now = code_digests(method, get_backbone(spec.backbone))
+    changed = changed_part(record.get("digests", {}), now)
+    if changed is not None and not accept_changed:
         raise UserError(
-            f"{directory}: the code of {spec.method} has changed since this run; "
+            f"{directory}: the code of {code_in_words(changed, spec)} has changed since this run; "
             "--accept-changed predicts nevertheless, by the code as it is now"
         )
 

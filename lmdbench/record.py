@@ -19,6 +19,17 @@ NEEDED_IN_SPEC = (
     *("results_name", "backbone", "weights", "image_size", "precision"),
 )
 
+# The parts of the code behind a run's numbers, in the order of its ``digests``
+CODE_PARTS = ("method", "loop", "views", "backbone")
+BEGUN = "begun"  # beside them: of all code that began a run which other code went on with
+
+
+def code_of_record(record: Mapping[str, Any]) -> dict[str, str]:
+    """The digests of the code that a run was made by, and of that which began it where it was
+    another; parts that nobody recorded are left out."""
+    digests = record.get("digests") or {}
+    return {part: digests[part] for part in (*CODE_PARTS, BEGUN) if digests.get(part)}
+
 
 def spec_id(spec: Mapping[str, Any]) -> str:
     """A run's id: SHA-256 of its specification in canonical JSON, 64 hexadecimal digits."""

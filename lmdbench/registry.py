@@ -126,6 +126,9 @@ def load_plugin(path: Path) -> None:
         raise UserError(f"plug-in {path}: not a Python file (its name must end in .py)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    beside = str(path.resolve().parent)  # helper files; last, so that nothing is hidden by them
+    if beside not in sys.path:
+        sys.path.append(beside)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

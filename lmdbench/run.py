@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmdbench.data.dataset import PARTS, Prepared
-from lmdbench.digest import method_digest
+from lmdbench.digest import changed_part, code_digests
 from lmdbench.errors import UserError
 from lmdbench.files import Claim
 from lmdbench.method import METHODS, Method, Start
@@ -206,9 +206,12 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
             f"{run.directory}: its classes stand in another order, {', '.join(record['classes'])}; "
             "order them so (class_order), or give the data set another name"
         )
+    if run_state(run.directory) != "finished" and not (run.directory / "checkpoint.pt").exists():
+        return None  # no epoch of it is kept
     made = record.get("digests", {})
-    if made.get("method") != method_digest(run.method):
-        return f"the code of {run.spec.method} has changed since this run"
+    changed = changed_part(made, code_digests(run.method, run.experiment.backbone))
+    if changed is not None:
+        return f"the code of {code_in_words(changed, run.spec)} has changed since this run"
     if store_digest is not None and made.get("store") != store_digest:
         return "the images have changed since this run"
     ancestor = run.ancestor
@@ -217,6 +220,16 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
         if made.get("ancestor") not in (None, model):
             return f"the {ancestor.spec.method} run it started from has been trained anew"
     return None
+
+
+def code_in_words(part: str, spec: RunSpec) -> str:
+    """A part of the code behind a run, for a sentence."""
+    return {
+        "method": spec.method,
+        "loop": "lmdbench's training",
+        "views": "lmdbench's views of images",
+        "backbone": f"the backbone {spec.backbone}",
+    }[part]
 
 
 def plan(

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lmdbench.data.batches import Images, Task
 from lmdbench.data.store import Store
-from lmdbench.digest import method_digest
+from lmdbench.digest import changed_part, code_digests, combined
 from lmdbench.environment import device_name, environment, peak_memory_mib, reset_peak_memory
 from lmdbench.errors import RunFailed, UserError
 from lmdbench.evaluation.metrics import balanced_accuracy
@@ -37,7 +37,7 @@ from lmdbench.models.backbones import Weights, build_encoder, get_backbone
 from lmdbench.models.classifier import FrozenEncoder
 from lmdbench.models.weights import file_sha256
 from lmdbench.randomness import Streams, derived_seed
-from lmdbench.record import MOVED_ASIDE
+from lmdbench.record import BEGUN, CODE_PARTS, MOVED_ASIDE
 from lmdbench.run import PlannedRun, RunSpec, check_interval, staleness
 from lmdbench.version import __version__
 
@@ -122,7 +122,8 @@ def _must_redo(run: PlannedRun, machine: Machine, *, forced: bool) -> bool:
     """Whether a run must be moved aside and trained anew. Raises UserError where it may not be."""
     finished = run.state == "finished"
     stale = staleness(run, machine.store.digest)
-    if stale and not (finished and machine.accept_changed):
+    accepted = machine.accept_changed and (finished or machine.redo == "nothing")
+    if stale and not accepted:
         may_redo = machine.redo == "changed" or (machine.redo == "unfinished" and not finished)
         if run.given or not (machine.force or may_redo):
             raise UserError(f"{run.directory}: {stale}; {_way_out(run, machine, finished)}")
@@ -137,6 +138,8 @@ def _way_out(run: PlannedRun, machine: Machine, finished: bool) -> str:
     ways = [] if run.given else [f"{force} moves it aside and trains it anew"]
     if finished:
         ways.append("--accept-changed trusts it as it is")
+    elif not run.given:
+        ways.append("--accept-changed goes on with it by the code as it is now")
     return ", ".join(ways) or "train it by its own command"
 
 
@@ -394,6 +397,10 @@ class Training:
         if self.features is not None:
             now["features"] = self.features.digest
             before["features"] = previous.get("digests", {}).get("features")
+        code = code_digests(self.run.method, self.run.experiment.backbone)
+        begun = self._begun_by(previous.get("digests", {}), code)
+        if begun is not None:
+            now["code"], before["code"] = "changed", begun[:8]
         for key, value in now.items():
             if previous and before.get(key) != value:
                 warning = (
@@ -406,7 +413,8 @@ class Training:
         self.info = {
             **self.run.describe(),
             "digests": {
-                "method": method_digest(self.run.method),
+                **code,
+                **({BEGUN: begun} if begun else {}),
                 "store": self.machine.store.digest,
                 "ancestor": ancestor and ancestor.record()["digests"].get("model"),
                 **({"features": self.features.digest} if self.features else {}),
@@ -417,6 +425,15 @@ class Training:
             "attempts": previous.get("attempts", 0) + 1,
         }
         write_json(path, self.info)
+
+    def _begun_by(self, recorded: Mapping[str, str], code: Mapping[str, str]) -> str | None:
+        """A digest of the code that began an attempt that goes on here, where it was another."""
+        if recorded.get(BEGUN):
+            return recorded[BEGUN]
+        goes_on = (self.directory / "checkpoint.pt").exists()
+        if not goes_on or changed_part(recorded, code) is None:
+            return None
+        return combined({part: str(recorded.get(part)) for part in CODE_PARTS})
 
     # At each epoch's end
 

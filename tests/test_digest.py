@@ -1,5 +1,6 @@
 """What changes a method's digest, and what does not."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lmdbench import settings
-from lmdbench.digest import RANGES, method_digest
-from lmdbench.method import METHODS
+from lmdbench.digest import RANGES, changed_part, method_digest
+from lmdbench.method import METHODS, is_built_in
+from lmdbench.record import CODE_PARTS
 from lmdbench.registry import load_plugin
 
 METHOD = '''
@@ -95,37 +97,127 @@ def _is_kind_of_range(kind):
     return isinstance(kind, type) and issubclass(kind, settings.Range) and kind != settings.Range
 
 
-@pytest.mark.parametrize(
-    ("file", "changed"),
-    [
-        ("methods/lmd.py", {"lmd", "lmd-released", "mrc-vfc"}),
-        ("lmdbench/calibration.py", {"lmd", "lmd-released", "mrc-vfc"}),
-        ("methods/ce.py", {"ce"}),
-        ("lmdbench/method.py", set()),  # the harness has a version of its own
-    ],
+HELPER = METHOD.replace("from lmdbench", "from {name}_helper import SCALE\nfrom lmdbench").replace(
+    ".sum()", ".sum() * SCALE"
 )
-def test_a_digest_covers_the_method_files_it_builds_on(tmp_path, file, changed):
-    """In a copy of the sources, so that a file can be changed."""
+
+
+def test_what_a_plug_in_imports_from_beside_it_counts(tmp_path):
+    """A number has no module that it tells of."""
+    helper = tmp_path / f"{tmp_path.name}_helper.py"
+    helper.write_text("SCALE = 2.0\n")
+    path = tmp_path / f"{tmp_path.name}.py"
+    path.write_text(HELPER.format(name=tmp_path.name))
+    load_plugin(path)
+    before = method_digest(METHODS.get(tmp_path.name))
+    helper.write_text("SCALE = 2.0  # twice\n")
+    assert method_digest(METHODS.get(tmp_path.name)) == before
+    helper.write_text("SCALE = 3.0\n")
+    assert method_digest(METHODS.get(tmp_path.name)) != before
+
+
+def test_parts_that_nobody_recorded_can_not_be_told():
+    now = dict.fromkeys(CODE_PARTS, "new")
+    assert changed_part({}, now) is None
+    assert changed_part({"method": "new", "views": None}, now) is None
+    assert changed_part({"method": "new", "views": "old"}, now) == "views"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the sources, so that a file can be changed."""
     root = Path(__file__).resolve().parents[1]
-    shutil.copytree(root / "lmdbench", tmp_path / "lmdbench")
+    shutil.copytree(root / "lmdbench", tmp_path / "copy" / "lmdbench")
     for folder in ("methods", "datasets"):
-        shutil.copytree(root / folder, tmp_path / folder)
-        (tmp_path / "lmdbench" / folder).symlink_to(tmp_path / folder)
+        shutil.copytree(root / folder, tmp_path / "copy" / folder)
+        (tmp_path / "copy" / "lmdbench" / folder).symlink_to(tmp_path / "copy" / folder)
+    return tmp_path / "copy"
 
-    def digests() -> dict[str, str]:
-        code = (
-            f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-            "from lmdbench.method import METHODS\n"
-            "from lmdbench.digest import method_digest\n"
-            "for name in METHODS.names(): print(name, method_digest(METHODS.get(name)))"
+
+def in_copy(copy, code):
+    """What a program prints that imports lmdbench from there."""
+    program = f"import sys; sys.path.insert(0, {str(copy)!r})\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=copy
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+ACTS_ON = {  # file → methods and backbones (None: all of them) and the part that it changes
+    "methods/lmd.py": ({"lmd", "lmd-released", "mrc-vfc"}, None, "method"),
+    "lmdbench/calibration.py": ({"lmd", "lmd-released", "mrc-vfc"}, None, "method"),
+    "methods/ce.py": ({"ce"}, None, "method"),
+    "lmdbench/method.py": (None, None, "loop"),
+    "lmdbench/training.py": (None, None, "loop"),
+    "lmdbench/data/samplers.py": (None, None, "loop"),
+    "lmdbench/data/augmentation.py": (None, None, "views"),
+    "lmdbench/data/warps.py": (None, None, "views"),
+    "lmdbench/models/small.py": (None, {"small"}, "backbone"),
+    "lmdbench/cli/run.py": (set(), None, ""),  # acts on no number
+}
+EDITS = """
+import json
+from pathlib import Path
+from lmdbench.digest import code_digests
+from lmdbench.method import METHODS, is_built_in
+from lmdbench.models.backbones import BACKBONES
+
+def digests():
+    return {
+        (name, backbone, part): digest
+        for name in METHODS.names()
+        for backbone in ("small", "efficientnet-lite0", "resnet18")
+        for part, digest in code_digests(METHODS.get(name), BACKBONES[backbone]).items()
+    }
+
+before, changed = digests(), {}
+for file in FILES:
+    path = Path(file)
+    text = path.read_text()
+    path.write_text(text + "\\nADDED = 1\\n")
+    changed[file] = [key for key, digest in digests().items() if before[key] != digest]
+    path.write_text(text)
+print(json.dumps(changed))
+"""
+
+
+def test_an_edit_changes_the_digests_of_what_it_acts_on(copy):
+    changed = json.loads(in_copy(copy, f"FILES = {list(ACTS_ON)}\n{EDITS}"))
+    for file, (methods, backbones, part) in ACTS_ON.items():
+        found = {tuple(key) for key in changed[file]}
+        of = {"small", "efficientnet-lite0", "resnet18"} if backbones is None else backbones
+        names = METHODS.names() if methods is None else methods
+        built_in = {name for name in names if is_built_in(METHODS.get(name))}
+        assert found == {(name, b, part) for name in built_in for b in of}, file
+
+
+RUN = "from lmdbench.cli.main import main; sys.argv = ['lmdbench', *{words!r}]\nmain()"
+
+
+def test_seeds_of_other_code_are_never_averaged(copy, toy_folder, tmp_path):
+    """An edit of the loop between seeds: the first is refused, and has a row of its own."""
+    results = str(tmp_path / "results")
+    words = [
+        *("run", "--method", "ce", "--dataset", "folder", "--data-root", str(toy_folder)),
+        *("--backbone", "small", "--image-size", "24", "--set", "epochs=2", "--results", results),
+    ]
+
+    def call(*more):
+        program = f"import sys; sys.path.insert(0, {str(copy)!r})\n" + RUN.format(
+            words=[*words[: 0 if more[0] == "compare" else None], *more]
         )
-        lines = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
-        ).stdout.splitlines()
-        return dict(line.split() for line in lines)
+        return subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, cwd=copy, check=False
+        )
 
-    before = digests()
-    path = tmp_path / file
-    path.write_text(path.read_text() + "\nADDED = 1\n")
-    after = digests()
-    assert {name for name in before if after[name] != before[name]} == changed
+    assert call("--seeds", "0").returncode == 0
+    edited(copy / "lmdbench" / "method.py", "fused=True,", "fused=True, nesterov=True,")
+    again = call("--seeds", "0")
+    assert again.returncode != 0
+    assert "the code of lmdbench's training has changed since this run" in again.stderr
+    assert "Traceback" not in again.stderr
+    assert call("--seeds", "1").returncode == 0
+    shown = call("compare", "--results", results, "--format", "csv").stdout
+    rows = {line.split(",")[4] if line.count(",") > 4 else "" for line in shown.splitlines()}
+    assert sum("training code=" in row for row in shown.splitlines()) >= 2, rows

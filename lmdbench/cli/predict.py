@@ -75,7 +75,7 @@ COLUMNS = ("image", "label", "predicted", "probability", "error")
 )
 @results_option
 @plugin_option
-@click.option("--accept-changed", is_flag=True, help="Trust a run whose method's code has changed.")
+@click.option("--accept-changed", is_flag=True, help="Trust a run whose code has changed since.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @json_option
 def predict(

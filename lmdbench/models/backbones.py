@@ -46,6 +46,7 @@ class Backbone:
     construct: Callable[[], Encoder]
     imagenet: Pretrained | None = None
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    code: tuple[str, ...] = ()  # modules of ours that define the network; of libraries: versions
     frozen: bool = False  # not trained: its features are computed once (see lmdbench.frozen)
 
     @property
@@ -104,12 +105,14 @@ BACKBONES: dict[str, Backbone] = {
             "EfficientNet-Lite0, whose weights come by pip (lmdbench[offline])",
             lambda: Encoder(EfficientNetLite0(), EfficientNetLite0.out_features),
             Pretrained(efficientnet_lite.IDENTITY, efficientnet_lite.load_imagenet),
+            code=(EfficientNetLite0.__module__,),
         ),
         Backbone(
             "small",
             "Four convolutions, for small images and few processor cores",
             lambda: Encoder(SmallNet(), SmallNet.out_features),
             recipes={"lmd": SMALL_ICC, "lmd-released": SMALL_ICC, "mrc-vfc": SMALL_ICC},
+            code=(SmallNet.__module__,),
         ),
     )
 }

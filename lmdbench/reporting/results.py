@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lmdbench.errors import UserError
-from lmdbench.record import MOVED_ASIDE, read_record
+from lmdbench.record import MOVED_ASIDE, code_of_record, read_record
 
 RUN_FOLDERS = "*/*/*/seed*"  # <data set>/<split>/<method>/seed<k>-<id8>
 
@@ -24,6 +24,16 @@ LONGEST_VALUE = 40  # letters of a setting's value in a label; the report's meth
 # What an import of predictions may leave unsaid: then it has the usual value, to stand in a table.
 OF_THE_TRAINING = ("selection", "backbone", "weights", "image_size", "precision")
 NOT_STATED = "not stated"
+
+# Part of the code → its name where rows differ in it
+CODE_IN_WORDS = {
+    "method": "code",
+    "loop": "training code",
+    "views": "code of views",
+    "backbone": "code of backbone",
+    "begun": "begun by code",
+}
+LIBRARIES = ("lmdbench", "torch", "torchvision")  # whose versions act on numbers
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ class Link:
     version: int | None
     settings: Mapping[str, Any] | None
     changed: Mapping[str, Any]
-    code: str | None = None  # digest of the method's code
+    code: Mapping[str, str] = field(default_factory=dict)  # part → digest, of what is recorded
     usual: bool | None = None
 
 
@@ -337,7 +347,7 @@ def _chain(run: Run, known: Mapping[str, Run]) -> tuple[Link, ...]:
                 spec["method_version"],
                 {**spec["settings"], **other},
                 {**(stage.record.get("changed_settings") or {}), **other},
-                (stage.record.get("digests") or {}).get("method"),
+                code_of_record(stage.record),
                 usual,
             )
         )
@@ -420,6 +430,10 @@ def _with_doubts(row: Row) -> Row:
             "imported predictions: what they were trained with is as whoever imported them says"
             + (f"; {NOT_STATED}: {', '.join(words)}" if words else "")
         )
+    for name in LIBRARIES:
+        found = {str((run.record.get("versions") or {}).get(name)) for run in row.runs} - {"None"}
+        if len(found) > 1:
+            notes.append(f"its seeds are of {name} {' and '.join(sorted(found))}")
     ancestors = {run.spec["ancestor"] for run in row.runs}
     if len(row.runs) > 1 and None not in ancestors and len(ancestors) < len(row.runs):
         notes.append(
@@ -556,7 +570,8 @@ def _facts(row: Row) -> dict[str, str]:
     for k, link in enumerate(row.chain):
         prefix = f"{link.method}." if k else ""
         facts[f"{prefix}version"] = str(link.version)
-        facts[f"{prefix}code"] = str(link.code)[:8]
+        for part, digest in link.code.items():
+            facts[prefix + CODE_IN_WORDS[part]] = digest[:8]
         for name, value in (link.settings or {}).items():
             facts[prefix + name] = setting_text(value)
     ancestors = {str(run.spec["ancestor"]) for run in row.runs}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lmdbench.digest import method_digest
+from lmdbench.digest import code_digest
 from lmdbench.errors import DiskError, UserError
 from lmdbench.request import Experiments, Request, Setup
 from lmdbench.run import PlannedRun
@@ -94,7 +94,7 @@ def make_plan(sweep: Sweep, experiments: Experiments) -> SweepPlan:
     """
     results = experiments.results
     found: dict[str, Node] = {}
-    codes: dict[str, str] = {}  # method → digest of its code
+    codes: dict[tuple[str, str], str] = {}  # method and backbone → digest of the code
     for setup, entry, request in _requests(sweep):
         needs = None
         chain = _chain(sweep, setup, entry, request, experiments)
@@ -102,11 +102,12 @@ def make_plan(sweep: Sweep, experiments: Experiments) -> SweepPlan:
             if run.given:
                 continue
             key = run.directory.relative_to(results).as_posix()
-            if run.spec.method not in codes:
-                codes[run.spec.method] = method_digest(run.method)
+            what = run.spec.method, run.spec.backbone
+            if what not in codes:
+                codes[what] = code_digest(run.method, run.experiment.backbone)
             node = found.get(key)
             if node is None:
-                task = Task(key, run.spec.id, codes[run.spec.method], request, depth)
+                task = Task(key, run.spec.id, codes[what], request, depth)
                 node = found[key] = Node(task, run, needs)
             if depth == len(chain) - 1 and (setup, entry) not in node.asked:
                 asked = (*node.asked, (setup, entry))
