@@ -105,8 +105,7 @@ def _helpers(module: object) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
-            found = sys.modules.get(name)
-            origin = getattr(found, "__file__", None)
+            origin: str | None = getattr(sys.modules.get(name), "__file__", None)
             if origin is not None and _is_loose(Path(origin)):
                 yield name
 
