@@ -29,7 +29,9 @@ SHARED = {
     ),
     "views": ("data.augmentation", "data.blurs", "data.warps"),
 }
-LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+LIBRARIES = tuple(
+    Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")
+)
 
 
 def code_digests(method: type[Method], backbone: Backbone) -> dict[str, str]:
@@ -114,8 +116,7 @@ def _is_loose(file: Path) -> bool:
     """Whether a file is neither lmdbench's own nor an installed package's."""
     package = Path(__file__).resolve().parents[1]
     own = (package / folder for folder in ("lmdbench", "methods", "datasets"))
-    path = file.resolve()
-    return not any(path.is_relative_to(Path(root).resolve()) for root in (*own, *LIBRARIES))
+    return not any(file.resolve().is_relative_to(root) for root in (*own, *LIBRARIES))
 
 
 def _module_of(value: object) -> str | None:
