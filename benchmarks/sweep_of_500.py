@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 from lmdbench.cli.sweep.common import load_plan
-from lmdbench.digest import method_digest
 from lmdbench.sweep.plan import Node
 
 SWEEP = """
@@ -47,7 +46,7 @@ def pretend(number: int, node: Node) -> None:
     directory.mkdir(parents=True)
     record = {
         **node.run.describe(),
-        "digests": {"method": method_digest(node.run.method), "store": "0", "ancestor": None},
+        "digests": {**node.run.code, "store": "0", "ancestor": None},
         "seconds": 3600.0,
         "epochs": node.run.length,
         "device": "a GPU",

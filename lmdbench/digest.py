@@ -46,11 +46,6 @@ def code_digests(method: type[Method], backbone: Backbone) -> dict[str, str]:
     return {"method": method_digest(method), **shared, "backbone": _digest(backbone.code)}
 
 
-def code_digest(method: type[Method], backbone: Backbone) -> str:
-    """One digest of them all."""
-    return combined(code_digests(method, backbone))
-
-
 def combined(digests: Mapping[str, str]) -> str:
     """One digest of several."""
     return hashlib.sha256("".join(digests.values()).encode()).hexdigest()

@@ -136,6 +136,11 @@ class PlannedRun:
     def state(self) -> State:
         return run_state(self.directory)
 
+    @property
+    def code(self) -> dict[str, str]:
+        """Digests of the code that it would be trained by now, see ``digest.code_digests``."""
+        return code_digests(self.method, self.experiment.backbone)
+
     def record(self) -> dict[str, Any]:
         """The directory's ``run.json``."""
         return read_record(self.directory)
@@ -209,7 +214,7 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
     if run_state(run.directory) != "finished" and not (run.directory / "checkpoint.pt").exists():
         return None  # no epoch of it is kept
     made = record.get("digests", {})
-    changed = changed_part(made, code_digests(run.method, run.experiment.backbone))
+    changed = changed_part(made, run.code)
     if changed is not None:
         return f"the code of {code_in_words(changed, run.spec)} has changed since this run"
     if store_digest is not None and made.get("store") != store_digest:

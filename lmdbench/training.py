@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lmdbench.data.batches import Images, Task
 from lmdbench.data.store import Store
-from lmdbench.digest import changed_part, code_digests, combined
+from lmdbench.digest import changed_part, combined
 from lmdbench.environment import device_name, environment, peak_memory_mib, reset_peak_memory
 from lmdbench.errors import RunFailed, UserError
 from lmdbench.evaluation.metrics import balanced_accuracy
@@ -397,7 +397,7 @@ class Training:
         if self.features is not None:
             now["features"] = self.features.digest
             before["features"] = previous.get("digests", {}).get("features")
-        code = code_digests(self.run.method, self.run.experiment.backbone)
+        code = self.run.code
         begun = self._begun_by(previous.get("digests", {}), code)
         if begun is not None:
             now["code"], before["code"] = "changed", begun[:8]

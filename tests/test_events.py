@@ -226,7 +226,7 @@ def test_a_sweep_file_can_ask_for_nothing_else(lmdbench, toy_folder, tmp_path):
 
 def test_a_slurm_job_writes_them_too(toy_folder, tmp_path):
     """What a job pickles, carried out in a process of its own as on a node."""
-    from lmdbench.digest import method_digest
+    from lmdbench.digest import combined
     from lmdbench.request import Experiments, Request, Setup
     from lmdbench.sweep.resources import Resources
     from lmdbench.sweep.slurm import Work, _sweep_job
@@ -237,7 +237,7 @@ def test_a_slurm_job_writes_them_too(toy_folder, tmp_path):
     request = Request(setup, "ce", 0, {"epochs": "2"})
     run = request.plan(Experiments(results, cache, files=False).of(setup))
     key = run.directory.relative_to(results).as_posix()
-    task = Task(key, run.spec.id, method_digest(run.method), request, 0)
+    task = Task(key, run.spec.id, combined(run.code), request, 0)
     resources = Resources(on="slurm", time_minutes=60, threads=1, log="tensorboard")
     job = _sweep_job([task], resources, Work(results, cache, ()))
     subprocess.run(

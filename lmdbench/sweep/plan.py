@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lmdbench.digest import code_digest
+from lmdbench.digest import combined
 from lmdbench.errors import DiskError, UserError
 from lmdbench.request import Experiments, Request, Setup
 from lmdbench.run import PlannedRun
@@ -104,7 +104,7 @@ def make_plan(sweep: Sweep, experiments: Experiments) -> SweepPlan:
             key = run.directory.relative_to(results).as_posix()
             what = run.spec.method, run.spec.backbone
             if what not in codes:
-                codes[what] = code_digest(run.method, run.experiment.backbone)
+                codes[what] = combined(run.code)
             node = found.get(key)
             if node is None:
                 task = Task(key, run.spec.id, codes[what], request, depth)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lmdbench.digest import code_digest
+from lmdbench.digest import combined
 from lmdbench.errors import UserError
 from lmdbench.request import Experiments, Request
 from lmdbench.run import PlannedRun
@@ -48,10 +48,10 @@ def planned_run(task: Task, experiments: Experiments) -> PlannedRun:
             "other images, settings, version of lmdbench or of a method; lmdbench sweep retry"
         )
     run = chain[task.depth]
-    if code_digest(run.method, run.experiment.backbone) != task.code:
+    if combined(run.code) != task.code:
         raise UserError(
-            f"{task.key}: the code behind it (its method, lmdbench's training or views, or the "
-            "backbone) has changed since the sweep was launched; "
+            f"{task.key}: the code of {run.spec.method} (or lmdbench's training and views, or the "
+            "backbone's) has changed since the sweep was launched; "
             "lmdbench sweep retry takes what is here now"
         )
     return run

@@ -28,7 +28,7 @@ def cache() -> Path:
 @pytest.fixture
 def pool_tasks(toy_folder: Path, cache: Path) -> Callable[..., list[Any]]:
     """``pool_tasks(results, ("crt", 0, {"ce.epochs": "2"}), …)``: each with what it starts from."""
-    from lmdbench.digest import method_digest
+    from lmdbench.digest import combined
     from lmdbench.request import Experiments, Request, Setup
     from lmdbench.sweep.local import PoolTask
     from lmdbench.sweep.tasks import Task
@@ -43,7 +43,7 @@ def pool_tasks(toy_folder: Path, cache: Path) -> Callable[..., list[Any]]:
             needs = None
             for depth, run in enumerate(request.plan(experiments.of(shared)).chain):
                 key = run.directory.relative_to(results).as_posix()
-                task = Task(key, run.spec.id, method_digest(run.method), request, depth)
+                task = Task(key, run.spec.id, combined(run.code), request, depth)
                 found.setdefault(key, PoolTask(task, run.title, needs))
                 needs = key
         return sorted(found.values(), key=lambda task: task.task.depth)

@@ -60,7 +60,7 @@ def test_a_worker_comes_to_the_same_runs(make_plan, tmp_path, cache):
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
-    [({"id": "0" * 64}, "comes to another run here"), ({"code": "0"}, "code of ce has changed")],
+    [({"id": "0" * 64}, "comes to another run here"), ({"code": "0"}, "code of ce .* has changed")],
 )
 def test_a_worker_refuses_what_was_planned_otherwise(make_plan, cache, change, complaint):
     plan = make_plan('methods = ["ce"]')

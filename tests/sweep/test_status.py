@@ -28,9 +28,8 @@ def begun(plan):
         directory = list(plan.nodes.values())[number].run.directory
         directory.mkdir(parents=True, exist_ok=True)
         run = list(plan.nodes.values())[number].run
-        from lmdbench.digest import method_digest
 
-        digests = {"method": method_digest(run.method)}
+        digests = run.code
         (directory / "run.json").write_text(json.dumps({**run.describe(), "digests": digests}))
         for name, text in files.items():
             (directory / name.replace("_", ".")).write_text(text)

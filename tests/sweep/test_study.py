@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from lmdbench.data.choice import SplitChoice
-from lmdbench.digest import method_digest
 from lmdbench.errors import UserError
 from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.request import Setup
@@ -54,7 +53,7 @@ def finish(node, right):
     run = node.run
     split = run.experiment.prepared.split
     run.directory.mkdir(parents=True)
-    record = run.describe() | {"digests": {"method": method_digest(run.method)}}
+    record = run.describe() | {"digests": run.code}
     (run.directory / "run.json").write_text(json.dumps(record))
     labels = np.asarray(split.parts["validation"].labels)
     logits = np.eye(len(split.classes))[

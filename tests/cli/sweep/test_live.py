@@ -178,7 +178,7 @@ PROGRAM = """
 import time
 from pathlib import Path
 from lmdbench.cli.sweep.live import pool_watcher
-from lmdbench.digest import method_digest
+from lmdbench.digest import combined
 from lmdbench.request import Experiments, Request, Setup
 from lmdbench.sweep.local import PoolOptions, PoolTask, run_locally
 from lmdbench.sweep.tasks import Task
@@ -190,7 +190,7 @@ for seed in range(2):
     request = Request(setup, "ce", seed, dict(epochs="6"))
     run = request.plan(Experiments(results, cache, files=False).of(setup))
     key = run.directory.relative_to(results).as_posix()
-    task = Task(key, run.spec.id, method_digest(run.method), request, 0)
+    task = Task(key, run.spec.id, combined(run.code), request, 0)
     tasks.append(PoolTask(task, run.title + " on toy"))
 options = dict(results=results, cache=cache, folder=results / "sweeps" / "toy", name="toy")
 run_locally(tasks, PoolOptions(**options, workers=1, threads=1), pool_watcher("toy"))
