@@ -211,8 +211,9 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
             f"{run.directory}: its classes stand in another order, {', '.join(record['classes'])}; "
             "order them so (class_order), or give the data set another name"
         )
-    if run_state(run.directory) != "finished" and not (run.directory / "checkpoint.pt").exists():
-        return None  # no epoch of it is kept
+    kept = (run.directory / name for name in ("checkpoint.pt", "predictions.npz"))
+    if run.state == "failed" and not any(path.exists() for path in kept):
+        return None  # it broke before its first epoch was done: nothing of it is used
     made = record.get("digests", {})
     changed = changed_part(made, run.code)
     if changed is not None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lmdbench.method import METHODS
 from lmdbench.run import last_error
 
 TOY = {"dotted": 4, "rare": 1, "round": 20, "striped": 8}  # training images of the toy folder
@@ -146,6 +147,30 @@ def test_killed_and_resumed_equals_uninterrupted(toy_run, toy_folder, tmp_path, 
     (directory,) = run_directories(results, method)
     assert json.loads((directory / "run.json").read_text())["attempts"] == 2
     assert not [p for p in directory.iterdir() if p.name.startswith(".")]
+
+
+def test_a_run_that_broke_before_its_first_epoch_begins_again_after_its_code_was_mended(
+    toy_run, tmp_path
+):
+    path = tmp_path / f"mended_{tmp_path.name}.py"
+    name = f"mended-{tmp_path.name.replace('_', '-')}"
+
+    def write(loss):
+        path.write_text(
+            "from lmdbench.method import Method, register_method\n\n\n"
+            f"@register_method({name!r})\nclass Mended(Method):\n"
+            f"    def loss(self, batch):\n        return {loss}\n"
+        )
+
+    write("1 / 0")
+    assert toy_run(name, "--plugin", path, "--set", "epochs=1").code != 0
+    write("self.model(batch.images).square().mean()")
+    for loaded in [key for key in sys.modules if key == f"lmdbench_plugin_{path.stem}"]:
+        del sys.modules[loaded]
+    METHODS._classes.pop(name)
+    again = toy_run(name, "--plugin", path, "--set", "epochs=1")
+    assert again.code == 0, again.err
+    assert len(list((tmp_path / "results").glob(f"*/*/{name}/*"))) == 1
 
 
 def test_of_epochs_that_score_alike_the_first_is_the_best(toy_run, tmp_path):
