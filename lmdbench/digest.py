@@ -79,7 +79,7 @@ def method_digest(method: type[Method]) -> str:
 
 
 def _digest(modules: Iterable[str]) -> str:
-    """Of the code of modules by name; those without a file count by name alone."""
+    """Of the code of modules by name; those without a file have none."""
     digest = hashlib.sha256()
     for name in sorted(modules):
         spec = importlib.util.find_spec(name) if name not in sys.modules else None
