@@ -304,7 +304,7 @@ class Training:
         if self.run.spec.selection == "best" and score > self.state.best_score:
             self.state.best_score = score
             self.state.best_epoch = number + 1
-            self.state.best_model = _copy(_trained(method))
+            self.state.best_model = _copy(self._trained(method))
         self.state.epoch = number + 1
         self.state.history.append(
             {
@@ -463,7 +463,7 @@ class Training:
     def _save(self, method: Method) -> None:
         self._check_claim()
         checkpoint = {
-            "method": _trained(method),
+            "method": self._trained(method),
             "optimizers": {n: o.state_dict() for n, o in method.running_optimizers.items()},
             "state": vars(self.state),
         }
@@ -472,6 +472,15 @@ class Training:
             pd.DataFrame(self.state.history).to_csv(path, index=False)
         with atomic(self.directory / "checkpoint.pt") as path:
             torch.save(checkpoint, path)
+
+    def _trained(self, method: Method) -> dict[str, Tensor]:
+        """A method's state but for a frozen encoder, which is as it was."""
+        frozen = self.run.experiment.backbone.frozen
+        return {
+            name: tensor
+            for name, tensor in method.state_dict().items()
+            if not (frozen and name.startswith("model.encoder."))
+        }
 
     # At the end
 
@@ -665,16 +674,6 @@ def _evaluation_batch(method: Method, task: Task) -> int:
 
 def _copy(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-
-
-def _trained(method: Method) -> dict[str, Tensor]:
-    """A method's state but for a frozen encoder, which is as it was."""
-    frozen = isinstance(method.model.encoder, FrozenEncoder)
-    return {
-        name: tensor
-        for name, tensor in method.state_dict().items()
-        if not (frozen and name.startswith("model.encoder."))
-    }
 
 
 def _now() -> str:
