@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from lmdbench.evaluation.predictions import Predictions, save_predictions
-from lmdbench.record import FORMAT, spec_id
+from lmdbench.runs.record import FORMAT, spec_id
 
 CLASSES = ["NV", "MEL", "BCC", "BKL", "AK", "SCC", "VASC", "DF"]
 GROUPS = {"head": CLASSES[:2], "medium": CLASSES[2:5], "tail": CLASSES[5:]}

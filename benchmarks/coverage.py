@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py [--repetitions 2000] [--seed 0] [--table 0]
 
-prints the tables of docs/statistics.md; intervals are cheap and are simulated five times as often
+prints the tables of docs/inference.md; intervals are cheap and are simulated five times as often
 as tables. A class's recall is shifted, seed by seed, on the logit scale, so far that balanced
 accuracy has the wanted SD over trainings. A share of the images (``persistence``, the correlation
 of an image's outcomes over seeds) has a difficulty that decides in every run alike; the others are
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmdbench.evaluation import metrics, statistics
+from lmdbench.evaluation import inference, metrics
 
 NODES, MASS = np.polynomial.hermite_e.hermegauss(80)
 MASS = MASS / MASS.sum()
@@ -205,20 +205,20 @@ def coverage(
     shifts = scale * generator.standard_normal((repetitions, seeds, len(counts)))
     drawn = shifted(recalls, shifts).transpose(0, 2, 1)
     total, squares, found = draw_sums(counts, drawn, persistence, generator)
-    by_class = statistics.recall_variances(counts, total, squares, seeds)
-    least = statistics.least_variances(counts, total, seeds)
-    plain_by_class = statistics.augmented_variance(counts, total, squares)
+    by_class = inference.recall_variances(counts, total, squares, seeds)
+    least = inference.least_variances(counts, total, seeds)
+    plain_by_class = inference.augmented_variance(counts, total, squares)
     ours, plain = {}, {}
     for name, weights in shape.weights().items():
         values = np.einsum("rcs,c->rs", found, weights)
         error = np.abs(values.mean(axis=1) - weights @ truth)
-        parts = statistics.combine(values, by_class @ weights**2, least @ weights**2)
-        half = statistics.quantile(0.975, parts["df"]) * parts["se"]
+        parts = inference.combine(values, by_class @ weights**2, least @ weights**2)
+        half = inference.quantile(0.975, parts["df"]) * parts["se"]
         ours[name] = float((error <= half).mean())
         test, of_seeds = plain_by_class @ weights**2, values.var(axis=1, ddof=1) / seeds
         with np.errstate(divide="ignore"):
             df = (seeds - 1) * ((test + of_seeds) / of_seeds) ** 2
-        half = statistics.quantile(0.975, df) * np.sqrt(test + of_seeds)
+        half = inference.quantile(0.975, df) * np.sqrt(test + of_seeds)
         plain[name] = float((error <= half).mean())
     return ours, plain
 
@@ -261,11 +261,11 @@ def false_tables(
         d = m[1:] - m[0]
         sums[table] = np.add.reduceat(d, first, axis=1, dtype=np.int32)
         squares[table] = np.add.reduceat(d * d, first, axis=1, dtype=np.int32)
-    by_class = statistics.difference_variances(counts, sums / seeds, squares / seeds**2)
+    by_class = inference.difference_variances(counts, sums / seeds, squares / seeds**2)
     test = by_class.sum(axis=-1) / classes**2
-    parts = statistics.combine(values[:, 1:] - values[:, :1], test)
-    p = statistics.paired_p(parts["value"], parts["se_seeds"], parts["se_test"], seeds)
-    return float(np.mean([(statistics.holm(row) < 0.05).any() for row in p]))
+    parts = inference.combine(values[:, 1:] - values[:, :1], test)
+    p = inference.paired_p(parts["value"], parts["se_seeds"], parts["se_test"], seeds)
+    return float(np.mean([(inference.holm(row) < 0.05).any() for row in p]))
 
 
 def unit_coverage(
@@ -291,7 +291,7 @@ def unit_coverage(
         difficulty = np.where(lasting, each[0], each)[:, units]
         correct = (difficulty < recalls[labels]).astype(float)
         for k, known in enumerate((units, None)):
-            found = statistics.linear_estimate(correct, labels, weights, known)
+            found = inference.linear_estimate(correct, labels, weights, known)
             hits[number, k] = found.low <= weights @ recalls <= found.high
     with_units, without = hits.mean(axis=0)
     return float(with_units), float(without)
@@ -351,12 +351,12 @@ def smooth_coverage(
         for k, metric in enumerate(chosen):
             values = np.array([scorer.value(metric) for scorer in scorers])
             influences = np.stack([scorer.influence(metric) for scorer in scorers])
-            found = statistics.smooth_estimate(values, influences, labels, bounds=metric.bounds)
+            found = inference.smooth_estimate(values, influences, labels, bounds=metric.bounds)
             hits[number, k] = found.low <= truth[k] <= found.high
             if drawn is not None:
                 variance = drawn[:, k].var(ddof=1)
-                parts = statistics.combine(values, np.asarray(variance))
-                half = statistics.quantile(0.975, parts["df"]) * parts["se"]
+                parts = inference.combine(values, np.asarray(variance))
+                half = inference.quantile(0.975, parts["df"]) * parts["se"]
                 by_bootstrap[number, k] = (
                     abs(values.mean() - truth[k]) <= half,
                     found.se_test / math.sqrt(variance),
@@ -383,7 +383,7 @@ def _resampled(
         found.append(np.mean([[s.value(m) for m in chosen] for s in scorers], axis=0))
         return 0.0
 
-    statistics.within_class_bootstrap(score, labels, generator, rounds)
+    inference.within_class_bootstrap(score, labels, generator, rounds)
     return np.array(found)
 
 

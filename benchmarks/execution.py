@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from lmdbench.cli.options import default_cache
-from lmdbench.data.batches import Images, Task
-from lmdbench.data.store import Store, open_store
+from lmdbench.core.randomness import Streams
+from lmdbench.data.store.store import Store, open_store
 from lmdbench.evaluation.metrics import balanced_accuracy
-from lmdbench.randomness import Streams
-from lmdbench.request import Experiments, Request, Setup
-from lmdbench.run import PlannedRun
-from lmdbench.training import fit_last, logits_of, new_method, train_epoch
+from lmdbench.runs.plan import PlannedRun
+from lmdbench.runs.request import Experiments, Request, Setup
+from lmdbench.runs.train import fit_last, logits_of, new_method, train_epoch
+from lmdbench.training.task import Images, Task
 
 WAYS = {
     "plain float32": ("plain", None),

@@ -16,10 +16,10 @@ import time
 import torch
 from torch import nn
 
-from lmdbench import calibration as cal
 from lmdbench.bench.peers import CPU, numpy_features, train_head
 from lmdbench.bench.workload import long_tail
-from lmdbench.execution import Execution
+from lmdbench.training import gaussians as cal
+from lmdbench.training.engine import Execution
 
 RIDGE, LR, MOMENTUM, DECAY = 0.01, 1e-5, 0.9, 1e-4  # LMD's
 PARTS = ("features", "m_step")  # Gaussians of real features and draws from them; the head

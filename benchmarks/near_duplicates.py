@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from lmdbench.audit.pictures import Pair, find_pairs
-from lmdbench.audit.sheet import draw_pairs
+from lmdbench.data.check.contact_sheet import draw_pairs
+from lmdbench.data.check.pictures import Pair, find_pairs
 from lmdbench.models.backbones import build_encoder, get_backbone, resolve_weights
 
 ROOT = Path(os.environ.get("LMDBENCH_TEST_DATA", "../shared/data"))

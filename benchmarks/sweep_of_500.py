@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lmdbench.cli.sweep.common import load_plan
+from lmdbench.cli.sweep_common import load_plan
 from lmdbench.sweep.plan import Node
 
 SWEEP = """
@@ -32,8 +32,9 @@ weights = "none"
 """
 IMPORTS = (
     "import json, pandas, scipy.stats, torch, torchvision, sklearn.model_selection, rich.table, "
-    "lmdbench.cli.sweep.{0}, lmdbench.sweep.status, lmdbench.sweep.calibrate, lmdbench.request; "
-    "from lmdbench.method import METHODS; METHODS.names(); "
+    "lmdbench.cli.sweep.{0}, lmdbench.sweep.status, lmdbench.sweep.calibrate, "
+    "lmdbench.runs.request; "
+    "from lmdbench.training.method import METHODS; METHODS.names(); "
     "from lmdbench.data.dataset import DATASETS; DATASETS.names()"
 )
 

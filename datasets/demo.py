@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import check_cache
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset
 from lmdbench.data.groups import by_rank
-from lmdbench.data.made import make_once
-from lmdbench.data.splits import check_seed
-from lmdbench.errors import UserError
-from lmdbench.files import check_cache
+from lmdbench.data.splits.divide import check_seed
+from lmdbench.data.store.build_once import make_once
 
 SIZE = 48  # pixels
 LARGEST_CLASS = 500  # training images

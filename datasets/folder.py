@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmdbench.data.availability import missing_images
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import check_cache
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset
-from lmdbench.data.description import Description
-from lmdbench.data.groups import Groups, by_rank, from_lists, parse_groups
-from lmdbench.data.listing import (
+from lmdbench.data.folder.description import Description
+from lmdbench.data.folder.image_index import (
     Listing,
     describe,
     list_folder,
@@ -24,9 +24,10 @@ from lmdbench.data.listing import (
     refuse_names,
     with_classes,
 )
-from lmdbench.data.made import make_once
-from lmdbench.data.medmnist import ENDING, MedMNIST, read_medmnist, write_images
-from lmdbench.data.splits import (
+from lmdbench.data.folder.medmnist import ENDING, MedMNIST, read_medmnist, write_images
+from lmdbench.data.groups import Groups, by_rank, from_lists, parse_groups
+from lmdbench.data.splits.availability import missing_images
+from lmdbench.data.splits.divide import (
     NEEDED,
     check_seed,
     count,
@@ -35,8 +36,7 @@ from lmdbench.data.splits import (
     require_every_class,
     require_images,
 )
-from lmdbench.errors import UserError
-from lmdbench.files import check_cache
+from lmdbench.data.store.build_once import make_once
 
 # Where a split comes without validation, this much of its training part becomes validation: what a
 # 70/10/20 division has.

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset, Split, register_dataset
 from lmdbench.data.groups import by_count
-from lmdbench.data.splits import kvasir_released_split, require_every_class
+from lmdbench.data.sources import LMD_CITATION, Archive, Downloads, released_split
+from lmdbench.data.splits.divide import kvasir_released_split, require_every_class
 from lmdbench.data.tables import read_table
-from lmdbench.download.sources import LMD_CITATION, Archive, Downloads, released_split
-from lmdbench.errors import UserError
 
 TABLE = "image-labels.csv"
 IMAGES = "labeled-images"

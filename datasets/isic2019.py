@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import pandas as pd
 
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset, Split, register_dataset
-from lmdbench.data.splits import isic_released_split
+from lmdbench.data.sources import LMD_CITATION, Archive, Downloads, File, released_split
+from lmdbench.data.splits.divide import isic_released_split
 from lmdbench.data.tables import one_hot, read_table
-from lmdbench.download.sources import LMD_CITATION, Archive, Downloads, File, released_split
-from lmdbench.errors import UserError
 
 GROUND_TRUTH = "ISIC_2019_Training_GroundTruth.csv"
 METADATA = "ISIC_2019_Training_Metadata.csv"

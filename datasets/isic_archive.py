@@ -11,11 +11,11 @@ from typing import ClassVar
 
 import pandas as pd
 
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset, sha256_lines
-from lmdbench.data.splits import require_every_class
+from lmdbench.data.sources import LMD_CITATION, ApiImages, Downloads, released_split
+from lmdbench.data.splits.divide import require_every_class
 from lmdbench.data.tables import one_hot, read_table
-from lmdbench.download.sources import LMD_CITATION, ApiImages, Downloads, released_split
-from lmdbench.errors import UserError
 
 # Part → the released table of its images.
 TABLES = {"train": "training.csv", "validation": "validation.csv", "test": "testing.csv"}

@@ -7,10 +7,10 @@ from typing import Any
 
 from lmdbench.cli.datasets import recipe_rows
 from lmdbench.cli.methods import LAST_EPOCH, STRONG_VIEW, TRAINS, card, cost, default_text, reflow
+from lmdbench.core.settings import describe
 from lmdbench.data.dataset import DATASETS
-from lmdbench.method import Method, built_in_methods
 from lmdbench.models.backbones import BACKBONES
-from lmdbench.settings import describe
+from lmdbench.training.method import Method, built_in_methods
 
 PAGE = Path(__file__).with_name("methods.md")
 COMMON = describe(Method.Settings)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lmdbench.reporting.comparison import compare
-from lmdbench.reporting.results import read_results
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
 from lmdbench.reporting.tables import print_comparison
 
 results, picture = map(Path, sys.argv[1:])

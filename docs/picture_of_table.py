@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image, ImageChops
 
-from lmdbench.reporting.comparison import compare
-from lmdbench.reporting.results import read_results
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
 from lmdbench.reporting.tables import latex
 
 DPI = 130

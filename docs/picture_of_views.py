@@ -15,15 +15,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from lmdbench.data.augmentation import (
+from lmdbench.datasets.demo import CLASSES, draw
+from lmdbench.training.views.augmentation import (
     VIEWS,
     Distortion,
     StrongParameters,
     apply_strong,
     strong_parameters,
 )
-from lmdbench.data.blurs import Blur
-from lmdbench.datasets.demo import CLASSES, draw
+from lmdbench.training.views.blurs import Blur
 
 IMAGES = [draw(f"view {name}", look) for name, look in CLASSES.items()]
 VIEWS_AN_IMAGE = 9

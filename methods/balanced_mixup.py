@@ -7,10 +7,10 @@ from typing import Annotated
 
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Choice, at_least
 from lmdbench.methods.mixup import draw_beta, mixed_cross_entropy
-from lmdbench.settings import Choice, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 @register_method("balanced-mixup")

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
 from lmdbench.methods.balms import balanced_softmax_loss
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 @register_method("balanced-softmax")

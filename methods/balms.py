@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Choice, LogUniform, at_least
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import Choice, LogUniform, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 def balanced_softmax_loss(

@@ -9,11 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch
-from lmdbench.errors import UserError
-from lmdbench.method import Method, register_method
+from lmdbench.core.errors import UserError
 from lmdbench.methods.mixup import mixed_cross_entropy
 from lmdbench.models.classifier import Classifier, Encoder
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 class ReversedSampler:

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Choice, Uniform, above, at_least
 from lmdbench.methods.ldam_drw import CosineHead
 from lmdbench.methods.logit_adjustment import logit_adjusted_loss
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import Choice, Uniform, above, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 def balanced_contrastive_loss(

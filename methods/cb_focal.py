@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Choice, at_least, below
 from lmdbench.methods.focal import focal_loss
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import Choice, at_least, below
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 def class_balanced_weights(class_counts: Tensor, beta: float) -> Tensor:

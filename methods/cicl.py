@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lmdbench.method import register_method
 from lmdbench.methods.crt import ClassifierRetraining
+from lmdbench.training.method import register_method
 
 
 @register_method("cicl")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 @register_method("crt")

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Uniform, at_least
 from lmdbench.methods.tau_norm import linear_head
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import Uniform, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 def generalised_weights(class_counts: Tensor, rho: float) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
-from lmdbench.settings import Choice, at_least
+from lmdbench.core.settings import Choice, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 def focal_loss(logits: Tensor, labels: Tensor, gamma: float, reduction: str = "mean") -> Tensor:

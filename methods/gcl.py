@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.errors import UserError
-from lmdbench.method import Method, register_method
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import Uniform, above, at_least
 from lmdbench.methods.gcl_stage1 import GaussianCloudedLogits, cloud_sizes
 from lmdbench.methods.ldam_drw import CosineHead
-from lmdbench.settings import Uniform, above, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 BETA, BETA_SPREAD = 0.9999, 1e-5  # of the largest class, and how much more for the rarest
 

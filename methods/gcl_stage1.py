@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Uniform, above, at_least
 from lmdbench.methods.ldam_drw import CosineHead
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import Uniform, above, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 def cloud_sizes(class_counts: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Choice, at_least
 from lmdbench.methods.balms import balanced_softmax_loss
 from lmdbench.methods.logit_adjustment import log_prior
-from lmdbench.settings import Choice, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 def lader(logits: Tensor, labels: Tensor, class_counts: Tensor, strength: float) -> Tensor:

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Uniform, above, at_least, at_most, below
 from lmdbench.methods.cb_focal import class_balanced_weights
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import Uniform, above, at_least, at_most, below
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 class CosineHead(nn.Module):

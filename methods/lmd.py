@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench import calibration as cal
-from lmdbench.data.batches import Batch
-from lmdbench.method import MeanLogs, Method, register_method
+from lmdbench.core.settings import LogUniform, Times, above, at_least, at_most, below
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import LogUniform, Times, above, at_least, at_most, below
+from lmdbench.training import gaussians as cal
+from lmdbench.training.method import MeanLogs, Method, register_method
+from lmdbench.training.task import Batch
 
 logger = logging.getLogger("lmdbench")
 

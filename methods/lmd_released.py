@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from lmdbench.method import Start, register_method
+from lmdbench.core.settings import Times
 from lmdbench.methods.lmd import LMD
-from lmdbench.settings import Times
+from lmdbench.training.method import Start, register_method
 
 
 @register_method("lmd-released")

@@ -8,9 +8,9 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
-from lmdbench.settings import Uniform, at_least
+from lmdbench.core.settings import Uniform, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 def log_prior(class_counts: Tensor) -> Tensor:

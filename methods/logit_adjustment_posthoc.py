@@ -8,10 +8,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Uniform, at_least
 from lmdbench.methods.logit_adjustment import log_prior
 from lmdbench.methods.tau_norm import linear_head
-from lmdbench.settings import Uniform, at_least
+from lmdbench.training.method import Method, register_method
 
 
 @register_method("logit-adjustment-posthoc")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lmdbench.method import register_method
 from lmdbench.methods.disalign import DisAlign
+from lmdbench.training.method import register_method
 
 
 class MarginHead(nn.Module):

@@ -9,11 +9,11 @@ from typing import Annotated, Literal, cast
 import torch
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, Start, register_method
+from lmdbench.core.settings import Choice, at_least, at_most
 from lmdbench.methods.lws import LearnableWeightScaling, ScaledHead
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import Choice, at_least, at_most
+from lmdbench.training.method import Method, Start, register_method
+from lmdbench.training.task import Batch
 
 
 def smoothing_factors(class_counts: Tensor, head: float, tail: float) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
-from lmdbench.settings import Choice, at_least
+from lmdbench.core.settings import Choice, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 def draw_beta(a: float, b: float, generator: torch.Generator) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lmdbench.method import Start, register_method
 from lmdbench.methods.lmd import LMD
+from lmdbench.training.method import Start, register_method
 
 
 @register_method("mrc-vfc")

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.method import Method, register_method
 from lmdbench.models.classifier import Classifier, Encoder
+from lmdbench.training.method import Method, register_method
 
 
 class NearestMean(nn.Module):

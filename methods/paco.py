@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Choice, LogUniform, above, at_least, at_most
 from lmdbench.methods.bcl import projector
 from lmdbench.methods.logit_adjustment import log_prior
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import Choice, LogUniform, above, at_least, at_most
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 def parametric_contrastive_loss(

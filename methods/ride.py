@@ -9,13 +9,13 @@ from typing import Annotated, cast
 import torch
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Choice, Uniform, above, at_least, at_most, below
 from lmdbench.methods.cb_focal import class_balanced_weights
 from lmdbench.methods.ldam_drw import CosineHead, ldam_loss, margins
 from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.models.stages import stages_of
-from lmdbench.settings import Choice, Uniform, above, at_least, at_most, below
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 OWN_STAGES = 2  # of each expert, the last ones: of a ResNet layer3 and layer4
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import LogUniform, at_least, at_most
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import LogUniform, at_least, at_most
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 DECAY_IMAGES = 512  # of an update of the released training, for which it states the teacher's decay
 

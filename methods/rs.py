@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 @register_method("rs")

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import LogUniform, above, at_least
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import LogUniform, above, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 BASE_TEMPERATURE = 0.07  # the loss of HobbitLong/SupContrast is scaled by temperature / this
 

@@ -10,11 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import at_least
 from lmdbench.evaluation.metrics import balanced_accuracy
-from lmdbench.method import Method, register_method
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.settings import at_least
+from lmdbench.training.method import Method, register_method
 
 TAUS = tuple(step / 10 for step in range(21))  # 0, .1, … 2
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
+from lmdbench.core.settings import Uniform, at_least
 from lmdbench.methods.logit_adjustment import log_prior
-from lmdbench.settings import Uniform, at_least
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 def vs_loss(

@@ -8,13 +8,13 @@ from typing import Annotated, cast
 import torch
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, Start, register_method
+from lmdbench.core.settings import Choice, LogUniform, Uniform, at_least, at_most, below
 from lmdbench.methods.cb_focal import class_balanced_weights
 from lmdbench.methods.rw import weighted_cross_entropy
 from lmdbench.methods.tau_norm import linear_head
 from lmdbench.models.classifier import Encoder
-from lmdbench.settings import Choice, LogUniform, Uniform, at_least, at_most, below
+from lmdbench.training.method import Method, Start, register_method
+from lmdbench.training.task import Batch
 
 
 def norm_limit(weight: Tensor, share: float) -> Tensor:

@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from lmdbench.data.batches import Task
-    from lmdbench.method import Method
     from lmdbench.models.classifier import Encoder
+    from lmdbench.training.method import Method
+    from lmdbench.training.task import Task
 
 # Tensors here are tiny: more threads only wait for each other, most of all beside other tests.
 # Set before torch is imported, and inherited by commands that tests start.
@@ -53,8 +53,8 @@ def make_task() -> Callable[..., Task]:
     """
     import torch
 
-    from lmdbench.data.batches import Images, Task
-    from lmdbench.randomness import Streams
+    from lmdbench.core.randomness import Streams
+    from lmdbench.training.task import Images, Task
 
     def make(
         counts: Sequence[int] = (12, 5, 2), *, seed: int = 0, validation: int = 2, size: int = 32
@@ -110,7 +110,7 @@ def make_method(make_encoder: Callable[..., Encoder]) -> Callable[..., Method]:
     ``make_method("crt", task, ancestor, epochs=2, ...)``: with a tiny encoder, small batches unless
     the settings say otherwise, and the ancestor's weights where one is given.
     """
-    from lmdbench.method import METHODS
+    from lmdbench.training.method import METHODS
 
     def make(
         method: str | type[Method], task: Task, ancestor: Method | None = None, **settings: Any
@@ -268,7 +268,7 @@ def fake_run(tmp_path: Path) -> Callable[..., Path]:
     directory.
     """
     from lmdbench.evaluation.predictions import Predictions, save_predictions
-    from lmdbench.record import spec_id
+    from lmdbench.runs.record import spec_id
 
     classes = ["nv", "mel_a", "bcc", "df"]
     counts = {"train": [60, 20, 10, 2], "validation": [6, 4, 3, 1], "test": [30, 12, 6, 2]}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lmdbench.method import built_in_methods
+from lmdbench.training.method import built_in_methods
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -105,11 +105,11 @@ def test_a_sweep_of_best_epochs_is_refused(lmdbench, toy_folder, tmp_path) -> No
 
 def test_a_slurm_job_has_it_too(toy_folder, tmp_path) -> None:
     """What a job pickles, carried out in a process of its own as on a node."""
-    from lmdbench.digest import combined
-    from lmdbench.request import Experiments, Request, Setup
-    from lmdbench.sweep.resources import Resources
-    from lmdbench.sweep.slurm import Work, _sweep_job
-    from lmdbench.sweep.tasks import Task
+    from lmdbench.runs.code_digest import combined
+    from lmdbench.runs.request import Experiments, Request, Setup
+    from lmdbench.sweep.config.resources import Resources
+    from lmdbench.sweep.executors.slurm import Work, _sweep_job
+    from lmdbench.sweep.executors.task import Task
 
     results, cache = tmp_path / "results", Path(os.environ["LMDBENCH_CACHE"])
     setup = Setup("folder", toy_folder, backbone="small", image_size=24)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.data.batches import Batch
-from lmdbench.method import Method, register_method
-from lmdbench.settings import at_least, at_most
+from lmdbench.core.settings import at_least, at_most
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.task import Batch
 
 
 @register_method("label-smoothing")

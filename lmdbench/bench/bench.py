@@ -23,8 +23,8 @@ from lmdbench.bench.training import (
     measure_views,
 )
 from lmdbench.bench.workload import Workload, memory_errors, require_memory
-from lmdbench.cores import usable_cores
-from lmdbench.environment import environment, peak_memory_mib
+from lmdbench.core.cores import usable_cores
+from lmdbench.core.environment import environment, peak_memory_mib
 
 Say = Callable[[str], None]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from lmdbench import calibration as cal
 from lmdbench.bench.timing import Spans, time_together
 from lmdbench.bench.training import checkpoint_seconds
 from lmdbench.bench.workload import Workload
-from lmdbench.environment import peak_memory_mib, reset_peak_memory
-from lmdbench.method import Method
-from lmdbench.training import train_epoch
+from lmdbench.core.environment import peak_memory_mib, reset_peak_memory
+from lmdbench.runs.train import train_epoch
+from lmdbench.training import gaussians as cal
+from lmdbench.training.method import Method
 
 LATE = 2  # number of a round that is like most: it no longer says what the first one says
 PARTS = ("features", "gaussians", "sampling", "m_step", "e_step")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lmdbench.bench.startup import ANSWER
 from lmdbench.bench.timing import synchronise
-from lmdbench.method import METHODS, register_method
+from lmdbench.training.method import METHODS, register_method
 
 
 @register_method("bench-start")

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from lmdbench.bench.timing import Timing
-from lmdbench.errors import UserError
-from lmdbench.files import disk_errors
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import disk_errors
 
 PLUGIN = Path(__file__).with_name("probe.py")
 ANSWER = "LMDBENCH_BENCH_ANSWER"  # in the environment: the file that the plug-in writes to

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from lmdbench.bench.timing import LEAST, Marks, Timing, time_together
 from lmdbench.bench.workload import BareStep, BareStudentAndTeacher, Workload
-from lmdbench.data.augmentation import VIEWS
-from lmdbench.data.batches import Batch, Task
-from lmdbench.environment import peak_memory_mib, reset_peak_memory
-from lmdbench.files import atomic
-from lmdbench.method import Method
-from lmdbench.training import logits_of, train_epoch
+from lmdbench.core.environment import peak_memory_mib, reset_peak_memory
+from lmdbench.core.files import atomic
+from lmdbench.runs.train import logits_of, train_epoch
+from lmdbench.training.method import Method
+from lmdbench.training.task import Batch, Task
+from lmdbench.training.views.augmentation import VIEWS
 
 READY_BATCHES = 4  # of float images that the bare loop holds
 VIEW_BATCHES = 8  # made in a row, where the images suffice

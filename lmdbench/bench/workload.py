@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.data.batches import Images, Task
-from lmdbench.errors import UserError
-from lmdbench.execution import Mode
-from lmdbench.method import METHODS, Method
+from lmdbench.core.errors import UserError
+from lmdbench.core.randomness import Streams
 from lmdbench.models.backbones import get_backbone
 from lmdbench.models.classifier import Classifier
-from lmdbench.randomness import Streams
+from lmdbench.training.engine import Mode
+from lmdbench.training.method import METHODS, Method
+from lmdbench.training.task import Images, Task
 
 HELD_OUT = 703 / 4888  # validation images a training image, as on the images of the targets
 IMBALANCE = 100  # the largest class to the smallest

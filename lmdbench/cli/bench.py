@@ -15,7 +15,7 @@ from lmdbench.cli.options import (
     precision_option,
     stop_on_sigterm,
 )
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from lmdbench.bench.workload import Workload
@@ -125,7 +125,7 @@ def workload(
 ) -> Workload:
     """What is asked for, the rest by the device. Raises UserError for what does not go together."""
     from lmdbench.bench.workload import Workload
-    from lmdbench.training import autocast_type, execution_mode
+    from lmdbench.runs.train import autocast_type, execution_mode
 
     place = parse_device(device)
     sizes: dict[str, Any] = {**(ON_GPU if place.type == "cuda" else ON_CPU), **given}

@@ -10,11 +10,11 @@ import click
 
 from lmdbench.cli.options import json_option, plugin_option
 from lmdbench.cli.selection import selection_options
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from lmdbench.cli.selection import Selection
-    from lmdbench.reporting.comparison import Comparison
+    from lmdbench.comparison.types import Comparison
 
 # Ending of --output → the format it asks for.
 ENDINGS = {
@@ -128,7 +128,7 @@ def compare(
 
 
 def _nothing_published() -> str:
-    from lmdbench.reporting.published import published_datasets
+    from lmdbench.comparison.published import published_datasets
 
     return (
         "--published: no paper's numbers are of these images. There are some for "
@@ -193,7 +193,7 @@ def _text(found: Comparison, form: str, percent: bool, looks: dict[str, str]) ->
 
 
 def _write(path: Path, text: str) -> None:
-    from lmdbench.files import write_text
+    from lmdbench.core.files import write_text
 
     if path.is_dir():
         raise UserError(f"--output {path} is a folder; name a file in it")

@@ -22,16 +22,16 @@ from lmdbench.cli.options import (
     split_options,
 )
 from lmdbench.cli.text import table
-from lmdbench.errors import UserError
-from lmdbench.files import write_text
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import write_text
 
 # Whose settings a recipe replaces: a key of ``Dataset.recipes`` that is no method → in words
 RECIPES_OF = {"all": "methods that train the whole network", "head": "methods that train a head"}
 
 if TYPE_CHECKING:
-    from lmdbench.data.choice import SplitChoice
     from lmdbench.data.dataset import Dataset, Split
-    from lmdbench.data.resolutions import Resolutions
+    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.data.store.resolutions import Resolutions
 
 
 @click.group(invoke_without_command=True)
@@ -114,9 +114,9 @@ def show(
     lmdbench datasets show isic2019 --data-root ~/data --plot isic2019.png
     lmdbench datasets show isic2019 --data-root ~/data --split lesion --save-split lesion.csv
     """
-    from lmdbench.data.availability import missing_images, prepare_files, split_files
-    from lmdbench.data.choice import make_split
-    from lmdbench.data.resolutions import measure
+    from lmdbench.data.splits.availability import missing_images, prepare_files, split_files
+    from lmdbench.data.splits.spec import make_split
+    from lmdbench.data.store.resolutions import measure
 
     dataset = make_dataset(name, data_root)
     picture = None if plot is None else _new_file("--plot", plot, (".png", ".pdf", ".svg"))
@@ -138,7 +138,7 @@ def show(
     resolutions = measure(list(there.values())) if there else None
     facts = _facts(dataset, split, missing, resolutions)
     if picture is not None:
-        from lmdbench.reporting.dataset_plot import plot_dataset
+        from lmdbench.reporting.plots.dataset import plot_dataset
 
         plot_dataset(dataset, split, there or {}, picture)
         facts["plot"] = str(picture)

@@ -31,7 +31,7 @@ class LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in self.commands_of and not args[0].startswith("-"):
-            from lmdbench.registry import unknown
+            from lmdbench.core.registry import unknown
 
             raise unknown(self.kind, args[0], list(self.commands_of))
         return super().resolve_command(ctx, args)

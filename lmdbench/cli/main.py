@@ -10,7 +10,7 @@ from contextlib import suppress
 import click
 
 from lmdbench.cli.lazy import LazyGroup
-from lmdbench.errors import Interrupted, RunFailed, UserError
+from lmdbench.core.errors import Interrupted, RunFailed, UserError
 from lmdbench.version import __version__
 
 # Command → what `lmdbench --help` says of it. Each lives in the module of its own name.
@@ -77,7 +77,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
-        from lmdbench.files import FULL
+        from lmdbench.core.files import FULL
 
         if error.errno not in FULL:
             raise

@@ -29,7 +29,7 @@ STRONG_VIEW = (
 )
 
 if TYPE_CHECKING:
-    from lmdbench.method import Method
+    from lmdbench.training.method import Method
 
 
 @click.group(invoke_without_command=True)
@@ -45,7 +45,7 @@ def methods(ctx: click.Context, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from lmdbench.method import METHODS
+    from lmdbench.training.method import METHODS
 
     cards = [card(METHODS.get(name)) for name in METHODS.names()]
     if as_json:
@@ -79,7 +79,7 @@ def show(json_before: bool, name: str, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from lmdbench.method import METHODS
+    from lmdbench.training.method import METHODS
 
     c = card(METHODS.get(name))
     if as_json or json_before:
@@ -160,8 +160,8 @@ def cost(c: dict[str, Any]) -> str:
 
 def card(method: type[Method]) -> dict[str, Any]:
     """What there is to know of a method, as plain data."""
-    from lmdbench.method import Start
-    from lmdbench.settings import describe
+    from lmdbench.core.settings import describe
+    from lmdbench.training.method import Start
 
     start = method.starts_from
     start = Start(start) if isinstance(start, str) else start

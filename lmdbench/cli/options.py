@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from lmdbench.data.choice import SplitChoice
     from lmdbench.data.dataset import Dataset
+    from lmdbench.data.splits.spec import SplitChoice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MOST_NUMBERS = 1000  # of seeds or folds in a list
@@ -84,7 +84,7 @@ def split_options(command: Command) -> Command:
         test_per_class: int | None,
         **others: Any,
     ) -> Any:
-        from lmdbench.data.choice import DEFAULT_FOLDS, MOST_FOLDS, SplitChoice
+        from lmdbench.data.splits.spec import DEFAULT_FOLDS, MOST_FOLDS, SplitChoice
 
         if fold is None and split == "kfold":
             fold = list(range(min(folds or DEFAULT_FOLDS, MOST_FOLDS)))
@@ -202,7 +202,7 @@ def _load_plugins(
 ) -> None:
     if context.resilient_parsing or not values:
         return
-    from lmdbench.registry import load_plugin
+    from lmdbench.core.registry import load_plugin
 
     for value in values:
         load_plugin(Path(value).expanduser())
@@ -268,7 +268,7 @@ def parse_device(text: str) -> torch.device:
     """
     import torch
 
-    from lmdbench.environment import limit_threads
+    from lmdbench.core.environment import limit_threads
 
     limit_threads()
     if text == "auto":

@@ -11,13 +11,13 @@ import click
 from lmdbench.cli.options import default_cache, make_dataset, parse_device, plugin_option
 from lmdbench.cli.selection import selection_options
 from lmdbench.cli.text import table
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lmdbench.cli.selection import Selection
-    from lmdbench.reporting.comparison import Comparison
+    from lmdbench.comparison.types import Comparison
     from lmdbench.reporting.plots.embedding import Embedding
 
 IMAGES = 100  # of a class, of an embedding, at most
@@ -75,7 +75,7 @@ def plot(
 
     Each table of `lmdbench compare` is a picture of its own; the same options choose them.
     """
-    from lmdbench.registry import unknown
+    from lmdbench.core.registry import unknown
     from lmdbench.reporting.plots import ACROSS, BY_RUN, PLOTS
     from lmdbench.reporting.plots.style import NARROWEST, WIDEST
 
@@ -115,7 +115,7 @@ def plot(
 
 def _check(output: Path | None) -> None:
     """Before anything is computed."""
-    from lmdbench.reporting.figures import picture_kind
+    from lmdbench.reporting.plots.figures import picture_kind
 
     if output is None:
         return
@@ -161,7 +161,7 @@ def _drawn(
 
 
 def _write(figures: list[tuple[str, Figure]], kind: str, output: Path | None) -> None:
-    from lmdbench.reporting.figures import save_figure
+    from lmdbench.reporting.plots.figures import save_figure
 
     paths = list(_paths([name for name, _ in figures], kind, output))
     for path, (_, figure) in zip(paths, figures, strict=True):
@@ -186,8 +186,8 @@ def _paths(names: list[str], kind: str, output: Path | None) -> Iterator[Path]:
 def _embedding(
     selection: Selection, run: str | None, images: int, device: str, accept_changed: bool
 ) -> Embedding:
-    from lmdbench.predicting import find_run
-    from lmdbench.reporting.features import embedding_of
+    from lmdbench.reporting.plots.features import embedding_of
+    from lmdbench.runs.prediction import find_run
 
     if run is not None:
         directory = find_run(run, selection.results)

@@ -21,14 +21,14 @@ from lmdbench.cli.options import (
     split_options,
     stop_on_sigterm,
 )
-from lmdbench.errors import RunFailed, UserError
+from lmdbench.core.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from lmdbench.data.choice import SplitChoice
-    from lmdbench.predicting import Predicted, Score, TrainedRun
-    from lmdbench.targets import Matched, Target
+    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.runs.prediction import Predicted, Score, TrainedRun
+    from lmdbench.runs.prediction_sets import Matched, Target
 
 FEW = 20  # images whose predictions are printed; of more a file is written
 SHOWN = 3  # classes of an image that are printed
@@ -113,9 +113,9 @@ def predict(
     import torch
 
     from lmdbench.cli.progress import watcher
-    from lmdbench.predicting import find_run, load_run, score
-    from lmdbench.predicting import predict as predict_files
-    from lmdbench.targets import Choice, match_labels, open_target, parse_map
+    from lmdbench.runs.prediction import find_run, load_run, score
+    from lmdbench.runs.prediction import predict as predict_files
+    from lmdbench.runs.prediction_sets import Choice, match_labels, open_target, parse_map
 
     if unlabelled and (maps or ignore_unknown):
         other = "--map" if maps else "--ignore-unknown"
@@ -172,7 +172,7 @@ def _output(
     output: str | None, run: TrainedRun, target: Target, force: bool, as_json: bool
 ) -> Path | None:
     """Where the predictions are written, if anywhere. Raises UserError before any is made."""
-    from lmdbench.files import disk_errors, temporary_path
+    from lmdbench.core.files import disk_errors, temporary_path
 
     if output is None and (as_json or len(target) <= FEW):
         return None
@@ -219,7 +219,7 @@ def _about(run: TrainedRun, target: Target, matched: Matched) -> list[str]:
 
 def _seen(run: TrainedRun, target: Target) -> str:
     """A warning where the run may have been trained on the images."""
-    from lmdbench.predicting import named_as_own
+    from lmdbench.runs.prediction import named_as_own
 
     if target.data_set != run.record["results_name"]:
         alike = named_as_own(run, target.ids)
@@ -292,7 +292,7 @@ def _write(
     """The CSV, whole or not at all. Numbers read back as the same float32."""
     import csv
 
-    from lmdbench.files import atomic
+    from lmdbench.core.files import atomic
 
     columns = _table(target, run, matched, predicted, logits)
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from lmdbench.run import PlannedRun
+    from lmdbench.runs.plan import PlannedRun
 
 LINE_SECONDS = 10.0  # between two plain lines of one run
 PREPARING = "preparing images"

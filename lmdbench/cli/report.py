@@ -9,7 +9,7 @@ import click
 
 from lmdbench.cli.options import default_cache, make_dataset, plugin_option
 from lmdbench.cli.selection import selection_options
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from lmdbench.cli.selection import Selection
@@ -53,8 +53,8 @@ def report(
     """
     from datetime import date
 
-    from lmdbench.files import write_text
-    from lmdbench.reporting.leaks import needs_root
+    from lmdbench.comparison.leaks import needs_root
+    from lmdbench.core.files import write_text
     from lmdbench.reporting.page.content import page_of
     from lmdbench.reporting.page.render import render
 

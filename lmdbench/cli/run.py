@@ -24,17 +24,17 @@ from lmdbench.cli.options import (
     split_options,
     stop_on_sigterm,
 )
-from lmdbench.errors import Interrupted, RunFailed, UserError
+from lmdbench.core.errors import Interrupted, RunFailed, UserError
 
 if TYPE_CHECKING:
     import torch
 
     from lmdbench.cli.progress import Quiet
-    from lmdbench.data.choice import SplitChoice
     from lmdbench.data.dataset import Dataset
-    from lmdbench.events import Log
-    from lmdbench.execution import Asked
-    from lmdbench.run import PlannedRun
+    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.runs.plan import PlannedRun
+    from lmdbench.training.engine import Asked
+    from lmdbench.training.loggers import Log
 
 
 @click.command()
@@ -144,9 +144,9 @@ def run(
     overrides = parse_assignments(assignments)
 
     # Names are checked before anything is read: a typing mistake should not cost a minute.
-    from lmdbench.events import check_log
-    from lmdbench.method import METHODS
-    from lmdbench.run import check_interval
+    from lmdbench.runs.plan import check_interval
+    from lmdbench.training.loggers import check_log
+    from lmdbench.training.method import METHODS
 
     size = None if image_size is None else parse_size(image_size)
     METHODS.get(method)
@@ -154,7 +154,7 @@ def run(
     check_interval(selection, validate_every)  # type: ignore[arg-type]
 
     from lmdbench.cli.progress import watcher
-    from lmdbench.request import Experiments, Request, Setup
+    from lmdbench.runs.request import Experiments, Request, Setup
 
     progress = watcher(quiet)
     experiments = Experiments(results, default_cache(), files=not dry_run, say=progress.say)
@@ -213,9 +213,9 @@ def train(
     execution: Asked = "auto",
 ) -> dict[Path, RunFailed]:
     """Open the store and carry the runs out in turn. Returns what failed, by directory."""
-    from lmdbench.data.store import open_store
+    from lmdbench.data.store.store import open_store
     from lmdbench.models.backbones import build_encoder
-    from lmdbench.training import Machine, execute, refuse_stale
+    from lmdbench.runs.train import Machine, execute, refuse_stale
 
     experiment = runs[0].experiment
     check_writable(experiment.results)
@@ -255,7 +255,7 @@ def train(
 
 def check_writable(results: Path) -> None:
     """Raise UserError for a results folder that can't be made or written to."""
-    from lmdbench.files import disk_errors
+    from lmdbench.core.files import disk_errors
 
     with disk_errors(results):
         try:
@@ -267,7 +267,7 @@ def check_writable(results: Path) -> None:
 def announce(runs: list[PlannedRun], progress: Quiet) -> None:
     """Say what is there, what will be trained, and what each run starts from."""
     from lmdbench.data.groups import in_words
-    from lmdbench.run import nearest
+    from lmdbench.runs.plan import nearest
 
     experiment = runs[0].experiment
     split, data = experiment.prepared.split, experiment.prepared.dataset
@@ -295,7 +295,7 @@ def announce(runs: list[PlannedRun], progress: Quiet) -> None:
 
 def state_text(run: PlannedRun) -> str:
     """What will become of a planned run."""
-    from lmdbench.run import staleness
+    from lmdbench.runs.plan import staleness
 
     stale = staleness(run)
     if stale:

@@ -18,10 +18,11 @@ from lmdbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lmdbench.audit.report import Leaks
+    from lmdbench.comparison.results import Run
+    from lmdbench.comparison.scoring import LeaksOf
+    from lmdbench.comparison.types import Comparison
+    from lmdbench.data.check.audit import Leaks
     from lmdbench.data.dataset import Dataset
-    from lmdbench.reporting.comparison import Comparison, LeaksOf
-    from lmdbench.reporting.results import Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -54,8 +55,8 @@ class Selection:
 
         Runs that can't be read are told on standard error.
         """
-        from lmdbench.reporting import comparison
-        from lmdbench.reporting.results import read_results
+        from lmdbench.comparison.compare import compare
+        from lmdbench.comparison.results import read_results
 
         there = read_results(self.results)
         for problem in there.unreadable:
@@ -72,7 +73,7 @@ class Selection:
             "sweep": _named(self.sweeps, self.results, self.data_root) if self.sweeps else None,
             "reference": self.reference,
         }
-        found = comparison.compare(there, **{**chosen, **more})
+        found = compare(there, **{**chosen, **more})
         for problem in found.not_dropped:
             click.echo(f"not without leaked images: {problem}", err=True)
         return found
@@ -178,15 +179,15 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 def _named(sweeps: tuple[str, ...], results: Path, data_root: Path | None) -> dict[str, str]:
     """The directories of what the sweeps ask for, not of what is only started from, with the names
     that it has there."""
-    from lmdbench.cli.sweep.common import load_plan
+    from lmdbench.cli.sweep_common import load_plan
 
     plans = [load_plan(source, results, data_root) for source in sweeps]
     return {key: node.label for plan in plans for key, node in plan.nodes.items() if node.asked}
 
 
 def _leaked(results: Path, data_root: Path | None) -> LeaksOf:
+    from lmdbench.comparison.leaks import leaked_images
     from lmdbench.data.dataset import DATASETS
-    from lmdbench.reporting.leaks import leaked_images
 
     def open_dataset(name: str) -> Dataset | None:
         if data_root is None and DATASETS.get(name).needs_root:

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmdbench.cli.options import default_cache, json_option, parse_numbers, plugin_option
-from lmdbench.cli.sweep.common import columns, note, sweep_options
-from lmdbench.cli.sweep.start import StartOptions, place_of, start_plan, where_options
-from lmdbench.cli.sweep.status import CODES
-from lmdbench.errors import RunFailed
+from lmdbench.cli.sweep_common import CODES, columns, note, sweep_options
+from lmdbench.cli.sweep_start import StartOptions, place_of, start_plan, where_options
+from lmdbench.core.errors import RunFailed
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lmdbench.sweep.status import Overview
-    from lmdbench.sweep.study import Choice, Place, Result, Study
+    from lmdbench.sweep.tune.study import Choice, Place, Result, Study
 
 
 @click.command()
@@ -85,10 +84,10 @@ def tune(
     """
     seeds = tuple(parse_numbers(trial_seeds, "--trial-seeds"))
 
-    from lmdbench.sweep.file import read_sweep
+    from lmdbench.sweep.config.file import read_sweep
     from lmdbench.sweep.launch import LAUNCH
     from lmdbench.sweep.status import look
-    from lmdbench.sweep.study import (
+    from lmdbench.sweep.tune.study import (
         Search,
         chosen_plans,
         joined,
@@ -138,7 +137,7 @@ def tune(
 
 def _list_trials(study: Study, found: Sequence[Sequence[Choice]]) -> None:
     """Every trial with the settings that are searched."""
-    from lmdbench.sweep.study import settings_text
+    from lmdbench.sweep.tune.study import settings_text
 
     for place, choices in zip(study.places, found, strict=True):
         rows = [
@@ -206,8 +205,8 @@ def _table(choices: Sequence[Choice], after: Overview | None) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from lmdbench.sweep.study import runs_of, settings_text
-    from lmdbench.sweep.tune import searched
+    from lmdbench.sweep.tune.search import searched
+    from lmdbench.sweep.tune.study import runs_of, settings_text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("method", "trials", "own", "chosen", "settings chosen", "seeds"):
@@ -237,7 +236,7 @@ def _score(result: Result | None) -> str:
 
 def _record(place: Place, choices: Sequence[Choice], after: Overview | None) -> dict[str, Any]:
     """What became of a place's trials, as plain data."""
-    from lmdbench.sweep.tune import searched
+    from lmdbench.sweep.tune.search import searched
 
     return {
         "data_set": place.dataset,

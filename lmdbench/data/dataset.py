@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from lmdbench.download.sources import Downloads
-from lmdbench.errors import UserError
-from lmdbench.registry import Registry
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import Registry
+from lmdbench.data.sources import Downloads
 
 PARTS = ("train", "validation", "test")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmdbench.errors import UserError
-from lmdbench.registry import unknown
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import unknown
 
 NAMES = ("head", "medium", "tail")
 FORMS = (

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from lmdbench.download.room import file_size, require_room, size
-from lmdbench.download.sources import Archive, Home
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import disk_errors, remove_leftovers, temporary_path
+from lmdbench.data.sources import Archive, Home
+from lmdbench.download.disk_space import file_size, require_room, size
 from lmdbench.download.watch import Watch
-from lmdbench.errors import UserError
-from lmdbench.files import disk_errors, remove_leftovers, temporary_path
 
 LARGEST = 3  # times the declared size: what claims to unpack to more is no archive of images
 CHUNK = 1 << 20

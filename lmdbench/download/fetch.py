@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import Claim, disk_errors, read_json, remove_leftovers, write_json
+from lmdbench.data.sources import ApiImages, Archive, Downloads, File, Home, Source
 from lmdbench.download.archives import Damaged, images_there, unpack
+from lmdbench.download.disk_space import file_size, require_room, size
 from lmdbench.download.isic_api import GONE_LIST, fetch_images, files_there, listed_images
 from lmdbench.download.journal import read_gone
-from lmdbench.download.room import file_size, require_room, size
-from lmdbench.download.sources import ApiImages, Archive, Downloads, File, Home, Source
 from lmdbench.download.transfer import Transfer
 from lmdbench.download.watch import Watch
 from lmdbench.download.web import GaveUp, Refused, Web
-from lmdbench.errors import UserError
-from lmdbench.files import Claim, disk_errors, read_json, remove_leftovers, write_json
 
 FORMAT = 1  # of the stamp
 STAMP = "complete.json"

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import disk_errors, remove_leftovers, temporary_path
+from lmdbench.data.sources import ApiImages, Home
 from lmdbench.data.tables import read_table
+from lmdbench.download.disk_space import require_room
 from lmdbench.download.journal import Journal, Record, write_gone, write_metadata
-from lmdbench.download.room import require_room
-from lmdbench.download.sources import ApiImages, Home
 from lmdbench.download.watch import Watch
 from lmdbench.download.web import Again, GaveUp, Refused, Stopped, Web, host_of
-from lmdbench.errors import UserError
-from lmdbench.files import disk_errors, remove_leftovers, temporary_path
 
 JOURNAL = "images.jsonl"
 METADATA = "metadata.csv"

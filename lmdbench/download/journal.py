@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lmdbench.files import disk_errors, write_text
+from lmdbench.core.files import disk_errors, write_text
 
 BASE_COLUMNS = ("isic_id", "attribution", "copyright_license")
 

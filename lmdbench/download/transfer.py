@@ -13,10 +13,10 @@ from typing import Any
 
 import requests
 
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import disk_errors, write_json
 from lmdbench.download.watch import Watch
 from lmdbench.download.web import Again, GaveUp, Web, host_of
-from lmdbench.errors import UserError
-from lmdbench.files import disk_errors, write_json
 
 CHUNK = 1 << 16  # bytes read at a time; what is less than one when a connection breaks is lost
 

@@ -21,8 +21,8 @@ from functools import cached_property
 
 import numpy as np
 
+from lmdbench.core.registry import unknown
 from lmdbench.evaluation import influence
-from lmdbench.registry import unknown
 
 # Metric → what people call it. A group's recall goes by the group's own name.
 TITLES: dict[str, str] = {

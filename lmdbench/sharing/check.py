@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, PARTS, sha256_lines, split_label
-from lmdbench.errors import UserError
 from lmdbench.evaluation.predictions import ARRAYS, Predictions, load_predictions
-from lmdbench.record import NEEDED_IN_SPEC, read_record, spec_id
+from lmdbench.runs.record import NEEDED_IN_SPEC, read_record, spec_id
 from lmdbench.sharing.archive import MOST_OF_A_FILE
 from lmdbench.sharing.shared import run_key, shared_record
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmdbench.audit import report
-from lmdbench.errors import UserError
-from lmdbench.reporting.results import Results, Run, ancestor_of
+from lmdbench.comparison.results import Results, Run, ancestor_of
+from lmdbench.core.errors import UserError
+from lmdbench.data.check import audit as audits
 from lmdbench.sharing.archive import MANIFEST, check_output, new_archive
 from lmdbench.sharing.check import Sound, check_alike, check_run
 from lmdbench.sharing.shared import FORMAT, RUN_FILES, run_key, shared_record
@@ -107,12 +107,12 @@ def _audits(runs: Iterable[Run], results: Path) -> dict[str, dict[str, bytes]]:
     for run in runs:
         fingerprint = run.spec["split"]["fingerprint"]
         name, label = run.record["results_name"], run.record["split_label"]
-        folder = report.audit_folder(results, name, label, fingerprint)
-        facts = report.load(folder, fingerprint)
-        if facts is not None and report.kept_leaks(folder, fingerprint) is not None:
+        folder = audits.audit_folder(results, name, label, fingerprint)
+        facts = audits.load(folder, fingerprint)
+        if facts is not None and audits.kept_leaks(folder, fingerprint) is not None:
             key = folder.relative_to(results).as_posix()
             found[key] = {
-                file: (folder / file).read_bytes() for file in (report.FACTS, *facts["lists"])
+                file: (folder / file).read_bytes() for file in (audits.FACTS, *facts["lists"])
             }
     return dict(sorted(found.items()))
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
 from lmdbench.sharing.check import same_predictions
 from lmdbench.sharing.place import now, place_run

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from lmdbench.audit import report
-from lmdbench.errors import UserError
-from lmdbench.files import write_bytes
-from lmdbench.reporting.results import Results
+from lmdbench.comparison.results import Results
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import write_bytes
+from lmdbench.data.check import audit as audits
 from lmdbench.sharing.archive import MANIFEST, Archive, new_folder
 from lmdbench.sharing.check import Sound, check_alike, check_run, same_predictions
 from lmdbench.sharing.place import now, place_run
@@ -228,24 +228,24 @@ def _checked(folder: Path, entry: Entry, where: str) -> Sound:
 def _check_audit(folder: Path, entry: Entry, where: str) -> None:
     facts: Any = None
     try:
-        facts = json.loads((folder / report.FACTS).read_text(encoding="utf-8"))
+        facts = json.loads((folder / audits.FACTS).read_text(encoding="utf-8"))
         split = facts["split"]
-        own = report.audit_folder(
+        own = audits.audit_folder(
             Path(), facts["results_name"], split["label"], split["fingerprint"]
         )
         whole = (
             own.as_posix() == entry.key
             and len(own.parts) == 3
-            and {report.FACTS, *facts["lists"]} == set(entry.files)
-            and report.kept_leaks(folder, split["fingerprint"]) is not None
+            and {audits.FACTS, *facts["lists"]} == set(entry.files)
+            and audits.kept_leaks(folder, split["fingerprint"]) is not None
         )
     except (
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
         *(RecursionError, UserError),
     ) as error:
-        raise UserError(f"{where}: damaged audit, its {report.FACTS} can't be read") from error
+        raise UserError(f"{where}: damaged audit, its {audits.FACTS} can't be read") from error
     if not whole:
-        raise UserError(f"{where}: its {report.FACTS} is of another audit, or damaged")
+        raise UserError(f"{where}: its {audits.FACTS} is of another audit, or damaged")
 
 
 # Against what is here

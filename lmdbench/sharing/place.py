@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lmdbench.files import write_json, write_text
+from lmdbench.core.files import write_json, write_text
 from lmdbench.sharing.archive import new_folder
 
 

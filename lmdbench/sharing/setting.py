@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Part
-from lmdbench.errors import UserError
-from lmdbench.record import spec_id
+from lmdbench.runs.record import spec_id
 from lmdbench.sharing.check import check_run
 from lmdbench.version import __version__
 
 if TYPE_CHECKING:
-    from lmdbench.run import Experiment
+    from lmdbench.runs.plan import Experiment
 
 # What of run.json follows from data set and split.
 OF_A_SPLIT = (
@@ -104,7 +104,7 @@ def setting_like(directory: Path, changes: Mapping[str, Any]) -> Setting:
 
 def setting_of(experiment: Experiment, changes: Mapping[str, Any]) -> Setting:
     """The setting of an experiment's runs, with parts of their specification changed."""
-    from lmdbench.run import PlannedRun, RunSpec
+    from lmdbench.runs.plan import PlannedRun, RunSpec
 
     split, dataset = experiment.prepared.split, experiment.prepared.dataset
     common = {

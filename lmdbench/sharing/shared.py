@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmdbench.audit.report import FACTS, LISTS
+from lmdbench.data.check.audit import FACTS, LISTS
 
 FORMAT = 1  # of the archive
 NEEDED_FILES = ("run.json", "predictions.npz")

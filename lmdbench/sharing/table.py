@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from lmdbench.data.splits import count, named_parts
+from lmdbench.core.errors import UserError
+from lmdbench.data.splits.divide import count, named_parts
 from lmdbench.data.tables import Table, read_table
-from lmdbench.errors import UserError
 from lmdbench.evaluation.predictions import Predictions
 from lmdbench.sharing.setting import Setting
 

@@ -11,15 +11,12 @@ from statistics import median
 import numpy as np
 import torch
 
-from lmdbench.data.batches import Images, Task
-from lmdbench.environment import device_name
-from lmdbench.errors import UserError
-from lmdbench.files import disk_errors, read_json, write_json
-from lmdbench.method import Method
-from lmdbench.randomness import Streams
-from lmdbench.run import PlannedRun
-from lmdbench.sweep.estimate import Estimate
-from lmdbench.training import (
+from lmdbench.core.environment import device_name
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import disk_errors, read_json, write_json
+from lmdbench.core.randomness import Streams
+from lmdbench.runs.plan import PlannedRun
+from lmdbench.runs.train import (
     RANDOM,
     fit_last,
     logits_of,
@@ -27,6 +24,9 @@ from lmdbench.training import (
     resolved_precision,
     train_epoch,
 )
+from lmdbench.sweep.estimate import Estimate
+from lmdbench.training.method import Method
+from lmdbench.training.task import Images, Task
 
 FORMAT = 1
 FEW, MORE = 2, 4  # batches in the two epochs that are measured

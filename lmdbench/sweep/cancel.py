@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from lmdbench.files import Claim
+from lmdbench.core.files import Claim
+from lmdbench.sweep.executors.slurm import cancel as cancel_jobs
+from lmdbench.sweep.executors.slurm import queue
 from lmdbench.sweep.plan import SweepPlan
 from lmdbench.sweep.record import Launch, pool_claim, read_launches, write_launch
-from lmdbench.sweep.slurm import cancel as cancel_jobs
-from lmdbench.sweep.slurm import queue
 
 STOP_SECONDS = 30.0  # that a pool gets to stop its workers
 POLL_SECONDS = 0.2

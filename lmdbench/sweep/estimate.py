@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lmdbench.errors import UserError
-from lmdbench.reporting.results import read_results
-from lmdbench.run import LENGTHS, PlannedRun
+from lmdbench.comparison.results import read_results
+from lmdbench.core.errors import UserError
+from lmdbench.runs.plan import LENGTHS, PlannedRun
 
 
 @dataclass(frozen=True)

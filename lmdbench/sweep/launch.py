@@ -8,9 +8,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lmdbench.errors import UserError
-from lmdbench.files import Claim, disk_errors
-from lmdbench.sweep.local import PoolTask
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import Claim, disk_errors
+from lmdbench.sweep.executors.local import PoolTask
+from lmdbench.sweep.executors.slurm import (
+    SUBMITIT,
+    Batch,
+    Unsure,
+    Work,
+    cancel,
+    max_array_size,
+    submit,
+    units,
+)
 from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
 from lmdbench.sweep.record import (
     LAUNCHING,
@@ -20,16 +30,6 @@ from lmdbench.sweep.record import (
     launch_path,
     pool_claim,
     write_launch,
-)
-from lmdbench.sweep.slurm import (
-    SUBMITIT,
-    Batch,
-    Unsure,
-    Work,
-    cancel,
-    max_array_size,
-    submit,
-    units,
 )
 from lmdbench.sweep.status import Overview, State
 

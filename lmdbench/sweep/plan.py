@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lmdbench.digest import combined
-from lmdbench.errors import DiskError, UserError
-from lmdbench.request import Experiments, Request, Setup
-from lmdbench.run import PlannedRun
-from lmdbench.sweep.file import Entry, Sweep
-from lmdbench.sweep.tasks import Task
+from lmdbench.core.errors import DiskError, UserError
+from lmdbench.runs.code_digest import combined
+from lmdbench.runs.plan import PlannedRun
+from lmdbench.runs.request import Experiments, Request, Setup
+from lmdbench.sweep.config.file import Entry, Sweep
+from lmdbench.sweep.executors.task import Task
 
 SWEEPS = "sweeps"  # the folder below the results that sweeps keep their records in
 

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lmdbench.errors import UserError
-from lmdbench.files import Claim, disk_errors, file_system_time, read_json, write_json
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import Claim, disk_errors, file_system_time, read_json, write_json
 from lmdbench.sweep.plan import SWEEPS
 
 LAUNCHES = "launches"

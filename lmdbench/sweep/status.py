@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lmdbench.errors import UserError
-from lmdbench.files import Claim
-from lmdbench.run import last_error, run_state, staleness
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import Claim
+from lmdbench.runs.plan import last_error, run_state, staleness
+from lmdbench.sweep.executors.slurm import Queued, job_log, queue
 from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
 from lmdbench.sweep.record import LAUNCHING, Launch, pool_claim, read_launches
-from lmdbench.sweep.slurm import Queued, job_log, queue
 
 State = Literal["done", "running", "queued", "failed", "lost", "changed", "missing"]
 STATES: tuple[State, ...] = get_args(State)

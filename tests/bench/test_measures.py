@@ -9,7 +9,7 @@ from lmdbench.bench.icc import measure_round, watched
 from lmdbench.bench.targets import NEEDS_A_GPU, TARGETS
 from lmdbench.bench.training import PARTS, measure_step, measure_views
 from lmdbench.bench.workload import Workload
-from lmdbench.training import train_epoch
+from lmdbench.runs.train import train_epoch
 
 SMALL = Workload(torch.device("cpu"), "plain", None, "small", 32, 4, 13, 3, 50, 0.0)
 

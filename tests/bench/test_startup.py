@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lmdbench.bench import startup
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 CPU = torch.device("cpu")
 

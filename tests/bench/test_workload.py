@@ -14,7 +14,7 @@ from lmdbench.bench.workload import (
     require_memory,
     step_bytes,
 )
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 SMALL = Workload(torch.device("cpu"), "plain", None, "small", 32, 4, 13, 3, 50, 0.0)
 

@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cluster import Cluster
 
 MARK = "LMDBENCH_CHAOS"  # in the environment of every process that a disturbed launch starts
-WORKERS = ("lmdbench.sweep.worker", "submitit.core._submit")
+WORKERS = ("lmdbench.sweep.executors.worker", "submitit.core._submit")
 RELAUNCHES = 40  # at most, after the faults have stopped
 SMALL_DISK = "256m"
 
@@ -106,9 +106,9 @@ class Chaos:
 
     def states(self) -> Counter[str]:
         """Runs in each state, read here: a command of its own would take seconds to start."""
-        from lmdbench.errors import UserError
-        from lmdbench.request import Experiments
-        from lmdbench.sweep.file import read_sweep
+        from lmdbench.core.errors import UserError
+        from lmdbench.runs.request import Experiments
+        from lmdbench.sweep.config.file import read_sweep
         from lmdbench.sweep.plan import make_plan
         from lmdbench.sweep.status import look
 

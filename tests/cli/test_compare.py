@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from lmdbench.comparison import scoring
 from lmdbench.evaluation.predictions import Predictions, load_predictions
-from lmdbench.reporting import scoring
 
 FakeRun = Callable[..., Path]
 Command = Callable[..., Any]

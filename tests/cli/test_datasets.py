@@ -8,8 +8,8 @@ from PIL import Image
 
 from lmdbench.cli.datasets import datasets
 from lmdbench.cli.options import default_cache, make_dataset
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import sha256_lines
-from lmdbench.errors import UserError
 
 
 def lmdbench(*args: str, **environment: str) -> str:

@@ -114,7 +114,7 @@ def test_a_sampler_of_its_own_is_said_in_words(cards, lmdbench, tmp_path):
     assert cards["gcl"]["sampler"].endswith("nearly, but not quite, equally often")
     plugin = tmp_path / "own_sampler.py"
     plugin.write_text(
-        "from lmdbench.data.samplers import InstanceSampler\n"
+        "from lmdbench.training.samplers import InstanceSampler\n"
         + PLUGIN.format(name="own-sampler")
         .replace("    def loss", "    sampler = RareFirst\n\n    def loss")
         .replace("\n@", "\nclass RareFirst(InstanceSampler):\n    pass\n\n@")
@@ -131,7 +131,7 @@ def test_show_names_the_tests_that_pin_a_method(lmdbench, cards):
 
 
 PLUGIN = """
-from lmdbench.method import Method, register_method
+from lmdbench.training.method import Method, register_method
 
 @register_method("{name}")
 class Bare(Method):

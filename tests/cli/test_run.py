@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lmdbench.cli.options import parse_numbers
 from lmdbench.cli.run import parse_assignments
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 SHORT = ("--set", "epochs=1")
 

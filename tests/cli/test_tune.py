@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from lmdbench.sweep.file import read_sweep
+from lmdbench.sweep.config.file import read_sweep
 
 
 @pytest.fixture

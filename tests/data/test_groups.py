@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmdbench.core.errors import UserError
 from lmdbench.data.groups import by_count, by_rank, in_words, parse_groups
-from lmdbench.errors import UserError
 
 CLASSES = ["nv", "mel", "bcc", "df"]
 COUNTS = [900, 300, 120, 9]

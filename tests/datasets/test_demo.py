@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, PARTS
 from lmdbench.datasets import demo
 from lmdbench.datasets.demo import CLASSES, Demo, class_sizes, draw
-from lmdbench.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmdbench.data.availability import prepare_files
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, Dataset, Split
-from lmdbench.errors import UserError
+from lmdbench.data.splits.availability import prepare_files
 
 
 def folder(root: Path) -> Dataset:

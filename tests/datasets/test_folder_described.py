@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmdbench.data.availability import prepare_files
-from lmdbench.data.choice import SplitChoice, make_split
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, Dataset, Split
-from lmdbench.errors import UserError
+from lmdbench.data.splits.availability import prepare_files
+from lmdbench.data.splits.spec import SplitChoice, make_split
 
 CODES = {"C43": 12, "D22.1": 10, "D22.9": 10, "L82": 6, "Z01": 4}  # code → images
 CLASSES = """

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmdbench.data.availability import prepare_files
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, PARTS, Dataset
-from lmdbench.errors import UserError
+from lmdbench.data.splits.availability import prepare_files
 
 SIZES = {"train": 60, "val": 24, "test": 36}
 CLASSES = 12  # "10" and "11" come after "9"

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmdbench.data.availability import prepare_files
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, Dataset, sha256_lines
-from lmdbench.errors import UserError
+from lmdbench.data.splits.availability import prepare_files
 
 TRAIN = {
     "bbps-2-3": 918,

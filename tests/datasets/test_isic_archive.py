@@ -3,9 +3,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lmdbench.data.availability import prepare_files
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, Dataset, sha256_lines
-from lmdbench.errors import UserError
+from lmdbench.data.splits.availability import prepare_files
 
 CLASSES = [
     "AK",
@@ -78,7 +78,7 @@ def test_sizes_and_groups(official: Dataset) -> None:
 def test_no_factor_and_no_seed_draw_another(official: Dataset) -> None:
     with pytest.raises(UserError, match="no imbalance factor to choose"):
         official.split(100, 42)
-    from lmdbench.data.choice import SplitChoice, make_split
+    from lmdbench.data.splits.spec import SplitChoice, make_split
 
     with pytest.raises(UserError, match="no seed draws it"):
         make_split(official, SplitChoice(seed=1))

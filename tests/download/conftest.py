@@ -192,7 +192,7 @@ OTHERS = {"pictures/labels.csv": b"image,label\n", "pictures/LICENSE.txt": b"CC"
 TRUTH = "".join(f"{line}\n" for line in ["image", *IMAGES]).encode()
 PLUGIN = f'''
 from lmdbench.data.dataset import Dataset, register_dataset
-from lmdbench.download.sources import ApiImages, Archive, Downloads, File
+from lmdbench.data.sources import ApiImages, Archive, Downloads, File
 
 class Drawn(Dataset):
     title = "Drawn images"

@@ -7,12 +7,12 @@ import zlib
 
 import pytest
 
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import temporary_path
+from lmdbench.data.sources import Archive, Home
 from lmdbench.download import archives
 from lmdbench.download.archives import Damaged, images_there, needed_members, unpack
-from lmdbench.download.sources import Archive, Home
 from lmdbench.download.watch import Watch
-from lmdbench.errors import UserError
-from lmdbench.files import temporary_path
 
 CONTENT = {f"top/sub/{name}.jpg": bytes([n]) * 5000 for n, name in enumerate("abcd")}
 TABLE = {"top/labels.csv": b"image\na\n"}

@@ -15,7 +15,7 @@ import zipfile
 import pytest
 import requests
 
-from lmdbench.download import room, web
+from lmdbench.download import disk_space, web
 
 FOLDER = "drawn"
 # Kills the process before its n-th rename: at every moment at which files on disk change state.
@@ -398,13 +398,15 @@ def test_too_little_room_is_told_before_anything_is_fetched(download, official, 
 def test_a_disk_that_fills_up_loses_nothing(
     download, official, small_disk, undisturbed, tmp_path, tree, monkeypatch
 ):
-    """As when another program writes meanwhile: the check before it found room."""
+    """As when another program writes meanwhile: the check before it found disk_space."""
     with monkeypatch.context() as patch:
-        patch.setattr(room.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 0, 1 << 40))
+        patch.setattr(
+            disk_space.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 0, 1 << 40)
+        )
         line = only_line(download.run("drawn-zip", small_disk))
     assert f"no space left on {small_disk}" in line
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
-    monkeypatch.setattr(room, "SPARE_BYTES", 0)
+    monkeypatch.setattr(disk_space, "SPARE_BYTES", 0)
     assert download.run("drawn-zip", small_disk).code == 0
     assert tree(small_disk) == undisturbed
 

@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 
+from lmdbench.core.errors import UserError
 from lmdbench.download import web
 from lmdbench.download.transfer import Transfer
 from lmdbench.download.watch import Watch
 from lmdbench.download.web import GaveUp, Refused, Web
-from lmdbench.errors import UserError
 
 URL = "https://data.example.org/2019/big.zip"
 PATH = "/data.example.org/2019/big.zip"

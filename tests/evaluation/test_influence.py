@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lmdbench.evaluation import influence, metrics, statistics
+from lmdbench.evaluation import inference, influence, metrics
 
 CLASSES = ["A", "B", "C", "D"]
 GROUPS = {"head": [0, 1], "tail": [2, 3]}
@@ -113,12 +113,12 @@ def test_the_jackknife_is_the_bootstraps_variance() -> None:
         found.append([scorer.value(metric) for metric in chosen])
         return found[-1][0]
 
-    of_first = statistics.within_class_bootstrap(score, labels, rng, rounds=1500)
+    of_first = inference.within_class_bootstrap(score, labels, rng, rounds=1500)
     drawn = np.array(found)
     assert of_first.tolist() == drawn[:, 0].tolist()
     scorer = metrics.Scorer(labels, logits)
     for k, metric in enumerate(chosen):
-        jackknife = statistics.jackknife_variance(scorer.influence(metric), labels)
+        jackknife = inference.jackknife_variance(scorer.influence(metric), labels)
         assert jackknife == pytest.approx(drawn[:, k].var(), rel=0.15), metric.name
 
 
@@ -129,7 +129,7 @@ def test_the_jackknife_of_units_is_their_bootstraps_variance() -> None:
     codes = np.unique(units, return_inverse=True)[1]
     shared = rng.normal(size=(codes.max() + 1, 4))[codes]  # images of a lesion look alike
     logits = shared + 0.3 * rng.normal(size=shared.shape) + 1.2 * np.eye(4)[labels]
-    drawn = statistics.within_class_bootstrap(
+    drawn = inference.within_class_bootstrap(
         lambda images: metrics.macro_f1(labels[images], logits[images]),
         labels,
         rng,
@@ -137,9 +137,9 @@ def test_the_jackknife_of_units_is_their_bootstraps_variance() -> None:
         units=units,
     )
     found = metrics.influences(["macro_f1"], labels, logits, {})["macro_f1"]
-    by_unit = statistics.jackknife_variance(found, labels, units)
+    by_unit = inference.jackknife_variance(found, labels, units)
     assert by_unit == pytest.approx(drawn.var(), rel=0.15)
-    assert by_unit > 2 * statistics.jackknife_variance(found, labels)
+    assert by_unit > 2 * inference.jackknife_variance(found, labels)
 
 
 def test_auroc_of_two_classes_has_delongs_variance() -> None:
@@ -151,7 +151,7 @@ def test_auroc_of_two_classes_has_delongs_variance() -> None:
     expected = wins.mean(axis=1).var(ddof=1) / 20 + wins.mean(axis=0).var(ddof=1) / 30
     logits = np.stack([np.zeros(50), scores], axis=1)
     found = metrics.influences(["macro_auroc"], labels, logits, {})["macro_auroc"]
-    assert statistics.jackknife_variance(found, labels) == pytest.approx(expected)
+    assert inference.jackknife_variance(found, labels) == pytest.approx(expected)
 
 
 def test_areas_of_scores_with_ties_are_mann_whitneys() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.evaluation import metrics
 
 # Three classes; predictions are 0 0 1 | 1 2 | 2.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
 
 
@@ -117,7 +117,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 def test_a_really_full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "predictions.npz"
     monkeypatch.setattr(
-        "lmdbench.files.temporary_path", lambda _path: tmp_path / ".predictions.npz"
+        "lmdbench.core.files.temporary_path", lambda _path: tmp_path / ".predictions.npz"
     )
     (tmp_path / ".predictions.npz").symlink_to("/dev/full")
     with pytest.raises(UserError, match="no space left on"):

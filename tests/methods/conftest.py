@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from lmdbench.method import Method
     from lmdbench.models.classifier import Encoder
+    from lmdbench.training.method import Method
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmdbench.method import Method
+from lmdbench.training.method import Method
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lmdbench.data.batches import Batch
-from lmdbench.digest import method_digest
-from lmdbench.method import METHODS, Method, Start, built_in_methods
-from lmdbench.settings import describe
+from lmdbench.core.settings import describe
+from lmdbench.runs.code_digest import method_digest
+from lmdbench.training.method import METHODS, Method, Start, built_in_methods
+from lmdbench.training.task import Batch
 
 from .helpers import moved, snapshot
 
@@ -231,8 +231,8 @@ def test_settings_are_fixed_and_explained(name):
 
 def test_digests_are_the_same_in_another_process():
     code = (
-        "from lmdbench.method import METHODS\n"
-        "from lmdbench.digest import method_digest\n"
+        "from lmdbench.training.method import METHODS\n"
+        "from lmdbench.runs.code_digest import method_digest\n"
         f"for name in {NAMES!r}: print(name, method_digest(METHODS.get(name)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

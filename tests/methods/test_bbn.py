@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.methods.bbn import (
     ReversedSampler,
     last_block,

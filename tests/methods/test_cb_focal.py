@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import resolve
 from lmdbench.methods.cb_focal import (
     ClassBalancedFocal,
     class_balanced_weights,
     sigmoid_focal_loss,
 )
 from lmdbench.methods.focal import focal_loss
-from lmdbench.settings import resolve
 
 from .helpers import assert_finite, random_batch
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lmdbench.method import METHODS
+from lmdbench.training.method import METHODS
 
 from .helpers import moved
 

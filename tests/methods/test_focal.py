@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import resolve
 from lmdbench.methods.focal import Focal, focal_loss
-from lmdbench.settings import resolve
 
 from .helpers import assert_finite, random_batch
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.methods.gcl import EffectiveNumberSampler, focused
 
 from .helpers import moved, snapshot

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest, norm
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import resolve
 from lmdbench.methods.gcl_stage1 import GaussianCloudedLogits, cloud_sizes, half_normal
 from lmdbench.methods.ldam_drw import CosineHead
-from lmdbench.settings import resolve
 
 
 @given(st.lists(st.integers(1, 20_000), min_size=2, max_size=100))

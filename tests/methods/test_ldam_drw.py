@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 from torch import nn
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import resolve
 from lmdbench.methods.cb_focal import class_balanced_weights
 from lmdbench.methods.ldam_drw import LDAM, CosineHead, ldam_loss, margins
-from lmdbench.settings import resolve
 
 from .helpers import assert_finite, random_batch, random_counts
 

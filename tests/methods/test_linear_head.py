@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.methods.ce import CrossEntropy
 from lmdbench.models.classifier import Classifier
 

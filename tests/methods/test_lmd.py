@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lmdbench import calibration as cal
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import resolve
 from lmdbench.methods.lmd import LMD
 from lmdbench.methods.lmd_released import LMDReleased
-from lmdbench.settings import resolve
+from lmdbench.training import gaussians as cal
 
 from .helpers import moved, train_and_resume
 

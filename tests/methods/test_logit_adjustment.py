@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import resolve
 from lmdbench.methods.balms import balanced_softmax_loss
 from lmdbench.methods.logit_adjustment import LogitAdjustment, log_prior, logit_adjusted_loss
-from lmdbench.settings import resolve
 
 from .helpers import random_batch, random_counts
 

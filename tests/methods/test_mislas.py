@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from lmdbench.method import Start
 from lmdbench.methods.mislas import MiSLAS, label_aware_smoothing_loss, smoothing_factors
+from lmdbench.training.method import Start
 
 from .helpers import drawn_by_class, moved, random_batch, snapshot
 

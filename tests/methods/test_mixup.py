@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import log_softmax
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import resolve
 from lmdbench.methods.mixup import Mixup, draw_beta, mixed_cross_entropy
-from lmdbench.settings import resolve
 
 from .helpers import moved
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lmdbench.method import METHODS
 from lmdbench.methods.lmd import LMD
 from lmdbench.methods.mrc_vfc import MRCVFC
+from lmdbench.training.method import METHODS
 
 from .helpers import moved
 

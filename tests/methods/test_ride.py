@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from scipy.special import log_softmax, softmax
 
+from lmdbench.core.settings import resolve
 from lmdbench.methods.ldam_drw import ldam_loss, margins
 from lmdbench.methods.ride import ExpertHeads, Experts, divergence_from_mean, temperatures
-from lmdbench.settings import resolve
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_experts_come_to_differ(make_task, make_method, train):
     "wrong", [{"experts": "0"}, {"beta": "1"}, {"scale": "0"}, {"spread": "2"}]
 )
 def test_settings_out_of_bounds(wrong):
-    from lmdbench.errors import UserError
+    from lmdbench.core.errors import UserError
     from lmdbench.methods.ride import RIDE
 
     with pytest.raises(UserError, match=f"{next(iter(wrong))} is"):

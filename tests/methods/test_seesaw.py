@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import resolve
 from lmdbench.methods.ldam_drw import CosineHead
 from lmdbench.methods.seesaw import Seesaw, log_seesaw_factors, seesaw_loss
-from lmdbench.settings import resolve
 
 from .helpers import assert_finite, random_batch
 

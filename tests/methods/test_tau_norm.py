@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.methods.tau_norm import TAUS, best_tau, tau_normalised
 
 from .helpers import moved, randn, snapshot

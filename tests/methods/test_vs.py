@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import resolve
 from lmdbench.methods.logit_adjustment import logit_adjusted_loss
 from lmdbench.methods.vs import VectorScaling, vs_loss
-from lmdbench.settings import resolve
 
 from .helpers import random_batch, random_counts
 

@@ -4,10 +4,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmdbench.errors import UserError
-from lmdbench.method import Start
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import resolve
 from lmdbench.methods.weight_balancing import WeightBalancing, norm_limit, project_
-from lmdbench.settings import resolve
+from lmdbench.training.method import Start
 
 from .helpers import moved, snapshot
 

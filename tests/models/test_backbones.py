@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.models.backbones import (
     BACKBONES,
     build_encoder,

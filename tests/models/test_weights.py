@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.models.backbones import (
     BACKBONES,
     Weights,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lmdbench.record import spec_id
+from lmdbench.runs.record import spec_id
 from lmdbench.sharing.shared import run_key, shared_record
 
 FakeRun = Callable[..., Path]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmdbench.record import spec_id
+from lmdbench.runs.record import spec_id
 from lmdbench.sharing import archive
 
 FakeRun = Callable[..., Path]

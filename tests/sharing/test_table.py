@@ -11,8 +11,8 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Part
-from lmdbench.errors import UserError
 from lmdbench.sharing.setting import Setting
 from lmdbench.sharing.table import Read, Values, as_logits, read_predictions
 

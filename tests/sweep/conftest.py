@@ -28,10 +28,10 @@ def cache() -> Path:
 @pytest.fixture
 def pool_tasks(toy_folder: Path, cache: Path) -> Callable[..., list[Any]]:
     """``pool_tasks(results, ("crt", 0, {"ce.epochs": "2"}), …)``: each with what it starts from."""
-    from lmdbench.digest import combined
-    from lmdbench.request import Experiments, Request, Setup
-    from lmdbench.sweep.local import PoolTask
-    from lmdbench.sweep.tasks import Task
+    from lmdbench.runs.code_digest import combined
+    from lmdbench.runs.request import Experiments, Request, Setup
+    from lmdbench.sweep.executors.local import PoolTask
+    from lmdbench.sweep.executors.task import Task
 
     def make(results: Path, *wanted: Wanted, **setup: Any) -> list[PoolTask]:
         experiments = Experiments(results, cache, files=False)
@@ -75,7 +75,7 @@ def make_worker(cache: Path) -> Callable[..., Any]:
     """``make_worker(results, …)``: a worker in this process, its watcher a ``Silent``."""
     import torch
 
-    from lmdbench.sweep.worker import Worker
+    from lmdbench.sweep.executors.worker import Worker
 
     def make(results: Path, **options: Any) -> Worker:
         options = {"patience": 0.0, "wait_for_dead": False, **options}
@@ -116,11 +116,11 @@ POOL = """
 import json, sys
 from pathlib import Path
 from lmdbench.cli.options import stop_on_sigterm
-from lmdbench.cli.sweep.live import pool_watcher
-from lmdbench.errors import Interrupted, UserError
-from lmdbench.registry import load_plugin
-from lmdbench.sweep.local import PoolOptions, PoolTask, run_locally
-from lmdbench.sweep.tasks import Task
+from lmdbench.cli.sweep_live import pool_watcher
+from lmdbench.core.errors import Interrupted, UserError
+from lmdbench.core.registry import load_plugin
+from lmdbench.sweep.executors.local import PoolOptions, PoolTask, run_locally
+from lmdbench.sweep.executors.task import Task
 
 stop_on_sigterm()
 given = json.load(open(sys.argv[1]))
@@ -186,7 +186,7 @@ class Thread:
     """A pool in a thread of this process, which starts sooner than one in its own."""
 
     def __init__(self, tasks: Sequence[Any], options: Any) -> None:
-        from lmdbench.sweep.local import run_locally
+        from lmdbench.sweep.executors.local import run_locally
 
         self.watcher = Recorder()
         self.executor = ThreadPoolExecutor(1)
@@ -200,7 +200,7 @@ class Thread:
 @pytest.fixture
 def pool(cache: Path) -> Iterator[Callable[..., Thread]]:
     """``pool(tasks, results, workers=2, …)``, with options of ``PoolOptions``."""
-    from lmdbench.sweep.local import PoolOptions
+    from lmdbench.sweep.executors.local import PoolOptions
 
     threads: list[Thread] = []
 
@@ -369,7 +369,7 @@ PLUGIN = """
 import os, signal
 from torch import nn
 from torch.nn.functional import cross_entropy
-from lmdbench.method import Method, register_method
+from lmdbench.training.method import Method, register_method
 from lmdbench.models.classifier import Classifier
 
 @register_method("{name}")
@@ -419,8 +419,8 @@ def slurm() -> Iterator[Any]:
 @pytest.fixture
 def make_plan(toy_folder: Path, cache: Path, tmp_path: Path) -> Callable[[str], Any]:
     """Plans a sweep on the toy folder from the rest of its file, in ``tmp_path / "results"``."""
-    from lmdbench.request import Experiments
-    from lmdbench.sweep.file import read_sweep
+    from lmdbench.runs.request import Experiments
+    from lmdbench.sweep.config.file import read_sweep
     from lmdbench.sweep.plan import make_plan
 
     def make(text: str) -> Any:

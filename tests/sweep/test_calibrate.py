@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lmdbench.errors import UserError
-from lmdbench.method import METHODS, Method
+from lmdbench.core.errors import UserError
+from lmdbench.core.settings import describe
 from lmdbench.models.small import SmallNet
-from lmdbench.request import Experiments, Request, Setup
-from lmdbench.settings import describe
+from lmdbench.runs.request import Experiments, Request, Setup
 from lmdbench.sweep import calibrate as measuring
 from lmdbench.sweep.calibrate import (
     calibrate,
@@ -25,6 +24,7 @@ from lmdbench.sweep.calibrate import (
     scaled_counts,
 )
 from lmdbench.sweep.estimate import Estimate, kind_of
+from lmdbench.training.method import METHODS, Method
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lmdbench.request import Experiments, Request, Setup
+from lmdbench.runs.request import Experiments, Request, Setup
 from lmdbench.sweep.estimate import Estimate, estimate, finished_records, kind_of
 
 
@@ -14,7 +14,7 @@ def planned(tmp_path):
     experiments = Experiments(tmp_path / "results", tmp_path / "cache", files=False)
 
     def planned(method="ce", seed=0, factor=100.0, size=None, starts_from=None, **settings):
-        from lmdbench.data.choice import SplitChoice
+        from lmdbench.data.splits.spec import SplitChoice
 
         setup = Setup("demo", split=SplitChoice(imbalance_factor=factor), image_size=size)
         texts = {key.replace("__", "."): str(value) for key, value in settings.items()}

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from lmdbench.errors import UserError
-from lmdbench.request import Experiments
-from lmdbench.sweep.tasks import Task, planned_run
+from lmdbench.core.errors import UserError
+from lmdbench.runs.request import Experiments
+from lmdbench.sweep.executors.task import Task, planned_run
 
 
 def methods(plan):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lmdbench.method import METHODS
-from lmdbench.request import Experiments, Request
-from lmdbench.sweep.file import presets, read_sweep
+from lmdbench.runs.request import Experiments, Request
+from lmdbench.sweep.config.file import presets, read_sweep
+from lmdbench.training.method import METHODS
 
 
 def plans(sweep, tmp_path, seeds=None):

@@ -13,23 +13,23 @@ import time
 import numpy as np
 import pytest
 
-from lmdbench.data.choice import SplitChoice
-from lmdbench.errors import UserError
-from lmdbench.files import Claim
-from lmdbench.registry import load_plugin
-from lmdbench.request import Experiments, Setup
-from lmdbench.run import run_state
-from lmdbench.sweep import slurm as on_slurm
-from lmdbench.sweep.entries import Entry
-from lmdbench.sweep.file import Sweep
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import Claim
+from lmdbench.core.registry import load_plugin
+from lmdbench.data.splits.spec import SplitChoice
+from lmdbench.runs.plan import run_state
+from lmdbench.runs.request import Experiments, Setup
+from lmdbench.sweep.config.entries import Entry
+from lmdbench.sweep.config.file import Sweep
+from lmdbench.sweep.config.resources import Resources
+from lmdbench.sweep.executors import slurm as on_slurm
 from lmdbench.sweep.plan import make_plan
-from lmdbench.sweep.resources import Resources
 
 PLUGIN = '''
 import time
 from dataclasses import dataclass
 
-from lmdbench.method import METHODS, register_method
+from lmdbench.training.method import METHODS, register_method
 
 
 @register_method("slow")

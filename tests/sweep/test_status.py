@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from lmdbench.errors import UserError
-from lmdbench.files import Claim
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import Claim
 from lmdbench.sweep import status
+from lmdbench.sweep.executors.slurm import Queued
 from lmdbench.sweep.launch import Trust, opened_pool
 from lmdbench.sweep.record import Launch, launch_name, pool_claim, read_launches, write_launch
-from lmdbench.sweep.slurm import Queued
 from lmdbench.sweep.status import look
 
 
@@ -202,7 +202,7 @@ def test_what_a_job_said_last(plan, in_queue):
     log = plan.folder / "submitit" / "7_0_0_log.err"
     log.parent.mkdir()
     log.write_text(
-        "Traceback\nlmdbench.errors.RunFailed: 1 of 1 runs not done: cannot write in x\n"
+        "Traceback\nlmdbench.core.errors.RunFailed: 1 of 1 runs not done: cannot write in x\n"
         "srun: error: n1: task 0: Exited with exit code 1\n"
     )
     first, second = look(plan).runs.values()

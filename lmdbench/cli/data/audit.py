@@ -20,7 +20,7 @@ from lmdbench.cli.options import (
     split_options,
 )
 from lmdbench.cli.text import table
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from lmdbench.audit.pictures import Found, Pair
-    from lmdbench.audit.report import Findings
-    from lmdbench.data.choice import SplitChoice
+    from lmdbench.data.check.audit import Findings
+    from lmdbench.data.check.pictures import Found, Pair
     from lmdbench.data.dataset import Dataset, Prepared, Split
+    from lmdbench.data.splits.spec import SplitChoice
 
 UNREADABLE_SHOWN = 5
 
@@ -90,7 +90,7 @@ def audit(
     lmdbench data audit isic2019 --data-root ~/data
     lmdbench data audit isic2019 --data-root ~/data --near-duplicates --backbone efficientnet-lite0
     """
-    from lmdbench.data.choice import make_split
+    from lmdbench.data.splits.spec import make_split
 
     if backbone != "none" and not near_duplicates:
         raise UserError("--backbone is for --near-duplicates; add that, or leave it out")
@@ -125,29 +125,29 @@ def _audit(
     quiet: bool,
 ) -> dict[str, Any]:
     """Audit one split: look, say what was found, and keep it. Returns the facts, with ``clean``."""
-    from lmdbench.audit import report
-    from lmdbench.data.availability import prepare_files
+    from lmdbench.data.check import audit as audits
     from lmdbench.data.dataset import Prepared
+    from lmdbench.data.splits.availability import prepare_files
 
     prepared = Prepared(dataset, split, {})
     if allow_missing or search:
         prepared = prepare_files(dataset, split, allow_missing, partial(click.echo, err=True))
     split = prepared.split
-    parts = {"tables": report.audit_tables(dataset, split)}
+    parts = {"tables": audits.audit_tables(dataset, split)}
     found = None
     if search:
         found = _compare_pictures(prepared, search)
         by = "perceptual hash" + (f" and features of {search.backbone}" if search.encoder else "")
-        parts["pictures"] = report.audit_pictures(split, found, by)
+        parts["pictures"] = audits.audit_pictures(split, found, by)
     where = (dataset.results_name, split.label, split.fingerprint)
-    folder = report.audit_folder(results, *where)
-    facts = report.with_earlier(folder, report.describe(dataset, split, parts))
-    clean = report.is_clean(facts)
+    folder = audits.audit_folder(results, *where)
+    facts = audits.with_earlier(folder, audits.describe(dataset, split, parts))
+    clean = audits.is_clean(facts)
     if not quiet:  # before it is kept: a full disk must not cost what was found
         click.echo(_text(facts, clean))
-    report.save(folder, facts, parts)
+    audits.save(folder, facts, parts)
     if found and found.pairs:
-        _draw(folder / report.SHEET, found.pairs, prepared.files, parts["pictures"])
+        _draw(folder / audits.SHEET, found.pairs, prepared.files, parts["pictures"])
     if not quiet:
         click.echo(f"\nlists: {folder}\n")
     return {**facts, "clean": clean}
@@ -165,8 +165,8 @@ def _encoder(backbone: str, weights: str) -> nn.Module | None:
 
 def _compare_pictures(prepared: Prepared, search: _Search) -> Found:
     """Find near-duplicates, with progress."""
-    from lmdbench.audit.pictures import find_pairs
     from lmdbench.cli.data.progress import watcher
+    from lmdbench.data.check.pictures import find_pairs
 
     watch, begun = watcher(quiet=False), ""
 
@@ -186,7 +186,7 @@ def _compare_pictures(prepared: Prepared, search: _Search) -> Found:
 
 def _draw(path: Path, pairs: Sequence[Pair], files: Mapping[str, Path], findings: Findings) -> None:
     """Draw the sheet of the worst pairs."""
-    from lmdbench.audit.sheet import draw_pairs
+    from lmdbench.data.check.contact_sheet import draw_pairs
 
     rows = zip(*(findings.rows[column] for column in ("image", "part", "label")), strict=True)
     draw_pairs(path, pairs, files, {image: f"{part}, {label}" for image, part, label in rows})
@@ -223,7 +223,7 @@ def _text(facts: Mapping[str, Any], clean: bool) -> str:
 
 
 def _verdict(facts: Mapping[str, Any], clean: bool) -> str:
-    from lmdbench.audit.report import unseen
+    from lmdbench.data.check.audit import unseen
 
     words = ", ".join(unseen(facts))
     if not clean:

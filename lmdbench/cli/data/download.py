@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lmdbench.cli.options import data_root_option, plugin_option, stop_on_sigterm
-from lmdbench.errors import Interrupted, UserError
+from lmdbench.core.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from lmdbench.data.dataset import Dataset

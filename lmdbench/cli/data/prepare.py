@@ -20,7 +20,7 @@ from lmdbench.cli.options import (
     plugin_option,
     stop_on_sigterm,
 )
-from lmdbench.errors import Interrupted, UserError
+from lmdbench.core.errors import Interrupted, UserError
 
 MOST_WORKERS = 256
 
@@ -66,8 +66,8 @@ def prepare(
     threads = parse_workers(workers)
 
     from lmdbench.cli.progress import watcher
-    from lmdbench.data.availability import table_files
-    from lmdbench.data.store import open_images
+    from lmdbench.data.splits.availability import table_files
+    from lmdbench.data.store.store import open_images
 
     progress = watcher(quiet)
     made = []

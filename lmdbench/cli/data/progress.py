@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from lmdbench.cli.progress import LINE_SECONDS, clock
-from lmdbench.download.room import size
+from lmdbench.download.disk_space import size
 from lmdbench.download.watch import Watch
 
 

@@ -16,7 +16,7 @@ from lmdbench.cli.options import (
     parse_size,
     plugin_option,
 )
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 
 @click.command()
@@ -57,7 +57,7 @@ def verify(
     number = parse_sample(sample)
 
     from lmdbench.cli.progress import watcher
-    from lmdbench.data.verification import verify as findings
+    from lmdbench.data.check.verification import verify as findings
 
     progress = watcher(quiet=as_json or number is not None)  # a sample takes seconds
     tick = partial(progress.prepare, what="decoding images")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lmdbench.cli.selection import CHOICES
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from lmdbench.reporting.results import Results, Run
+    from lmdbench.comparison.results import Results, Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,8 +32,8 @@ def finished_runs(
 
     Says which records can't be used. Raises UserError where none is left.
     """
-    from lmdbench.reporting.comparison import select_runs
-    from lmdbench.reporting.results import read_results
+    from lmdbench.comparison.compare import select_runs
+    from lmdbench.comparison.results import read_results
 
     results = read_results(folder)
     for problem in results.unreadable:

@@ -8,7 +8,7 @@ import click
 
 from lmdbench.cli.options import data_root_option, plugin_option, results_option
 from lmdbench.cli.results.common import choice_options, finished_runs
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 
 @click.command()
@@ -56,7 +56,7 @@ def export(
     check_output(output)
     there, chosen = finished_runs(results, datasets, methods, splits)
     if sweeps:
-        from lmdbench.cli.sweep.common import load_plan
+        from lmdbench.cli.sweep_common import load_plan
 
         plans = [load_plan(source, results, data_root) for source in sweeps]
         keys = {key for plan in plans for key, node in plan.nodes.items() if node.asked}

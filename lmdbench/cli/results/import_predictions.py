@@ -21,10 +21,10 @@ from lmdbench.cli.options import (
     results_option,
     split_options,
 )
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from lmdbench.data.choice import SplitChoice
+    from lmdbench.data.splits.spec import SplitChoice
     from lmdbench.sharing.setting import Setting
     from lmdbench.sharing.table import Read
 
@@ -169,7 +169,7 @@ def _settings(assignments: tuple[str, ...]) -> dict[str, Any]:
 
 def _check_name(name: str) -> None:
     """Raises UserError for a name that no method could have, or that one has."""
-    from lmdbench.method import METHODS
+    from lmdbench.training.method import METHODS
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise UserError(f"--name {name!r}: letters, digits, - and _ only, as in my-loss")
@@ -188,7 +188,7 @@ def _like(
     weights: str | None,
     changes: dict[str, Any],
 ) -> Setting:
-    from lmdbench.data.choice import SplitChoice
+    from lmdbench.data.splits.spec import SplitChoice
     from lmdbench.sharing.setting import setting_like
 
     if choice != SplitChoice():
@@ -216,7 +216,7 @@ def _of(
     """The setting of a data set's runs. Backbones and weights that lmdbench has no name for are
     recorded as they are said."""
     from lmdbench.models.backbones import BACKBONES, FROZEN
-    from lmdbench.request import Experiments, Setup
+    from lmdbench.runs.request import Experiments, Setup
     from lmdbench.sharing.setting import setting_of
 
     setup = Setup(dataset, data_root, choice, allow_missing, backbone, weights)
@@ -258,8 +258,8 @@ def _announce(record: dict[str, Any], setting: Setting, read: Read) -> None:
 def _say_where_it_stands(record: dict[str, Any], read: Read, results: Path) -> None:
     """Which runs share a table with these predictions, or what keeps them apart; and which seed of
     the same name has the same ones."""
+    from lmdbench.comparison.results import Run, in_words, read_results
     from lmdbench.evaluation.predictions import load_predictions
-    from lmdbench.reporting.results import Run, in_words, read_results
     from lmdbench.sharing.check import same_predictions
 
     own = Run(results, record).setting

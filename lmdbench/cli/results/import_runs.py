@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lmdbench.cli.options import results_option
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from lmdbench.sharing.importing import Found
@@ -33,7 +33,7 @@ def import_runs(archive: Path, results: Path, dry_run: bool, keep_existing: bool
     run that is here already is left as it is. Imported runs have no weights: they stand in tables,
     but nothing can start from them.
     """
-    from lmdbench.reporting.results import Results, read_results
+    from lmdbench.comparison.results import Results, read_results
     from lmdbench.sharing.archive import open_archive
     from lmdbench.sharing.importing import carry_out, look
 

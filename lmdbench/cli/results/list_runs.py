@@ -12,7 +12,7 @@ from lmdbench.cli.options import json_option, results_option
 from lmdbench.cli.results.common import choice_options, finished_runs
 
 if TYPE_CHECKING:
-    from lmdbench.reporting.results import Run
+    from lmdbench.comparison.results import Run
 
 
 @click.command("list")

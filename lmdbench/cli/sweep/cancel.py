@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from lmdbench.cli.sweep.common import counts, load_plan, note, sweep_options
-from lmdbench.errors import RunFailed
+from lmdbench.cli.sweep_common import counts, load_plan, note, sweep_options
+from lmdbench.core.errors import RunFailed
 
 
 @click.command()

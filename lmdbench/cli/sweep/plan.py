@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmdbench.cli.options import json_option, parse_device
-from lmdbench.cli.sweep.common import (
+from lmdbench.cli.sweep_common import (
     columns,
     counts,
     hours,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from lmdbench.cli.sweep.common import sweep_options
-from lmdbench.cli.sweep.start import start, start_options
+from lmdbench.cli.sweep_common import sweep_options
+from lmdbench.cli.sweep_start import start, start_options
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lmdbench.registry import unknown
+from lmdbench.core.registry import unknown
 
 
 @click.command()
@@ -15,7 +15,7 @@ def show(preset: str | None) -> None:
     \b
     lmdbench sweep show paper > my-sweep.toml
     """
-    from lmdbench.sweep.file import presets
+    from lmdbench.sweep.config.file import presets
 
     known = presets()
     if preset is None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmdbench.cli.options import json_option
-from lmdbench.cli.sweep.common import (
+from lmdbench.cli.sweep_common import (
     again,
     counts,
+    exit_code,
     hours,
     load_plan,
     note,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from lmdbench.sweep.status import Overview, RunStatus
 
 MOST_LINES = 10  # of runs of one state, where not all are asked for
-CODES = {"done": 0, "broken": 1, "unfinished": 3}
 
 
 @click.command()
@@ -77,14 +77,6 @@ def status(
         for line in _lines(overview, everything):
             click.echo(line)
     click.get_current_context().exit(exit_code(overview))
-
-
-def exit_code(overview: Overview) -> int:
-    """What a script is told."""
-    if overview.count("failed") or overview.count("lost"):
-        return CODES["broken"]
-    done = overview.count("done") == len(overview.runs)
-    return CODES["done" if done else "unfinished"]
 
 
 def _watch(overview: Overview, every: int, everything: bool, *, quiet: bool) -> Overview:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lmdbench.reporting.comparison import Cell, Comparison, LeaksOf, ScoredBlock
+from lmdbench.comparison.results import NOT_STATED, Block
+from lmdbench.comparison.scoring import LeaksOf
+from lmdbench.comparison.types import Cell, Comparison, ScoredBlock
 from lmdbench.reporting.page.evidence import Evidence, Sample, Target, gather, most_often, targets
 from lmdbench.reporting.page.figures import Picture, across, figures
 from lmdbench.reporting.page.pictures import NOT_ASKED, OpenDataset, Pictures, find_pictures
@@ -26,7 +28,6 @@ from lmdbench.reporting.page.provenance import (
 )
 from lmdbench.reporting.page.sources import About, about_methods
 from lmdbench.reporting.page.verdict import Verdict, verdict
-from lmdbench.reporting.results import NOT_STATED, Block
 from lmdbench.reporting.tables.html import html_tables
 from lmdbench.reporting.tables.words import left_out
 

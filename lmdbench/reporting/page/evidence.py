@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lmdbench.comparison.results import Run
+from lmdbench.comparison.scoring import predictions_of
+from lmdbench.comparison.types import ScoredBlock
 from lmdbench.evaluation.metrics import softmax, unusable
-from lmdbench.reporting.comparison import ScoredBlock
-from lmdbench.reporting.results import Run
-from lmdbench.reporting.scoring import predictions_of
 
 SHOWN = 8  # images of a class most often wrong, and most often right
 TARGETS = 3  # classes that a method takes a class for

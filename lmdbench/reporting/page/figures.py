@@ -8,11 +8,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lmdbench.errors import UserError
-from lmdbench.reporting.comparison import Comparison, ScoredBlock
-from lmdbench.reporting.figures import svg_text
+from lmdbench.comparison.types import Comparison, ScoredBlock
+from lmdbench.core.errors import UserError
 from lmdbench.reporting.page.svg import inline
 from lmdbench.reporting.plots import ACROSS, PLOTS
+from lmdbench.reporting.plots.figures import svg_text
 
 # Plot → its title in the page, and what it shows to who can't see it. In the page's order.
 SHOWN = {

@@ -11,11 +11,17 @@ from typing import Any
 
 from PIL import Image
 
+from lmdbench.comparison.leaks import needs_root, split_of
+from lmdbench.comparison.results import Run
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset
-from lmdbench.data.stored import Stored, content_digest, read_finished, store_folders, store_name
-from lmdbench.errors import UserError
-from lmdbench.reporting.leaks import needs_root, split_of
-from lmdbench.reporting.results import Run
+from lmdbench.data.store.files import (
+    Stored,
+    content_digest,
+    read_finished,
+    store_folders,
+    store_name,
+)
 
 EDGE = 96  # pixels of a thumbnail's longer side
 QUALITY = 75  # of JPEG

@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lmdbench.audit import report as audits
+from lmdbench.comparison.results import Block, Link, Run, setting_text
+from lmdbench.core.errors import UserError
+from lmdbench.data.check import audit as audits
 from lmdbench.data.dataset import DATASETS
-from lmdbench.errors import UserError
 from lmdbench.reporting.page.sources import About
-from lmdbench.reporting.results import Block, Link, Run, setting_text
 
 SHORT = 8  # digits of an id or digest
 UNKNOWN = "–"

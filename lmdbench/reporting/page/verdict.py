@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lmdbench.comparison.compare import BASELINE
+from lmdbench.comparison.notes import in_text, too_few
+from lmdbench.comparison.types import Cell, ScoredBlock, ScoredRow
 from lmdbench.evaluation import metrics
-from lmdbench.evaluation.statistics import SMALLEST_CLASS, Difference
-from lmdbench.reporting.comparison import BASELINE, Cell, ScoredBlock, ScoredRow, in_text
-from lmdbench.reporting.notes import too_few
+from lmdbench.evaluation.inference import SMALLEST_CLASS, Difference
 from lmdbench.reporting.tables.words import MISSING, is_share, number, p_text, signed
 
 TAIL = "tail"

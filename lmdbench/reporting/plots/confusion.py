@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lmdbench.comparison.types import ScoredBlock
 from lmdbench.evaluation import metrics
-from lmdbench.reporting.comparison import ScoredBlock
-from lmdbench.reporting.figures import drawing, shortened, wrapped
+from lmdbench.reporting.plots.figures import drawing, shortened, wrapped
 from lmdbench.reporting.plots.outcomes import outcomes
 from lmdbench.reporting.plots.style import (
     LONGEST_CLASS,

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from lmdbench.errors import UserError
-from lmdbench.evaluation.statistics import NEMENYI_FROM, nemenyi_critical_difference
-from lmdbench.reporting.comparison import Comparison, column_title
-from lmdbench.reporting.figures import drawing, shortened
+from lmdbench.comparison.notes import column_title
+from lmdbench.comparison.ranking import settings_of
+from lmdbench.comparison.types import Comparison
+from lmdbench.core.errors import UserError
+from lmdbench.evaluation.inference import NEMENYI_FROM, nemenyi_critical_difference
+from lmdbench.reporting.plots.figures import drawing, shortened
 from lmdbench.reporting.plots.style import (
     LONGEST_LABEL,
     SMALL,
@@ -18,7 +20,6 @@ from lmdbench.reporting.plots.style import (
     write_footer,
     write_title,
 )
-from lmdbench.reporting.ranking import settings_of
 
 LINE = 0.2  # inches a method takes
 

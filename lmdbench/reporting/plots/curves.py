@@ -13,9 +13,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lmdbench.errors import UserError
-from lmdbench.reporting.comparison import ScoredBlock
-from lmdbench.reporting.figures import drawing
+from lmdbench.comparison.results import Run, ancestor_of
+from lmdbench.comparison.types import ScoredBlock
+from lmdbench.core.errors import UserError
+from lmdbench.reporting.plots.figures import drawing
 from lmdbench.reporting.plots.style import (
     GRID,
     SMALL,
@@ -28,7 +29,6 @@ from lmdbench.reporting.plots.style import (
     write_footer,
     write_title,
 )
-from lmdbench.reporting.results import Run, ancestor_of
 
 SCORE = "validation_balanced_accuracy"
 PANEL_INCHES = 1.75  # at least

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lmdbench.errors import UserError
-from lmdbench.reporting.figures import drawing, shortened
+from lmdbench.core.errors import UserError
+from lmdbench.reporting.plots.figures import drawing, shortened
 from lmdbench.reporting.plots.style import (
     LONGEST_CLASS,
     MARKERS,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from lmdbench.errors import UserError
+from lmdbench.comparison.notes import column_title, without_common_seed
+from lmdbench.comparison.types import ScoredBlock
+from lmdbench.core.errors import UserError
+from lmdbench.evaluation.inference import Difference
 from lmdbench.evaluation.metrics import LOWER_IS_BETTER
-from lmdbench.evaluation.statistics import Difference
-from lmdbench.reporting.comparison import ScoredBlock, column_title
-from lmdbench.reporting.figures import drawing, shortened
-from lmdbench.reporting.notes import without_common_seed
+from lmdbench.reporting.plots.figures import drawing, shortened
 from lmdbench.reporting.plots.style import (
     LONGEST_LABEL,
     SMALL,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from lmdbench.errors import UserError
+from lmdbench.comparison.notes import column_title
+from lmdbench.comparison.types import ScoredBlock, ScoredRow
+from lmdbench.core.errors import UserError
 from lmdbench.evaluation import metrics
-from lmdbench.reporting.comparison import ScoredBlock, ScoredRow, column_title
-from lmdbench.reporting.figures import drawing
+from lmdbench.reporting.plots.figures import drawing
 from lmdbench.reporting.plots.style import (
     GRID,
     WIDTH,

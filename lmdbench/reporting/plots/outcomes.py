@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lmdbench.errors import UserError
+from lmdbench.comparison.results import Run
+from lmdbench.comparison.scoring import predictions_of
+from lmdbench.comparison.types import ScoredBlock, ScoredRow
+from lmdbench.core.errors import UserError
 from lmdbench.evaluation import metrics
-from lmdbench.reporting.comparison import ScoredBlock, ScoredRow
-from lmdbench.reporting.results import Run
-from lmdbench.reporting.scoring import predictions_of
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lmdbench.evaluation.statistics import Estimate, linear_difference, linear_estimate
-from lmdbench.reporting.comparison import BASELINE, ScoredBlock, ScoredRow
-from lmdbench.reporting.figures import drawing, shortened
+from lmdbench.comparison.compare import BASELINE
+from lmdbench.comparison.types import ScoredBlock, ScoredRow
+from lmdbench.evaluation.inference import Estimate, linear_difference, linear_estimate
+from lmdbench.reporting.plots.figures import drawing, shortened
 from lmdbench.reporting.plots.outcomes import Outcomes, outcomes, paired
 from lmdbench.reporting.plots.style import (
     GRID,

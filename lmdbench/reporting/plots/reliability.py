@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lmdbench.errors import UserError
+from lmdbench.comparison.types import ScoredBlock
+from lmdbench.core.errors import UserError
 from lmdbench.evaluation import metrics
-from lmdbench.reporting.comparison import ScoredBlock
-from lmdbench.reporting.figures import drawing
+from lmdbench.reporting.plots.figures import drawing
 from lmdbench.reporting.plots.outcomes import outcomes
 from lmdbench.reporting.plots.style import (
     GRID,

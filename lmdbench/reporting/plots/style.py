@@ -12,10 +12,12 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from lmdbench.data.choice import training_counts
-from lmdbench.errors import UserError
-from lmdbench.reporting.comparison import BASELINE, ScoredBlock, ScoredRow, seeds_text
-from lmdbench.reporting.figures import shortened, wrapped
+from lmdbench.comparison.compare import BASELINE
+from lmdbench.comparison.notes import seeds_text
+from lmdbench.comparison.types import ScoredBlock, ScoredRow
+from lmdbench.core.errors import UserError
+from lmdbench.data.splits.spec import training_counts
+from lmdbench.reporting.plots.figures import shortened, wrapped
 
 WIDTH = 7.0  # inches: the text width of a page
 NARROWEST, WIDEST = 3.3, 40.0  # from one column of a page

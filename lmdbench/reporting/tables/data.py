@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lmdbench.reporting.comparison import Cell, Comparison, ScoredBlock, ScoredRow
+from lmdbench.comparison.types import Cell, Comparison, ScoredBlock, ScoredRow
 
 if TYPE_CHECKING:
-    from lmdbench.evaluation.statistics import Difference, Estimate
+    from lmdbench.evaluation.inference import Difference, Estimate
 
 # What a block's setting holds that is no column of its own.
 NOT_COLUMNS = ("results_name", "split_label", "groups", "synthetic")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from lmdbench.reporting.comparison import Comparison
+from lmdbench.comparison.types import Comparison
 from lmdbench.reporting.tables.escape import escape_latex
 from lmdbench.reporting.tables.sheets import Column, Entry, Section, Sheet, sections
 from lmdbench.reporting.tables.words import MARKS, left_out

@@ -12,18 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lmdbench.comparison.notes import class_notes, column_title, in_text
+from lmdbench.comparison.published import PublishedColumn, stands_for
+from lmdbench.comparison.results import chain_key
+from lmdbench.comparison.types import Cell, Comparison, ScoredBlock, ScoredRow
 from lmdbench.evaluation.metrics import CLASS_STATS, LOWER_IS_BETTER
-from lmdbench.reporting.comparison import (
-    Cell,
-    Comparison,
-    ScoredBlock,
-    ScoredRow,
-    column_title,
-    in_text,
-)
-from lmdbench.reporting.notes import class_notes
-from lmdbench.reporting.published import PublishedColumn, stands_for
-from lmdbench.reporting.results import chain_key
 from lmdbench.reporting.tables.words import (
     MARKS,
     MISSING,
@@ -35,8 +28,8 @@ from lmdbench.reporting.tables.words import (
 )
 
 if TYPE_CHECKING:
-    from lmdbench.evaluation.statistics import Difference
-    from lmdbench.reporting.ranking import Rank
+    from lmdbench.comparison.types import Rank
+    from lmdbench.evaluation.inference import Difference
 
 SPREADS = ("interval", "sd", "none")  # what stands behind a mean
 LAYOUTS = ("metrics", "split")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lmdbench.comparison.notes import column_title
+from lmdbench.comparison.types import Comparison
 from lmdbench.evaluation.metrics import TITLES
-from lmdbench.reporting.comparison import Comparison, column_title
 from lmdbench.reporting.tables.sheets import BEST, Entry, Sheet, sections
 from lmdbench.reporting.tables.words import MARKS, MISSING, left_out, number
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from lmdbench.comparison.types import Comparison, ScoredBlock
 from lmdbench.evaluation.metrics import CLASS_STATS
-from lmdbench.reporting.comparison import Comparison, ScoredBlock
 
 MISSING = "–"
 MARKS = {"better": "▲", "worse": "▼", "equal": "≈"}

@@ -7,7 +7,7 @@ import pytest
 
 from lmdbench.cli.data import progress
 from lmdbench.cli.data.download import checked_mirror
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 
 NOWHERE = "http://127.0.0.1:9"  # refuses connections
 
@@ -62,8 +62,8 @@ def test_mistakes_get_one_line(lmdbench, words, message, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["isic2019", "hyper-kvasir", "isic-archive"])
 def test_the_official_ones_say_terms_addresses_and_places(lmdbench, tmp_path, monkeypatch, name):
     monkeypatch.setattr("lmdbench.download.web.BACK_OFF", 0.01)
-    monkeypatch.setattr("lmdbench.download.room.SPARE_BYTES", 0)
-    monkeypatch.setattr("lmdbench.download.room.shutil.disk_usage", lambda _: Plenty)
+    monkeypatch.setattr("lmdbench.download.disk_space.SPARE_BYTES", 0)
+    monkeypatch.setattr("lmdbench.download.disk_space.shutil.disk_usage", lambda _: Plenty)
     monkeypatch.setenv("LMDBENCH_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LMDBENCH_MIRROR", f"{NOWHERE}/")
     outcome = lmdbench("data", "download", name)

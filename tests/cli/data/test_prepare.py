@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmdbench.data.store import open_images
+from lmdbench.data.store.store import open_images
 
 SIZE = 32
 

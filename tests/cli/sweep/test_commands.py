@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lmdbench.method import METHODS
 from lmdbench.sweep.record import Launch, read_launches, write_launch
+from lmdbench.training.method import METHODS
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def file(toy_folder, tmp_path):
 
 SHORT = "[settings.all]\nepochs = 2\nbatch_size = 8\n"
 BROKEN = """
-from lmdbench.method import Method, register_method
+from lmdbench.training.method import Method, register_method
 from pathlib import Path
 
 @register_method("mine")
@@ -56,7 +56,7 @@ class AfterMine(Mine):
 """
 SLOW = """
 import time
-from lmdbench.method import register_method
+from lmdbench.training.method import register_method
 from lmdbench.methods.ce import CrossEntropy
 
 @register_method("slow")

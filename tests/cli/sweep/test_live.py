@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from lmdbench.cli.sweep import live
-from lmdbench.cli.sweep.live import PlainLines, Screen
-from lmdbench.request import Request, Setup
-from lmdbench.sweep.local import PoolTask, Slot
-from lmdbench.sweep.tasks import Task
-from lmdbench.sweep.worker import Outcome
+from lmdbench.cli.sweep_live import PlainLines, Screen
+from lmdbench.runs.request import Request, Setup
+from lmdbench.sweep.executors.local import PoolTask, Slot
+from lmdbench.sweep.executors.task import Task
+from lmdbench.sweep.executors.worker import Outcome
 
 WHERE = "isic2019/published-if100"
 
@@ -177,11 +177,11 @@ def test_plain_lines(capsys, clock):
 PROGRAM = """
 import time
 from pathlib import Path
-from lmdbench.cli.sweep.live import pool_watcher
-from lmdbench.digest import combined
-from lmdbench.request import Experiments, Request, Setup
-from lmdbench.sweep.local import PoolOptions, PoolTask, run_locally
-from lmdbench.sweep.tasks import Task
+from lmdbench.cli.sweep_live import pool_watcher
+from lmdbench.runs.code_digest import combined
+from lmdbench.runs.request import Experiments, Request, Setup
+from lmdbench.sweep.executors.local import PoolOptions, PoolTask, run_locally
+from lmdbench.sweep.executors.task import Task
 
 results, cache = Path({results!r}), Path({cache!r})
 setup = Setup("folder", Path({toy!r}), backbone="small", image_size=24)

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmdbench.reporting.comparison import ScoredBlock, compare
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
+from lmdbench.comparison.types import ScoredBlock
 from lmdbench.reporting.page.evidence import Evidence, Outcomes, gather, most_often, targets
-from lmdbench.reporting.results import read_results
 
 FakeRun = Callable[..., Path]
 CLASSES = ["nv", "mel_a", "bcc", "df"]

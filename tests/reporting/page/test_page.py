@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmdbench.data.store import open_images
+from lmdbench.data.store.store import open_images
 
 FakeRun = Callable[..., Path]
 Command = Callable[..., Any]

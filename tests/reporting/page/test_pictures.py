@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmdbench.data.choice import SplitChoice, make_split
+from lmdbench.comparison.results import Run
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import open_dataset
-from lmdbench.data.store import open_images
-from lmdbench.data.stored import content_digest
-from lmdbench.errors import UserError
-from lmdbench.record import read_record
+from lmdbench.data.splits.spec import SplitChoice, make_split
+from lmdbench.data.store.files import content_digest
+from lmdbench.data.store.store import open_images
 from lmdbench.reporting.page.pictures import Pictures, find_pictures
-from lmdbench.reporting.results import Run
+from lmdbench.runs.record import read_record
 
 FakeRun = Callable[..., Path]
 Found = Callable[..., Pictures]

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmdbench.audit import report as audits
+from lmdbench.comparison.results import Block, blocks, read_results
+from lmdbench.data.check import audit as audits
 from lmdbench.data.dataset import Part, Split, open_dataset
 from lmdbench.reporting.page.provenance import (
     audit_facts,
@@ -16,7 +17,6 @@ from lmdbench.reporting.page.provenance import (
     run_facts,
 )
 from lmdbench.reporting.page.sources import About
-from lmdbench.reporting.results import Block, blocks, read_results
 
 FakeRun = Callable[..., Path]
 RECORD = {

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lmdbench.method import METHODS
 from lmdbench.reporting.page.sources import about_methods
+from lmdbench.training.method import METHODS
 
 
 def test_every_method_says_what_its_class_says() -> None:
@@ -26,7 +26,7 @@ def test_every_method_says_what_its_class_says() -> None:
 def test_a_plugin_is_read_too_and_what_is_no_text_is_left_out(tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(
-        "from lmdbench.method import register_method\n"
+        "from lmdbench.training.method import register_method\n"
         "from lmdbench.methods.ce import CrossEntropy\n\n\n"
         "@register_method('mine')\n"
         "class Mine(CrossEntropy):\n"
@@ -37,7 +37,7 @@ def test_a_plugin_is_read_too_and_what_is_no_text_is_left_out(tmp_path: Path) ->
         "    title = 'T'.lower()\n"
     )
     code = (
-        "import sys; from pathlib import Path; from lmdbench.registry import load_plugin;"
+        "import sys; from pathlib import Path; from lmdbench.core.registry import load_plugin;"
         "from lmdbench.reporting.page.sources import about_methods;"
         "load_plugin(Path(sys.argv[1])); found = about_methods();"
         "assert found['mine'].title == 'My loss', found['mine'];"

@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 
 from matplotlib.figure import Figure
 
-from lmdbench.reporting.figures import svg_text
 from lmdbench.reporting.page.svg import inline
+from lmdbench.reporting.plots.figures import svg_text
 
 
 def drawn() -> str:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from lmdbench.evaluation.statistics import Difference
-from lmdbench.reporting.comparison import ScoredBlock, compare
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
+from lmdbench.comparison.types import ScoredBlock
+from lmdbench.evaluation.inference import Difference
 from lmdbench.reporting.page.verdict import verdict
-from lmdbench.reporting.results import read_results
 
 FakeRun = Callable[..., Path]
 

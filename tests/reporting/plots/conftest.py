@@ -11,8 +11,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lmdbench.reporting.comparison import compare
-from lmdbench.reporting.results import read_results
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
 
 SMALLEST_LETTERS = 7.0  # points
 # Training images of the 23 classes of Hyper-Kvasir, with names as long as its own.

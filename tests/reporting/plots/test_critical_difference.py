@@ -5,15 +5,15 @@ import re
 import numpy as np
 import pytest
 
-from lmdbench.errors import UserError
-from lmdbench.evaluation.statistics import nemenyi_critical_difference
-from lmdbench.reporting.comparison import compare
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
+from lmdbench.core.errors import UserError
+from lmdbench.evaluation.inference import nemenyi_critical_difference
 from lmdbench.reporting.plots.critical_difference import (
     cliques,
     draw_critical_difference,
     draw_diagram,
 )
-from lmdbench.reporting.results import read_results
 
 
 @pytest.mark.parametrize(

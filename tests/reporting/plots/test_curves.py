@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from lmdbench.errors import UserError
-from lmdbench.reporting.comparison import compare
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
+from lmdbench.core.errors import UserError
 from lmdbench.reporting.plots.curves import draw_curves, read_history
-from lmdbench.reporting.results import read_results
 
 STAGE_1 = "epoch,loss,validation_balanced_accuracy,seconds\n1,2.0,0.1,1\n2,1.0,0.3,1\n"
 STAGE_2 = (

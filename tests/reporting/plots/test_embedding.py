@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.reporting.plots.embedding import Embedding, draw_embedding, plane
 
 

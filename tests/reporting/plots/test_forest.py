@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from lmdbench.errors import UserError
-from lmdbench.reporting.comparison import compare
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
+from lmdbench.core.errors import UserError
 from lmdbench.reporting.plots.forest import draw_forest
-from lmdbench.reporting.results import read_results
 
 
 def test_points_and_intervals_are_those_of_the_table(made_block, look):

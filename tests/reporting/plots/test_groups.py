@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lmdbench.errors import UserError
+from lmdbench.core.errors import UserError
 from lmdbench.reporting.plots.groups import draw_groups
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lmdbench.errors import UserError
-from lmdbench.reporting.comparison import compare
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
+from lmdbench.core.errors import UserError
 from lmdbench.reporting.plots.outcomes import outcomes, paired
-from lmdbench.reporting.results import read_results
 
 LABELS = np.array([0, 1, 2, 3])
 

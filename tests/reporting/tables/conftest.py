@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from lmdbench.evaluation.statistics import Difference, Estimate
-from lmdbench.reporting.comparison import Comparison, Pair, ScoredRow, compare
-from lmdbench.reporting.published import PublishedColumn
-from lmdbench.reporting.ranking import Rank, Ranks
-from lmdbench.reporting.results import read_results
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.published import PublishedColumn
+from lmdbench.comparison.results import read_results
+from lmdbench.comparison.types import Comparison, Pair, Rank, Ranks, ScoredRow
+from lmdbench.evaluation.inference import Difference, Estimate
 
 FakeRun = Callable[..., Path]
 

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from lmdbench.comparison.types import Comparison
 from lmdbench.reporting import tables
-from lmdbench.reporting.comparison import Comparison
 
 VOID = {"meta"}
 

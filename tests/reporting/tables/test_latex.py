@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lmdbench.reporting.comparison import Comparison, compare
-from lmdbench.reporting.results import read_results
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
+from lmdbench.comparison.types import Comparison
 from lmdbench.reporting.tables import SPREADS, latex
 from lmdbench.reporting.tables.latex import COLUMNS, ROWS, table
 from lmdbench.reporting.tables.sheets import Column, Entry, Sheet

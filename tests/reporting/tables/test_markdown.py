@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from lmdbench.reporting.comparison import Comparison, compare
-from lmdbench.reporting.results import read_results
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
+from lmdbench.comparison.types import Comparison
 from lmdbench.reporting.tables import markdown
 
 FakeRun = Callable[..., Path]

@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
+from lmdbench.comparison.types import Comparison
 from lmdbench.reporting import tables
-from lmdbench.reporting.comparison import Comparison
 
 
 def terminal(comparison: Comparison, width: int, *, is_terminal: bool) -> str:

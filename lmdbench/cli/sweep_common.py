@@ -1,0 +1,123 @@
+"""What the commands of ``lmdbench sweep`` share."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from lmdbench.cli.options import data_root_option, default_cache, results_option
+
+if TYPE_CHECKING:
+    from lmdbench.sweep.plan import SweepPlan
+    from lmdbench.sweep.status import Overview, RunStatus
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+CODES = {"done": 0, "broken": 1, "unfinished": 3}  # what `sweep status` ends with
+
+
+def sweep_options(command: Command) -> Command:
+    """The sweep's file or preset (``source``), ``--results`` and ``--data-root``."""
+    return click.argument("source", metavar="SWEEP")(results_option(data_root_option(command)))
+
+
+def load_plan(source: str, results: Path, data_root: Path | None) -> SweepPlan:
+    """Read and plan a sweep. Raises UserError for what is wrong with it."""
+    from lmdbench.runs.request import Experiments
+    from lmdbench.sweep.config.file import read_sweep
+    from lmdbench.sweep.plan import make_plan
+
+    sweep = read_sweep(source, data_root and data_root.absolute())
+    # Workers elsewhere must find the same folders, wherever they are started.
+    folders = results.absolute(), default_cache().absolute()
+    return make_plan(sweep, Experiments(*folders, files=False, say=note))
+
+
+def note(text: str) -> None:
+    """A line for people, out of the way of what a program reads. Lost where a disk is full."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def again(command: str, source: str) -> str:
+    """A command to give next, with the folders that this one was given."""
+    context = click.get_current_context()
+    words = ["lmdbench", *command.split(), source]
+    options = (("results", "--results"), ("data_root", "--data-root"), ("on", "--on"))
+    for name, option in options:
+        if name == "on" and command.split()[-1] not in ("launch", "retry"):
+            continue
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            words += [option, str(context.params[name])]
+    return shlex.join(words)
+
+
+def counts(overview: Overview) -> str:
+    """How many runs are in which state, such as ``12 done · 3 running``."""
+    from lmdbench.sweep.status import STATES
+
+    found = Counter(status.state for status in overview.runs.values())
+    return " · ".join(f"{found[state]} {state}" for state in STATES if found[state])
+
+
+def exit_code(overview: Overview) -> int:
+    """What a script is told."""
+    if overview.count("failed") or overview.count("lost"):
+        return CODES["broken"]
+    done = overview.count("done") == len(overview.runs)
+    return CODES["done" if done else "unfinished"]
+
+
+def runs(number: int) -> str:
+    return f"{number:,} run" if number == 1 else f"{number:,} runs"
+
+
+def run_record(status: RunStatus) -> dict[str, Any]:
+    """A run of a sweep as plain data."""
+    node = status.node
+    spec = node.run.spec
+    return {
+        "id": spec.id,
+        "method": spec.method,
+        "labels": sorted({entry.label for _, entry in node.asked if entry.label}),
+        "data_set": spec.results_name,
+        "split": node.run.experiment.prepared.split.label,
+        "seed": spec.seed,
+        "settings": dict(spec.settings),
+        "starts_from": node.needs,
+        "asked_for": bool(node.asked),
+        "directory": str(node.run.directory),
+        "state": status.state,
+        "job": status.job,
+        "host": status.host,
+        "epoch": status.epoch,
+        "epochs": status.epochs,
+        "seconds_left": status.left,
+        "note": status.note,
+        "log": status.log and str(status.log),
+    }
+
+
+def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Rows of text in aligned columns; quicker by far than a drawn table of 500 rows."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def hours(seconds: float) -> str:
+    """A long time in few words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 36000 else f"{seconds / 3600:.0f} h"

@@ -1,0 +1,349 @@
+"""Start runs of a sweep: what ``launch``, ``retry`` and ``tune`` have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lmdbench.cli.options import default_cache, stop_on_sigterm
+from lmdbench.cli.run import check_writable
+from lmdbench.cli.sweep_common import again, counts, load_plan, note, runs
+from lmdbench.core.errors import RunFailed, UserError
+
+if TYPE_CHECKING:
+    from lmdbench.sweep.launch import Chosen, Trust
+    from lmdbench.sweep.plan import Node, SweepPlan
+    from lmdbench.sweep.status import Overview, State
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+MOST_HELD = 5  # runs held back that are named
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartOptions:
+    """How runs are started; None: as the sweep's file says."""
+
+    on: str | None = None
+    workers: int | None = None
+    gpus: str | None = None
+    runs_per_gpu: int | None = None
+    join: bool = False
+    accept_changed: bool = False
+    redo_changed: bool = False
+    dry_run: bool = False
+    quiet: bool = False
+
+    @property
+    def trust(self) -> Trust:
+        from lmdbench.sweep.launch import Trust
+
+        return Trust(self.accept_changed, self.redo_changed)
+
+
+def where_options(command: Command) -> Command:
+    """``--on``, ``--workers``, ``--gpus``, ``--runs-per-gpu``: where runs are done."""
+    for option in reversed(
+        (
+            click.option(
+                "--on",
+                type=click.Choice(["local", "slurm"]),
+                help="This machine, or a SLURM cluster.  [default: the file's, else local]",
+            ),
+            click.option(
+                "--workers",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="Work on the CPU, N runs at a time.  [default: one worker a GPU]",
+            ),
+            click.option("--gpus", metavar="LIST", help="Such as 0,1 or 0-3.  [default: all]"),
+            click.option(
+                "--runs-per-gpu",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="Small runs side by side on one GPU.  [default: the file's, else 1]",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def start_options(command: Command) -> Command:
+    """The options of a command that starts runs, which passes them to ``start``."""
+    for option in reversed(
+        (
+            where_options,
+            click.option(
+                "--join",
+                is_flag=True,
+                help="Help other launches with what they have queued on their machines.",
+            ),
+            click.option(
+                "--accept-changed",
+                is_flag=True,
+                help="Start from runs made by code that changed since.",
+            ),
+            click.option(
+                "--redo-changed",
+                is_flag=True,
+                help="Move such runs aside and train them anew, with what starts from them.",
+            ),
+            click.option("--dry-run", is_flag=True, help="Show what would be started."),
+            click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def start(
+    source: str,
+    results: Path,
+    data_root: Path | None,
+    states: Sequence[State],
+    **options: Any,
+) -> None:
+    """Start the runs of a sweep that are in one of the states, and tell what became of them.
+
+    Raises RunFailed if some ended otherwise than done.
+    """
+    chosen_options = StartOptions(**options)
+    planned = load_plan(source, results, data_root)
+    overview = start_plan(planned, states, chosen_options)
+    if not chosen_options.dry_run:
+        on = place_of(planned, chosen_options)
+        finish(overview, source, on, quiet=chosen_options.quiet)
+
+
+def place_of(planned: SweepPlan, options: StartOptions) -> str:
+    """Where runs go: local or slurm. Raises UserError for options that do not go together."""
+    here = {
+        "--workers": options.workers,
+        "--gpus": options.gpus,
+        "--runs-per-gpu": options.runs_per_gpu,
+    }
+    given = [name for name, value in here.items() if value is not None]
+    if options.on == "slurm" and given:
+        raise UserError(f"{given[0]} is for this machine; leave it out, or --on slurm")
+    if options.workers is not None and len(given) > 1:
+        raise UserError(f"--workers is for the CPU, {given[1]} for GPUs; give one of them")
+    return options.on or ("local" if given else planned.sweep.resources.on)
+
+
+def finish(overview: Overview, source: str, on: str, *, quiet: bool) -> None:
+    """Say how the sweep stands, and end as ``status`` does: 0 for all done, 3 for work left.
+
+    On SLURM, where runs are only submitted, always 0. Raises RunFailed if something failed or was
+    lost.
+    """
+    from lmdbench.cli.sweep_common import exit_code
+    from lmdbench.sweep.launch import RETRY
+
+    name = overview.plan.sweep.name
+    if not quiet:
+        click.echo(f"{name}: {counts(overview)}")
+        if overview.count("done") == len(overview.runs):
+            click.echo(f"all in one table: {again('compare --sweep', source)}")
+        elif on == "local" and overview.count("queued") + overview.count("running"):
+            note(f"another launch is at it: {again('sweep status', source)}")
+    if on == "slurm":
+        return
+    broken = overview.keys(*RETRY)
+    if broken:
+        first = overview.runs[broken[0]]
+        raise RunFailed(
+            f"{runs(len(broken))} of {name} failed or were lost, such as {first.node.title}"
+            f"{f' ({first.note})' if first.note else ''}; "
+            f"try them again: {again('sweep retry', source)}"
+        )
+    click.get_current_context().exit(exit_code(overview))
+
+
+def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOptions) -> Overview:
+    """Start the runs of a plan that are in one of the states, and what belongs with them.
+
+    On this machine it returns when all are over, on SLURM once they are submitted. Returns how
+    things stand then.
+    """
+    from lmdbench.sweep.launch import launching
+    from lmdbench.sweep.status import look
+    from lmdbench.training.loggers import check_log
+
+    say: Callable[[str], None] = (lambda _: None) if options.quiet else note
+    if options.accept_changed and options.redo_changed:
+        raise UserError("--accept-changed and --redo-changed: give one of them")
+    on = place_of(planned, options)
+    if on == "slurm":
+        _require_time(planned)
+    check_log(planned.sweep.resources.log)
+    if options.dry_run:
+        overview = look(planned)
+        _show(planned, _choose(overview, states, options, on, say), overview, on)
+        return overview
+    check_writable(planned.results)
+    with launching(planned.results, say):
+        overview = look(planned)
+        chosen = _choose(overview, states, options, on, say)
+        if not chosen.nodes:
+            say(f"{planned.sweep.name}: nothing to start")
+            return overview
+        _check_weights(chosen.nodes)
+        if on == "slurm":
+            _submit(planned, chosen, overview, options, say)
+            return look(planned)
+        pool = _open_pool(planned, chosen, options)
+    stop_on_sigterm()
+    pool()
+    return look(planned)
+
+
+def _choose(
+    overview: Overview,
+    states: Sequence[State],
+    options: StartOptions,
+    on: str,
+    say: Callable[[str], None],
+) -> Chosen:
+    """What to start. Says what is held back, and why."""
+    from lmdbench.sweep.launch import choose
+
+    if overview.silent and on == "local":
+        say(f"{overview.silent}; what was submitted there is left alone")
+    elif overview.silent:
+        raise UserError(f"nothing is started, as it could be done twice: {overview.silent}")
+    chosen = choose(overview, states, options.trust, join=options.join)
+    for key, why in list(chosen.held.items())[:MOST_HELD]:
+        say(f"held back: {overview.runs[key].node.title}: {why}")
+    if len(chosen.held) > MOST_HELD:
+        say(f"held back: {runs(len(chosen.held) - MOST_HELD)} more")
+    failed = [key for key in overview.keys("failed") if key not in {n.key for n in chosen.nodes}]
+    if failed and not overview.plan.belongs_to:  # a trial that fails is spent
+        say(
+            f"left alone: {runs(len(failed))} that failed; "
+            f"{again('sweep retry', overview.plan.sweep.argument)} tries them again"
+        )
+    changed = overview.keys("changed")
+    if changed and not (options.accept_changed or options.redo_changed):
+        first = overview.runs[changed[0]]
+        say(
+            f"left alone: {runs(len(changed))} that changed, such as {first.node.title} "
+            f"({first.note}); --redo-changed trains them anew, --accept-changed starts from them"
+        )
+    return chosen
+
+
+def _check_weights(nodes: Sequence[Node]) -> None:
+    """Fetch pretrained weights that lack while there is a network: compute nodes may have none.
+
+    Raises UserError where that fails.
+    """
+    from lmdbench.models.backbones import build_encoder
+
+    needed = {
+        (node.run.experiment.backbone.name, node.run.experiment.weights.identity): node.run
+        for node in nodes
+        if node.run.ancestor is None and node.run.experiment.weights.identity != "none"
+    }
+    for run in needed.values():
+        build_encoder(run.experiment.backbone, run.experiment.weights)
+
+
+def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Callable[[], None]:
+    """Record and claim a pool of workers. Returns what makes it work, until all is over."""
+    from contextlib import ExitStack
+
+    from lmdbench.cli.options import parse_numbers
+    from lmdbench.cli.sweep_live import Silent, pool_watcher
+    from lmdbench.sweep.executors.local import PoolOptions, make_slots, run_locally
+    from lmdbench.sweep.launch import opened_pool, pool_tasks
+
+    resources = planned.sweep.resources
+    gpus = resources.gpus if options.gpus is None else tuple(parse_numbers(options.gpus, "--gpus"))
+    on_gpus = options.gpus is not None or options.runs_per_gpu is not None
+    workers = options.workers or (None if on_gpus else resources.workers)
+    pool_options = PoolOptions(
+        results=planned.results,
+        cache=default_cache(),
+        folder=planned.folder,
+        name="",
+        workers=workers,
+        gpus=gpus,
+        runs_per_gpu=options.runs_per_gpu or resources.runs_per_gpu,
+        threads=resources.threads,
+        patience=resources.patience,
+        log=resources.log,
+        validate_every=resources.validate_every,
+        execution=resources.execution,
+        accept_changed=options.accept_changed,
+        redo_changed=options.redo_changed,
+        plugins=planned.sweep.plugins,
+    )
+    make_slots(pool_options)  # before anything is recorded
+    stack = ExitStack()
+    name = stack.enter_context(opened_pool(planned, chosen.nodes, options.trust))
+    watcher = Silent() if options.quiet else pool_watcher(planned.sweep.name)
+
+    def work() -> None:
+        with stack:
+            run_locally(pool_tasks(chosen.nodes), replace(pool_options, name=name), watcher)
+
+    return work
+
+
+def _submit(
+    planned: SweepPlan,
+    chosen: Chosen,
+    overview: Overview,
+    options: StartOptions,
+    say: Callable[[str], None],
+) -> None:
+    from lmdbench.sweep.executors.slurm import Work
+    from lmdbench.sweep.launch import submit_all
+
+    work = Work(
+        planned.results,
+        default_cache(),
+        planned.sweep.plugins,
+        options.accept_changed,
+        options.redo_changed,
+    )
+    submit_all(planned, chosen.nodes, overview, work, say)
+    if not planned.belongs_to:
+        say(f"what becomes of them: {again('sweep status', planned.sweep.argument)}")
+
+
+def _require_time(planned: SweepPlan) -> None:
+    if planned.sweep.resources.time_minutes is None:
+        raise UserError(
+            f"{planned.sweep.argument}: --on slurm needs the time limit of a job; add [slurm] with "
+            'time = "8h" to the file'
+        )
+
+
+def _show(planned: SweepPlan, chosen: Chosen, overview: Overview, on: str) -> None:
+    """What would be started: the runs, or the scripts for sbatch."""
+    from lmdbench.sweep.executors.slurm import script
+    from lmdbench.sweep.launch import SUBMITIT, batches, most_array_tasks
+
+    states = Counter(overview.runs[node.key].state for node in chosen.nodes)
+    what = ", ".join(f"{n} {state}" for state, n in states.items())
+    click.echo(f"{planned.sweep.name}: would start {runs(len(chosen.nodes))} ({what or 'none'})")
+    if on == "local":
+        for node in chosen.nodes:
+            after = f", after {planned.nodes[node.needs].title}" if node.needs else ""
+            click.echo(f"  {node.title}{after}")
+        return
+    found, jobs = batches(planned, chosen.nodes, overview, most_array_tasks())
+    for number, batch in enumerate(found):
+        name = f"{planned.sweep.name}-{number}"
+        click.echo(f"\n# job array {number + 1} of {len(found)}: {len(batch.units)} jobs")
+        for index, unit in enumerate(batch.units):
+            for task in unit:
+                click.echo(f"#   {index}: {planned.nodes[task.key].title}")
+        folder = planned.folder / SUBMITIT
+        click.echo(script(batch, name, folder, planned.sweep.resources, jobs))

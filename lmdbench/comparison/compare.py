@@ -1,0 +1,459 @@
+"""Methods × metrics: the numbers of a comparison, from saved predictions, and its notes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lmdbench.comparison import scoring
+from lmdbench.comparison.folds import pool_folds, pooled_label
+from lmdbench.comparison.notes import notes_of
+from lmdbench.comparison.published import published_for
+from lmdbench.comparison.ranking import rank
+from lmdbench.comparison.results import Block, Results, Row, Run, blocks, renamed, with_part
+from lmdbench.comparison.scoring import Images, LeaksOf, RowScores
+from lmdbench.comparison.types import Cell, Comparison, Pair, ScoredBlock, ScoredRow
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import unknown
+from lmdbench.data.groups import parse_groups
+from lmdbench.data.splits.spec import training_counts
+from lmdbench.evaluation import inference, metrics
+from lmdbench.evaluation.inference import Difference
+from lmdbench.evaluation.metrics import Metric
+
+PARTS = ("test", "validation")
+BASELINE = "ce"  # the method whose rows come first
+NOT_THERE = "this data set has no such group"
+
+REFERENCE = "lmd"  # what the others are compared with, unless said otherwise
+LEVEL = 0.05  # a corrected p below it is a finding
+MARGIN = 0.01  # one point: within it two methods are practically equal
+SEED = 0  # of the generator behind permutations
+
+
+def compare(
+    results: Results,
+    *,
+    datasets: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    splits: Sequence[str] = (),
+    names: Sequence[str] = (),
+    part: str = "test",
+    pooled: bool = True,
+    leaked: LeaksOf | None = None,
+    groups: str | None = None,
+    sweep: Mapping[str, str] | None = None,
+    reference: str = REFERENCE,
+    per_class: str | bool = "",
+    pairwise: bool = False,
+    published: bool = False,
+    permutation: bool = False,
+) -> Comparison:
+    """Score the finished runs and sort them into tables.
+
+    Empty selections mean everything. ``names`` of metrics, as ``metrics.parse`` takes them; by
+    default the usual metrics and every group. The first is the primary one, which is tested
+    against ``reference``, a row's label or a method. ``per_class``: a statistic of each class,
+    True for the recall. ``pairwise`` tests all pairs of rows; ``permutation`` adds the p over
+    images; ``published`` sets papers' numbers beside. ``pooled`` makes one table of the folds of a
+    k-fold split. ``leaked`` tells the test images of a run that leak: where there are any, a
+    second table leaves them out; where it can't tell for some tables, a note says so. ``groups``:
+    head, medium and tail by another rule, as ``parse_groups`` takes it. ``sweep``: only runs in
+    these directories, relative to the results, each with the name that its row goes by.
+
+    Raises UserError where nothing is left, with near matches for a name that no result has.
+    """
+    if leaked is not None and part != "test":
+        raise UserError("--drop-leaked is for test images; leave --part out")
+    if not results.runs:
+        raise UserError(_nothing(results))
+    chosen = select_runs(results, datasets, methods, splits)
+    given = {results.folder / key: name for key, name in (sweep or {}).items()}
+    if sweep is not None:
+        chosen = [run for run in chosen if run.directory in given]
+        if not chosen:
+            raise UserError("no run of this sweep is finished (and chosen); see its status")
+    if groups is not None:
+        chosen = [_regrouped(run, groups) for run in chosen]
+    found = with_part(blocks(results, chosen), part)
+    if pooled and part == "test":
+        found = pool_folds(found)
+    found = [renamed(block, given) for block in found]
+    columns = _columns(names, found)
+    reference = _meant_reference(reference, found)
+    stat = "recall" if per_class is True else per_class or ""
+    if stat and stat not in metrics.CLASS_STATS:
+        raise unknown("statistic of a class", stat, list(metrics.CLASS_STATS))
+    asked = Asked(part, columns, reference, stat, pairwise, published, permutation)
+    unfinished = [
+        path
+        for path in results.unfinished
+        if (not datasets or path.parts[0] in {run.record["results_name"] for run in chosen})
+        and (not splits or path.parts[1] in splits)
+        and (not methods or path.parts[2] in methods)
+        and (sweep is None or results.folder / path in given)
+    ]
+    scored = []
+    problems: list[UserError] = []
+    for block in found:
+        full = _scored(block, asked)
+        if leaked is None:
+            scored.append(full)
+            continue
+        try:
+            clean = _scored(block, asked, leaked)
+        except UserError as problem:
+            problems.append(problem)
+            note = "No table without leaked test images: this split has no audit that can be used."
+            scored.append(_noted(full, note))
+            continue
+        if clean.dropped:
+            scored += [full, clean]
+        else:  # a second table would be the same
+            note = f"No test image leaks, by its {clean.dropped_by}{_limits(block, leaked)}."
+            scored.append(_noted(full, note))
+    if problems and len(problems) == len(found):
+        raise problems[0]
+    return Comparison(
+        results,
+        part,
+        tuple(replace(table, notes=tuple(notes_of(table))) for table in scored),
+        len(unfinished),
+        rank(scored),
+        tuple(dict.fromkeys(map(str, problems))),
+    )
+
+
+def _noted(scored: ScoredBlock, note: str) -> ScoredBlock:
+    block = scored.block
+    return replace(scored, block=replace(block, notes=(*block.notes, note)))
+
+
+def _limits(block: Block, leaked: LeaksOf) -> str:
+    """What was not looked at for a block's leaks, in words; empty if all was."""
+    unseen = dict.fromkeys(word for run in _members(block) for word in leaked(run).unseen)
+    return f", as far as was looked: {', '.join(unseen)}" if unseen else ""
+
+
+def _dropped_by(block: Block, leaked: LeaksOf) -> str:
+    """What tells the leaks of a block's runs: audit, or tables if only these do for some."""
+    return "tables" if any(leaked(run).by == "tables" for run in _members(block)) else "audit"
+
+
+def _members(block: Block) -> list[Run]:
+    return [member for row in block.rows for run in row.runs for member in run.members]
+
+
+def _regrouped(run: Run, text: str) -> Run:
+    """The run with other groups in its record."""
+    parts = {part: np.asarray(n) for part, n in run.record["class_counts"].items()}
+    counts = training_counts(parts, run.spec["split"].get("folds"))
+    where = f"--groups for {run.record['results_name']}"
+    groups = parse_groups(text, run.record["classes"], counts, where)
+    members = {group: list(labels) for group, labels in groups.members.items()}
+    return Run(run.directory, {**run.record, "groups": members, "group_rule": groups.rule})
+
+
+# Choosing
+
+
+def _nothing(results: Results) -> str:
+    if not results.folder.is_dir():
+        where = f"no results folder {results.folder}"
+    else:
+        where = f"no finished runs under {results.folder}"
+        if results.unfinished:
+            some = "; ".join(str(path) for path in results.unfinished[:3])
+            more = "; …" if len(results.unfinished) > 3 else ""
+            where += f" ({len(results.unfinished)} unfinished: {some}{more})"
+    return f"{where}; make some with `lmdbench run`"
+
+
+def select_runs(
+    results: Results, datasets: Sequence[str], methods: Sequence[str], splits: Sequence[str]
+) -> list[Run]:
+    wanted = (
+        ("data set", datasets, lambda run: {run.spec["dataset"], run.record["results_name"]}),
+        ("method", methods, lambda run: {run.method}),
+        ("split", splits, lambda run: {run.record["split_label"], pooled_label(run.setting)}),
+    )
+    chosen = list(results.runs)
+    for kind, names, names_of in wanted:
+        known = sorted(set[str]().union(*(names_of(run) for run in results.runs)))
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"{unknown(kind, name, known)} These have finished runs under {results.folder}."
+                )
+        if names:
+            chosen = [run for run in chosen if names_of(run) & set(names)]
+    if not chosen:
+        asked = " and ".join(f"{kind} {' or '.join(names)}" for kind, names, _ in wanted if names)
+        raise UserError(
+            f"no finished runs of {asked} together under {results.folder}; "
+            "leave one out, or make some with `lmdbench run`"
+        )
+    return chosen
+
+
+def _columns(names: Sequence[str], found: Iterable[Block]) -> tuple[str, ...]:
+    """The metrics asked for by their own names, () if none is."""
+    found = list(found)
+    classes = list(dict.fromkeys(name for block in found for name in block.record["classes"]))
+    groups: dict[str, tuple[int, ...]] = {g: () for b in found for g in b.setting["groups"]}
+    return tuple(dict.fromkeys(metrics.parse(name, classes, groups).name for name in names))
+
+
+def _meant_reference(reference: str, found: Sequence[Block]) -> str:
+    """The method or label that is meant, in any case.
+
+    Raises UserError for one that no table has, unless it is the usual one.
+    """
+    rows = [row for block in found for row in block.rows]
+    known = [REFERENCE, *(row.method for row in rows), *(row.label for row in rows)]
+    if reference in known:
+        return reference
+    meant = [name for name in known if name.lower() == reference.lower()]
+    if not meant:
+        raise unknown("reference", reference, list(dict.fromkeys(known[1:])))
+    return meant[0]
+
+
+def _reference_row(rows: Sequence[Row], reference: str) -> Row | None:
+    """The row of this label, else of this method, with the fewest settings changed."""
+    for row in rows:
+        if row.label == reference:
+            return row
+    fitting = [row for row in rows if row.method == reference]
+    return min(fitting, key=lambda r: sum(len(k.changed) for k in r.chain), default=None)
+
+
+# Scoring
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be said of every table."""
+
+    part: str
+    columns: tuple[str, ...]
+    reference: str
+    per_class: str
+    pairwise: bool
+    published: bool
+    permutation: bool
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The scores of a block's rows, by label, and what their cells are made with."""
+
+    scores: Mapping[str, RowScores]
+    images: Images
+    groups: Mapping[str, Sequence[int]]
+    metrics: Mapping[str, Metric]
+
+    def cell(self, row: Row, name: str, reference: str | None) -> Cell:
+        metric = self.metrics.get(name)
+        if metric is None:
+            return Cell((None,) * len(row.runs), 0, None, None, NOT_THERE)
+        scores = self.scores[row.label]
+        reasons = [run.reasons.get(name, "") for run in scores.runs]
+        n = metric.images(self.images.counts)
+        cell = _cell(scores.values(name), n, row.seeds, reasons)
+        if cell.mean is None:
+            return cell
+        difference = None
+        if reference is not None and reference != row.label:
+            difference = self.difference(row.label, reference, name)
+        found = scoring.estimate(scores, metric, self.images, self.groups)
+        return replace(
+            cell,
+            estimate=found,
+            no_interval=inference.no_interval(self.images.counts, found) if found else "",
+            difference=difference,
+        )
+
+    def difference(self, a: str, b: str, name: str) -> Difference | None:
+        if name not in self.metrics:
+            return None
+        return scoring.difference(
+            self.scores[a], self.scores[b], self.metrics[name], self.images, self.groups, MARGIN
+        )
+
+
+def _scored(block: Block, asked: Asked, leaked: LeaksOf | None = None) -> ScoredBlock:
+    run = block.rows[0].runs[0]
+    classes = block.record["classes"]
+    shown = asked.columns or (*metrics.DEFAULT_METRICS, *block.setting["groups"])
+    recalls = {name: f"recall:{name}" for name in classes}
+    of_class = {name: f"{asked.per_class}:{name}" for name in classes if asked.per_class}
+    chosen: dict[str, Metric] = {}
+    for name in (*shown, *recalls.values(), *of_class.values()):
+        with contextlib.suppress(UserError):  # a group of another data set
+            chosen[name] = metrics.parse(name, classes, run.groups)
+    images, scores = scoring.score_runs(
+        [row.runs for row in block.rows], asked.part, list(chosen.values()), leaked
+    )
+    labels = [row.label for row in block.rows]
+    table = _Table(dict(zip(labels, scores, strict=True)), images, run.groups, chosen)
+    reference = _reference_row(block.rows, asked.reference)
+    against = reference.label if reference is not None else None
+    primary = shown[0]
+    rows = [
+        ScoredRow(
+            row,
+            {name: table.cell(row, name, against) for name in shown},
+            {name: table.cell(row, metric, None) for name, metric in recalls.items()},
+            {name: table.cell(row, metric, None) for name, metric in of_class.items()},
+        )
+        for row in block.rows
+    ]
+    rows = _tested(_with_best(rows, shown), primary)
+    if asked.permutation and against is not None and primary in chosen:
+        rows = [_permuted(row, table, primary, against) for row in rows]
+    sign = -1 if primary in metrics.LOWER_IS_BETTER else 1
+
+    def place(scored: ScoredRow) -> tuple[bool, bool, float, str]:
+        mean = scored.cells[primary].mean
+        return scored.row.method != BASELINE, mean is None, sign * (mean or 0.0), scored.row.label
+
+    counts = {name: np.asarray(n) for name, n in run.record["class_counts"].items()}
+    dropped, dropped_by = None, "audit"
+    if leaked is not None:
+        dropped_by = _dropped_by(block, leaked)
+        dropped = int(counts[asked.part].sum() - images.counts.sum())
+        counts[asked.part] = images.counts
+    rows = sorted(rows, key=place)
+    whole = asked.part == "test" and not dropped and not block.record.get("partial")
+    pairs = _pairs(table, [row.row.label for row in rows], primary) if asked.pairwise else ()
+    return ScoredBlock(
+        block,
+        asked.part,
+        tuple(shown),
+        tuple(rows),
+        {name: _images(run, n) for name, n in counts.items()},
+        dropped,
+        dropped_by,
+        reference=against,
+        primary=primary,
+        per_class=asked.per_class,
+        pairwise=pairs,
+        published=tuple(published_for(block.setting)) if asked.published and whole else (),
+        wanted=asked.reference,
+        grouped=images.grouped,
+    )
+
+
+def _images(run: Run, counts: np.ndarray) -> dict[str, int]:
+    """Images of a part, all and by group, from its images of each class (C,)."""
+    return metrics.images_per_group(
+        np.repeat(np.arange(len(counts)), counts), run.groups, len(counts)
+    )
+
+
+def _cell(
+    values: Sequence[float | None], n: int, seeds: Sequence[int], reasons: Sequence[str]
+) -> Cell:
+    """Mean and deviation over seeds. ``reasons`` by seed, heeded where the value is missing."""
+    there = [value for value in values if value is not None]
+    if len(there) < len(values):
+        first = values.index(None)
+        reason = reasons[first] if not there else f"seed {seeds[first]}: {reasons[first]}"
+        return Cell(tuple(values), n, None, None, reason)
+    sd = statistics.stdev(there) if len(there) > 1 else None
+    return Cell(tuple(values), n, statistics.fmean(there), sd)
+
+
+def shown_digits(value: float) -> float:
+    """A share as every table rounds it: tenths of a percent."""
+    return float(f"{100 * value:.1f}")
+
+
+def _with_best(rows: Sequence[ScoredRow], shown: Sequence[str]) -> list[ScoredRow]:
+    """Mark the best of each column where two or more rows have a value, and the second best where
+    three or more have; equal digits tie. Nothing is best where all are equal, nor at 0."""
+    places: dict[str, list[float]] = {}
+    for name in shown:
+        means = [row.cells[name].mean for row in rows]
+        digits = [shown_digits(mean) for mean in means if mean is not None]
+        lower = name in metrics.LOWER_IS_BETTER
+        ordered = sorted(set(digits), reverse=not lower)
+        told = 0 if len(ordered) < 2 else 1 if len(digits) < 3 else 2
+        places[name] = [value for value in ordered[:told] if lower or value > 0]
+    return [
+        replace(row, cells={name: _marked(cell, places[name]) for name, cell in row.cells.items()})
+        for row in rows
+    ]
+
+
+def _marked(cell: Cell, places: Sequence[float]) -> Cell:
+    if cell.mean is None or shown_digits(cell.mean) not in places:
+        return cell
+    at = places.index(shown_digits(cell.mean))
+    return replace(cell, best=at == 0, second=at == 1)
+
+
+# Testing
+
+
+def _tested(rows: Sequence[ScoredRow], primary: str) -> list[ScoredRow]:
+    """The rows with corrected p and marks on the primary metric."""
+    corrected = _corrected([row.cells[primary].difference for row in rows])
+    return [
+        _with_cell(row, primary, p_corrected=p, mark=_mark(row.cells[primary], p, primary))
+        for row, p in zip(rows, corrected, strict=True)
+    ]
+
+
+def _with_cell(row: ScoredRow, name: str, **what: Any) -> ScoredRow:
+    return replace(row, cells={**row.cells, name: replace(row.cells[name], **what)})
+
+
+def _corrected(differences: Sequence[Difference | None]) -> list[float | None]:
+    """Holm's p over those that have one."""
+    p = inference.holm(np.array([np.nan if d is None else d.p for d in differences]))
+    return [None if np.isnan(value) else float(value) for value in p]
+
+
+def _mark(cell: Cell, p: float | None, name: str) -> str:
+    """A difference that is practically nothing is called equal even where it is significant."""
+    if cell.difference is None:
+        return ""
+    if cell.difference.equal:
+        return "equal"
+    if p is None or p >= LEVEL:
+        return ""
+    above = cell.difference.value > 0
+    return "better" if above != (name in metrics.LOWER_IS_BETTER) else "worse"
+
+
+def _permuted(row: ScoredRow, table: _Table, primary: str, against: str) -> ScoredRow:
+    if row.cells[primary].difference is None:
+        return row
+    p = scoring.permutation(
+        table.scores[row.row.label],
+        table.scores[against],
+        table.metrics[primary],
+        table.images,
+        table.groups,
+        SEED,
+    )
+    return _with_cell(row, primary, permutation_p=p)
+
+
+def _pairs(table: _Table, labels: Sequence[str], primary: str) -> tuple[Pair, ...]:
+    """Every pair that has a difference, the later row minus the earlier."""
+    found = [
+        (a, b, difference)
+        for b, a in itertools.combinations(labels, 2)
+        if (difference := table.difference(a, b, primary)) is not None
+    ]
+    corrected = _corrected([difference for _, _, difference in found])
+    return tuple(Pair(*pair, p) for pair, p in zip(found, corrected, strict=True))

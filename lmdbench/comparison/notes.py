@@ -1,0 +1,330 @@
+"""The notes below a table: what a reader must know beside the numbers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from lmdbench.comparison.results import in_words as setting_in_words
+from lmdbench.comparison.types import Cell, ScoredBlock, ScoredRow
+from lmdbench.data.groups import in_words
+from lmdbench.evaluation import metrics
+from lmdbench.evaluation.inference import SMALLEST_CLASS
+
+
+def notes_of(block: ScoredBlock) -> list[str]:
+    """A sentence or two each."""
+    return [
+        *block.block.notes,
+        *_data_notes(block),
+        *_setting_notes(block),
+        *_seed_notes(block.rows),
+        *_row_notes(block.rows),
+        *_interval_notes(block),
+        *_difference_notes(block),
+        *_missing_notes(block),
+    ]
+
+
+def _data_notes(block: ScoredBlock) -> list[str]:
+    notes = []
+    if partial := block.partial:
+        there = partial["total"] - partial["missing"]
+        dropped = partial.get("dropped_classes") or ()
+        dropped_text = f" Dropped classes: {', '.join(dropped)}." if dropped else ""
+        notes.append(
+            f"PARTIAL DATA: {there:,} of {partial['total']:,} images.{dropped_text} "
+            "Not comparable with results on all of them."
+        )
+    if block.synthetic:
+        notes.append("SYNTHETIC DATA: drawn by a program; it says nothing about medical images.")
+    parts = []
+    for part, images in block.images.items():
+        groups = ", ".join(f"{g} {n:,}" for g, n in images.items() if g != "all")
+        parts.append(f"{part} {images['all']:,}" + (f" ({groups})" if groups else ""))
+    notes.append(f"Images: {'; '.join(parts)}. A group's value is the mean recall of its classes.")
+    record = block.block.record
+    rule = record.get("group_rule", "")
+    notes.append(f"Groups: {in_words(block.block.setting['groups'], rule)}.")
+    if block.dropped is not None:
+        by = "the audit of this split found"
+        if block.dropped_by == "tables":
+            by = "its tables tell; pictures were not compared"
+        notes.append(
+            "Left out: test images that share a lesion, or a picture, with training or validation "
+            f"images, as {by}."
+        )
+    counts = [cell.n for cell in block.rows[0].recalls.values()]
+    absent = [name for name, n in zip(record["classes"], counts, strict=True) if n == 0]
+    if absent:
+        notes.append(
+            f"No {block.part} images of {', '.join(absent)}: averages over classes are over the "
+            f"other {len(counts) - len(absent)}."
+        )
+    if block.part == "validation":
+        notes.append(
+            "Validation images: a method may choose epochs or parameters by them, so these scores "
+            "are no test of it."
+        )
+    return notes
+
+
+def _setting_notes(block: ScoredBlock) -> list[str]:
+    setting = block.block.stated
+    fingerprint = setting_in_words("split_fingerprint", setting.get("split_fingerprint"))
+    placed = ("results_name", "split_label", "dataset", "groups", "store", "synthetic")
+    used = sorted(
+        {
+            str(member.record["precision_used"])
+            for scored in block.rows
+            for run in scored.row.runs
+            for member in run.members
+            if member.record.get("precision_used")
+        }
+    )
+    asked_more = used == ["float32"] != [setting["precision"]]
+    rest = [
+        setting_in_words(name, value)
+        + ", which came to float32" * (name == "precision" and asked_more)
+        for name, value in setting.items()
+        if name not in placed and not name.startswith("split_")
+    ]
+    notes = [f"Split {setting['split_label']} ({fingerprint}); {', '.join(rest)}."]
+    if len(used) > 1:
+        notes.append(f"Runs were computed in different precision: {' and '.join(used)}.")
+    return notes
+
+
+def _seed_notes(rows: Sequence[ScoredRow]) -> list[str]:
+    by_seeds: dict[str, list[str]] = {}
+    for scored in rows:
+        by_seeds.setdefault(seeds_text(scored.row.seeds), []).append(scored.row.label)
+    if len(by_seeds) == 1:
+        (seeds,) = by_seeds
+        if len(rows[0].row.seeds) == 1:
+            return [f"Seed {seeds}; one seed: its intervals are of the test images only."]
+        return [f"Seeds {seeds}{' in every row' * (len(rows) > 1)}."]
+    listed = "; ".join(f"{seeds}: {', '.join(labels)}" for seeds, labels in by_seeds.items())
+    notes = [f"Seeds differ between rows ({listed})."]
+    single = [scored.row.label for scored in rows if len(scored.row.seeds) == 1]
+    if single:
+        whose = "its" if len(single) == 1 else "their"
+        notes.append(
+            f"{', '.join(single)}: one seed: {whose} intervals are of the test images only."
+        )
+    return notes
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Sorted seeds, with runs of three or more closed up: ``0–4, 7``."""
+    words: list[str] = []
+    start = 0
+    for k in range(1, len(seeds) + 1):
+        if k == len(seeds) or seeds[k] != seeds[k - 1] + 1:
+            run = [str(seed) for seed in seeds[start:k]]
+            words += [f"{run[0]}–{run[-1]}"] if len(run) > 2 else run
+            start = k
+    return ", ".join(words)
+
+
+def _row_notes(rows: Sequence[ScoredRow]) -> list[str]:
+    return [f"{scored.row.label}: {note}." for scored in rows for note in scored.row.notes]
+
+
+def _missing_notes(block: ScoredBlock) -> list[str]:
+    cells = {scored.row.label: scored.cells for scored in block.rows}
+    titles = {name: column_title(name) for name in block.metrics}
+    return _absent(cells, titles)
+
+
+def class_notes(block: ScoredBlock) -> list[str]:
+    """Why values and intervals are missing in the table of the classes."""
+    cells = {scored.row.label: scored.by_class for scored in block.rows}
+    titles = {name: name for name in block.block.record["classes"]}
+    every = "any class"
+    return [*_without_interval(cells, titles, every), *_absent(cells, titles, every)]
+
+
+Cells = Mapping[str, Mapping[str, "Cell"]]  # row's label → column → cell
+
+
+def _absent(cells: Cells, titles: Mapping[str, str], every: str = "") -> list[str]:
+    found = _by_reason(cells, titles, every, lambda cell: cell.reason)
+    return [f"– in {which}: {why}." for which, why in found]
+
+
+def _without_interval(cells: Cells, titles: Mapping[str, str], every: str = "") -> list[str]:
+    found = _by_reason(cells, titles, every, lambda cell: cell.no_interval)
+    return [f"No interval for {which}: {why}." for which, why in found]
+
+
+def _by_reason(
+    cells: Cells, titles: Mapping[str, str], every: str, reason: Callable[[Cell], str]
+) -> list[tuple[str, str]]:
+    """Each reason once, after the columns that it concerns, and the rows unless all.
+
+    ``titles``: of the columns that are looked at; ``every``: what all of them are called together,
+    empty to name each.
+    """
+    concerned: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for name, title in titles.items():
+        by_reason: dict[str, list[str]] = {}
+        for label, of_row in cells.items():
+            if why := reason(of_row[name]):
+                by_reason.setdefault(why, []).append(label)
+        for why, labels in by_reason.items():
+            concerned.setdefault((why, tuple(labels)), []).append(title)
+    return [
+        (
+            (every if every and len(names) == len(titles) else ", ".join(names))
+            + (f" of {', '.join(labels)}" if len(labels) < len(cells) else ""),
+            why,
+        )
+        for (why, labels), names in concerned.items()
+    ]
+
+
+def _interval_notes(block: ScoredBlock) -> list[str]:
+    """What the intervals hold, and what has none."""
+    notes = []
+    several = any(len(scored.row.seeds) > 1 for scored in block.rows)
+    what = "seeds and test images" if several else "test images only"
+    unit = "an image, as no lesion or patient is recorded"
+    if block.grouped:
+        whole = block.images[block.part]["all"]
+        unit = f"the lesion or patient, known for {block.grouped:,} of {whole:,} images"
+    notes.append(f"95 % intervals: {what}; unit of resampling: {unit}.")
+    cells = {scored.row.label: scored.cells for scored in block.rows}
+    titles = {name: column_title(name) for name in block.metrics}
+    return [*notes, *_without_interval(cells, titles)]
+
+
+def _difference_notes(block: ScoredBlock) -> list[str]:
+    """What was tested against what, how it was corrected, and what could have been found."""
+    primary = column_title(block.primary)
+    pairs = []
+    if block.pairwise:
+        tested = sum(pair.p_corrected is not None for pair in block.pairwise)
+        if tested:
+            pairs = [f"All pairs: p of {primary}, corrected after Holm for {tested} comparisons."]
+        single = [f"{pair.a} and {pair.b}" for pair in block.pairwise if pair.difference.seeds == 1]
+        pairs += _one_seed("; ".join(single), len(single), len(block.pairwise))
+        couples = itertools.combinations([scored.row for scored in block.rows], 2)
+        apart = [f"{b.label} and {a.label}" for a, b in couples if not {*a.seeds} & {*b.seeds}]
+        if apart:
+            pairs.append(f"No seed in common, so no pair: {'; '.join(apart)}.")
+    if block.reference is None:
+        if len(block.rows) > 1:
+            return [f"No row is {block.wanted}, so nothing is tested against it.", *pairs]
+        return pairs
+    compared = [row for row in block.rows if row.cells[block.primary].difference is not None]
+    if lone := without_common_seed(block):
+        named = ", ".join(f"{row.row.label} ({seeds_text(row.row.seeds)})" for row in lone)
+        pairs.insert(0, f"No seed in common with {block.reference}, so not compared: {named}.")
+    if not compared:
+        return pairs
+    found = {row.row.label: row.cells[block.primary] for row in compared}
+    differences = {k: cell.difference for k, cell in found.items() if cell.difference is not None}
+    tested = sum(cell.p_corrected is not None for cell in found.values())
+    notes = []
+    if tested:
+        notes.append(
+            f"Tested: {primary} against {block.reference}, paired by image and seed, p corrected "
+            f"after Holm for {tested} comparison{'s' * (tested != 1)}. Better or worse: p < .05; "
+            "practically equal: the interval lies inside ±1 point. Other metrics are not tested."
+        )
+    elif few := too_few(block):
+        notes.append(f"Not tested, so without p and marks: {few}.")
+    now, ever = (
+        _range(
+            [getattr(d, name) for d in differences.values() if not math.isnan(d.p)],
+            _share(block.primary),
+        )
+        for name in ("detectable", "detectable_more_seeds")
+    )
+    if tested:
+        notes.append(
+            f"Smallest difference to {block.reference} found at 80 % power: {now or 'none'} with "
+            f"these seeds and test images; {ever or 'none'} with any number of seeds."
+        )
+    fewer = [
+        f"{row.row.label} ({differences[row.row.label].seeds} of {len(row.row.seeds)} seeds)"
+        for row in compared
+        if differences[row.row.label].seeds < len(row.row.seeds)
+    ]
+    if fewer:
+        notes.append(f"Paired over the seeds in common with {block.reference}: {', '.join(fewer)}.")
+    single = [label for label, d in differences.items() if d.seeds == 1]
+    notes += _one_seed(", ".join(single), len(single), len(differences))
+    chance = {k: cell.permutation_p for k, cell in found.items() if cell.permutation_p is not None}
+    if chance:
+        listed = ", ".join(f"{label} {p:.4f}" for label, p in chance.items())
+        notes.append(
+            "Permutation over images, these trained models only (10,000 rounds, generator seed 0, "
+            f"not corrected): p = {listed}."
+        )
+    return list(dict.fromkeys([*notes, *pairs]))
+
+
+def too_few(block: ScoredBlock) -> str:
+    """Why nothing is tested on a block's primary metric, if that is for want of images."""
+    n = block.rows[0].cells[block.primary].n
+    if n >= SMALLEST_CLASS:
+        return ""
+    return (
+        f"{in_text(block.primary)} rests on {n:,} {block.part} image{'s' * (n != 1)}, fewer than "
+        f"{SMALLEST_CLASS}"
+    )
+
+
+def without_common_seed(block: ScoredBlock) -> list[ScoredRow]:
+    """The rows that can't be compared with the reference, as they share no seed with it."""
+    seeds = [set(row.row.seeds) for row in block.rows if row.row.label == block.reference]
+    return [row for row in block.rows if seeds and not seeds[0] & set(row.row.seeds)]
+
+
+def _one_seed(named: str, some: int, of: int) -> list[str]:
+    """What is said of ``some`` of so many differences; they are ``named`` unless it is all."""
+    if not some:
+        return []
+    who = f" of {named}" if some < of else ""
+    return [
+        f"Differences{who} on one seed: intervals for the test images only, and no p, as "
+        "retraining may turn them."
+    ]
+
+
+def _range(values: Sequence[float], share: bool) -> str:
+    """From the smallest to the largest, shares in points; NaN is more than is possible."""
+    there = [value for value in values if not math.isnan(value)]
+    if not there:
+        return "none possible"
+    shown = [f"{100 * v:.1f}" if share else f"{v:.3f}" for v in (min(there), max(there))]
+    words = " to ".join(dict.fromkeys(shown)) + " points" * share
+    return words + ", for some rows none possible," * (len(there) < len(values))
+
+
+def _share(name: str) -> bool:
+    return name.removesuffix("_balanced") not in ("nll", "brier")
+
+
+def column_title(name: str) -> str:
+    """What a metric or group is called at the head of its column."""
+    if _of_class(name):
+        stat, _, of = name.partition(":")
+        return f"{metrics.CLASS_STATS[stat]} of {of}"
+    return metrics.TITLES.get(name, name[:1].upper() + name[1:])
+
+
+def in_text(name: str) -> str:
+    """What a metric or group is called within a sentence: acronyms keep their letters."""
+    title = column_title(name)
+    if name not in metrics.TITLES and not _of_class(name):
+        return f"{name} recall"
+    return title if title.split()[0].isupper() else title[:1].lower() + title[1:]
+
+
+def _of_class(name: str) -> bool:
+    stat, colon, _ = name.partition(":")
+    return bool(colon) and stat in metrics.CLASS_STATS

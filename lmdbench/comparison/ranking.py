@@ -1,0 +1,98 @@
+"""Who wins across data sets: mean ranks of the methods that all tables have."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from lmdbench.comparison.types import Rank, Ranks, ScoredBlock
+from lmdbench.evaluation import inference
+from lmdbench.evaluation.metrics import LOWER_IS_BETTER
+
+SEED = 0  # of the bootstrap over settings
+
+
+def settings_of(blocks: Sequence[ScoredBlock]) -> list[ScoredBlock]:
+    """The tables that count: those without the images that leak, and single folds, are no further
+    settings."""
+    return [b for b in blocks if b.dropped is None and "split_fold" not in b.block.setting]
+
+
+def rank(blocks: Sequence[ScoredBlock]) -> Ranks | None:
+    """Of the rows, matched by label, that all tables have on their primary metric.
+
+    None unless two tables of ``settings_of`` have two rows in common.
+    """
+    settings = settings_of(blocks)
+    if len(settings) < 2:
+        return None
+    primary = settings[0].primary
+    tables = [_means(block, primary) for block in settings]
+    labels = [label for label in tables[0] if all(label in table for table in tables)]
+    if len(labels) < 2:
+        return None
+    scores = np.array([[table[label] for label in labels] for table in tables])
+    if primary in LOWER_IS_BETTER:
+        scores = -scores
+    means = inference.ranks(scores)
+    intervals = inference.bootstrap_mean_ranks(scores, np.random.default_rng(SEED))
+    marks: dict[str, list[str]] = {label: [] for label in labels}
+    for block in settings:
+        for row in block.rows:
+            tested = row.cells[primary].p_corrected is not None
+            if row.row.label in marks and tested:
+                marks[row.row.label].append(row.cells[primary].mark)
+    rows = []
+    for k in np.argsort(means, kind="stable"):
+        found = marks[labels[k]]
+        wins, losses = found.count("better"), found.count("worse")
+        low, high = (float(end) for end in intervals[k])
+        counts = (wins, len(found) - wins - losses, losses) if found else (None, None, None)
+        rows.append(Rank(labels[k], float(means[k]), low, high, *counts))
+    left_out = sorted({label for table in tables for label in table} - set(labels))
+    titles = tuple(block.title for block in settings)
+    caveats = _caveats(scores, [str(b.block.setting["dataset"]) for b in settings], left_out)
+    return Ranks(primary, titles, tuple(rows), _note(*scores.shape), caveats)
+
+
+def _means(block: ScoredBlock, primary: str) -> dict[str, float]:
+    """Label → mean of the rows that have one."""
+    cells = {row.row.label: row.cells.get(primary) for row in block.rows}
+    return {k: cell.mean for k, cell in cells.items() if cell is not None and cell.mean is not None}
+
+
+def _caveats(scores: np.ndarray, datasets: Sequence[str], left_out: Sequence[str]) -> str:
+    """``datasets``: of each setting."""
+    statistic, p = inference.friedman(scores)
+    words = []
+    if not math.isnan(p):
+        shown = f"= {p:.3f}" if p >= 0.001 else "< 0.001"
+        words.append(f"Friedman's test that all rank alike: χ² = {statistic:.1f}, p {shown}.")
+    shared = [f"{n} tables are of {name}" for name, n in Counter(datasets).items() if n > 1]
+    if shared:
+        words.append(
+            f"{'; '.join(shared)}: tables of one data set share images, so they count for less "
+            "than as many data sets."
+        )
+    if left_out:
+        words.append(f"Not in every table, so not ranked: {', '.join(left_out)}.")
+    return " ".join(words)
+
+
+def _note(settings: int, methods: int) -> str:
+    words = (
+        "Won, tied and lost: of the tables in which the method was tested against the reference, "
+        "those in which the corrected test finds it better, finds no difference, or finds it "
+        f"worse. Intervals of mean ranks: bootstrap over tables, generator seed {SEED}. "
+    )
+    apart = inference.nemenyi_critical_difference(methods, settings)
+    if settings >= inference.NEMENYI_FROM:
+        return words + f"Mean ranks more than {apart:.2f} apart differ (Nemenyi, 95 %)."
+    return words + (
+        f"Exploratory: with {settings} data-set settings, fewer than {inference.NEMENYI_FROM}, "
+        f"the critical difference of mean ranks is {apart:.1f} of at most {methods - 1} "
+        f"rank{'s' * (methods != 2)}, so no critical-difference diagram is drawn."
+    )

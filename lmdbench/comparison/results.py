@@ -1,0 +1,580 @@
+"""The finished runs under a results folder, sorted into what may be compared and averaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lmdbench.core.errors import UserError
+from lmdbench.runs.record import MOVED_ASIDE, code_of_record, read_record
+
+RUN_FOLDERS = "*/*/*/seed*"  # <data set>/<split>/<method>/seed<k>-<id8>
+
+# What a row may differ in from the others of its table; everything else keeps runs apart.
+OF_A_ROW = ("method", "method_version", "settings", "ancestor", "seed")
+
+LONGEST_VALUE = 40  # letters of a setting's value in a label; the report's methods have it whole
+
+# What an import of predictions may leave unsaid: then it has the usual value, to stand in a table.
+OF_THE_TRAINING = ("selection", "backbone", "weights", "image_size", "precision")
+NOT_STATED = "not stated"
+
+# Part of the code → its name where rows differ in it
+CODE_IN_WORDS = {
+    "method": "code",
+    "loop": "training code",
+    "views": "code of views",
+    "backbone": "code of backbone",
+    "begun": "begun by code",
+}
+LIBRARIES = ("lmdbench", "torch", "torchvision")  # whose versions act on numbers
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its directory and its ``run.json``.
+
+    ``folds``: the runs of a k-fold split that this one stands for, see ``folds.pool_folds``.
+    """
+
+    directory: Path
+    record: Mapping[str, Any]
+    folds: tuple[Run, ...] = ()
+
+    @property
+    def members(self) -> tuple[Run, ...]:
+        """The runs on disk: itself, or those of the folds."""
+        return self.folds or (self,)
+
+    @property
+    def id(self) -> str:
+        return str(self.record["id"])
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        spec: Mapping[str, Any] = self.record["spec"]
+        return spec
+
+    @property
+    def method(self) -> str:
+        return str(self.spec["method"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.spec["seed"])
+
+    @property
+    def predictions_from(self) -> str | None:
+        """The file its predictions were imported from; None for a run that was trained here or
+        came with its record."""
+        imported = (self.record.get("imported") or {}).get("predictions") or {}
+        return imported.get("from")
+
+    @property
+    def lacking(self) -> set[str]:
+        """The parts that its imported predictions are not of."""
+        imported = (self.record.get("imported") or {}).get("predictions")
+        return {"validation", "test"} - set(imported["parts"]) if imported else set()
+
+    @property
+    def unstated(self) -> tuple[str, ...]:
+        """What of its training nobody said, as it is of imported predictions."""
+        imported = (self.record.get("imported") or {}).get("predictions")
+        stated = imported.get("stated", ()) if imported else OF_THE_TRAINING
+        return tuple(name for name in OF_THE_TRAINING if name not in stated)
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.record["classes"])
+
+    @property
+    def groups(self) -> dict[str, list[int]]:
+        """Group → class indices."""
+        index = {name: k for k, name in enumerate(self.record["classes"])}
+        return {
+            group: [index[name] for name in names if name in index]
+            for group, names in self.record["groups"].items()
+        }
+
+    @cached_property
+    def setting(self) -> dict[str, Any]:
+        """What must be equal for two runs to stand in one table: name → value."""
+        common = {key: value for key, value in self.spec.items() if key not in OF_A_ROW}
+        split = common.pop("split")
+        return {
+            "results_name": self.record["results_name"],
+            "split_label": self.record["split_label"],
+            **common,
+            **{f"split_{key}": value for key, value in split.items()},
+            "store": (self.record.get("digests") or {}).get("store"),  # the images' content
+            "groups": self.record["groups"],
+            "synthetic": self.record["synthetic"],
+        }
+
+
+@dataclass(frozen=True)
+class Link:
+    """One stage of the chain a run ends: a method with its settings.
+
+    ``settings`` is None where that run is no longer to be found; ``usual`` says that a method
+    starts there by itself, None that it is not recorded.
+    """
+
+    method: str
+    version: int | None
+    settings: Mapping[str, Any] | None
+    changed: Mapping[str, Any]
+    code: Mapping[str, str] = field(default_factory=dict)  # part → digest, of what is recorded
+    usual: bool | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in nothing but the seed, by seed; ``chain`` from the method backwards."""
+
+    label: str
+    chain: tuple[Link, ...]
+    runs: tuple[Run, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        return self.chain[0].method
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.seed for run in self.runs]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that may be compared: same images, same split, same backbone, same everything else."""
+
+    setting: Mapping[str, Any]
+    differs: tuple[str, ...]  # from the other blocks of this data set and split, in words
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The setting as it may be shown: ``NOT_STATED`` where nobody said it of any run."""
+        return _stated(self.setting, [run for row in self.rows for run in row.runs])
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """``run.json`` of one of the runs, for what is equal in all."""
+        return self.rows[0].runs[0].record
+
+
+@dataclass(frozen=True)
+class Results:
+    """What lies under a results folder."""
+
+    folder: Path
+    runs: tuple[Run, ...]
+    unfinished: tuple[Path, ...]  # directories, relative to the folder
+    unreadable: tuple[str, ...] = ()  # why a finished run's record can't be used
+
+    @property
+    def by_id(self) -> dict[str, Run]:
+        return {run.id: run for run in self.runs}
+
+
+def read_results(folder: Path) -> Results:
+    """Find all runs under a results folder and read the records of the finished ones.
+
+    Directories moved aside are no runs. Records that are damaged or of another format are left
+    out; where there are no others, the first of them raises UserError.
+    """
+    runs, unfinished, unreadable = [], [], []
+    for directory in sorted(folder.glob(RUN_FOLDERS)):
+        if MOVED_ASIDE in directory.name or not directory.is_dir():
+            continue
+        if (directory / "done").exists():
+            try:
+                runs.append(Run(directory, read_record(directory)))
+            except UserError as problem:
+                unreadable.append(str(problem))
+        else:
+            unfinished.append(directory.relative_to(folder))
+    if unreadable and not runs:
+        raise UserError(unreadable[0])
+    return Results(folder, tuple(runs), tuple(unfinished), tuple(unreadable))
+
+
+def blocks(results: Results, runs: Iterable[Run]) -> list[Block]:
+    """Sort runs into blocks, and within a block into rows. ``results`` knows their ancestors."""
+    known = results.by_id
+    by_setting: dict[str, list[Run]] = {}
+    for run in runs:
+        by_setting.setdefault(_canonical(run.setting), []).append(run)
+    by_setting = _of_known_files(by_setting)
+    settings = [members[0].setting for members in by_setting.values()]
+    shown = [_stated(members[0].setting, members) for members in by_setting.values()]
+    found = [
+        Block(setting, _differences(stated, shown), tuple(_rows(members, known)))
+        for setting, stated, members in zip(settings, shown, by_setting.values(), strict=True)
+    ]
+    return sorted(found, key=lambda block: (*_place(block.setting), block.differs))
+
+
+def with_part(found: Sequence[Block], part: str) -> list[Block]:
+    """The blocks without rows that have no predictions of a part, as imported ones may have none.
+
+    A note says which. Raises UserError where nothing is left.
+    """
+    kept = []
+    for block in found:
+        lacking = [row for row in block.rows if any(part in run.lacking for run in row.runs)]
+        notes = (f"{row.label} is left out: it has no {part} predictions." for row in lacking)
+        rows = tuple(row for row in block.rows if row not in lacking)
+        if rows:
+            kept.append(replace(block, rows=rows, notes=(*block.notes, *notes)))
+    if found and not kept:
+        raise UserError(f"no run that is chosen has {part} predictions: all were imported without")
+    return kept
+
+
+def _of_known_files(by_setting: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
+    """The same with runs of which the content of the images is not known, as imported predictions,
+    among those that agree in everything else, where these all had the same."""
+    found = {key: list(runs) for key, runs in by_setting.items()}
+    for key, runs in by_setting.items():
+        setting = runs[0].setting
+        if setting["store"] is None:
+            fitting = [
+                other
+                for other, (first, *_) in by_setting.items()
+                if other != key and {**first.setting, "store": None} == setting
+            ]
+            if len(fitting) == 1:
+                found[fitting[0]] += found.pop(key)
+    return found
+
+
+def _stated(setting: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+    silent = set.intersection(*(set(run.unstated) for run in runs))
+    return {name: NOT_STATED if name in silent else value for name, value in setting.items()}
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _place(setting: Mapping[str, Any]) -> tuple[str, str]:
+    return setting["results_name"], setting["split_label"]
+
+
+def _differences(
+    setting: Mapping[str, Any], others: Sequence[Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """What tells this setting from the others of the same data set and split label."""
+    rivals = [other for other in others if _place(other) == _place(setting)]
+    names = dict.fromkeys(name for rival in rivals for name in rival)
+    return tuple(
+        in_words(name, setting.get(name))
+        for name in names
+        if len({_canonical(rival.get(name)) for rival in rivals}) > 1
+    )
+
+
+def in_words(name: str, value: Any) -> str:
+    """One part of a setting as a title or note says it."""
+    if value == NOT_STATED:
+        return f"{name.replace('_', ' ')} {value}"
+    if name == "backbone":
+        return str(value)
+    if name == "weights":
+        return f"weights {short_weights(str(value))}"
+    if name == "split_fingerprint":
+        return f"images {str(value)[:12]}"
+    if name == "store":
+        return f"files {str(value or 'unknown')[:12]}"
+    if name == "groups":
+        sizes = (f"{group} {len(names)}" for group, names in value.items())
+        return f"groups of {', '.join(sizes)} classes"
+    return f"{name.replace('_', ' ')} {value}"
+
+
+def short_weights(identity: str) -> str:
+    """``sha256:…`` cut to twelve digits; other identities as they are."""
+    kind, colon, digest = identity.partition(":")
+    return f"{kind}:{digest[:12]}" if colon else identity
+
+
+# Rows
+
+
+def _rows(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Row]:
+    by_chain: dict[str, list[Run]] = {}
+    chains = {}
+    for run in runs:
+        chain = _chain(run, known)
+        key = chain_key(chain)
+        by_chain.setdefault(key, []).append(run)
+        chains[key] = chain
+    rows = []
+    for key, members in by_chain.items():
+        for together in _by_ancestry(members, known):
+            chosen, notes = _one_a_seed(together)
+            rows.append(_with_doubts(Row(_label(chains[key]), chains[key], chosen, notes)))
+    return _told_apart(rows)
+
+
+def _chain(run: Run, known: Mapping[str, Run]) -> tuple[Link, ...]:
+    """The run's method and settings, then those of the run it started from, and so on.
+
+    An ancestor given by hand may have other weights or another selection rule than the run: what
+    is other counts as a setting of that stage.
+    """
+    links: list[Link] = []
+    stage = run
+    usual: bool | None = None
+    while True:
+        other = {
+            k: v for k, v in stage.setting.items() if k != "groups" and v != run.setting.get(k)
+        }
+        spec = stage.spec
+        links.append(
+            Link(
+                stage.method,
+                spec["method_version"],
+                {**spec["settings"], **other},
+                {**(stage.record.get("changed_settings") or {}), **other},
+                code_of_record(stage.record),
+                usual,
+            )
+        )
+        ancestor = stage.record.get("ancestor")
+        if not ancestor:
+            return tuple(links)
+        usual = ancestor.get("usual")
+        there = ancestor_of(stage, known)
+        if there is None:
+            return (*links, Link(ancestor["method"], None, None, {}, usual=usual))
+        stage = there
+
+
+def chain_key(chain: Sequence[Link]) -> str:
+    """What two rows have in common that are the same methods with the same settings and code."""
+    return _canonical([[link.method, link.version, link.settings, link.code] for link in chain])
+
+
+def ancestor_of(run: Run, known: Mapping[str, Run] | None = None) -> Run | None:
+    """What a run started from: among the known ones, beside it, or where it lay then.
+
+    None if it started from nothing, or that is gone.
+    """
+    ancestor = run.record.get("ancestor")
+    if not ancestor:
+        return None
+    if known and ancestor["id"] in known:
+        return known[ancestor["id"]]
+    beside = run.directory.parent.parent.glob(f"{ancestor['method']}/seed*-{ancestor['id'][:8]}")
+    for directory in (*sorted(beside), Path(ancestor.get("directory") or "/nowhere")):
+        if (directory / "run.json").is_file():
+            there = Run(directory, read_record(directory))
+            if there.id == ancestor["id"]:
+                return there
+    return None
+
+
+def _by_ancestry(runs: Sequence[Run], known: Mapping[str, Run]) -> list[list[Run]]:
+    """Runs that each started from a run of their own seed, and runs that share one, apart."""
+    own, shared = [], dict[str, list[Run]]()
+    for run in runs:
+        ancestor = ancestor_of(run, known)
+        if ancestor is None or ancestor.seed == run.seed:
+            own.append(run)
+        else:
+            shared.setdefault(ancestor.id, []).append(run)
+    for id_, members in shared.items():
+        members.extend(run for run in own if run.spec["ancestor"] == id_)
+    if any(all(run in members for run in own) for members in shared.values()):
+        own = []
+    return [members for members in (own, *shared.values()) if members]
+
+
+def _one_a_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    """The runs by seed, and a note for each that is left out because a newer copy is there."""
+    oldest_first = sorted(runs, key=lambda run: (run.directory / "done").stat().st_mtime)
+    chosen = {run.seed: run for run in oldest_first}
+    notes = tuple(
+        f"{run.directory.name} is left out for {chosen[run.seed].directory.name}, "
+        "the same run finished later"
+        for run in oldest_first
+        if chosen[run.seed] is not run
+    )
+    return tuple(chosen[seed] for seed in sorted(chosen)), notes
+
+
+def _with_doubts(row: Row) -> Row:
+    """The row with notes on what its mean and deviation don't show."""
+    notes = list(row.notes)
+    for link in row.chain[1:]:
+        if link.settings is None:
+            notes.append(
+                f"the {link.method} run it started from is gone, so its settings are not checked"
+            )
+    imported = [run for run in row.runs if run.predictions_from]
+    if imported:
+        silent = {name for run in imported for name in run.unstated}
+        words = [name.replace("_", " ") for name in OF_THE_TRAINING if name in silent]
+        notes.append(
+            "imported predictions: what they were trained with is as whoever imported them says"
+            + (f"; {NOT_STATED}: {', '.join(words)}" if words else "")
+        )
+    for name in LIBRARIES:
+        found = {str((run.record.get("versions") or {}).get(name)) for run in row.runs} - {"None"}
+        if len(found) > 1:
+            notes.append(f"its seeds are of {name} {' and '.join(sorted(found))}")
+    ancestors = {run.spec["ancestor"] for run in row.runs}
+    if len(row.runs) > 1 and None not in ancestors and len(ancestors) < len(row.runs):
+        notes.append(
+            f"{len(row.runs)} seeds start from {len(ancestors)} "
+            f"{row.chain[1].method} run{'s' * (len(ancestors) > 1)}, "
+            "so the deviation leaves out part of the training"
+        )
+    return replace(row, notes=tuple(notes))
+
+
+# Labels
+
+
+def renamed(block: Block, given: Mapping[Path, str]) -> Block:
+    """The block with rows named as somebody named their runs' directories, where that tells them
+    apart; what the names leave out stands in a note."""
+    names = [
+        {given.get(m.directory) for run in row.runs for m in run.members} for row in block.rows
+    ]
+    counts = Counter(name for each in names for name in each)
+    rows = []
+    for row, each in zip(block.rows, names, strict=True):
+        (name,) = each if len(each) == 1 else (None,)
+        rows.append(replace(row, label=name) if name and counts[name] == 1 else row)
+    note = _settings_note([row for row, old in zip(rows, block.rows, strict=True) if row != old])
+    return replace(block, rows=tuple(rows), notes=(*block.notes, *note))
+
+
+def _settings_note(rows: Sequence[Row]) -> list[str]:
+    """The settings that were changed: what most rows share once, the others by row."""
+    links = [link for row in rows for link in row.chain]
+    usual = _shared(links)
+    own = []
+    for row in rows:
+        words = _label([replace(link, changed=_other_than(usual, link)) for link in row.chain])
+        if words != row.label:
+            own.append(words if row.label == row.method else f"{row.label} is {words}")
+    notes = []
+    if usual:
+        notes.append(
+            f"Settings, where a method has them and nothing else is said: {_in_a_row(usual)}."
+        )
+    if own:
+        notes.append(f"{'Besides' if usual else 'Settings'}: {'; '.join(own)}.")
+    return notes
+
+
+def _shared(links: Sequence[Link]) -> dict[str, Any]:
+    """Settings that were changed in several methods, to what most stages have that know them."""
+    shared = {}
+    for name in dict.fromkeys(name for link in links for name in link.changed):
+        changed = Counter(_canonical(link.changed[name]) for link in links if name in link.changed)
+        value, times = changed.most_common(1)[0]
+        methods = {link.method for link in links if _canonical(link.changed.get(name)) == value}
+        having = sum(name in (link.settings or {}) for link in links)
+        if len(methods) > 1 and 2 * times > having:
+            shared[name] = json.loads(value)
+    return shared
+
+
+def _other_than(usual: Mapping[str, Any], link: Link) -> dict[str, Any]:
+    """What a stage has other than the usual, and what it changed besides."""
+    settings = link.settings or {}
+    names = [name for name in usual if settings.get(name, usual[name]) != usual[name]]
+    own = {name: value for name, value in link.changed.items() if name not in usual}
+    return {name: settings[name] for name in names} | own
+
+
+def _label(chain: Sequence[Link]) -> str:
+    """``method (changed=setting) ← ancestor (changed=setting)``; a usual ancestor goes unsaid."""
+    words = [_named(chain[0].method, chain[0].changed)]
+    for k, link in enumerate(chain[1:], start=1):
+        if all(further.usual for further in chain[k:]):
+            break
+        words.append(_named(link.method, link.changed))
+    return " ← ".join(words)
+
+
+def _named(method: str, changed: Mapping[str, Any]) -> str:
+    if not changed:
+        return method
+    return f"{method} ({_in_a_row(changed)})"
+
+
+def _in_a_row(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}={_brief(setting_text(v))}" for k, v in settings.items())
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def setting_text(value: Any) -> str:
+    """A setting's value as ``--set`` takes it."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, list):
+        return ",".join(setting_text(item) for item in value)
+    return str(value)
+
+
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
+    """Rows whose labels are equal get what differs between them added."""
+    counts = Counter(row.label for row in rows)
+    result = []
+    for row in rows:
+        label = row.label
+        if counts[label] > 1:
+            facts = [_facts(twin) for twin in rows if twin.label == label]
+            own = _facts(row)
+            differing = [
+                name
+                for name in dict.fromkeys(name for fact in facts for name in fact)
+                if len({fact.get(name) for fact in facts}) > 1
+            ]
+            words = (f"{name}={_digested(own.get(name, '–'))}" for name in differing)
+            label += f" [{', '.join(words)}]"
+        result.append(replace(row, label=label))
+    return result
+
+
+def _digested(text: str) -> str:
+    """A long text as the beginning of it and of its SHA-256: others begin alike."""
+    if len(text) <= LONGEST_VALUE:
+        return text
+    return f"{text[: LONGEST_VALUE - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _facts(row: Row) -> dict[str, str]:
+    """Everything a row is, flat: name → value."""
+    facts: dict[str, str] = {}
+    for k, link in enumerate(row.chain):
+        prefix = f"{link.method}." if k else ""
+        facts[f"{prefix}version"] = str(link.version)
+        for part, digest in link.code.items():
+            facts[prefix + CODE_IN_WORDS[part]] = digest[:8]
+        for name, value in (link.settings or {}).items():
+            facts[prefix + name] = setting_text(value)
+    ancestors = {str(run.spec["ancestor"]) for run in row.runs}
+    if len(row.chain) > 1 and len(ancestors) == 1:
+        facts["from"] = ancestors.pop()[:8]
+    return facts

@@ -1,0 +1,282 @@
+"""From predictions to scores: each run is read once, its images brought into one order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from lmdbench.comparison.results import Run
+from lmdbench.core.errors import UserError
+from lmdbench.data.check.audit import Leaks
+from lmdbench.evaluation import inference
+from lmdbench.evaluation.inference import Difference, Estimate
+from lmdbench.evaluation.metrics import Metric, Scorer, recall_weights
+from lmdbench.evaluation.predictions import Predictions, load_predictions
+
+LeaksOf = Callable[[Run], Leaks]  # a run on disk → its test images that leak
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a part, in the order all runs of a table are brought into.
+
+    ``units`` (N,) codes of lesions or patients, None where every image stands alone. ``grouped``:
+    of how many images the lesion or patient is known.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    counts: np.ndarray  # (C,) images of each class
+    units: np.ndarray | None = None
+    grouped: int = 0
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """Of one run. ``values``: NaN where ``reasons`` says why; ``correct`` and influences (N,)."""
+
+    seed: int
+    values: Mapping[str, float]
+    reasons: Mapping[str, str]
+    correct: np.ndarray
+    influences: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """The runs of a row, by seed."""
+
+    runs: tuple[RunScores, ...]
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """(S, N)."""
+        return np.stack([run.correct for run in self.runs])
+
+    def values(self, name: str) -> list[float | None]:
+        found = [run.values[name] for run in self.runs]
+        return [None if np.isnan(value) else value for value in found]
+
+    def of_seeds(self, seeds: Sequence[int]) -> RowScores:
+        if len(seeds) == len(self.runs):
+            return self
+        return RowScores(tuple(run for run in self.runs if run.seed in seeds))
+
+
+def score_runs(
+    rows: Sequence[Sequence[Run]], part: str, chosen: Sequence[Metric], leaked: LeaksOf | None
+) -> tuple[Images, list[RowScores]]:
+    """Score the runs of each row. Logits are let go as soon as a run is scored.
+
+    Raises UserError, naming the run, for predictions that are not of the images of the others.
+    """
+    first: Images | None = None
+    units: np.ndarray | None = None
+    found = []
+    for row in rows:
+        scores = []
+        for run in row:
+            predictions = predictions_of(run, part, leaked)
+            if first is None:
+                first = _images(run, predictions)
+            else:
+                predictions = _aligned(run, predictions, first)
+            if units is None:
+                units = predictions.units
+            scores.append(_scored(run, predictions, chosen))
+        found.append(RowScores(tuple(scores)))
+    assert first is not None
+    if units is not None and (known := int((units != "").sum())):
+        codes = inference.unit_codes(units)
+        alone = codes.max() + 1 == len(codes)
+        first = Images(first.ids, first.labels, first.counts, None if alone else codes, known)
+    return first, found
+
+
+def _images(run: Run, predictions: Predictions) -> Images:
+    if len(np.unique(predictions.ids)) < len(predictions):
+        raise UserError(f"{run.directory}: an image is tested twice; do the run again with --force")
+    labels = predictions.labels.astype(np.int64)
+    return Images(
+        predictions.ids, labels, np.bincount(labels, minlength=predictions.logits.shape[1])
+    )
+
+
+def _aligned(run: Run, predictions: Predictions, images: Images) -> Predictions:
+    """The predictions in the order of the images."""
+    same = np.array_equal(predictions.ids, images.ids)
+    if not same:
+        order = np.empty(len(images.ids), np.int64)
+        if len(predictions) == len(order):
+            order[np.argsort(images.ids, kind="stable")] = np.argsort(
+                predictions.ids, kind="stable"
+            )
+            predictions = _part_of(predictions, order)
+            same = np.array_equal(predictions.ids, images.ids)
+    if not same or not np.array_equal(predictions.labels, images.labels):
+        raise UserError(
+            f"{run.directory}: its predictions are not of the same images and labels as those of "
+            "the other runs of its table; leave it out, or do it again with --force"
+        )
+    return predictions
+
+
+def _part_of(predictions: Predictions, chosen: np.ndarray) -> Predictions:
+    """The images of these indices, or where this mask is true."""
+    return Predictions(
+        predictions.ids[chosen],
+        predictions.labels[chosen],
+        predictions.logits[chosen],
+        None if predictions.units is None else predictions.units[chosen],
+    )
+
+
+def predictions_of(run: Run, part: str, leaked: LeaksOf | None = None) -> Predictions:
+    """The predictions of a run, of all its folds, without those that leak.
+
+    Raises UserError for a file that is damaged or not what ``run.json`` counts.
+    """
+    pieces = [_on_disk(member, part, leaked) for member in run.members]
+    if len(pieces) == 1:
+        return pieces[0]
+    units = [np.full(len(p), "") if p.units is None else p.units for p in pieces]
+    return Predictions(
+        np.concatenate([piece.ids for piece in pieces]),
+        np.concatenate([piece.labels for piece in pieces]),
+        np.concatenate([piece.logits for piece in pieces]),
+        np.concatenate(units) if any(p.units is not None for p in pieces) else None,
+    )
+
+
+def _on_disk(run: Run, part: str, leaked: LeaksOf | None) -> Predictions:
+    path = run.directory / "predictions.npz"
+    predictions = load_predictions(path, [part])[part]
+    counts = np.bincount(predictions.labels, minlength=predictions.logits.shape[1])
+    if counts.tolist() != run.record["class_counts"].get(part):
+        raise UserError(
+            f"{path}: its {part} labels are not those that run.json counts; "
+            "do the run again with --force"
+        )
+    if leaked is None:
+        return predictions
+    return _part_of(predictions, ~np.isin(predictions.ids, sorted(leaked(run).images)))
+
+
+def _scored(run: Run, predictions: Predictions, chosen: Sequence[Metric]) -> RunScores:
+    scorer = Scorer(predictions.labels.astype(np.int64), predictions.logits)
+    values = {metric.name: scorer.value(metric) for metric in chosen}
+    reasons = {m.name: scorer.reason(m) for m in chosen if np.isnan(values[m.name])}
+    smooth = not inference.too_small(scorer.counts)
+    influences = {
+        metric.name: scorer.influence(metric) for metric in chosen if smooth and not metric.linear
+    }
+    return RunScores(run.seed, values, reasons, scorer.correct, influences)
+
+
+# What is said of a row, and of two
+
+
+def estimate(row: RowScores, metric: Metric, images: Images, groups: Groups) -> Estimate | None:
+    """None where a seed has no value. ``inference.no_interval`` says why it has no interval."""
+    values = row.values(metric.name)
+    if None in values:
+        return None
+    weights = recall_weights(metric, images.counts, groups)
+    if weights is not None:
+        return inference.linear_estimate(row.correct, images.labels, weights, images.units)
+    return inference.smooth_estimate(
+        np.array(values, float), _influences(row, metric, images), images.labels, images.units,
+        metric.bounds,
+    )  # fmt: skip
+
+
+def difference(
+    a: RowScores, b: RowScores, metric: Metric, images: Images, groups: Groups, margin: float
+) -> Difference | None:
+    """``a`` minus ``b`` over their common seeds; None without any, or where a value is missing.
+
+    ``superiority`` is over all seeds of both. ``margin``: within it they are practically equal, if
+    the metric is a share. Over one seed there is an interval, for the test images, and nothing is
+    tested: retraining may turn it. Nor is it on fewer than ``SMALLEST_CLASS`` images. What would be
+    detectable is NaN where it is more than the metric can differ.
+    """
+    seeds = common_seeds(a, b)
+    if not seeds:
+        return None
+    all_a, all_b = (np.array(row.values(metric.name), float) for row in (a, b))
+    a, b = a.of_seeds(seeds), b.of_seeds(seeds)
+    if None in a.values(metric.name) or None in b.values(metric.name):
+        return None
+    found = _paired(a, b, metric, images, groups, margin if metric.share else 0.0)
+    nan = np.nan
+    several = len(seeds) > 1
+    superiority = inference.superiority(all_a, all_b) if several else nan
+    if several and metric.images(images.counts) >= inference.SMALLEST_CLASS:
+        width = metric.bounds[1] - metric.bounds[0]
+        least, ever = (
+            value if value <= width else nan
+            for value in (found.detectable, found.detectable_more_seeds)
+        )
+        return replace(found, superiority=superiority, detectable=least, detectable_more_seeds=ever)
+    return replace(
+        found,
+        superiority=superiority,
+        p=nan,
+        detectable=nan,
+        detectable_more_seeds=nan,
+        equal=False,
+    )
+
+
+def _paired(
+    a: RowScores, b: RowScores, metric: Metric, images: Images, groups: Groups, margin: float
+) -> Difference:
+    """Of rows with the same seeds, and a value for each."""
+    weights = recall_weights(metric, images.counts, groups)
+    if weights is not None:
+        return inference.linear_difference(
+            a.correct, b.correct, images.labels, weights, images.units, margin
+        )
+    return inference.smooth_difference(
+        np.array(a.values(metric.name), float),
+        np.array(b.values(metric.name), float),
+        _influences(a, metric, images),
+        _influences(b, metric, images),
+        images.labels,
+        images.units,
+        metric.bounds,
+        margin,
+    )
+
+
+def common_seeds(a: RowScores, b: RowScores) -> list[int]:
+    there = {run.seed for run in b.runs}
+    return [run.seed for run in a.runs if run.seed in there]
+
+
+def permutation(
+    a: RowScores, b: RowScores, metric: Metric, images: Images, groups: Groups, seed: int
+) -> float | None:
+    """p over images, of these trained models only; None for metrics that are no sum of recalls."""
+    seeds = common_seeds(a, b)
+    weights = recall_weights(metric, images.counts, groups)
+    if not seeds or weights is None:
+        return None
+    a, b = a.of_seeds(seeds), b.of_seeds(seeds)
+    generator = np.random.default_rng(seed)
+    p = inference.permutation_p(
+        a.correct, b.correct, images.labels, weights, generator, units=images.units
+    )
+    return None if np.isnan(p) else p
+
+
+def _influences(row: RowScores, metric: Metric, images: Images) -> np.ndarray:
+    """(S, N); NaN where none were computed, as the metric has no interval on these images."""
+    nothing = np.full(len(images.labels), np.nan)
+    return np.stack([run.influences.get(metric.name, nothing) for run in row.runs])
+
+
+Groups = Mapping[str, Sequence[int]]

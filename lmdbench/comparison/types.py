@@ -1,0 +1,142 @@
+"""What a comparison comes to: tables of methods × metrics, and ranks across them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmdbench.comparison.published import PublishedColumn
+from lmdbench.comparison.results import Block, Results, Row
+from lmdbench.evaluation.inference import Difference, Estimate
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row. ``values`` by seed; ``mean`` is missing if any of them is."""
+
+    values: tuple[float | None, ...]
+    n: int  # images behind each value
+    mean: float | None
+    sd: float | None  # sample standard deviation over seeds; missing for one seed
+    reason: str = ""  # why the mean is missing
+    best: bool = False
+    second: bool = False
+    estimate: Estimate | None = None
+    no_interval: str = ""  # why the estimate has no interval
+    difference: Difference | None = None  # to the reference
+    p_corrected: float | None = None  # of the primary metric only
+    mark: str = ""  # "better", "worse" or "equal" to the reference
+    permutation_p: float | None = None  # over images, of the primary metric, if asked for
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """A row with its cells by metric, and the recall of each class by the class's name.
+
+    ``by_class``: what ``per_class`` asked for, by the class's name.
+    """
+
+    row: Row
+    cells: Mapping[str, Cell]
+    recalls: Mapping[str, Cell]
+    by_class: Mapping[str, Cell] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows by their labels, ``a`` minus ``b`` on the primary metric; ``p`` after Holm."""
+
+    a: str
+    b: str
+    difference: Difference
+    p_corrected: float | None
+
+
+@dataclass(frozen=True)
+class ScoredBlock:
+    """A table: rows in the order they are shown. ``images``: part → images, all and by group."""
+
+    block: Block
+    part: str
+    metrics: tuple[str, ...]
+    rows: tuple[ScoredRow, ...]
+    images: Mapping[str, Mapping[str, int]]
+    dropped: int | None = None  # test images left out because they leak; None: none was to be
+    dropped_by: str = "audit"  # or tables, where no audit was kept
+    reference: str | None = None  # label of the row that others are compared with
+    primary: str = "balanced_accuracy"
+    per_class: str = ""  # the statistic of each class that is shown
+    pairwise: tuple[Pair, ...] = ()
+    published: tuple[PublishedColumn, ...] = ()
+    wanted: str = ""  # the reference that was asked for
+    grouped: int = 0  # images of the part whose lesion or patient is known
+    notes: tuple[str, ...] = ()  # what a reader must know beside the numbers, see ``notes.py``
+
+    @property
+    def partial(self) -> Mapping[str, Any] | None:
+        partial: Mapping[str, Any] | None = self.block.record.get("partial")
+        return partial
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.block.setting["synthetic"])
+
+    @property
+    def title(self) -> str:
+        """Data set, split, part, what differs from other tables, and what must not be missed."""
+        setting = self.block.setting
+        words = [setting["results_name"], setting["split_label"], f"{self.part} images"]
+        words += self.block.differs
+        if self.dropped is not None:
+            words.append(f"without the {self.dropped:,} that leak")
+        if self.partial:
+            words.append("PARTIAL DATA")
+        if self.synthetic:
+            words.append("SYNTHETIC DATA")
+        return " · ".join(words)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A method across data sets: its mean rank with an interval.
+
+    ``wins``, ``ties`` and ``losses`` count the settings in which the method was tested against the
+    reference, by the corrected test: a tie wherever it finds no difference. None where it never
+    was, as the reference itself.
+    """
+
+    label: str
+    mean: float
+    low: float
+    high: float
+    wins: int | None
+    ties: int | None
+    losses: int | None
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Methods that all ``settings`` (titles of tables) have, by the primary metric.
+
+    ``note``: what the numbers are, and what can be made of so many settings. ``caveats``: the
+    omnibus test, and what must be said wherever the mean ranks are shown.
+    """
+
+    primary: str
+    settings: tuple[str, ...]
+    rows: tuple[Rank, ...]
+    note: str
+    caveats: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All tables, and how many runs under the results folder are not finished."""
+
+    results: Results
+    part: str
+    blocks: tuple[ScoredBlock, ...]
+    unfinished: int
+    ranks: Ranks | None = None
+    not_dropped: tuple[str, ...] = ()  # why tables have no second one without leaked images

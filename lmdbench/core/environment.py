@@ -1,0 +1,82 @@
+"""Where a run works: versions, commit, device, memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lmdbench.core.cores import usable_cores
+from lmdbench.version import __version__
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What bit-identical results depend on besides the run itself, and the commit of the code."""
+    return {
+        "versions": {
+            "lmdbench": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": metadata.version("torchvision"),  # to import it takes a second
+            "numpy": np.__version__,
+        },
+        "git_commit": git_commit(),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def limit_threads() -> None:
+    """Let torch have no more CPU threads than processors that this process may use, unless the user
+    said how many: by itself it does not know of a container's quota, nor of SLURM."""
+    if not os.environ.keys() & {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}:
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()})"
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that lmdbench runs from, None where it is in none."""
+    if shutil.which("git") is None:
+        return None
+    answers = []
+    for command in (
+        ["ls-files", "--error-unmatch", Path(__file__).name],  # else the checkout is another's
+        ["rev-parse", "HEAD"],
+        ["status", "--porcelain", "--untracked-files=no"],
+    ):
+        result = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode != 0:
+            return None
+        answers.append(result.stdout.strip())
+    _, commit, changes = answers
+    return f"{commit} with uncommitted changes" if changes else commit
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Of the GPU since the reset; without a GPU, of the process since it began."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

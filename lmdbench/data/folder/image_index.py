@@ -1,0 +1,294 @@
+"""The images of a user's own data set, listed: from a table, from folders or from a ``.npz``."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import unknown
+from lmdbench.data.dataset import PARTS
+from lmdbench.data.folder.description import (
+    COLUMNS,
+    DESCRIPTION,
+    EXTENSIONS,
+    Description,
+    Kind,
+    read_description,
+)
+from lmdbench.data.folder.medmnist import ENDING, MedMNIST
+from lmdbench.data.splits.divide import NEEDED, PART_NAMES, named_parts
+from lmdbench.data.tables import read_table
+
+LABELS = "labels.csv"
+NAMED_IN_ERROR = 10  # classes that an error names
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Every image: its id, which is its path, its class, its group (lesion or patient, empty where
+    unknown) and, where given, its part; and the classes in their order."""
+
+    images: Sequence[str]
+    labels: Sequence[str]
+    groups: Sequence[str]
+    parts: Sequence[str] | None
+    classes: tuple[str, ...]
+    ending: str = ""  # of the files, where the ids lack it
+
+
+def describe(root: Path) -> Description:
+    """What a file or folder holds: as its ``dataset.toml`` says, or as it looks.
+
+    Raises UserError for a mistake in a description and a folder of several ``.npz``.
+    """
+    root = Path(os.path.abspath(root))  # not resolved: paths in a linked CSV are the link's
+    if os.path.isfile(root):
+        if root.suffix.lower() == ".toml":
+            return read_description(root)
+        name = root.parent.name if root.name == LABELS else root.stem
+        kind: Kind = "npz" if root.suffix.lower() == ".npz" else "table"
+        return Description(root, name, kind, root, root.parent)
+    for name in (DESCRIPTION, LABELS):
+        if os.path.isfile(root / name):
+            return describe(root / name)
+    only = _only_npz(root)
+    return describe(only) if only else Description(root, root.name, "images", root, root)
+
+
+def list_table(described: Description, *, labelled: bool = True) -> Listing:
+    """The rows of a CSV, without labels if not ``labelled``. Raises UserError, naming file and
+    line, as ``read_table`` and for an image that is listed twice or a part of another name."""
+    path = described.holder
+    column = {role: described.columns.get(role, role).lower() for role in COLUMNS}
+    needed = ("image", "label") if labelled else ("image",)
+    usual = [role for role in needed if role not in described.columns]
+    table = read_table(path, usual, any_case=True)
+    for role, name in described.columns.items():
+        if name.lower() not in table.columns:
+            missing = unknown(f"column of {path.name}", name, table.columns)
+            raise UserError(f"{described.path}: columns.{role}: {missing}")
+    images = [
+        _normal_path(image + described.suffix, described.folder)
+        for image in table.filled(column["image"])
+    ]
+    table.refuse_repeats(column["image"], images)
+    labels = table.filled(column["label"]) if labelled else [""] * len(table)
+    has_groups = column["group"] in table.columns
+    groups = table[column["group"]] if has_groups else [""] * len(table)
+    parts = named_parts(table, column["split"]) if column["split"] in table.columns else None
+    return Listing(images, labels, groups, parts, tuple(sorted(set(labels))))
+
+
+def list_folder(root: Path) -> Listing:
+    """The images in the sub-folders of a folder: one a class, or train, test and, if there is one,
+    val, each with one a class. Raises UserError for other folders."""
+    folders = _folders(root)
+    named = {name: PART_NAMES[name.lower()] for name in folders if name.lower() in PART_NAMES}
+    lacking = [part for part in NEEDED if part not in named.values()]
+    if lacking and len(named) == len(folders) > 0:
+        raise UserError(f"{root}: has {', '.join(named)} but no folder {' and no '.join(lacking)}")
+    if lacking:
+        return _list_classes(root, folders)
+    twice = [part for part, n in Counter(named.values()).items() if n > 1]
+    if twice:
+        raise UserError(f"{root}: more than one folder for {twice[0]}: {', '.join(sorted(named))}")
+    others = [folder for folder in folders if folder not in named and images_below(root / folder)]
+    if others:
+        raise UserError(
+            f"{root}: beside the parts {', '.join(named)} the folder {others[0]!r} holds images, "
+            f"too; move it elsewhere, or describe the images in a {LABELS}"
+        )
+    images: list[str] = []
+    labels: list[str] = []
+    parts: list[str] = []
+    for folder, part in named.items():
+        for label in _folders(root / folder):
+            found = [f"{folder}/{label}/{image}" for image in images_below(root / folder / label)]
+            images += found
+            labels += [label] * len(found)
+            parts += [part] * len(found)
+    if not images:
+        raise UserError(f"{root}: no images in the class folders of {', '.join(named)}")
+    return Listing(images, labels, [""] * len(images), parts, tuple(sorted(set(labels))))
+
+
+def list_medmnist(content: MedMNIST) -> Listing:
+    """The images of a MedMNIST file; its classes, named by their numbers, in the order of these."""
+    images = [image for piece in content.labels for image in content.ids(piece)]
+    numbers = [number for labels in content.labels.values() for number in labels]
+    parts = [PART_NAMES[piece] for piece, labels in content.labels.items() for _ in labels]
+    classes = tuple(map(str, sorted(set(numbers))))
+    return Listing(images, list(map(str, numbers)), [""] * len(images), parts, classes, ENDING)
+
+
+def with_classes(listing: Listing, described: Description) -> Listing:
+    """The listing with the class names, and in the class order, that a description gives.
+
+    Raises UserError, naming file and key, for codes that it does not name, names in vain, or
+    orders in vain.
+    """
+    path, names = described.path, described.classes
+    if names:
+        others = [code for code in listing.classes if code not in names]
+        if others and not described.drops_others:
+            raise UserError(
+                f"{path}: [classes] has no {_some(others)}, which images have; name it there, "
+                'or leave its images out by other_classes = "drop"'
+            )
+        for code in names:
+            if code not in listing.classes:
+                raise UserError(f"{path}: {unknown('code in [classes]', code, [*listing.classes])}")
+        kept = [row for row, code in enumerate(listing.labels) if code in names]
+        images, codes, groups = (
+            [column[row] for row in kept]
+            for column in (listing.images, listing.labels, listing.groups)
+        )
+        listing = replace(
+            listing,
+            images=images,
+            labels=[names[code] for code in codes],
+            groups=groups,
+            parts=listing.parts and [listing.parts[row] for row in kept],
+            classes=tuple(dict.fromkeys(names[c] for c in listing.classes if c in names)),
+        )
+    if described.class_order:
+        for label in described.class_order:
+            if label not in listing.classes:
+                raise UserError(
+                    f"{path}: {unknown('class in class_order', label, [*listing.classes])}"
+                )
+        left = [label for label in listing.classes if label not in described.class_order]
+        if left:
+            raise UserError(f"{path}: class_order has no {_some(left)}; it takes every class")
+        listing = replace(listing, classes=described.class_order)
+    return listing
+
+
+def refuse_leaks(where: Path, listing: Listing) -> None:
+    """Raises UserError for a lesion or patient in two parts: it makes test scores too good."""
+    if listing.parts is None:
+        return
+    homes: dict[str, set[str]] = {}
+    for group, part in zip(listing.groups, listing.parts, strict=True):
+        if group:
+            homes.setdefault(group, set()).add(part)
+    torn = sorted(group for group, held in homes.items() if len(held) > 1)
+    if torn:
+        named = ", ".join(
+            f"{group} ({', '.join(part for part in PARTS if part in homes[group])})"
+            for group in torn[:3]
+        )
+        more = f" and {len(torn) - 3:,} more" if len(torn) > 3 else ""
+        raise UserError(
+            f"{where}: groups in more than one part: {named}{more}; mend the split column, or "
+            "leave the group column out if images of one group may be in several"
+        )
+
+
+def refuse_names(where: Path, listing: Listing) -> None:
+    """Raises UserError for an image name that cannot be hashed as a line of UTF-8."""
+    for image in listing.images:
+        if "\n" in image or not _is_unicode(image):
+            raise UserError(
+                f"{where}: the image name {image!a} has a line break or is not UTF-8; "
+                "rename the file"
+            )
+
+
+def _is_unicode(name: str) -> bool:
+    """False for a file name whose bytes are not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED_IN_ERROR:,} more" if len(names) > NAMED_IN_ERROR else ""
+    return ", ".join(map(repr, names[:NAMED_IN_ERROR])) + more
+
+
+def _normal_path(image: str, folder: Path) -> str:
+    """One spelling a file: relative to the folder where it lies inside, with forward slashes."""
+    path = posixpath.normpath(Path(image).as_posix())
+    inside = folder.as_posix().rstrip("/") + "/"
+    return path.removeprefix(inside)
+
+
+def _list_classes(root: Path, folders: Sequence[str]) -> Listing:
+    if not folders:
+        raise UserError(
+            f"{root}: neither a {LABELS} nor a sub-folder a class; give a CSV with the columns "
+            "image and label, or sort the images into a folder a class"
+        )
+    images: list[str] = []
+    labels: list[str] = []
+    for label in folders:
+        found = images_below(root / label)
+        if not found:
+            raise UserError(
+                f"{root}: the class folder {label!r} has no images "
+                f"({', '.join(sorted(e[1:] for e in EXTENSIONS))}); fill it or remove it"
+            )
+        images += [f"{label}/{image}" for image in found]
+        labels += [label] * len(found)
+    return Listing(images, labels, [""] * len(images), None, tuple(folders))
+
+
+def _only_npz(root: Path) -> Path | None:
+    """The ``.npz`` of a folder without images. Raises UserError where there are several."""
+    found = sorted(
+        entry.name
+        for entry in _scan(root)
+        if entry.is_file() and Path(entry.name).suffix.lower() == ".npz"
+    )
+    if not found or any(images_below(root / folder) for folder in _folders(root)):
+        return None
+    if len(found) > 1:
+        raise UserError(
+            f"{root}: several .npz files ({', '.join(found)}); name one, such as "
+            f"--data-root {root / found[0]}"
+        )
+    return root / found[0]
+
+
+def _folders(root: Path) -> list[str]:
+    """Sub-folders by name, without hidden ones and what archivers leave."""
+    return sorted(
+        entry.name
+        for entry in _scan(root)
+        if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+    )
+
+
+def images_below(folder: Path) -> list[str]:
+    """Image files below a folder, at any depth: sorted paths relative to it."""
+    found = []
+    for path, folders, files in os.walk(folder, onerror=_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = Path(path).relative_to(folder)
+        found += [
+            (inside / file).as_posix()
+            for file in files
+            if Path(file).suffix.lower() in EXTENSIONS and not file.startswith(".")
+        ]
+    return sorted(found)
+
+
+def _scan(root: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(root) as entries:
+            return list(entries)
+    except OSError as error:
+        _unreadable(error)
+        raise
+
+
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error

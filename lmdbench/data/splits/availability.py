@@ -1,0 +1,159 @@
+"""Which of a split's images are there, and what remains of it without the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lmdbench.core.errors import UserError
+from lmdbench.data.dataset import Dataset, Part, Partial, Prepared, Split
+from lmdbench.data.splits.divide import NEEDED, count
+
+_EXAMPLES = 3
+
+
+def prepare_files(
+    dataset: Dataset,
+    split: Split,
+    allow_missing: bool,
+    say: Callable[[str], None] = lambda _: None,
+) -> Prepared:
+    """The split with the files of its images, made first where the data set draws them itself.
+
+    Raises UserError, with the number and a few names, where images are missing. ``allow_missing``
+    goes on with those that are there, as ``without_missing`` does; where none is missing it changes
+    nothing.
+    """
+    dataset.materialise(say)
+    files = split_files(dataset, split)
+    missing = _tolerated(dataset, files, allow_missing)
+    if not missing:
+        return Prepared(dataset, split, files)
+    partial = without_missing(split, missing)
+    if len(partial.classes) < 2:
+        raise UserError(
+            f"{_problem(dataset, files, missing)}; with the {len(files) - len(missing):,} that are "
+            "there, only "
+            f"{len(partial.classes)} of the classes would have images in train and test; it takes 2"
+        )
+    kept = {image: files[image] for part in partial.parts.values() for image in map(str, part.ids)}
+    return Prepared(dataset, partial, kept)
+
+
+def table_files(
+    dataset: Dataset, allow_missing: bool, say: Callable[[str], None] = lambda _: None
+) -> tuple[dict[str, Path], int]:
+    """Image id → file, for every image of the data set's table that is there, and how many are
+    missing. Makes and raises as ``prepare_files`` does."""
+    dataset.materialise(say)
+    files = record_files(dataset)
+    missing = _tolerated(dataset, files, allow_missing)
+    return {image: file for image, file in files.items() if image not in missing}, len(missing)
+
+
+def record_files(dataset: Dataset) -> dict[str, Path]:
+    """Image id → file, for every image of the data set's table in its order."""
+    root = dataset.image_root
+    return {str(image): root / file for image, file in dataset.records()["file"].items()}
+
+
+def _tolerated(dataset: Dataset, files: Mapping[str, Path], allow_missing: bool) -> dict[str, None]:
+    """The missing images. Raises UserError where some are and may not, and where all are."""
+    missing = missing_images(files)
+    there = len(files) - len(missing)
+    if missing and there == 0:
+        raise UserError(
+            f"{_problem(dataset, files, missing)}; none is there: is this the right --data-root?"
+        )
+    if missing and not allow_missing:
+        raise UserError(
+            f"{_problem(dataset, files, missing)}; add them, or pass --allow-missing (in a sweep: "
+            f"allow_missing = true) to go on with the {there:,} that are there"
+        )
+    return missing
+
+
+def _problem(dataset: Dataset, files: Mapping[str, Path], missing: Mapping[str, object]) -> str:
+    examples = ", ".join(_short(files[image], dataset) for image in list(missing)[:_EXAMPLES])
+    return (
+        f"data set {dataset.name}: {len(missing):,} of {count(len(files), 'image')} are missing "
+        f"under {dataset.image_root}, for example {examples}"
+    )
+
+
+def _short(file: Path, dataset: Dataset) -> str:
+    """A file's path from the data set's folder on."""
+    root = dataset.image_root
+    return str(file.relative_to(root) if file.is_relative_to(root) else file)
+
+
+def split_files(dataset: Dataset, split: Split) -> dict[str, Path]:
+    """Image id → file, for every image of the split in its order."""
+    root = dataset.image_root
+    files = dataset.records()["file"].to_dict()
+    return {
+        image: root / files[image] for part in split.parts.values() for image in map(str, part.ids)
+    }
+
+
+def missing_images(files: Mapping[str, Path]) -> dict[str, None]:
+    """The images whose file is not there, in order. Lists each folder once instead of asking for
+    every file."""
+    listings: dict[Path, set[str]] = {}
+    missing: dict[str, None] = {}
+    for image, file in files.items():
+        folder = file.parent
+        if folder not in listings:
+            listings[folder] = _files_in(folder)
+        if file.name not in listings[folder]:
+            missing[image] = None
+    return missing
+
+
+def without_missing(split: Split, missing: Mapping[str, object]) -> Split:
+    """The split of the images that are there, marked as partial.
+
+    A class left without images in train or test is dropped, with its images elsewhere and from its
+    group; labels are numbered anew.
+    """
+    parts = {}
+    for name, part in split.parts.items():
+        there = np.array([str(image) not in missing for image in part.ids], dtype=bool)
+        parts[name] = Part(part.ids[there], part.labels[there])
+    size = len(split.classes)
+    counts = np.stack([np.bincount(parts[name].labels, minlength=size) for name in NEEDED])
+    keep = np.asarray((counts > 0).all(axis=0))
+    renumbered = np.cumsum(keep) - 1
+    classes = tuple(np.array(split.classes, dtype=object)[keep])
+    groups = {
+        name: tuple(member for member in members if member in classes)
+        for name, members in split.groups.items()
+    }
+    return replace(
+        split,
+        classes=classes,
+        parts={
+            name: Part(part.ids[keep[part.labels]], renumbered[part.labels[keep[part.labels]]])
+            for name, part in parts.items()
+        },
+        groups={name: members for name, members in groups.items() if members},
+        partial=Partial(
+            missing=len(missing),
+            total=sum(len(part) for part in split.parts.values()),
+            dropped_classes=tuple(c for c in split.classes if c not in classes),
+        ),
+    )
+
+
+def _files_in(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,141 @@
+"""SHA-256 of image files, remembered by path, size and time of change; and work in threads."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from lmdbench.core.cores import usable_cores
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import write_text
+from lmdbench.data.store.decoding import reason
+
+MOST_WORKERS = 32  # threads; beyond, Python's lock is the limit
+CHUNK = 16  # images a thread takes at a time
+SETTLED_SECONDS = 2.0  # a file that changed less long ago could change again at the same time stamp
+SAVE_SECONDS = 5.0  # of reading that a killed process may lose
+
+Progress = Callable[[int, int], None]  # done, of how many
+Signature = tuple[str, int, int]  # path, size in bytes, time of change in ns
+T = TypeVar("T")
+
+
+class KnownHashes:
+    """SHA-256 of files seen before, by path, size and time of change; kept in a CSV file.
+
+    A help and never needed: where the file is absent, damaged or cannot be written, files are read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.hashes: dict[Signature, str] = {}
+        with suppress(OSError, ValueError), path.open(newline="", encoding="utf-8") as file:
+            self.hashes = {(p, int(s), int(t)): h for p, s, t, h in csv.reader(file)}
+
+    def add(self, hashes: Mapping[Signature, str]) -> None:
+        newest = time.time_ns() - int(SETTLED_SECONDS * 1e9)
+        self._replace({key: value for key, value in hashes.items() if key[2] <= newest}, set())
+
+    def forget(self, files: list[Path]) -> None:
+        self._replace({}, {str(path) for path in files})
+
+    def _replace(self, new: Mapping[Signature, str], forgotten: set[str]) -> None:
+        old_paths = forgotten | {path for path, _, _ in new}
+        kept = {key: value for key, value in self.hashes.items() if key[0] not in old_paths}
+        if len(kept) == len(self.hashes) and not new:
+            return
+        self.hashes = {**kept, **new}
+        rows = io.StringIO()
+        csv.writer(rows, lineterminator="\n").writerows((*k, v) for k, v in self.hashes.items())
+        with suppress(OSError, UserError, UnicodeError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.path, rows.getvalue())
+
+
+def hash_files(
+    files: Sequence[Path],
+    known: KnownHashes,
+    workers: int,
+    still_to_come: int = 0,
+    progress: Progress = lambda *_: None,
+) -> tuple[list[str], dict[int, str], int]:
+    """SHA-256 of each file, position → reason of those unreadable, and how many had to be read.
+
+    ``still_to_come`` is work after this one, for the progress. What is read is added to ``known``,
+    every few seconds, so that a killed process loses little.
+    """
+
+    def signature(position: int) -> tuple[Signature | None, str]:
+        try:
+            status = files[position].stat()
+        except OSError as error:
+            return None, reason(error)
+        return (str(files[position]), status.st_size, status.st_mtime_ns), ""
+
+    def sha256(position: int) -> tuple[str, str]:
+        try:
+            with files[position].open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest(), ""
+        except OSError as error:
+            return "", reason(error)
+
+    found = in_parallel(signature, range(len(files)), workers)
+    signatures = {position: key for position, (key, _) in found.items() if key is not None}
+    unknown = sorted(p for p, key in signatures.items() if key not in known.hashes)
+    of_signature = dict(known.hashes)
+    unsaved: dict[Signature, str] = {}
+    done, saved = 0, time.monotonic()
+
+    def take(chunk: Mapping[int, tuple[str, str]]) -> None:
+        nonlocal done, saved
+        unsaved.update({signatures[p]: sha for p, (sha, why) in chunk.items() if not why})
+        done += len(chunk)
+        if done == len(unknown) or time.monotonic() - saved > SAVE_SECONDS:
+            known.add(unsaved)
+            of_signature.update(unsaved)
+            unsaved.clear()
+            saved = time.monotonic()
+        progress(done, len(unknown) + still_to_come)
+
+    read = in_parallel(sha256, unknown, workers, take)
+    unreadable = {position: why for position, (_, why) in (found | read).items() if why}
+    hashes = [
+        "" if position in unreadable else of_signature[signatures[position]]
+        for position in range(len(files))
+    ]
+    return hashes, unreadable, len(unknown)
+
+
+def in_parallel(
+    function: Callable[[int], T],
+    positions: Sequence[int],
+    workers: int,
+    take: Callable[[dict[int, T]], None] = lambda _: None,
+) -> dict[int, T]:
+    """position → the function's result, from threads: Pillow and hashing release Python's lock.
+
+    ``take`` is given the results of some positions as they come, in the calling thread.
+    """
+    chunks = [positions[start : start + CHUNK] for start in range(0, len(positions), CHUNK)]
+    results: dict[int, T] = {}
+    pool = ThreadPoolExecutor(workers)
+    try:
+        jobs = [pool.submit(lambda chunk: {p: function(p) for p in chunk}, c) for c in chunks]
+        for job in as_completed(jobs):
+            results.update(job.result())
+            take(job.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results
+
+
+def default_workers() -> int:
+    """As many threads as this process has processors, within reason."""
+    return min(usable_cores(), MOST_WORKERS)

@@ -1,0 +1,488 @@
+"""What a run is: its specification and id, its directory, and the chain of runs it starts from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import Claim
+from lmdbench.core.registry import unknown
+from lmdbench.core.settings import describe, resolve
+from lmdbench.data.dataset import PARTS, Prepared
+from lmdbench.models.backbones import Backbone, Weights
+from lmdbench.runs.code_digest import changed_part, code_digests
+from lmdbench.runs.record import FORMAT, MOVED_ASIDE, read_record, spec_id
+from lmdbench.training.method import METHODS, Method, Start
+
+Selection = Literal["last", "best"]
+LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
+
+Precision = Literal["mixed", "float32"]
+State = Literal["missing", "interrupted", "running", "failed", "finished"]
+
+
+def check_interval(selection: Selection, validate_every: int) -> None:
+    """Raise UserError where epochs that are not scored could have been the best."""
+    if selection == "best" and validate_every != 1:
+        raise UserError(
+            f"--validate-every {validate_every} (in a sweep: validate_every) with selection best: "
+            "the best epoch is one of those that are scored; leave it out, or select the last"
+        )
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that makes a run's result what it is, and nothing else.
+
+    Paths, device, workers and launcher are left out on purpose: the same science has the same id.
+    """
+
+    method: str
+    method_version: int
+    settings: Mapping[str, Any]
+    selection: Selection
+    ancestor: str | None  # id of the run it starts from
+    dataset: str
+    results_name: str  # tells a user's own data sets apart, which all are "folder"
+    split: Mapping[str, Any]  # name, seed, imbalance_factor, fingerprint
+    seed: int
+    backbone: str
+    weights: str
+    image_size: int
+    precision: Precision  # as requested; what it came to is recorded elsewhere
+
+    @cached_property
+    def id(self) -> str:
+        """See ``record.spec_id``."""
+        return spec_id(asdict(self))
+
+    @property
+    def folder(self) -> str:
+        return f"seed{self.seed}-{self.id[:8]}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What every run of a chain has in common."""
+
+    prepared: Prepared
+    backbone: Backbone
+    weights: Weights
+    image_size: int
+    precision: Precision
+    selection: Selection
+    results: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the runs of this data set and split lie."""
+        return self.results / self.prepared.dataset.results_name / self.prepared.split.label
+
+    @property
+    def split_identity(self) -> dict[str, Any]:
+        return self.prepared.split.identity
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run with its place on disk and the run it starts from."""
+
+    spec: RunSpec
+    experiment: Experiment
+    directory: Path
+    ancestor: PlannedRun | None = None
+    changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
+    usual_ancestor: bool = True  # it starts from what its definition says, unchanged
+    given: bool = False  # named by --starts-from: used as it is, never trained
+
+    @property
+    def method(self) -> type[Method]:
+        return METHODS.get(self.spec.method)
+
+    @property
+    def title(self) -> str:
+        fold = self.spec.split.get("fold")
+        of_fold = "" if fold is None else f" fold {fold}"
+        return f"{self.spec.method} seed {self.spec.seed}{of_fold}"
+
+    @property
+    def length(self) -> int | None:
+        """Epochs or rounds that its settings name; None where they name neither."""
+        return next((int(n) for n, _ in self._lengths), None)
+
+    @property
+    def length_text(self) -> str:
+        """The same in words."""
+        texts = (f"{n} {name.removesuffix('s') if n == 1 else name}" for n, name in self._lengths)
+        return next(texts, "no epochs")
+
+    @property
+    def _lengths(self) -> list[tuple[Any, str]]:
+        found = ((self.spec.settings.get(name), name) for name in LENGTHS)
+        return [(n, name) for n, name in found if n is not None]
+
+    @property
+    def chain(self) -> list[PlannedRun]:
+        """From the first ancestor to this run."""
+        return [*(self.ancestor.chain if self.ancestor else []), self]
+
+    @property
+    def state(self) -> State:
+        return run_state(self.directory)
+
+    @property
+    def code(self) -> dict[str, str]:
+        """Digests of the code that it would be trained by now, see ``digest.code_digests``."""
+        return code_digests(self.method, self.experiment.backbone)
+
+    def record(self) -> dict[str, Any]:
+        """The directory's ``run.json``."""
+        return read_record(self.directory)
+
+    def describe(self) -> dict[str, Any]:
+        """The part of ``run.json`` that is known before the run begins."""
+        split = self.experiment.prepared.split
+        return {
+            "format": FORMAT,
+            "id": self.spec.id,
+            "spec": asdict(self.spec),
+            "results_name": self.experiment.prepared.dataset.results_name,
+            "split_label": split.label,
+            "ancestor": self.ancestor
+            and {
+                "method": self.ancestor.spec.method,
+                "id": self.ancestor.spec.id,
+                "directory": str(self.ancestor.directory),
+                "usual": self.usual_ancestor,
+            },
+            "classes": list(split.classes),
+            "class_counts": {part: split.counts(part).tolist() for part in PARTS},
+            "groups": {group: list(names) for group, names in split.groups.items()},
+            "group_rule": split.group_rule,
+            "split_notes": list(split.notes),
+            "partial": split.partial and asdict(split.partial),
+            "synthetic": self.experiment.prepared.dataset.synthetic,
+            "changed_settings": dict(self.changed_settings),
+        }
+
+
+def run_state(directory: Path) -> State:
+    """What a run directory holds, told by its state files alone."""
+    has_record = (directory / "run.json").exists()
+    if has_record and (directory / "done").exists():
+        return "finished"
+    if (Claim(directory / "running.json").holder() or {}).get("alive"):
+        return "running"
+    if (directory / "failed.txt").exists():
+        return "failed"
+    if (
+        has_record and (directory / "done").exists()
+    ):  # finished since the first look, and its claim given up
+        return "finished"
+    return "interrupted" if has_record else "missing"
+
+
+def last_error(directory: Path) -> str:
+    """What ``failed.txt`` says went wrong, in its first line; empty where that can't be read."""
+    with suppress(OSError, ValueError):
+        return (directory / "failed.txt").read_text(encoding="utf-8").partition("\n")[0].strip()
+    return ""
+
+
+def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
+    """Why a directory's contents may not be what its id promises; None if they are.
+
+    Without ``store_digest`` (a plan, that opens no images) the images are not checked. Raises
+    UserError where its logits are of the same classes in another order: those can't be used.
+    """
+    if not (run.directory / "run.json").exists():
+        return None
+    record = run.record()
+    if record["id"] != run.spec.id:
+        return f"its run.json is of another run ({record['id'][:8]})"
+    if record["classes"] != list(run.experiment.prepared.split.classes):
+        raise UserError(
+            f"{run.directory}: its classes stand in another order, {', '.join(record['classes'])}; "
+            "order them so (class_order), or give the data set another name"
+        )
+    kept = (run.directory / name for name in ("checkpoint.pt", "predictions.npz"))
+    if run.state == "failed" and not any(path.exists() for path in kept):
+        return None  # it broke before its first epoch was done: nothing of it is used
+    made = record.get("digests", {})
+    changed = changed_part(made, run.code)
+    if changed is not None:
+        return f"the code of {code_in_words(changed, run.spec)} has changed since this run"
+    if store_digest is not None and made.get("store") != store_digest:
+        return "the images have changed since this run"
+    ancestor = run.ancestor
+    if ancestor is not None and ancestor.state == "finished":
+        model = ancestor.record().get("digests", {}).get("model")
+        if made.get("ancestor") not in (None, model):
+            return f"the {ancestor.spec.method} run it started from has been trained anew"
+    return None
+
+
+def code_in_words(part: str, spec: RunSpec) -> str:
+    """A part of the code behind a run, for a sentence."""
+    return {
+        "method": spec.method,
+        "loop": "lmdbench's training",
+        "views": "lmdbench's views of images",
+        "backbone": f"the backbone {spec.backbone}",
+    }[part]
+
+
+def plan(
+    experiment: Experiment,
+    method: str,
+    seed: int,
+    overrides: Mapping[str, str],
+    starts_from: str | None = None,
+) -> PlannedRun:
+    """The run of a method with everything it starts from.
+
+    ``overrides``: settings as text, ``key`` for the method itself, ``ancestor.key`` for what it
+    starts from. ``starts_from``: another method's name, a run's id or a run directory.
+    """
+    if experiment.selection == "best" and not len(experiment.prepared.split.parts["validation"]):
+        raise UserError("--selection best: the split has no validation images; use last")
+    own = {key: text for key, text in overrides.items() if "." not in key}
+    by_ancestor: dict[str, dict[str, str]] = {}
+    for key, text in overrides.items():
+        if "." in key:
+            name, _, setting = key.partition(".")
+            by_ancestor.setdefault(name, {})[setting] = text
+    own.update(by_ancestor.pop(method, {}))
+    run = _plan(experiment, method, seed, own, {}, by_ancestor, starts_from)
+    trained = [link.spec.method for link in run.chain[:-1]]
+    for name in by_ancestor:
+        if name not in trained:
+            chain = " → ".join([*trained, method])
+            raise UserError(f"--set {name}.…: {method} does not start from {name}: {chain}")
+    return run
+
+
+def _plan(
+    experiment: Experiment,
+    name: str,
+    seed: int,
+    own: Mapping[str, str],
+    asked: Mapping[str, Any],
+    by_ancestor: Mapping[str, Mapping[str, str]],
+    starts_from: str | None,
+    above: tuple[str, ...] = (),
+) -> PlannedRun:
+    if name in above:
+        raise UserError(f"{' ← '.join([*above, name])}: a method can't start from itself")
+    if above and name not in METHODS.names():
+        raise unknown(f"method (which {above[-1]} starts from)", name, METHODS.names())
+    method = METHODS.get(name)
+    start = method.starts_from
+    if isinstance(start, str):
+        start = Start(start)
+    if starts_from is not None and start is None:
+        raise UserError(f"--starts-from: {name} starts from no other run")
+    ancestor = None
+    if start is not None:
+        ancestor = _existing(experiment, starts_from) if starts_from is not None else None
+        if ancestor is None:
+            if starts_from is not None:
+                start = Start(_known_method(starts_from))
+            ancestor = _plan(
+                experiment,
+                start.method,
+                seed,
+                by_ancestor.get(start.method, {}),
+                start.settings,
+                by_ancestor,
+                None,
+                (*above, name),
+            )
+        elif ancestor.spec.method in by_ancestor:
+            raise UserError(
+                f"--set {ancestor.spec.method}.…: the run it starts from is given and finished; "
+                f"leave out --set, or --starts-from"
+            )
+    dataset = experiment.prepared.dataset
+    of_backbone, of_dataset = (
+        [table[key] for key in (method.trains, name) if key in table]
+        for table in (experiment.backbone.recipes, dataset.recipes)
+    )
+    for key in asked:
+        if key not in describe(method.Settings):
+            raise unknown(
+                f"setting of {name}, which {above[-1]} asks for,",
+                key,
+                list(describe(method.Settings)),
+            )
+    recipes = [*of_backbone, asked, *of_dataset]
+    usual = resolve(name, method.Settings, recipes, {})
+    settings = resolve(name, method.Settings, recipes, own)
+    if experiment.backbone.frozen:
+        check_frozen(method, settings, own, above)
+    spec = RunSpec(
+        method=name,
+        method_version=method.version,
+        settings=asdict(settings),
+        selection=experiment.selection,
+        ancestor=ancestor.spec.id if ancestor else None,
+        dataset=dataset.name,
+        results_name=dataset.results_name,
+        split=experiment.split_identity,
+        seed=seed,
+        backbone=experiment.backbone.name,
+        weights=experiment.weights.identity,
+        image_size=experiment.image_size,
+        precision=experiment.precision,
+    )
+    changed = {k: v for k, v in asdict(settings).items() if v != getattr(usual, k)}
+    directory = experiment.folder / name / spec.folder
+    usual_ancestor = starts_from is None and (
+        ancestor is None or (ancestor.usual_ancestor and not ancestor.changed_settings)
+    )
+    return PlannedRun(spec, experiment, directory, ancestor, changed, usual_ancestor)
+
+
+def check_frozen(
+    method: type[Method], settings: Any, own: Mapping[str, str], above: tuple[str, ...]
+) -> None:
+    """Raise UserError for a method that can't do with the features of a frozen encoder, and for a
+    setting of the user's ``own`` that then does nothing. ``above``: what starts from the method."""
+    why = method.needs_images
+    if len(method.views) > 1:
+        why = "it compares several views of an image, and such features are of one"
+    elif getattr(settings, "bn", "eval") == "train":
+        why = "with bn=train its batch norm follows the batches; set bn=eval"
+    if why:
+        way = "choose a --backbone without frozen/"
+        if above:
+            way = f"start {above[-1]} from another method, --starts-from ce, or {way}"
+        raise UserError(
+            f"{method.name} can't work on the features of a frozen encoder: {why}; {way}"
+        )
+    for key in method.of_encoder:
+        if key in own and getattr(settings, key):
+            raise UserError(
+                f"{method.name}.{key} acts on the training of the encoder, which is frozen; "
+                "leave it out"
+            )
+
+
+def _known_method(name: str) -> str:
+    if "/" in name:
+        raise UserError(f"--starts-from {name}: no such run directory")
+    if name not in METHODS.names():
+        problem = unknown("method", name, METHODS.names())
+        raise UserError(f"--starts-from: neither a run's id nor a run directory, and {problem}")
+    return name
+
+
+def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
+    """The finished run that an id or a directory names; None if the reference is neither."""
+    if reference in METHODS.names():
+        return None
+    directory = Path(reference)
+    if not (directory / "run.json").is_file():
+        if directory.is_dir():
+            raise UserError(f"--starts-from {reference}: no run directory, it has no run.json")
+        found = runs_with_id(experiment.results, reference)
+        if not found:
+            return None
+        if len(found) > 1:
+            where = ", ".join(map(str, found))
+            raise UserError(f"--starts-from {reference}: several runs have this id: {where}")
+        (directory,) = found
+    record = read_record(directory)
+    state = run_state(directory)
+    if state != "finished":
+        raise UserError(f"--starts-from {reference}: {directory} is {state}, not finished")
+    spec = recorded_spec(record)
+    wanted = {
+        "dataset": experiment.prepared.dataset.name,
+        "results_name": experiment.prepared.dataset.results_name,
+        "split": experiment.split_identity,
+        "backbone": experiment.backbone.name,
+        "image_size": experiment.image_size,
+    }
+    if experiment.backbone.frozen:  # else the given run brings its own encoder
+        wanted["weights"] = experiment.weights.identity
+    for key, value in wanted.items():
+        there = getattr(spec, key)
+        if there != value:
+            raise UserError(f"--starts-from {reference}: its {key} is {there}, here it is {value}")
+    return PlannedRun(spec, experiment, directory, None, record["changed_settings"], given=True)
+
+
+def runs_with_id(results: Path, reference: str) -> list[Path]:
+    """The directories of the runs whose id begins so; none for fewer than 8 digits of it."""
+    if not re.fullmatch(r"[0-9a-f]{8,64}", reference):
+        return []
+    return [
+        path.parent
+        for path in sorted(results.glob(f"*/*/*/seed*-{reference[:8]}/run.json"))
+        if read_record(path.parent)["id"].startswith(reference)
+    ]
+
+
+def recorded_spec(record: Mapping[str, Any]) -> RunSpec:
+    """The specification in a ``run.json``."""
+    return RunSpec(**{f.name: record["spec"][f.name] for f in fields(RunSpec)})
+
+
+def nearest(run: PlannedRun) -> tuple[Path, dict[str, tuple[Any, Any]]] | None:
+    """The existing run of the same method that differs least, and how: name → (there, here).
+
+    One that differs in the seed alone is not worth a word.
+    """
+    here = _facts(asdict(run.spec), asdict(run.ancestor.spec) if run.ancestor else None)
+    best = None
+    for path in sorted(run.directory.parent.glob("seed*/run.json")):
+        if MOVED_ASIDE in path.parent.name:
+            continue
+        try:
+            record = read_record(path.parent)
+        except UserError:
+            continue
+        there = _facts(record["spec"], _ancestor_spec(record))
+        differences = {
+            name: (there.get(name), here.get(name))
+            for name in dict.fromkeys([*here, *there])
+            if there.get(name) != here.get(name)
+        }
+        if differences.keys() - {"seed"} and (best is None or len(differences) < len(best[1])):
+            best = (path.parent, differences)
+    return best
+
+
+def _ancestor_spec(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    ancestor = record.get("ancestor")
+    if not ancestor:
+        return None
+    try:
+        spec: Mapping[str, Any] = read_record(Path(ancestor["directory"]))["spec"]
+    except UserError:
+        return {"method": ancestor["method"], "settings": {}}
+    return spec
+
+
+def _facts(spec: Mapping[str, Any], ancestor: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A specification, flat; of the ancestor its method and settings instead of its id."""
+    facts: dict[str, Any] = {}
+    for key, value in spec.items():
+        if key == "split":
+            facts |= {f"split {name}": v for name, v in value.items() if name != "fingerprint"}
+            facts["images"] = value["fingerprint"][:8]
+        elif key == "settings":
+            facts |= value
+        elif key != "ancestor":
+            facts[key] = value
+    if ancestor is not None:
+        facts["starts from"] = ancestor["method"]
+        facts |= {f"{ancestor['method']}.{k}": v for k, v in ancestor["settings"].items()}
+    return facts

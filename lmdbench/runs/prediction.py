@@ -1,0 +1,272 @@
+"""A finished run, loaded from its directory alone, what it says of other images, and how good that
+is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.randomness import Streams
+from lmdbench.data.store.decoding import decode, reason, whole_images
+from lmdbench.data.store.hashing import Progress, default_workers, in_parallel
+from lmdbench.evaluation.inference import Estimate, linear_estimate, no_interval, smooth_estimate
+from lmdbench.evaluation.metrics import SUMMARY, Metric, Scorer, parse, recall_weights
+from lmdbench.evaluation.predictions import load_predictions
+from lmdbench.models.backbones import get_backbone
+from lmdbench.models.weights import file_sha256
+from lmdbench.runs.code_digest import changed_part, code_digests
+from lmdbench.runs.plan import RunSpec, code_in_words, recorded_spec, run_state, runs_with_id
+from lmdbench.runs.record import read_record
+from lmdbench.runs.train import load_finished, logits_of, require_weights, resolved_precision
+from lmdbench.training.method import METHODS, Method
+from lmdbench.training.task import Images, Task
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A method with its trained weights, in evaluation mode, and what its run recorded."""
+
+    directory: Path
+    record: Mapping[str, Any]
+    spec: RunSpec
+    classes: tuple[str, ...]
+    method: Method
+    task: Task  # without images: it has the class counts alone
+
+    @property
+    def image_size(self) -> int:
+        return self.spec.image_size
+
+    @property
+    def groups(self) -> dict[str, list[int]]:
+        """Head, medium and tail as the run recorded them: name → class indices."""
+        groups: Mapping[str, list[str]] = self.record["groups"]
+        return {name: [self.classes.index(c) for c in members] for name, members in groups.items()}
+
+    def logits(self, pixels: Tensor) -> np.ndarray:
+        """Logits (B, C) float32 of images (B, 3, S, S) uint8 as the store decodes them."""
+        return logits_of(self.method, self.task, self._images(pixels), batch_size=len(pixels))
+
+    def features(self, pixels: Tensor) -> np.ndarray:
+        """The encoder's features (B, D) float32 of images (B, 3, S, S) uint8."""
+        return self.method.features(self._images(pixels)).cpu().numpy()
+
+    def _images(self, pixels: Tensor) -> Images:
+        rows = torch.arange(len(pixels))
+        return Images(pixels, rows, torch.zeros(len(pixels), dtype=torch.int64), self.task.device)
+
+
+def find_run(reference: str, results: Path) -> Path:
+    """The run directory that a path, or the beginning of a run's id, names.
+
+    Raises UserError where it is neither or the id is not of one run alone.
+    """
+    directory = Path(reference).expanduser()
+    if (directory / "run.json").is_file():
+        return directory
+    if directory.exists():
+        raise UserError(f"{reference}: no run directory, it has no run.json")
+    found = runs_with_id(results, reference)
+    if not found:
+        raise UserError(
+            f"{reference}: neither a run directory nor the id of a run in {results} (8 digits or "
+            "more of it, as its folder's name ends); --results says where else to look"
+        )
+    if len(found) > 1:
+        raise UserError(f"{reference}: several runs have this id: {', '.join(map(str, found))}")
+    return found[0]
+
+
+def load_run(directory: Path, device: torch.device, *, accept_changed: bool = False) -> TrainedRun:
+    """The method of a finished run, from ``run.json`` and ``model.safetensors`` alone.
+
+    Raises UserError where it is not finished, was imported without its model, is of a method that
+    is not known here, or was made by other code (unless ``accept_changed``).
+    """
+    record = read_record(directory)
+    state = run_state(directory)
+    if state != "finished":
+        raise UserError(f"{directory} is {state}, not finished: there is no model to predict with")
+    if record.get("imported"):
+        raise UserError(f"{directory} was imported as predictions alone: it has no model")
+    spec = recorded_spec(record)
+    _refuse_other_code(directory, record, spec, accept_changed)
+    require_weights(directory, spec)
+    path = directory / "model.safetensors"
+    if file_sha256(path) != record.get("digests", {}).get("model"):
+        raise UserError(f"{path} is not the one that this run saved; train it anew by --force")
+    classes = tuple(record["classes"])
+    task = _task_without_images(classes, record["class_counts"]["train"], spec, device)
+    try:
+        method = load_finished(directory, spec, task)
+    except (TypeError, RuntimeError) as error:  # other settings, other shapes
+        first_line = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{directory} does not fit the code of {spec.method} as it is now: {first_line}"
+        ) from error
+    return TrainedRun(directory, record, spec, classes, method, task)
+
+
+def _refuse_other_code(
+    directory: Path, record: Mapping[str, Any], spec: RunSpec, accept_changed: bool
+) -> None:
+    if spec.method not in METHODS.names():
+        raise UserError(
+            f"{directory}: its method {spec.method!r} is not known here; name the file that "
+            "registers it by --plugin FILE.py, or install its package"
+        )
+    method = METHODS.get(spec.method)
+    if spec.method_version != method.version:
+        raise UserError(
+            f"{directory} was made by version {spec.method_version} of {spec.method}; "
+            f"here is version {method.version}"
+        )
+    now = code_digests(method, get_backbone(spec.backbone))
+    changed = changed_part(record.get("digests", {}), now)
+    if changed is not None and not accept_changed:
+        raise UserError(
+            f"{directory}: the code of {code_in_words(changed, spec)} has changed since this run; "
+            "--accept-changed predicts nevertheless, by the code as it is now"
+        )
+
+
+def _task_without_images(
+    classes: tuple[str, ...], counts: list[int], spec: RunSpec, device: torch.device
+) -> Task:
+    """What a method is built from: class counts, and no image to look at."""
+    size = spec.image_size
+    nothing = torch.zeros((1, 3, size, size), dtype=torch.uint8), torch.arange(0)
+    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
+    return Task(
+        classes=classes,
+        train=Images(*nothing, labels, device),
+        validation=Images(*nothing, torch.arange(0), device),
+        streams=Streams(spec.seed, device),
+        device=device,
+        precision=resolved_precision(spec, device),
+    )
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """``logits`` (N, C) float32 in the order of the images, NaN for those that can't be read;
+    ``unreadable``: position → why."""
+
+    logits: np.ndarray
+    unreadable: Mapping[int, str]
+
+
+def predict(
+    run: TrainedRun,
+    files: Sequence[Path],
+    batch_size: int = 256,
+    progress: Progress = lambda *_: None,
+) -> Predicted:
+    """Decode image files as the run's own were, batch by batch, and predict them."""
+    logits = np.full((len(files), len(run.classes)), np.nan, dtype=np.float32)
+    unreadable: dict[int, str] = {}
+
+    def pixels_of(position: int) -> np.ndarray | None:
+        try:
+            return decode(files[position].read_bytes(), run.image_size)
+        except Exception as error:  # Pillow's plug-ins raise errors of every kind
+            unreadable[position] = reason(error)
+            return None
+
+    with whole_images():
+        for start in range(0, len(files), batch_size):
+            positions = range(start, min(start + batch_size, len(files)))
+            decoded = in_parallel(pixels_of, positions, default_workers())
+            found = {p: decoded[p] for p in positions if decoded[p] is not None}
+            if found:
+                pixels = np.stack(list(found.values()))  # type: ignore[arg-type]
+                logits[list(found)] = run.logits(torch.from_numpy(pixels))
+            progress(positions.stop, len(files))
+    return Predicted(logits, dict(sorted(unreadable.items())))
+
+
+def named_as_own(run: TrainedRun, ids: Sequence[str]) -> int:
+    """How many images are named as validation or test images of the run are, without folders and
+    endings. Names of digits alone don't count: any data set may have them."""
+    try:
+        parts = load_predictions(run.directory / "predictions.npz")
+    except UserError:
+        return 0
+    own = {_stem(str(image)) for part in parts.values() for image in part.ids}
+    return sum(_stem(image) in own for image in ids if not _stem(image).isdigit())
+
+
+def _stem(image: str) -> str:
+    return PurePath(image).stem
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric on the images that have a class. ``estimate``: None where the metric has no value;
+    NaN for the ends of an interval that there is not. ``reason``: why, in both cases. ``own``: the
+    same metric on the run's own test images of the same classes, None where undefined."""
+
+    metric: Metric
+    images: int
+    estimate: Estimate | None
+    reason: str
+    own: float | None
+
+
+def score(
+    run: TrainedRun, labels: np.ndarray, logits: np.ndarray, units: np.ndarray | None
+) -> list[Score]:
+    """The metrics of ``lmdbench run`` and the recall of each class, with intervals that count the
+    test images alone, as there is one seed.
+
+    ``labels`` (N,) int64, ``logits`` (N, C), ``units`` (N,) lesion or patient, empty where unknown.
+    """
+    here, own = Scorer(labels, logits), _own_scorer(run, labels)
+    names = [*SUMMARY, *run.groups, *(f"recall:{name}" for name in run.classes)]
+    if units is not None and not any(units):
+        units = None
+    return [
+        _score(here, own, parse(name, run.classes, run.groups), run.groups, units) for name in names
+    ]
+
+
+def _score(
+    here: Scorer,
+    own: Scorer | None,
+    metric: Metric,
+    groups: Mapping[str, Sequence[int]],
+    units: np.ndarray | None,
+) -> Score:
+    images = metric.images(here.counts)
+    there = None if own is None or own.reason(metric) else own.value(metric)
+    if why := here.reason(metric):
+        return Score(metric, images, None, why, there)
+    weights = recall_weights(metric, here.counts, groups)
+    if weights is not None:
+        estimate = linear_estimate(here.correct[None], here.labels, weights, units)
+        return Score(metric, images, estimate, "", there)
+    estimate = smooth_estimate(
+        np.array([here.value(metric)]),
+        here.influence(metric)[None],
+        here.labels,
+        units,
+        metric.bounds,
+    )
+    return Score(metric, images, estimate, no_interval(here.counts, estimate), there)
+
+
+def _own_scorer(run: TrainedRun, labels: np.ndarray) -> Scorer | None:
+    """Of the run's own test images of the classes in ``labels``, if they are there."""
+    try:
+        own = load_predictions(run.directory / "predictions.npz", ["test"])["test"]
+    except UserError:
+        return None
+    same = np.isin(own.labels, labels)
+    return Scorer(own.labels[same], own.logits[same])

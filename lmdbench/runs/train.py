@@ -1,0 +1,685 @@
+"""Carry out a planned run: train, checkpoint at epoch ends, resume, score once at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lmdbench.core.environment import device_name, environment, peak_memory_mib, reset_peak_memory
+from lmdbench.core.errors import RunFailed, UserError
+from lmdbench.core.files import Claim, atomic, disk_errors, remove_leftovers, write_json, write_text
+from lmdbench.core.randomness import Streams, derived_seed
+from lmdbench.data.store.store import Store
+from lmdbench.evaluation.metrics import balanced_accuracy
+from lmdbench.evaluation.predictions import Predictions, save_predictions
+from lmdbench.models.backbones import Weights, build_encoder, get_backbone
+from lmdbench.models.classifier import FrozenEncoder
+from lmdbench.models.weights import file_sha256
+from lmdbench.runs.code_digest import changed_part, combined
+from lmdbench.runs.frozen import Features, open_features
+from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
+from lmdbench.runs.record import BEGUN, CODE_PARTS, MOVED_ASIDE
+from lmdbench.training.engine import Asked, execution_mode
+from lmdbench.training.loggers import Log, listener
+from lmdbench.training.method import METHODS, Method
+from lmdbench.training.task import Images, Task
+from lmdbench.version import __version__
+
+logger = logging.getLogger("lmdbench")
+
+RANDOM = Weights("none", "none")  # of an encoder that gets its weights elsewhere
+ONE_IMAGE = "Expected more than 1 value per channel"  # how torch's batch norm refuses a batch
+WAIT_SECONDS = 2.0  # between two looks at a run that another worker is training
+
+
+class Progress(Protocol):
+    """Who watches a run. Called from the training loop; must be quick."""
+
+    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None: ...
+    def tick(self, done: int, total: int) -> None: ...
+    def prepare(self, done: int, total: int) -> None: ...
+    def epoch(self, row: Mapping[str, float]) -> None: ...
+    def end(self) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class Busy(UserError):
+    """Another living worker has the run, or took it over."""
+
+    def __init__(self, text: str, claim: Claim) -> None:
+        super().__init__(text)
+        self.claim = claim
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What runs work on."""
+
+    store: Store
+    device: torch.device
+    progress: Progress
+    force: bool = False  # move a finished run aside and do it again
+    accept_changed: bool = False  # trust a run made by other code or from another store
+    # What other code or images began, or also what they finished, is moved aside and done again.
+    redo: Literal["nothing", "unfinished", "changed"] = "nothing"
+    wait: bool = True  # for a run that another worker trains; else Busy is raised
+    log: Log | None = None  # who else is told of each epoch
+    validate_every: int = 1  # epochs; the last one is scored in any case
+    execution: Asked = "auto"  # auto: compiled on a GPU
+
+
+def refuse_stale(runs: Sequence[PlannedRun], machine: Machine) -> None:
+    """Raise UserError for the first run that must not be used as it is, or can't be started from,
+    before any is trained."""
+    for run in runs:
+        usable = [
+            link
+            for link in run.chain
+            if not _must_redo(link, machine, forced=machine.force and link is run)
+            and link.state == "finished"
+        ]
+        if usable and usable[-1] is not run:  # the next one starts from it
+            require_weights(usable[-1].directory, usable[-1].spec)
+
+
+def execute(run: PlannedRun, machine: Machine) -> Path:
+    """Make sure that a run, and what it needs to start from, is finished. Returns its directory.
+
+    Raises UserError for a stale run, DiskError for a full disk, RunFailed for a run that breaks,
+    Busy for one that another worker has, unless the machine waits for it.
+    """
+    _ensure(run, machine, forced=machine.force)
+    return run.directory
+
+
+def _ensure(run: PlannedRun, machine: Machine, *, forced: bool) -> None:
+    redo = _must_redo(run, machine, forced=forced)
+    if run.state == "finished" and not redo:
+        return  # what it started from may be gone
+    if run.ancestor is not None:
+        _ensure(run.ancestor, machine, forced=False)
+        require_weights(run.ancestor.directory, run.ancestor.spec)
+    _train(run, machine, redo=redo)
+
+
+def _must_redo(run: PlannedRun, machine: Machine, *, forced: bool) -> bool:
+    """Whether a run must be moved aside and trained anew. Raises UserError where it may not be."""
+    finished = run.state == "finished"
+    stale = staleness(run, machine.store.digest)
+    accepted = machine.accept_changed and (finished or machine.redo == "nothing")
+    if stale and not accepted:
+        may_redo = machine.redo == "changed" or (machine.redo == "unfinished" and not finished)
+        if run.given or not (machine.force or may_redo):
+            raise UserError(f"{run.directory}: {stale}; {_way_out(run, machine, finished)}")
+        return True
+    if run.given and not finished:
+        raise UserError(f"{run.directory} is {run.state}, not finished: nothing can start from it")
+    return forced and finished
+
+
+def _way_out(run: PlannedRun, machine: Machine, finished: bool) -> str:
+    force = "--force" if machine.redo == "nothing" else "--redo-changed"  # of a sweep
+    ways = [] if run.given else [f"{force} moves it aside and trains it anew"]
+    if finished:
+        ways.append("--accept-changed trusts it as it is")
+    elif not run.given:
+        ways.append("--accept-changed goes on with it by the code as it is now")
+    return ", ".join(ways) or "train it by its own command"
+
+
+def _train(run: PlannedRun, machine: Machine, *, redo: bool) -> None:
+    """Train under the run's claim; wait while another worker holds it, or raise Busy."""
+    waiting = False
+    while redo or run.state != "finished":
+        with disk_errors(run.directory.parent):
+            run.directory.mkdir(parents=True, exist_ok=True)
+        claim = Claim(run.directory / "running.json")
+        if (claim.holder() or {}).get("alive") or not claim.acquire():
+            busy = f"{run.title}: being trained {holder_text(claim)}"
+            if not machine.wait:
+                raise Busy(busy, claim)
+            if not waiting:
+                machine.progress.say(f"{busy}; waiting")
+                waiting = True
+            time.sleep(WAIT_SECONDS)
+            continue
+        try:
+            if redo and (run.directory / "run.json").exists():
+                _move_aside(run.directory, machine.progress)
+            elif run.state != "finished":
+                Training(run, machine, claim).carry_out()
+        finally:
+            claim.release()
+        redo = False
+
+
+def remedy(run: PlannedRun) -> str:
+    """What may help where a loss or logits are not finite, behind a colon: a lower learning rate
+    where the method has one, and a look at what was set in its chain; empty if neither is there."""
+    rates = [key for key in run.spec.settings if key == "lr" or key.endswith("_lr")]
+    changed = [
+        f"{'' if link is run else link.spec.method + '.'}{key}={value}"
+        for link in run.chain
+        for key, value in link.changed_settings.items()
+    ]
+    ways = [f"try a lower {' or '.join(rates)}"] if rates else []
+    if changed:
+        ways.append(f"look at what was set: {', '.join(changed)}")
+    return f": {', or '.join(ways)}" if ways else ""
+
+
+def holder_text(claim: Claim) -> str:
+    """Who holds a claim, for a sentence."""
+    holder = claim.holder() or {}
+    return f"by process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+
+
+def _move_aside(directory: Path, progress: Progress) -> None:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    aside = directory.with_name(f"{directory.name}{MOVED_ASIDE}{stamp}")
+    number = 1
+    while aside.exists():
+        aside = directory.with_name(f"{directory.name}{MOVED_ASIDE}{stamp}-{number}")
+        number += 1
+    with disk_errors(directory.parent):
+        directory.rename(aside)
+    (aside / "running.json").unlink(missing_ok=True)  # the claim moved along
+    progress.say(f"moved aside: {aside}")
+
+
+@dataclass
+class Checkpoint:
+    """What is saved at an epoch's end besides the method and its optimisers."""
+
+    epoch: int = 0  # epochs done
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_score: float = -1.0
+    best_epoch: int = 0
+    best_model: dict[str, Tensor] | None = None
+
+
+class RunLog(logging.FileHandler):
+    """The run's log file. A full disk costs lines of it, never the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        pass
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # of lines that could not be written before
+            super().close()
+
+
+class Diverged(Exception):
+    """A loss or logits that are no numbers any more."""
+
+
+class Training:
+    """One run on one machine, under a claim already held."""
+
+    def __init__(self, run: PlannedRun, machine: Machine, claim: Claim) -> None:
+        check_interval(run.spec.selection, machine.validate_every)
+        self.run = run
+        self.machine = machine
+        self.claim = claim
+        self.directory = run.directory
+        self.progress = machine.progress
+        self.state = Checkpoint()
+        self.events = listener(machine.log, run.directory)
+
+    def carry_out(self) -> None:
+        with self._logging():
+            try:
+                self._carry_out()
+            except (KeyboardInterrupt, UserError):
+                raise
+            except torch.cuda.OutOfMemoryError as error:
+                self._fail(error, "out of GPU memory: try a smaller --set batch_size")
+            except Diverged as error:
+                self._fail(error, f"{error}{remedy(self.run)}")
+            except Exception as error:
+                first_line = str(error).strip().split("\n")[0]
+                reason = f"{type(error).__name__}: {first_line}".removesuffix(": ")
+                if ONE_IMAGE in first_line:
+                    reason = "batch norm needs batches of at least 2 images: --set batch_size=2"
+                    reason += " or more"
+                self._fail(error, reason)
+            finally:
+                self.progress.end()
+                self.events.close()
+
+    def _carry_out(self) -> None:
+        remove_leftovers(self.directory)
+        with disk_errors(self.directory):
+            (self.directory / "failed.txt").unlink(missing_ok=True)
+        _ = self.features  # computed once for many runs, and so no part of this one's cost
+        reset_peak_memory(self.machine.device)
+        started = time.monotonic()
+        self._record_start()
+        task = self._task()
+        method = self._build(task)
+        self._resume(method)
+        self.events.update(self.state.history)
+        begun = started - self.state.seconds  # as if earlier attempts had been one with this
+        self.progress.begin(self.run, self.state.epoch, method.epochs)
+        for number in range(self.state.epoch, method.epochs):
+            self._epoch(method, task, number)
+            self.state.seconds = time.monotonic() - begun
+            self._save(method)
+            row = self.state.history[-1]
+            self.progress.epoch(row)
+            self.events.update(self.state.history)
+            logger.info("epoch %d/%d  %s", number + 1, method.epochs, _plain(row))
+        if self.state.best_model is not None:
+            method.load_state_dict({**method.state_dict(), **self.state.best_model})
+        fit_last(method, task)
+        self.state.seconds = time.monotonic() - begun
+        self._publish(method, task)
+
+    def _epoch(self, method: Method, task: Task, number: int) -> None:
+        """One epoch, its validation score, and its row of the history."""
+        started = time.monotonic()
+        logs = train_epoch(method, task, number)
+        for name, value in logs.items():
+            if not np.isfinite(value):
+                raise Diverged(f"{name} is {value} in epoch {number + 1}")
+        due = (number + 1) % self.machine.validate_every == 0 or number + 1 == method.epochs
+        score = self._validation_score(method, task) if due else float("nan")
+        if self.run.spec.selection == "best" and score > self.state.best_score:
+            self.state.best_score = score
+            self.state.best_epoch = number + 1
+            self.state.best_model = _copy(self._trained(method))
+        self.state.epoch = number + 1
+        self.state.history.append(
+            {
+                "epoch": number + 1,
+                **logs,
+                "validation_balanced_accuracy": score,
+                "seconds": time.monotonic() - started,
+            }
+        )
+
+    # Before the first epoch
+
+    def _task(self) -> Task:
+        """The training and validation images. Test images stay out of reach until the end."""
+        return Task(
+            classes=self.run.experiment.prepared.split.classes,
+            train=self._images("train"),
+            validation=self._images("validation"),
+            streams=Streams(self.run.spec.seed, self.machine.device),
+            device=self.machine.device,
+            precision=resolved_precision(self.run.spec, self.machine.device),
+            tick=self.progress.tick,
+            mode=execution_mode(self.machine.execution, self.machine.device),
+        )
+
+    def _images(self, part: str) -> Images:
+        """A part's images, or what a frozen encoder makes of them."""
+        data = self.run.experiment.prepared.split.parts[part]
+        labels = torch.from_numpy(np.asarray(data.labels, dtype=np.int64))
+        store, features = self.machine.store, self.features
+        if features is not None:
+            return Images(features.rows, features.places(data.ids), labels, self.machine.device)
+        return Images(store.pixels, store.rows(data.ids), labels, self.machine.device)
+
+    @cached_property
+    def features(self) -> Features | None:
+        """Of the frozen encoder, where the run has one."""
+        experiment, device = self.run.experiment, self.machine.device
+        if not experiment.backbone.frozen:
+            return None
+        return open_features(
+            self.machine.store,
+            experiment.backbone,
+            experiment.weights,
+            device,
+            resolved_precision(self.run.spec, device),
+            self.progress.say,
+            self.progress.prepare,
+        )
+
+    def _build(self, task: Task) -> Method:
+        """The method at its starting point: pretrained weights, or the run it starts from."""
+        run = self.run
+        method = new_method(run, task)
+        if run.ancestor is not None:
+            method.start(load_finished(run.ancestor.directory, run.ancestor.spec, task))
+        method.start_training()
+        lonely = [
+            name
+            for name, count in zip(task.classes, task.class_counts.tolist(), strict=True)
+            if count == 1
+        ]
+        if lonely:
+            logger.info("one training image only: %s", ", ".join(lonely))
+        return method
+
+    def _resume(self, method: Method) -> None:
+        path = self.directory / "checkpoint.pt"
+        if not path.exists() or self.info["attempts"] == 1:  # of a run whose record is lost
+            return
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            method.load_state_dict({**method.state_dict(), **saved["method"]})
+            for name, optimizer in method.running_optimizers.items():
+                optimizer.load_state_dict(saved["optimizers"][name])
+            self.state = Checkpoint(**saved["state"])
+        except Exception as error:
+            raise UserError(
+                f"{path} can't be read ({type(error).__name__}); "
+                f"delete it to train this run from its beginning"
+            ) from error
+        logger.info("resumed after epoch %d of %d", self.state.epoch, method.epochs)
+
+    def _record_start(self) -> None:
+        path = self.directory / "run.json"
+        previous = self.run.record() if path.exists() else {}
+        here = environment(self.machine.device)
+        now = {key: here[key] for key in ("versions", "device", "threads")}
+        before = dict(previous)
+        if self.features is not None:
+            now["features"] = self.features.digest
+            before["features"] = previous.get("digests", {}).get("features")
+        code = self.run.code
+        begun = self._begun_by(previous.get("digests", {}), code)
+        if begun is not None:
+            now["code"], before["code"] = "changed", begun[:8]
+        for key, value in now.items():
+            if previous and before.get(key) != value:
+                warning = (
+                    f"{self.run.title}: goes on with other {key} ({value}) than it began with "
+                    f"({before.get(key)}): not bit-identical to an uninterrupted run"
+                )
+                logger.warning(warning)
+                self.progress.say(warning)
+        ancestor = self.run.ancestor
+        self.info = {
+            **self.run.describe(),
+            "digests": {
+                **code,
+                **({BEGUN: begun} if begun else {}),
+                "store": self.machine.store.digest,
+                "ancestor": ancestor and ancestor.record()["digests"].get("model"),
+                **({"features": self.features.digest} if self.features else {}),
+            },
+            **here,
+            "validate_every": self.machine.validate_every,
+            "started": previous.get("started", _now()),
+            "attempts": previous.get("attempts", 0) + 1,
+        }
+        write_json(path, self.info)
+
+    def _begun_by(self, recorded: Mapping[str, str], code: Mapping[str, str]) -> str | None:
+        """A digest of the code that began an attempt that goes on here, where it was another."""
+        if recorded.get(BEGUN):
+            return recorded[BEGUN]
+        goes_on = (self.directory / "checkpoint.pt").exists()
+        if not goes_on or changed_part(recorded, code) is None:
+            return None
+        return combined({part: str(recorded.get(part)) for part in CODE_PARTS})
+
+    # At each epoch's end
+
+    def _validation_score(self, method: Method, task: Task) -> float:
+        if len(task.validation) == 0:
+            return float("nan")
+        logits = self._logits(method, task, task.validation, self.state.epoch + 1)
+        return balanced_accuracy(task.validation.host_labels.numpy(), logits)
+
+    def _logits(self, method: Method, task: Task, images: Images, epoch: int) -> np.ndarray:
+        """``logits_of`` after so many epochs, refusing what no score can be made of: nothing of it
+        is saved."""
+        logits = logits_of(method, task, images)
+        if len(logits) and not np.isfinite(logits.max(axis=1)).all():
+            raise Diverged("logits are not finite" + (f" after epoch {epoch}" if epoch else ""))
+        return logits
+
+    def _check_claim(self) -> None:
+        with disk_errors(self.directory):
+            if not self.claim.is_mine():
+                raise Busy(
+                    f"{self.directory} was taken over {holder_text(self.claim)}; "
+                    "this process stops",
+                    self.claim,
+                )
+
+    def _save(self, method: Method) -> None:
+        self._check_claim()
+        checkpoint = {
+            "method": self._trained(method),
+            "optimizers": {n: o.state_dict() for n, o in method.running_optimizers.items()},
+            "state": vars(self.state),
+        }
+        # First the history: what is in a checkpoint is not written again.
+        with atomic(self.directory / "history.csv") as path:
+            pd.DataFrame(self.state.history).to_csv(path, index=False)
+        with atomic(self.directory / "checkpoint.pt") as path:
+            torch.save(checkpoint, path)
+
+    def _trained(self, method: Method) -> dict[str, Tensor]:
+        """A method's state but for a frozen encoder, which is as it was."""
+        frozen = self.run.experiment.backbone.frozen
+        return {
+            name: tensor
+            for name, tensor in method.state_dict().items()
+            if not (frozen and name.startswith("model.encoder."))
+        }
+
+    # At the end
+
+    def _publish(self, method: Method, task: Task) -> None:
+        """Score test once, write the results, and only then mark the run as finished."""
+        self._check_claim()
+        parts = {
+            "validation": (task.validation, self._ids("validation")),
+            "test": (self._images("test"), self._ids("test")),
+        }
+        save_predictions(
+            self.directory / "predictions.npz",
+            {
+                part: Predictions(
+                    ids=ids,
+                    labels=images.host_labels.numpy(),
+                    logits=self._logits(method, task, images, self.state.epoch),
+                    units=self._units(ids),
+                )
+                for part, (images, ids) in parts.items()
+            },
+        )
+        model = {
+            name: tensor.contiguous()
+            for name, tensor in _copy(method.state_dict()).items()
+            if name.partition(".")[0] not in method.scaffolding
+        }
+        with atomic(self.directory / "model.safetensors") as path:
+            save_file(model, path)
+        self.info["digests"]["model"] = file_sha256(self.directory / "model.safetensors")
+        selected = self.state.best_epoch if self.state.best_model is not None else method.epochs
+        write_json(
+            self.directory / "run.json",
+            {
+                **self.info,
+                "finished": _now(),
+                "seconds": self.state.seconds,
+                "peak_memory_mib": peak_memory_mib(self.machine.device),
+                "execution": task.execution.mode,
+                "preparing_seconds": task.execution.preparing_seconds,
+                "precision_used": str(task.precision or torch.float32).removeprefix("torch."),
+                "epochs": method.epochs,
+                "selected_epoch": selected,
+            },
+        )
+        self._check_claim()
+        write_text(self.directory / "done", _now() + "\n")
+        with contextlib.suppress(OSError):
+            (self.directory / "checkpoint.pt").unlink(missing_ok=True)
+        logger.info("finished in %.0f s", self.state.seconds)
+
+    def _ids(self, part: str) -> np.ndarray:
+        return np.asarray(self.run.experiment.prepared.split.parts[part].ids, dtype=str)
+
+    def _units(self, ids: np.ndarray) -> np.ndarray | None:
+        """The lesion or patient of each image, "" where unknown; None if none is known."""
+        groups = self.run.experiment.prepared.dataset.records()["group"]
+        units = groups.loc[ids].to_numpy(dtype=str)
+        return units if (units != "").any() else None
+
+    def _fail(self, error: Exception, reason: str) -> None:
+        path = self.directory / "failed.txt"
+        logger.error("failed: %s", reason, exc_info=error)
+        with contextlib.suppress(OSError, UserError):
+            write_text(path, f"{reason}\n\n{traceback.format_exc()}")
+        raise RunFailed(f"{self.run.title} failed: {reason} (traceback in {path})") from error
+
+    @contextlib.contextmanager
+    def _logging(self) -> Iterator[None]:
+        """The run's log file, for as long as it is worked on."""
+        with disk_errors(self.directory):
+            handler = RunLog(self.directory / "run.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            logger.info(
+                "%s on %s, process %d on %s, lmdbench %s",
+                self.run.title,
+                device_name(self.machine.device),
+                os.getpid(),
+                platform.node(),
+                __version__,
+            )
+            yield
+        finally:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+def resolved_precision(spec: RunSpec, device: torch.device) -> torch.dtype | None:
+    """What autocast works in on this device; None for float32 throughout."""
+    return autocast_type(spec.precision, device)
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """The same for a precision that was asked for."""
+    mixed = precision == "mixed" and device.type == "cuda"
+    has_bf16 = mixed and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bf16 else None
+
+
+def new_method(run: PlannedRun, task: Task) -> Method:
+    """An untrained method on the run's device; its random parameters follow from the seed."""
+    weights = run.experiment.weights
+    if run.spec.ancestor is not None:
+        weights = RANDOM  # the ancestor brings its own
+    return _untrained(run.method, run.spec, weights, task)
+
+
+def _untrained(kind: type[Method], spec: RunSpec, weights: Weights, task: Task) -> Method:
+    torch.manual_seed(derived_seed(spec.seed, "init", 0))
+    encoder = build_encoder(get_backbone(spec.backbone), weights)
+    method = kind(task, kind.Settings(**spec.settings), encoder)
+    if isinstance(encoder, FrozenEncoder) and method.model.encoder is not encoder:
+        raise UserError(
+            f"{spec.method} builds an encoder of its own, and that of {spec.backbone} is frozen: "
+            "choose a --backbone without frozen/"
+        )
+    return method.to(task.device).to(memory_format=torch.channels_last)
+
+
+def train_epoch(method: Method, task: Task, number: int) -> dict[str, float]:
+    """Epoch ``number``, counted from 0, on random streams of its own. Returns what it logs."""
+    task.streams.start_epoch(number + 1)
+    method.progress = number / method.epochs
+    method.train()
+    return method.epoch(number)
+
+
+def fit_last(method: Method, task: Task) -> None:
+    """What a method does after its last epoch."""
+    task.streams.start_epoch(method.epochs + 1)
+    method.progress = 1.0
+    method.eval()
+    method.finish()
+
+
+def require_weights(directory: Path, spec: RunSpec) -> None:
+    """Raises UserError for a finished run without weights, as imported ones are."""
+    if not (directory / "model.safetensors").exists():
+        raise UserError(
+            f"{directory}: finished, but without its weights (model.safetensors), as imported runs "
+            f"are; train it here: lmdbench run --method {spec.method} --seeds {spec.seed} … "
+            "--force (moves this one aside)"
+        )
+
+
+def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
+    """The method of a finished run with its trained weights, in evaluation mode."""
+    require_weights(directory, spec)
+    method = _untrained(METHODS.get(spec.method), spec, RANDOM, task)
+    path = directory / "model.safetensors"
+    if path.exists() and not os.access(path, os.R_OK):
+        raise UserError(f"{path} can't be read: no permission; ask its owner to allow it")
+    try:
+        weights = load_file(path, device=str(task.device))
+    except Exception as error:
+        raise UserError(
+            f"{path} can't be read ({type(error).__name__}); train that run anew: "
+            f"lmdbench run --method {spec.method} --seeds {spec.seed} … --force"
+        ) from error
+    missing, unexpected = method.load_state_dict(weights, strict=False)
+    missing = [name for name in missing if name.partition(".")[0] not in method.scaffolding]
+    if missing or unexpected:
+        raise UserError(f"{path} does not fit {spec.method}: {(missing + unexpected)[0]}")
+    return method.eval()
+
+
+@torch.inference_mode()
+def logits_of(
+    method: Method, task: Task, images: Images, batch_size: int | None = None
+) -> np.ndarray:
+    """Logits (N, C) float32 of a part's images in their order."""
+    method.eval()
+    if batch_size is None:
+        batch_size = _evaluation_batch(method, task)
+    rows = [torch.empty(0, task.num_classes, device=task.device)]
+    for batch in task.in_order(images, batch_size):
+        with task.execution.eagerly(), task.autocast():
+            logits = method.predict(batch.images)
+        rows.append(logits.float())
+    return torch.cat(rows).cpu().numpy()
+
+
+def _evaluation_batch(method: Method, task: Task) -> int:
+    """Images at a time. On a GPU in proportion to training, which is known to fit its memory."""
+    trained = int(getattr(method.settings, "batch_size", 64))
+    return min(512, 4 * trained) if task.device.type == "cuda" else 256
+
+
+def _copy(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _plain(row: Mapping[str, float]) -> str:
+    shown = {name: v for name, v in row.items() if name != "epoch" and not np.isnan(v)}
+    return "  ".join(f"{name} {value:.4g}" for name, value in shown.items())

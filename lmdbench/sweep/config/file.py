@@ -1,0 +1,130 @@
+"""Sweep files: data sets, methods, settings, seeds and resources, checked line by line.
+
+A list stands for each of its values in turn. Where an entry has several lists they are crossed: in
+the order they are written, the later one changing faster. Those of [run] come before a data set's
+own, those of [settings] before an entry's ``set``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import load_plugin, unknown
+from lmdbench.runs.plan import check_interval
+from lmdbench.runs.request import Setup
+from lmdbench.sweep.config.entries import Entry, read_entries
+from lmdbench.sweep.config.resources import Resources, read_resources
+from lmdbench.sweep.config.setups import read_setups
+from lmdbench.sweep.config.toml import Document
+from lmdbench.sweep.config.values import NAME, seeds, text, texts
+
+MOST_RUNS = 100_000  # of set-ups × entries × seeds: more is a list too many
+TOP = ("name", "seeds", "methods", "datasets", "plugins", "run", "settings", "resources", "slurm")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """``source``: the file, or "preset NAME". ``places``: FILE:LINE of each set-up."""
+
+    name: str
+    source: str
+    setups: tuple[Setup, ...]
+    entries: tuple[Entry, ...]
+    seeds: tuple[int, ...]
+    resources: Resources
+    plugins: tuple[Path, ...] = ()
+    places: Mapping[Setup, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def argument(self) -> str:
+        """What names the sweep in a command."""
+        return self.source.removeprefix("preset ")
+
+
+def presets() -> dict[str, str]:
+    """Name → text of the sweeps that come with lmdbench."""
+    folder = files("lmdbench.sweep") / "presets"
+    found = {
+        item.name.removesuffix(".toml"): item.read_text(encoding="utf-8")
+        for item in folder.iterdir()
+        if item.name.endswith(".toml")
+    }
+    return dict(sorted(found.items()))
+
+
+def read_sweep(file_or_preset: str, data_root: Path | None) -> Sweep:
+    """The sweep of a file, or of a preset where no file has that name.
+
+    ``data_root``: of data sets whose table names none. Loads the file's plug-ins. No table of a
+    data set is read: what only those can tell is left to planning. Raises UserError, FILE:LINE
+    first, for whatever is wrong.
+    """
+    path = Path(file_or_preset).expanduser()
+    if path.is_file():
+        try:
+            written = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: no text in UTF-8; save it as such") from None
+        return _sweep(Document(file_or_preset, written, path.parent), path.stem, data_root)
+    known = presets()
+    if file_or_preset in known:
+        preset = Document(f"preset {file_or_preset}", known[file_or_preset], Path())
+        return _sweep(preset, file_or_preset, data_root)
+    if file_or_preset.endswith(".toml") or "/" in file_or_preset:
+        raise UserError(f"{path}: no such file; presets are {', '.join(known)}")
+    raise unknown("sweep file or preset", file_or_preset, list(known))
+
+
+def _sweep(doc: Document, default_name: str, data_root: Path | None) -> Sweep:
+    content = doc.content
+    doc.known((), content, TOP, "key")
+    name = doc.check(("name",), content["name"], text) if "name" in content else default_name
+    if not NAME.fullmatch(name):
+        raise doc.error(
+            ("name",),
+            f'name {name!r} names a folder; name = "..." of letters, digits, - _ and .',
+        )
+    plugins = _plugins(doc)
+    setups = read_setups(doc, data_root)
+    entries = read_entries(doc, list(setups))
+    chosen = doc.check(("seeds",), content.get("seeds", 0), seeds)
+    if len(setups) * len(entries) * len(chosen) > MOST_RUNS:
+        raise doc.error(
+            (), f"{len(setups)} × {len(entries)} × {len(chosen)} runs; make it several sweeps"
+        )
+    resources = read_resources(doc)
+    for setup in setups:
+        try:
+            check_interval(setup.selection, resources.validate_every)
+        except UserError as error:
+            raise doc.error(("resources", "validate_every"), error) from None
+    return Sweep(
+        name=name,
+        source=doc.source,
+        setups=tuple(setups),
+        entries=tuple(entries),
+        seeds=chosen,
+        resources=resources,
+        plugins=plugins,
+        places=setups,
+    )
+
+
+def _plugins(doc: Document) -> tuple[Path, ...]:
+    found = []
+    if "plugins" in doc.content:
+        value = doc.content["plugins"]
+        for position, name in enumerate(doc.check(("plugins",), value, texts)):
+            path = doc.resolved(name)
+            try:
+                load_plugin(path)
+            except UserError as error:
+                raise doc.error(("plugins", position), error) from None
+            found.append(path)
+    return tuple(found)

@@ -1,0 +1,128 @@
+"""What the runs of a sweep file work on: [resources] and [slurm]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lmdbench.sweep.config.lines import KeyPath
+from lmdbench.sweep.config.sbatch import OURS, option_problem
+from lmdbench.sweep.config.toml import Document
+from lmdbench.sweep.config.values import (
+    NAME,
+    Check,
+    duration,
+    flag,
+    gpus,
+    number,
+    one_of,
+    option,
+    text,
+    texts,
+    whole,
+)
+from lmdbench.training.engine import Asked
+from lmdbench.training.loggers import Log
+
+OF_RESOURCES: dict[str, Check] = {
+    "on": one_of("local", "slurm"),
+    "workers": whole(1),
+    "gpus": gpus,
+    "runs_per_gpu": whole(1),
+    "runs_per_job": whole(1),
+    "threads": whole(1),
+    "patience": number(0),
+    "log": one_of("tensorboard"),
+    "validate_every": whole(1),
+    "execution": one_of("auto", "plain", "compiled"),
+}
+OF_SLURM: dict[str, Check] = {
+    "time": duration,
+    "signal_seconds": whole(1),
+    "setup": texts,
+    "srun_args": texts,
+    "use_srun": flag,
+    "python": text,
+    "array_parallelism": whole(1),
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What runs work on. ``sbatch``: by sbatch's long names; False or "" leaves one out."""
+
+    on: Literal["local", "slurm"] = "local"
+    workers: int | None = None  # on the CPU of this machine; None: 1
+    gpus: tuple[int, ...] | None = None  # of this machine; None: all
+    runs_per_gpu: int = 1  # on this machine
+    runs_per_job: int = 1  # on SLURM, one after another
+    threads: int | None = None  # of the CPU for a run; None: those there are, shared out
+    patience: float = 600.0  # seconds to wait for a disk that is full, read-only or away
+    log: Log | None = None  # who else is told of each epoch
+    validate_every: int = 1  # epochs; the last one is scored in any case
+    execution: Asked = "auto"  # compiled on a GPU, plain elsewhere
+    time_minutes: int | None = None  # of a SLURM job; always there where ``on`` is slurm
+    signal_seconds: int = 90  # before a job's time limit it is told
+    setup: tuple[str, ...] = ()  # shell lines before the run
+    srun_args: tuple[str, ...] = ()
+    use_srun: bool = True
+    python: str | None = None  # None: the one that launches
+    array_parallelism: int | None = None  # jobs of an array at a time
+    sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
+
+
+def read_resources(doc: Document) -> Resources:
+    content = doc.content
+    table = doc.table(("resources",), content.get("resources", {}))
+    doc.known(("resources",), table, list(OF_RESOURCES), "key of [resources]")
+    values = {k: doc.check(("resources", k), v, OF_RESOURCES[k]) for k, v in table.items()}
+    if "workers" in values and "gpus" in values:
+        raise doc.error(("resources", "workers"), "workers are of the CPU; leave it or gpus out")
+    options: dict[str, str | int | bool] = {}
+    for key, value in doc.table(("slurm",), content.get("slurm", {})).items():
+        path = ("slurm", key)
+        name = key.replace("-", "_")
+        if name in OF_SLURM:
+            own = "time_minutes" if name == "time" else name
+            values[own] = doc.check(path, value, OF_SLURM[name])
+        elif key == "extra" and isinstance(value, dict):  # else the option of that name
+            for extra, one in value.items():
+                _add_option(doc, options, (*path, extra), one, any_name=True)
+        else:
+            _add_option(doc, options, path, value, any_name=False)
+    if values.get("on") == "slurm" and "time_minutes" not in values:
+        raise doc.error(
+            ("slurm",) if "slurm" in content else ("resources", "on"),
+            'on = "slurm" needs the time limit of a job; add time = "8h" under [slurm]',
+        )
+    notice, minutes = (
+        values.get("signal_seconds", Resources.signal_seconds),
+        values.get("time_minutes"),
+    )
+    if minutes is not None and 2 * notice > 60 * minutes:
+        raise doc.error(
+            ("slurm", "signal_seconds" if "signal_seconds" in values else "time"),
+            f"a job of {minutes} min is told {notice} s before its end, and SLURM may be a minute "
+            "early: give more time, or signal_seconds of less than half of it",
+        )
+    return Resources(**values, sbatch=options)
+
+
+def _add_option(
+    doc: Document,
+    options: dict[str, str | int | bool],
+    path: KeyPath,
+    value: Any,
+    *,
+    any_name: bool,
+) -> None:
+    """An option of sbatch, under its name with dashes."""
+    name = str(path[-1]).replace("_", "-")
+    problem = option_problem(name, [key.replace("_", "-") for key in OF_SLURM])
+    newer = any_name and name not in OURS and NAME.fullmatch(name)
+    if problem is not None and not newer:
+        raise doc.error(path, problem)
+    if name in options:
+        raise doc.error(path, f"{name} stands here twice; leave one out")
+    options[name] = doc.check(path, value, option)

@@ -1,0 +1,108 @@
+"""What values in a sweep file may be.
+
+Each check takes a value as TOML has it and returns it as it is used; for a wrong one it raises
+ValueError, whose text says what is wanted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from lmdbench.sweep.config.sbatch import minutes
+
+MOST_SEEDS = 1000
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Check = Callable[[Any], Any]
+
+
+def text(value: Any) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    raise ValueError("a text in quotes")
+
+
+def flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError("true or false")
+
+
+def whole(low: int, high: int = 2**31 - 1) -> Check:
+    def check(value: Any) -> int:
+        if type(value) is int and low <= value <= high:  # True is an int, too
+            return value
+        raise ValueError(f"a whole number from {low} to {high}")
+
+    return check
+
+
+def number(low: float) -> Check:
+    def check(value: Any) -> float:
+        if type(value) in (int, float) and low <= value < float("inf"):
+            return float(value)
+        raise ValueError(f"a number from {low:g} on")
+
+    return check
+
+
+def one_of(*words: str) -> Check:
+    def check(value: Any) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        raise ValueError(" or ".join(f'"{word}"' for word in words))
+
+    return check
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """A text of several lines, or a list of texts."""
+    lines = value.splitlines() if isinstance(value, str) else value
+    if isinstance(lines, list) and all(isinstance(line, str) for line in lines):
+        return tuple(lines)
+    raise ValueError("a text in quotes, or a list of them")
+
+
+def option(value: Any) -> str | int | bool:
+    if isinstance(value, str | int) and "\n" not in str(value):
+        return value
+    raise ValueError("a text of one line, a whole number, or true or false")
+
+
+def duration(value: Any) -> int:
+    if isinstance(value, str) or type(value) is int:
+        try:
+            return minutes(value)
+        except ValueError:
+            pass
+    raise ValueError('a time such as "8h", "1-12:00:00", "90m" or a number of minutes')
+
+
+def gpus(value: Any) -> tuple[int, ...]:
+    if isinstance(value, list) and value and all(type(n) is int and n >= 0 for n in value):
+        return tuple(dict.fromkeys(value))
+    raise ValueError("a list of GPU numbers such as [0, 1]")
+
+
+def seeds(value: Any) -> tuple[int, ...]:
+    """One number, a list of them, or a text such as 0-4 or 0,2,5."""
+    found: list[int] = []
+    words = value if isinstance(value, list) else str(value).split(",")
+    for word in [] if isinstance(value, bool | float) else words:
+        match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", str(word))
+        if match is None or (isinstance(value, list) and type(word) is not int):
+            break
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last < 2**31 or last - first >= MOST_SEEDS:
+            break
+        found.extend(range(first, last + 1))
+    else:
+        if 0 < len(found) <= MOST_SEEDS:
+            if len(set(found)) < len(found):
+                raise ValueError("each seed once")
+            return tuple(found)
+    raise ValueError(
+        f'up to {MOST_SEEDS} numbers from 0 to {2**31 - 1}, such as "0-4", [0, 1, 2] or 3'
+    )

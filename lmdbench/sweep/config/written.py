@@ -1,0 +1,115 @@
+"""A sweep as the text of a sweep file, which ``read_sweep`` reads back as the same sweep."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from lmdbench.runs.request import Setup
+from lmdbench.sweep.config.entries import Entry, to_text
+from lmdbench.sweep.config.file import Sweep
+from lmdbench.sweep.config.resources import OF_RESOURCES, OF_SLURM, Resources
+from lmdbench.sweep.config.sbatch import option_problem
+
+
+def sweep_text(sweep: Sweep, comment: str) -> str:
+    """The file's text under a comment of one or more lines. Paths are absolute."""
+    lines = [f"# {line}" for line in comment.splitlines()]
+    plugins = [_absolute(path) for path in sweep.plugins] or None
+    lines += _pairs({"name": sweep.name, "seeds": sweep.seeds, "plugins": plugins})
+    for setup in sweep.setups:
+        lines += ["", "[[datasets]]", *_pairs(_dataset(setup))]
+    for entry in sweep.entries:
+        lines += ["", "[[methods]]", *_pairs(_method(entry))]
+    for name, table in _resources(sweep.resources).items():
+        if table:
+            lines += ["", f"[{name}]", *_pairs(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _dataset(setup: Setup) -> dict[str, Any]:
+    split = setup.split
+    return {
+        "name": setup.dataset,
+        "data_root": setup.data_root and _absolute(setup.data_root),
+        "split": split.name,
+        "imbalance_factor": split.imbalance_factor,
+        "split_seed": split.seed,
+        "folds": split.folds,
+        "fold": split.fold,
+        "test_per_class": split.test_per_class,
+        "groups": split.groups,
+        "allow_missing": setup.allow_missing,
+        "backbone": setup.backbone,
+        "weights": setup.weights,
+        "image_size": setup.image_size,
+        "selection": setup.selection,
+        "precision": setup.precision,
+    }
+
+
+def _method(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.method,
+        "label": entry.label,
+        "starts_from": entry.starts_from,
+        "set": {key: _plain(text) for key, text in entry.settings.items()} or None,
+    }
+
+
+def _plain(text: str) -> Any:
+    """A setting's text as the number or truth value that reads back as the same text."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, int | float) and to_text(value) == text else text
+
+
+def _resources(resources: Resources) -> dict[str, dict[str, Any]]:
+    """Table → what it says that is not the default."""
+    said = {
+        field.name: getattr(resources, field.name)
+        for field in fields(Resources)
+        if field.name != "sbatch" and getattr(resources, field.name) != field.default
+    }
+    if "time_minutes" in said:
+        said["time"] = said.pop("time_minutes")
+    known = {k: v for k, v in resources.sbatch.items() if option_problem(k, []) is None}
+    return {
+        "resources": {key: said[key] for key in OF_RESOURCES if key in said},
+        "slurm": {**{key: said[key] for key in OF_SLURM if key in said}, **known},
+        "slurm.extra": {k: v for k, v in resources.sbatch.items() if k not in known},
+    }
+
+
+def _absolute(path: Path) -> str:
+    return str(path.absolute())
+
+
+def _pairs(table: Mapping[str, Any]) -> list[str]:
+    return [f"{_key(key)} = {_value(value)}" for key, value in table.items() if value is not None]
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else _text(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

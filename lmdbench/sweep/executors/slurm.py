@@ -1,0 +1,456 @@
+"""Runs as SLURM jobs: submitted through submitit as arrays, seen through squeue, never sacct.
+
+Submitting reads no image and trains nothing: it may run on a login node. What was found out on a
+real SLURM (22.05) and is built on here:
+
+- ``afterany`` is not satisfied by a requeue of what it waits for, only by its end, and at once by a
+  job that the queue no longer knows.
+- A requeue, a cancellation and a preemption send SIGCONT and SIGTERM first and SIGKILL after
+  KillWait (or the grace time).
+- The signal before the time limit is sent up to a minute earlier than asked for.
+- Output is appended after a requeue: srun takes sbatch's open mode from its environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import disk_errors, write_text
+from lmdbench.sweep.executors.job import SweepJob
+
+if TYPE_CHECKING:
+    from submitit.slurm.slurm import SlurmExecutor
+
+    from lmdbench.sweep.config.resources import Resources
+    from lmdbench.sweep.executors.task import Task
+
+ANSWER_SECONDS = 20.0  # for a command of SLURM
+MOST_ARGUMENTS = 500  # job ids in one command
+SUBMITIT = "submitit"  # folder of submitit's files and of the jobs' logs, in a sweep's
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")  # variables that are the user's own
+# Of sbatch's environment: what says otherwise than a script of a sweep must.
+OVERRIDING = tuple(
+    f"SBATCH_{name}"
+    for name in (
+        *("JOB_NAME", "OUTPUT", "ERROR", "INPUT", "ARRAY_INX", "SIGNAL", "OPEN_MODE", "TIMELIMIT"),
+        *("NO_REQUEUE", "REQUEUE", "WAIT", "DEPENDENCY", "WCKEY"),
+    )
+)
+NO_LIMIT = 1_000_000  # requeues after a time limit: submitit takes any end of a short job for one
+
+# What is submitted together
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A job array. ``units``: the runs of its array tasks. ``after``: what all its runs wait for.
+
+    ``after`` are keys of runs in earlier batches or already queued, all of one array task.
+    """
+
+    units: tuple[tuple[Task, ...], ...]
+    after: tuple[str, ...] = ()
+
+    def jobs(self, job: str) -> dict[str, str]:
+        """Key → id of the array task that has it, once the batch is job ``job``."""
+        array = len(self.units) > 1
+        return {
+            task.key: f"{job}_{index}" if array else job
+            for index, unit in enumerate(self.units)
+            for task in unit
+        }
+
+
+def units(
+    nodes: Sequence[tuple[Task, str | None]],
+    runs_per_job: int,
+    queued: Mapping[str, str],
+    largest: int,
+) -> list[Batch]:
+    """Runs to job arrays, each array after those that it waits for.
+
+    ``nodes``: runs with the key of what each starts from. ``queued``: key → job id of runs in the
+    queue already. Runs that wait for nothing share arrays of at most ``largest`` tasks. The others
+    share one only with those that wait for the same array task, so that none waits longer than it
+    must. An array task gets up to ``runs_per_job`` runs, all in one set-up: its images are loaded
+    once.
+    """
+    batches: list[Batch] = []
+    place: dict[str, object] = dict(queued)  # key → what one can wait for
+    left = list(nodes)
+    while left:
+        waiting = {task.key for task, _ in left}
+        ready = [(task, needs) for task, needs in left if needs not in waiting]
+        if not ready:
+            raise ValueError("runs that wait for each other")
+        groups: dict[object, list[tuple[Task, str | None]]] = {}
+        for task, needs in ready:
+            groups.setdefault(place.get(needs) if needs else None, []).append((task, needs))
+        for group, members in groups.items():
+            after = dict.fromkeys(needs for _, needs in members if needs and group is not None)
+            packed = _packed([task for task, _ in members], runs_per_job)
+            for unit in packed:
+                array_task = object()
+                place |= {task.key: array_task for task in unit}
+            for first in range(0, len(packed), largest):
+                batches.append(Batch(tuple(packed[first : first + largest]), tuple(after)))
+        done = {task.key for task, _ in ready}
+        left = [node for node in left if node[0].key not in done]
+    return batches
+
+
+def _packed(tasks: Iterable[Task], size: int) -> list[tuple[Task, ...]]:
+    together: dict[object, list[Task]] = {}
+    for task in tasks:
+        together.setdefault(task.request.setup, []).append(task)
+    return [
+        tuple(members[first : first + size])
+        for members in together.values()
+        for first in range(0, len(members), size)
+    ]
+
+
+# Submitting
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all jobs of a launch are told."""
+
+    results: Path
+    cache: Path
+    plugins: tuple[Path, ...] = ()
+    accept_changed: bool = False
+    redo_changed: bool = False
+
+
+def submit(
+    batch: Batch,
+    name: str,
+    folder: Path,
+    resources: Resources,
+    work: Work,
+    jobs: Mapping[str, str],
+) -> str:
+    """Submit a batch as one job (array) called ``name``. Returns its number.
+
+    ``folder``: for logs and submitit's files, on a file system that the nodes share. ``jobs``: key
+    → job id of what ``batch.after`` names. Raises UserError with sbatch's own words where it
+    refuses, DiskError where the folder cannot be written.
+    """
+    from submitit.core.utils import DelayedSubmission
+
+    if shutil.which("sbatch") is None:
+        raise UserError(_absent("sbatch"))
+    assert resources.time_minutes is not None
+    if "%" in str(folder.absolute()):
+        raise UserError(f"{folder}: SLURM takes the % for a pattern; choose another --results")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, unit in enumerate(batch.units):
+            delayed = DelayedSubmission(_sweep_job(unit, resources, work))
+            delayed.set_timeout(resources.time_minutes, NO_LIMIT)
+            delayed.dump(pickle_path(folder, name, index))
+        path = folder / f"{name}.sh"
+        write_text(path, script(batch, name, folder, resources, jobs))
+    try:
+        return _sbatch(path, name)
+    except Unsure:
+        raise
+    except UserError:
+        for left in (path, *(pickle_path(folder, name, n) for n in range(len(batch.units)))):
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
+        raise
+
+
+class Unsure(UserError):
+    """It is not known whether a job was submitted; its name in the queue may tell later."""
+
+
+def pickle_path(folder: Path, name: str, index: int) -> Path:
+    """Where the callable of an array task lies until the job begins, which then takes it.
+
+    The job does that, as a launch may be killed right after sbatch.
+    """
+    return folder / f"{name}-{index}.pkl"
+
+
+def _sbatch(path: Path, name: str) -> str:
+    """Submit a script. Returns the job's number."""
+    # Within another job its variables would become options of this one, and the environment wins
+    # over a script.
+    env = {
+        key: value
+        for key, value in os.environ.items()
+        if key in KEPT or not (key.startswith("SLURM_") or key in OVERRIDING)
+    }
+    done = subprocess.run(
+        ["sbatch", str(path)], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    number = re.search(r"job (\d+)", done.stdout)
+    if done.returncode == 0 and number is not None:
+        return number[1]
+    # A controller that is slow to answer may have taken it all the same.
+    said = _complaint(done.stderr or done.stdout)
+    try:
+        found = [job.job for job in queue() if job.name == name]
+    except UserError as error:
+        raise Unsure(f"sbatch: {said}; whether {name} is queued cannot be told") from error
+    if found:
+        return found[0].partition("_")[0]
+    if "timed out" in said:
+        raise Unsure(f"sbatch: {said}; {name} may still come into the queue")
+    raise UserError(f"sbatch refuses {name}: {said}")
+
+
+def script(
+    batch: Batch, name: str, folder: Path, resources: Resources, jobs: Mapping[str, str]
+) -> str:
+    """What ``submit`` would give to sbatch, made without a SLURM."""
+    return _executor(batch, name, folder, resources, jobs).text()
+
+
+def _sweep_job(unit: Sequence[Task], resources: Resources, work: Work) -> SweepJob:
+    return SweepJob(
+        {
+            "tasks": [task.to_json() for task in unit],
+            "results": str(work.results.absolute()),
+            "cache": str(work.cache.absolute()),
+            "plugins": [str(path.absolute()) for path in work.plugins],
+            "accept_changed": work.accept_changed,
+            "redo_changed": work.redo_changed,
+            "threads": resources.threads,
+            "patience": resources.patience,
+            "log": resources.log,
+            "validate_every": resources.validate_every,
+            "execution": resources.execution,
+            "time_minutes": resources.time_minutes,
+            "signal_seconds": resources.signal_seconds,
+        }
+    )
+
+
+def sbatch_options(batch: Batch, resources: Resources, jobs: Mapping[str, str]) -> dict[str, Any]:
+    """Options of sbatch by long name, as the user wants them; False or "": left out."""
+    given = {name.replace("_", "-"): value for name, value in resources.sbatch.items()}
+    options = {"requeue": True, "wckey": False, **given}
+    # submitit asks for ``wckey=submitit``, which some clusters refuse.
+    if not resources.use_srun:
+        # Only steps are signalled, unless the batch script is named, which then must be Python.
+        options.setdefault("signal", f"B:USR2@{resources.signal_seconds}")
+    if batch.after:
+        # Not afterok: what failed would strand its dependants for ever. They begin, and say so.
+        waits = dict.fromkeys(jobs.get(key, f"<job of {key}>") for key in batch.after)
+        options["dependency"] = "afterany:" + ":".join(waits)
+    return options
+
+
+def _executor(
+    batch: Batch, name: str, folder: Path, resources: Resources, jobs: Mapping[str, str]
+) -> Any:
+    options = sbatch_options(batch, resources, jobs)
+    srun_args = list(resources.srun_args)
+    cpus = options.get("cpus-per-task")
+    if cpus and not any(word.startswith(("--cpus-per-task", "-c")) for word in srun_args):
+        srun_args.append(f"--cpus-per-task={cpus}")  # srun does not inherit it since 22.05
+    python = resources.python or shlex.quote(sys.executable)
+    if not resources.use_srun:
+        python = f"exec {python}"
+    executor: Any = _executor_class()(folder.absolute(), NO_LIMIT, python=python)
+    executor.left_out = {key for key, value in options.items() if value is False or value == ""}
+    executor.update_parameters(
+        job_name=name,
+        time=resources.time_minutes,
+        signal_delay_s=resources.signal_seconds,
+        setup=[*_take_pickle(folder.absolute(), name), *resources.setup],
+        srun_args=srun_args,
+        use_srun=resources.use_srun,
+        additional_parameters={k: v for k, v in options.items() if k not in executor.left_out},
+    )
+    if len(batch.units) > 1:
+        executor.parameters["map_count"] = len(batch.units)
+        executor.parameters["array_parallelism"] = resources.array_parallelism or len(batch.units)
+    return executor
+
+
+def _take_pickle(folder: Path, name: str) -> list[str]:
+    """Lines of a script that put the job's callable where submitit looks for it."""
+    job = "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"
+    source = f'{shlex.quote(f"{folder}/{name}-")}"${{SLURM_ARRAY_TASK_ID:-0}}.pkl"'
+    target = f'{shlex.quote(f"{folder}/")}"${{lmdbench_job:-$SLURM_JOB_ID}}_submitted.pkl"'
+    return [f'lmdbench_job="{job}"', f"[ -e {target} ] || mv {source} {target}"]
+
+
+@cache
+def _executor_class() -> type[SlurmExecutor]:
+    """Made when first needed: submitit takes a while to import, and status does without."""
+    from submitit.slurm.slurm import SlurmExecutor
+
+    class Executor(SlurmExecutor):
+        """submitit's scripts, with options left out, and also where there is no SLURM."""
+
+        left_out: set[str] = set()
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 2  # there may be no srun here; sbatch will say so
+
+        def text(self) -> str:
+            return self._make_submission_file_text(self._submitit_command_str, "")
+
+        def _make_submission_file_text(self, command: str, uid: str) -> str:
+            lines = super()._make_submission_file_text(command, uid).split("\n")
+            return "\n".join(line for line in lines if _option(line) not in self.left_out)
+
+    return Executor
+
+
+def _option(line: str) -> str | None:
+    """Long name of the option that a line of a script sets, with dashes."""
+    found = re.match(r"#SBATCH --([\w-]+)", line)
+    return found and found[1]
+
+
+def _complaint(text: str) -> str:
+    """What sbatch said, in one line."""
+    lines = [line.partition("sbatch: error: ")[2].strip() for line in text.split("\n")]
+    said = list(dict.fromkeys(filter(None, lines)))
+    return "; ".join(said) or " ".join(text.split())[:300]
+
+
+# The queue
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job that has not ended. ``job``: 123, or 123_4 of an array; ``left``: seconds."""
+
+    job: str
+    name: str
+    index: int | None
+    state: str
+    reason: str
+    node: str
+    left: float | None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether SLURM has put it on hold by itself, as a node could not start it: it never will
+        be, unless somebody releases it."""
+        return self.state == "PENDING" and "requeued held" in self.reason
+
+
+def queue(users: Iterable[int] = ()) -> list[Queued]:
+    """Jobs of this user, and of others, that are pending or running, array tasks one by one.
+
+    Raises UserError where there is no squeue, or it gets no answer.
+    """
+    columns = "--format=%F|%K|%T|%L|%N|%r|%j"
+    user = "--user=" + ",".join(map(str, sorted({os.getuid(), *users})))
+    return [
+        read_line(line)
+        for line in _call("squeue", "--all", "--array", "--noheader", user, columns).splitlines()
+        if line.strip()
+    ]
+
+
+def read_line(line: str) -> Queued:
+    """A line of squeue: array or job id, index, state, time left, nodes, reason, name."""
+    number, index, state, left, node, reason, name = line.strip().split("|", 6)
+    task = int(index) if index.isdigit() else None
+    return Queued(
+        job=number if task is None else f"{number}_{task}",
+        name=name,
+        index=task,
+        state=state,
+        reason="" if reason == "None" else reason,
+        node=node,
+        left=seconds(left),
+    )
+
+
+def seconds(text: str) -> float | None:
+    """SLURM's [days-][hours:]minutes:seconds; None for UNLIMITED and the like."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
+    if found is None:
+        return None
+    days, hours, minutes, rest = (int(n or 0) for n in found.groups())
+    return float(((24 * days + hours) * 60 + minutes) * 60 + rest)
+
+
+def job_log(folder: Path, job: str) -> Path:
+    """What a job of a sweep prints about what goes wrong."""
+    return folder / SUBMITIT / f"{job}_0_log.err"
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs; those that have ended already are no error. Raises UserError like ``queue``.
+
+    SIGINT comes first: a worker ends by it and gives up its claim, while it ignores the SIGTERM of
+    a cancellation, and killed would look alive from other machines for two minutes. It goes to
+    srun's steps, and to batch scripts, which are Python where srun is not used; never to pending
+    jobs, for which scancel tries again and again.
+    """
+    for first in range(0, len(jobs), MOST_ARGUMENTS):
+        some = jobs[first : first + MOST_ARGUMENTS]
+        for which in ([], ["--batch"]):
+            with suppress(UserError):  # of jobs that have ended
+                _call("scancel", "--signal=INT", "--state=RUNNING", *which, *some)
+        try:
+            _call("scancel", *some)
+        except UserError as error:
+            if not re.search(r"Invalid job id|already completing or completed", str(error)):
+                raise
+
+
+def max_array_size() -> int:
+    """Most tasks of a job array on this cluster. Raises UserError like ``queue``."""
+    text = _call("scontrol", "show", "config")
+    found = re.findall(r"\bMaxArraySize\s*=\s*(\d+)|\bmax_array_tasks=(\d+)", text)
+    return max(1, min((int(a or b) for a, b in found), default=1001))
+
+
+def _call(*command: str) -> str:
+    """What a command of SLURM prints. Raises UserError, in one line."""
+    try:
+        done = subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=ANSWER_SECONDS,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SCANCEL_"))},
+        )
+    except FileNotFoundError as error:
+        raise UserError(_absent(command[0])) from error
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"{command[0]}: SLURM does not answer within {ANSWER_SECONDS:.0f} s; try again later"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        lines = [line.strip() for line in error.stderr.split("\n") if line.strip()]
+        said = "; ".join(dict.fromkeys(lines[-2:])) or "no reason given"
+        raise UserError(
+            f"{command[0]}: SLURM does not answer ({said}); is this a login node of the cluster?"
+        ) from error
+    return done.stdout
+
+
+def _absent(command: str) -> str:
+    return (
+        f"{command} is not on this machine's PATH: use a login node of the cluster, or --on local"
+    )

@@ -1,0 +1,389 @@
+"""Carry out tasks one after another: in a SLURM job, or as a process of its own that a pool feeds.
+
+``python -m lmdbench.sweep.executors.worker`` reads JSON lines from standard input, ``{"start": …}``
+first and then ``{"task": …}``, and answers with events, one JSON object a line. It ends with its
+input.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import os
+import queue
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import torch
+
+from lmdbench.core.errors import DiskError, RunFailed, UserError
+from lmdbench.core.files import DEAD_AFTER_SECONDS, Claim, disk_errors, write_text
+from lmdbench.core.registry import load_plugin
+from lmdbench.data.store.store import Store, open_store
+from lmdbench.runs.plan import PlannedRun, last_error, run_state
+from lmdbench.runs.request import Experiments, Setup
+from lmdbench.runs.train import Busy, Machine, Progress, execute, holder_text
+from lmdbench.sweep.executors.task import Task, planned_run
+from lmdbench.training.engine import Asked
+from lmdbench.training.loggers import Log
+
+LONGEST_PAUSE = 30.0  # seconds between two tries while a disk is unusable
+LOOK_SECONDS = 1.0  # between two looks at a claim whose holder may be dead
+TICK_SECONDS = 0.5  # between two events of one kind within an epoch
+STOP_SECONDS = 10.0  # for a worker to stop by itself once its input has ended
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    done · failed: ``failed.txt`` says why, unless a finished run was refused · busy: another live
+    worker has it or what it starts from · gave-up: it could not begin or go on now.
+    """
+
+    kind: Literal["done", "failed", "busy", "gave-up"]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    text: str  # one line
+    details: str = ""  # for failed.txt; empty: it is there
+
+
+class Worker:
+    """Carries out tasks in this process; tables and stores are opened once for all of them.
+
+    ``patience``: seconds of waiting, for each task, for a disk that is full, read-only or away.
+    ``accept_changed``, ``redo_changed``: trust, or move aside and do again, what finished with
+    other code or images; neither: refuse it. What is unfinished is done again in any case.
+    ``wait_for_dead``: watch the holder of a claim until it shows that it lives: a requeued job
+    meets the claim of its own former life on another machine.
+    """
+
+    def __init__(
+        self,
+        results: Path,
+        cache: Path,
+        device: torch.device,
+        progress: Progress,
+        *,
+        patience: float,
+        accept_changed: bool = False,
+        redo_changed: bool = False,
+        wait_for_dead: bool,
+        log: Log | None = None,
+        validate_every: int = 1,
+        execution: Asked = "auto",
+    ) -> None:
+        self.results = results
+        self.cache = cache
+        self.device = device
+        self.progress = progress
+        self.patience = patience
+        self.accept_changed = accept_changed
+        self.redo_changed = redo_changed
+        self.wait_for_dead = wait_for_dead
+        self.log = log
+        self.validate_every = validate_every
+        self.execution = execution
+        self.spoiled = ""  # why this process can't use its device any more
+        self._experiments = Experiments(results, cache, files=True, say=progress.say)
+        self._stores: dict[Setup, Store] = {}
+
+    def carry_out(self, task: Task) -> Outcome:
+        """Do a run, and what it needs that is not there. KeyboardInterrupt passes through."""
+        if self.spoiled:
+            return Outcome("gave-up", self.spoiled)
+        failure: _Failure | None = None
+        pause, waited = 1.0, 0.0
+        while True:
+            try:
+                failure = failure or self._attempt(task)
+                return Outcome("done") if failure is None else self._note(task, failure)
+            except Busy as error:
+                if not self.wait_for_dead or _lives(error.claim):
+                    return Outcome("busy", str(error))
+                continue
+            except DiskError as error:
+                if waited >= self.patience:
+                    if failure is not None:
+                        return Outcome("failed", failure.text)
+                    return Outcome("gave-up", str(error))
+                if not waited:
+                    self.progress.say(
+                        f"{task.key}: {error}. Trying again for {self.patience:.0f} s"
+                    )
+            finally:
+                self._free_memory()
+            pause = min(pause, max(self.patience - waited, 0.01))
+            time.sleep(pause)
+            waited += pause
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _attempt(self, task: Task) -> _Failure | None:
+        """Why the run fails; None where it is finished. Raises Busy and DiskError."""
+        run = None
+        try:
+            run = planned_run(task, self._experiments)
+            if run.state != "finished" and (broken := _failed_ancestor(run)):
+                return broken
+            execute(run, self._machine(task.request.setup, run))
+        except (DiskError, Busy):
+            raise
+        except RunFailed as error:
+            self._check_device()
+            details = ""
+            if run_state(self.results / task.key) != "failed":
+                details = "".join(traceback.format_exception(error))
+            return (run and _failed_ancestor(run)) or _Failure(str(error), details)
+        except UserError as error:
+            return _Failure(str(error), f"{error}\n")
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno and error.errno != errno.ENOENT:
+                raise DiskError(f"{task.key}: {error}") from error
+            line = traceback.format_exception_only(error)[-1].strip()
+            return _Failure(f"{task.key}: {line}", traceback.format_exc())
+        return None
+
+    def _machine(self, setup: Setup, run: PlannedRun) -> Machine:
+        if setup not in self._stores:
+            experiment = run.experiment
+            self._stores[setup] = open_store(
+                experiment.prepared, experiment.image_size, self.cache, self.progress.prepare
+            )
+        return Machine(
+            self._stores[setup],
+            self.device,
+            self.progress,
+            accept_changed=self.accept_changed,
+            redo="changed" if self.redo_changed else "unfinished",
+            wait=False,
+            log=self.log,
+            validate_every=self.validate_every,
+            execution=self.execution,
+        )
+
+    def _note(self, task: Task, failure: _Failure) -> Outcome:
+        """Leave ``failed.txt`` in the run's directory, unless it is there or the run finished.
+
+        Raises DiskError.
+        """
+        directory = self.results / task.key
+        with disk_errors(directory):
+            if failure.details and run_state(directory) != "finished":
+                claim = Claim(directory / "running.json")
+                if not claim.acquire():
+                    return Outcome("busy", f"{task.key}: being trained {holder_text(claim)}")
+                try:
+                    if run_state(directory) != "finished":
+                        write_text(directory / "failed.txt", failure.details)
+                finally:
+                    claim.release()
+        return Outcome("failed", failure.text)
+
+    def _free_memory(self) -> None:
+        """Others may share the GPU."""
+        gc.collect()
+        if self.device.type == "cuda" and not self.spoiled:
+            torch.cuda.empty_cache()
+
+    def _check_device(self) -> None:
+        """Some errors leave a process that can't use its GPU any more, however sound the run."""
+        if self.device.type == "cuda":
+            try:
+                torch.cuda.synchronize(self.device)
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
+                self.spoiled = f"this process can't use its GPU any more: {reason}"
+
+
+def _failed_ancestor(run: PlannedRun) -> _Failure | None:
+    """Why what a run needs, and is not there, is not to be had."""
+    failed, link = None, run.ancestor
+    while link is not None and link.state != "finished":
+        failed = link if link.state == "failed" else failed
+        link = link.ancestor
+    if failed is None:
+        return None
+    text = f"it starts from {failed.title}, which failed: {last_error(failed.directory)}"
+    return _Failure(f"{run.title}: {text}", f"{text}\n")
+
+
+def _lives(claim: Claim) -> bool:
+    """Whether the holder of a claim renews it. Takes until it does, or is dead."""
+    first = _heartbeat(claim)
+    deadline = time.monotonic() + 2 * DEAD_AFTER_SECONDS
+    while time.monotonic() < deadline:
+        if not (claim.holder() or {}).get("alive"):
+            return False
+        if _heartbeat(claim) != first:
+            return True
+        time.sleep(LOOK_SECONDS)
+    return True
+
+
+def _heartbeat(claim: Claim) -> tuple[str, int]:
+    """What changes when the holder of a claim does anything with it."""
+    holder = claim.holder() or {}
+    with suppress(FileNotFoundError):
+        return str(holder.get("token")), claim.path.stat().st_mtime_ns
+    return "", 0
+
+
+# A process of its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """How a worker process works: the first line that it reads."""
+
+    results: Path
+    cache: Path
+    device: str
+    threads: int  # of the CPU, for a run
+    patience: float
+    accept_changed: bool = False
+    redo_changed: bool = False
+    log: Log | None = None
+    validate_every: int = 1
+    execution: Asked = "auto"
+    plugins: tuple[Path, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        paths = {"results": str(self.results), "cache": str(self.cache)}
+        return {**asdict(self), **paths, "plugins": [str(path) for path in self.plugins]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Start:
+        paths = {name: Path(content[name]) for name in ("results", "cache")}
+        return cls(**{**content, **paths, "plugins": tuple(map(Path, content["plugins"]))})
+
+
+@dataclass
+class Events:
+    """A watcher that writes what it sees as events, for the process that feeds this one."""
+
+    output: TextIO
+    _last: dict[str, float] = field(default_factory=dict)  # event → when it was written
+
+    def write(self, event: str, **content: Any) -> None:
+        with suppress(OSError):  # nobody reads any more: the input ends as well, and tells
+            self.output.write(json.dumps({"event": event, **content}) + "\n")
+            self.output.flush()
+
+    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
+        where = str(run.directory)
+        self.write("begin", title=run.title, directory=where, epoch=epoch, epochs=epochs)
+
+    def tick(self, done: int, total: int) -> None:
+        self._sometimes("tick", done, total)
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        self.write("epoch", row=dict(row))
+
+    def end(self) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self.write("say", text=text)
+
+    def prepare(self, done: int, total: int) -> None:
+        self._sometimes("prepare", done, total)
+
+    def _sometimes(self, event: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last.get(event, 0.0) >= TICK_SECONDS:
+            self._last[event] = now
+            self.write(event, done=done, total=total)
+
+
+def main() -> int:
+    """Work off the tasks that standard input brings. Exit code 130 where it ended amid one."""
+    # What a library prints must not end up among the events, and no child may read the tasks.
+    lines = os.fdopen(os.dup(0), encoding="utf-8")
+    events = Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGTERM, _stop)
+    inbox: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+    working = threading.Event()
+    threading.Thread(target=_read, args=(lines, inbox, working), daemon=True).start()
+    try:
+        first = inbox.get()
+        worker = first and _start(Start.from_json(first["start"]), events)
+        last = False
+        while worker and not last and (message := inbox.get()):
+            working.set()
+            outcome = worker.carry_out(Task.from_json(message["task"]))
+            working.clear()
+            # Claims that it could not remove from an unusable disk end with the process.
+            last = bool(worker.spoiled) or outcome.kind == "gave-up"
+            events.write("outcome", **asdict(outcome), last=last)
+    except KeyboardInterrupt:
+        return 130
+    except UserError as error:
+        events.write("unusable", text=str(error))
+        return 2
+    return 0
+
+
+def _stop(*_: object) -> None:
+    """Take SIGTERM as Ctrl-C, once: what is being put in order then is not to be disturbed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _start(start: Start, events: Events) -> Worker:
+    torch.set_num_threads(start.threads)
+    for path in start.plugins:
+        load_plugin(path)
+    device = torch.device(start.device)
+    if device.type == "cuda":
+        try:
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"{start.device} can't be used: {reason}") from error
+    worker = Worker(
+        start.results,
+        start.cache,
+        device,
+        events,
+        patience=start.patience,
+        accept_changed=start.accept_changed,
+        redo_changed=start.redo_changed,
+        wait_for_dead=False,
+        log=start.log,
+        validate_every=start.validate_every,
+        execution=start.execution,
+    )
+    events.write("ready")
+    return worker
+
+
+def _read(
+    lines: TextIO,
+    inbox: queue.SimpleQueue[Mapping[str, Any] | None],
+    working: threading.Event,
+) -> None:
+    """Bring lines to the inbox; at their end, stop the process whatever it does."""
+    for line in lines:
+        inbox.put(json.loads(line))
+    inbox.put(None)
+    if working.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_SECONDS)
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    os._exit(main())  # at once: no thread that still reads gets in the way of Python's own end

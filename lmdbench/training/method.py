@@ -1,0 +1,394 @@
+"""The contract of a method, and the supervised epoch that most methods use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import Registry
+from lmdbench.core.settings import LogUniform, at_least, at_most, below
+from lmdbench.models.classifier import Classifier, Encoder, FrozenEncoder
+from lmdbench.training.definition import check_definition
+from lmdbench.training.engine import Execution, NotReplayable, Replay
+from lmdbench.training.samplers import SamplerChoice
+from lmdbench.training.task import Images, Raw, Task, batch_sizes
+
+
+class Start:
+    """What a method starts from: the name of another method, with settings it wants there."""
+
+    def __init__(self, method: str, **settings: Any) -> None:
+        self.method = method
+        self.settings: Mapping[str, Any] = settings
+
+
+class Method(nn.Module):
+    """A long-tail method: one class in one small file.
+
+    A method is an ``nn.Module``; everything it learns or averages is a parameter, buffer or
+    submodule, so that its checkpoint is its ``state_dict`` and its optimisers. It is given a
+    ``Task`` (class counts, training images, a validation set for what its definition selects) and
+    never sees test images before it is finished.
+
+    Say with class attributes what can be said so, and override only the hooks you need:
+
+    ``build``       make the modules around the encoder (default: a linear head)
+    ``start``       take over from the finished run it starts from (default: encoder, new head)
+    ``optimizers``  by name (default: SGD over what ``trains`` names)
+    ``loss``        of a batch (default: none; most methods write only this)
+    ``step``        one update (default: backward through ``loss``, then every optimiser)
+    ``epoch``       one epoch (default: ``step`` over the sampler's batches)
+    ``finish``      after the last epoch, or alone where ``epochs`` is 0: fit without training
+    ``predict``     logits of images (default: the model's)
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1  # raise it when results change; it is part of a run's identity
+    title: ClassVar[str] = ""
+    source: ClassVar[str] = ""  # paper, venue, equation
+    deviations: ClassVar[tuple[str, ...]] = ()  # from the source, one sentence each
+    starts_from: ClassVar[str | Start | None] = None
+    views: ClassVar[tuple[str, ...]] = ("strong",)
+    sampler: SamplerChoice | tuple[SamplerChoice, ...] = "instance"  # a tuple gives a batch each
+    trains: ClassVar[Literal["all", "head"]] = "all"
+    # Why the features of a frozen encoder can't take the place of images, where they can't.
+    needs_images: ClassVar[str] = ""
+    of_encoder: ClassVar[tuple[str, ...]] = ()  # settings that do nothing where it is frozen
+    scaffolding: ClassVar[tuple[str, ...]] = ()  # submodules needed for training only, never saved
+    authors: ClassVar[Mapping[str, Any]] = {}  # settings → their defaults, where ours differ
+    # What training costs: passes through the encoder of as many images as there are training
+    # images, an epoch, forward and backward. Where it is empty: (1, 1), or (1, 0) for a head.
+    passes: ClassVar[tuple[float, float] | None] = None
+    # Whether ``step`` does the same work on every batch, whatever numbers are in it, and draws none
+    # itself: then a GPU replays it as one graph. What else it depends on is its ``phase``.
+    replayable: ClassVar[bool] = False
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings:
+        """The recipe of LMD's stage 1, as each of its four processes has it, shared by every method
+        unless its definition differs."""
+
+        epochs: int = 100  # passes over the training images
+        batch_size: int = 128  # images of an update
+        lr: Annotated[float, LogUniform(1e-3, 1e-1)] = 0.01  # of SGD
+        momentum: float = 0.9  # of SGD
+        weight_decay: Annotated[float, LogUniform(1e-5, 1e-2)] = 0.0
+        schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate, step by step
+
+        def __post_init__(self) -> None:
+            at_least(self, epochs=0, batch_size=1, lr=0, momentum=0, weight_decay=0)
+            below(self, momentum=1)
+
+    @dataclass(frozen=True, kw_only=True)
+    class WarmupSettings(Settings):
+        """The same for methods whose official recipe for CIFAR begins with 5 epochs of 200 in which
+        the learning rate rises: in epoch e = 1 … 5 by e/5 (Cao et al., NeurIPS 2019)."""
+
+        warmup: float = 0.025  # share of the epochs in which the rate rises, in 5 steps; 0: none
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            at_least(self, warmup=0)
+            at_most(self, warmup=1)
+
+    @dataclass(frozen=True, kw_only=True)
+    class HeadSettings(Settings):
+        """The recipe of methods that train a head on a frozen encoder (Kang et al., ICLR 2020)."""
+
+        epochs: int = 10
+        # Range: up to those of the official recipes of cRT and BALMS, .2 and .5 at batch 512.
+        lr: Annotated[float, LogUniform(1e-3, 0.5)] = 0.01  # of SGD
+        schedule: Literal["constant", "cosine"] = "cosine"
+        bn: Literal["eval", "train"] = "eval"  # of the frozen encoder
+
+    settings: Any
+    model: Classifier
+
+    def __init__(self, task: Task, settings: Any, encoder: Encoder) -> None:
+        super().__init__()
+        self.task = task
+        self.settings = settings
+        self._progress = 0.0
+        self._compiled = False
+        self._replays: dict[Hashable, Replay] = {}
+        self.build(encoder)
+        if self.trains == "head":
+            self.model.encoder.requires_grad_(False)
+
+    @property
+    def epochs(self) -> int:
+        return int(self.settings.epochs)
+
+    @property
+    def progress(self) -> float:
+        """Share of the epochs done, for schedules.
+
+        Raises NotReplayable within a step that is replayed, unless the method has phases.
+        """
+        if self.task.execution.replaying and type(self).phase is Method.phase:
+            raise NotReplayable("its step reads progress and names no phases")
+        return self._progress
+
+    @progress.setter
+    def progress(self, share: float) -> None:
+        self._progress = share
+
+    @cached_property
+    def usual_size(self) -> int:
+        """Images in an epoch's batches, but for the last ones."""
+        return batch_sizes(len(self.task.train), self.settings.batch_size)[0]
+
+    # Hooks
+
+    def build(self, encoder: Encoder) -> None:
+        self.model = Classifier(encoder, nn.Linear(encoder.out_features, self.task.num_classes))
+
+    def start(self, ancestor: Method) -> None:
+        try:
+            self.model.encoder.load_state_dict(ancestor.model.encoder.state_dict())
+        except RuntimeError as error:  # other modules, or of other sizes
+            raise UserError(
+                f"{self.name} takes over one encoder, and that of {ancestor.name} is built "
+                f"otherwise (experts, branches): {self.start_instead(ancestor)}"
+            ) from error
+
+    def start_instead(self, ancestor: Method) -> str:
+        """What to do where a method can't start from this one, in words."""
+        usual = self.starts_from
+        usual = usual.method if isinstance(usual, Start) else usual
+        such = f", such as {usual}" if usual and usual != ancestor.name else ""
+        return f"start it from another method{such}"
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"sgd": self.sgd(p for p in self.parameters() if p.requires_grad)}
+
+    def loss(self, batch: Any) -> Tensor:
+        """Of a ``Batch``, or of a tuple of them where ``sampler`` is a tuple. A scalar."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither loss, step nor epoch")
+
+    def step(self, batch: Any) -> dict[str, Tensor]:
+        """One update. Returns what to log: scalars, left on the device."""
+        with self.task.autocast():
+            loss = self.loss(batch)
+        self.update(loss)
+        return {"loss": loss.detach()}
+
+    def epoch(self, number: int) -> dict[str, float]:
+        """One epoch, counted from 0. Returns the means of what its steps log."""
+        logs = MeanLogs()
+        for share, raws in self.draws():
+            self.progress = (number + share) / self.epochs
+            logs.add(self.execute(raws))
+        return logs.means()
+
+    def phase(self) -> Hashable:
+        """What a replayable ``step`` depends on besides its batch and the method's tensors, such as
+        ``self.progress >= 0.8``: each value met makes a graph of its own."""
+        return None
+
+    def finish(self) -> None:
+        """Nothing to do after training, for most methods."""
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of images (B, 3, H, W) in the test view."""
+        return self.model(images)
+
+    # What hooks are made of
+
+    def sgd(self, parameters: Iterable[nn.Parameter]) -> torch.optim.SGD:
+        """SGD as the settings say."""
+        s = self.settings
+        return torch.optim.SGD(
+            list(parameters),
+            lr=s.lr,
+            momentum=s.momentum,
+            weight_decay=s.weight_decay,
+            fused=True,
+        )
+
+    def update(self, loss: Tensor, *names: str) -> None:
+        """Backward, then a step of the optimisers named (all of them, if none is named) at the
+        schedule's learning rate."""
+        optimizers = [self.running_optimizers[name] for name in names or self.running_optimizers]
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer in optimizers:
+            self.set_rates(optimizer)
+            optimizer.step()
+
+    def set_rates(self, optimizer: torch.optim.Optimizer) -> None:
+        """Learning rates by the schedule. In a replayed step they are tensors, set before it."""
+        replaying = self.task.execution.replaying
+        scheduled = getattr(self.settings, "schedule", "constant") != "constant" or getattr(
+            self.settings, "warmup", 0
+        )
+        for group in optimizer.param_groups:
+            rate = group.setdefault("base_lr", group["lr"])
+            if replaying:
+                if scheduled and not isinstance(group["lr"], Tensor):
+                    raise NotReplayable("its optimiser takes no tensor for a learning rate")
+            elif isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * self.schedule_factor())
+            else:
+                group["lr"] = rate * self.schedule_factor()
+
+    def schedule_factor(self) -> float:
+        """The learning rate now, as a share of the one set."""
+        cosine = getattr(self.settings, "schedule", "constant") == "cosine"
+        factor = 0.5 * (1 + math.cos(math.pi * self.progress)) if cosine else 1.0
+        return factor * warmup_factor(self.progress, getattr(self.settings, "warmup", 0.0))
+
+    def draws(self) -> Iterator[tuple[float, tuple[Raw, ...]]]:
+        """The epoch's batches before their views are made, one for each sampler, each with the
+        share of the epoch done before it."""
+        sampler = type(self).sampler  # of the class: of self, a plain function would be a method
+        samplers = sampler if isinstance(sampler, tuple) else (sampler,)
+        done = 0
+        for raws in self.task.draws(samplers, self.views, self.settings.batch_size):
+            yield done / len(self.task.train), raws
+            done += len(raws[0])
+
+    def batches(self) -> Iterator[tuple[float, Any]]:
+        """The same with their views: what ``step`` is given."""
+        for share, raws in self.draws():
+            yield share, self._made(raws)
+
+    def _made(self, raws: tuple[Raw, ...], execution: Execution | None = None) -> Any:
+        made = tuple(raw.batch(self.views, execution) for raw in raws)
+        return made if len(made) > 1 else made[0]
+
+    def execute(self, raws: tuple[Raw, ...]) -> Mapping[str, Tensor]:
+        """``step``, as the run's execution has it: compiled, and replayed where it can be, for
+        batches of the usual size."""
+        execution = self.task.execution
+        if execution.mode == "plain" or any(len(raw) != self.usual_size for raw in raws):
+            with execution.eagerly():
+                return self.step(self._made(raws))
+        self.compile_encoders(raws[0])
+        if not self.replayable:
+            return self.step(self._made(raws, execution))
+        phase = self.phase()
+        if phase not in self._replays:
+            self._replays[phase] = execution.replay(
+                partial(self._replayed_step, raws), self.tensors, "step"
+            )
+        for optimizer in self.running_optimizers.values():
+            self.set_rates(optimizer)
+        return self._replays[phase](*(t for raw in raws for t in raw.tensors()))
+
+    def _replayed_step(self, form: tuple[Raw, ...], *tensors: Tensor) -> Mapping[str, Tensor]:
+        flat = iter(tensors)
+        raws = tuple(raw.with_tensors(flat) for raw in form)
+        return self.step(self._made(raws, self.task.execution))
+
+    def compile_encoders(self, raw: Raw) -> None:
+        """Once in a run, before its first step on a batch of the usual size."""
+        if self._compiled:
+            return
+        self._compiled = True
+        execution = self.task.execution
+        with execution.preparing("views and encoder"):
+            images = raw.batch(self.views, execution).images
+            encoders = [
+                part
+                for part in self.modules()
+                if isinstance(part, Encoder) and not isinstance(part, FrozenEncoder)
+            ]
+            execution.compile_encoders(encoders, images, self.task.autocast)
+        groups = [g for o in self.running_optimizers.values() for g in o.param_groups]
+        for group in groups if self.replayable else ():
+            rate = group.setdefault("base_lr", group["lr"])
+            if group.get("fused") or group.get("capturable"):
+                group["lr"] = torch.tensor(float(rate), device=self.task.device)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that training changes: parameters, buffers, and what the optimisers keep."""
+        yield from self.parameters()
+        yield from self.buffers()
+        for optimizer in self.running_optimizers.values():
+            for kept in optimizer.state.values():
+                yield from (value for value in kept.values() if isinstance(value, Tensor))
+
+    @torch.no_grad()
+    def features(self, images: Images) -> Tensor:
+        """Features (N, D) float32 of a part's images in the test view, the encoder in eval mode."""
+        encoder = self.model.encoder
+        was_training = encoder.training
+        encoder.eval()
+        with self.task.execution.eagerly(), self.task.autocast():
+            features = [encoder(batch.images).float() for batch in self.task.in_order(images)]
+        encoder.train(was_training)
+        return torch.cat(features)
+
+    def train(self, mode: bool = True) -> Method:
+        super().train(mode)
+        if self.trains == "head" and getattr(self.settings, "bn", "eval") == "eval":
+            self.model.encoder.eval()
+        return self
+
+    def start_training(self) -> None:
+        """Make the optimisers, once the weights are where they start from."""
+        self.running_optimizers = self.optimizers()
+
+
+WARMUP_STEPS = 5  # the official recipes' epochs of warm-up
+
+
+def warmup_factor(progress: float, share: float) -> float:
+    """1/5, 2/5, … 1 in five equal steps over the first ``share`` of the training; then 1."""
+    if progress >= share:
+        return 1.0
+    steps = math.floor(WARMUP_STEPS * progress / share + 1e-6)  # k/n · n may fall short of k
+    return min(1.0, (steps + 1) / WARMUP_STEPS)
+
+
+class MeanLogs:
+    """Means of scalars logged step by step, summed on the device so that no step waits for it."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def add(self, logs: Mapping[str, Tensor | float]) -> None:
+        self._steps += 1
+        for name, number in logs.items():
+            value = torch.as_tensor(number)
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / self._steps for name, total in self._sums.items()}
+
+
+METHODS: Registry[Method] = Registry("method", Method, "lmdbench.methods")
+
+
+def is_built_in(method: type[Method]) -> bool:
+    """Whether it is of this repository, and not of a plug-in or another package."""
+    return method.__module__.startswith(f"{METHODS.package}.")
+
+
+def built_in_methods() -> list[type[Method]]:
+    """The methods of this repository by name."""
+    return [method for method in map(METHODS.get, METHODS.names()) if is_built_in(method)]
+
+
+def register_method(name: str) -> Callable[[type[Method]], type[Method]]:
+    """Class decorator: make a method available under a name. See ``Registry.register``.
+
+    Raises UserError for what makes no sense in a method.
+    """
+
+    def decorate(cls: type[Method]) -> type[Method]:
+        if isinstance(cls, type) and issubclass(cls, Method):
+            check_definition(name, cls, Method)
+        return METHODS.register(name)(cls)
+
+    return decorate

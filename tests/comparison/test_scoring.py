@@ -1,0 +1,297 @@
+"""Differences, marks and intervals of a comparison, against the functions they come from."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
+from lmdbench.comparison.types import ScoredBlock, ScoredRow
+from lmdbench.core.errors import UserError
+from lmdbench.evaluation import inference
+from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
+
+FakeRun = Callable[..., Path]
+COUNTS = {"class_counts": {"train": [60, 20, 10, 2], "test": [20] * 4}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+def only(folder: Path, **selection: Any) -> ScoredBlock:
+    (block,) = compare(read_results(folder), **selection).blocks
+    return block
+
+
+def by_label(block: ScoredBlock) -> dict[str, ScoredRow]:
+    return {row.row.label: row for row in block.rows}
+
+
+@pytest.fixture
+def three(fake_run: FakeRun) -> dict[str, list[Path]]:
+    """ce, crt and lmd with three seeds each: directories by method."""
+    skills = {"ce": 0.3, "crt": 2.0, "lmd": 4.0}
+    return {m: [fake_run(m, seed, skill=s) for seed in range(3)] for m, s in skills.items()}
+
+
+def correct(directories: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """(S, N) and labels, of the test images."""
+    parts = [load_predictions(path / "predictions.npz", ["test"])["test"] for path in directories]
+    return np.stack([p.logits.argmax(1) == p.labels for p in parts]), parts[0].labels
+
+
+def test_estimate_and_difference_are_those_of_the_statistics(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    block = only(folder)
+    assert (block.reference, block.primary) == ("lmd", "balanced_accuracy")
+    weights = np.full(4, 1 / 4)
+    (ce, labels), (lmd, _) = correct(three["ce"]), correct(three["lmd"])
+    cell = by_label(block)["ce"].cells["balanced_accuracy"]
+    assert cell.estimate == inference.linear_estimate(ce, labels, weights)
+    assert cell.difference == inference.linear_difference(ce, lmd, labels, weights)
+    assert by_label(block)["lmd"].cells["balanced_accuracy"].difference is None
+
+
+def test_only_the_primary_metric_is_corrected_and_marked(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    rows = by_label(only(folder))
+    cells = [rows[name].cells["balanced_accuracy"] for name in ("ce", "crt")]
+    expected = inference.holm(np.array([cell.difference.p for cell in cells]))
+    assert [cell.p_corrected for cell in cells] == pytest.approx(expected.tolist())
+    assert rows["ce"].cells["balanced_accuracy"].mark == "worse"
+    others = [c for row in rows.values() for n, c in row.cells.items() if n != "balanced_accuracy"]
+    assert not any(cell.mark or cell.p_corrected is not None for cell in others)
+    first = by_label(only(folder, names=["accuracy", "mcc"]))["ce"].cells
+    assert first["accuracy"].p_corrected is not None
+    assert first["mcc"].p_corrected is None
+
+
+def test_of_a_loss_less_is_better(folder: Path, three: dict[str, list[Path]]) -> None:
+    rows = by_label(only(folder, names=["nll"], reference="ce", groups="head=nv,mel_a;tail=bcc,df"))
+    assert rows["lmd"].cells["nll"].difference is not None
+    assert rows["lmd"].cells["nll"].difference.value < 0
+    assert rows["lmd"].cells["nll"].best
+    assert list(rows) == ["ce", "crt", "lmd"]
+
+
+def test_equal_rows_are_called_practically_equal_where_the_images_allow(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    labels = np.repeat(np.arange(4), 20_000)
+    right = np.eye(4)[labels]
+    for method, seed in itertools.product(("ce", "lmd"), (0, 1)):
+        fake_run(method, seed, test=(labels, right))
+    assert by_label(only(folder))["ce"].cells["balanced_accuracy"].mark == "equal"
+
+
+def test_rows_are_paired_over_the_seeds_in_common(folder: Path, fake_run: FakeRun) -> None:
+    for seed in range(4):
+        fake_run("ce", seed, skill=0.5)
+    for seed in (1, 2, 7):
+        fake_run("lmd", seed, skill=2.0)
+    block = only(folder)
+    cell = by_label(block)["ce"].cells["balanced_accuracy"]
+    assert (cell.estimate.seeds, cell.difference.seeds) == (4, 2)
+    assert "Paired over the seeds in common with lmd: ce (2 of 4 seeds)." in block.notes
+
+
+def test_superiority_is_over_all_seeds_of_both(folder: Path, fake_run: FakeRun) -> None:
+    def right(n: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(8, int), np.eye(4)[[0] * n + [1] * (8 - n)] * 3
+
+    for seed, n in enumerate((1, 2, 7)):  # in common are 0 and 1, all below
+        fake_run("ce", seed, test=right(n))
+    for seed, n in ((0, 4), (1, 5), (8, 7)):
+        fake_run("lmd", seed, test=right(n))
+    block = only(folder, names=["accuracy"], pairwise=True)
+    # 7 is above 4 and 5 and ties with 7.
+    assert by_label(block)["ce"].cells["accuracy"].difference.superiority == 2.5 / 9
+    assert block.pairwise[0].difference.superiority == 1 - 2.5 / 9
+
+
+def test_no_seed_in_common_and_no_reference(folder: Path, fake_run: FakeRun) -> None:
+    fake_run("ce", 0)
+    fake_run("lmd", 1)
+    assert by_label(only(folder))["ce"].cells["accuracy"].difference is None
+    block = only(folder, methods=["ce"])
+    assert block.reference is None
+    assert only(folder, reference="ce").reference == "ce"
+    with pytest.raises(UserError, match=r"unknown reference 'cee'\. Did you mean ce\?"):
+        only(folder, reference="cee")
+
+
+def test_one_seed_says_test_images_only(folder: Path, fake_run: FakeRun) -> None:
+    fake_run("ce", skill=0.3)
+    fake_run("lmd", skill=3.0)
+    block = only(folder)
+    assert np.isnan(by_label(block)["ce"].cells["accuracy"].estimate.se_seeds)
+    assert any("test images only" in note for note in block.notes)
+
+
+ONE_SEED = "on one seed: intervals for the test images only, and no p, as retraining may turn them."
+
+
+def test_of_one_common_seed_there_is_an_interval_and_no_test(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    for seed in (0, 1):
+        fake_run("lmd", seed, skill=4.0)
+        fake_run("crt", seed, skill=2.0)
+    fake_run("ce", 1, skill=0.0)
+    fake_run("ce", 7, skill=0.0)
+    block = only(folder, pairwise=True)
+    rows = by_label(block)
+    cell = rows["ce"].cells["balanced_accuracy"]
+    assert cell.difference.high < 0
+    unknown = ("p", "superiority", "detectable", "detectable_more_seeds")
+    assert np.isnan([getattr(cell.difference, name) for name in unknown]).all()
+    assert (cell.p_corrected, cell.mark) == (None, "")
+    crt = rows["crt"].cells["balanced_accuracy"]
+    assert crt.p_corrected == crt.difference.p  # a family of one
+    pairs = {(pair.a, pair.b): pair.p_corrected for pair in block.pairwise}
+    assert pairs == {
+        ("crt", "ce"): None,
+        ("lmd", "ce"): None,
+        ("lmd", "crt"): pytest.approx(crt.difference.p),
+    }
+    assert f"Differences of ce {ONE_SEED}" in block.notes
+    assert f"Differences of crt and ce; lmd and ce {ONE_SEED}" in block.notes
+    (power,) = [note for note in block.notes if "any number of seeds" in note]
+    assert f"{100 * crt.difference.detectable_more_seeds:.1f} points with any number" in power
+
+
+def test_where_all_have_one_seed_nothing_is_tested(folder: Path, fake_run: FakeRun) -> None:
+    for method, skill in (("ce", 0.0), ("crt", 2.0), ("lmd", 4.0)):
+        fake_run(method, skill=skill)
+    notes = only(folder, pairwise=True).notes
+    assert notes.count(f"Differences {ONE_SEED}") == 1
+    assert not any(word in note for note in notes for word in ("Holm", "Tested", "any number"))
+
+
+def test_rows_without_a_common_seed_are_named(folder: Path, fake_run: FakeRun) -> None:
+    for seed in (0, 1):
+        fake_run("lmd", seed)
+        fake_run("ce", seed)
+    for seed in (2, 3, 4):
+        fake_run("crt", seed)
+    block = only(folder, pairwise=True)
+    assert "No seed in common with lmd, so not compared: crt (2–4)." in block.notes
+    (pairs,) = [note for note in block.notes if note.startswith("No seed in common, so no pair")]
+    assert set(pairs.removesuffix(".").partition(": ")[2].split("; ")) <= {
+        "crt and ce", "ce and crt", "lmd and crt", "crt and lmd"
+    }  # fmt: skip
+
+
+def test_the_reference_is_found_in_any_case(folder: Path, three: dict[str, list[Path]]) -> None:
+    assert only(folder, reference="LMD").reference == "lmd"
+    assert only(folder, reference="Ce").reference == "ce"
+
+
+def test_smooth_metrics_have_no_interval_where_a_class_is_small(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    cell = by_label(only(folder))["ce"].cells["macro_f1"]
+    assert np.isnan(cell.estimate.low)
+    assert cell.no_interval == "a class has fewer than 5 test images"
+
+
+def test_the_order_of_the_images_changes_nothing(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    before = only(folder, pairwise=True)
+    path = three["crt"][1] / "predictions.npz"
+    parts = load_predictions(path)
+    order = np.random.default_rng(0).permutation(len(parts["test"]))
+    there = parts["test"]
+    parts["test"] = Predictions(there.ids[order], there.labels[order], there.logits[order])
+    save_predictions(path, parts)
+    after = only(folder, pairwise=True)
+    for pair, other in zip(before.pairwise, after.pairwise, strict=True):
+        assert pair == other
+    (old, new) = (by_label(block)["crt"].cells["macro_auroc"].values for block in (before, after))
+    assert old == pytest.approx(new)
+
+
+def test_predictions_of_other_images_are_refused(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    path = three["crt"][1] / "predictions.npz"
+    parts = load_predictions(path)
+    there = parts["test"]
+    ids = np.char.add("other-", there.ids)
+    parts["test"] = Predictions(ids, there.labels, there.logits)
+    save_predictions(path, parts)
+    with pytest.raises(UserError, match="are not of the same images and labels"):
+        only(folder)
+
+
+def test_units_are_resampled_where_known(folder: Path, three: dict[str, list[Path]]) -> None:
+    alone = by_label(only(folder))["ce"].cells["accuracy"]
+    path = three["ce"][0] / "predictions.npz"
+    parts = load_predictions(path)
+    there = parts["test"]
+    units = np.array([f"lesion{k // 5}" if k < 40 else "" for k in range(len(there))])
+    parts["test"] = Predictions(there.ids, there.labels, there.logits, units)
+    save_predictions(path, parts)
+    block = only(folder)
+    assert any("known for 40 of 50 images" in note for note in block.notes)
+    together = by_label(block)["ce"].cells["accuracy"]
+    assert together.mean == alone.mean
+    assert together.estimate.se_test != alone.estimate.se_test
+
+
+def test_pairs_classes_and_permutation(folder: Path, three: dict[str, list[Path]]) -> None:
+    block = only(folder, pairwise=True, per_class="precision", permutation=True)
+    assert [(pair.a, pair.b) for pair in block.pairwise] == [
+        ("crt", "ce"),
+        ("lmd", "ce"),
+        ("lmd", "crt"),
+    ]
+    p = [pair.p_corrected for pair in block.pairwise]
+    expected = inference.holm(np.array([pair.difference.p for pair in block.pairwise]))
+    assert p == pytest.approx(expected.tolist())
+    assert set(block.rows[0].by_class) == {"nv", "mel_a", "bcc", "df"}
+    assert 0 < by_label(block)["ce"].cells["balanced_accuracy"].permutation_p < 0.05
+    assert any("these trained models only" in note for note in block.notes)
+
+
+def test_more_than_can_differ_is_not_called_detectable(folder: Path, fake_run: FakeRun) -> None:
+    """Two seeds that differ widely: half the interval alone is beyond 100 points."""
+    labels = np.repeat(np.arange(4), 20)
+    right, wrong = np.eye(4)[labels], np.eye(4)[(labels + 1) % 4]
+    for seed in (0, 1):
+        fake_run("ce", seed, test=(labels, right if seed else wrong), record=COUNTS)
+        fake_run("lmd", seed, test=(labels, wrong if seed else right), record=COUNTS)
+    block = only(folder)
+    difference = by_label(block)["ce"].cells["balanced_accuracy"].difference
+    assert difference is not None
+    assert difference.p > 0.2
+    assert np.isnan(difference.detectable)
+    assert 0 < difference.detectable_more_seeds < 1
+    assert any("80 % power: none possible with these seeds" in note for note in block.notes)
+
+
+def test_nothing_is_best_where_all_are_equal_and_never_zero(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    labels = np.repeat(np.arange(4), 20)
+    right = np.eye(4)[labels]
+    no_tail = right.copy()
+    no_tail[labels == 3] = np.eye(4)[0]
+    fake_run("ce", test=(labels, no_tail), record=COUNTS)
+    fake_run("crt", test=(labels, no_tail), record=COUNTS)
+    cells = [row.cells for row in only(folder).rows]
+    assert not any(cell.best or cell.second for row in cells for cell in row.values())
+    fake_run("lmd", test=(labels, right), record=COUNTS)
+    rows = by_label(only(folder))
+    assert [rows[m].cells["tail"].best for m in ("ce", "crt", "lmd")] == [False, False, True]
+    assert not any(rows[m].cells["tail"].second for m in rows)
+    assert rows["ce"].cells["accuracy"].second

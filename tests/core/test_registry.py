@@ -1,0 +1,134 @@
+"""Names to classes: look-up, mistakes, plug-in files and entry points."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import Registry, load_plugin
+
+
+class Shape:
+    pass
+
+
+@pytest.fixture
+def shapes():
+    return Registry("shape", Shape, "lmdbench.datasets")
+
+
+def test_register_returns_the_class_and_names_it(shapes):
+    @shapes.register("circle")
+    class Circle(Shape):
+        pass
+
+    assert shapes.get("circle") is Circle
+    assert Circle.name == "circle"
+
+
+def test_unknown_name_gives_near_matches_and_the_list(shapes):
+    shapes.register("circle")(type("Circle", (Shape,), {}))
+    shapes.register("square")(type("Square", (Shape,), {}))
+    with pytest.raises(UserError, match=r"unknown shape 'cirlce'\. Did you mean circle\?.*square"):
+        shapes.get("cirlce")
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("CIRCLE", "Did you mean circle? Known"),
+        ("half", "Did you mean half-circle or half-ellipse? Known"),
+        ("Round thing", "Did you mean circle? Known"),
+        ("xyz", "'xyz'. Known"),
+        ("", "''. Known"),
+    ],
+)
+def test_near_matches_by_case_part_and_title(shapes, typed, hint):
+    shapes.register("circle")(type("Circle", (Shape,), {"title": "Round thing"}))
+    shapes.register("half-circle")(type("HalfCircle", (Shape,), {"title": "Half a round thing"}))
+    shapes.register("half-ellipse")(type("HalfEllipse", (Shape,), {}))
+    with pytest.raises(UserError, match=re.escape(hint)):
+        shapes.get(typed)
+
+
+def test_duplicate_name_raises(shapes):
+    shapes.register("circle")(type("Circle", (Shape,), {}))
+    with pytest.raises(ValueError, match="already registered"):
+        shapes.register("circle")(type("Other", (Shape,), {}))
+
+
+def test_wrong_base_class_raises(shapes):
+    with pytest.raises(TypeError, match="subclass of Shape"):
+        shapes.register("dict")(dict)
+
+
+PLUGIN = """
+from lmdbench.data.dataset import Dataset, register_dataset
+
+@register_dataset({name!r})
+class Mine(Dataset):
+    title = "from a plug-in"
+    def records(self): ...
+    def split(self, imbalance_factor, seed): ...
+"""
+
+
+def test_plugin_file_registers_and_loads_once(tmp_path):
+    from lmdbench.data.dataset import DATASETS
+
+    path = tmp_path / "plugin_of_registry_test.py"
+    path.write_text(PLUGIN.format(name="registry-test"))
+    load_plugin(path)
+    load_plugin(path)  # named twice on a command line: no duplicate
+    assert DATASETS.get("registry-test").title == "from a plug-in"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("absent.py", None, "no such file"),
+        ("broken_plugin.py", "import no_such_module_anywhere", "no_such_module_anywhere"),
+        ("syntax_plugin.py", "def", "SyntaxError"),
+        ("plugin.txt", "", "must end in .py"),
+        ("taken_plugin.py", PLUGIN.format(name="folder"), "already registered"),
+    ],
+)
+def test_plugin_that_cannot_be_loaded_is_named(tmp_path, name, text, message):
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        load_plugin(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_entry_points_of_installed_packages_are_found(tmp_path):
+    """A package as pip leaves it: a module and its metadata on the path. One more is broken."""
+    (tmp_path / "their_data.py").write_text(PLUGIN.format(name="theirs"))
+    metadata = tmp_path / "theirs-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[lmdbench.datasets]\ntheirs = their_data:Mine\nbroken = no_such_module\n"
+    )
+    code = (
+        "from lmdbench.data.dataset import DATASETS\n"
+        "print(DATASETS.get('theirs').title); print(DATASETS.broken)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "from a plug-in" in result.stdout
+    assert "No module named 'no_such_module'" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["a/../b", "", ".", "a b", "-a", "a.b"])
+def test_a_name_is_fit_for_a_folder_and_an_option(shapes, name):
+    with pytest.raises(ValueError, match="letters, digits"):
+        shapes.register(name)(type("Odd", (Shape,), {}))

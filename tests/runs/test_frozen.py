@@ -1,0 +1,307 @@
+"""Runs on the features of a frozen encoder."""
+
+import json
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.randomness import Streams
+from lmdbench.core.settings import describe
+from lmdbench.evaluation.predictions import load_predictions
+from lmdbench.models.backbones import get_backbone, resolve_weights
+from lmdbench.models.classifier import FrozenEncoder
+from lmdbench.models.small import SmallNet
+from lmdbench.models.weights import file_sha256
+from lmdbench.runs.train import Training
+from lmdbench.training.method import METHODS, built_in_methods
+
+from .methods.helpers import moved, snapshot
+
+TOY_CLASSES = ("dotted", "rare", "round", "striped")
+
+
+@pytest.fixture
+def weights(tmp_path, request):
+    """A file of weights of the small network, of this test alone."""
+    torch.manual_seed(zlib.crc32(request.node.name.encode()))
+    path = tmp_path / "weights.pt"
+    torch.save(SmallNet().state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def run(toy_run, weights):
+    """``toy_run`` with a frozen encoder, as JSON."""
+
+    def call(method, *words):
+        frozen = ("--backbone", "frozen/small", "--weights", weights)
+        return toy_run(method, *frozen, "--json", *words)
+
+    return call
+
+
+# The encoder
+
+
+def test_it_stays_as_it_is(make_encoder):
+    made = make_encoder()
+    encoder = FrozenEncoder(made.body, made.out_features)
+    before = snapshot(encoder)
+    encoder.train()
+    images = torch.randn(4, 3, 8, 8)
+    assert not encoder(images).requires_grad
+    assert not moved(encoder, before)
+    assert torch.equal(encoder(images), made.eval()(images))
+    features = torch.randn(4, 8)
+    assert encoder(features) is features
+
+
+def test_its_name_is_that_of_the_network_behind_frozen():
+    backbone = get_backbone("frozen/small")
+    assert (backbone.name, backbone.architecture, backbone.frozen) == (
+        "frozen/small",
+        "small",
+        True,
+    )
+    assert isinstance(backbone.construct(), FrozenEncoder)
+    assert get_backbone("small").frozen is False
+    with pytest.raises(UserError, match="smal"):
+        get_backbone("frozen/smal")
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "says"),
+    [
+        ("frozen/resnet18", "none", "needs weights: --weights imagenet, or a file"),
+        (
+            "frozen/small",
+            None,
+            "needs weights: --weights FILE",
+        ),  # as the data set's default is none
+        ("frozen/small", "imagenet", "pass --weights a file, or .* frozen/resnet18"),
+    ],
+)
+def test_it_needs_weights(name, asked, says):
+    with pytest.raises(UserError, match=says):
+        resolve_weights(get_backbone(name), asked, "imagenet")
+
+
+# Methods
+
+
+@pytest.mark.parametrize("name", ["ce", "crt", "balms", "lmd", "ncm"])
+def test_features_give_what_the_encoder_run_at_each_step_gives(make_task, train, name):
+    """The same training on features computed before as with the encoder in each step, on images in
+    the test view: head and logits."""
+    start = METHODS.get(name).starts_from
+
+    def trained(of_features: bool):
+        task = make_task((12, 5, 3))
+        encoder = get_backbone("frozen/small").construct()
+        for images in (task.train, task.validation) if of_features else ():
+            (batch,) = task.in_order(images)
+            images._pixels, images._rows = encoder(batch.images), torch.arange(len(images))
+        ancestor = None
+        for method in filter(None, [start and "ce", name]):
+            cls = METHODS.get(method)
+            task.streams = Streams(0, torch.device("cpu"))
+            task.streams.start_epoch(0)
+            few = {"epochs": 3, "rounds": 2, "virtual_per_class": 30, "batch_size": 4}
+            own = {key: n for key, n in few.items() if hasattr(cls.Settings, key)}
+            torch.manual_seed(1)
+            made = type("Seen", (cls,), {"views": ("test",)})(
+                task, cls.Settings(**own), FrozenEncoder(encoder.body, encoder.out_features)
+            )
+            if ancestor is not None:
+                made.start(ancestor)
+            made.start_training()
+            train(made)
+            made.finish()
+            ancestor = made
+        (batch,) = task.in_order(task.validation)
+        return ancestor.model.head.state_dict(), ancestor.predict(batch.images)
+
+    torch.manual_seed(0)
+    state = SmallNet().state_dict()
+    original = SmallNet.__init__
+
+    def same_weights(self):
+        original(self)
+        self.load_state_dict(state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SmallNet, "__init__", same_weights)
+        (head, logits), (head_by_step, logits_by_step) = trained(True), trained(False)
+    for key, value in head.items():
+        torch.testing.assert_close(value, head_by_step[key], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits, logits_by_step, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "why"),
+    [
+        ("rrl", (), "several views"),
+        ("lmd", (), "rrl can't"),
+        ("bcl", (), "several views"),
+        ("mixup", (), "mixes images"),
+        ("mislas", (), "mixup can't"),
+        ("ride", (), "stages of the encoder"),
+        ("bbn", (), "the end of the encoder"),
+        ("crt", ("--set", "bn=train"), "bn=eval"),
+        ("lmd", (), "start lmd from another method, --starts-from ce"),
+        ("lmd", ("--starts-from", "ce", "--set", "encoder_lr=1e-5"), "encoder, which is frozen"),
+        ("lmd", ("--starts-from", "ce", "--set", "label_loss=gce"), "encoder, which is frozen"),
+    ],
+)
+def test_a_method_that_needs_images_says_why(run, method, words, why):
+    outcome = run(method, "--dry-run", *words)
+    assert outcome.code != 0
+    assert why in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+REFUSING = ("balanced-mixup", "bbn", "bcl", "mislas", "mixup", "paco", "ride", "rrl", "supcon")
+ICC = ("lmd", "lmd-released", "mrc-vfc")  # from rrl, but they can start from ce
+
+
+@pytest.mark.parametrize(
+    "name", [m.name for m in built_in_methods() if m.name not in (*REFUSING, "cicl")]
+)
+def test_every_other_method_trains(run, name):
+    few = ("rounds=1", "virtual_per_class=20", "batch_size=8") if name in ICC else ()
+    words = [word for setting in few for word in ("--set", setting)]
+    if "epochs" in describe(METHODS.get(name).Settings):
+        words += ["--set", "epochs=1"]
+    outcome = run(name, *words, *(("--starts-from", "ce") if name in ICC else ()))
+    assert outcome.code == 0, outcome.err
+    scores = json.loads(outcome.out)[0]["scores"]["test"]
+    assert 0 <= scores["balanced_accuracy"] <= 1
+
+
+def test_rs_and_crt_are_the_same_head(run):
+    same = ("--set", "epochs=2", "--set", "schedule=constant")
+    logits = []
+    for name in "rs", "crt":
+        directory = json.loads(run(name, *same).out)[0]["directory"]
+        logits.append(
+            load_predictions(Path(directory) / "predictions.npz", ["test"])["test"].logits
+        )
+    assert np.array_equal(*logits)
+
+
+def test_a_method_with_an_encoder_of_its_own_is_refused(tmp_path, run):
+    plugin = tmp_path / "own.py"
+    plugin.write_text(
+        "from lmdbench.training.method import register_method\n"
+        "from lmdbench.methods.ce import CrossEntropy\n"
+        "from lmdbench.models.classifier import Encoder\n\n\n"
+        "@register_method('own-encoder')\n"
+        "class Own(CrossEntropy):\n"
+        "    def build(self, encoder):\n"
+        "        super().build(Encoder(encoder.body, encoder.out_features))\n"
+    )
+    outcome = run("own-encoder", "--plugin", plugin, "--set", "epochs=1")
+    assert outcome.code != 0
+    assert "builds an encoder of its own" in outcome.err
+
+
+# Whole runs
+
+
+def test_features_are_computed_once_and_runs_repeat_to_the_bit(run, tmp_path):
+    few = ("--set", "epochs=3", "--set", "ce.epochs=2")
+    first, again = run("crt", *few), run("crt", *few, "--force")
+    assert first.code == again.code == 0, first.err
+    assert first.err.count("computed once") == 1
+    assert "no augmentation has a part" in first.err
+    assert "computed once" not in again.err
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("results/*/*/crt/*/run.json")]
+    assert len(records) == 2
+    for kind in ("features", "model"):
+        assert len({record["digests"][kind] for record in records}) == 1
+    assert records[0]["spec"]["backbone"] == "frozen/small"
+
+
+def test_a_trained_run_predicts_images_by_its_own_encoder(run, lmdbench, toy_folder, tmp_path):
+    outcome = run("ce", "--set", "epochs=3")
+    directory = Path(json.loads(outcome.out)[0]["directory"])
+    test = load_predictions(directory / "predictions.npz", ["test"])["test"]
+    out = tmp_path / "own.csv"
+    predicted = lmdbench("predict", directory, toy_folder, "--logits", "--output", out)
+    assert predicted.code == 0, predicted.err
+    table = pd.read_csv(out, index_col="image").loc[list(test.ids), sorted(TOY_CLASSES)]
+    np.testing.assert_allclose(table.to_numpy(np.float32), test.logits, atol=1e-5)
+
+
+def test_other_weights_have_other_features(run, tmp_path):
+    torch.manual_seed(8)
+    other = tmp_path / "other.pt"
+    torch.save(SmallNet().state_dict(), other)
+    for words in (), ("--weights", other):
+        assert run("ncm", "--set", "ce.epochs=1", *words).code == 0
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("results/*/*/ncm/*/run.json")]
+    assert len({record["digests"]["features"] for record in records}) == 2
+
+
+def test_a_given_run_must_have_the_same_weights(run, tmp_path):
+    """Else the features would be of one encoder and the saved model of another."""
+    directory = json.loads(run("ce", "--set", "epochs=1").out)[0]["directory"]
+    torch.manual_seed(9)
+    other = tmp_path / "other.pt"
+    torch.save(SmallNet().state_dict(), other)
+    outcome = run("crt", "--starts-from", directory, "--weights", other)
+    assert outcome.code != 0
+    assert "its weights is sha256:" in outcome.err
+
+
+def test_killed_and_resumed_equals_uninterrupted(run, tmp_path, monkeypatch):
+    """A checkpoint holds no copy of the encoder, and the trained run does."""
+    words = ("--set", "epochs=6")
+    whole = Path(json.loads(run("ce", *words).out)[0]["directory"])
+    saved = []
+    save = Training._save
+
+    def stop_after_three(self, method):
+        save(self, method)
+        saved.append(torch.load(self.directory / "checkpoint.pt", weights_only=True)["method"])
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+
+    results = ("--results", tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_save", stop_after_three)
+        assert run("ce", *words, *results).code != 0
+    assert set(saved[0]) == {"model.head.weight", "model.head.bias"}
+    resumed = run("ce", *words, *results)
+    assert "resuming after epoch 3" in resumed.err
+    for path in whole, Path(json.loads(resumed.out)[0]["directory"]):
+        saved.append(load_file(path / "model.safetensors"))
+    assert "model.encoder.body.stem.0.weight" in saved[-1]
+    assert all(torch.equal(saved[-1][name], value) for name, value in saved[-2].items())
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_damaged_features_are_one_line(run, tmp_path, left):
+    assert run("ce", "--set", "epochs=1").code == 0
+    record = json.loads(next(tmp_path.glob("results/*/*/ce/*/run.json")).read_text())
+    (file,) = (
+        path
+        for path in Path(os.environ["LMDBENCH_CACHE"]).glob("features/*/features.npy")
+        if file_sha256(path) == record["digests"]["features"]
+    )
+    whole = file.read_bytes()
+    file.write_bytes(whole[:left])
+    try:
+        outcome = run("ce", "--set", "epochs=2")
+    finally:
+        file.write_bytes(whole)
+    assert outcome.code != 0
+    assert "delete it to compute it anew" in outcome.err
+    assert "Traceback" not in outcome.err

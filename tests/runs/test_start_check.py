@@ -1,0 +1,170 @@
+"""A start that can't be is refused before anything is trained; one that can be is not."""
+
+import json
+
+import pytest
+import torch
+
+from lmdbench.training.method import METHODS
+
+CE = "such as ce"
+STARTS = [  # method, what it is to start from, why it can't
+    ("crt", "ride", "crt takes over one encoder, and that of ride is built otherwise"),
+    ("crt", "bbn", CE),
+    ("lmd", "ride", "such as rrl"),
+    ("mislas", "bbn", "such as mixup"),
+    ("ncm", "ride", CE),
+    ("tau-norm", "bbn", CE),
+    ("gcl", "ce", "gcl goes on with a cosine head, and the head of ce is a Linear"),
+    ("gcl", "supcon", "start it from another method, such as gcl-stage1"),
+    ("tau-norm", "gcl-stage1", "the head of gcl-stage1 is a CosineHead"),
+    ("marc", "gcl-stage1", "the head of gcl-stage1 is a CosineHead"),
+    ("weight-balancing", "bcl", "the head of bcl is a CosineHead"),
+    ("mislas", "seesaw", "the head of seesaw is a"),
+    ("logit-adjustment-posthoc", "crt", None),
+    ("crt", "bcl", None),
+    ("gcl", "ldam-drw", None),
+    ("lmd", "ce", None),
+    ("mislas", "paco", None),
+    ("weight-balancing", "rrl", None),
+]
+
+
+@pytest.mark.parametrize(("method", "start", "message"), STARTS)
+def test_dry_runs(toy_run, method, start, message):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    outcome = toy_run(method, "--starts-from", start, "--dry-run", "--seeds", "0-1")
+    assert torch.equal(torch.get_rng_state(), before)
+    if message is None:
+        assert outcome.code == 0, outcome.err
+        return
+    assert outcome.code == 2
+    (line,) = outcome.err.strip().splitlines()
+    assert message in line
+
+
+def test_a_run_is_refused_before_it_begins(toy_run, tmp_path):
+    outcome = toy_run("crt", "--starts-from", "ride")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.strip() == (
+        "lmdbench: crt takes over one encoder, and that of ride is built otherwise (experts, "
+        "branches): start it from another method, such as ce"
+    )
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("command", ["plan", "launch"])
+def test_a_sweep_names_the_line(lmdbench, toy_folder, tmp_path, command):
+    path = tmp_path / "field.toml"
+    path.write_text(
+        'methods = [\n    "ce",\n    {name = "gcl", starts_from = "ce"},\n]\n'
+        f'[run]\nbackbone = "small"\nimage_size = 24\n[[datasets]]\nname = "folder"\n'
+        f'data_root = "{toy_folder}"\n'
+    )
+    outcome = lmdbench("sweep", command, path, "--results", tmp_path / "results")
+    assert outcome.code == 2
+    (line,) = outcome.err.strip().splitlines()
+    assert "field.toml:" in line
+    assert "start it from another method, such as gcl-stage1" in line
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_run_that_is_given(toy_run, tmp_path):
+    assert toy_run("gcl-stage1", "--set", "epochs=1").code == 0
+    (directory,) = (tmp_path / "results").glob("*/*/gcl-stage1/seed0-*")
+    for reference in (directory, directory.name.removeprefix("seed0-")):
+        assert toy_run("gcl", "--starts-from", reference, "--dry-run").code == 0
+        refused = toy_run("marc", "--starts-from", reference, "--dry-run")
+        assert refused.code == 2
+        assert "the head of gcl-stage1 is a CosineHead" in refused.err
+    record = json.loads((directory / "run.json").read_text())
+    record["spec"]["settings"]["of_other_code"] = 1
+    (directory / "run.json").write_text(json.dumps(record))
+    assert "Traceback" not in toy_run("gcl", "--starts-from", directory, "--dry-run").err
+
+
+PLUGIN = """
+import torch
+from lmdbench.training.method import METHODS, register_method
+
+@register_method("ride-again")
+class Again(METHODS.get("ride")):
+    starts_from = "ride"
+
+@register_method("of-teachers")
+class OfTeachers(METHODS.get("crt")):
+    starts_from = "rrl"
+
+    def start(self, ancestor):
+        super().start(ancestor)
+        self.model.encoder.load_state_dict(ancestor.teacher.model.encoder.state_dict())
+
+@register_method("of-ce-teachers")
+class OfCeTeachers(OfTeachers):
+    starts_from = "ce"
+
+@register_method("third")
+class Third(METHODS.get("crt")):
+    starts_from = "of-ce-teachers"
+
+@register_method("of-weights")
+class OfWeights(METHODS.get("crt")):
+    def start(self, ancestor):
+        torch.linalg.cholesky(-torch.eye(2))
+
+@register_method("of-images")
+class OfImages(METHODS.get("crt")):
+    def start(self, ancestor):
+        super().start(ancestor)
+        if self.features(self.task.train).sum() > -1:
+            raise ValueError("these are no images")
+"""
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plugins") / "starting_plugin.py"
+    path.write_text(PLUGIN)
+    yield path
+    for name in ("ride-again", "of-teachers", "of-ce-teachers", "third", "of-weights", "of-images"):
+        METHODS._classes.pop(name)
+
+
+def test_with_the_settings_of_both(toy_run, plugin):
+    words = ("--plugin", plugin, "--starts-from", "ride", "--dry-run", "--set", "ride.experts=2")
+    refused = toy_run("ride-again", *words)
+    assert refused.code == 2
+    assert refused.err.strip().endswith("start it from another method")  # than its usual one
+    assert toy_run("ride-again", *words, "--set", "experts=2").code == 0
+
+
+def test_what_breaks_otherwise(toy_run, plugin):
+    words = ("--plugin", plugin, "--dry-run", "--starts-from")
+    assert toy_run("of-teachers", *words, "lmd").code == 2
+    refused = toy_run("of-teachers", *words, "ce")
+    assert refused.code == 2
+    (line,) = refused.err.strip().splitlines()
+    assert "of-teachers can't start from ce: AttributeError: " in line
+    assert "teacher" in line
+    assert toy_run("of-teachers", *words, "rrl").code == 0
+    # What is made of images or of trained weights can't be told without them.
+    assert toy_run("of-images", *words, "focal").code == 0
+    assert toy_run("of-weights", *words, "focal").code == 0
+
+
+@pytest.mark.parametrize("method", ["of-ce-teachers", "third"])
+def test_the_usual_start_of_a_plug_in(toy_run, plugin, method):
+    """Its author finds out at once, not after the training of what it starts from."""
+    refused = toy_run(method, "--plugin", plugin, "--dry-run")
+    assert refused.code == 2
+    (line,) = refused.err.strip().splitlines()
+    assert "of-ce-teachers can't start from ce: AttributeError: " in line
+
+
+def test_no_weights_are_fetched(toy_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    words = ("--backbone", "resnet18", "--weights", "imagenet", "--dry-run")
+    assert toy_run("crt", "--starts-from", "focal", *words).code == 0
+    assert "such as ce" in toy_run("crt", "--starts-from", "ride", *words).err
+    assert not (tmp_path / "torch").exists()

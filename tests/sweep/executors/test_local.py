@@ -1,0 +1,234 @@
+"""The pool on this machine: real worker processes, killed, interrupted, doubled; and its slots."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import load_plugin
+from lmdbench.runs.plan import run_state
+from lmdbench.sweep.executors.local import (
+    STOP_SECONDS,
+    PoolOptions,
+    Slot,
+    gpus,
+    make_slots,
+    parse_listing,
+)
+
+CRT = ("crt", 0, {"epochs": "2", "ce.epochs": "3"})
+LWS = ("lws", 0, {"epochs": "2", "ce.epochs": "3"})
+LONG = ("ce", 0, {"epochs": "60"})
+WAIT_AND_BREAK = "__import__('time').sleep(1) or 1 / 0"
+LOSS = "cross_entropy(self.model(batch.images), batch.labels)"
+
+
+def checkpoint(results, task):
+    return (results / task.key / "checkpoint.pt").exists
+
+
+def of(kind, outcomes):
+    return [key for key, (found, _) in outcomes.items() if found == kind]
+
+
+def test_a_pool_does_what_commands_do_and_what_is_shared_once(
+    pool, pool_tasks, workers, toy_run, predictions, attempts, until, tmp_path
+):
+    """Though a worker is killed meanwhile: its run goes on in another."""
+    results = tmp_path / "pool"
+    (long,) = pool_tasks(results, LONG)
+    tasks = [long, *pool_tasks(results, CRT, LWS)]
+    started = pool(tasks, results)
+    until(checkpoint(results, long))
+    (worker,) = workers(os.getpid())
+    os.kill(worker, signal.SIGKILL)
+    assert of("done", started.finish()) == [task.key for task in tasks]
+    (died,) = [text for text in started.watcher.said if "SIGKILL" in text]
+    assert died.startswith("CPU 0: its worker was ended by SIGKILL")
+    assert died.endswith("; ce seed 0 goes back into the queue")
+    last = {"done": 4, "failed": 0, "lost": 0, "running": 0, "queued": 0}
+    assert started.watcher.counts == last
+    assert [attempts(results / task.key) for task in tasks] == [2, 1, 1, 1]
+    for method, _, settings in (LONG, CRT, LWS):
+        words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        assert toy_run(method, *words).code == 0
+    for task in tasks:
+        assert predictions(results / task.key) == predictions(tmp_path / "results" / task.key)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_pool_and_another_goes_on(
+    start_pool, pool, pool_tasks, workers, predictions, undisturbed, until, gone, tmp_path, how
+):
+    results = tmp_path / "pool"
+    tasks = pool_tasks(results, LONG)
+    started = start_pool(tasks, results)
+    until(checkpoint(results, tasks[0]))
+    (worker,) = workers(started.process.pid)
+    started.process.send_signal(how)
+    gone(worker)  # in order: a killed one leaves its claim
+    started.finish(-how if how == signal.SIGKILL else 130)
+    assert "Traceback" not in started.err
+    assert run_state(results / tasks[0].key) == "interrupted"
+    assert not list(results.glob("*/*/*/*/running.json"))
+    if how == signal.SIGINT:
+        assert started.err.endswith("the same command goes on from there\n")
+    else:
+        again = pool(tasks, results)
+        assert of("done", again.finish()) == [tasks[0].key]
+        expected = undisturbed(tasks)
+        assert {task.key: predictions(results / task.key) for task in tasks} == expected
+
+
+def test_a_second_interrupt_stops_at_once(
+    start_pool, pool_tasks, workers, plugin, until, gone, tmp_path
+):
+    """Of workers that don't react, as in a long call of a library."""
+    path = plugin("deaf", "[signal.signal(15, signal.SIG_IGN), __import__('time').sleep(99)]")
+    load_plugin(path)
+    (task,) = pool_tasks(tmp_path, ("deaf", 0, {"epochs": "1"}))
+    started = start_pool([task], tmp_path, plugins=[path])
+    until(lambda: run_state(tmp_path / task.key) == "running")
+    (worker,) = workers(started.process.pid)
+    until(lambda: ignores(worker, signal.SIGTERM))
+    began = time.monotonic()
+    started.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert started.process.poll() is None
+    started.process.send_signal(signal.SIGINT)
+    gone(worker)
+    assert time.monotonic() - began < STOP_SECONDS
+    started.finish(130)
+
+
+def ignores(pid, number):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = next(line.split()[1] for line in lines if line.startswith("SigIgn:"))
+    return int(mask, 16) >> (number - 1) & 1
+
+
+def test_two_pools_at_once_do_no_run_twice(pool, pool_tasks, plugin, attempts, tmp_path):
+    """Nor one that fails, nor what starts from it."""
+    results = tmp_path / "pool"
+    plugins = [plugin("broken", WAIT_AND_BREAK), plugin("after-broken", LOSS, "broken")]
+    for path in plugins:
+        load_plugin(path)
+    breaking = [("after-broken", 0, {"epochs": "1", "broken.epochs": "1"})]
+    good = [(method, seed, s) for method, _, s in (CRT, LWS) for seed in range(2)]
+    tasks = pool_tasks(results, *breaking, *good)
+    pools = [pool(tasks, results, plugins=plugins) for _ in range(2)]
+    finished = [started.finish() for started in pools]
+    for outcomes in finished:
+        first, second = of("failed", outcomes)
+        assert "division by zero" in outcomes[first][1]
+        assert "it starts from broken seed 0, which failed" in outcomes[second][1]
+        done = of("done", outcomes)
+        assert len(done) == len(tasks) - 2
+    assert [attempts(results / key) for key in done] == [1] * len(done)
+    assert attempts(results / first) == 1
+    assert not (results / second / "run.json").exists()
+
+
+def test_a_run_that_kills_its_workers_is_left_alone(pool, pool_tasks, plugin, tmp_path):
+    plugins = [
+        plugin("deadly", "os.kill(os.getpid(), signal.SIGKILL)"),
+        plugin("after-deadly", LOSS, "deadly"),
+    ]
+    for path in plugins:
+        load_plugin(path)
+    wanted = ("after-deadly", 0, {"epochs": "1", "deadly.epochs": "1"})
+    tasks = pool_tasks(tmp_path, wanted)
+    outcomes = pool(tasks, tmp_path, plugins=plugins).finish()
+    first, second = of("gave-up", outcomes)
+    assert "its worker died 3 times, the last one was ended by SIGKILL" in outcomes[first][1]
+    assert outcomes[second][1] == "deadly seed 0, which it starts from, is not there"
+    assert run_state(tmp_path / first) == "interrupted"
+    assert run_state(tmp_path / second) == "missing"
+    assert Path(outcomes[first][1].rpartition("see ")[2]).is_file()
+
+
+def test_where_no_worker_can_work(pool, pool_tasks, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "31")
+    (task,) = pool_tasks(tmp_path, CRT)[:1]
+    with pytest.raises(UserError, match="no worker can work here: cuda can't be used: "):
+        pool([task], tmp_path, workers=None).finish()
+
+
+# Slots
+
+
+@pytest.fixture
+def options(tmp_path):
+    def make(**given):
+        there = dict.fromkeys(("results", "cache", "folder"), tmp_path)
+        return PoolOptions(**there, name="toy-0", **given)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        ("", []),
+        ("-1", []),
+        ("0", ["0"]),
+        ("2, 0,-1,1", ["2", "0"]),
+        ("GPU-aa,MIG-bb", ["GPU-aa", "MIG-bb"]),
+    ],
+)
+def test_gpus_that_are_visible(monkeypatch, visible, names):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus() == names
+
+
+def test_gpus_without_a_driver(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus() == []
+    script = tmp_path / "nvidia-smi"
+    script.write_text("#!/bin/sh\necho 'No devices were found'\nexit 6\n")
+    script.chmod(0o755)
+    assert gpus() == []
+
+
+def test_gpus_and_parts_of_gpus_that_nvidia_smi_lists():
+    listing = (
+        "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11)\n"
+        "GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-22)\n"
+        "  MIG 3g.40gb     Device  0: (UUID: MIG-33)\n"
+        "  MIG 3g.40gb     Device  1: (UUID: MIG-44)\n"
+        "GPU 2: NVIDIA H100 80GB HBM3 (UUID: GPU-55)\n"
+    )
+    assert parse_listing(listing) == ["GPU-11", "MIG-33", "MIG-44", "GPU-55"]
+
+
+def test_slots(options, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    a, b = Slot("GPU 0", "cuda", "GPU-a"), Slot("GPU 1", "cuda", "GPU-b")
+    assert make_slots(options()) == [a, b]
+    assert make_slots(options(gpus=(1,))) == [b]
+    assert make_slots(options(workers=2)) == [Slot("CPU 0", "cpu"), Slot("CPU 1", "cpu")]
+    shared = make_slots(options(gpus=(0, 1), runs_per_gpu=2))
+    # With few runs, each gets a GPU of its own.
+    assert [(slot.name, slot.visible) for slot in shared] == [
+        ("GPU 0.0", "GPU-a"),
+        ("GPU 1.0", "GPU-b"),
+        ("GPU 0.1", "GPU-a"),
+        ("GPU 1.1", "GPU-b"),
+    ]
+    with pytest.raises(UserError, match="GPU 2 is asked for, and this machine shows 2"):
+        make_slots(options(gpus=(2,)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert make_slots(options()) == [Slot("CPU 0", "cpu")]
+
+
+def test_threads_do_not_depend_on_how_many_runs_are_left(pool, pool_tasks, tmp_path):
+    (task,) = pool_tasks(tmp_path, ("ce", 0, {"epochs": "1"}))
+    cores = len(os.sched_getaffinity(0))
+    pool([task], tmp_path, workers=2 * cores, threads=None).finish()
+    record = json.loads((tmp_path / task.key / "run.json").read_text())
+    assert record["threads"] == 1

@@ -1,0 +1,293 @@
+"""Grouping into job arrays, scripts for sbatch and what squeue says, without a SLURM."""
+
+import dataclasses
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmdbench.core.errors import RunFailed, UserError
+from lmdbench.runs.request import Request, Setup
+from lmdbench.sweep.config.resources import Resources
+from lmdbench.sweep.executors import job as jobs
+from lmdbench.sweep.executors import slurm
+from lmdbench.sweep.executors.job import SweepJob
+from lmdbench.sweep.executors.slurm import Batch, units
+from lmdbench.sweep.executors.task import Task
+
+RESOURCES = Resources(on="slurm", time_minutes=480)
+
+
+def task(key, dataset="demo"):
+    return Task(key, "1" * 64, "c" * 64, Request(Setup(dataset), "ce", 0), 0)
+
+
+def nodes(**needs):
+    """``nodes(a=None, b="a")``: b starts from a."""
+    return [(task(key), above) for key, above in needs.items()]
+
+
+def keys(batches):
+    """Units and what they wait for, as keys."""
+    return [([[t.key for t in unit] for unit in b.units], list(b.after)) for b in batches]
+
+
+def script(batch, resources=RESOURCES, jobs=None, folder=Path("/shared/submitit")):
+    return slurm.script(batch, "skin-1", folder, resources, jobs or {}).splitlines()
+
+
+# Grouping
+
+
+def test_runs_that_wait_for_nothing_share_one_array():
+    assert keys(units(nodes(a=None, b=None, c="elsewhere"), 1, {}, 1000)) == [
+        ([["a"], ["b"], ["c"]], [])
+    ]
+
+
+def test_a_dependant_waits_for_its_own_ancestor_only():
+    planned = nodes(a=None, b=None, a1="a", a2="a", b1="b")
+    assert keys(units(planned, 1, {}, 1000)) == [
+        ([["a"], ["b"]], []),
+        ([["a1"], ["a2"]], ["a"]),
+        ([["b1"]], ["b"]),
+    ]
+
+
+def test_chains_of_any_depth():
+    assert keys(units(nodes(a=None, b="a", c="b", d="c"), 1, {}, 1000)) == [
+        ([["a"]], []),
+        ([["b"]], ["a"]),
+        ([["c"]], ["b"]),
+        ([["d"]], ["c"]),
+    ]
+
+
+def test_an_ancestor_in_the_queue_is_waited_for():
+    found = units(nodes(a="old", b="old", c=None), 1, {"old": "7_3"}, 1000)
+    assert keys(found) == [([["a"], ["b"]], ["old"]), ([["c"]], [])]
+    assert "#SBATCH --dependency=afterany:7_3" in script(found[0], jobs={"old": "7_3"})
+
+
+def test_packed_runs_share_a_setup_and_their_dependants_wait_together():
+    planned = [(task(f"s{n}", "demo"), None) for n in range(3)]
+    planned += [(task(f"t{n}", "folder"), None) for n in range(2)]
+    planned += [(task(f"d{n}"), f"s{n}") for n in range(3)]
+    assert keys(units(planned, 2, {}, 1000)) == [
+        ([["s0", "s1"], ["s2"], ["t0", "t1"]], []),
+        ([["d0", "d1"]], ["s0", "s1"]),
+        ([["d2"]], ["s2"]),
+    ]
+
+
+def test_arrays_are_cut_to_the_largest_size():
+    batches = units([(task(str(n)), None) for n in range(7)], 1, {}, 3)
+    assert [len(batch.units) for batch in batches] == [3, 3, 1]
+
+
+def test_array_tasks_have_numbers_and_a_single_job_has_none():
+    two = Batch(((task("a"), task("b")), (task("c"),)))
+    assert two.jobs("12") == {"a": "12_0", "b": "12_0", "c": "12_1"}
+    assert Batch(((task("a"),),)).jobs("12") == {"a": "12"}
+
+
+@given(
+    needs=st.lists(st.none() | st.integers(0, 30), max_size=25),
+    size=st.integers(1, 4),
+    largest=st.integers(1, 5),
+)
+def test_every_run_once_and_after_what_it_needs(needs, size, largest):
+    planned = [
+        (task(str(n)), None if above is None or above >= n else str(above))
+        for n, above in enumerate(needs)
+    ]
+    batches = units(planned, size, {}, largest)
+    of = {t.key: n for n, b in enumerate(batches) for unit in b.units for t in unit}
+    assert sorted(of) == sorted(t.key for t, _ in planned)
+    assert sum(len(unit) for b in batches for unit in b.units) == len(planned)
+    assert all(len(b.units) <= largest for b in batches)
+    assert all(1 <= len(unit) <= size for b in batches for unit in b.units)
+    for t, above in planned:
+        if above is not None:
+            assert of[above] < of[t.key]
+            assert above in batches[of[t.key]].after
+    for batch in batches:  # all that it waits for is one array task
+        places = {(of[k], i) for k in batch.after for i in _index(batches[of[k]], k)}
+        assert len(places) <= 1
+
+
+def _index(batch, key):
+    return [i for i, unit in enumerate(batch.units) if key in [t.key for t in unit]]
+
+
+# Scripts
+
+
+def test_the_script_asks_for_what_the_file_says_and_for_no_wckey():
+    resources = dataclasses.replace(
+        RESOURCES,
+        sbatch={"partition": "gpu", "gpus_per_node": 1, "exclusive": True, "mem": "", "nodes": 1},
+        setup=("module load cuda",),
+        signal_seconds=120,
+        array_parallelism=4,
+    )
+    lines = script(Batch(tuple((task(str(n)),) for n in range(10))), resources)
+    asked = sorted(line.removeprefix("#SBATCH ") for line in lines if "#SBATCH" in line)
+    assert asked == [
+        "--array=0-9%4",
+        "--error=/shared/submitit/%A_%a_0_log.err",
+        "--exclusive",
+        "--gpus-per-node=1",
+        "--job-name=skin-1",
+        "--nodes=1",
+        "--open-mode=append",
+        "--output=/shared/submitit/%A_%a_0_log.out",
+        "--partition=gpu",
+        "--requeue",
+        "--signal=USR2@120",
+        "--time=480",
+    ]
+    assert lines.index("module load cuda") < lines.index("export SUBMITIT_EXECUTOR=slurm")
+    assert f"{sys.executable} -u -m submitit.core._submit /shared/submitit" in lines[-1]
+
+
+def test_options_left_out_and_a_wckey_that_is_wanted():
+    resources = dataclasses.replace(
+        RESOURCES, sbatch={"nodes": False, "requeue": False, "wckey": "mine", "no_kill": True}
+    )
+    text = "\n".join(script(Batch(((task("a"),),)), resources))
+    assert "--nodes" not in text
+    assert "--requeue" not in text
+    assert "#SBATCH --wckey=mine" in text
+    assert "#SBATCH --no-kill" in text
+    assert "--array" not in text
+
+
+def test_srun_is_told_of_the_cpus_unless_it_is():
+    batch = Batch(((task("a"),),))
+    resources = dataclasses.replace(RESOURCES, sbatch={"cpus-per-task": 6})
+    assert " --cpus-per-task=6 " in script(batch, resources)[-1]
+    told = dataclasses.replace(resources, srun_args=("--cpus-per-task=2", "--mpi=none"))
+    assert script(batch, told)[-1].count("cpus-per-task") == 1
+
+
+def test_without_srun_the_script_becomes_python_to_get_the_signal():
+    resources = dataclasses.replace(RESOURCES, use_srun=False, python="singularity exec i python")
+    lines = script(Batch(((task("a"),),)), resources)
+    assert "#SBATCH --signal=B:USR2@90" in lines
+    assert lines[-1].startswith("exec singularity exec i python -u -m submitit")
+    assert not any("srun" in line for line in lines)
+
+
+def test_each_job_that_is_waited_for_is_named_once():
+    batch = Batch(((task("a"),),), after=("x", "y", "z"))
+    lines = script(batch, jobs={"x": "7_0", "y": "7_0", "z": "9"})
+    assert "#SBATCH --dependency=afterany:7_0:9" in lines
+
+
+def test_a_dry_run_names_the_jobs_there_are_none_of_yet():
+    lines = script(Batch(((task("a"),),), after=("isic/ce/seed0",)))
+    assert "#SBATCH --dependency='afterany:<job of isic/ce/seed0>'" in lines
+
+
+def test_planning_a_submission_imports_neither_torch_nor_submitit():
+    code = "import sys, lmdbench.sweep.executors.slurm as _; "
+    code += "print({'torch', 'submitit'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# Jobs
+
+
+def job(**payload):
+    return SweepJob({"tasks": [], "time_minutes": 60, "signal_seconds": 90, **payload})
+
+
+def stop(made, minutes, monkeypatch):
+    """A signal after so many minutes of a job's life."""
+    made.started = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: 60.0 * minutes)
+    made.checkpoint()
+
+
+def test_a_job_goes_on_as_itself_with_its_count(monkeypatch):
+    made = job()
+    stop(made, 58, monkeypatch)
+    again = pickle.loads(pickle.dumps(made.checkpoint().function))
+    assert again.payload == made.payload
+    assert again.fruitless == made.fruitless == 2
+
+
+def test_time_limits_without_an_epoch_end_a_job_at_the_third(monkeypatch):
+    made = job()
+    stop(made, 58, monkeypatch)
+    stop(made, 58, monkeypatch)
+    made.at_work = True
+    with pytest.raises(RunFailed, match=r"60 min is shorter than an epoch.*raise time in \[slurm"):
+        stop(made, 58, monkeypatch)
+    assert made.out_of_time
+
+
+def test_before_there_is_a_run_to_fail_a_job_gets_more_tries(monkeypatch):
+    made = job()
+    for _ in range(5):
+        stop(made, 58, monkeypatch)
+    with pytest.raises(RunFailed, match="shorter than an epoch"):
+        stop(made, 58, monkeypatch)
+
+
+def test_an_epoch_between_begins_the_count_anew(monkeypatch):
+    made = job()
+    made.at_work = True
+    for _ in range(5):
+        stop(made, 58, monkeypatch)
+        jobs.Log(made).epoch({"epoch": 1, "loss": 0.5})
+
+
+def test_preemption_and_waiting_for_others_are_not_counted(monkeypatch):
+    made = job()
+    for _ in range(5):
+        stop(made, 20, monkeypatch)
+    made.waiting = True
+    for _ in range(5):
+        stop(made, 58, monkeypatch)
+    assert made.fruitless == 0
+
+
+# The queue
+
+
+def test_lines_of_squeue():
+    line = "812|4|RUNNING|1-02:03:04|gpu07|None|skin-1123-101500-ab12cd"
+    assert slurm.read_line(line) == slurm.Queued(
+        "812_4", "skin-1123-101500-ab12cd", 4, "RUNNING", "", "gpu07", 93784.0
+    )
+    line = "813|N/A|PENDING|INVALID||Dependency|a|b"
+    assert slurm.read_line(line) == slurm.Queued(
+        "813", "a|b", None, "PENDING", "Dependency", "", None
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0:07", 7), ("59:59", 3599), ("8:00:00", 28800), ("2-00:00:00", 172800), ("UNLIMITED", None)],
+)
+def test_times_of_slurm(text, expected):
+    assert slurm.seconds(text) == expected
+
+
+def test_no_slurm_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="squeue is not on this machine's PATH"):
+        slurm.queue()
+    with pytest.raises(UserError, match="scancel is not on"):
+        slurm.cancel(["1"])
+    work = slurm.Work(tmp_path / "results", tmp_path / "cache")
+    with pytest.raises(UserError, match="sbatch is not on"):
+        slurm.submit(Batch(((task("a"),),)), "skin-1", tmp_path / "jobs", RESOURCES, work, {})
+    assert not list((tmp_path / "jobs").glob("*.pkl"))

@@ -1,0 +1,296 @@
+"""One worker: outcomes, changed and claimed runs, bad disks, and the same bits as a run alone."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from lmdbench.core.files import Claim
+from lmdbench.core.registry import load_plugin
+from lmdbench.runs.plan import run_state
+from lmdbench.sweep.executors.worker import Outcome, Start
+
+CE = ("ce", 0, {"epochs": "2"})
+LONG = ("ce", 0, {"epochs": "40"})
+CRT = ("crt", 0, {"epochs": "2", "ce.epochs": "2"})
+LOSS = "cross_entropy(self.model(batch.images), batch.labels)"
+
+
+def test_runs_in_one_process_equal_runs_in_processes_of_their_own(
+    make_worker, pool_tasks, predictions, plugin, toy_folder, tmp_path
+):
+    """Dropout, every augmentation, RRL's teacher: nothing of one run is left for the next."""
+    path = plugin("dropping", LOSS)
+    load_plugin(path)
+    wanted = [("dropping", 0), ("rrl", 0)]
+    short = {"epochs": "2"}
+    tasks = pool_tasks(tmp_path / "one", *((method, seed, short) for method, seed in wanted))
+    worker = make_worker(tmp_path / "one")
+    assert all(worker.carry_out(task.task) == Outcome("done") for task in tasks)
+    alone = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "lmdbench", "run", "--method", method),
+                *("--seeds", str(seed), "--set", "epochs=2", "--plugin", path, "--quiet"),
+                *("--dataset", "folder", "--data-root", toy_folder, "--backbone", "small"),
+                *("--image-size", "24", "--results", tmp_path / "own"),
+            ]
+        )
+        for method, seed in wanted
+    ]
+    assert [process.wait() for process in alone] == [0, 0]
+    for task in tasks:
+        assert predictions(tmp_path / "one" / task.key) == predictions(tmp_path / "own" / task.key)
+
+
+def test_a_finished_run_is_done(make_worker, pool_tasks, attempts, tmp_path):
+    (task,) = pool_tasks(tmp_path, CE)
+    worker = make_worker(tmp_path)
+    assert worker.carry_out(task.task).kind == worker.carry_out(task.task).kind == "done"
+    assert attempts(tmp_path / task.key) == 1
+
+
+def test_what_starts_from_a_failed_run_fails_and_comes_back_with_it(
+    make_worker, pool_tasks, plugin, tmp_path
+):
+    load_plugin(plugin("breaking", "1 / 0"))
+    load_plugin(plugin("after-breaking", LOSS, "breaking"))
+    settings = {"epochs": "1", "breaking.epochs": "1"}
+    first, second = pool_tasks(tmp_path, ("after-breaking", 0, settings))
+    worker = make_worker(tmp_path)
+
+    outcome = worker.carry_out(second.task)  # trains what it needs, which breaks
+    reason = "it starts from breaking seed 0, which failed: ZeroDivisionError: division by zero"
+    assert outcome == Outcome("failed", f"after-breaking seed 0: {reason}")
+    assert "Traceback" in (tmp_path / first.key / "failed.txt").read_text()
+    assert (tmp_path / second.key / "failed.txt").read_text() == f"{reason}\n"
+    assert not (tmp_path / second.key / "running.json").exists()
+
+    assert worker.carry_out(first.task).kind == "failed"
+    before = (tmp_path / first.key / "failed.txt").stat().st_mtime_ns
+    assert worker.carry_out(second.task).kind == "failed"
+    assert (tmp_path / first.key / "failed.txt").stat().st_mtime_ns == before  # not tried again
+
+
+def test_a_users_mistake_is_one_line_in_the_directory(make_worker, pool_tasks, tmp_path):
+    (task,) = pool_tasks(tmp_path, CE)
+    outcome = make_worker(tmp_path).carry_out(
+        type(task.task)(**{**vars(task.task), "id": "0" * 64})
+    )
+    assert outcome.kind == "failed"
+    assert "comes to another run here" in outcome.text
+    assert (tmp_path / task.key / "failed.txt").read_text() == f"{outcome.text}\n"
+    assert make_worker(tmp_path).carry_out(task.task).kind == "done"
+    assert not (tmp_path / task.key / "failed.txt").exists()
+
+
+@pytest.fixture
+def elsewhere():
+    """Writes the claim of a worker on another machine, with a heartbeat so many seconds ago."""
+
+    def write(directory, seconds):
+        directory.mkdir(parents=True)
+        path = directory / "running.json"
+        record = {"token": "t", "host": "other", "pid": 1, "process_start": "1", "machine": "other"}
+        path.write_text(json.dumps(record))
+        os.utime(path, (time.time() - seconds,) * 2)
+        return path
+
+    return write
+
+
+def test_a_run_that_another_has_is_busy_at_once(
+    make_worker, pool_tasks, elsewhere, tmp_path, monkeypatch
+):
+    ce, crt = pool_tasks(tmp_path, CRT)
+    elsewhere(tmp_path / ce.key, 0)
+    worker = make_worker(tmp_path)
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
+    for task in (ce, crt):
+        outcome = worker.carry_out(task.task)
+        assert outcome == Outcome("busy", "ce seed 0: being trained by process 1 on other")
+    assert run_state(tmp_path / crt.key) == "missing"
+
+
+def test_a_former_life_that_may_be_dead_is_watched(make_worker, pool_tasks, elsewhere, tmp_path):
+    (task,) = pool_tasks(tmp_path, CE)
+    elsewhere(tmp_path / task.key, 118)  # dead in two seconds
+    assert make_worker(tmp_path, wait_for_dead=True).carry_out(task.task).kind == "done"
+
+
+def test_one_that_renews_its_claim_is_left_alone(make_worker, pool_tasks, elsewhere, tmp_path):
+    (task,) = pool_tasks(tmp_path, CE)
+    path = elsewhere(tmp_path / task.key, 60)
+    timer = threading.Timer(1.0, os.utime, [path])
+    timer.start()
+    assert make_worker(tmp_path, wait_for_dead=True).carry_out(task.task).kind == "busy"
+    timer.join()
+
+
+def test_changed_code(make_worker, pool_tasks, plugin, tmp_path):
+    """Finished runs are refused, trusted or done again as asked; unfinished ones done again."""
+    path = plugin("altering", LOSS)
+    load_plugin(path)
+    wanted = ("altering", 0, {"epochs": "1"})
+    results = tmp_path / "results"
+    (task,) = pool_tasks(results, wanted)
+    assert make_worker(results).carry_out(task.task).kind == "done"
+    plugin("altering", f"2 * {LOSS}")
+    (task,) = pool_tasks(results, wanted)
+    directory = results / task.key
+
+    refused = make_worker(results).carry_out(task.task)
+    assert refused.kind == "failed"
+    assert "the code of altering has changed" in refused.text
+    assert run_state(directory) == "finished"
+    assert not (directory / "failed.txt").exists()
+
+    assert make_worker(results, accept_changed=True).carry_out(task.task).kind == "done"
+    assert len(list(directory.parent.iterdir())) == 1
+    for _ in range(2):  # the second time it is as it should be
+        assert make_worker(results, redo_changed=True).carry_out(task.task).kind == "done"
+        assert len(list(directory.parent.iterdir())) == 2
+
+    plugin("altering", f"3 * {LOSS}")
+    (task,) = pool_tasks(results, wanted)
+    (directory / "done").unlink()  # as if it had been interrupted
+    assert make_worker(results).carry_out(task.task).kind == "done"
+    assert len(list(directory.parent.iterdir())) == 3
+
+
+# Disks
+
+
+def in_thread(action):
+    thread = threading.Thread(target=action)
+    thread.start()
+    return thread
+
+
+def test_a_disk_that_is_full_for_a_while(
+    make_worker, pool_tasks, predictions, undisturbed, small_disk, until, tmp_path
+):
+    results = small_disk.folder / "results"
+    (task,) = pool_tasks(results, LONG)
+    worker = make_worker(results, patience=60)
+
+    def trouble():
+        until(lambda: worker.progress.epochs > 3)
+        small_disk.fill()
+        until(lambda: worker.progress.said)
+        small_disk.empty()
+
+    thread = in_thread(trouble)
+    assert worker.carry_out(task.task) == Outcome("done")
+    thread.join()
+    (said,) = worker.progress.said
+    assert "no space left on" in said
+    assert "Trying again for 60 s" in said
+    assert predictions(results / task.key) == undisturbed([task])[task.key]
+
+
+def test_a_results_folder_that_is_read_only_for_a_while(
+    make_worker, pool_tasks, predictions, undisturbed, small_disk, until, tmp_path
+):
+    results = small_disk.folder / "results"
+    (task,) = pool_tasks(results, LONG)
+    worker = make_worker(results, patience=60)
+
+    def trouble():
+        until(lambda: worker.progress.epochs > 3)
+        with small_disk.read_only():
+            until(lambda: worker.progress.said)
+            time.sleep(1.5)  # tried again, in vain, against its own claim that it can't remove
+
+    thread = in_thread(trouble)
+    assert worker.carry_out(task.task) == Outcome("done")
+    thread.join()
+    assert len(worker.progress.said) == 1
+    assert predictions(results / task.key) == undisturbed([task])[task.key]
+    assert not (results / task.key / "running.json").exists()
+
+
+def test_a_disk_that_stays_unusable_is_given_up(make_worker, pool_tasks, small_disk, until):
+    results = small_disk.folder / "results"
+    (task,) = pool_tasks(results, CE)
+    worker = make_worker(results, patience=0.5)
+    with small_disk.read_only():
+        outcome = worker.carry_out(task.task)
+        assert outcome.kind == "gave-up"
+        assert "Read-only file system" in outcome.text
+        refused = type(task.task)(**{**vars(task.task), "id": "0" * 64})
+        assert worker.carry_out(refused).kind == "failed"  # though nothing can be written
+    assert worker.carry_out(task.task).kind == "done"
+
+
+# A process of its own
+
+
+@pytest.fixture
+def process(cache, tmp_path):
+    running = subprocess.Popen(
+        [sys.executable, "-m", "lmdbench.sweep.executors.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield running
+    running.kill()
+    running.wait()
+
+
+def send(process, **message):
+    print(json.dumps(message), file=process.stdin, flush=True)
+
+
+def start(process, results, cache, **options):
+    options = {"device": "cpu", "threads": 1, "patience": 0.0, **options}
+    send(process, start=Start(results=results, cache=cache, **options).to_json())
+
+
+def events(process):
+    for line in process.stdout:
+        yield json.loads(line)
+
+
+def test_only_events_on_standard_output_and_it_ends_with_its_input(
+    process, pool_tasks, plugin, cache, tmp_path
+):
+    noisy = plugin("noisy", f"print('hello') or os.system('echo hello') or {LOSS}")
+    load_plugin(noisy)
+    short, long = pool_tasks(
+        tmp_path, ("noisy", 0, {"epochs": "1"}), ("noisy", 1, {"epochs": "10000"})
+    )
+    start(process, tmp_path, cache, plugins=(noisy,))
+    send(process, task=short.task.to_json())
+    kinds = []
+    for event in events(process):
+        kinds.append(event["event"])
+        if event["event"] == "outcome":
+            break
+    assert event == {"event": "outcome", "kind": "done", "text": "", "last": False}
+    assert kinds[0] == "ready"
+    assert {"begin", "tick", "epoch"} <= set(kinds)
+
+    send(process, task=long.task.to_json())
+    for event in events(process):
+        if event["event"] == "epoch":
+            break
+    claim = Claim(tmp_path / long.key / "running.json")
+    assert claim.holder()["alive"]
+    process.stdin.close()
+    assert process.wait(60) == 130
+    assert claim.holder() is None
+    assert run_state(tmp_path / long.key) == "interrupted"
+
+
+def test_a_device_that_is_not_there_is_said(process, cache, tmp_path):
+    start(process, tmp_path, cache, device="cuda:77")
+    (event,) = events(process)
+    assert event["event"] == "unusable"
+    assert event["text"].startswith("cuda:77 can't be used: ")
+    assert process.wait() == 2
