@@ -44,7 +44,7 @@ def measure_views(w: Workload) -> dict[str, Any]:
     generator = torch.Generator(w.device).manual_seed(0)
     batches = min(VIEW_BATCHES, w.images // w.batch_size)
     found = {}
-    for name, view in VIEWS.items():
+    for name, view in VIEWS.all().items():
         ((_, (pixels,)),) = train.fetch(iter([[torch.arange(w.batch_size)]]))
 
         def work(

@@ -1,4 +1,4 @@
-"""Names to classes: decorators, built-in packages, entry points and plug-in files."""
+"""Names to what people add: decorators, built-in packages, entry points and plug-in files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 from lmdbench.core.errors import UserError
 
@@ -44,72 +46,145 @@ def _near(name: str, known: list[str], titles: Mapping[str, str]) -> list[str]:
     return [lowered[k] for k in dict.fromkeys([*holding, *close])][:3]
 
 
-class Registry(Generic[T]):
-    """Classes of one kind by name.
+def first_line(thing: object) -> str:
+    """Of what a class or function says of itself."""
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
 
-    The built-in ones are found by importing every module of ``package``; third parties come by
-    the entry-point group of the same name or by ``load_plugin``. All of that waits for the first
-    look-up.
+
+class Registry(Generic[T]):
+    """What people add of one kind, by name: classes, functions or objects.
+
+    The built-in ones come by importing ``home``, a module or every module of a package; third
+    parties come by the entry-point group of the registry's name or by ``load_plugin``. All of that
+    waits for the first look-up.
+
+    ``kind``: what one is called in messages. ``group``: the entry-point group. ``base``: the class
+    that those registered by ``register`` must be subclasses of. ``title``: a line on one of them.
     """
 
-    def __init__(self, kind: str, base: type[T], package: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        home: str,
+        *,
+        group: str,
+        base: type | None = None,
+        title: Callable[[T], str] = lambda thing: str(getattr(thing, "title", "")),
+    ) -> None:
         self.kind = kind
+        self.home = home
+        self.group = group
         self.base = base
-        self.package = package
-        self._classes: dict[str, type[T]] = {}
+        self.title = title
+        self._things: dict[str, T] = {}
+        self._origins: dict[str, str] = {}  # name → what registered it
         self._loaded = False
         self.broken: dict[str, str] = {}  # entry point → why it could not be imported
 
-    def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator. Raises TypeError for a wrong base class, ValueError for a taken name."""
+    def register(self, name: str) -> Callable[[T], T]:
+        """Class decorator, which gives the class its ``name``. Raises as ``add``, and TypeError for
+        a wrong base class."""
 
-        def decorate(cls: type[T]) -> type[T]:
-            if not (isinstance(cls, type) and issubclass(cls, self.base)):
+        def decorate(cls: T) -> T:
+            if self.base is not None and not (isinstance(cls, type) and issubclass(cls, self.base)):
                 raise TypeError(f"{self.kind} {name!r} must be a subclass of {self.base.__name__}")
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-                raise ValueError(f"{self.kind} {name!r}: a name has letters, digits, - and _ only")
-            if not cls.__module__.startswith(f"{self.package}."):
-                self._load()  # a third party's name must not take a built-in one's place
-            if name in self._classes:
-                taken = self._classes[name]
-                raise ValueError(
-                    f"{self.kind} {name!r} is already registered by "
-                    f"{taken.__module__}.{taken.__qualname__}; choose another name"
-                )
-            self._classes[name] = cls
+            self.add(name, cls, cls)
             cls.name = name  # type: ignore[attr-defined]
             return cls
 
         return decorate
 
-    def names(self) -> list[str]:
-        self._load()
-        return sorted(self._classes)
+    def add(self, name: str, thing: T, origin: Any) -> None:
+        """Register a thing; ``origin`` is the class or function that a message names for it.
 
-    def get(self, name: str) -> type[T]:
-        """The class of that name. Raises UserError with near matches and the list of all."""
+        Raises ValueError for a name that is taken, or that holds other than letters, digits, - and
+        underscores.
+        """
+        if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name)):
+            raise ValueError(f"{self.kind} {name!r}: a name has letters, digits, - and _ only")
+        if not origin.__module__.startswith("lmdbench."):
+            self._load()  # a third party's name must not take a built-in one's place
+        if name in self._things:
+            raise ValueError(
+                f"{self.kind} {name!r} is already registered by {self._origins[name]}; "
+                "choose another name"
+            )
+        self._things[name] = thing
+        self._origins[name] = f"{origin.__module__}.{origin.__qualname__}"
+
+    def names(self) -> list[str]:
+        """All names, in order of the alphabet."""
+        return sorted(self.all())
+
+    def all(self) -> Mapping[str, T]:
+        """Name → thing, in the order of registration, the built-in ones first."""
         self._load()
-        if name not in self._classes:
-            titles = {key: getattr(cls, "title", "") for key, cls in self._classes.items()}
+        return MappingProxyType(self._things)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.all()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.all())
+
+    def __len__(self) -> int:
+        return len(self.all())
+
+    def __getitem__(self, name: str) -> T:
+        return self.get(name)
+
+    def get(self, name: str) -> T:
+        """What has that name. Raises UserError with near matches and the list of all."""
+        known = self.all()
+        if name not in known:
+            titles = {key: self.title(thing) for key, thing in known.items()}
             raise unknown(self.kind, name, self.names(), titles)
-        return self._classes[name]
+        return known[name]
+
+    def origin(self, name: str) -> str:
+        """The module and name of the class or function that is registered so."""
+        self.get(name)
+        return self._origins[name]
 
     def _load(self) -> None:
         if self._loaded:
             return
         self._loaded = True
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
-        for entry_point in importlib.metadata.entry_points(group=self.package):
+        home = importlib.import_module(self.home)
+        for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
+            importlib.import_module(f"{self.home}.{module.name}")
+        for entry_point in importlib.metadata.entry_points(group=self.group):
             try:
                 entry_point.load()
             except Exception as error:  # a broken plug-in must not take the harness down
                 self.broken[entry_point.value] = f"{type(error).__name__}: {error}"
 
 
+# What people add → where its registry is; imported when it is asked for.
+KINDS: dict[str, str] = {
+    "methods": "lmdbench.training.method:METHODS",
+    "datasets": "lmdbench.data.dataset:DATASETS",
+    "backbones": "lmdbench.models.backbones:BACKBONES",
+    "metrics": "lmdbench.evaluation.metrics:METRICS",
+    "samplers": "lmdbench.training.samplers:SAMPLERS",
+    "views": "lmdbench.training.views.augmentation:VIEWS",
+    "plots": "lmdbench.reporting.plots:PLOTS",
+    "loggers": "lmdbench.training.loggers:LOGGERS",
+    "executors": "lmdbench.sweep.executors:EXECUTORS",
+}
+
+
+def registry_of(kind: str) -> Registry[Any]:
+    """The registry of one of ``KINDS``. Raises UserError, with near matches, for another word."""
+    if kind not in KINDS:
+        raise unknown("kind", kind, list(KINDS))
+    module, _, name = KINDS[kind].partition(":")
+    registry: Registry[Any] = getattr(importlib.import_module(module), name)
+    return registry
+
+
 def load_plugin(path: Path) -> None:
-    """Import a Python file, whose decorators register its methods and data sets.
+    """Import a Python file, whose decorators register what it adds, of any of ``KINDS``.
 
     Raises UserError, naming the file, if it is absent or does not import.
     """

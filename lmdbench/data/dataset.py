@@ -203,7 +203,9 @@ class Prepared:
     files: Mapping[str, Path] = field(repr=False)  # image id → file, of every image in the split
 
 
-DATASETS: Registry[Dataset] = Registry("data set", Dataset, "lmdbench.datasets")  # type: ignore[type-abstract]
+DATASETS: Registry[type[Dataset]] = Registry(
+    "data set", "lmdbench.datasets", group="lmdbench.datasets", base=Dataset
+)
 
 
 def register_dataset(name: str) -> Callable[[type[Dataset]], type[Dataset]]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import unknown
+from lmdbench.core.registry import Registry
 from lmdbench.models import efficientnet_lite
 from lmdbench.models.classifier import Encoder, FrozenEncoder
 from lmdbench.models.efficientnet_lite import EfficientNetLite0
@@ -55,6 +56,7 @@ class Backbone:
         return self.name.removeprefix(FROZEN)
 
 
+TRIED = (2, 3, 224, 224)  # images that a new backbone is tried on
 FROZEN = "frozen/"  # before a backbone's name: the same network, not trained
 
 
@@ -87,44 +89,115 @@ def torchvision_backbone(name: str, title: str, enum: str, classifier: str) -> B
 # norm 25 (ResNet-18) and 200 rounds of 50,000. These keep the product where the norm is about 4.
 SMALL_ICC = {"rounds": 10, "virtual_per_class": 5_000, "head_lr": 0.1}
 
-# Name → backbone, for --backbone and a data set's default.
-BACKBONES: dict[str, Backbone] = {
-    backbone.name: backbone
-    for backbone in (
-        torchvision_backbone("resnet18", "ResNet-18", "ResNet18_Weights", "fc"),
-        torchvision_backbone("resnet34", "ResNet-34", "ResNet34_Weights", "fc"),
-        torchvision_backbone("resnet50", "ResNet-50", "ResNet50_Weights", "fc"),
-        torchvision_backbone(
-            "efficientnet_v2_s",
-            "EfficientNetV2-S",
-            "EfficientNet_V2_S_Weights",
-            "classifier",
-        ),
-        Backbone(
-            "efficientnet-lite0",
-            "EfficientNet-Lite0, whose weights come by pip (lmdbench[offline])",
-            lambda: Encoder(EfficientNetLite0(), EfficientNetLite0.out_features),
-            Pretrained(efficientnet_lite.IDENTITY, efficientnet_lite.load_imagenet),
-            code=(EfficientNetLite0.__module__,),
-        ),
-        Backbone(
-            "small",
-            "Four convolutions, for small images and few processor cores",
-            lambda: Encoder(SmallNet(), SmallNet.out_features),
-            recipes={"lmd": SMALL_ICC, "lmd-released": SMALL_ICC, "mrc-vfc": SMALL_ICC},
-            code=(SmallNet.__module__,),
-        ),
-    )
-}
+# For --backbone and a data set's default; ``frozen/NAME`` is made of one of these.
+BACKBONES: Registry[Backbone] = Registry("backbone", __name__, group="lmdbench.backbones")
+
+
+def register_backbone(
+    name: str,
+    *,
+    title: str,
+    imagenet: Pretrained | None = None,
+    recipes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]:
+    """Decorator of a function that makes a network without its classifier, with random weights.
+
+    The network takes images (B, 3, H, W) float32, normalised as ImageNet's, and returns features
+    (B, D) or (B, D, 1, 1); an ``Encoder`` is taken as it is. It is tried on two images, without
+    computing anything. ``recipes``: settings that suit it better than a method's own defaults, by
+    the method's name, or by what it trains ("all", "head").
+
+    Raises UserError where the features have another shape; ValueError for a name that is taken.
+    """
+
+    def decorate(construct: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+        width = features_of(name, construct)
+        backbone = Backbone(
+            name,
+            title,
+            lambda: _encoder(construct(), width),
+            imagenet,
+            recipes or {},
+            code=(construct.__module__,),
+        )
+        BACKBONES.add(name, backbone, construct)
+        return construct
+
+    return decorate
+
+
+def features_of(name: str, construct: Callable[[], nn.Module]) -> int:
+    """The number of features of a network, told without computing them where it lets itself be
+    tried on torch's meta device.
+
+    Raises UserError for what is no network without a classifier."""
+    try:
+        features = _tried(construct, "meta")
+    except Exception:  # it looks at numbers, which are not there
+        try:
+            features = _tried(construct, "cpu")
+        except Exception as error:
+            first_line = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"backbone {name!r} can't make features of images {TRIED}: "
+                f"{type(error).__name__}: {first_line}"
+            ) from error
+    shape = tuple(features.shape) if isinstance(features, Tensor) else ()
+    if shape[:1] != TRIED[:1] or len(shape) not in (2, 4) or any(n != 1 for n in shape[2:]):
+        raise UserError(
+            f"backbone {name!r} makes {shape or type(features).__name__} of images {TRIED}; it "
+            "must make features (2, D), one row an image: pool them, and leave its classifier out"
+        )
+    return int(shape[1])
+
+
+def _tried(construct: Callable[[], nn.Module], device: str) -> Any:
+    """What a network makes of two images."""
+    with torch.device(device), torch.random.fork_rng(devices=[]), torch.no_grad():
+        network = construct()
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"the function returned {type(network).__name__}, no nn.Module")
+        return network.eval()(torch.zeros(TRIED))
+
+
+def _encoder(network: nn.Module, width: int) -> Encoder:
+    if isinstance(network, Encoder):
+        return network
+    return Encoder(network, width)
+
+
+for _backbone in (
+    torchvision_backbone("resnet18", "ResNet-18", "ResNet18_Weights", "fc"),
+    torchvision_backbone("resnet34", "ResNet-34", "ResNet34_Weights", "fc"),
+    torchvision_backbone("resnet50", "ResNet-50", "ResNet50_Weights", "fc"),
+    torchvision_backbone(
+        "efficientnet_v2_s",
+        "EfficientNetV2-S",
+        "EfficientNet_V2_S_Weights",
+        "classifier",
+    ),
+    Backbone(
+        "efficientnet-lite0",
+        "EfficientNet-Lite0, whose weights come by pip (lmdbench[offline])",
+        lambda: Encoder(EfficientNetLite0(), EfficientNetLite0.out_features),
+        Pretrained(efficientnet_lite.IDENTITY, efficientnet_lite.load_imagenet),
+        code=(EfficientNetLite0.__module__,),
+    ),
+    Backbone(
+        "small",
+        "Four convolutions, for small images and few processor cores",
+        lambda: Encoder(SmallNet(), SmallNet.out_features),
+        recipes={"lmd": SMALL_ICC, "lmd-released": SMALL_ICC, "mrc-vfc": SMALL_ICC},
+        code=(SmallNet.__module__,),
+    ),
+):
+    BACKBONES.add(_backbone.name, _backbone, Backbone)
 
 
 def get_backbone(name: str) -> Backbone:
     """The backbone of that name; of ``frozen/NAME`` the one that isn't trained. Raises UserError
     with near matches and the list of all."""
-    architecture = name.removeprefix(FROZEN)
-    if architecture not in BACKBONES:
-        raise unknown("backbone", architecture, sorted(BACKBONES))
-    backbone = BACKBONES[architecture]
+    backbone = BACKBONES.get(name.removeprefix(FROZEN))
     return frozen(backbone) if name.startswith(FROZEN) else backbone
 
 
@@ -159,7 +232,7 @@ def resolve_weights(backbone: Backbone, requested: str | None, default: str) -> 
     if requested == "imagenet":
         if backbone.imagenet is None:
             before = FROZEN if backbone.frozen else ""
-            having = ", ".join(before + name for name, b in BACKBONES.items() if b.imagenet)
+            having = ", ".join(before + name for name, b in BACKBONES.all().items() if b.imagenet)
             other = "a file" if backbone.frozen else "none"
             raise UserError(
                 f"--weights imagenet: there are none for {backbone.name}; pass --weights {other}, "

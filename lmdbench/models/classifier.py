@@ -21,7 +21,8 @@ class Encoder(nn.Module):
         self.out_features = out_features
 
     def forward(self, images: Tensor) -> Tensor:
-        return cast(Tensor, self.body(images))
+        features: Tensor = self.body(images)
+        return features.flatten(1) if features.ndim == 4 else features  # of (B, D, 1, 1)
 
 
 class FrozenEncoder(Encoder):

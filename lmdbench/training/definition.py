@@ -38,11 +38,11 @@ def _problems(cls: Any, base: Any) -> Iterator[str]:
             yield f'{attribute} must be a tuple, as in ("{shown}",)'
     for view in cls.views:
         if view not in VIEWS:
-            yield str(unknown("view", view, list(VIEWS)))
+            yield str(unknown(VIEWS.kind, view, list(VIEWS)))
     for sampler in cls.sampler if isinstance(cls.sampler, tuple) else (cls.sampler,):
         if isinstance(sampler, str):
             if sampler not in SAMPLERS:
-                yield str(unknown("sampler", sampler, list(SAMPLERS)))
+                yield str(unknown(SAMPLERS.kind, sampler, list(SAMPLERS)))
         elif not (callable(sampler) or hasattr(sampler, "draw")):
             yield (
                 f"sampler is {sampler!r}, but must be a name, a function of the labels, or an "

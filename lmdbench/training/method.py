@@ -367,12 +367,14 @@ class MeanLogs:
         return {name: float(total) / self._steps for name, total in self._sums.items()}
 
 
-METHODS: Registry[Method] = Registry("method", Method, "lmdbench.methods")
+METHODS: Registry[type[Method]] = Registry(
+    "method", "lmdbench.methods", group="lmdbench.methods", base=Method
+)
 
 
 def is_built_in(method: type[Method]) -> bool:
     """Whether it is of this repository, and not of a plug-in or another package."""
-    return method.__module__.startswith(f"{METHODS.package}.")
+    return method.__module__.startswith(f"{METHODS.home}.")
 
 
 def built_in_methods() -> list[type[Method]]:

@@ -8,6 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import Registry, first_line
+
 
 class Sampler(Protocol):
     """Anything with ``draw``: the positions of the next n training images, (n,) int64 or fewer."""
@@ -74,8 +77,47 @@ def _permutations(count: int, size: int, generator: torch.Generator) -> Tensor:
 
 SamplerChoice = str | Sampler | Callable[[Tensor], Sampler]
 
-# Names a method can put in its ``sampler`` attribute → how to make one from labels (N,) int64.
-SAMPLERS: dict[str, Callable[[Tensor], Sampler]] = {
-    "instance": InstanceSampler,
-    "class-balanced": ClassBalancedSampler,
-}
+SamplerFactory = Callable[[Tensor], Sampler]  # of the training labels (N,) int64
+
+# Names a method can put in its ``sampler`` attribute → how to make one.
+SAMPLERS: Registry[SamplerFactory] = Registry(
+    "sampler", __name__, group="lmdbench.samplers", title=first_line
+)
+
+
+def register_sampler(name: str) -> Callable[[SamplerFactory], SamplerFactory]:
+    """Decorator of a class or function that makes a sampler of labels (N,) int64.
+
+    It is tried on three labels. Raises UserError where that gives nothing with a ``draw`` of
+    positions; ValueError for a name that is taken.
+    """
+
+    def decorate(make: SamplerFactory) -> SamplerFactory:
+        check_sampler(name, make)
+        SAMPLERS.add(name, make, make)
+        return make
+
+    return decorate
+
+
+def check_sampler(name: str, make: SamplerFactory) -> None:
+    """Raise UserError for what is no sampler, or draws what are no positions of images."""
+    try:
+        sampler = make(torch.tensor([0, 1, 1]))
+        drawn = sampler.draw(2, torch.Generator().manual_seed(0))
+    except Exception as error:
+        raise UserError(
+            f"sampler {name!r} can't be made of labels and drawn from: {type(error).__name__}: "
+            f"{error}; it takes labels (N,), and its draw takes n and a generator"
+        ) from error
+    if not (isinstance(drawn, Tensor) and drawn.dtype == torch.int64 and drawn.ndim == 1):
+        raise UserError(f"sampler {name!r}: draw must return positions of images, (n,) int64")
+    if not 0 < len(drawn) <= 2 or drawn.min() < 0 or drawn.max() > 2:
+        raise UserError(
+            f"sampler {name!r}: draw(2, …) of 3 images returned {drawn.tolist()}; it must return "
+            "one or two positions from 0 to 2"
+        )
+
+
+register_sampler("instance")(InstanceSampler)
+register_sampler("class-balanced")(ClassBalancedSampler)

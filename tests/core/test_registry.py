@@ -16,7 +16,7 @@ class Shape:
 
 @pytest.fixture
 def shapes():
-    return Registry("shape", Shape, "lmdbench.datasets")
+    return Registry("shape", "lmdbench.datasets", group="lmdbench.shapes", base=Shape)
 
 
 def test_register_returns_the_class_and_names_it(shapes):
@@ -70,6 +70,8 @@ from lmdbench.data.dataset import Dataset, register_dataset
 @register_dataset({name!r})
 class Mine(Dataset):
     title = "from a plug-in"
+    source = "nowhere"
+    backbone, image_size, needs_root = "small", 32, False
     def records(self): ...
     def split(self, imbalance_factor, seed): ...
 """

@@ -41,7 +41,7 @@ def test_features(name: str) -> None:
 
 def test_table() -> None:
     assert set(BACKBONES) == set(WIDTHS)
-    assert all(name == backbone.name for name, backbone in BACKBONES.items())
+    assert all(name == backbone.name for name, backbone in BACKBONES.all().items())
     with pytest.raises(UserError, match=r"unknown backbone 'resnet-18'\. Did you mean resnet18"):
         get_backbone("resnet-18")
 

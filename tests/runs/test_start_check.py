@@ -128,7 +128,7 @@ def plugin(tmp_path_factory):
     path.write_text(PLUGIN)
     yield path
     for name in ("ride-again", "of-teachers", "of-ce-teachers", "third", "of-weights", "of-images"):
-        METHODS._classes.pop(name)
+        METHODS._things.pop(name)
 
 
 def test_with_the_settings_of_both(toy_run, plugin):

@@ -167,7 +167,7 @@ def test_a_run_that_broke_before_its_first_epoch_begins_again_after_its_code_was
     write("self.model(batch.images).square().mean()")
     for loaded in [key for key in sys.modules if key == f"lmdbench_plugin_{path.stem}"]:
         del sys.modules[loaded]
-    METHODS._classes.pop(name)
+    METHODS._things.pop(name)
     again = toy_run(name, "--plugin", path, "--set", "epochs=1")
     assert again.code == 0, again.err
     assert len(list((tmp_path / "results").glob(f"*/*/{name}/*"))) == 1

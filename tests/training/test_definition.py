@@ -126,7 +126,7 @@ def write(tmp_path):
         return name, path
 
     yield written
-    METHODS._classes.pop(name, None)
+    METHODS._things.pop(name, None)
 
 
 @pytest.mark.parametrize(("body", "message"), NO_SENSE.values(), ids=NO_SENSE)

@@ -28,6 +28,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import Registry, first_line
 from lmdbench.training.views import blurs, warps
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -264,8 +266,48 @@ class View:
 
 
 # Names a method can put in its ``views`` attribute → the view.
-VIEWS: dict[str, View] = {
-    "strong": View(draw_strong, _strong),
-    "weak": View(_draw_flips, _weak),
-    "test": View(_draw_nothing, _plain),
-}
+VIEWS: Registry[View] = Registry(
+    "view", __name__, group="lmdbench.views", title=lambda view: first_line(view.apply)
+)
+
+
+def register_view(
+    name: str, draw: Callable[[int, torch.Generator], tuple[Tensor, ...]]
+) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Decorator of a view's ``apply``; see ``View``.
+
+    It is tried on two images. Raises UserError where that does not give images of their size;
+    ValueError for a name that is taken.
+    """
+
+    def decorate(apply: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        view = View(draw, apply)
+        check_view(name, view)
+        VIEWS.add(name, view, apply)
+        return apply
+
+    return decorate
+
+
+def check_view(name: str, view: View) -> None:
+    """Raise UserError for a view that does not make float32 images of uint8 ones."""
+    pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    try:
+        images = view(pixels, torch.Generator().manual_seed(0))
+    except Exception as error:
+        raise UserError(
+            f"view {name!r} can't be made of images: {type(error).__name__}: {error}; its draw "
+            "takes n and a generator, its apply pixels (B, 3, H, W) uint8 and what draw returned"
+        ) from error
+    if not isinstance(images, Tensor):
+        raise UserError(f"view {name!r} returned no tensor but {type(images).__name__}")
+    if images.shape != pixels.shape or images.dtype != torch.float32:
+        raise UserError(
+            f"view {name!r} made {images.dtype} {tuple(images.shape)} of images "
+            f"{tuple(pixels.shape)}; it must return float32 of the same shape"
+        )
+
+
+VIEWS.add("strong", View(draw_strong, _strong), _strong)
+VIEWS.add("weak", View(_draw_flips, _weak), _weak)
+VIEWS.add("test", View(_draw_nothing, _plain), _plain)

@@ -17,7 +17,7 @@ from lmdbench.training.method import METHODS
 def _plugins_of_one_test(monkeypatch):
     """What a test's plug-ins register is gone after it."""
     METHODS.names()
-    monkeypatch.setattr(METHODS, "_classes", dict(METHODS._classes))
+    monkeypatch.setattr(METHODS, "_things", dict(METHODS._things))
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:

@@ -97,7 +97,7 @@ def test_a_range_beyond_the_bounds_is_named(request):
 
         def loss(self, batch): ...
 
-    request.addfinalizer(lambda: METHODS._classes.pop("test-out-of-bounds"))
+    request.addfinalizer(lambda: METHODS._things.pop("test-out-of-bounds"))
     with pytest.raises(UserError, match=r"range of test-out-of-bounds.momentum, -1 to 0.9: .*-1"):
         drawn("test-out-of-bounds", 1)
 

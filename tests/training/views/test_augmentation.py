@@ -438,7 +438,7 @@ def test_each_operation_alone(operation: str) -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_sizes_and_batches(size: int, batch: int) -> None:
     pixels = noise_pixels(batch, size, size)
-    for view in VIEWS.values():
+    for view in VIEWS.all().values():
         result = view(pixels, seeded(7))
         assert result.shape == pixels.shape
         assert result.dtype == torch.float32
