@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim
 from lmdbench.core.registry import unknown
 from lmdbench.core.settings import describe, resolve
 from lmdbench.data.dataset import PARTS, Prepared
 from lmdbench.models.backbones import Backbone, Weights
 from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.record import FORMAT, MOVED_ASIDE, read_record, spec_id
+from lmdbench.runs.state import State, run_state
 from lmdbench.training.method import METHODS, Method, Start
 
 Selection = Literal["last", "best"]
 LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
 
 Precision = Literal["mixed", "float32"]
-State = Literal["missing", "interrupted", "running", "failed", "finished"]
 
 
 def check_interval(selection: Selection, validate_every: int) -> None:
@@ -170,29 +168,6 @@ class PlannedRun:
             "synthetic": self.experiment.prepared.dataset.synthetic,
             "changed_settings": dict(self.changed_settings),
         }
-
-
-def run_state(directory: Path) -> State:
-    """What a run directory holds, told by its state files alone."""
-    has_record = (directory / "run.json").exists()
-    if has_record and (directory / "done").exists():
-        return "finished"
-    if (Claim(directory / "running.json").holder() or {}).get("alive"):
-        return "running"
-    if (directory / "failed.txt").exists():
-        return "failed"
-    if (
-        has_record and (directory / "done").exists()
-    ):  # finished since the first look, and its claim given up
-        return "finished"
-    return "interrupted" if has_record else "missing"
-
-
-def last_error(directory: Path) -> str:
-    """What ``failed.txt`` says went wrong, in its first line; empty where that can't be read."""
-    with suppress(OSError, ValueError):
-        return (directory / "failed.txt").read_text(encoding="utf-8").partition("\n")[0].strip()
-    return ""
 
 
 def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:

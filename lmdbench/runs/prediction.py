@@ -22,8 +22,9 @@ from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.models.backbones import get_backbone
 from lmdbench.models.weights import file_sha256
 from lmdbench.runs.code_digest import changed_part, code_digests
-from lmdbench.runs.plan import RunSpec, code_in_words, recorded_spec, run_state, runs_with_id
+from lmdbench.runs.plan import RunSpec, code_in_words, recorded_spec, runs_with_id
 from lmdbench.runs.record import read_record
+from lmdbench.runs.state import run_state
 from lmdbench.runs.train import load_finished, logits_of, require_weights, resolved_precision
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task

@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import Claim
-from lmdbench.runs.plan import last_error, run_state, staleness
+from lmdbench.runs.plan import staleness
+from lmdbench.runs.state import last_error, run_state
 from lmdbench.sweep.executors.slurm import Queued, job_log, queue
 from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
 from lmdbench.sweep.record import LAUNCHING, Launch, pool_claim, read_launches

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmdbench.runs.plan import last_error
+from lmdbench.runs.state import last_error
 from lmdbench.training.method import METHODS
 
 TOY = {"dotted": 4, "rare": 1, "round": 20, "striped": 8}  # training images of the toy folder

@@ -17,8 +17,8 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import Claim
 from lmdbench.core.registry import load_plugin
 from lmdbench.data.splits.spec import SplitChoice
-from lmdbench.runs.plan import run_state
 from lmdbench.runs.request import Experiments, Setup
+from lmdbench.runs.state import run_state
 from lmdbench.sweep.config.entries import Entry
 from lmdbench.sweep.config.file import Sweep
 from lmdbench.sweep.config.resources import Resources

@@ -23,7 +23,7 @@ from typing import IO, Any, Protocol
 
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import Interrupted, UserError
-from lmdbench.runs.plan import last_error
+from lmdbench.runs.state import last_error
 from lmdbench.sweep.executors.task import Task
 from lmdbench.sweep.executors.worker import Outcome, Start
 from lmdbench.training.engine import Asked

@@ -28,8 +28,9 @@ from lmdbench.core.errors import DiskError, RunFailed, UserError
 from lmdbench.core.files import DEAD_AFTER_SECONDS, Claim, disk_errors, write_text
 from lmdbench.core.registry import load_plugin
 from lmdbench.data.store.store import Store, open_store
-from lmdbench.runs.plan import PlannedRun, last_error, run_state
+from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Experiments, Setup
+from lmdbench.runs.state import last_error, run_state
 from lmdbench.runs.train import Busy, Machine, Progress, execute, holder_text
 from lmdbench.sweep.executors.task import Task, planned_run
 from lmdbench.training.engine import Asked

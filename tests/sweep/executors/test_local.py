@@ -10,7 +10,7 @@ import pytest
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import load_plugin
-from lmdbench.runs.plan import run_state
+from lmdbench.runs.state import run_state
 from lmdbench.sweep.executors.local import (
     STOP_SECONDS,
     PoolOptions,

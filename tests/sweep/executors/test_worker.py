@@ -11,7 +11,7 @@ import pytest
 
 from lmdbench.core.files import Claim
 from lmdbench.core.registry import load_plugin
-from lmdbench.runs.plan import run_state
+from lmdbench.runs.state import run_state
 from lmdbench.sweep.executors.worker import Outcome, Start
 
 CE = ("ce", 0, {"epochs": "2"})
