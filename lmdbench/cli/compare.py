@@ -114,7 +114,7 @@ def compare(
     found = selection.comparison(
         per_class=per_class or "", pairwise=pairwise, permutation=permutation, published=published
     )
-    if published and not any(block.published for block in found.blocks):
+    if published and not any(table.published for table in found.tables):
         click.echo(_nothing_published(), err=True)
     if output is None and form == "table":
         _print_table(found, selection.percent)

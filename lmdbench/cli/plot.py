@@ -109,7 +109,7 @@ def plot(
         parts: Iterable[tuple[str, Any]] = [(found.name, found)]
     else:
         comparison = selection.comparison()
-        parts = [("", comparison)] if kind == ACROSS else _named_blocks(comparison)
+        parts = [("", comparison)] if kind == ACROSS else _named_tables(comparison)
     _write(_drawn(draw, parts, width), kind, output)
 
 
@@ -126,19 +126,19 @@ def _check(output: Path | None) -> None:
         raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
 
 
-def _named_blocks(comparison: Comparison) -> list[tuple[str, Any]]:
+def _named_tables(comparison: Comparison) -> list[tuple[str, Any]]:
     """Each table with a name of its own, to be part of a file's."""
     named: dict[str, Any] = {}
-    for block in comparison.blocks:
-        setting = block.block.setting
+    for result in comparison.tables:
+        setting = result.setting
         name = f"{setting['results_name']}-{setting['split_label']}"
-        if block.dropped is not None:
+        if result.dropped is not None:
             name += "-without-leaks"
         number = 2
         while name in named:
             name = f"{name.removesuffix(f'-{number - 1}')}-{number}"
             number += 1
-        named[name] = block
+        named[name] = result
     return list(named.items())
 
 
@@ -192,7 +192,7 @@ def _embedding(
     if run is not None:
         directory = find_run(run, selection.results)
     else:
-        rows = [scored.row for block in selection.comparison().blocks for scored in block.rows]
+        rows = [row for result in selection.comparison().tables for row in result.rows]
         if len(rows) > 1:
             labels = ", ".join(dict.fromkeys(row.label for row in rows))
             raise UserError(

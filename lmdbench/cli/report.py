@@ -79,13 +79,13 @@ def report(
         percent=selection.percent,
     )
     write_text(output, render(page, date.today().isoformat()))
-    shown = sum(len(block.pictures.uris) for block in page.blocks)
+    shown = sum(len(table.pictures.uris) for table in page.tables)
     megabytes = output.stat().st_size / 1e6
     click.echo(
         f"written: {output}, {megabytes:.1f} MB with {shown or 'no'} images"
         + ("; --no-images leaves them out" if shown else ""),
         err=True,
     )
-    for advice in dict.fromkeys(block.pictures.advice for block in page.blocks):
+    for advice in dict.fromkeys(table.pictures.advice for table in page.tables):
         if advice:
             click.echo(advice, err=True)

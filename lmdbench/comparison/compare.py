@@ -16,9 +16,17 @@ from lmdbench.comparison.folds import pool_folds, pooled_label
 from lmdbench.comparison.notes import notes_of
 from lmdbench.comparison.published import published_for
 from lmdbench.comparison.ranking import rank
-from lmdbench.comparison.results import Block, Results, Row, Run, blocks, renamed, with_part
+from lmdbench.comparison.results import (
+    MethodRuns,
+    Results,
+    Run,
+    RunGroup,
+    renamed,
+    run_groups,
+    with_part,
+)
 from lmdbench.comparison.scoring import Images, LeaksOf, RowScores
-from lmdbench.comparison.types import Cell, Comparison, Pair, ScoredBlock, ScoredRow
+from lmdbench.comparison.types import Cell, Comparison, MethodResult, Pair, ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.data.groups import parse_groups
@@ -81,7 +89,7 @@ def compare(
             raise UserError("no run of this sweep is finished (and chosen); see its status")
     if groups is not None:
         chosen = [_regrouped(run, groups) for run in chosen]
-    found = with_part(blocks(results, chosen), part)
+    found = with_part(run_groups(results, chosen), part)
     if pooled and part == "test":
         found = pool_folds(found)
     found = [renamed(block, given) for block in found]
@@ -130,23 +138,22 @@ def compare(
     )
 
 
-def _noted(scored: ScoredBlock, note: str) -> ScoredBlock:
-    block = scored.block
-    return replace(scored, block=replace(block, notes=(*block.notes, note)))
+def _noted(scored: ResultTable, note: str) -> ResultTable:
+    return replace(scored, remarks=(*scored.remarks, note))
 
 
-def _limits(block: Block, leaked: LeaksOf) -> str:
+def _limits(block: RunGroup, leaked: LeaksOf) -> str:
     """What was not looked at for a block's leaks, in words; empty if all was."""
     unseen = dict.fromkeys(word for run in _members(block) for word in leaked(run).unseen)
     return f", as far as was looked: {', '.join(unseen)}" if unseen else ""
 
 
-def _dropped_by(block: Block, leaked: LeaksOf) -> str:
+def _dropped_by(block: RunGroup, leaked: LeaksOf) -> str:
     """What tells the leaks of a block's runs: audit, or tables if only these do for some."""
     return "tables" if any(leaked(run).by == "tables" for run in _members(block)) else "audit"
 
 
-def _members(block: Block) -> list[Run]:
+def _members(block: RunGroup) -> list[Run]:
     return [member for row in block.rows for run in row.runs for member in run.members]
 
 
@@ -202,7 +209,7 @@ def select_runs(
     return chosen
 
 
-def _columns(names: Sequence[str], found: Iterable[Block]) -> tuple[str, ...]:
+def _columns(names: Sequence[str], found: Iterable[RunGroup]) -> tuple[str, ...]:
     """The metrics asked for by their own names, () if none is."""
     found = list(found)
     classes = list(dict.fromkeys(name for block in found for name in block.record["classes"]))
@@ -210,7 +217,7 @@ def _columns(names: Sequence[str], found: Iterable[Block]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(metrics.parse(name, classes, groups).name for name in names))
 
 
-def _meant_reference(reference: str, found: Sequence[Block]) -> str:
+def _meant_reference(reference: str, found: Sequence[RunGroup]) -> str:
     """The method or label that is meant, in any case.
 
     Raises UserError for one that no table has, unless it is the usual one.
@@ -225,7 +232,7 @@ def _meant_reference(reference: str, found: Sequence[Block]) -> str:
     return meant[0]
 
 
-def _reference_row(rows: Sequence[Row], reference: str) -> Row | None:
+def _reference_row(rows: Sequence[MethodRuns], reference: str) -> MethodRuns | None:
     """The row of this label, else of this method, with the fewest settings changed."""
     for row in rows:
         if row.label == reference:
@@ -259,7 +266,7 @@ class _Table:
     groups: Mapping[str, Sequence[int]]
     metrics: Mapping[str, Metric]
 
-    def cell(self, row: Row, name: str, reference: str | None) -> Cell:
+    def cell(self, row: MethodRuns, name: str, reference: str | None) -> Cell:
         metric = self.metrics.get(name)
         if metric is None:
             return Cell((None,) * len(row.runs), 0, None, None, NOT_THERE)
@@ -288,7 +295,7 @@ class _Table:
         )
 
 
-def _scored(block: Block, asked: Asked, leaked: LeaksOf | None = None) -> ScoredBlock:
+def _scored(block: RunGroup, asked: Asked, leaked: LeaksOf | None = None) -> ResultTable:
     run = block.rows[0].runs[0]
     classes = block.record["classes"]
     shown = asked.columns or (*metrics.DEFAULT_METRICS, *block.setting["groups"])
@@ -307,11 +314,11 @@ def _scored(block: Block, asked: Asked, leaked: LeaksOf | None = None) -> Scored
     against = reference.label if reference is not None else None
     primary = shown[0]
     rows = [
-        ScoredRow(
-            row,
-            {name: table.cell(row, name, against) for name in shown},
-            {name: table.cell(row, metric, None) for name, metric in recalls.items()},
-            {name: table.cell(row, metric, None) for name, metric in of_class.items()},
+        MethodResult(
+            **vars(row),
+            cells={name: table.cell(row, name, against) for name in shown},
+            recalls={name: table.cell(row, metric, None) for name, metric in recalls.items()},
+            by_class={name: table.cell(row, metric, None) for name, metric in of_class.items()},
         )
         for row in block.rows
     ]
@@ -320,9 +327,9 @@ def _scored(block: Block, asked: Asked, leaked: LeaksOf | None = None) -> Scored
         rows = [_permuted(row, table, primary, against) for row in rows]
     sign = -1 if primary in metrics.LOWER_IS_BETTER else 1
 
-    def place(scored: ScoredRow) -> tuple[bool, bool, float, str]:
+    def place(scored: MethodResult) -> tuple[bool, bool, float, str]:
         mean = scored.cells[primary].mean
-        return scored.row.method != BASELINE, mean is None, sign * (mean or 0.0), scored.row.label
+        return scored.method != BASELINE, mean is None, sign * (mean or 0.0), scored.label
 
     counts = {name: np.asarray(n) for name, n in run.record["class_counts"].items()}
     dropped, dropped_by = None, "audit"
@@ -332,15 +339,14 @@ def _scored(block: Block, asked: Asked, leaked: LeaksOf | None = None) -> Scored
         counts[asked.part] = images.counts
     rows = sorted(rows, key=place)
     whole = asked.part == "test" and not dropped and not block.record.get("partial")
-    pairs = _pairs(table, [row.row.label for row in rows], primary) if asked.pairwise else ()
-    return ScoredBlock(
-        block,
-        asked.part,
-        tuple(shown),
-        tuple(rows),
-        {name: _images(run, n) for name, n in counts.items()},
-        dropped,
-        dropped_by,
+    pairs = _pairs(table, [row.label for row in rows], primary) if asked.pairwise else ()
+    return ResultTable(
+        **{**vars(block), "rows": tuple(rows)},
+        part=asked.part,
+        metrics=tuple(shown),
+        images={name: _images(run, n) for name, n in counts.items()},
+        dropped=dropped,
+        dropped_by=dropped_by,
         reference=against,
         primary=primary,
         per_class=asked.per_class,
@@ -376,7 +382,7 @@ def shown_digits(value: float) -> float:
     return float(f"{100 * value:.1f}")
 
 
-def _with_best(rows: Sequence[ScoredRow], shown: Sequence[str]) -> list[ScoredRow]:
+def _with_best(rows: Sequence[MethodResult], shown: Sequence[str]) -> list[MethodResult]:
     """Mark the best of each column where two or more rows have a value, and the second best where
     three or more have; equal digits tie. Nothing is best where all are equal, nor at 0."""
     places: dict[str, list[float]] = {}
@@ -403,7 +409,7 @@ def _marked(cell: Cell, places: Sequence[float]) -> Cell:
 # Testing
 
 
-def _tested(rows: Sequence[ScoredRow], primary: str) -> list[ScoredRow]:
+def _tested(rows: Sequence[MethodResult], primary: str) -> list[MethodResult]:
     """The rows with corrected p and marks on the primary metric."""
     corrected = _corrected([row.cells[primary].difference for row in rows])
     return [
@@ -412,7 +418,7 @@ def _tested(rows: Sequence[ScoredRow], primary: str) -> list[ScoredRow]:
     ]
 
 
-def _with_cell(row: ScoredRow, name: str, **what: Any) -> ScoredRow:
+def _with_cell(row: MethodResult, name: str, **what: Any) -> MethodResult:
     return replace(row, cells={**row.cells, name: replace(row.cells[name], **what)})
 
 
@@ -434,11 +440,11 @@ def _mark(cell: Cell, p: float | None, name: str) -> str:
     return "better" if above != (name in metrics.LOWER_IS_BETTER) else "worse"
 
 
-def _permuted(row: ScoredRow, table: _Table, primary: str, against: str) -> ScoredRow:
+def _permuted(row: MethodResult, table: _Table, primary: str, against: str) -> MethodResult:
     if row.cells[primary].difference is None:
         return row
     p = scoring.permutation(
-        table.scores[row.row.label],
+        table.scores[row.label],
         table.scores[against],
         table.metrics[primary],
         table.images,

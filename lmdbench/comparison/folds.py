@@ -8,29 +8,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lmdbench.comparison.results import Block, Row, Run, chain_key
+from lmdbench.comparison.results import MethodRuns, Run, RunGroup, chain_key
 from lmdbench.data.dataset import sha256_lines
 
 OF_A_FOLD = ("split_label", "split_fold", "split_fingerprint")  # what folds differ in
 
 
-def pool_folds(blocks: Sequence[Block]) -> list[Block]:
+def pool_folds(blocks: Sequence[RunGroup]) -> list[RunGroup]:
     """The blocks, with all folds of one division made one, in the place of the first of them.
 
     A pooled run has the test predictions of a row's runs with one seed in all folds. Rows and seeds
     that some fold lacks are left out, and a note says so. Folds that are not all there, or have no
     row in common, stay as they are, with a note.
     """
-    families: dict[str, list[Block]] = {}
+    families: dict[str, list[RunGroup]] = {}
     for block in blocks:
         families.setdefault(_family(block), []).append(block)
-    pooled: list[Block] = []
+    pooled: list[RunGroup] = []
     for block in blocks:
         family = families[_family(block)]
         if "split_fold" not in block.setting:
             pooled.append(block)
         elif problem := _unpoolable(family):
-            pooled.append(replace(block, notes=(*block.notes, f"Not pooled: {problem}.")))
+            pooled.append(replace(block, remarks=(*block.remarks, f"Not pooled: {problem}.")))
         elif block is family[0]:
             pooled.append(_together(family))
     return pooled
@@ -42,12 +42,12 @@ def pooled_label(setting: Mapping[str, Any]) -> str:
     return label.replace(f"-fold{setting.get('split_fold')}", "", 1)
 
 
-def _family(block: Block) -> str:
+def _family(block: RunGroup) -> str:
     common = {k: v for k, v in block.setting.items() if k not in OF_A_FOLD}
     return json.dumps([common, block.record["classes"]], sort_keys=True, ensure_ascii=False)
 
 
-def _unpoolable(family: Sequence[Block]) -> str:
+def _unpoolable(family: Sequence[RunGroup]) -> str:
     """Why blocks of one division make no table together; empty if they do."""
     there = [block.setting["split_fold"] for block in family]
     missing = sorted(set(range(family[0].setting["split_folds"])) - set(there))
@@ -60,7 +60,9 @@ def _unpoolable(family: Sequence[Block]) -> str:
     return ""
 
 
-def _common(family: Sequence[Block]) -> tuple[list[tuple[list[Row], list[int]]], list[str]]:
+def _common(
+    family: Sequence[RunGroup],
+) -> tuple[list[tuple[list[MethodRuns], list[int]]], list[str]]:
     """Rows that all folds have, fold by fold, with their common seeds; and what is left out."""
     rows_of = [_by_key(block) for block in family]
     found, left_out = [], []
@@ -88,14 +90,14 @@ def _common(family: Sequence[Block]) -> tuple[list[tuple[list[Row], list[int]]],
     return found, left_out
 
 
-def _by_key(block: Block) -> dict[str, Row]:
+def _by_key(block: RunGroup) -> dict[str, MethodRuns]:
     """The rows of a block by what they are; those that are told apart by their ancestors' ids alone
     cannot be matched with those of another fold."""
     keys = Counter(chain_key(row.chain) for row in block.rows)
     return {key: row for row in block.rows if keys[key := chain_key(row.chain)] == 1}
 
 
-def _together(family: Sequence[Block]) -> Block:
+def _together(family: Sequence[RunGroup]) -> RunGroup:
     family = sorted(family, key=lambda block: block.setting["split_fold"])
     common, left_out = _common(family)
     rows = tuple(_pooled_row(there, seeds) for there, seeds in common)
@@ -104,16 +106,16 @@ def _together(family: Sequence[Block]) -> Block:
         "Recalls are as of one test set; AUROC compares scores of different runs.",
         *left_out,
     )
-    return Block(rows[0].runs[0].setting, family[0].differs, rows, notes)
+    return RunGroup(rows[0].runs[0].setting, family[0].differs, rows, notes)
 
 
-def _pooled_row(there: Sequence[Row], seeds: Sequence[int]) -> Row:
+def _pooled_row(there: Sequence[MethodRuns], seeds: Sequence[int]) -> MethodRuns:
     runs = tuple(
         _pooled_run([next(run for run in row.runs if run.seed == seed) for row in there])
         for seed in seeds
     )
-    notes = tuple(dict.fromkeys(note for row in there for note in row.notes))
-    return replace(there[0], runs=runs, notes=notes)
+    notes = tuple(dict.fromkeys(note for row in there for note in row.remarks))
+    return replace(there[0], runs=runs, remarks=notes)
 
 
 def _pooled_run(folds: Sequence[Run]) -> Run:

@@ -7,16 +7,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from lmdbench.comparison.results import in_words as setting_in_words
-from lmdbench.comparison.types import Cell, ScoredBlock, ScoredRow
+from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.data.groups import in_words
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.inference import SMALLEST_CLASS
 
 
-def notes_of(block: ScoredBlock) -> list[str]:
+def notes_of(block: ResultTable) -> list[str]:
     """A sentence or two each."""
     return [
-        *block.block.notes,
+        *block.remarks,
         *_data_notes(block),
         *_setting_notes(block),
         *_seed_notes(block.rows),
@@ -27,7 +27,7 @@ def notes_of(block: ScoredBlock) -> list[str]:
     ]
 
 
-def _data_notes(block: ScoredBlock) -> list[str]:
+def _data_notes(block: ResultTable) -> list[str]:
     notes = []
     if partial := block.partial:
         there = partial["total"] - partial["missing"]
@@ -44,9 +44,9 @@ def _data_notes(block: ScoredBlock) -> list[str]:
         groups = ", ".join(f"{g} {n:,}" for g, n in images.items() if g != "all")
         parts.append(f"{part} {images['all']:,}" + (f" ({groups})" if groups else ""))
     notes.append(f"Images: {'; '.join(parts)}. A group's value is the mean recall of its classes.")
-    record = block.block.record
+    record = block.record
     rule = record.get("group_rule", "")
-    notes.append(f"Groups: {in_words(block.block.setting['groups'], rule)}.")
+    notes.append(f"Groups: {in_words(block.setting['groups'], rule)}.")
     if block.dropped is not None:
         by = "the audit of this split found"
         if block.dropped_by == "tables":
@@ -70,15 +70,15 @@ def _data_notes(block: ScoredBlock) -> list[str]:
     return notes
 
 
-def _setting_notes(block: ScoredBlock) -> list[str]:
-    setting = block.block.stated
+def _setting_notes(block: ResultTable) -> list[str]:
+    setting = block.stated
     fingerprint = setting_in_words("split_fingerprint", setting.get("split_fingerprint"))
     placed = ("results_name", "split_label", "dataset", "groups", "store", "synthetic")
     used = sorted(
         {
             str(member.record["precision_used"])
             for scored in block.rows
-            for run in scored.row.runs
+            for run in scored.runs
             for member in run.members
             if member.record.get("precision_used")
         }
@@ -96,18 +96,18 @@ def _setting_notes(block: ScoredBlock) -> list[str]:
     return notes
 
 
-def _seed_notes(rows: Sequence[ScoredRow]) -> list[str]:
+def _seed_notes(rows: Sequence[MethodResult]) -> list[str]:
     by_seeds: dict[str, list[str]] = {}
     for scored in rows:
-        by_seeds.setdefault(seeds_text(scored.row.seeds), []).append(scored.row.label)
+        by_seeds.setdefault(seeds_text(scored.seeds), []).append(scored.label)
     if len(by_seeds) == 1:
         (seeds,) = by_seeds
-        if len(rows[0].row.seeds) == 1:
+        if len(rows[0].seeds) == 1:
             return [f"Seed {seeds}; one seed: its intervals are of the test images only."]
         return [f"Seeds {seeds}{' in every row' * (len(rows) > 1)}."]
     listed = "; ".join(f"{seeds}: {', '.join(labels)}" for seeds, labels in by_seeds.items())
     notes = [f"Seeds differ between rows ({listed})."]
-    single = [scored.row.label for scored in rows if len(scored.row.seeds) == 1]
+    single = [scored.label for scored in rows if len(scored.seeds) == 1]
     if single:
         whose = "its" if len(single) == 1 else "their"
         notes.append(
@@ -128,20 +128,20 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return ", ".join(words)
 
 
-def _row_notes(rows: Sequence[ScoredRow]) -> list[str]:
-    return [f"{scored.row.label}: {note}." for scored in rows for note in scored.row.notes]
+def _row_notes(rows: Sequence[MethodResult]) -> list[str]:
+    return [f"{scored.label}: {note}." for scored in rows for note in scored.remarks]
 
 
-def _missing_notes(block: ScoredBlock) -> list[str]:
-    cells = {scored.row.label: scored.cells for scored in block.rows}
+def _missing_notes(block: ResultTable) -> list[str]:
+    cells = {scored.label: scored.cells for scored in block.rows}
     titles = {name: column_title(name) for name in block.metrics}
     return _absent(cells, titles)
 
 
-def class_notes(block: ScoredBlock) -> list[str]:
+def class_notes(block: ResultTable) -> list[str]:
     """Why values and intervals are missing in the table of the classes."""
-    cells = {scored.row.label: scored.by_class for scored in block.rows}
-    titles = {name: name for name in block.block.record["classes"]}
+    cells = {scored.label: scored.by_class for scored in block.rows}
+    titles = {name: name for name in block.record["classes"]}
     every = "any class"
     return [*_without_interval(cells, titles, every), *_absent(cells, titles, every)]
 
@@ -185,22 +185,22 @@ def _by_reason(
     ]
 
 
-def _interval_notes(block: ScoredBlock) -> list[str]:
+def _interval_notes(block: ResultTable) -> list[str]:
     """What the intervals hold, and what has none."""
     notes = []
-    several = any(len(scored.row.seeds) > 1 for scored in block.rows)
+    several = any(len(scored.seeds) > 1 for scored in block.rows)
     what = "seeds and test images" if several else "test images only"
     unit = "an image, as no lesion or patient is recorded"
     if block.grouped:
         whole = block.images[block.part]["all"]
         unit = f"the lesion or patient, known for {block.grouped:,} of {whole:,} images"
     notes.append(f"95 % intervals: {what}; unit of resampling: {unit}.")
-    cells = {scored.row.label: scored.cells for scored in block.rows}
+    cells = {scored.label: scored.cells for scored in block.rows}
     titles = {name: column_title(name) for name in block.metrics}
     return [*notes, *_without_interval(cells, titles)]
 
 
-def _difference_notes(block: ScoredBlock) -> list[str]:
+def _difference_notes(block: ResultTable) -> list[str]:
     """What was tested against what, how it was corrected, and what could have been found."""
     primary = column_title(block.primary)
     pairs = []
@@ -210,7 +210,7 @@ def _difference_notes(block: ScoredBlock) -> list[str]:
             pairs = [f"All pairs: p of {primary}, corrected after Holm for {tested} comparisons."]
         single = [f"{pair.a} and {pair.b}" for pair in block.pairwise if pair.difference.seeds == 1]
         pairs += _one_seed("; ".join(single), len(single), len(block.pairwise))
-        couples = itertools.combinations([scored.row for scored in block.rows], 2)
+        couples = itertools.combinations(block.rows, 2)
         apart = [f"{b.label} and {a.label}" for a, b in couples if not {*a.seeds} & {*b.seeds}]
         if apart:
             pairs.append(f"No seed in common, so no pair: {'; '.join(apart)}.")
@@ -220,11 +220,11 @@ def _difference_notes(block: ScoredBlock) -> list[str]:
         return pairs
     compared = [row for row in block.rows if row.cells[block.primary].difference is not None]
     if lone := without_common_seed(block):
-        named = ", ".join(f"{row.row.label} ({seeds_text(row.row.seeds)})" for row in lone)
+        named = ", ".join(f"{row.label} ({seeds_text(row.seeds)})" for row in lone)
         pairs.insert(0, f"No seed in common with {block.reference}, so not compared: {named}.")
     if not compared:
         return pairs
-    found = {row.row.label: row.cells[block.primary] for row in compared}
+    found = {row.label: row.cells[block.primary] for row in compared}
     differences = {k: cell.difference for k, cell in found.items() if cell.difference is not None}
     tested = sum(cell.p_corrected is not None for cell in found.values())
     notes = []
@@ -249,9 +249,9 @@ def _difference_notes(block: ScoredBlock) -> list[str]:
             f"these seeds and test images; {ever or 'none'} with any number of seeds."
         )
     fewer = [
-        f"{row.row.label} ({differences[row.row.label].seeds} of {len(row.row.seeds)} seeds)"
+        f"{row.label} ({differences[row.label].seeds} of {len(row.seeds)} seeds)"
         for row in compared
-        if differences[row.row.label].seeds < len(row.row.seeds)
+        if differences[row.label].seeds < len(row.seeds)
     ]
     if fewer:
         notes.append(f"Paired over the seeds in common with {block.reference}: {', '.join(fewer)}.")
@@ -267,7 +267,7 @@ def _difference_notes(block: ScoredBlock) -> list[str]:
     return list(dict.fromkeys([*notes, *pairs]))
 
 
-def too_few(block: ScoredBlock) -> str:
+def too_few(block: ResultTable) -> str:
     """Why nothing is tested on a block's primary metric, if that is for want of images."""
     n = block.rows[0].cells[block.primary].n
     if n >= SMALLEST_CLASS:
@@ -278,10 +278,10 @@ def too_few(block: ScoredBlock) -> str:
     )
 
 
-def without_common_seed(block: ScoredBlock) -> list[ScoredRow]:
+def without_common_seed(block: ResultTable) -> list[MethodResult]:
     """The rows that can't be compared with the reference, as they share no seed with it."""
-    seeds = [set(row.row.seeds) for row in block.rows if row.row.label == block.reference]
-    return [row for row in block.rows if seeds and not seeds[0] & set(row.row.seeds)]
+    seeds = [set(row.seeds) for row in block.rows if row.label == block.reference]
+    return [row for row in block.rows if seeds and not seeds[0] & set(row.seeds)]
 
 
 def _one_seed(named: str, some: int, of: int) -> list[str]:

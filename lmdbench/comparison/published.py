@@ -16,7 +16,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from lmdbench.comparison.results import Row
+from lmdbench.comparison.results import MethodRuns
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation.metrics import TITLES
 
@@ -71,7 +71,7 @@ class Paper:
 
 
 def published_for(setting: Mapping[str, Any]) -> list[PublishedColumn]:
-    """What papers print for the test images of a table with this ``Block.setting``.
+    """What papers print for the test images of a table with this ``RunGroup.setting``.
 
     Only for a complete split that the authors released: the fingerprint tells. Columns of groups
     only where the groups are the paper's.
@@ -90,7 +90,7 @@ def published_datasets() -> list[str]:
     return list(dict.fromkeys(dataset for paper in _shipped() for dataset, _ in paper.columns))
 
 
-def stands_for(row: Row) -> tuple[str, ...]:
+def stands_for(row: MethodRuns) -> tuple[str, ...]:
     """The methods of a measured row as papers' rows name them: usual ancestors go unsaid."""
     methods = [link.method for link in row.chain]
     while len(methods) > 1 and row.chain[len(methods) - 1].usual:

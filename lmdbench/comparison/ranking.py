@@ -8,20 +8,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lmdbench.comparison.types import Rank, Ranks, ScoredBlock
+from lmdbench.comparison.types import Rank, Ranks, ResultTable
 from lmdbench.evaluation import inference
 from lmdbench.evaluation.metrics import LOWER_IS_BETTER
 
 SEED = 0  # of the bootstrap over settings
 
 
-def settings_of(blocks: Sequence[ScoredBlock]) -> list[ScoredBlock]:
+def settings_of(blocks: Sequence[ResultTable]) -> list[ResultTable]:
     """The tables that count: those without the images that leak, and single folds, are no further
     settings."""
-    return [b for b in blocks if b.dropped is None and "split_fold" not in b.block.setting]
+    return [b for b in blocks if b.dropped is None and "split_fold" not in b.setting]
 
 
-def rank(blocks: Sequence[ScoredBlock]) -> Ranks | None:
+def rank(blocks: Sequence[ResultTable]) -> Ranks | None:
     """Of the rows, matched by label, that all tables have on their primary metric.
 
     None unless two tables of ``settings_of`` have two rows in common.
@@ -43,8 +43,8 @@ def rank(blocks: Sequence[ScoredBlock]) -> Ranks | None:
     for block in settings:
         for row in block.rows:
             tested = row.cells[primary].p_corrected is not None
-            if row.row.label in marks and tested:
-                marks[row.row.label].append(row.cells[primary].mark)
+            if row.label in marks and tested:
+                marks[row.label].append(row.cells[primary].mark)
     rows = []
     for k in np.argsort(means, kind="stable"):
         found = marks[labels[k]]
@@ -54,13 +54,13 @@ def rank(blocks: Sequence[ScoredBlock]) -> Ranks | None:
         rows.append(Rank(labels[k], float(means[k]), low, high, *counts))
     left_out = sorted({label for table in tables for label in table} - set(labels))
     titles = tuple(block.title for block in settings)
-    caveats = _caveats(scores, [str(b.block.setting["dataset"]) for b in settings], left_out)
+    caveats = _caveats(scores, [str(b.setting["dataset"]) for b in settings], left_out)
     return Ranks(primary, titles, tuple(rows), _note(*scores.shape), caveats)
 
 
-def _means(block: ScoredBlock, primary: str) -> dict[str, float]:
+def _means(block: ResultTable, primary: str) -> dict[str, float]:
     """Label → mean of the rows that have one."""
-    cells = {row.row.label: row.cells.get(primary) for row in block.rows}
+    cells = {row.label: row.cells.get(primary) for row in block.rows}
     return {k: cell.mean for k, cell in cells.items() if cell is not None and cell.mean is not None}
 
 

@@ -135,13 +135,13 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRuns:
     """Runs that differ in nothing but the seed, by seed; ``chain`` from the method backwards."""
 
     label: str
     chain: tuple[Link, ...]
     runs: tuple[Run, ...]
-    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def method(self) -> str:
@@ -153,13 +153,13 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Block:
+class RunGroup:
     """Rows that may be compared: same images, same split, same backbone, same everything else."""
 
     setting: Mapping[str, Any]
     differs: tuple[str, ...]  # from the other blocks of this data set and split, in words
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
+    rows: tuple[MethodRuns, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def stated(self) -> dict[str, Any]:
@@ -208,8 +208,8 @@ def read_results(folder: Path) -> Results:
     return Results(folder, tuple(runs), tuple(unfinished), tuple(unreadable))
 
 
-def blocks(results: Results, runs: Iterable[Run]) -> list[Block]:
-    """Sort runs into blocks, and within a block into rows. ``results`` knows their ancestors."""
+def run_groups(results: Results, runs: Iterable[Run]) -> list[RunGroup]:
+    """Sort runs into groups, and within a group into rows. ``results`` knows their ancestors."""
     known = results.by_id
     by_setting: dict[str, list[Run]] = {}
     for run in runs:
@@ -218,13 +218,13 @@ def blocks(results: Results, runs: Iterable[Run]) -> list[Block]:
     settings = [members[0].setting for members in by_setting.values()]
     shown = [_stated(members[0].setting, members) for members in by_setting.values()]
     found = [
-        Block(setting, _differences(stated, shown), tuple(_rows(members, known)))
+        RunGroup(setting, _differences(stated, shown), tuple(_rows(members, known)))
         for setting, stated, members in zip(settings, shown, by_setting.values(), strict=True)
     ]
     return sorted(found, key=lambda block: (*_place(block.setting), block.differs))
 
 
-def with_part(found: Sequence[Block], part: str) -> list[Block]:
+def with_part(found: Sequence[RunGroup], part: str) -> list[RunGroup]:
     """The blocks without rows that have no predictions of a part, as imported ones may have none.
 
     A note says which. Raises UserError where nothing is left.
@@ -235,7 +235,7 @@ def with_part(found: Sequence[Block], part: str) -> list[Block]:
         notes = (f"{row.label} is left out: it has no {part} predictions." for row in lacking)
         rows = tuple(row for row in block.rows if row not in lacking)
         if rows:
-            kept.append(replace(block, rows=rows, notes=(*block.notes, *notes)))
+            kept.append(replace(block, rows=rows, remarks=(*block.remarks, *notes)))
     if found and not kept:
         raise UserError(f"no run that is chosen has {part} predictions: all were imported without")
     return kept
@@ -311,7 +311,7 @@ def short_weights(identity: str) -> str:
 # Rows
 
 
-def _rows(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Row]:
+def _rows(runs: Sequence[Run], known: Mapping[str, Run]) -> list[MethodRuns]:
     by_chain: dict[str, list[Run]] = {}
     chains = {}
     for run in runs:
@@ -323,7 +323,7 @@ def _rows(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Row]:
     for key, members in by_chain.items():
         for together in _by_ancestry(members, known):
             chosen, notes = _one_a_seed(together)
-            rows.append(_with_doubts(Row(_label(chains[key]), chains[key], chosen, notes)))
+            rows.append(_with_doubts(MethodRuns(_label(chains[key]), chains[key], chosen, notes)))
     return _told_apart(rows)
 
 
@@ -414,9 +414,9 @@ def _one_a_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
     return tuple(chosen[seed] for seed in sorted(chosen)), notes
 
 
-def _with_doubts(row: Row) -> Row:
+def _with_doubts(row: MethodRuns) -> MethodRuns:
     """The row with notes on what its mean and deviation don't show."""
-    notes = list(row.notes)
+    notes = list(row.remarks)
     for link in row.chain[1:]:
         if link.settings is None:
             notes.append(
@@ -441,13 +441,13 @@ def _with_doubts(row: Row) -> Row:
             f"{row.chain[1].method} run{'s' * (len(ancestors) > 1)}, "
             "so the deviation leaves out part of the training"
         )
-    return replace(row, notes=tuple(notes))
+    return replace(row, remarks=tuple(notes))
 
 
 # Labels
 
 
-def renamed(block: Block, given: Mapping[Path, str]) -> Block:
+def renamed(block: RunGroup, given: Mapping[Path, str]) -> RunGroup:
     """The block with rows named as somebody named their runs' directories, where that tells them
     apart; what the names leave out stands in a note."""
     names = [
@@ -459,10 +459,10 @@ def renamed(block: Block, given: Mapping[Path, str]) -> Block:
         (name,) = each if len(each) == 1 else (None,)
         rows.append(replace(row, label=name) if name and counts[name] == 1 else row)
     note = _settings_note([row for row, old in zip(rows, block.rows, strict=True) if row != old])
-    return replace(block, rows=tuple(rows), notes=(*block.notes, *note))
+    return replace(block, rows=tuple(rows), remarks=(*block.remarks, *note))
 
 
-def _settings_note(rows: Sequence[Row]) -> list[str]:
+def _settings_note(rows: Sequence[MethodRuns]) -> list[str]:
     """The settings that were changed: what most rows share once, the others by row."""
     links = [link for row in rows for link in row.chain]
     usual = _shared(links)
@@ -537,7 +537,7 @@ def setting_text(value: Any) -> str:
     return str(value)
 
 
-def _told_apart(rows: Sequence[Row]) -> list[Row]:
+def _told_apart(rows: Sequence[MethodRuns]) -> list[MethodRuns]:
     """Rows whose labels are equal get what differs between them added."""
     counts = Counter(row.label for row in rows)
     result = []
@@ -564,7 +564,7 @@ def _digested(text: str) -> str:
     return f"{text[: LONGEST_VALUE - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _facts(row: Row) -> dict[str, str]:
+def _facts(row: MethodRuns) -> dict[str, str]:
     """Everything a row is, flat: name → value."""
     facts: dict[str, str] = {}
     for k, link in enumerate(row.chain):

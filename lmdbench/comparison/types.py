@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmdbench.comparison.published import PublishedColumn
-from lmdbench.comparison.results import Block, Results, Row
+from lmdbench.comparison.results import MethodRuns, Results, RunGroup
 from lmdbench.evaluation.inference import Difference, Estimate
 
 
@@ -30,14 +30,13 @@ class Cell:
     permutation_p: float | None = None  # over images, of the primary metric, if asked for
 
 
-@dataclass(frozen=True)
-class ScoredRow:
-    """A row with its cells by metric, and the recall of each class by the class's name.
+@dataclass(frozen=True, kw_only=True)
+class MethodResult(MethodRuns):
+    """A method's runs with its cells by metric, and the recall of each class by the class's name.
 
     ``by_class``: what ``per_class`` asked for, by the class's name.
     """
 
-    row: Row
     cells: Mapping[str, Cell]
     recalls: Mapping[str, Cell]
     by_class: Mapping[str, Cell] = field(default_factory=dict)
@@ -53,14 +52,16 @@ class Pair:
     p_corrected: float | None
 
 
-@dataclass(frozen=True)
-class ScoredBlock:
-    """A table: rows in the order they are shown. ``images``: part → images, all and by group."""
+@dataclass(frozen=True, kw_only=True)
+class ResultTable(RunGroup):
+    """Runs that may be compared, scored: rows in the order they are shown.
 
-    block: Block
+    ``images``: part → images, all and by group.
+    """
+
+    rows: tuple[MethodResult, ...]
     part: str
     metrics: tuple[str, ...]
-    rows: tuple[ScoredRow, ...]
     images: Mapping[str, Mapping[str, int]]
     dropped: int | None = None  # test images left out because they leak; None: none was to be
     dropped_by: str = "audit"  # or tables, where no audit was kept
@@ -75,19 +76,19 @@ class ScoredBlock:
 
     @property
     def partial(self) -> Mapping[str, Any] | None:
-        partial: Mapping[str, Any] | None = self.block.record.get("partial")
+        partial: Mapping[str, Any] | None = self.record.get("partial")
         return partial
 
     @property
     def synthetic(self) -> bool:
-        return bool(self.block.setting["synthetic"])
+        return bool(self.setting["synthetic"])
 
     @property
     def title(self) -> str:
         """Data set, split, part, what differs from other tables, and what must not be missed."""
-        setting = self.block.setting
+        setting = self.setting
         words = [setting["results_name"], setting["split_label"], f"{self.part} images"]
-        words += self.block.differs
+        words += self.differs
         if self.dropped is not None:
             words.append(f"without the {self.dropped:,} that leak")
         if self.partial:
@@ -136,7 +137,7 @@ class Comparison:
 
     results: Results
     part: str
-    blocks: tuple[ScoredBlock, ...]
+    tables: tuple[ResultTable, ...]
     unfinished: int
     ranks: Ranks | None = None
     not_dropped: tuple[str, ...] = ()  # why tables have no second one without leaked images

@@ -10,7 +10,7 @@ import pytest
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.notes import in_text, seeds_text
 from lmdbench.comparison.results import read_results
-from lmdbench.comparison.types import Comparison, ScoredBlock, ScoredRow
+from lmdbench.comparison.types import Comparison, MethodResult, ResultTable
 from lmdbench.core.errors import UserError
 
 FakeRun = Callable[..., Path]
@@ -25,13 +25,13 @@ def compared(folder: Path, **selection: Any) -> Comparison:
     return compare(read_results(folder), **selection)
 
 
-def only(folder: Path, **selection: Any) -> ScoredBlock:
-    (block,) = compared(folder, **selection).blocks
+def only(folder: Path, **selection: Any) -> ResultTable:
+    (block,) = compared(folder, **selection).tables
     return block
 
 
-def by_label(block: ScoredBlock) -> dict[str, ScoredRow]:
-    return {row.row.label: row for row in block.rows}
+def by_label(block: ResultTable) -> dict[str, MethodResult]:
+    return {row.label: row for row in block.rows}
 
 
 def predicting(classes: list[int], labels: list[int]) -> tuple[list[int], np.ndarray]:
@@ -111,8 +111,8 @@ def test_values_of_different_tables_do_not_compete(folder: Path, fake_run: FakeR
     fake_run("crt", skill=0.1)
     fake_run("crt", skill=3.0, backbone="resnet50")
     assert {
-        (block.block.setting["backbone"], label): row.cells["accuracy"].best
-        for block in compared(folder).blocks
+        (block.setting["backbone"], label): row.cells["accuracy"].best
+        for block in compared(folder).tables
         for label, row in by_label(block).items()
     } == {("resnet18", "ce"): True, ("resnet18", "crt"): False, ("resnet50", "crt"): False}
 
@@ -208,12 +208,12 @@ def test_selections(folder: Path, fake_run: FakeRun) -> None:
     fake_run("crt", 1, dataset="a", state=None)
     fake_run("ce", dataset="a", record={"split_label": "plain-if500", "results_name": "a-mine"})
     found = compared(folder, datasets=["a"], methods=["crt"])
-    assert [list(by_label(block)) for block in found.blocks] == [["crt"]]
+    assert [list(by_label(block)) for block in found.tables] == [["crt"]]
     assert found.unfinished == 1
     assert compared(folder, methods=["ce"]).unfinished == 0
     assert compared(folder, datasets=["b"]).unfinished == 0
-    assert len(compared(folder, datasets=["a-mine"]).blocks) == 1
-    assert len(compared(folder, splits=["plain-if500"]).blocks) == 1
+    assert len(compared(folder, datasets=["a-mine"]).tables) == 1
+    assert len(compared(folder, splits=["plain-if500"]).tables) == 1
     tail = only(folder, datasets=["b"], names=["Tail", "balanced-accuracy", "Macro F1", "tail"])
     assert tail.metrics == ("tail", "balanced_accuracy", "macro_f1")
     assert tuple(tail.rows[0].cells) == tail.metrics
@@ -260,7 +260,7 @@ def test_predictions_that_are_not_the_runs_are_refused(folder: Path, fake_run: F
 def test_a_group_of_another_data_set_is_missing(folder: Path, fake_run: FakeRun) -> None:
     fake_run("ce", dataset="a")
     fake_run("ce", dataset="b", record={"groups": {"rare": ["df"]}})
-    first, second = compared(folder, names=["rare"]).blocks
+    first, second = compared(folder, names=["rare"]).tables
     assert "– in Rare: this data set has no such group." in first.notes
     assert second.rows[0].cells["rare"].mean is not None
 

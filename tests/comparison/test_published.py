@@ -14,7 +14,7 @@ import pytest
 
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.published import PublishedColumn, load, published_for, stands_for
-from lmdbench.comparison.results import Link, Row, read_results
+from lmdbench.comparison.results import Link, MethodRuns, read_results
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS
 from lmdbench.data.splits.spec import SplitChoice, make_split
@@ -130,9 +130,9 @@ def test_only_the_same_images_and_groups_get_them() -> None:
     assert published_for(setting("isic-archive", ARCHIVE, {"head": ["NV"]})) == []
 
 
-def row(*methods: tuple[str, bool | None]) -> Row:
+def row(*methods: tuple[str, bool | None]) -> MethodRuns:
     links = tuple(Link(name, 1, {}, {"epochs": 3}, usual=usual) for name, usual in methods)
-    return Row("a label", links, ())
+    return MethodRuns("a label", links, ())
 
 
 def test_a_row_stands_for_its_methods_without_usual_ancestors() -> None:
@@ -153,7 +153,7 @@ def test_they_stand_beside_measured_rows(tmp_path: Path, fake_run: Callable[...,
         )
     found = compare(read_results(tmp_path / "results"), published=True)
     lines = markdown(found, spread="none").splitlines()
-    (ce,) = [row for row in found.blocks[0].rows if row.row.method == "ce"]
+    (ce,) = [row for row in found.tables[0].rows if row.method == "ce"]
     auroc, f1 = (100 * (ce.cells[name].mean or 0) for name in ("macro_auroc", "macro_f1"))
     (line,) = [line for line in lines if line.startswith("| CE |")]
     assert line == f"| CE | 89.35 | 51.22 | ce (epochs=5) | {auroc:.1f} | {f1:.1f} |"
@@ -169,7 +169,7 @@ def test_they_stand_beside_measured_rows(tmp_path: Path, fake_run: Callable[...,
         r"- Not among the metrics shown, so empty here: Macro AUROC. To see them: "
         r"--metric balanced\_accuracy --metric macro\_f1 --metric macro\_auroc."
     ) in markdown(found).splitlines()
-    assert compare(read_results(tmp_path / "results")).blocks[0].published == ()
+    assert compare(read_results(tmp_path / "results")).tables[0].published == ()
 
 
 # Files

@@ -23,7 +23,7 @@ def tables(fake_run, tmp_path):
                 if (number, method) not in leave_out:
                     for seed in range(3):
                         fake_run(method, seed, skill=skill, dataset=f"skin{number}")
-        return compare(read_results(tmp_path / "results")).blocks
+        return compare(read_results(tmp_path / "results")).tables
 
     return find
 
@@ -88,7 +88,7 @@ def test_tables_of_one_data_set_are_told_to_share_images(fake_run, tmp_path, tab
                 method, seed, skill=skill, dataset="skin0", split=split,
                 record={"split_label": "plain"},
             )  # fmt: skip
-    found = rank(compare(read_results(tmp_path / "results")).blocks)
+    found = rank(compare(read_results(tmp_path / "results")).tables)
     assert len(found.settings) == 3
     assert "2 tables are of skin0: tables of one data set share images" in found.caveats
 
@@ -106,5 +106,5 @@ def test_of_losses_the_smaller_is_the_better(fake_run, tmp_path):
         for method, skill in SKILLS.items():
             fake_run(method, skill=skill, dataset=name)
     found = compare(read_results(tmp_path / "results"), names=["nll"])
-    assert np.argmin([one.mean for one in rank(found.blocks).rows]) == 0
-    assert rank(found.blocks).rows[0].label == "lmd"
+    assert np.argmin([one.mean for one in rank(found.tables).rows]) == 0
+    assert rank(found.tables).rows[0].label == "lmd"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from lmdbench.comparison.results import (
-    Block,
     Run,
-    blocks,
+    RunGroup,
     read_results,
     renamed,
+    run_groups,
     setting_text,
     short_weights,
 )
@@ -28,9 +28,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def all_blocks(folder: Path) -> list[Block]:
+def all_blocks(folder: Path) -> list[RunGroup]:
     results = read_results(folder)
-    return blocks(results, results.runs)
+    return run_groups(results, results.runs)
 
 
 def rows(folder: Path) -> dict[str, list[int]]:
@@ -205,7 +205,7 @@ def test_rows_go_by_names_that_tell_them_apart_and_a_note_says_the_rest(
     (block,) = all_blocks(folder)
     found = renamed(block, given)
     assert [row.label for row in found.rows] == ["ce", "lmd", "w/o RRL", "rrl"]
-    assert found.notes == (
+    assert found.remarks == (
         "Settings, where a method has them and nothing else is said: epochs=5.",
         "Besides: lmd (epochs=100) ← rrl (weight=2); w/o RRL is lmd ← ce; rrl (weight=2).",
     )
@@ -235,7 +235,7 @@ def test_an_ancestor_that_is_gone_is_said_to_be(folder: Path, fake_run: FakeRun)
     (block,) = all_blocks(folder)
     (row,) = block.rows
     assert (row.label, row.seeds) == ("crt ← ce", [0, 1])
-    assert row.notes == ("the ce run it started from is gone, so its settings are not checked",)
+    assert row.remarks == ("the ce run it started from is gone, so its settings are not checked",)
 
 
 def test_an_ancestor_with_other_weights_makes_another_row(folder: Path, fake_run: FakeRun) -> None:
@@ -254,7 +254,7 @@ def test_seeds_that_share_an_ancestor_are_a_row_of_their_own_with_a_note(
     (block,) = all_blocks(folder)
     (row,) = [row for row in block.rows if row.method == "crt"]
     assert row.seeds == [0, 1, 2]
-    assert row.notes == (
+    assert row.remarks == (
         "3 seeds start from 1 ce run, so the deviation leaves out part of the training",
     )
     fake_run("crt", 1, ancestor=ce[1])
@@ -272,7 +272,7 @@ def test_of_two_copies_of_a_run_the_newer_counts(folder: Path, fake_run: FakeRun
     (block,) = all_blocks(folder)
     (row,) = block.rows
     assert [run.directory for run in row.runs] == [first]
-    assert row.notes == (f"seed0-copy is left out for {first.name}, the same run finished later",)
+    assert row.remarks == (f"seed0-copy is left out for {first.name}, the same run finished later",)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
-from lmdbench.comparison.types import ScoredBlock, ScoredRow
+from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation import inference
 from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
@@ -24,13 +24,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def only(folder: Path, **selection: Any) -> ScoredBlock:
-    (block,) = compare(read_results(folder), **selection).blocks
+def only(folder: Path, **selection: Any) -> ResultTable:
+    (block,) = compare(read_results(folder), **selection).tables
     return block
 
 
-def by_label(block: ScoredBlock) -> dict[str, ScoredRow]:
-    return {row.row.label: row for row in block.rows}
+def by_label(block: ResultTable) -> dict[str, MethodResult]:
+    return {row.label: row for row in block.rows}
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lmdbench.comparison.results import NOT_STATED, Block
+from lmdbench.comparison.results import NOT_STATED
 from lmdbench.comparison.scoring import LeaksOf
-from lmdbench.comparison.types import Cell, Comparison, ScoredBlock
+from lmdbench.comparison.types import Cell, Comparison, ResultTable
 from lmdbench.reporting.page.evidence import Evidence, Sample, Target, gather, most_often, targets
 from lmdbench.reporting.page.figures import Picture, across, figures
 from lmdbench.reporting.page.pictures import NOT_ASKED, OpenDataset, Pictures, find_pictures
@@ -55,15 +55,15 @@ class ClassPage:
 
 
 @dataclass(frozen=True)
-class BlockPage:
+class TablePage:
     """One table of the comparison, with all that belongs to it."""
 
     anchor: str
-    block: ScoredBlock
+    table: ResultTable
     verdict: Verdict
     leaks: str  # what its audit found, in a sentence; empty where that is nothing
     facts: tuple[tuple[str, str], ...]  # what was compared: name, value
-    table: Markup
+    scores: Markup
     figures: tuple[Picture, ...]
     classes: tuple[ClassPage, ...]
     pictures: Pictures
@@ -79,7 +79,7 @@ class Page:
     """The whole report."""
 
     title: str
-    blocks: tuple[BlockPage, ...]
+    tables: tuple[TablePage, ...]
     ranks: Markup  # across data sets; empty where there are none
     across: Picture | None
     datasets: tuple[DatasetFacts, ...]
@@ -87,19 +87,19 @@ class Page:
 
     @property
     def runs(self) -> int:
-        return len({run.directory for block in self.blocks for run in block.runs})
+        return len({run.directory for table in self.tables for run in table.runs})
 
     @property
     def synthetic(self) -> list[str]:
-        return _named(page for page in self.blocks if page.block.synthetic)
+        return _named(page for page in self.tables if page.table.synthetic)
 
     @property
     def partial(self) -> list[str]:
-        return _named(page for page in self.blocks if page.block.partial)
+        return _named(page for page in self.tables if page.table.partial)
 
 
-def _named(pages: Iterable[BlockPage]) -> list[str]:
-    return list(dict.fromkeys(str(page.block.block.setting["results_name"]) for page in pages))
+def _named(pages: Iterable[TablePage]) -> list[str]:
+    return list(dict.fromkeys(str(page.table.setting["results_name"]) for page in pages))
 
 
 def page_of(
@@ -118,22 +118,22 @@ def page_of(
     """
     about = about_methods()
 
-    def find(block: Block, ids: Set[str]) -> Pictures:
+    def find(table: ResultTable, ids: Set[str]) -> Pictures:
         if not images:
             return NOT_ASKED
-        run = block.rows[0].runs[0].members[0]
-        return find_pictures(run, block.setting, ids, cache, open_dataset)
+        run = table.rows[0].runs[0].members[0]
+        return find_pictures(run, table.setting, ids, cache, open_dataset)
 
-    blocks = [
-        _block_page(replace(comparison, blocks=(block,)), f"t{n}", about, find, leaked, percent)
-        for n, block in enumerate(comparison.blocks, start=1)
+    tables = [
+        _table_page(replace(comparison, tables=(table,)), f"t{n}", about, find, leaked, percent)
+        for n, table in enumerate(comparison.tables, start=1)
     ]
-    names = dict.fromkeys(str(b.block.setting["results_name"]) for b in comparison.blocks)
-    records = [block.block.record for block in comparison.blocks]
+    names = dict.fromkeys(str(b.setting["results_name"]) for b in comparison.tables)
+    records = [table.record for table in comparison.tables]
     return Page(
         ", ".join(names),
-        tuple(blocks),
-        _tables(replace(comparison, blocks=()), percent, 3),
+        tuple(tables),
+        _tables(replace(comparison, tables=()), percent, 3),
         across(comparison),
         tuple(dataset_facts(records)),
         left_out(comparison),
@@ -146,55 +146,55 @@ def _tables(comparison: Comparison, percent: bool, level: int | None) -> Markup:
     return Markup(text)
 
 
-def _block_page(
+def _table_page(
     comparison: Comparison,
     anchor: str,
     about: Mapping[str, About],
-    find: Callable[[Block, Set[str]], Pictures],
+    find: Callable[[ResultTable, Set[str]], Pictures],
     leaked: LeaksOf | None,
     percent: bool,
-) -> BlockPage:
-    """Of a comparison with one block."""
-    (block,) = comparison.blocks
+) -> TablePage:
+    """Of a comparison with one table."""
+    (table,) = comparison.tables
     results = comparison.results.folder
     dropped: set[str] = set()
-    if block.dropped is not None and leaked is not None:
-        members = [m for row in block.block.rows for run in row.runs for m in run.members]
+    if table.dropped is not None and leaked is not None:
+        members = [m for row in table.rows for run in row.runs for m in run.members]
         dropped = set().union(*(leaked(member).images for member in members))
-    evidence = gather(block, dropped)
-    classes = _classes(block, evidence, anchor)
+    evidence = gather(table, dropped)
+    classes = _classes(table, evidence, anchor)
     shown = {s.image for page in classes for s in (*page.wrong, *page.right)}
-    runs = tuple(run_facts(results, block.block))
-    audits = audit_facts(results, block.block)
-    return BlockPage(
+    runs = tuple(run_facts(results, table))
+    audits = audit_facts(results, table)
+    return TablePage(
         anchor=anchor,
-        block=block,
-        verdict=verdict(block),
-        leaks=leaks_sentence([found for _, found in audits]) if block.dropped is None else "",
-        facts=_facts(block, evidence),
-        table=_tables(replace(comparison, ranks=None), percent, None),
-        figures=tuple(figures(block, anchor, results)),
+        table=table,
+        verdict=verdict(table),
+        leaks=leaks_sentence([found for _, found in audits]) if table.dropped is None else "",
+        facts=_facts(table, evidence),
+        scores=_tables(replace(comparison, ranks=None), percent, None),
+        figures=tuple(figures(table, anchor, results)),
         classes=tuple(classes),
-        pictures=find(block.block, shown),
+        pictures=find(table, shown),
         evidence_runs=evidence.runs,
-        methods=tuple(method_facts(block.block, about)),
+        methods=tuple(method_facts(table, about)),
         runs=runs,
         compute=compute(runs),
         audits=tuple(audits),
     )
 
 
-def _facts(block: ScoredBlock, evidence: Evidence) -> tuple[tuple[str, str], ...]:
-    setting, record = block.block.stated, block.block.record
-    words = ["synthetic"] * block.synthetic + ["partial"] * bool(block.partial)
+def _facts(table: ResultTable, evidence: Evidence) -> tuple[tuple[str, str], ...]:
+    setting, record = table.stated, table.record
+    words = ["synthetic"] * table.synthetic + ["partial"] * bool(table.partial)
     data = f" ({', '.join(words)})" if words else ""
     facts = [
         ("Data set", f"{setting['results_name']}{data}"),
         ("Split", str(setting["split_label"])),
         ("Split fingerprint", str(setting["split_fingerprint"])),
-        ("Scored on", f"{block.part} images"),
+        ("Scored on", f"{table.part} images"),
     ]
-    for part, images in block.images.items():
+    for part, images in table.images.items():
         groups = ", ".join(f"{g} {n:,}" for g, n in images.items() if g != "all")
         n = f"{images['all']:,}" + (f" ({groups})" if groups else "")
         facts.append((f"{part.capitalize()} images", n))
@@ -202,14 +202,14 @@ def _facts(block: ScoredBlock, evidence: Evidence) -> tuple[tuple[str, str], ...
     facts.append(("Backbone", f"{setting['backbone']}, weights {setting['weights']}"))
     size = setting["image_size"]
     facts.append(("Image size", size if size == NOT_STATED else f"{size} px"))
-    seeds = dict.fromkeys(seed for row in block.rows for seed in row.row.seeds)
+    seeds = dict.fromkeys(seed for row in table.rows for seed in row.seeds)
     named = ", ".join(map(str, sorted(seeds)))
-    facts.append(("Runs", f"{evidence.runs} of {len(block.rows)} methods, seeds {named}"))
+    facts.append(("Runs", f"{evidence.runs} of {len(table.rows)} methods, seeds {named}"))
     return tuple(facts)
 
 
-def _classes(block: ScoredBlock, evidence: Evidence, anchor: str) -> list[ClassPage]:
-    record = block.block.record
+def _classes(table: ResultTable, evidence: Evidence, anchor: str) -> list[ClassPage]:
+    record = table.record
     names: Sequence[str] = record["classes"]
     group_of = {name: g for g, members in record["groups"].items() for name in members}
     pages = []
@@ -217,14 +217,14 @@ def _classes(block: ScoredBlock, evidence: Evidence, anchor: str) -> list[ClassP
         wrong, right = most_often(evidence, k)
         rows = [
             OfMethod(
-                scored.row.label,
+                scored.label,
                 scored.recalls[name],
                 tuple(targets(outcomes, evidence.labels, k, names)),
             )
-            for scored, outcomes in zip(block.rows, evidence.rows, strict=True)
+            for scored, outcomes in zip(table.rows, evidence.rows, strict=True)
         ]
         images = {part: int(counts[k]) for part, counts in record["class_counts"].items()}
-        images[block.part] = int((evidence.labels == k).sum())
+        images[table.part] = int((evidence.labels == k).sum())
         pages.append(
             ClassPage(
                 f"{anchor}-class-{k + 1}",

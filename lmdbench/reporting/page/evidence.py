@@ -9,7 +9,7 @@ import numpy as np
 
 from lmdbench.comparison.results import Run
 from lmdbench.comparison.scoring import predictions_of
-from lmdbench.comparison.types import ScoredBlock
+from lmdbench.comparison.types import ResultTable
 from lmdbench.evaluation.metrics import softmax, unusable
 
 SHOWN = 8  # images of a class most often wrong, and most often right
@@ -31,7 +31,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The outcomes of a block's rows on the same images, in the same order.
+    """The outcomes of a table's rows on the same images, in the same order.
 
     ``ids`` (N,) str, ``labels`` (N,) int64.
     """
@@ -64,17 +64,17 @@ class Target:
     share: float
 
 
-def gather(block: ScoredBlock, leaked: Set[str] = frozenset()) -> Evidence:
-    """The outcomes of every run of a block, without the images in ``leaked``.
+def gather(table: ResultTable, leaked: Set[str] = frozenset()) -> Evidence:
+    """The outcomes of every run of a table, without the images in ``leaked``.
 
     That all runs have the same images and labels was checked when they were scored.
     """
     ids = labels = np.zeros(0)
     rows = []
-    for scored in block.rows:
+    for scored in table.rows:
         predicted, sure = [], []
-        for run in scored.row.runs:
-            own_ids, own_labels, logits = _predictions(run, block.part, leaked)
+        for run in scored.runs:
+            own_ids, own_labels, logits = _predictions(run, table.part, leaked)
             if not len(ids):
                 ids, labels = own_ids, own_labels
             if unusable(logits):
@@ -84,7 +84,7 @@ def gather(block: ScoredBlock, leaked: Set[str] = frozenset()) -> Evidence:
         empty = (0, len(ids))
         rows.append(
             Outcomes(
-                scored.row.label,
+                scored.label,
                 np.stack(predicted) if predicted else np.zeros(empty, dtype=np.int64),
                 np.stack(sure) if sure else np.zeros(empty),
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lmdbench.comparison.types import Comparison, ScoredBlock
+from lmdbench.comparison.types import Comparison, ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.reporting.page.svg import inline
 from lmdbench.reporting.plots import ACROSS, PLOTS
@@ -56,17 +56,17 @@ class Picture:
     reason: str = ""
 
 
-def figures(block: ScoredBlock, anchor: str, results: Path) -> Iterator[Picture]:
-    """The plots of a block. ``anchor`` tells their ids from those of other blocks."""
+def figures(table: ResultTable, anchor: str, results: Path) -> Iterator[Picture]:
+    """The plots of a table. ``anchor`` tells their ids from those of other tables."""
     for name, (title, description) in SHOWN.items():
         draw, _ = PLOTS[name]
         try:
-            document = svg_text(draw(block))
+            document = svg_text(draw(table))
         except UserError as error:
             yield Picture(title, None, _without_folders(str(error), results))
             continue
         prefix = f"{anchor}-{name}"
-        yield Picture(title, inline(document, prefix, f"{title}: {block.title}", description))
+        yield Picture(title, inline(document, prefix, f"{title}: {table.title}", description))
 
 
 def _without_folders(reason: str, results: Path) -> str:

@@ -53,7 +53,7 @@ def find_pictures(
     cache: Path,
     open_dataset: OpenDataset,
 ) -> Pictures:
-    """Thumbnails of images of a block's setting, from a finished store in the cache whose content
+    """Thumbnails of images of a table's setting, from a finished store in the cache whose content
     is what the runs recorded; ``run``: one of them. Nothing is made or changed in the cache."""
     name = str(setting["results_name"])
     if setting.get("store") is None:

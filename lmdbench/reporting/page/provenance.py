@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lmdbench.comparison.results import Block, Link, Run, setting_text
+from lmdbench.comparison.results import Link, Run, RunGroup, setting_text
 from lmdbench.core.errors import UserError
 from lmdbench.data.check import audit as audits
 from lmdbench.data.dataset import DATASETS
@@ -51,11 +51,11 @@ class MethodFacts:
     stages: tuple[tuple[str, tuple[tuple[str, str, bool], ...]], ...]  # name, settings (changed?)
 
 
-def run_facts(results: Path, block: Block) -> list[RunFacts]:
-    """Every run behind a block's rows, fold by fold."""
+def run_facts(results: Path, table: RunGroup) -> list[RunFacts]:
+    """Every run behind a table's rows, fold by fold."""
     return [
         _run_facts(results, row.label, member)
-        for row in block.rows
+        for row in table.rows
         for run in row.runs
         for member in run.members
     ]
@@ -98,10 +98,10 @@ def _day(text: Any) -> str:
         return UNKNOWN
 
 
-def method_facts(block: Block, about: Mapping[str, About]) -> list[MethodFacts]:
-    """The methods of a block's rows. ``about``: name → what it says of itself."""
+def method_facts(table: RunGroup, about: Mapping[str, About]) -> list[MethodFacts]:
+    """The methods of a table's rows. ``about``: name → what it says of itself."""
     found = []
-    for row in block.rows:
+    for row in table.rows:
         origin = ""
         if row.runs[0].predictions_from:
             origin = "Imported predictions: trained by other code, of which lmdbench knows nothing."
@@ -134,13 +134,13 @@ class AuditFacts:
     of_what: str  # what is shared in ``by_class``
 
 
-def audit_facts(results: Path, block: Block) -> list[tuple[str, AuditFacts]]:
-    """The audits kept beside the results for a block's split, or for each of its folds: the split's
+def audit_facts(results: Path, table: RunGroup) -> list[tuple[str, AuditFacts]]:
+    """The audits kept beside the results for a table's split, or for each of its folds: the split's
     label and what was found. Empty where none was made."""
     found = []
     members = {
         (m.record["split_label"], m.spec["split"]["fingerprint"]): m
-        for row in block.rows
+        for row in table.rows
         for run in row.runs
         for m in run.members
     }
@@ -257,7 +257,7 @@ def duration(seconds: float | None) -> str:
 
 
 def compute(runs: Sequence[RunFacts]) -> str:
-    """What a block's runs took, in a sentence."""
+    """What a table's runs took, in a sentence."""
     seconds = [run.seconds for run in runs if run.seconds is not None]
     if not seconds:
         return "No computing time is recorded."

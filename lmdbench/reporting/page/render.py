@@ -47,7 +47,7 @@ def _share(share: float) -> str:
 
 
 def _privacy(page: Page) -> str:
-    images = sum(len(block.pictures.uris) for block in page.blocks)
+    images = sum(len(table.pictures.uris) for table in page.tables)
     if not images:
         return "It holds no images."
     return f"It holds thumbnails of {images:,} images of the data sets: mind their licences."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lmdbench.comparison.compare import BASELINE
 from lmdbench.comparison.notes import in_text, too_few
-from lmdbench.comparison.types import Cell, ScoredBlock, ScoredRow
+from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.inference import SMALLEST_CLASS, Difference
 from lmdbench.reporting.tables.words import MISSING, is_share, number, p_text, signed
@@ -28,39 +28,37 @@ class Verdict:
     details: tuple[str, ...]
 
 
-def verdict(block: ScoredBlock) -> Verdict:
-    """What a block's differences to its reference say on its primary metric.
+def verdict(table: ResultTable) -> Verdict:
+    """What a table's differences to its reference say on its primary metric.
 
     The reference is set against ce, else against the best of the others; where ce is the reference,
     the best of the others is set against it.
     """
-    name = block.primary
-    images = (_images(block),)
-    reference = next((row for row in block.rows if row.row.label == block.reference), None)
-    others = [row for row in block.rows if row is not reference and name in row.cells]
+    name = table.primary
+    images = (_images(table),)
+    reference = next((row for row in table.rows if row.label == table.reference), None)
+    others = [row for row in table.rows if row is not reference and name in row.cells]
     if reference is None or not others:
         why = "no method to compare with" if reference else "the reference is not among these runs"
-        return Verdict("none", f"No difference was tested: {why}.", (*_best(block), *images))
-    baseline = reference.row.method == BASELINE
-    plain = [row for row in others if row.row.method == BASELINE]
+        return Verdict("none", f"No difference was tested: {why}.", (*_best(table), *images))
+    baseline = reference.method == BASELINE
+    plain = [row for row in others if row.method == BASELINE]
     other = plain[0] if plain and not baseline else max(others, key=lambda row: _rank(row, name))
     winner, loser = (other, reference) if baseline else (reference, other)
     sign = 1 if baseline else -1  # differences are of a row to the reference
     cell = other.cells[name]
     if cell.difference is None or math.isnan(cell.difference.low):
-        apart = "" if set(other.row.seeds) & set(reference.row.seeds) else "no seed in common"
+        apart = "" if set(other.seeds) & set(reference.seeds) else "no seed in common"
         why = f" ({reason})" if (reason := apart or cell.no_interval) else ""
-        answer = (
-            f"{winner.row.label} against {loser.row.label}: no difference could be tested{why}."
-        )
-        return Verdict("none", answer, (*_best(block), *images))
+        answer = f"{winner.label} against {loser.label}: no difference could be tested{why}."
+        return Verdict("none", answer, (*_best(table), *images))
     stands = (
-        f"{winner.row.label} {_against(cell.difference, name, sign)} {loser.row.label} in "
+        f"{winner.label} {_against(cell.difference, name, sign)} {loser.label} in "
         f"{in_text(name)}{', where lower is better' * (name in metrics.LOWER_IS_BETTER)} "
         f"({_evidence(cell, name, sign)})."
     )
-    if few := too_few(block):
-        return Verdict("none", f"Not tested, as {few}: {stands}", (*_best(block), *images))
+    if few := too_few(table):
+        return Verdict("none", f"Not tested, as {few}: {stands}", (*_best(table), *images))
     kind = _kind(cell, cell.difference, sign)
     opening = {
         "real": "The gain is real by these images and seeds",
@@ -70,9 +68,9 @@ def verdict(block: ScoredBlock) -> Verdict:
         "one-seed": "One seed, so this holds for these trained models alone",
     }[kind]
     details = [
-        *_where(block, other, kind, sign),
-        *_others(block, reference, others, other),
-        *(line for line in _best(block) if not baseline),
+        *_where(table, other, kind, sign),
+        *_others(table, reference, others, other),
+        *(line for line in _best(table) if not baseline),
         *images,
     ]
     if kind == "open":
@@ -120,7 +118,7 @@ def _p(p: float) -> str:
     return f"p {text[0]} {text[1:]}" if text[0] == "<" else f"p = {text}"
 
 
-def _rank(row: ScoredRow, name: str) -> float:
+def _rank(row: MethodResult, name: str) -> float:
     """The higher the better; lowest where the mean is missing."""
     mean = row.cells[name].mean
     if mean is None:
@@ -128,19 +126,19 @@ def _rank(row: ScoredRow, name: str) -> float:
     return -mean if name in metrics.LOWER_IS_BETTER else mean
 
 
-def _best(block: ScoredBlock) -> list[str]:
-    name = block.primary
-    best = max(block.rows, key=lambda row: _rank(row, name))
+def _best(table: ResultTable) -> list[str]:
+    name = table.primary
+    best = max(table.rows, key=lambda row: _rank(row, name))
     mean = best.cells[name].mean
     if mean is None:
         return []
     shown = number(mean, is_share(name)) + " %" * is_share(name)
-    return [f"The best {in_text(name)} is that of {best.row.label}, {shown}."]
+    return [f"The best {in_text(name)} is that of {best.label}, {shown}."]
 
 
-def _where(block: ScoredBlock, other: ScoredRow, kind: str, sign: int) -> list[str]:
+def _where(table: ResultTable, other: MethodResult, kind: str, sign: int) -> list[str]:
     """The difference in each group, the tail first."""
-    members = block.block.setting["groups"]
+    members = table.setting["groups"]
     words = {}
     tail: tuple[Difference, int] | None = None
     for group in members:
@@ -172,15 +170,15 @@ def _where(block: ScoredBlock, other: ScoredRow, kind: str, sign: int) -> list[s
 
 
 def _others(
-    block: ScoredBlock, reference: ScoredRow, others: Sequence[ScoredRow], told: ScoredRow
+    table: ResultTable, reference: MethodResult, others: Sequence[MethodResult], told: MethodResult
 ) -> list[str]:
     """How the reference stands against the rest."""
     by_mark: dict[str, list[str]] = {}
     for row in others:
-        cell = row.cells[block.primary]
+        cell = row.cells[table.primary]
         if row is not told and cell.difference is not None:
             mark = "untested" if cell.p_corrected is None else cell.mark
-            by_mark.setdefault(mark, []).append(row.row.label)
+            by_mark.setdefault(mark, []).append(row.label)
     ways = {  # a row's mark → how the reference stands to it
         "worse": "better than",
         "better": "worse than",
@@ -191,7 +189,7 @@ def _others(
     said = [
         f"{words} {', '.join(by_mark[mark])}" for mark, words in ways.items() if mark in by_mark
     ]
-    return [f"{reference.row.label} is {'; '.join(said)}."] if said else []
+    return [f"{reference.label} is {'; '.join(said)}."] if said else []
 
 
 def _power(difference: Difference, name: str) -> str:
@@ -213,22 +211,22 @@ def _power(difference: Difference, name: str) -> str:
     )
 
 
-def _images(block: ScoredBlock) -> str:
-    classes = block.block.record["classes"]
-    metric = metrics.parse(block.primary, classes, block.block.rows[0].runs[0].groups)
+def _images(table: ResultTable) -> str:
+    classes = table.record["classes"]
+    metric = metrics.parse(table.primary, classes, table.rows[0].runs[0].groups)
     about = {classes[k] for _, members in metric.sets for k in members} or classes
-    recalls = block.rows[0].recalls
+    recalls = table.rows[0].recalls
     counts = {name: cell.n for name, cell in recalls.items() if cell.n and name in about}
     if not counts:
-        return f"There are no {block.part} images of what it measures."
+        return f"There are no {table.part} images of what it measures."
     if len(counts) == 1:
         ((name, n),) = counts.items()
-        return f"It rests on {n:,} {block.part} image{'s' * (n != 1)} of {name}."
+        return f"It rests on {n:,} {table.part} image{'s' * (n != 1)} of {name}."
     fewest = min(counts.values())
     few = [name for name, n in counts.items() if n == fewest]
     named = few[0] if len(few) == 1 else f"{len(few)} classes" if len(few) < len(counts) else "each"
     return (
-        f"It rests on {sum(counts.values()):,} {block.part} images of {len(counts)} classes; "
+        f"It rests on {sum(counts.values()):,} {table.part} images of {len(counts)} classes; "
         f"{named} {'have' if len(few) > 1 and named != 'each' else 'has'} "
         f"{'only ' if fewest < 10 else ''}{fewest:,}"
         f"{'' if named == 'each' else ', the fewest'}."

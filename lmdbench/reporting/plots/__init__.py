@@ -16,7 +16,7 @@ from lmdbench.reporting.plots.groups import draw_groups
 from lmdbench.reporting.plots.per_class import draw_per_class
 from lmdbench.reporting.plots.reliability import draw_reliability
 
-# Kind → its function and what it is. Data are a ScoredBlock, but where BY_RUN or ACROSS says so.
+# Kind → its function and what it is. Data are a ResultTable, but where BY_RUN or ACROSS says so.
 PLOTS: dict[str, tuple[Callable[..., Figure], str]] = {
     "per-class": (draw_per_class, "recall of each class, and the gain over ce"),
     "groups": (draw_groups, "head, medium and tail as bars with intervals"),

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lmdbench.comparison.types import ScoredBlock
+from lmdbench.comparison.types import ResultTable
 from lmdbench.evaluation import metrics
 from lmdbench.reporting.plots.figures import drawing, shortened, wrapped
 from lmdbench.reporting.plots.outcomes import outcomes
@@ -32,15 +32,15 @@ LARGEST_CELL = 0.42
 
 
 @drawing()
-def draw_confusion(block: ScoredBlock, width: float = WIDTH) -> Figure:
+def draw_confusion(table: ResultTable, width: float = WIDTH) -> Figure:
     """Row-normalised confusion matrices in percent, means over seeds.
 
     Classes stand by training images, the largest first; lines part head, medium and tail. Where so
     many classes need it, the figure is wider than ``width``.
     """
-    order = class_order(block)
-    classes = block.block.record["classes"]
-    counts = [block.rows[0].recalls[classes[c]].n for c in order]
+    order = class_order(table)
+    classes = table.record["classes"]
+    counts = [table.rows[0].recalls[classes[c]].n for c in order]
     names = [
         f"{shortened(classes[c], LONGEST_CLASS)} (n {n:,})  {place + 1}"
         for place, (c, n) in enumerate(zip(order, counts, strict=True))
@@ -48,37 +48,37 @@ def draw_confusion(block: ScoredBlock, width: float = WIDTH) -> Figure:
     left = LETTER_INCHES * max(map(len, names)) + 0.15
     width = max(width, left + CELL_INCHES * len(order) + 0.15)
     fit = int((width - left) / (CELL_INCHES * len(order) + 0.15))
-    lines, columns = grid_of(len(block.rows), min(fit, 3))
+    lines, columns = grid_of(len(table.rows), min(fit, 3))
     cell = min((width - left) / columns / len(order), LARGEST_CELL)
     letters = max(cell * len(order) / TITLE_LETTER_INCHES, 12)
-    titles = [wrapped(label_of(scored, 40), letters) for scored in block.rows]
+    titles = [wrapped(label_of(scored, 40), letters) for scored in table.rows]
     line = cell * len(order) + 0.4 + 0.15 * max(map(len, titles))
     figure = Figure(figsize=(width, lines * line + 0.3), layout="compressed")
     panels = figure.subplots(lines, columns, squeeze=False)
     missing = []
-    for number, scored in enumerate(block.rows):
+    for number, scored in enumerate(table.rows):
         axes = panels[number // columns, number % columns]
-        there = outcomes(block, scored)
+        there = outcomes(table, scored)
         matrix = mean_confusion(there.labels, there.logits)[np.ix_(order, order)]
         if np.isnan(matrix).all():
             missing.append(label_of(scored))
-        _draw(axes, matrix, block, order)
+        _draw(axes, matrix, table, order)
         axes.set_title("\n".join(titles[number]), fontsize=8.5)
         axes.set_yticks(range(len(order)), names if number % columns == 0 else [], fontsize=SMALL)
-        if number + columns >= len(block.rows):
+        if number + columns >= len(table.rows):
             axes.set_xlabel("predicted class")
-    for axes in panels.flat[len(block.rows) :]:
+    for axes in panels.flat[len(table.rows) :]:
         axes.set_visible(False)
-    write_title(figure, "Confusion: of a class's images, the % taken for each class", block.title)
+    write_title(figure, "Confusion: of a class's images, the % taken for each class", table.title)
     absent = [
         shortened(classes[c], LONGEST_CLASS) for c, n in zip(order, counts, strict=True) if not n
     ]
     write_footer(
         figure,
-        f"Rows: true classes with their {block.part} images, by training images, largest first;",
+        f"Rows: true classes with their {table.part} images, by training images, largest first;",
         "columns: the same classes by number. Means over seeds; below 0.5 % left blank.",
         "Lines part the groups.",
-        seeds_sentence(block.rows),
+        seeds_sentence(table.rows),
         f"No images of {', '.join(absent)}." if absent else "",
         f"Logits that are not finite: {', '.join(missing)}." if missing else "",
     )
@@ -96,7 +96,7 @@ def mean_confusion(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     return 100 * shares.mean(axis=0)
 
 
-def _draw(axes: Axes, matrix: np.ndarray, block: ScoredBlock, order: Sequence[int]) -> None:
+def _draw(axes: Axes, matrix: np.ndarray, table: ResultTable, order: Sequence[int]) -> None:
     axes.imshow(np.nan_to_num(matrix), cmap="Blues", vmin=0, vmax=100, aspect="equal")
     for (row, column), value in np.ndenumerate(matrix):
         if np.isnan(value) or value <= 0.5:
@@ -113,6 +113,6 @@ def _draw(axes: Axes, matrix: np.ndarray, block: ScoredBlock, order: Sequence[in
         )
     axes.set_xticks(range(len(order)), [str(k + 1) for k in range(len(order))], fontsize=SMALL)
     axes.tick_params(length=0)
-    for _, start, _ in group_edges(block, order)[1:]:
+    for _, start, _ in group_edges(table, order)[1:]:
         axes.axhline(start - 0.5, color="black", linewidth=0.7)
         axes.axvline(start - 0.5, color="black", linewidth=0.7)

@@ -82,7 +82,7 @@ def draw_critical_difference(comparison: Comparison, width: float = WIDTH) -> Fi
     Raises UserError for fewer than ``NEMENYI_FROM`` tables, or fewer than two common methods.
     """
     ranks = comparison.ranks
-    settings = len(settings_of(comparison.blocks))
+    settings = len(settings_of(comparison.tables))
     if settings < NEMENYI_FROM:
         raise UserError(
             f"a critical-difference diagram takes {NEMENYI_FROM} data sets and splits, here are "
@@ -98,7 +98,7 @@ def draw_critical_difference(comparison: Comparison, width: float = WIDTH) -> Fi
     marked = {"SYNTHETIC DATA": "synthetic", "PARTIAL DATA": "partial"}
     words = [f"{settings} data sets and splits", f"{comparison.part} images"]
     words += [
-        word for word, name in marked.items() if any(getattr(b, name) for b in comparison.blocks)
+        word for word, name in marked.items() if any(getattr(b, name) for b in comparison.tables)
     ]
     write_title(figure, f"Mean ranks by {title}", " · ".join(words))
     write_footer(

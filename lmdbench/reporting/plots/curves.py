@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lmdbench.comparison.results import Run, ancestor_of
-from lmdbench.comparison.types import ScoredBlock
+from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.reporting.plots.figures import drawing
 from lmdbench.reporting.plots.style import (
@@ -71,27 +71,26 @@ class History:
 
 
 @drawing()
-def draw_curves(block: ScoredBlock, width: float = WIDTH) -> Figure:
+def draw_curves(table: ResultTable, width: float = WIDTH) -> Figure:
     """Losses, and balanced accuracy on validation images, a column of two panels for each method.
 
     Raises UserError where no run has a history.
     """
     found = {
-        scored.row.label: [h for run in scored.row.runs for h in _histories(run)]
-        for scored in block.rows
+        scored.label: [h for run in scored.runs for h in _histories(run)] for scored in table.rows
     }
-    rows = [scored for scored in block.rows if found[scored.row.label]]
+    rows = [scored for scored in table.rows if found[scored.label]]
     if not rows:
-        raise UserError(f"{block.title}: no run has a history.csv (imported predictions have none)")
-    style = looks(block)
+        raise UserError(f"{table.title}: no run has a history.csv (imported predictions have none)")
+    style = looks(table)
     lines, columns = grid_of(len(rows), int(width / PANEL_INCHES))
     figure = Figure(figsize=(width, 2.85 * lines + 0.1), layout="constrained")
     panels = figure.subplots(2 * lines, columns, squeeze=False)
     for number, scored in enumerate(rows):
         line, column = divmod(number, columns)
         upper, lower = panels[2 * line, column], panels[2 * line + 1, column]
-        histories = found[scored.row.label]
-        colour = style[scored.row.label].colour
+        histories = found[scored.label]
+        colour = style[scored.label].colour
         names = list(dict.fromkeys(name for history in histories for name in history.losses))
         for name, dashes in zip(names, LINES, strict=False):
             lines_of = [history.line(name) for history in histories]
@@ -120,13 +119,13 @@ def draw_curves(block: ScoredBlock, width: float = WIDTH) -> Figure:
         line, column = divmod(number, columns)
         panels[2 * line, column].set_visible(False)
         panels[2 * line + 1, column].set_visible(False)
-    title = block.title.replace(f" · {block.part} images", "", 1)
+    title = table.title.replace(f" · {table.part} images", "", 1)
     write_title(figure, "Training, epoch by epoch", title)
-    lost = [label_of(scored) for scored in block.rows if scored not in rows]
+    lost = [label_of(scored) for scored in table.rows if scored not in rows]
     cut = [
         label_of(scored)
         for scored in rows
-        if not all(history.complete for history in found[scored.row.label])
+        if not all(history.complete for history in found[scored.label])
     ]
     write_footer(
         figure,

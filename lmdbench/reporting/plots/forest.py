@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lmdbench.comparison.notes import column_title, without_common_seed
-from lmdbench.comparison.types import ScoredBlock
+from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation.inference import Difference
 from lmdbench.evaluation.metrics import LOWER_IS_BETTER
@@ -31,31 +31,31 @@ NARROW = 5.0  # inches; below it the numbers stand under the names, not beside
 
 
 @drawing()
-def draw_forest(block: ScoredBlock, width: float = WIDTH) -> Figure:
+def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
     """Paired differences to the reference on the primary metric, shares in points.
 
     Raises UserError where there is no reference in this table, or nothing to compare with it.
     """
-    if block.reference is None:
+    if table.reference is None:
         raise UserError(
-            f"{block.title}: the reference is not among its rows; name one that is by --reference"
+            f"{table.title}: the reference is not among its rows; name one that is by --reference"
         )
-    primary = block.primary
+    primary = table.primary
     title = column_title(primary)
-    rows = [scored for scored in block.rows if scored.row.label != block.reference]
+    rows = [scored for scored in table.rows if scored.label != table.reference]
     there = [
         (scored, difference)
         for scored in rows
         if (difference := scored.cells[primary].difference) and not np.isnan(difference.value)
     ]
     if not there:
-        why = " (no seed in common)" if without_common_seed(block) else ""
-        raise UserError(f"{block.title}: nothing to compare with {block.reference} on {title}{why}")
-    label = shortened(block.reference, LONGEST_LABEL)
+        why = " (no seed in common)" if without_common_seed(table) else ""
+        raise UserError(f"{table.title}: nothing to compare with {table.reference} on {title}{why}")
+    label = shortened(table.reference, LONGEST_LABEL)
     unit = "points above or below" if is_share(primary) else "above or below"
     below = fitted(f"{title}: {unit} {label}", width / 2)
     lines = below.count("\n") + 1
-    style = looks(block)
+    style = looks(table)
     narrow = width < NARROW
     words = [_in_words(d, scored.cells[primary].p_corrected, primary) for scored, d in there]
     names = [label_of(scored) for scored, _ in there]
@@ -70,7 +70,7 @@ def draw_forest(block: ScoredBlock, width: float = WIDTH) -> Figure:
     axes.axvline(0, color="black", linewidth=0.8, zorder=1)
     scale = 100 if is_share(primary) else 1
     for place, (scored, difference) in enumerate(there):
-        look = style[scored.row.label]
+        look = style[scored.label]
         ends = [scale * difference.low, scale * difference.high]
         axes.plot(ends, [place] * 2, color=look.colour, linewidth=1.4, zorder=2)
         axes.plot([scale * difference.value], [place], linestyle="none", zorder=3, **look.points(6))
@@ -88,26 +88,26 @@ def draw_forest(block: ScoredBlock, width: float = WIDTH) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(below)
     bare(axes, "top", "right", "left")
-    write_title(figure, f"{title} against {label}", block.title)
-    apart = [label_of(scored) for scored in without_common_seed(block)]
-    drawn = [scored.row.label for scored, _ in there]
-    without = [label_of(row) for row in rows if row.row.label not in drawn]
+    write_title(figure, f"{title} against {label}", table.title)
+    apart = [label_of(scored) for scored in without_common_seed(table)]
+    drawn = [scored.label for scored, _ in there]
+    without = [label_of(row) for row in rows if row.label not in drawn]
     without = [name for name in without if name not in apart]
     single = [label_of(scored) for scored, difference in there if difference.seeds == 1]
     some = len(single) < len(there)
     whose = f" ({', '.join(single)})" if some else ""
     inside = "; an interval inside it is practically equal" if some else ""
     tested = any(scored.cells[primary].p_corrected is not None for scored, _ in there)
-    n = images_of(block, primary)
+    n = images_of(table, primary)
     write_footer(
         figure,
-        f"Paired differences over the same seeds and {n} {block.part} image{'s' * (n != '1')}, "
+        f"Paired differences over the same seeds and {n} {table.part} image{'s' * (n != '1')}, "
         "with 95 % intervals.",
         "p: two-sided, by Holm over the rows of this table." if tested else "",
         f"One seed{whose}: intervals for the test images only, and no p." if single else "",
         f"Grey band: ±{MARGIN:g} point{inside}." if is_share(primary) else "",
         "The smaller, the better." if primary in LOWER_IS_BETTER else "",
-        seeds_sentence(block.rows),
+        seeds_sentence(table.rows),
         f"Left out, no seed in common with {label}: {', '.join(apart)}." if apart else "",
         f"Left out, without a difference: {', '.join(without)}." if without else "",
     )

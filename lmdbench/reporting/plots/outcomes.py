@@ -8,7 +8,7 @@ import numpy as np
 
 from lmdbench.comparison.results import Run
 from lmdbench.comparison.scoring import predictions_of
-from lmdbench.comparison.types import ScoredBlock, ScoredRow
+from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation import metrics
 
@@ -16,7 +16,7 @@ from lmdbench.evaluation import metrics
 @dataclass(frozen=True)
 class Outcomes:
     """Of one row: ``ids`` (N,) sorted, ``labels`` (N,), ``logits`` (S, N, C) by ``seeds``, classes
-    in the order of the block's; ``units`` (N,) the lesions or patients, where they are known."""
+    in the order of the table's; ``units`` (N,) the lesions or patients, where they are known."""
 
     seeds: tuple[int, ...]
     ids: np.ndarray
@@ -36,26 +36,26 @@ class Outcomes:
         return replace(self, seeds=tuple(seeds), logits=self.logits[places])
 
 
-def outcomes(block: ScoredBlock, scored: ScoredRow) -> Outcomes:
-    """The predictions of a row's runs on the images of its block.
+def outcomes(table: ResultTable, scored: MethodResult) -> Outcomes:
+    """The predictions of a row's runs on the images of its table.
 
     Raises UserError where a run has other images, or images that leak were to be left out.
     """
-    if block.dropped:
+    if table.dropped:
         raise UserError(
-            f"{block.title}: this plot shows all images; leave --drop-leaked out, or plot groups "
+            f"{table.title}: this plot shows all images; leave --drop-leaked out, or plot groups "
             "or forest"
         )
-    read = [_read(run, block) for run in scored.row.runs]
+    read = [_read(run, table) for run in scored.runs]
     ids, labels, _, units = read[0]
-    for run, (other_ids, other_labels, _, _) in zip(scored.row.runs, read, strict=True):
+    for run, (other_ids, other_labels, _, _) in zip(scored.runs, read, strict=True):
         if not (np.array_equal(ids, other_ids) and np.array_equal(labels, other_labels)):
             raise UserError(
-                f"{run.directory}: its {block.part} images are not those of the other seeds; "
+                f"{run.directory}: its {table.part} images are not those of the other seeds; "
                 "do the run again with --force"
             )
     return Outcomes(
-        tuple(scored.row.seeds), ids, labels, np.stack([logits for _, _, logits, _ in read]), units
+        tuple(scored.seeds), ids, labels, np.stack([logits for _, _, logits, _ in read]), units
     )
 
 
@@ -68,12 +68,12 @@ def paired(a: Outcomes, b: Outcomes) -> tuple[Outcomes, Outcomes] | None:
 
 
 def _read(
-    run: Run, block: ScoredBlock
+    run: Run, table: ResultTable
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Ids, labels, logits and units of a run, by id; of all its folds."""
-    found = predictions_of(run, block.part)
+    found = predictions_of(run, table.part)
     order = np.argsort(found.ids, kind="stable")
-    places = [run.classes.index(name) for name in block.block.record["classes"]]
+    places = [run.classes.index(name) for name in table.record["classes"]]
     labels = np.argsort(places)[found.labels]
     units = None if found.units is None else found.units[order]
     return found.ids[order], labels[order], found.logits[order][:, places], units

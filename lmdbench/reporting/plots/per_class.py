@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lmdbench.comparison.compare import BASELINE
-from lmdbench.comparison.types import ScoredBlock, ScoredRow
+from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.evaluation.inference import Estimate, linear_difference, linear_estimate
 from lmdbench.reporting.plots.figures import drawing, shortened
 from lmdbench.reporting.plots.outcomes import Outcomes, outcomes, paired
@@ -42,19 +42,19 @@ CLASS_INCHES = 0.2  # between two classes, at least
 
 
 @drawing()
-def draw_per_class(block: ScoredBlock, width: float = WIDTH) -> Figure:
+def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
     """Mean recall over seeds of each class, and the paired difference to ce, with 95 % intervals.
 
     Of more than eight methods: ce, the reference, and the best by the first column.
     """
-    rows = _chosen(block)
-    order = class_order(block)
-    counts = training_images(block)[order]
-    style = looks(block)
+    rows = _chosen(table)
+    order = class_order(table)
+    counts = training_images(table)[order]
+    style = looks(table)
     baseline = baseline_of(rows)
     others = [scored for scored in rows if scored is not baseline]
     with_gain = baseline is not None and bool(others)
-    names = _class_names(block, order, counts)
+    names = _class_names(table, order, counts)
     turned = len(names) > width * SLANTED_PER_INCH
     beside = legend_columns([label_of(row) for row in rows], width - 0.8)
     lines = -(-len(rows) // beside)
@@ -65,31 +65,31 @@ def draw_per_class(block: ScoredBlock, width: float = WIDTH) -> Figure:
     panels = list(figure.subplots(2 if with_gain else 1, 1, sharex=True, squeeze=False)[:, 0])
     gap = CLASS_INCHES / (width - 0.9)
     places = spread(np.log10(np.maximum(counts, 1)), gap)
-    found = {scored.row.label: outcomes(block, scored) for scored in rows}
-    classes = block.block.record["classes"]
+    found = {scored.label: outcomes(table, scored) for scored in rows}
+    classes = table.record["classes"]
 
     top = panels[0]
     for number, scored in enumerate(rows):
-        there = found[scored.row.label]
+        there = found[scored.label]
         estimates = [_recall(there, c, len(classes)) for c in order]
-        _draw(top, places, estimates, style[scored.row.label], scored, (number, len(rows)))
+        _draw(top, places, estimates, style[scored.label], scored, (number, len(rows)))
     top.set_ylim(-4, 104)
     top.set_ylabel("recall, %")
     if with_gain:
         assert baseline is not None
         bottom = panels[1]
         bottom.axhline(0, color="black", linewidth=0.8)
-        base = found[baseline.row.label]
+        base = found[baseline.label]
         for scored in others:
-            pair = paired(found[scored.row.label], base)
+            pair = paired(found[scored.label], base)
             gains = [pair and _gain(*pair, c, len(classes)) for c in order]
             at = (rows.index(scored), len(rows))
-            _draw(bottom, places, gains, style[scored.row.label], scored, at)
+            _draw(bottom, places, gains, style[scored.label], scored, at)
         bottom.set_ylabel(f"gain over {label_of(baseline, 16)}, points")
     for panel in panels:
         panel.grid(axis="y", **GRID)
         bare(panel)
-    _mark_groups(panels, block, order, places)
+    _mark_groups(panels, table, order, places)
     panels[-1].set_xticks(
         places,
         names,
@@ -99,11 +99,11 @@ def draw_per_class(block: ScoredBlock, width: float = WIDTH) -> Figure:
         rotation_mode="default" if turned else "anchor",
         fontsize=SMALL,
     )
-    below = f"class (training / {block.part} images), by training images on a logarithmic axis"
+    below = f"class (training / {table.part} images), by training images on a logarithmic axis"
     panels[-1].set_xlabel(fitted(below, width - 1))
     legend_above(top, beside, 14)  # the groups' names are between
-    write_title(figure, "Recall of each class against its training images", block.title)
-    left_out = len(block.rows) - len(rows)
+    write_title(figure, "Recall of each class against its training images", table.title)
+    left_out = len(table.rows) - len(rows)
     write_footer(
         figure,
         "Means over seeds with 95 % intervals.",
@@ -136,18 +136,18 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     return (values[0] - values) / span if span > 0 else np.zeros(len(values))
 
 
-def _chosen(block: ScoredBlock) -> list[ScoredRow]:
+def _chosen(table: ResultTable) -> list[MethodResult]:
     """The rows to draw, in the table's order; the last of a table are its best."""
-    if len(block.rows) <= MOST_METHODS:
-        return list(block.rows)
+    if len(table.rows) <= MOST_METHODS:
+        return list(table.rows)
     first = [
         scored
-        for scored in block.rows
-        if scored.row.method == BASELINE or scored.row.label == block.reference
+        for scored in table.rows
+        if scored.method == BASELINE or scored.label == table.reference
     ]
-    best = [scored for scored in reversed(block.rows) if scored not in first]
+    best = [scored for scored in reversed(table.rows) if scored not in first]
     kept = [*first, *best][:MOST_METHODS]
-    return [scored for scored in block.rows if scored in kept]
+    return [scored for scored in table.rows if scored in kept]
 
 
 def _one_class(c: int, classes: int) -> np.ndarray:
@@ -175,7 +175,7 @@ def _draw(
     places: np.ndarray,
     estimates: Sequence[Estimate | None],
     look: Look,
-    scored: ScoredRow,
+    scored: MethodResult,
     number: tuple[int, int],
 ) -> None:
     """One method's points, moved a little aside so that methods do not hide each other."""
@@ -201,10 +201,10 @@ def _draw(
 
 
 def _mark_groups(
-    panels: Sequence[Axes], block: ScoredBlock, order: Sequence[int], places: np.ndarray
+    panels: Sequence[Axes], table: ResultTable, order: Sequence[int], places: np.ndarray
 ) -> None:
     """Lines between the groups, and their names above the first panel."""
-    stretches = group_edges(block, order)
+    stretches = group_edges(table, order)
     margin = 0.6 * (float(np.diff(places).min()) if len(places) > 1 else 0.2)
     margin = min(margin, 0.06)
     ends = [places[0] - margin, *((places[:-1] + places[1:]) / 2), places[-1] + margin]
@@ -225,10 +225,10 @@ def _mark_groups(
         )
 
 
-def _class_names(block: ScoredBlock, order: Sequence[int], counts: np.ndarray) -> list[str]:
-    classes = block.block.record["classes"]
+def _class_names(table: ResultTable, order: Sequence[int], counts: np.ndarray) -> list[str]:
+    classes = table.record["classes"]
     return [
         f"{shortened(classes[c], LONGEST_CLASS)} "
-        f"({round(n):,} / {block.rows[0].recalls[classes[c]].n:,})"
+        f"({round(n):,} / {table.rows[0].recalls[classes[c]].n:,})"
         for c, n in zip(order, counts, strict=True)
     ]

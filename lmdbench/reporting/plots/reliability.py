@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lmdbench.comparison.types import ScoredBlock
+from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation import metrics
 from lmdbench.reporting.plots.figures import drawing
@@ -30,46 +30,46 @@ HISTOGRAM_BINS = 20
 
 
 @drawing()
-def draw_reliability(block: ScoredBlock, width: float = WIDTH) -> Figure:
+def draw_reliability(table: ResultTable, width: float = WIDTH) -> Figure:
     """Accuracy against confidence in bins of equally many images, a panel for each method.
 
     Below each stands how confidences are spread. Raises UserError without images.
     """
-    if not block.images[block.part]["all"]:
-        raise UserError(f"{block.title}: there are no {block.part} images")
-    style = looks(block)
-    lines, columns = grid_of(len(block.rows), int(width / PANEL_INCHES))
+    if not table.images[table.part]["all"]:
+        raise UserError(f"{table.title}: there are no {table.part} images")
+    style = looks(table)
+    lines, columns = grid_of(len(table.rows), int(width / PANEL_INCHES))
     side = width / columns - 0.25
     figure = Figure(figsize=(width, lines * (1.3 * min(side, 3.2) + 0.55)), layout="constrained")
     panels = figure.subplots(
         2 * lines, columns, sharex=True, squeeze=False, height_ratios=[3.2, 1] * lines
     )
-    for number, scored in enumerate(block.rows):
+    for number, scored in enumerate(table.rows):
         line, column = divmod(number, columns)
         upper, lower = panels[2 * line, column], panels[2 * line + 1, column]
-        there = outcomes(block, scored)
+        there = outcomes(table, scored)
         upper.set_title(label_of(scored, 26), fontsize=8.5)
-        _draw(upper, lower, there.labels, there.logits, style[scored.row.label])
+        _draw(upper, lower, there.labels, there.logits, style[scored.label])
         if column == 0:
             upper.set_ylabel("accuracy, %")
             lower.set_ylabel("images, %")
         else:
             upper.tick_params(labelleft=False)
         lower.tick_params(labelbottom=True)
-        if number + columns >= len(block.rows):
+        if number + columns >= len(table.rows):
             lower.set_xlabel("confidence, %")
-    for number in range(len(block.rows), lines * columns):
+    for number in range(len(table.rows), lines * columns):
         line, column = divmod(number, columns)
         panels[2 * line, column].set_visible(False)
         panels[2 * line + 1, column].set_visible(False)
-    write_title(figure, "Reliability: accuracy against confidence", block.title)
+    write_title(figure, "Reliability: accuracy against confidence", table.title)
     write_footer(
         figure,
         f"ECE: gap between the two over {metrics.ECE_BINS} bins of equally many images, mean over "
-        f"seeds, under the class shares of these {block.images[block.part]['all']:,} {block.part} "
-        f"images{_shares(block)}: under others it is another number. Points: the bins of all seeds "
+        f"seeds, under the class shares of these {table.images[table.part]['all']:,} {table.part} "
+        f"images{_shares(table)}: under others it is another number. Points: the bins of all seeds "
         "together. Below: how confidences are spread.",
-        seeds_sentence(block.rows),
+        seeds_sentence(table.rows),
     )
     return figure
 
@@ -118,12 +118,12 @@ def _draw(upper: Axes, lower: Axes, labels: np.ndarray, logits: np.ndarray, look
     )
 
 
-def _shares(block: ScoredBlock) -> str:
+def _shares(table: ResultTable) -> str:
     """The prior by groups, in brackets."""
-    images = block.images[block.part]
+    images = table.images[table.part]
     shares = [
         f"{group} {100 * images[group] / images['all']:.0f} %"
-        for group in block.block.setting["groups"]
+        for group in table.setting["groups"]
         if images.get(group) is not None
     ]
     return f" ({', '.join(shares)})" if shares else ""

@@ -14,7 +14,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from lmdbench.comparison.compare import BASELINE
 from lmdbench.comparison.notes import seeds_text
-from lmdbench.comparison.types import ScoredBlock, ScoredRow
+from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.data.splits.spec import training_counts
 from lmdbench.reporting.plots.figures import shortened, wrapped
@@ -71,12 +71,12 @@ class Look:
         return {"facecolor": face, "edgecolor": edge, "hatch": self.hatch, "linewidth": 0.4}
 
 
-def looks(block: ScoredBlock) -> dict[str, Look]:
-    """Row's label → its look. Blocks with the same rows have the same looks, whatever the order."""
-    base = baseline_of(block.rows)
-    found = {} if base is None else {base.row.label: Look(BASELINE_COLOUR, "o", "", True)}
+def looks(table: ResultTable) -> dict[str, Look]:
+    """Row's label → its look. Tables with the same rows have the same looks, whatever the order."""
+    base = baseline_of(table.rows)
+    found = {} if base is None else {base.label: Look(BASELINE_COLOUR, "o", "", True)}
     kinds = len(METHOD_COLOURS)
-    others = sorted(scored.row.label for scored in block.rows if scored is not base)
+    others = sorted(scored.label for scored in table.rows if scored is not base)
     for number, label in enumerate(others):
         # A second round has the next marker for each colour, hollow.
         k, times = number % kinds, number // kinds
@@ -87,10 +87,10 @@ def looks(block: ScoredBlock) -> dict[str, Look]:
     return found
 
 
-def baseline_of(rows: Sequence[ScoredRow]) -> ScoredRow | None:
+def baseline_of(rows: Sequence[MethodResult]) -> MethodResult | None:
     """The row of plain ce; where its settings were changed, the first one of ce."""
-    found = [scored for scored in rows if scored.row.method == BASELINE]
-    plain = [scored for scored in found if scored.row.label == BASELINE]
+    found = [scored for scored in rows if scored.method == BASELINE]
+    plain = [scored for scored in found if scored.label == BASELINE]
     return next(iter([*plain, *found]), None)
 
 
@@ -100,13 +100,13 @@ def grid_of(panels: int, most: int) -> tuple[int, int]:
     return lines, -(-panels // lines)
 
 
-def label_of(scored: ScoredRow, letters: int = LONGEST_LABEL) -> str:
-    return shortened(scored.row.label, letters)
+def label_of(scored: MethodResult, letters: int = LONGEST_LABEL) -> str:
+    return shortened(scored.label, letters)
 
 
-def class_order(block: ScoredBlock) -> list[int]:
+def class_order(table: ResultTable) -> list[int]:
     """Class indices by training images, the largest class first."""
-    return order_of(training_images(block))
+    return order_of(training_images(table))
 
 
 def order_of(counts: np.ndarray) -> list[int]:
@@ -114,9 +114,9 @@ def order_of(counts: np.ndarray) -> list[int]:
     return [int(c) for c in np.argsort(-counts, kind="stable")]
 
 
-def training_images(block: ScoredBlock) -> np.ndarray:
+def training_images(table: ResultTable) -> np.ndarray:
     """Training images of each class (C,); of pooled folds what a fold has, on average."""
-    run = block.block.rows[0].runs[0]
+    run = table.rows[0].runs[0]
     counts = [member.record["class_counts"] for member in run.members]
     if not all(parts.get("train") for parts in counts):
         raise UserError(
@@ -129,13 +129,13 @@ def _arrays(parts: dict[str, Any]) -> dict[str, np.ndarray]:
     return {part: np.asarray(n) for part, n in parts.items()}
 
 
-def group_edges(block: ScoredBlock, order: Sequence[int]) -> list[tuple[str, int, int]]:
+def group_edges(table: ResultTable, order: Sequence[int]) -> list[tuple[str, int, int]]:
     """Stretches of one group in an order of classes: group, first place, place after the last.
 
     A class in no group has the group "".
     """
-    classes = block.block.record["classes"]
-    of = {name: group for group, names in block.block.setting["groups"].items() for name in names}
+    classes = table.record["classes"]
+    of = {name: group for group, names in table.setting["groups"].items() for name in names}
     stretches: list[tuple[str, int, int]] = []
     for place, c in enumerate(order):
         group = of.get(classes[c], "")
@@ -171,13 +171,13 @@ def fitted(text: str, width: float) -> str:
     return "\n".join(wrapped(text, width / (1.15 * LETTER_INCHES)))
 
 
-def write_title(figure: Figure, what: str, block_title: str) -> None:
+def write_title(figure: Figure, what: str, title: str) -> None:
     """What is shown, in bold, and below it of what, in lines of the figure's width.
 
     The figure grows by them, as it does by the footer: its size before is for what is drawn.
     """
     letters = figure.get_figwidth() * LETTERS_PER_INCH * 0.72
-    lines = [*wrapped(what, letters), *wrapped(block_title, letters)]
+    lines = [*wrapped(what, letters), *wrapped(title, letters)]
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9, fontweight="bold")
     figure.set_figheight(figure.get_figheight() + 0.15 * len(lines) + 0.1)
 
@@ -190,11 +190,11 @@ def write_footer(figure: Figure, *sentences: str) -> None:
     figure.set_figheight(figure.get_figheight() + 0.12 * len(lines) + 0.08)
 
 
-def seeds_sentence(rows: Sequence[ScoredRow]) -> str:
+def seeds_sentence(rows: Sequence[MethodResult]) -> str:
     """The seeds behind a figure's numbers."""
-    by_seeds = dict.fromkeys(seeds_text(scored.row.seeds) for scored in rows)
+    by_seeds = dict.fromkeys(seeds_text(scored.seeds) for scored in rows)
     several = "; they differ between methods" if len(by_seeds) > 1 else ""
-    one = len(by_seeds) == 1 and len(rows[0].row.seeds) == 1
+    one = len(by_seeds) == 1 and len(rows[0].seeds) == 1
     return f"Seed{'' if one else 's'} {' / '.join(by_seeds)}{several}."
 
 

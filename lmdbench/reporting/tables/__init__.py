@@ -7,8 +7,8 @@ from lmdbench.reporting.tables.data import csv_text, json_text
 from lmdbench.reporting.tables.escape import LATEX, escape_html, escape_latex, escape_markdown
 from lmdbench.reporting.tables.html import html, html_tables
 from lmdbench.reporting.tables.latex import latex
+from lmdbench.reporting.tables.layout import LAYOUTS, SPREADS
 from lmdbench.reporting.tables.markdown import markdown
-from lmdbench.reporting.tables.sheets import LAYOUTS, SPREADS
 from lmdbench.reporting.tables.terminal import print_comparison, scores_table
 
 __all__ = [

@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lmdbench.comparison.types import Cell, Comparison, ScoredBlock, ScoredRow
+from lmdbench.comparison.types import Cell, Comparison, MethodResult, ResultTable
 
 if TYPE_CHECKING:
     from lmdbench.evaluation.inference import Difference, Estimate
 
-# What a block's setting holds that is no column of its own.
+# What a table's setting holds that is no column of its own.
 NOT_COLUMNS = ("results_name", "split_label", "groups", "synthetic")
 
 # Field of an estimate or a difference → its column. What is not known is empty.
@@ -49,24 +49,21 @@ def csv_text(comparison: Comparison) -> str:
     rows (``reference`` is the other one), numbers that papers print, mean ranks across data sets.
     """
     settings = dict.fromkeys(
-        name
-        for block in comparison.blocks
-        for name in block.block.setting
-        if name not in NOT_COLUMNS
+        name for table in comparison.tables for name in table.setting if name not in NOT_COLUMNS
     )
     records = [
         {
-            "results_name": block.block.setting["results_name"],
-            "split_label": block.block.setting["split_label"],
-            **{name: block.block.setting.get(name) for name in settings},
-            "partial": block.partial is not None,
-            "synthetic": block.synthetic,
-            "part": block.part,
-            "dropped": block.dropped,
+            "results_name": table.setting["results_name"],
+            "split_label": table.setting["split_label"],
+            **{name: table.setting.get(name) for name in settings},
+            "partial": table.partial is not None,
+            "synthetic": table.synthetic,
+            "part": table.part,
+            "dropped": table.dropped,
             **line,
         }
-        for block in comparison.blocks
-        for line in _lines(block)
+        for table in comparison.tables
+        for line in _lines(table)
     ]
     if comparison.ranks is not None:
         records += [
@@ -87,24 +84,24 @@ def csv_text(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def _lines(block: ScoredBlock) -> Iterator[dict[str, Any]]:
-    for row in block.rows:
+def _lines(table: ResultTable) -> Iterator[dict[str, Any]]:
+    for row in table.rows:
         for name, cell in row.cells.items():
-            yield _line("score", block, row, name, cell)
-    if block.per_class:
-        for row in block.rows:
+            yield _line("score", table, row, name, cell)
+    if table.per_class:
+        for row in table.rows:
             for name, cell in row.by_class.items():
-                yield _line("class", block, row, f"{block.per_class}:{name}", cell)
-    for pair in block.pairwise:
+                yield _line("class", table, row, f"{table.per_class}:{name}", cell)
+    for pair in table.pairwise:
         yield {
             "kind": "pair",
             "label": pair.a,
-            "metric": block.primary,
+            "metric": table.primary,
             "reference": pair.b,
             **_columns(pair.difference, OF_DIFFERENCE),
             "p_corrected": pair.p_corrected,
         }
-    for column in block.published:
+    for column in table.published:
         for name, value in column.values.items():
             yield {
                 "kind": "published",
@@ -114,23 +111,25 @@ def _lines(block: ScoredBlock) -> Iterator[dict[str, Any]]:
             }
 
 
-def _line(kind: str, block: ScoredBlock, row: ScoredRow, name: str, cell: Cell) -> dict[str, Any]:
+def _line(
+    kind: str, table: ResultTable, row: MethodResult, name: str, cell: Cell
+) -> dict[str, Any]:
     return {
         "kind": kind,
-        "method": row.row.method,
-        "label": row.row.label,
+        "method": row.method,
+        "label": row.label,
         "metric": name,
         "mean": cell.mean,
         "sd": cell.sd,
         **_columns(cell.estimate, OF_ESTIMATE),
         "no_interval": cell.no_interval,
-        "reference": block.reference if cell.difference is not None else None,
+        "reference": table.reference if cell.difference is not None else None,
         **_columns(cell.difference, OF_DIFFERENCE),
         "p_corrected": cell.p_corrected,
         "permutation_p": cell.permutation_p,
         "mark": cell.mark,
-        "n_seeds": len(row.row.seeds),
-        "seeds": " ".join(str(seed) for seed in row.row.seeds),
+        "n_seeds": len(row.seeds),
+        "seeds": " ".join(str(seed) for seed in row.seeds),
         "n_images": cell.n,
         "best": cell.best,
         "second": cell.second,
@@ -157,7 +156,7 @@ def json_text(comparison: Comparison) -> str:
         "results": str(comparison.results.folder),
         "part": comparison.part,
         "unfinished": comparison.unfinished,
-        "blocks": [_block_record(block) for block in comparison.blocks],
+        "blocks": [_table_record(table) for table in comparison.tables],
         "ranks": comparison.ranks,
     }
     return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -176,29 +175,28 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _block_record(block: ScoredBlock) -> dict[str, Any]:
-    record = block.block.record
+def _table_record(table: ResultTable) -> dict[str, Any]:
+    record = table.record
     return {
-        "title": block.title,
-        **block.block.setting,
-        "partial": block.partial,
-        "dropped": block.dropped,
+        "title": table.title,
+        **table.setting,
+        "partial": table.partial,
+        "dropped": table.dropped,
         "classes": record["classes"],
         "class_counts": record["class_counts"],
-        "images": block.images,
-        "metrics": list(block.metrics),
-        "primary": block.primary,
-        "reference": block.reference,
-        "per_class": block.per_class or None,
-        "rows": [_row_record(row) for row in block.rows],
-        "pairwise": block.pairwise,
-        "published": block.published,
-        "notes": block.notes,
+        "images": table.images,
+        "metrics": list(table.metrics),
+        "primary": table.primary,
+        "reference": table.reference,
+        "per_class": table.per_class or None,
+        "rows": [_row_record(row) for row in table.rows],
+        "pairwise": table.pairwise,
+        "published": table.published,
+        "notes": table.notes,
     }
 
 
-def _row_record(scored: ScoredRow) -> dict[str, Any]:
-    row = scored.row
+def _row_record(row: MethodResult) -> dict[str, Any]:
     return {
         "label": row.label,
         "chain": [
@@ -211,10 +209,10 @@ def _row_record(scored: ScoredRow) -> dict[str, Any]:
             for run in row.runs
             for member in run.members
         ],
-        "scores": {name: _cell_record(cell) for name, cell in scored.cells.items()},
-        "recalls": {name: _cell_record(cell) for name, cell in scored.recalls.items()},
-        "by_class": {name: _cell_record(cell) for name, cell in scored.by_class.items()},
-        "notes": list(row.notes),
+        "scores": {name: _cell_record(cell) for name, cell in row.cells.items()},
+        "recalls": {name: _cell_record(cell) for name, cell in row.recalls.items()},
+        "by_class": {name: _cell_record(cell) for name, cell in row.by_class.items()},
+        "notes": list(row.remarks),
     }
 
 

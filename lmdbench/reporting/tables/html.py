@@ -6,7 +6,7 @@ from itertools import groupby
 
 from lmdbench.comparison.types import Comparison
 from lmdbench.reporting.tables.escape import escape_html
-from lmdbench.reporting.tables.sheets import Column, Entry, Sheet, sections
+from lmdbench.reporting.tables.layout import Column, Table, TableCell, sections
 from lmdbench.reporting.tables.words import MARKS, left_out
 
 # Of a page of its own. Colours stand against their background by 7 to 1 or more.
@@ -57,9 +57,9 @@ def html_tables(
         lines.append("<section>")
         if level is not None:
             lines.append(f"<h{level}>{escape_html(section.title)}</h{level}>")
-        for number, sheet in enumerate(section.sheets):
-            notes = [sheet.legend, *sheet.notes, *(section.notes if number == 0 else ())]
-            lines += [*_table(sheet), '<ul class="notes">']
+        for number, table in enumerate(section.tables):
+            notes = [table.legend, *table.notes, *(section.notes if number == 0 else ())]
+            lines += [*_table(table), '<ul class="notes">']
             lines += [f"<li>{escape_html(note)}</li>" for note in notes]
             lines.append("</ul>")
         lines.append("</section>")
@@ -76,7 +76,7 @@ def html(
     layout: str = "metrics",
 ) -> str:
     """A whole page, light or dark as the reader prefers, that needs nothing from elsewhere."""
-    sets = dict.fromkeys(str(b.block.setting["results_name"]) for b in comparison.blocks)
+    sets = dict.fromkeys(str(b.setting["results_name"]) for b in comparison.tables)
     title = escape_html(f"Comparison: {', '.join(sets)}")
     tables = html_tables(comparison, percent, spread=spread, layout=layout)
     return (
@@ -87,14 +87,14 @@ def html(
     )
 
 
-def _table(sheet: Sheet) -> list[str]:
-    caption = escape_html(sheet.title)
+def _table(table: Table) -> list[str]:
+    caption = escape_html(table.title)
     return [
         f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}">',
         f"<table>\n<caption>{caption}</caption>",
-        *_head(sheet.columns),
+        *_head(table.columns),
         "<tbody>",
-        *(f"<tr>{_row(sheet.columns, row)}</tr>" for row in sheet.rows),
+        *(f"<tr>{_row(table.columns, row)}</tr>" for row in table.rows),
         "</tbody>\n</table>\n</div>",
     ]
 
@@ -119,22 +119,22 @@ def _head(columns: tuple[Column, ...]) -> list[str]:
     return ["<thead>", *rows, "</thead>"]
 
 
-def _row(columns: tuple[Column, ...], row: tuple[Entry, ...]) -> str:
+def _row(columns: tuple[Column, ...], row: tuple[TableCell, ...]) -> str:
     cells = []
-    for k, (column, entry) in enumerate(zip(columns, row, strict=True)):
+    for k, (column, cell) in enumerate(zip(columns, row, strict=True)):
         words = ' class="words"' if column.words else ""
         tag, scope = ("th", ' scope="row"') if k == 0 else ("td", "")
-        cells.append(f"<{tag}{scope}{words}>{_cell(entry)}</{tag}>")
+        cells.append(f"<{tag}{scope}{words}>{_cell(cell)}</{tag}>")
     return "".join(cells)
 
 
-def _cell(entry: Entry) -> str:
-    text = escape_html(entry.text)
-    if entry.best:
+def _cell(cell: TableCell) -> str:
+    text = escape_html(cell.text)
+    if cell.best:
         text = f"<strong>{text}</strong>"
-    elif entry.second:
+    elif cell.second:
         text = f'<span class="second">{text}</span>'
-    behind = f"± {entry.sd}" if entry.sd else f"[{entry.interval}]" if entry.interval else ""
-    if entry.mark:
-        text += f' <span class="mark {entry.mark}">{MARKS[entry.mark]}</span>'
+    behind = f"± {cell.sd}" if cell.sd else f"[{cell.interval}]" if cell.interval else ""
+    if cell.mark:
+        text += f' <span class="mark {cell.mark}">{MARKS[cell.mark]}</span>'
     return f'{text} <span class="behind">{escape_html(behind)}</span>' if behind else text

@@ -1,4 +1,4 @@
-"""A comparison as LaTeX: a ``table`` with booktabs rules for each sheet."""
+"""A comparison as LaTeX: a ``table`` with booktabs rules for each."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from itertools import groupby
 
 from lmdbench.comparison.types import Comparison
 from lmdbench.reporting.tables.escape import escape_latex
-from lmdbench.reporting.tables.sheets import Column, Entry, Section, Sheet, sections
+from lmdbench.reporting.tables.layout import Column, Section, Table, TableCell, sections
 from lmdbench.reporting.tables.words import MARKS, left_out
 
-# Mark of an entry → the superscript that shows it, in math.
+# Mark of a cell → the superscript that shows it, in math.
 SUPERSCRIPTS = {"better": "+", "worse": "-", "equal": r"\approx"}
 ABREAST = 3  # intervals in brackets, beside their numbers
-ROWS = 45  # that fit a page; a longer sheet is set as several tables
-COLUMNS = 9  # that a reader can read on one; a wider sheet likewise
+ROWS = 45  # that fit a page; a longer table is set as several
+COLUMNS = 9  # that a reader can read on one; a wider table likewise
 
 
 def latex(
@@ -29,7 +29,7 @@ def latex(
     caption: str | None = None,
     label: str | None = None,
 ) -> str:
-    """A ``table`` for each sheet, to be included in a document that loads booktabs and graphicx.
+    """A ``table`` for each, to be included in a document that loads booktabs and graphicx.
 
     ``spread`` and ``layout`` as ``sections`` takes them. ``caption``: the first table's, instead of
     the one made of its title and legend. ``label``: of the first table, and the beginning of the
@@ -38,42 +38,42 @@ def latex(
     lines = [r"% needs \usepackage{booktabs,graphicx}"]
     used: Counter[str] = Counter()
     for section in sections(comparison, percent, spread=spread, layout=layout):
-        for number, sheet in enumerate(section.sheets):
-            for part, (page, rows) in enumerate(_pages(sheet)):
+        for number, table in enumerate(section.tables):
+            for part, (page, rows) in enumerate(_pages(table)):
                 first = not used
-                name = _label(section, sheet, label, used)
+                name = _label(section, table, label, used)
                 if part:
-                    words = f"{_title(section, sheet)} (continued)."
+                    words = f"{_title(section, table)} (continued)."
                 elif first and caption is not None:
                     words = caption
                 else:
-                    words = f"{_title(section, sheet)}. {_legend(sheet)}"
-                notes = [*sheet.notes, *(section.notes if number == 0 else ())]
-                lines += ["", *table(page, rows, words, name, [] if part else notes)]
+                    words = f"{_title(section, table)}. {_legend(table)}"
+                notes = [*table.notes, *(section.notes if number == 0 else ())]
+                lines += ["", *table_lines(page, rows, words, name, [] if part else notes)]
     if line := left_out(comparison):
         lines += ["", f"% {line}"]
     return "\n".join(lines) + "\n"
 
 
-def _pages(sheet: Sheet) -> list[tuple[Sheet, tuple[tuple[Entry, ...], ...]]]:
-    """The sheet with columns that fit, and rows that do."""
+def _pages(table: Table) -> list[tuple[Table, tuple[tuple[TableCell, ...], ...]]]:
+    """The table with columns that fit, and rows that do."""
     return [
         (page, page.rows[k : k + ROWS])
-        for page in _narrow(sheet)
+        for page in _narrow(table)
         for k in range(0, len(page.rows), ROWS)
     ]
 
 
-def _narrow(sheet: Sheet) -> list[Sheet]:
-    """Sheets of at most ``COLUMNS`` columns, each beginning with the first one.
+def _narrow(table: Table) -> list[Table]:
+    """Tables of at most ``COLUMNS`` columns, each beginning with the first one.
 
     Columns under one heading stay together where they can; one that would stand alone in a table
     of its own goes with those before.
     """
     room = COLUMNS - 1
     chosen: list[list[int]] = [[]]
-    places = range(1, len(sheet.columns))
-    for _, under in groupby(places, key=lambda k: sheet.columns[k].span or k):
+    places = range(1, len(table.columns))
+    for _, under in groupby(places, key=lambda k: table.columns[k].span or k):
         together = list(under)
         if len(chosen[-1]) + min(len(together), room) > room and together != [places[-1]]:
             chosen.append([])
@@ -83,30 +83,30 @@ def _narrow(sheet: Sheet) -> list[Sheet]:
             chosen[-1].append(k)
     return [
         replace(
-            sheet,
-            columns=tuple(sheet.columns[k] for k in (0, *those)),
-            rows=tuple(tuple(row[k] for k in (0, *those)) for row in sheet.rows),
+            table,
+            columns=tuple(table.columns[k] for k in (0, *those)),
+            rows=tuple(tuple(row[k] for k in (0, *those)) for row in table.rows),
         )
         for those in chosen
     ]
 
 
-def _title(section: Section, sheet: Sheet) -> str:
+def _title(section: Section, table: Table) -> str:
     """A float stands alone, so it says of which data it is."""
-    return f"{sheet.title}: {section.title}" if sheet.slug else section.title
+    return f"{table.title}: {section.title}" if table.slug else section.title
 
 
-def _legend(sheet: Sheet) -> str:
-    if any(entry.half for row in sheet.rows for entry in row):
-        return f"{sheet.legend} ± is half the interval, where its halves are equal."
-    return sheet.legend
+def _legend(table: Table) -> str:
+    if any(cell.half for row in table.rows for cell in row):
+        return f"{table.legend} ± is half the interval, where its halves are equal."
+    return table.legend
 
 
-def _label(section: Section, sheet: Sheet, wanted: str | None, used: Counter[str]) -> str:
+def _label(section: Section, table: Table, wanted: str | None, used: Counter[str]) -> str:
     """The name of a table for \\ref, each once."""
     base = f"tab:{_slug(section.slug)}" if wanted is None else wanted
-    if sheet.slug and (wanted is None or used):
-        base += f"-{_slug(sheet.slug)}"
+    if table.slug and (wanted is None or used):
+        base += f"-{_slug(table.slug)}"
     used[base] += 1
     return base if used[base] == 1 else f"{base}-{used[base]}"
 
@@ -115,14 +115,14 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "table"
 
 
-def table(
-    sheet: Sheet,
-    rows: tuple[tuple[Entry, ...], ...],
+def table_lines(
+    table: Table,
+    rows: tuple[tuple[TableCell, ...], ...],
     caption: str,
     label: str,
     notes: list[str],
 ) -> list[str]:
-    columns = "".join("l" if column.words else "r" for column in sheet.columns)
+    columns = "".join("l" if column.words else "r" for column in table.columns)
     lines = [
         r"\begin{table}",
         r"  \centering",
@@ -134,7 +134,7 @@ def table(
         r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"  \begin{{tabular}}{{@{{}}{columns}@{{}}}}",
         r"    \toprule",
-        *(f"    {line}" for line in _heads(sheet.columns)),
+        *(f"    {line}" for line in _heads(table.columns)),
         r"    \midrule",
         *(f"    {line}" for line in _body(rows)),
         r"    \bottomrule",
@@ -190,17 +190,17 @@ def _size(n: str) -> str:
     return f"$n={first}$" + (f" of ${whole}$" if of else "")
 
 
-def _body(rows: tuple[tuple[Entry, ...], ...]) -> list[str]:
+def _body(rows: tuple[tuple[TableCell, ...], ...]) -> list[str]:
     """A line a row, or two where many intervals in brackets would make the table too wide."""
-    entries = [entry for row in rows for entry in row]
-    wide = max(sum(bool(entry.interval) for entry in row) for row in rows) > ABREAST
-    if not wide or any(entry.half for entry in entries):
+    everything = [cell for row in rows for cell in row]
+    wide = max(sum(bool(cell.interval) for cell in row) for row in rows) > ABREAST
+    if not wide or any(cell.half for cell in everything):
         cells = [_set(column) for column in zip(*rows, strict=True)]
         return [_line(row) for row in zip(*cells, strict=True)]
     lines = []
     for row in rows:
-        lines.append(_line([_emphasised(entry) for entry in row]))
-        lines.append(_line([_behind(entry, "").strip() for entry in row]))
+        lines.append(_line([_emphasised(cell) for cell in row]))
+        lines.append(_line([_behind(cell, "").strip() for cell in row]))
     return lines
 
 
@@ -208,34 +208,34 @@ def _line(cells: Sequence[str]) -> str:
     return rf"{' & '.join(cells)} \\"
 
 
-def _set(column: tuple[Entry, ...]) -> list[str]:
-    """The entries of a column, numbers beneath numbers and what stands behind them likewise."""
+def _set(column: tuple[TableCell, ...]) -> list[str]:
+    """The cells of a column, numbers beneath numbers and what stands behind them likewise."""
     widest = max((e.sd or e.half for e in column), key=len)
-    marks = [SUPERSCRIPTS[entry.mark] for entry in column if entry.mark]
+    marks = [SUPERSCRIPTS[cell.mark] for cell in column if cell.mark]
     room = rf"\phantom{{$^{{{max(marks, key=len)}}}$}}" if marks else ""
     return [
-        _emphasised(entry)
-        + _behind(entry, widest)
-        + (rf"\rlap{{$^{{{SUPERSCRIPTS[entry.mark]}}}$}}" if entry.mark else "")
+        _emphasised(cell)
+        + _behind(cell, widest)
+        + (rf"\rlap{{$^{{{SUPERSCRIPTS[cell.mark]}}}$}}" if cell.mark else "")
         + room
-        for entry in column
+        for cell in column
     ]
 
 
-def _emphasised(entry: Entry) -> str:
-    text = escape_latex(entry.text)
-    if entry.best:
+def _emphasised(cell: TableCell) -> str:
+    text = escape_latex(cell.text)
+    if cell.best:
         return rf"\textbf{{{text}}}"
-    return rf"\underline{{{text}}}" if entry.second else text
+    return rf"\underline{{{text}}}" if cell.second else text
 
 
-def _behind(entry: Entry, widest: str) -> str:
+def _behind(cell: TableCell, widest: str) -> str:
     """The deviation or interval, or the room of the ``widest`` that others in the column take."""
-    if text := entry.sd or entry.half:
+    if text := cell.sd or cell.half:
         padding = (
             rf"\phantom{{{'0' * (len(widest) - len(text))}}}" if len(text) < len(widest) else ""
         )
         return rf" $\pm$ {padding}{text}"
-    if entry.interval:
-        return rf" {{\footnotesize [{escape_latex(entry.interval)}]}}"
+    if cell.interval:
+        return rf" {{\footnotesize [{escape_latex(cell.interval)}]}}"
     return rf"\phantom{{ $\pm$ {widest}}}" if widest else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lmdbench.comparison.types import Comparison
 from lmdbench.reporting.tables.escape import escape_markdown
-from lmdbench.reporting.tables.sheets import Column, Entry, Sheet, sections
+from lmdbench.reporting.tables.layout import Column, Table, TableCell, sections
 from lmdbench.reporting.tables.words import MARKS, left_out
 
 
@@ -22,24 +22,24 @@ def markdown(
     lines = []
     for section in sections(comparison, percent, spread=spread, layout=layout):
         lines += [f"### {escape_markdown(section.title)}", ""]
-        for number, sheet in enumerate(section.sheets):
+        for number, table in enumerate(section.tables):
             if number:
-                lines += [f"#### {escape_markdown(sheet.title)}", ""]
-            lines += [*_table(sheet), ""]
-            notes = [sheet.legend, *sheet.notes, *(section.notes if number == 0 else ())]
+                lines += [f"#### {escape_markdown(table.title)}", ""]
+            lines += [*_table(table), ""]
+            notes = [table.legend, *table.notes, *(section.notes if number == 0 else ())]
             lines += [*(f"- {escape_markdown(note)}" for note in notes), ""]
     if line := left_out(comparison):
         lines += [escape_markdown(line), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _table(sheet: Sheet) -> list[str]:
-    heads = [column.head for column in sheet.columns]
+def _table(table: Table) -> list[str]:
+    heads = [column.head for column in table.columns]
     repeated = len(set(heads)) < len(heads)
     return [
-        _row([escape_markdown(_head(column, repeated)) for column in sheet.columns]),
-        _row(["---" if column.words else "---:" for column in sheet.columns]),
-        *(_row([_cell(entry) for entry in row]) for row in sheet.rows),
+        _row([escape_markdown(_head(column, repeated)) for column in table.columns]),
+        _row(["---" if column.words else "---:" for column in table.columns]),
+        *(_row([_cell(cell) for cell in row]) for row in table.rows),
     ]
 
 
@@ -53,14 +53,14 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(entry: Entry) -> str:
-    text = escape_markdown(entry.text)
-    if entry.best:
+def _cell(cell: TableCell) -> str:
+    text = escape_markdown(cell.text)
+    if cell.best:
         text = f"**{text}**"
-    elif entry.second:
+    elif cell.second:
         text = f"<u>{text}</u>"
-    if entry.sd:
-        text += f" ± {entry.sd}"
-    if entry.interval:
-        text += f" [{entry.interval}]"
-    return f"{text} {MARKS[entry.mark]}" if entry.mark else text
+    if cell.sd:
+        text += f" ± {cell.sd}"
+    if cell.interval:
+        text += f" [{cell.interval}]"
+    return f"{text} {MARKS[cell.mark]}" if cell.mark else text

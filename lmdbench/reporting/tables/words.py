@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lmdbench.comparison.types import Comparison, ScoredBlock
+from lmdbench.comparison.types import Comparison, ResultTable
 from lmdbench.evaluation.metrics import CLASS_STATS
 
 MISSING = "–"
@@ -37,13 +37,13 @@ def p_text(p: float | None) -> str:
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
-def images_of(block: ScoredBlock, name: str) -> str:
+def images_of(table: ResultTable, name: str) -> str:
     """The images behind a column. A recall is of the images of its classes, other statistics of
     classes are of all images: ``50 of 400``."""
-    n = block.rows[0].cells[name].n
+    n = table.rows[0].cells[name].n
     stat, colon, _ = name.partition(":")
     if colon and stat in CLASS_STATS and stat != "recall":
-        return f"{n:,} of {block.images[block.part]['all']:,}"
+        return f"{n:,} of {table.images[table.part]['all']:,}"
     return f"{n:,}"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
-from lmdbench.comparison.types import ScoredBlock
+from lmdbench.comparison.types import ResultTable
 from lmdbench.reporting.page.evidence import Evidence, Outcomes, gather, most_often, targets
 
 FakeRun = Callable[..., Path]
@@ -81,8 +81,8 @@ def test_targets_are_mean_shares_over_runs() -> None:
     assert targets(row, np.array([0, 0, 0, 3]), 2, CLASSES) == []
 
 
-def one_block(tmp_path: Path) -> ScoredBlock:
-    (block,) = compare(read_results(tmp_path / "results")).blocks
+def one_block(tmp_path: Path) -> ResultTable:
+    (block,) = compare(read_results(tmp_path / "results")).tables
     return block
 
 

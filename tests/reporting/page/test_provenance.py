@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmdbench.comparison.results import Block, blocks, read_results
+from lmdbench.comparison.results import RunGroup, read_results, run_groups
 from lmdbench.data.check import audit as audits
 from lmdbench.data.dataset import Part, Split, open_dataset
 from lmdbench.reporting.page.provenance import (
@@ -31,9 +31,9 @@ RECORD = {
 }
 
 
-def only_block(tmp_path: Path) -> Block:
+def only_block(tmp_path: Path) -> RunGroup:
     results = read_results(tmp_path / "results")
-    (block,) = blocks(results, results.runs)
+    (block,) = run_groups(results, results.runs)
     return block
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
-from lmdbench.comparison.types import ScoredBlock
+from lmdbench.comparison.types import ResultTable
 from lmdbench.evaluation.inference import Difference
 from lmdbench.reporting.page.verdict import verdict
 
@@ -18,13 +18,13 @@ FakeRun = Callable[..., Path]
 
 
 @pytest.fixture
-def block(fake_run: FakeRun, tmp_path: Path) -> ScoredBlock:
+def block(fake_run: FakeRun, tmp_path: Path) -> ResultTable:
     """ce, crt and lmd with two seeds, lmd the reference; the differences are given by ``told``."""
     for seed in (0, 1):
         fake_run("ce", seed, skill=0.5)
         fake_run("crt", seed, skill=1.0)
         fake_run("lmd", seed, skill=2.0)
-    (found,) = compare(read_results(tmp_path / "results"), reference="lmd").blocks
+    (found,) = compare(read_results(tmp_path / "results"), reference="lmd").tables
     return found
 
 
@@ -46,12 +46,12 @@ def difference(value: float, low: float, high: float, seeds: int = 2) -> Differe
     )
 
 
-def told(block: ScoredBlock, label: str, of: dict[str, tuple[Difference, dict[str, Any]]]) -> Any:
+def told(block: ResultTable, label: str, of: dict[str, tuple[Difference, dict[str, Any]]]) -> Any:
     """The block with other differences in one row."""
     rows = []
     for row in block.rows:
         cells = dict(row.cells)
-        if row.row.label == label:
+        if row.label == label:
             for name, (found, more) in of.items():
                 cells[name] = replace(cells[name], difference=found, **more)
         rows.append(replace(row, cells=cells))
@@ -69,7 +69,7 @@ GROUPS = {
 }
 
 
-def test_a_real_gain_in_the_tail(block: ScoredBlock) -> None:
+def test_a_real_gain_in_the_tail(block: ResultTable) -> None:
     row = primary(difference(-0.123, -0.155, -0.091), "worse") | GROUPS
     found = verdict(told(block, "ce", row))
     assert found.kind == "real"
@@ -95,7 +95,7 @@ def test_a_real_gain_in_the_tail(block: ScoredBlock) -> None:
     ],
 )
 def test_a_gain_that_is_elsewhere(
-    block: ScoredBlock, low: float, high: float, opening: str
+    block: ResultTable, low: float, high: float, opening: str
 ) -> None:
     value = -0.05 if low < 0 else 0.05
     groups = {**GROUPS, "tail": (difference(value, low, high), {"n": 20})}
@@ -112,7 +112,7 @@ def test_a_gain_that_is_elsewhere(
         ("equal", 0.0, "equal", "Practically equal: lmd is level with ce"),
     ],
 )
-def test_other_outcomes(block: ScoredBlock, mark: str, value: float, kind: str, words: str) -> None:
+def test_other_outcomes(block: ResultTable, mark: str, value: float, kind: str, words: str) -> None:
     row = primary(difference(value, value - 0.04, value + 0.04), mark, p=0.2)
     found = verdict(told(block, "ce", row))
     assert found.kind == kind
@@ -125,18 +125,18 @@ def test_other_outcomes(block: ScoredBlock, mark: str, value: float, kind: str, 
     assert (power in found.details) == (kind == "open")
 
 
-def test_a_tail_of_too_few_images_settles_nothing(block: ScoredBlock) -> None:
+def test_a_tail_of_too_few_images_settles_nothing(block: ResultTable) -> None:
     groups = {**GROUPS, "tail": (GROUPS["tail"][0], {"n": 4})}
     row = primary(difference(-0.05, -0.08, -0.02), "worse") | groups
     found = verdict(told(block, "ce", row)).details[0]
     assert found.startswith("Whether it is in the tail is not settled: +30.0")
 
 
-def three_seeds(fake_run: FakeRun, tmp_path: Path, *names: str) -> ScoredBlock:
+def three_seeds(fake_run: FakeRun, tmp_path: Path, *names: str) -> ResultTable:
     for seed in range(3):
         fake_run("ce", seed, skill=0.5)
         fake_run("lmd", seed, skill=6.0)
-    (found,) = compare(read_results(tmp_path / "results"), names=names).blocks
+    (found,) = compare(read_results(tmp_path / "results"), names=names).tables
     return found
 
 
@@ -147,7 +147,7 @@ def test_on_fewer_than_five_images_nothing_is_tested(
     fake_run: FakeRun, tmp_path: Path, name: str, shown: str
 ) -> None:
     block = three_seeds(fake_run, tmp_path, name)
-    cell = {row.row.label: row for row in block.rows}["ce"].cells[name]
+    cell = {row.label: row for row in block.rows}["ce"].cells[name]
     assert (cell.p_corrected, cell.mark) == (None, "")
     assert cell.difference is not None
     assert cell.difference.low < cell.difference.value < cell.difference.high
@@ -180,7 +180,7 @@ def test_where_lower_is_better_it_is_said(fake_run: FakeRun, tmp_path: Path) -> 
     assert found.details[0].startswith("The best ECE (test prior) is that of lmd")
 
 
-def test_what_no_difference_could_show_is_said(block: ScoredBlock) -> None:
+def test_what_no_difference_could_show_is_said(block: ResultTable) -> None:
     nothing = replace(difference(-0.03, -0.07, 0.01), detectable=float("nan"))
     found = verdict(told(block, "ce", primary(nothing, "", p=0.2)))
     assert found.details[0] == (
@@ -197,11 +197,11 @@ def test_rows_of_one_seed_are_not_called_better(fake_run: FakeRun, tmp_path: Pat
         fake_run("ce", seed, skill=0.5)
         fake_run("lmd", seed, skill=6.0)
     fake_run("crt", 0, skill=0.0)
-    (block,) = compare(read_results(tmp_path / "results")).blocks
+    (block,) = compare(read_results(tmp_path / "results")).tables
     assert "lmd is not tested against crt." in verdict(block).details
 
 
-def test_how_the_reference_stands_to_the_others(block: ScoredBlock) -> None:
+def test_how_the_reference_stands_to_the_others(block: ResultTable) -> None:
     with_ce = told(block, "ce", primary(difference(-0.1, -0.2, -0.05), "worse"))
     both = told(with_ce, "crt", primary(difference(-0.02, -0.06, 0.02), ""))
     assert "lmd is not told apart from crt." in verdict(both).details
@@ -209,7 +209,7 @@ def test_how_the_reference_stands_to_the_others(block: ScoredBlock) -> None:
     assert "lmd is better than crt." in verdict(both).details
 
 
-def test_one_seed_is_said(block: ScoredBlock) -> None:
+def test_one_seed_is_said(block: ResultTable) -> None:
     one = difference(-0.1, -0.2, -0.05, seeds=1)
     found = verdict(told(block, "ce", primary(one, "worse")))
     assert found.kind == "one-seed"
@@ -220,7 +220,7 @@ def test_one_seed_is_said(block: ScoredBlock) -> None:
 def test_of_one_seed_nothing_is_called_settled(fake_run: FakeRun, tmp_path: Path) -> None:
     for method, skill in (("ce", 0.0), ("crt", 0.5), ("lmd", 6.0)):
         fake_run(method, skill=skill)
-    (block,) = compare(read_results(tmp_path / "results")).blocks
+    (block,) = compare(read_results(tmp_path / "results")).tables
     found = verdict(block)
     assert found.kind == "one-seed"
     assert "p = " not in found.answer
@@ -232,14 +232,14 @@ def test_without_interval_or_common_seed_it_says_why(fake_run: FakeRun, tmp_path
     for seed in (0, 1):
         fake_run("ce", seed, skill=0.0)
         fake_run("lmd", seed + 2 * (seed > 0), skill=3.0)
-    (block,) = compare(read_results(tmp_path / "results"), names=["macro_f1"]).blocks
+    (block,) = compare(read_results(tmp_path / "results"), names=["macro_f1"]).tables
     assert verdict(block).answer == (
         "lmd against ce: no difference could be tested (a class has fewer than 5 test images)."
     )
     for row in block.rows:
-        if row.row.method == "lmd":
-            shutil.rmtree(row.row.runs[0].directory)
-    (block,) = compare(read_results(tmp_path / "results")).blocks
+        if row.method == "lmd":
+            shutil.rmtree(row.runs[0].directory)
+    (block,) = compare(read_results(tmp_path / "results")).tables
     assert verdict(block).answer == (
         "lmd against ce: no difference could be tested (no seed in common)."
     )
@@ -248,7 +248,7 @@ def test_without_interval_or_common_seed_it_says_why(fake_run: FakeRun, tmp_path
 def test_without_the_reference_nothing_is_claimed(fake_run: FakeRun, tmp_path: Path) -> None:
     fake_run("ce", skill=0.5)
     fake_run("crt", skill=3.0)
-    (block,) = compare(read_results(tmp_path / "results"), reference="lmd").blocks
+    (block,) = compare(read_results(tmp_path / "results"), reference="lmd").tables
     found = verdict(block)
     assert found.kind == "none"
     assert found.answer == "No difference was tested: the reference is not among these runs."
@@ -260,7 +260,7 @@ def test_ce_as_the_reference_is_what_the_best_gains_over(fake_run: FakeRun, tmp_
         fake_run("ce", seed, skill=0.0)
         fake_run("crt", seed, skill=1.0)
         fake_run("lmd", seed, skill=6.0)
-    (block,) = compare(read_results(tmp_path / "results"), reference="ce").blocks
+    (block,) = compare(read_results(tmp_path / "results"), reference="ce").tables
     found = verdict(block)
     assert found.kind == "real"
     assert "lmd is " in found.answer

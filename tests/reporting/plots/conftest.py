@@ -77,7 +77,7 @@ def made_block(fake_run: Callable[..., Path], tmp_path: Path) -> Callable[..., o
                     "epoch,loss,validation_balanced_accuracy,seconds\n"
                     + "".join(f"{e},{2 / e + seed},{1 - 1 / e},1\n" for e in range(1, 6))
                 )
-        (block,) = compare(read_results(tmp_path / "results"), **words).blocks
+        (block,) = compare(read_results(tmp_path / "results"), **words).tables
         return block
 
     return make

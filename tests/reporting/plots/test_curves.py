@@ -28,7 +28,7 @@ def chain(fake_run, tmp_path):
             for directory, text in ((first, stage_1), (second, stage_2)):
                 if text:
                     (directory / "history.csv").write_text(text)
-        (block,) = compare(read_results(tmp_path / "results"), methods=["lmd"]).blocks
+        (block,) = compare(read_results(tmp_path / "results"), methods=["lmd"]).tables
         return block
 
     return make
@@ -77,7 +77,7 @@ def test_a_stage_that_is_gone_is_said(chain, look):
 def test_results_that_were_moved_keep_their_first_stage(chain, tmp_path):
     chain()
     (tmp_path / "results").rename(tmp_path / "moved")
-    (block,) = compare(read_results(tmp_path / "moved"), methods=["lmd"]).blocks
+    (block,) = compare(read_results(tmp_path / "moved"), methods=["lmd"]).tables
     (line,) = thick(draw_curves(block).axes[1])
     assert len(line.get_xdata()) == 6
 
@@ -90,9 +90,9 @@ def test_runs_without_history_are_named_or_refused(made_block, fake_run, tmp_pat
         imported = fake_run("imported", 0, record=shape)
         arrays = (directory / "predictions.npz").read_bytes()
         (imported / "predictions.npz").write_bytes(arrays)
-    (block,) = compare(read_results(tmp_path / "results")).blocks
+    (block,) = compare(read_results(tmp_path / "results")).tables
     assert "No history: imported." in " ".join(look(draw_curves(block)))
-    (block,) = compare(read_results(tmp_path / "results"), methods=["imported"]).blocks
+    (block,) = compare(read_results(tmp_path / "results"), methods=["imported"]).tables
     with pytest.raises(UserError, match="no run has a history"):
         draw_curves(block)
 

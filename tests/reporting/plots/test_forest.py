@@ -17,7 +17,7 @@ def test_points_and_intervals_are_those_of_the_table(made_block, look):
     texts = look(figure)
     assert {"ce", "focal"} <= set(texts)
     assert "lmd" not in texts
-    cell = next(row for row in block.rows if row.row.label == "ce").cells["balanced_accuracy"]
+    cell = next(row for row in block.rows if row.label == "ce").cells["balanced_accuracy"]
     points = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     np.testing.assert_allclose(points[0].get_xdata(), [100 * cell.difference.value])
     drawn = [list(line.get_xdata()) for line in figure.axes[0].lines]
@@ -64,7 +64,7 @@ def test_rows_left_out_are_named(fake_run, tmp_path, look):
     for method, seeds in {"lmd": (0, 1), "ce": (1, 2), "crt": (0, 1), "rrl": (5,)}.items():
         for seed in seeds:
             fake_run(method, seed, skill=len(method))
-    (block,) = compare(read_results(tmp_path / "results")).blocks
+    (block,) = compare(read_results(tmp_path / "results")).tables
     texts = look(draw_forest(block))
     assert "rrl" not in texts
     (footer,) = [text for text in texts if text.startswith("Paired differences")]

@@ -15,7 +15,7 @@ def test_bars_and_intervals_are_those_of_the_table(made_block, look):
     assert "Balanced accuracy 4 classes, n = 1,208" in texts
     (axes,) = figure.axes
     lmd = next(bars for bars in axes.containers if bars.get_label() == "lmd")
-    cells = next(row for row in block.rows if row.row.label == "lmd").cells
+    cells = next(row for row in block.rows if row.label == "lmd").cells
     names = ["balanced_accuracy", "head", "medium", "tail"]
     np.testing.assert_allclose(
         [bar.get_height() for bar in lmd], [100 * cells[name].mean for name in names]

@@ -14,8 +14,8 @@ LABELS = np.array([0, 1, 2, 3])
 
 
 def row_of(tmp_path, method="ce"):
-    (block,) = compare(read_results(tmp_path / "results")).blocks
-    return block, next(scored for scored in block.rows if scored.row.method == method)
+    (block,) = compare(read_results(tmp_path / "results")).tables
+    return block, next(scored for scored in block.rows if scored.method == method)
 
 
 def test_images_of_all_seeds_stand_in_one_order(fake_run, tmp_path):
@@ -43,7 +43,7 @@ def test_a_seed_whose_logits_are_not_finite_is_right_about_nothing(fake_run, tmp
 def test_other_images_in_a_seed_are_refused(fake_run, tmp_path):
     fake_run("ce", 0, test=(LABELS, np.eye(4)), images=list("abcd"))
     fake_run("ce", 1, test=(LABELS, np.eye(4)), images=list("abce"))
-    (block,) = compare(read_results(tmp_path / "results"), part="validation").blocks
+    (block,) = compare(read_results(tmp_path / "results"), part="validation").tables
     block = replace(block, part="test")  # a test table of them is refused as a whole
     with pytest.raises(UserError, match="not those of the other seeds"):
         outcomes(block, block.rows[0])

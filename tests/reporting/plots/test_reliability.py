@@ -27,7 +27,7 @@ def test_each_method_has_a_panel_its_ece_and_the_prior_stands_below(made_block, 
     block = made_block({"ce": 1.0, "lmd": 3.0}, seeds=1)
     figure = draw_reliability(block)
     texts = look(figure)
-    predictions = np.load(block.rows[0].row.runs[0].directory / "predictions.npz")
+    predictions = np.load(block.rows[0].runs[0].directory / "predictions.npz")
     ece = metrics.ece(predictions["test_labels"], predictions["test_logits"])
     assert f"ECE {100 * ece:.1f}" in texts
     footer = " ".join(texts)

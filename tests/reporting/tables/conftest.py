@@ -13,7 +13,7 @@ import pytest
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.published import PublishedColumn
 from lmdbench.comparison.results import read_results
-from lmdbench.comparison.types import Comparison, Pair, Rank, Ranks, ScoredRow
+from lmdbench.comparison.types import Comparison, MethodResult, Pair, Rank, Ranks
 from lmdbench.evaluation.inference import Difference, Estimate
 
 FakeRun = Callable[..., Path]
@@ -31,16 +31,18 @@ def filled(comparison: Comparison, **more: Any) -> Comparison:
     """With statistics made up by hand: intervals of ± 2 points and differences to lmd, of which
     ce's is significant. ``more``: fields of every table."""
     blocks = []
-    for block in comparison.blocks:
-        found = [row for row in block.rows if row.row.method == "lmd"]
+    for block in comparison.tables:
+        found = [row for row in block.rows if row.method == "lmd"]
         reference = found[0] if found else None
         rows = tuple(_filled(row, block.rows, reference) for row in block.rows)
-        label = None if reference is None else reference.row.label
+        label = None if reference is None else reference.label
         blocks.append(replace(block, rows=rows, reference=label, primary=PRIMARY, **more))
-    return replace(comparison, blocks=tuple(blocks))
+    return replace(comparison, tables=tuple(blocks))
 
 
-def _filled(row: ScoredRow, rows: Sequence[ScoredRow], reference: ScoredRow | None) -> ScoredRow:
+def _filled(
+    row: MethodResult, rows: Sequence[MethodResult], reference: MethodResult | None
+) -> MethodResult:
     cells = {}
     for name, cell in row.cells.items():
         means = sorted({r.cells[name].mean or 0.0 for r in rows}, reverse=True)
@@ -57,7 +59,7 @@ def _filled(row: ScoredRow, rows: Sequence[ScoredRow], reference: ScoredRow | No
         if reference not in (None, row) and cell.mean is not None:
             assert reference is not None
             gap = cell.mean - (reference.cells[name].mean or 0.0)
-            primary, worse = name == PRIMARY, row.row.method == "ce"
+            primary, worse = name == PRIMARY, row.method == "ce"
             cell = replace(
                 cell,
                 difference=difference(gap),
@@ -108,7 +110,7 @@ def awkward(tmp_path: Path, fake_run: FakeRun) -> Comparison:
     write("τ-norm ≈ ▲", record=record, dataset="my_data&co", skill=2.0)
     write("中--文 ą", record=record, dataset="my_data&co")
     comparison = compare(read_results(folder))
-    labels = [row.row.label for row in comparison.blocks[0].rows]
+    labels = [row.label for row in comparison.tables[0].rows]
     pairs = tuple(Pair(a, b, difference(0.1), 0.03) for a, b in itertools.combinations(labels, 2))
     column = PublishedColumn(
         "A paper & more", "Some_one, 100%", "F1 {maybe}", "macro_f1", {"CE_1": 0.5, "RS": 0.25},

@@ -22,27 +22,27 @@ def csv_records(comparison: Comparison, kind: str = "score") -> list[dict[str, s
 def test_csv_holds_a_line_a_metric_in_full_precision(two: Comparison) -> None:
     records = csv_records(two)
     assert len(records) == (3 + 1) * 7
-    for block in two.blocks:
+    for block in two.tables:
         for row in block.rows:
             for name, cell in row.cells.items():
                 (record,) = [
                     r
                     for r in records
                     if (r["backbone"], r["label"], r["metric"])
-                    == (block.block.setting["backbone"], row.row.label, name)
+                    == (block.setting["backbone"], row.label, name)
                 ]
                 assert float(record["mean"]) == cell.mean
                 assert record["sd"] == ("" if cell.sd is None else repr(cell.sd))
                 assert int(record["n_images"]) == cell.n
-                assert int(record["n_seeds"]) == len(row.row.seeds)
+                assert int(record["n_seeds"]) == len(row.seeds)
                 assert (record["best"], record["second"]) == (str(cell.best), str(cell.second))
                 assert (record["partial"], record["synthetic"]) == ("True", "True")
                 assert record["split_fingerprint"] == "f" * 64
 
 
 def test_csv_holds_intervals_and_differences(two: Comparison) -> None:
-    (block, _) = two.blocks
-    (ce,) = [row for row in block.rows if row.row.label == "ce"]
+    (block, _) = two.tables
+    (ce,) = [row for row in block.rows if row.label == "ce"]
     cell = ce.cells["balanced_accuracy"]
     assert cell.estimate is not None
     assert cell.difference is not None
@@ -76,7 +76,7 @@ def test_json_holds_everything(two: Comparison) -> None:
     (lmd,) = [row for row in first["rows"] if row["label"] == "lmd (rounds=20)"]
     assert lmd["seeds"] == [0, 1, 2]
     assert lmd["chain"][0]["settings"]["rounds"] == 20
-    (row,) = [row for row in two.blocks[0].rows if row.row.label == "lmd (rounds=20)"]
+    (row,) = [row for row in two.tables[0].rows if row.label == "lmd (rounds=20)"]
     cell = row.cells["tail"]
     assert cell.estimate is not None
     assert lmd["scores"]["tail"]["mean"] == cell.mean

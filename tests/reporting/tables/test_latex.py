@@ -13,8 +13,8 @@ from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
 from lmdbench.comparison.types import Comparison
 from lmdbench.reporting.tables import SPREADS, latex
-from lmdbench.reporting.tables.latex import COLUMNS, ROWS, table
-from lmdbench.reporting.tables.sheets import Column, Entry, Sheet
+from lmdbench.reporting.tables.latex import COLUMNS, ROWS, table_lines
+from lmdbench.reporting.tables.layout import Column, Table, TableCell
 
 
 def rows(text: str) -> list[str]:
@@ -57,8 +57,8 @@ def test_groups_stand_under_a_heading_with_its_own_rule(two: Comparison) -> None
 
 def test_best_is_bold_second_underlined(two: Comparison) -> None:
     text = first_table(two, spread="none")
-    (block, _) = two.blocks
-    cells = {row.row.label: row.cells["head"] for row in block.rows}
+    (block, _) = two.tables
+    cells = {row.label: row.cells["head"] for row in block.rows}
     assert rf"\textbf{{{100 * cells['lmd (rounds=20)'].mean:.1f}}}" in of_label(
         text, "lmd (rounds=20)"
     )
@@ -67,13 +67,13 @@ def test_best_is_bold_second_underlined(two: Comparison) -> None:
 
 
 def test_plus_minus_is_what_was_asked_for(two: Comparison) -> None:
-    (row, *_) = two.blocks[0].rows
+    (row, *_) = two.tables[0].rows
     cell = row.cells["balanced_accuracy"]
     assert cell.mean is not None
     assert cell.sd is not None
     assert cell.estimate is not None
     half = cell.estimate.high - cell.mean
-    shown = {spread: of_label(first_table(two, spread=spread), row.row.label) for spread in SPREADS}
+    shown = {spread: of_label(first_table(two, spread=spread), row.label) for spread in SPREADS}
     assert re.search(rf"\$\\pm\$ (\\phantom{{0+}})?{100 * cell.sd:.1f}", shown["sd"])
     assert re.search(rf"\$\\pm\$ (\\phantom{{0+}})?{100 * half:.1f}", shown["interval"])
     assert "pm" not in shown["none"]
@@ -84,7 +84,7 @@ def test_plus_minus_is_what_was_asked_for(two: Comparison) -> None:
 
 def test_marks_are_superscripts_with_a_legend(two: Comparison) -> None:
     text = first_table(two)
-    assert two.blocks[0].reference == "lmd (rounds=20)"
+    assert two.tables[0].reference == "lmd (rounds=20)"
     assert r"\rlap{$^{-}$}" in of_label(text, "ce")
     assert "^" not in of_label(text, "lmd (rounds=20)").replace(r"\phantom{$^{-}$}", "")
     assert r"$^{-}$ worse than lmd (rounds=20)" in text
@@ -122,9 +122,9 @@ def test_splits_side_by_side(factors: Comparison) -> None:
 
 def test_a_long_table_goes_on_in_another() -> None:
     columns = (Column("A", words=True), Column("Score"))
-    entries = tuple((Entry(f"row {k}"), Entry(str(k))) for k in range(ROWS + 1))
-    sheet = Sheet("", "Long", columns, entries, "Legend.")
-    assert len(rows("\n".join(table(sheet, entries[ROWS:], "c", "l", [])))) == 2
+    cells = tuple((TableCell(f"row {k}"), TableCell(str(k))) for k in range(ROWS + 1))
+    page = Table("", "Long", columns, cells, "Legend.")
+    assert len(rows("\n".join(table_lines(page, cells[ROWS:], "c", "l", [])))) == 2
 
 
 def test_no_table_is_too_wide_to_read(tmp_path: Path, fake_run: Callable[..., Path]) -> None:

@@ -31,14 +31,14 @@ def test_it_is_a_valid_table(two: Comparison) -> None:
 
 
 def test_best_second_marks_and_intervals(two: Comparison) -> None:
-    (block, _) = two.blocks
+    (block, _) = two.tables
     rows = {line.split(" | ")[0][2:]: line for line in table(markdown(two))}
     for row in block.rows:
         cell = row.cells["balanced_accuracy"]
         assert cell.mean is not None
         assert cell.estimate is not None
         low, high = 100 * cell.estimate.low, 100 * cell.estimate.high
-        assert f"[{low:.1f}, {high:.1f}]" in rows[row.row.label]
+        assert f"[{low:.1f}, {high:.1f}]" in rows[row.label]
     assert re.search(r"\*\*[\d.]+\*\* \[", rows["lmd (rounds=20)"])
     assert re.search(r"<u>[\d.]+</u> \[", rows["focal"])
     assert "] ▼" in rows["ce"]
@@ -46,7 +46,7 @@ def test_best_second_marks_and_intervals(two: Comparison) -> None:
 
 
 def test_spread_and_fractions(two: Comparison) -> None:
-    (row, *_) = two.blocks[0].rows
+    (row, *_) = two.tables[0].rows
     cell = row.cells["accuracy"]
     assert f" {cell.mean:.3f} ± {cell.sd:.3f} " in markdown(two, percent=False, spread="sd")
     assert "in percent" not in markdown(two, percent=False)
@@ -61,11 +61,11 @@ def test_a_table_of_one_row_has_nothing_bold(two: Comparison) -> None:
 
 
 def test_differences_to_the_reference(two: Comparison) -> None:
-    (block, _) = two.blocks
+    (block, _) = two.tables
     lines = table(markdown(two), 1)
     assert "p (Holm)" in lines[0]
     assert {line.split(" | ")[0][2:] for line in lines[2:]} == {"ce", "focal"}
-    (ce,) = [row for row in block.rows if row.row.label == "ce"]
+    (ce,) = [row for row in block.rows if row.label == "ce"]
     difference = ce.cells["balanced_accuracy"].difference
     assert difference is not None
     (line,) = [line for line in lines if line.startswith("| ce ")]
@@ -139,7 +139,7 @@ def test_classes_pairs_published_and_ranks(awkward: Comparison) -> None:
     assert pair.endswith("| +10.0 [+8.0, +12.0] | .030 | 0.250 |")
     head, _, ce, rs = table(text, 3)
     assert head == r"| A paper & more | F1 {maybe} | Measured | Macro F1 |"
-    (row,) = [row for row in awkward.blocks[0].rows if row.row.label == "ce"]
+    (row,) = [row for row in awkward.tables[0].rows if row.label == "ce"]
     here = f"{100 * (row.cells['macro_f1'].mean or 0):.1f}"
     assert re.fullmatch(rf"\| CE\\_1 \| 50\.00 \| ce \| \W*u?>?{here}\W*u?>? \|", ce)
     assert rs == "| RS | 25.00 | – | – |"

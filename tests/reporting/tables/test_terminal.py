@@ -23,7 +23,7 @@ def plain(text: str) -> str:
 
 
 def expected(comparison: Comparison, label: str, metric: str) -> str:
-    (row,) = [row for row in comparison.blocks[0].rows if row.row.label == label]
+    (row,) = [row for row in comparison.tables[0].rows if row.label == label]
     cell = row.cells[metric]
     assert cell.mean is not None
     assert cell.estimate is not None

@@ -1,4 +1,4 @@
-"""A comparison laid out: sections of sheets of entries, which Markdown, LaTeX and HTML then set.
+"""A comparison laid out: sections of tables of cells, which Markdown, LaTeX and HTML then set.
 
 A section is one table of the comparison with what belongs to it: scores, differences to the
 reference, classes, pairs, published numbers.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lmdbench.comparison.notes import class_notes, column_title, in_text
 from lmdbench.comparison.published import PublishedColumn, stands_for
 from lmdbench.comparison.results import chain_key
-from lmdbench.comparison.types import Cell, Comparison, ScoredBlock, ScoredRow
+from lmdbench.comparison.types import Cell, Comparison, MethodResult, ResultTable
 from lmdbench.evaluation.metrics import CLASS_STATS, LOWER_IS_BETTER
 from lmdbench.reporting.tables.words import (
     MARKS,
@@ -37,7 +37,7 @@ BEST = "Best of a column in bold, second best underlined."  # of a legend
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableCell:
     """One cell: a number or words, and what stands behind it.
 
     ``half``: half the interval where its two halves are equal as shown, else empty; ``interval`` as
@@ -67,7 +67,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Table:
     """One table. The first column names the row; ``legend`` explains the numbers.
 
     ``slug``: of its label, empty for the scores.
@@ -76,18 +76,18 @@ class Sheet:
     slug: str
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Entry, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     legend: str
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Section:
-    """Sheets under one title, with the notes that hold for all of them."""
+    """Tables under one title, with the notes that hold for all of them."""
 
     slug: str
     title: str
-    sheets: tuple[Sheet, ...]
+    tables: tuple[Table, ...]
     notes: tuple[str, ...]
 
 
@@ -98,32 +98,32 @@ class Style:
     percent: bool = True
     spread: str = "interval"
 
-    def entry(self, cell: Cell, name: str) -> Entry:
+    def cell(self, cell: Cell, name: str) -> TableCell:
         """The cell of a metric."""
 
         def shown(value: float | None) -> str:
             return number(value, self.percent and is_share(name))
 
-        entry = Entry(shown(cell.mean), best=cell.best, second=cell.second, mark=cell.mark)
+        plain = TableCell(shown(cell.mean), best=cell.best, second=cell.second, mark=cell.mark)
         if self.spread == "sd" and cell.sd is not None:
-            return replace(entry, sd=shown(cell.sd))
+            return replace(plain, sd=shown(cell.sd))
         if self.spread != "interval" or cell.estimate is None or cell.mean is None:
-            return entry
+            return plain
         low, high = cell.estimate.low, cell.estimate.high
         if MISSING in (shown(low), shown(high)):
-            return entry
+            return plain
         halves = {shown(cell.mean - low), shown(high - cell.mean)}
         half = halves.pop() if len(halves) == 1 else ""
-        return replace(entry, interval=f"{shown(low)}, {shown(high)}", half=half)
+        return replace(plain, interval=f"{shown(low)}, {shown(high)}", half=half)
 
-    def difference(self, difference: Difference | None, name: str) -> Entry:
+    def difference(self, difference: Difference | None, name: str) -> TableCell:
         """A difference in a metric, with its interval."""
         if difference is None:
-            return Entry(MISSING)
+            return TableCell(MISSING)
         percent = self.percent and is_share(name)
         low, high = signed(difference.low, percent), signed(difference.high, percent)
         interval = "" if MISSING in (low, high) else f"{low}, {high}"
-        return Entry(signed(difference.value, percent), interval=interval)
+        return TableCell(signed(difference.value, percent), interval=interval)
 
     @property
     def unit(self) -> str:
@@ -149,68 +149,68 @@ def sections(
     """
     style = Style(percent, spread)
     found = []
-    families = _families(comparison.blocks) if layout == "split" else {}
+    families = _families(comparison.tables) if layout == "split" else {}
     for family in families.values():
         if len(family) > 1:
             found.append(_side_by_side(family, style))
-    beside = {id(block) for family in families.values() if len(family) > 1 for block in family}
-    for block in comparison.blocks:
-        sheets = [] if id(block) in beside else [_scores(block, style)]
-        sheets += _further(block, style)
-        if sheets:
-            notes = () if id(block) in beside else tuple(block.notes)
-            found.append(Section(_slug(block), block.title, tuple(sheets), notes))
+    beside = {id(result) for family in families.values() if len(family) > 1 for result in family}
+    for result in comparison.tables:
+        tables = [] if id(result) in beside else [_scores(result, style)]
+        tables += _further(result, style)
+        if tables:
+            notes = () if id(result) in beside else tuple(result.notes)
+            found.append(Section(_slug(result), result.title, tuple(tables), notes))
     return [*found, *_ranks(comparison)]
 
 
-def _slug(block: ScoredBlock) -> str:
-    return f"{block.block.setting['results_name']}-{block.block.setting['split_label']}"
+def _slug(result: ResultTable) -> str:
+    return f"{result.setting['results_name']}-{result.setting['split_label']}"
 
 
 # Scores
 
 
-def _scores(block: ScoredBlock, style: Style) -> Sheet:
-    columns = [Column("Method", words=True), *_metric_columns(block), Column("Seeds")]
+def _scores(result: ResultTable, style: Style) -> Table:
+    columns = [Column("Method", words=True), *_metric_columns(result), Column("Seeds")]
     rows = [
         (
-            Entry(row.row.label),
-            *(style.entry(row.cells[name], name) for name in block.metrics),
-            Entry(str(len(row.row.seeds))),
+            TableCell(row.label),
+            *(style.cell(row.cells[name], name) for name in result.metrics),
+            TableCell(str(len(row.seeds))),
         )
-        for row in block.rows
+        for row in result.rows
     ]
-    legend = score_legend([block], style)
-    return Sheet("", "Scores", tuple(columns), tuple(rows), legend)
+    legend = score_legend([result], style)
+    return Table("", "Scores", tuple(columns), tuple(rows), legend)
 
 
-def _metric_columns(block: ScoredBlock) -> list[Column]:
+def _metric_columns(result: ResultTable) -> list[Column]:
     """Groups stand under a heading of their own where other metrics are beside them."""
-    groups = block.block.setting["groups"]
-    span = "Recall by group" if any(name not in groups for name in block.metrics) else ""
+    groups = result.setting["groups"]
+    span = "Recall by group" if any(name not in groups for name in result.metrics) else ""
     return [
-        Column(column_title(name), images_of(block, name), span if name in groups else "")
-        for name in block.metrics
+        Column(column_title(name), images_of(result, name), span if name in groups else "")
+        for name in result.metrics
     ]
 
 
-def score_legend(blocks: Sequence[ScoredBlock], style: Style) -> str:
+def score_legend(results: Sequence[ResultTable], style: Style) -> str:
     """What the numbers and marks of a table of scores are."""
-    rows = [row for block in blocks for row in block.rows]
+    rows = [row for result in results for row in result.rows]
     cells = [cell for row in rows for cell in row.cells.values()]
-    repeated = any(len(row.row.seeds) > 1 for row in rows)
+    repeated = any(len(row.seeds) > 1 for row in rows)
     what = "Mean over seeds" if repeated else "Scores"
     if style.spread == "sd" and repeated:
         what = "Mean ± standard deviation over seeds"
     elif style.spread == "interval" and any(cell.estimate is not None for cell in cells):
         what += " with 95 % intervals"
     words = [f"{what}, {style.unit}; n: images."]
-    names = dict.fromkeys(name for block in blocks for name in block.metrics)
+    names = dict.fromkeys(name for result in results for name in result.metrics)
     if style.percent and (others := [column_title(n) for n in names if not is_share(n)]):
         words.append(f"{' and '.join(others)}: no percent.")
     if any(cell.best for cell in cells):
         words.append(BEST)
-    references = {block.reference for block in blocks if block.reference is not None}
+    references = {result.reference for result in results if result.reference is not None}
     marks = {cell.mark for cell in cells}
     if references and marks - {""}:
         reference = references.pop() if len(references) == 1 else "the reference beside it"
@@ -228,88 +228,90 @@ def score_legend(blocks: Sequence[ScoredBlock], style: Style) -> str:
 # Several splits side by side
 
 
-def _families(blocks: Sequence[ScoredBlock]) -> dict[str, list[ScoredBlock]]:
-    """Blocks of one data set that differ only in what belongs to a split."""
-    found: dict[str, list[ScoredBlock]] = {}
-    for block in blocks:
+def _families(results: Sequence[ResultTable]) -> dict[str, list[ResultTable]]:
+    """Tables of one data set that differ only in what belongs to a split."""
+    found: dict[str, list[ResultTable]] = {}
+    for result in results:
         common = {
             name: value
-            for name, value in block.block.setting.items()
+            for name, value in result.setting.items()
             if not name.startswith("split_") and name not in ("store", "groups")
         }
-        key = json.dumps([common, block.part, block.dropped is None, block.metrics], sort_keys=True)
-        found.setdefault(key, []).append(block)
+        key = json.dumps(
+            [common, result.part, result.dropped is None, result.metrics], sort_keys=True
+        )
+        found.setdefault(key, []).append(result)
     return found
 
 
-def _side_by_side(blocks: Sequence[ScoredBlock], style: Style) -> Section:
-    heads = _split_heads(blocks)
-    keys = dict.fromkeys(_key(row) for block in blocks for row in block.rows)
+def _side_by_side(results: Sequence[ResultTable], style: Style) -> Section:
+    heads = _split_heads(results)
+    keys = dict.fromkeys(_key(row) for result in results for row in result.rows)
     columns = [Column("Method", words=True)]
-    for head, block in zip(heads, blocks, strict=True):
-        columns += [replace(column, span=head) for column in _metric_columns(block)]
+    for head, result in zip(heads, results, strict=True):
+        columns += [replace(column, span=head) for column in _metric_columns(result)]
     rows, notes = [], []
     for key in keys:
-        entries = [Entry(key[0])]
+        cells = [TableCell(key[0])]
         absent = []
-        for head, block in zip(heads, blocks, strict=True):
-            there = [row for row in block.rows if _key(row) == key]
+        for head, result in zip(heads, results, strict=True):
+            there = [row for row in result.rows if _key(row) == key]
             if there:
-                entries += [style.entry(there[0].cells[name], name) for name in block.metrics]
+                cells += [style.cell(there[0].cells[name], name) for name in result.metrics]
             else:
-                entries += [Entry(MISSING)] * len(block.metrics)
+                cells += [TableCell(MISSING)] * len(result.metrics)
                 absent.append(head)
         if absent:
             notes.append(f"No finished run of {key[0]} at {', '.join(absent)}.")
-        rows.append(tuple(entries))
-    first = blocks[0]
-    setting = first.block.setting
+        rows.append(tuple(cells))
+    first = results[0]
+    setting = first.setting
     title = " · ".join([str(setting["results_name"]), f"{first.part} images", *heads])
-    if any(block.partial for block in blocks):
+    if any(result.partial for result in results):
         title += " · PARTIAL DATA"
-    if any(block.synthetic for block in blocks):
+    if any(result.synthetic for result in results):
         title += " · SYNTHETIC DATA"
-    legend = score_legend(blocks, style)
-    sheet = Sheet("", "Scores", tuple(columns), tuple(rows), legend, tuple(notes))
+    legend = score_legend(results, style)
+    table = Table("", "Scores", tuple(columns), tuple(rows), legend, tuple(notes))
     slug = f"{setting['results_name']}-splits"
-    return Section(slug, title, (sheet,), tuple(_merged_notes(heads, blocks)))
+    return Section(slug, title, (table,), tuple(_merged_notes(heads, results)))
 
 
-def _key(row: ScoredRow) -> tuple[str, str]:
+def _key(row: MethodResult) -> tuple[str, str]:
     """What makes rows of two tables one: their label, and everything behind it."""
-    return row.row.label, chain_key(row.row.chain)
+    return row.label, chain_key(row.chain)
 
 
-def _split_heads(blocks: Sequence[ScoredBlock]) -> list[str]:
+def _split_heads(results: Sequence[ResultTable]) -> list[str]:
     """What the groups of columns are called: the imbalance factor if no more differs."""
     splits = [
         {
             name: value
-            for name, value in block.block.setting.items()
+            for name, value in result.setting.items()
             if name.startswith("split_") and name not in ("split_label", "split_fingerprint")
         }
-        for block in blocks
+        for result in results
     ]
     factors = [split.pop("split_imbalance_factor", None) for split in splits]
     if all(split == splits[0] for split in splits) and len(set(factors)) == len(factors):
         return [f"IF {factor:g}" if factor else "natural IF" for factor in factors]
-    heads = [str(block.block.setting["split_label"]) for block in blocks]
+    heads = [str(result.setting["split_label"]) for result in results]
     if len(set(heads)) == len(heads):
         return heads
     return [
-        f"{head} ({block.block.setting['split_fingerprint'][:8]})"
-        for head, block in zip(heads, blocks, strict=True)
+        f"{head} ({result.setting['split_fingerprint'][:8]})"
+        for head, result in zip(heads, results, strict=True)
     ]
 
 
-def _merged_notes(heads: Sequence[str], blocks: Sequence[ScoredBlock]) -> list[str]:
-    """The notes of all blocks, those that not all of them have with the heads they are of."""
+def _merged_notes(heads: Sequence[str], results: Sequence[ResultTable]) -> list[str]:
+    """The notes of all results, those that not all of them have with the heads they are of."""
     of: dict[str, list[str]] = {}
-    for head, block in zip(heads, blocks, strict=True):
-        for note in block.notes:
+    for head, result in zip(heads, results, strict=True):
+        for note in result.notes:
             of.setdefault(note, []).append(head)
     return [
-        note if len(where) == len(blocks) else f"{', '.join(where)}: {note}"
+        note if len(where) == len(results) else f"{', '.join(where)}: {note}"
         for note, where in of.items()
     ]
 
@@ -317,22 +319,22 @@ def _merged_notes(heads: Sequence[str], blocks: Sequence[ScoredBlock]) -> list[s
 # What stands beneath the scores of a table
 
 
-def _further(block: ScoredBlock, style: Style) -> list[Sheet]:
+def _further(result: ResultTable, style: Style) -> list[Table]:
     made = (_differences, _per_class, _pairs, _published)
-    return [sheet for make in made for sheet in make(block, style)]
+    return [table for make in made for table in make(result, style)]
 
 
-def _differences(block: ScoredBlock, style: Style) -> list[Sheet]:
+def _differences(result: ResultTable, style: Style) -> list[Table]:
     """How far each row is from the reference."""
-    reference, primary = block.reference, block.primary
-    rows = [row for row in block.rows if row.row.label != reference]
+    reference, primary = result.reference, result.primary
+    rows = [row for row in result.rows if row.label != reference]
     if reference is None or not rows:
         return []
     # The groups go with the primary metric; of the others there may be too many for a page.
-    groups = block.block.setting["groups"]
-    others = sorted((n for n in block.metrics if n != primary), key=lambda n: n not in groups)
+    groups = result.setting["groups"]
+    others = sorted((n for n in result.metrics if n != primary), key=lambda n: n not in groups)
     spans = {name: "Recall by group" if name in groups else "Other metrics" for name in others}
-    verdicts = _verdicts(block, rows, style)
+    verdicts = _verdicts(result, rows, style)
     columns = (
         Column("Method", words=True),
         Column(column_title(primary)),
@@ -341,9 +343,9 @@ def _differences(block: ScoredBlock, style: Style) -> list[Sheet]:
     )
     body = tuple(
         (
-            Entry(row.row.label),
+            TableCell(row.label),
             style.difference(row.cells[primary].difference, primary),
-            *(Entry(verdict.text(row.cells[primary])) for verdict in verdicts),
+            *(TableCell(verdict.text(row.cells[primary])) for verdict in verdicts),
             *(style.difference(row.cells[name].difference, name) for name in others),
         )
         for row in rows
@@ -353,7 +355,7 @@ def _differences(block: ScoredBlock, style: Style) -> list[Sheet]:
         *(verdict.legend for verdict in verdicts),
     ]
     title = f"Differences to {reference}"
-    return [Sheet("differences", title, columns, body, " ".join(legend))]
+    return [Table("differences", title, columns, body, " ".join(legend))]
 
 
 @dataclass(frozen=True)
@@ -365,9 +367,9 @@ class _Verdict:
     legend: str
 
 
-def _verdicts(block: ScoredBlock, rows: Sequence[ScoredRow], style: Style) -> list[_Verdict]:
+def _verdicts(result: ResultTable, rows: Sequence[MethodResult], style: Style) -> list[_Verdict]:
     """Those that any of the rows has."""
-    primary = block.primary
+    primary = result.primary
     percent = style.percent and is_share(primary)
 
     def of_difference(name: str, percent: bool) -> Callable[[Cell], str]:
@@ -389,8 +391,8 @@ def _verdicts(block: ScoredBlock, rows: Sequence[ScoredRow], style: Style) -> li
         _Verdict(
             "P(A>B)",
             of_difference("superiority", False),
-            f"P(A>B): of all pairs of a seed of the row and one of {block.reference}, the share in "
-            f"which the row's {_larger(primary)}.",
+            f"P(A>B): of all pairs of a seed of the row and one of {result.reference}, the share "
+            f"in which the row's {_larger(primary)}.",
         ),
         _Verdict(
             "Detectable",
@@ -407,53 +409,53 @@ def _larger(primary: str) -> str:
     return f"{in_text(primary)} is the larger{worse}, ties one half"
 
 
-def _published(block: ScoredBlock, style: Style) -> list[Sheet]:
-    """What papers print, a sheet a paper, beside the measured rows that stand for theirs."""
-    sheets = []
-    for paper in dict.fromkeys(column.paper for column in block.published):
-        printed = [column for column in block.published if column.paper == paper]
+def _published(result: ResultTable, style: Style) -> list[Table]:
+    """What papers print, a table a paper, beside the measured rows that stand for theirs."""
+    tables = []
+    for paper in dict.fromkeys(column.paper for column in result.published):
+        printed = [column for column in result.published if column.paper == paper]
         columns = (
             Column(f"{paper}", words=True),
             *(Column(column.title, "", "As printed") for column in printed),
             Column("Measured", "", "Here", words=True),
             *(Column(column_title(column.metric), "", "Here") for column in printed),
         )
-        rows: list[tuple[Entry, ...]] = []
+        rows: list[tuple[TableCell, ...]] = []
         for name in printed[0].values:
-            numbers = [Entry(_as_printed(column.values[name], style)) for column in printed]
+            numbers = [TableCell(_as_printed(column.values[name], style)) for column in printed]
             methods = printed[0].methods.get(name)
-            measured = [row for row in block.rows if methods and stands_for(row.row) == methods]
+            measured = [row for row in result.rows if methods and stands_for(row) == methods]
             for row in (*measured,) or (None,):
                 here = [
                     replace(
-                        style.entry(row.cells[column.metric], column.metric),
+                        style.cell(row.cells[column.metric], column.metric),
                         best=False,
                         second=False,
                         mark="",
                     )
                     if row is not None and column.metric in row.cells
-                    else Entry(MISSING)
+                    else TableCell(MISSING)
                     for column in printed
                 ]
-                label = Entry(row.row.label if row is not None else MISSING)
-                rows.append((Entry(name), *numbers, label, *here))
+                label = TableCell(row.label if row is not None else MISSING)
+                rows.append((TableCell(name), *numbers, label, *here))
         legend = (
             f"As printed in {printed[0].source}, {style.unit}; beside it what was measured here."
         )
-        notes = (*printed[0].caveats, *_to_ask_for(block, printed))
-        sheets.append(
-            Sheet("published", f"Published: {paper}", columns, tuple(rows), legend, notes)
+        notes = (*printed[0].caveats, *_to_ask_for(result, printed))
+        tables.append(
+            Table("published", f"Published: {paper}", columns, tuple(rows), legend, notes)
         )
-    return sheets
+    return tables
 
 
-def _to_ask_for(block: ScoredBlock, printed: Sequence[PublishedColumn]) -> list[str]:
+def _to_ask_for(result: ResultTable, printed: Sequence[PublishedColumn]) -> list[str]:
     """Which metrics would fill the columns that are empty."""
-    names = [c.metric for c in printed if c.metric not in block.metrics]
+    names = [c.metric for c in printed if c.metric not in result.metrics]
     if not names:
         return []
     titles = ", ".join(column_title(name) for name in names)
-    options = " ".join(f"--metric {name}" for name in (*block.metrics, *names))
+    options = " ".join(f"--metric {name}" for name in (*result.metrics, *names))
     return [f"Not among the metrics shown, so empty here: {titles}. To see them: {options}."]
 
 
@@ -461,44 +463,44 @@ def _as_printed(value: float, style: Style) -> str:
     return f"{100 * value:.2f}" if style.percent else f"{value:.4f}"
 
 
-def _per_class(block: ScoredBlock, style: Style) -> list[Sheet]:
+def _per_class(result: ResultTable, style: Style) -> list[Table]:
     """A statistic of each class, most training images first."""
-    if not block.per_class:
+    if not result.per_class:
         return []
-    record = block.block.record
+    record = result.record
     classes = record["classes"]
     training = dict(zip(classes, record["class_counts"].get("train", ()), strict=False))
     columns = [Column("Class", words=True)]
     if training:
         columns.append(Column("Train"))
     columns += [
-        Column(block.part.capitalize()),
+        Column(result.part.capitalize()),
         Column("Share"),
-        *(Column(row.row.label) for row in block.rows),
+        *(Column(row.label) for row in result.rows),
     ]
     rows = []
-    whole = block.images[block.part]["all"] or math.nan
+    whole = result.images[result.part]["all"] or math.nan
     for name in sorted(classes, key=lambda name: -training.get(name, 0)):
-        counts = [Entry(f"{training[name]:,}")] if training else []
-        n = block.rows[0].recalls[name].n
-        counts += [Entry(f"{n:,}"), Entry(number(n / whole, style.percent))]
-        entries = (style.entry(row.by_class[name], block.per_class) for row in block.rows)
-        rows.append((Entry(name), *counts, *entries))
-    what = CLASS_STATS[block.per_class]
+        counts = [TableCell(f"{training[name]:,}")] if training else []
+        n = result.rows[0].recalls[name].n
+        counts += [TableCell(f"{n:,}"), TableCell(number(n / whole, style.percent))]
+        cells = (style.cell(row.by_class[name], result.per_class) for row in result.rows)
+        rows.append((TableCell(name), *counts, *cells))
+    what = CLASS_STATS[result.per_class]
     legend = (
-        f"{what} of each class, {style.unit}, and its images; share: of the {block.part} images."
+        f"{what} of each class, {style.unit}, and its images; share: of the {result.part} images."
     )
-    if block.per_class != "recall":
-        legend += f" {what} is of all {block.images[block.part]['all']:,} images."
-    notes = tuple(class_notes(block))
-    return [Sheet("classes", f"{what} by class", tuple(columns), tuple(rows), legend, notes)]
+    if result.per_class != "recall":
+        legend += f" {what} is of all {result.images[result.part]['all']:,} images."
+    notes = tuple(class_notes(result))
+    return [Table("classes", f"{what} by class", tuple(columns), tuple(rows), legend, notes)]
 
 
-def _pairs(block: ScoredBlock, style: Style) -> list[Sheet]:
+def _pairs(result: ResultTable, style: Style) -> list[Table]:
     """Every pair of rows on the primary metric."""
-    if not block.pairwise:
+    if not result.pairwise:
         return []
-    of_primary = column_title(block.primary)
+    of_primary = column_title(result.primary)
     columns = (
         Column("A", words=True),
         Column("B", words=True),
@@ -508,20 +510,20 @@ def _pairs(block: ScoredBlock, style: Style) -> list[Sheet]:
     )
     rows = tuple(
         (
-            Entry(pair.a),
-            Entry(pair.b),
-            style.difference(pair.difference, block.primary),
-            Entry(p_text(pair.p_corrected)),
-            Entry(number(pair.difference.superiority, False)),
+            TableCell(pair.a),
+            TableCell(pair.b),
+            style.difference(pair.difference, result.primary),
+            TableCell(p_text(pair.p_corrected)),
+            TableCell(number(pair.difference.superiority, False)),
         )
-        for pair in block.pairwise
+        for pair in result.pairwise
     )
     legend = (
         f"{of_primary} of A minus that of B on the same images and seeds, {style.points}, with "
         f"95 % intervals; p corrected after Holm for all pairs. P(A>B): of all pairs of a seed of "
-        f"A and one of B, the share in which A's {_larger(block.primary)}."
+        f"A and one of B, the share in which A's {_larger(result.primary)}."
     )
-    return [Sheet("pairs", "All pairs", columns, rows, legend)]
+    return [Table("pairs", "All pairs", columns, rows, legend)]
 
 
 # Beneath all tables
@@ -541,9 +543,12 @@ def _ranks(comparison: Comparison) -> list[Section]:
     )
     rows = tuple(
         (
-            Entry(rank.label),
-            Entry(f"{rank.mean:.2f}", interval=_rank_interval(rank)),
-            *(Entry(MISSING if n is None else str(n)) for n in (rank.wins, rank.ties, rank.losses)),
+            TableCell(rank.label),
+            TableCell(f"{rank.mean:.2f}", interval=_rank_interval(rank)),
+            *(
+                TableCell(MISSING if n is None else str(n))
+                for n in (rank.wins, rank.ties, rank.losses)
+            ),
         )
         for rank in found.rows
     )
@@ -553,7 +558,7 @@ def _ranks(comparison: Comparison) -> list[Section]:
     )
     notes = tuple(note for note in (found.caveats, found.note) if note)
     title = "Ranks across data sets"
-    return [Section("ranks", title, (Sheet("", title, columns, rows, legend),), notes)]
+    return [Section("ranks", title, (Table("", title, columns, rows, legend),), notes)]
 
 
 def _rank_interval(rank: Rank) -> str:
