@@ -1,5 +1,94 @@
-"""A benchmark harness for long-tailed medical image classification."""
+"""A benchmark harness for long-tailed medical image classification.
+
+Everything here is imported when it is first used:
+
+>>> import lmdbench
+>>> "Method" in dir(lmdbench)
+True
+
+The
+``register_…`` decorators add methods, data sets, backbones, metrics, samplers, views, plots,
+loggers and executors.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from lmdbench.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from lmdbench.core.errors import UserError
+    from lmdbench.core.registry import load_plugin
+    from lmdbench.core.settings import Choice, LogUniform, Times, Uniform, at_least, at_most
+    from lmdbench.data.dataset import Dataset, Part, Split, register_dataset
+    from lmdbench.evaluation import inference, metrics
+    from lmdbench.models.backbones import Pretrained, register_backbone
+    from lmdbench.models.classifier import Encoder
+    from lmdbench.training.method import Method, Start, register_method
+    from lmdbench.training.samplers import register_sampler
+    from lmdbench.training.task import Batch, Images, Task
+    from lmdbench.training.views.augmentation import register_view
+
+# Module → the public names that live in it
+_HOMES = {
+    "lmdbench.core.errors": ("UserError",),
+    "lmdbench.core.registry": ("load_plugin",),
+    "lmdbench.core.settings": (
+        *("Choice", "LogUniform", "Times", "Uniform", "at_least", "at_most"),
+    ),
+    "lmdbench.data.dataset": ("Dataset", "Part", "Split", "register_dataset"),
+    "lmdbench.models.backbones": ("Pretrained", "register_backbone"),
+    "lmdbench.models.classifier": ("Encoder",),
+    "lmdbench.training.method": ("Method", "Start", "register_method"),
+    "lmdbench.training.samplers": ("register_sampler",),
+    "lmdbench.training.task": ("Batch", "Images", "Task"),
+    "lmdbench.training.views.augmentation": ("register_view",),
+}
+_MODULES = {name: f"lmdbench.evaluation.{name}" for name in ("inference", "metrics")}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Batch",
+    "Choice",
+    "Dataset",
+    "Encoder",
+    "Images",
+    "LogUniform",
+    "Method",
+    "Part",
+    "Pretrained",
+    "Split",
+    "Start",
+    "Task",
+    "Times",
+    "Uniform",
+    "UserError",
+    "__version__",
+    "at_least",
+    "at_most",
+    "inference",
+    "load_plugin",
+    "metrics",
+    "register_backbone",
+    "register_dataset",
+    "register_method",
+    "register_sampler",
+    "register_view",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value: Any = importlib.import_module(_MODULES[name])
+    elif name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module 'lmdbench' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.core.settings import at_least, at_most
-from lmdbench.training.method import Method, register_method
-from lmdbench.training.task import Batch
+from lmdbench import Batch, Method, at_least, at_most, register_method
 
 
 @register_method("label-smoothing")

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmdbench.core.settings import at_least
-from lmdbench.training.method import Method, register_method
-from lmdbench.training.task import Batch
+from lmdbench import Batch, Method, at_least, register_method
 
 
 @register_method("late-balance")

@@ -23,6 +23,7 @@ COMMANDS = {
     "plot": "Pictures of the finished runs, as PDF, PNG or SVG.",
     "report": "One HTML file of the finished runs, with tables, plots and images.",
     "results": "Finished runs to others and from others, and predictions of your own code.",
+    "list": "What there is of each kind: methods, metrics, backbones, plots …",
     "methods": "The methods, and what each one is.",
     "datasets": "The data sets, and how each one is split.",
     "bench": "How fast this machine trains, and what limits it.",
@@ -32,6 +33,7 @@ COMMANDS = {
 
 class Commands(LazyGroup):
     commands_of = COMMANDS
+    modules_of = {"list": "list_kinds"}
 
 
 @click.command(

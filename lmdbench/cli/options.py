@@ -63,7 +63,7 @@ def plugin_option(command: Command) -> Command:
         expose_value=False,
         is_eager=True,
         callback=_load_plugins,
-        help="Python file that registers methods or data sets of your own (repeatable).",
+        help="Python file that registers methods, data sets, metrics … of your own (repeatable).",
     )(command)
 
 

@@ -106,11 +106,12 @@ class Registry(Generic[T]):
             self._load()  # a third party's name must not take a built-in one's place
         if name in self._things:
             raise ValueError(
-                f"{self.kind} {name!r} is already registered by {self._origins[name]}; "
+                f"{self.kind} {name!r} is already registered by "
+                f"{self._origins[name].replace(':', '.')}; "
                 "choose another name"
             )
         self._things[name] = thing
-        self._origins[name] = f"{origin.__module__}.{origin.__qualname__}"
+        self._origins[name] = f"{origin.__module__}:{origin.__qualname__}"
 
     def names(self) -> list[str]:
         """All names, in order of the alphabet."""
@@ -142,7 +143,7 @@ class Registry(Generic[T]):
         return known[name]
 
     def origin(self, name: str) -> str:
-        """The module and name of the class or function that is registered so."""
+        """``module:name`` of the class or function that is registered so."""
         self.get(name)
         return self._origins[name]
 

@@ -1,14 +1,17 @@
 """Backbones: shapes, features, stages; EfficientNet-Lite0 against its package's own model."""
 
+import re
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmdbench.core.errors import UserError
 from lmdbench.models.backbones import (
     BACKBONES,
     build_encoder,
     get_backbone,
+    register_backbone,
     resolve_weights,
 )
 from lmdbench.models.classifier import Encoder
@@ -141,3 +144,38 @@ def test_lite0_recognises_photographs(lite0: Encoder) -> None:
 
 def test_lite0_state_holds_only_what_is_published() -> None:
     assert not any(name.endswith(("_scale", "_shift")) for name in EfficientNetLite0().state_dict())
+
+
+@pytest.mark.parametrize(
+    ("construct", "message"),
+    [
+        (lambda: None, "the function returned NoneType, no nn.Module"),
+        (lambda: nn.Conv2d(3, 8, 3), "makes (2, 8, 222, 222) of images (2, 3, 224, 224)"),
+        (lambda: nn.Flatten(0), "it must make features (2, D)"),
+        (lambda: nn.Linear(3, 8), "can't make features of images (2, 3, 224, 224): RuntimeError"),
+        (lambda: nn.Conv2d(1, 8, 3), "can't make features of images (2, 3, 224, 224)"),
+        (lambda: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_what_is_no_backbone_is_refused_in_one_line(construct, message) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        register_backbone("odd", title="Odd")(construct)
+    assert "backbone 'odd'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "odd" not in BACKBONES
+
+
+@pytest.mark.parametrize(
+    "pooled", [nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())]
+)
+def test_a_network_of_ones_own_is_a_backbone(pooled, monkeypatch) -> None:
+    monkeypatch.setattr(BACKBONES, "_things", dict(BACKBONES.all()))
+
+    @register_backbone("own", title="Own")
+    def own() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 3), pooled)
+
+    encoder = random_encoder("own")
+    assert encoder.out_features == 8
+    assert encoder(torch.zeros(2, 3, 32, 32)).shape == (2, 8)
+    assert get_backbone("frozen/own").frozen

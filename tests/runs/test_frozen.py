@@ -22,7 +22,7 @@ from lmdbench.models.weights import file_sha256
 from lmdbench.runs.train import Training
 from lmdbench.training.method import METHODS, built_in_methods
 
-from .methods.helpers import moved, snapshot
+from ..methods.helpers import moved, snapshot
 
 TOY_CLASSES = ("dotted", "rare", "round", "striped")
 

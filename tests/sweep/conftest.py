@@ -221,7 +221,7 @@ def workers_of(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += [int(word) for word in (task / "children").read_text().split()]
-    return [child for child in found if "sweep.worker" in command(child)]
+    return [child for child in found if "executors.worker" in command(child)]
 
 
 def command(pid: int) -> str:

@@ -1,10 +1,19 @@
+import re
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lmdbench.training.samplers import SAMPLERS, ClassBalancedSampler, InstanceSampler
+from lmdbench.core.errors import UserError
+from lmdbench.training.samplers import (
+    SAMPLERS,
+    ClassBalancedSampler,
+    InstanceSampler,
+    register_sampler,
+)
 from lmdbench.training.task import batch_sizes
 
 class_counts = st.lists(st.integers(1, 12), min_size=2, max_size=8)
@@ -18,6 +27,11 @@ def shuffled_labels(counts: list[int], seed: int = 0) -> Tensor:
 def drawn(sampler, sizes: list[int], seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.cat([sampler.draw(n, generator) for n in sizes])
+
+
+def _drawing(draw):
+    """A sampler that draws so, whatever the labels."""
+    return lambda labels: SimpleNamespace(draw=lambda n, generator: draw(n))
 
 
 @given(class_counts, st.integers(1, 9))
@@ -136,3 +150,22 @@ def test_an_object_with_draw_is_a_sampler(make_task):
 )
 def test_batch_sizes(images, batch_size, drop_last, sizes):
     assert batch_sizes(images, batch_size, drop_last=drop_last) == sizes
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: None, "can't be made of labels and drawn from: TypeError"),
+        (lambda labels: labels, "can't be made of labels and drawn from: AttributeError"),
+        (_drawing(lambda n: [0] * n), "draw must return positions of images"),
+        (_drawing(lambda n: torch.zeros(n)), "draw must return positions of images"),
+        (_drawing(lambda n: torch.full((n,), 3)), "returned [3, 3]; it must return"),
+        (_drawing(lambda n: torch.arange(n + 1)), "returned [0, 1, 2]; it must return"),
+    ],
+)
+def test_what_is_no_sampler_is_refused_in_one_line(make, message):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        register_sampler("odd")(make)
+    assert "sampler 'odd'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "odd" not in SAMPLERS

@@ -114,10 +114,10 @@ def ignores(pid, number):
 def test_two_pools_at_once_do_no_run_twice(pool, pool_tasks, plugin, attempts, tmp_path):
     """Nor one that fails, nor what starts from it."""
     results = tmp_path / "pool"
-    plugins = [plugin("broken", WAIT_AND_BREAK), plugin("after-broken", LOSS, "broken")]
+    plugins = [plugin("broken-pool", WAIT_AND_BREAK), plugin("after-broken", LOSS, "broken-pool")]
     for path in plugins:
         load_plugin(path)
-    breaking = [("after-broken", 0, {"epochs": "1", "broken.epochs": "1"})]
+    breaking = [("after-broken", 0, {"epochs": "1", "broken-pool.epochs": "1"})]
     good = [(method, seed, s) for method, _, s in (CRT, LWS) for seed in range(2)]
     tasks = pool_tasks(results, *breaking, *good)
     pools = [pool(tasks, results, plugins=plugins) for _ in range(2)]
@@ -125,7 +125,7 @@ def test_two_pools_at_once_do_no_run_twice(pool, pool_tasks, plugin, attempts, t
     for outcomes in finished:
         first, second = of("failed", outcomes)
         assert "division by zero" in outcomes[first][1]
-        assert "it starts from broken seed 0, which failed" in outcomes[second][1]
+        assert "it starts from broken-pool seed 0, which failed" in outcomes[second][1]
         done = of("done", outcomes)
         assert len(done) == len(tasks) - 2
     assert [attempts(results / key) for key in done] == [1] * len(done)

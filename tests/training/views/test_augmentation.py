@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import fields, replace
 
 import cv2
@@ -16,6 +17,7 @@ from scipy import ndimage, stats
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 
+from lmdbench.core.errors import UserError
 from lmdbench.training.views import augmentation, blurs, warps
 from lmdbench.training.views.augmentation import (
     IMAGENET_MEAN,
@@ -24,6 +26,7 @@ from lmdbench.training.views.augmentation import (
     Distortion,
     StrongParameters,
     apply_strong,
+    register_view,
     strong_parameters,
 )
 from lmdbench.training.views.blurs import Blur
@@ -665,3 +668,26 @@ def test_gpu_gives_the_same_images_and_never_waits(view: str, execution: str) ->
         torch.cuda.set_sync_debug_mode("default")
     # Elastic offsets may be multiplied in TF32, convolutions too.
     torch.testing.assert_close(result.cpu(), apply(*arguments), rtol=0, atol=2e-2)
+
+
+def _nothing(batch: int, generator: torch.Generator) -> tuple[()]:
+    return ()
+
+
+@pytest.mark.parametrize(
+    ("draw", "apply", "message"),
+    [
+        (_nothing, lambda: None, "can't be made of images: TypeError"),
+        (lambda n: (), lambda pixels: pixels / 255, "can't be made of images: TypeError"),
+        (_nothing, lambda pixels: pixels, "made torch.uint8 (2, 3, 32, 32) of images"),
+        (_nothing, lambda pixels: pixels.double(), "it must return float32 of the same shape"),
+        (_nothing, lambda pixels: pixels[:, :1].float(), "made torch.float32 (2, 1, 32, 32)"),
+        (_nothing, lambda pixels: None, "returned no tensor but NoneType"),
+    ],
+)
+def test_what_is_no_view_is_refused_in_one_line(draw, apply, message):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        register_view("odd", draw)(apply)
+    assert "view 'odd'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "odd" not in VIEWS

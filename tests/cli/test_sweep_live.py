@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from lmdbench.cli.sweep import live
+from lmdbench.cli import sweep_live as live
 from lmdbench.cli.sweep_live import PlainLines, Screen
 from lmdbench.runs.request import Request, Setup
 from lmdbench.sweep.executors.local import PoolTask, Slot

@@ -1,0 +1,61 @@
+"""``lmdbench list``: what there is of each kind of thing that people add."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lmdbench.cli.options import json_option, plugin_option
+from lmdbench.cli.text import table
+from lmdbench.core.registry import KINDS, registry_of, unknown
+
+if TYPE_CHECKING:
+    from lmdbench.core.registry import Registry
+
+BUILT_IN = "lmdbench"  # in place of the module that registered it
+
+
+@click.command()
+@click.argument("kind", required=False)
+@plugin_option
+@json_option
+def list_kinds(kind: str | None, as_json: bool) -> None:
+    """List what there is of a KIND; without one, the kinds.
+
+    \b
+    lmdbench list metrics
+    lmdbench list backbones --plugin my_backbone.py
+    """
+    if kind is None:
+        rows = [[name, str(len(registry_of(name)))] for name in KINDS]
+        if as_json:
+            click.echo(json.dumps({name: int(number) for name, number in rows}, indent=2))
+            return
+        click.echo(table(["kind", "there are"], rows, right=(1,)))
+        click.echo("\nlmdbench list KIND: their names; docs/adding.md: how to add one")
+        return
+    if kind not in KINDS:
+        singular = [name for name in KINDS if name.removesuffix("s") == kind]
+        if not singular:
+            raise unknown("kind", kind, list(KINDS))
+        kind = singular[0]
+    registry = registry_of(kind)
+    things = [_thing(registry, name) for name in registry.names()]
+    if as_json:
+        click.echo(json.dumps(things, indent=2, ensure_ascii=False))
+    else:
+        rows = [[one["name"], one["title"], one["from"]] for one in things]
+        click.echo(table([registry.kind, "what it is", "from"], rows, right=()))
+    for plugin, problem in registry.broken.items():
+        click.echo(f"not loaded: {plugin}: {problem}", err=True)
+
+
+def _thing(registry: Registry[Any], name: str) -> dict[str, str]:
+    module = registry.origin(name).partition(":")[0]
+    return {
+        "name": name,
+        "title": registry.title(registry[name]),
+        "from": BUILT_IN if module.startswith("lmdbench.") else module,
+    }
