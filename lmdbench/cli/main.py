@@ -31,6 +31,9 @@ COMMANDS = {
 }
 
 
+TRAINING = ("torch", "torchvision")  # packages that finished runs are read without
+
+
 class Commands(LazyGroup):
     commands_of = COMMANDS
     modules_of = {"list": "list_kinds"}
@@ -78,6 +81,14 @@ def main() -> None:
     except BrokenPipeError:  # the reader went away, as in `lmdbench compare | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING:
+            raise
+        code = _complain(
+            f"{error.name} is not installed; without it finished runs can be listed, compared, "
+            "plotted and reported (`pip install torch torchvision` adds the rest)",
+            2,
+        )
     except OSError as error:
         from lmdbench.core.files import FULL
 

@@ -1,0 +1,64 @@
+"""Reading, comparing, plotting and reporting where torch is not installed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Imported by Python as it starts, where it is found on the path
+BLOCKED = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+@pytest.fixture
+def without_torch(tmp_path, fake_run):
+    """Runs a command in a Python that has no torch, on two seeds of ce and lmd."""
+    for method, skill in (("ce", 0.5), ("lmd", 2.0)):
+        for seed in (0, 1):
+            directory = fake_run(method, seed, skill=skill)
+            (directory / "history.csv").write_text("epoch,loss\n1,2.0\n2,1.0\n")
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED)
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "lmdbench", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compare", "--per-class", "--pairwise", "--permutation", "--published"),
+        ("compare", "--groups", "head=nv;rest=mel_a,bcc,df", "--format", "csv"),
+        ("plot",),
+        *(("plot", kind) for kind in ("forest", "curves", "reliability")),
+        ("report", "--pairwise", "--published"),
+        ("results", "list"),
+        ("datasets",),
+    ],
+    ids=" ".join,
+)
+def test_works(without_torch, words):
+    done = without_torch(*words)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_needs_torch_says_so_in_a_line(without_torch):
+    done = without_torch("methods")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "torch is not installed" in done.stderr
