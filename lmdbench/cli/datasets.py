@@ -119,6 +119,10 @@ def show(
     from lmdbench.data.store.resolutions import measure
 
     dataset = make_dataset(name, data_root)
+    if dataset.recipes:
+        from lmdbench.training.recipes import check_recipes
+
+        check_recipes(f"data set {name!r}", dataset.recipes)
     picture = None if plot is None else _new_file("--plot", plot, (".png", ".pdf", ".svg"))
     listing = None if save_split is None else _new_file("--save-split", save_split, (".csv",))
     split = make_split(dataset, replace(only(choices), groups=groups))

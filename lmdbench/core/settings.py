@@ -113,7 +113,7 @@ class Setting:
 
     @property
     def type_name(self) -> str:
-        return _type_name(self.type)
+        return type_name(self.type)
 
 
 @functools.cache
@@ -199,7 +199,19 @@ def parse(name: str, hint: Any, text: str) -> Any:
             value = math.nan
         if math.isfinite(value):
             return value
-    raise UserError(f"{name} is {text!r}, but wants {_type_name(hint)}")
+    raise UserError(f"{name} is {text!r}, but wants {type_name(hint)}")
+
+
+def fits(hint: Any, value: Any) -> bool:
+    """Whether a value is of a setting's type, as ``parse`` would give it."""
+    origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(fits(arg, value) for arg in typing.get_args(hint))
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is hint
 
 
 def at_least(settings: Any, **bounds: float) -> None:
@@ -239,12 +251,13 @@ def _range(hint: Any) -> Range | None:
     return next((mark for mark in marks if isinstance(mark, Range)), None)
 
 
-def _type_name(hint: Any) -> str:
+def type_name(hint: Any) -> str:
+    """A setting's type in words."""
     origin = typing.get_origin(hint)
     if origin is Literal:
         return "one of " + ", ".join(str(choice) for choice in typing.get_args(hint))
     if origin in (Union, types.UnionType):
-        return " or ".join(_type_name(arg) for arg in typing.get_args(hint))
+        return " or ".join(type_name(arg) for arg in typing.get_args(hint))
     names = {
         int: "a whole number",
         float: "a finite number",

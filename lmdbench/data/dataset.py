@@ -15,6 +15,7 @@ import pandas as pd
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import Registry
+from lmdbench.data.definition import check_dataset
 from lmdbench.data.sources import Downloads
 
 PARTS = ("train", "validation", "test")
@@ -127,6 +128,7 @@ class Dataset(ABC):
 
     ``records`` reads the official tables and needs no images; ``split`` divides them and needs none
     either. Both raise UserError, naming the file, for a table that is absent or lacks a column.
+    They are called through ``lmdbench.data.reading``, which looks at what they give.
     """
 
     name: ClassVar[str]
@@ -156,12 +158,14 @@ class Dataset(ABC):
 
     @abstractmethod
     def records(self) -> pd.DataFrame:
-        """All labelled images: index image id (str), columns ``label`` (class name), ``file`` (path
-        relative to ``image_root``) and ``group`` (lesion or patient, empty where unknown)."""
+        """All labelled images, all of it text: index image id, columns ``label`` (class name),
+        ``file`` (path relative to ``image_root``, or absolute) and ``group`` (lesion or patient, ""
+        where unknown)."""
 
     @abstractmethod
     def split(self, imbalance_factor: float | None, seed: int) -> Split:
-        """The default split. ``imbalance_factor`` None means the data set's default."""
+        """The default split. ``imbalance_factor`` None means the data set's default; one that is
+        asked for is refused, or cut to and named in the split."""
 
     @property
     def image_root(self) -> Path:
@@ -209,8 +213,17 @@ DATASETS: Registry[type[Dataset]] = Registry(
 
 
 def register_dataset(name: str) -> Callable[[type[Dataset]], type[Dataset]]:
-    """Class decorator: make a data set available under a name. See ``Registry.register``."""
-    return DATASETS.register(name)
+    """Class decorator: make a data set available under a name. See ``Registry.register``.
+
+    Raises UserError for what makes no sense in a data set's class.
+    """
+
+    def decorate(cls: type[Dataset]) -> type[Dataset]:
+        if isinstance(cls, type) and issubclass(cls, Dataset):
+            check_dataset(name, cls, Dataset)
+        return DATASETS.register(name)(cls)
+
+    return decorate
 
 
 def open_dataset(name: str, data_root: Path | None, cache: Path) -> Dataset:

@@ -18,6 +18,7 @@ from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.record import FORMAT, MOVED_ASIDE, read_record, spec_id
 from lmdbench.runs.state import State, run_state
 from lmdbench.training.method import METHODS, Method, Start
+from lmdbench.training.recipes import recipes_for
 
 Selection = Literal["last", "best"]
 LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
@@ -285,10 +286,9 @@ def _plan(
                 f"leave out --set, or --starts-from"
             )
     dataset = experiment.prepared.dataset
-    of_backbone, of_dataset = (
-        [table[key] for key in (method.trains, name) if key in table]
-        for table in (experiment.backbone.recipes, dataset.recipes)
-    )
+    backbone = experiment.backbone
+    of_backbone = recipes_for(method, f"backbone {backbone.architecture!r}", backbone.recipes)
+    of_dataset = recipes_for(method, f"data set {dataset.name!r}", dataset.recipes)
     for key in asked:
         if key not in describe(method.Settings):
             raise unknown(

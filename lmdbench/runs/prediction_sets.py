@@ -23,6 +23,7 @@ from lmdbench.data.folder.image_index import (
     list_table,
     refuse_names,
 )
+from lmdbench.data.reading import read_records
 from lmdbench.data.splits.availability import missing_images
 from lmdbench.data.splits.divide import PART_NAMES, count
 from lmdbench.data.splits.spec import SplitChoice, make_split
@@ -135,7 +136,7 @@ def _of_split(data: Dataset, choice: Choice, say: Callable[[str], None]) -> Targ
     labels = [split.classes[label] for part in parts for label in split.parts[part].labels]
     if not ids:
         raise UserError(f"{data.results_name} {split.label} has no {named} images; see --part")
-    records = data.records().loc[ids]
+    records = read_records(data).loc[ids]
     return Target(
         title=f"{data.results_name} {split.label}, {named} images",
         name=_slug(f"{data.results_name}-{split.label}-{named}"),
@@ -162,7 +163,7 @@ def _of_path(path: Path, choice: Choice, cache: Path, say: Callable[[str], None]
         files = [described.folder / image for image in listing.images]
     else:
         data.materialise(say)
-        records = data.records()
+        records = read_records(data)
         listing = replace(
             _listing(list(records.index)),
             labels=list(records["label"]),

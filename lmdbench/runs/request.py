@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitChoice, make_split
@@ -109,7 +110,11 @@ class Experiments:
     def _make(self, setup: Setup) -> Experiment:
         data = self.dataset(setup)
         # Names are checked before anything is read: a typing mistake should not cost a minute.
-        backbone = get_backbone(setup.backbone or data.backbone)
+        try:
+            backbone = get_backbone(setup.backbone or data.backbone)
+        except UserError as error:
+            whose = "" if setup.backbone else f"data set {data.name!r}: "
+            raise UserError(f"{whose}{error}") from None
         weights = resolve_weights(backbone, setup.weights, data.weights)
         split = make_split(data, setup.split)
         if self.files or setup.allow_missing:

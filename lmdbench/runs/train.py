@@ -25,6 +25,7 @@ from lmdbench.core.environment import device_name, environment, peak_memory_mib,
 from lmdbench.core.errors import RunFailed, UserError
 from lmdbench.core.files import Claim, atomic, disk_errors, remove_leftovers, write_json, write_text
 from lmdbench.core.randomness import Streams, derived_seed
+from lmdbench.data.reading import read_records
 from lmdbench.data.store.store import Store
 from lmdbench.evaluation.metrics import balanced_accuracy
 from lmdbench.evaluation.predictions import Predictions, save_predictions
@@ -537,7 +538,7 @@ class Training:
 
     def _units(self, ids: np.ndarray) -> np.ndarray | None:
         """The lesion or patient of each image, "" where unknown; None if none is known."""
-        groups = self.run.experiment.prepared.dataset.records()["group"]
+        groups = read_records(self.run.experiment.prepared.dataset)["group"]
         units = groups.loc[ids].to_numpy(dtype=str)
         return units if (units != "").any() else None
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Part
+from lmdbench.data.reading import read_records
 from lmdbench.runs.record import spec_id
 from lmdbench.sharing.check import check_run
 from lmdbench.version import __version__
@@ -121,7 +122,7 @@ def setting_of(experiment: Experiment, changes: Mapping[str, Any]) -> Setting:
     # Of a run that is never carried out; its record says what follows from data set and split.
     spec = RunSpec(method="", method_version=1, settings={}, ancestor=None, seed=0, **common)
     record = PlannedRun(spec, experiment, experiment.folder).describe()
-    groups = dataset.records()["group"]
+    groups = read_records(dataset)["group"]
     return Setting(
         common,
         {key: record[key] for key in OF_A_SPLIT},

@@ -70,7 +70,7 @@ from lmdbench.data.dataset import Dataset, register_dataset
 @register_dataset({name!r})
 class Mine(Dataset):
     title = "from a plug-in"
-    source = "nowhere"
+    source, licence = "nowhere", "none"
     backbone, image_size, needs_root = "small", 32, False
     def records(self): ...
     def split(self, imbalance_factor, seed): ...

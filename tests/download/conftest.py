@@ -196,7 +196,7 @@ from lmdbench.data.sources import ApiImages, Archive, Downloads, File
 
 class Drawn(Dataset):
     title = "Drawn images"
-    licence = "CC0"
+    source, licence = "a test", "CC0"
     citation = ("Nobody: Noise. Journal of Static 1, 1 (2001)",)
     def records(self): raise NotImplementedError
     def split(self, imbalance_factor, seed): raise NotImplementedError

@@ -14,6 +14,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, read_json, write_json, write_text
 from lmdbench.data.check import leaks
 from lmdbench.data.dataset import Dataset, Split, sha256_lines
+from lmdbench.data.reading import read_records
 
 if TYPE_CHECKING:
     from lmdbench.data.check.pictures import Found
@@ -52,7 +53,7 @@ def audit_folder(results: Path, results_name: str, label: str, fingerprint: str)
 
 def audit_tables(dataset: Dataset, split: Split) -> Findings:
     """What the tables tell: shared ids and lesions, overall and by class, and small classes."""
-    groups = {str(image): group for image, group in dataset.records()["group"].items()}
+    groups = {str(image): group for image, group in read_records(dataset)["group"].items()}
     images = leaks.listing(split, groups)
     by_id, by_group = leaks.shared_images(images), leaks.shared_groups(images)
     known = images["group"] != ""

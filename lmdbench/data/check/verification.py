@@ -16,6 +16,7 @@ import pandas as pd
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset, Split, sha256_lines
 from lmdbench.data.folder.description import EXTENSIONS
+from lmdbench.data.reading import read_records, read_split
 from lmdbench.data.sources import RELEASED_SPLIT, File
 from lmdbench.data.splits.availability import missing_images, record_files
 from lmdbench.data.splits.divide import count
@@ -65,7 +66,7 @@ def verify(
     decoded, and compared with each store; None for all. Raises UserError for tables that cannot be
     read.
     """
-    records = dataset.records()
+    records = read_records(dataset)
     files = record_files(dataset)
     missing = missing_images(files)
     there = [image for image in files if image not in missing]
@@ -172,7 +173,7 @@ def check_released(dataset: Dataset, tables: Mapping[str, Path]) -> Finding:
         text = f"not there to compare with, {absent[0]}; `lmdbench data download` fetches it"
         return Finding("released split", "note", text, {"compared": False})
     try:
-        split = dataset.split(None, DEFAULT_SEED)
+        split = read_split(dataset, None, DEFAULT_SEED)
         differing = {part: _differences(split, part, path) for part, path in tables.items()}
     except UserError as error:
         return Finding("released split", "problem", str(error), {"compared": False})

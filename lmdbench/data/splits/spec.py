@@ -15,6 +15,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, sha256_lines
 from lmdbench.data.groups import Groups, by_rank, parse_groups
+from lmdbench.data.reading import read_records, read_split
 from lmdbench.data.splits.assign import allot, even_counts, shuffled
 from lmdbench.data.splits.divide import (
     NEEDED,
@@ -118,7 +119,7 @@ def lesion_split(dataset: Dataset, imbalance_factor: float | None, seed: int) ->
     An image without a lesion's id is a lesion of its own; the notes say how many are. Raises
     UserError for a data set whose tables name no lesions, or a class all in one lesion.
     """
-    own = dataset.split(imbalance_factor, seed)
+    own = read_split(dataset, imbalance_factor, seed)
     ids, codes, groups = _images(dataset, own)
     _require_groups(dataset, groups, "lesion")
     wanted = np.stack([own.counts(part) for part in PARTS])
@@ -140,9 +141,9 @@ def balanced_split(
     Lesions or patients stay in one part where the tables name them. Raises UserError naming the
     classes that are too small.
     """
-    own = dataset.split(None, seed)
+    own = read_split(dataset, None, seed)
     classes = own.classes
-    records = dataset.records().sort_index()
+    records = read_records(dataset).sort_index()
     ids = records.index.to_numpy(dtype=str)
     codes = records["label"].map({label: c for c, label in enumerate(classes)}).to_numpy(np.int64)
     groups = records["group"].tolist()
@@ -272,7 +273,7 @@ def _divided(
 ) -> tuple[Split, np.ndarray, np.ndarray, list[str], np.ndarray]:
     """The own split, its images with classes and groups as ``_images`` gives them, and the fold
     (N,) of each."""
-    own = dataset.split(imbalance_factor, seed)
+    own = read_split(dataset, imbalance_factor, seed)
     ids, codes, groups = _images(dataset, own)
     wanted = even_counts(np.bincount(codes, minlength=len(own.classes)), folds)
     return own, ids, codes, groups, allot(ids, codes, groups, wanted, f"{seed}/kfold")
@@ -287,7 +288,7 @@ def listed_split(dataset: Dataset, path: Path) -> Split:
     """
     table = read_table(path, ["image", "split"], any_case=True)
     images = table.unique("image")
-    records = dataset.records()
+    records = read_records(dataset)
     known = records["label"].to_dict()
     absent = [row for row, image in enumerate(images) if image not in known]
     if absent:
@@ -333,7 +334,7 @@ def listed_split(dataset: Dataset, path: Path) -> Split:
 
 
 def _own_split(dataset: Dataset, choice: SplitChoice, seed: int) -> Split:
-    split = dataset.split(choice.imbalance_factor, seed)
+    split = read_split(dataset, choice.imbalance_factor, seed)
     if choice.name in (None, split.name):
         return split
     if choice.name == "published" and dataset.official_digest:
@@ -349,7 +350,7 @@ def _own_split(dataset: Dataset, choice: SplitChoice, seed: int) -> Split:
 def _own_if_any(dataset: Dataset) -> tuple[Split | None, str]:
     """The data set's own split; None, and why, where it has too few images for one."""
     try:
-        return dataset.split(None, DEFAULT_SEED), ""
+        return read_split(dataset, None, DEFAULT_SEED), ""
     except UserError as error:
         return None, str(error)
 
@@ -387,7 +388,7 @@ def _images(dataset: Dataset, split: Split) -> tuple[np.ndarray, np.ndarray, lis
     codes = np.concatenate([split.parts[part].labels for part in PARTS])
     order = np.argsort(ids)
     ids, codes = ids[order], codes[order]
-    return ids, codes, dataset.records()["group"].loc[ids].tolist()
+    return ids, codes, read_records(dataset)["group"].loc[ids].tolist()
 
 
 def _require_groups(dataset: Dataset, groups: Sequence[str], name: str) -> None:

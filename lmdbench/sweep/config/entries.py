@@ -18,6 +18,7 @@ from lmdbench.sweep.config.lines import KeyPath
 from lmdbench.sweep.config.toml import Document
 from lmdbench.sweep.config.values import Check, text
 from lmdbench.training.method import METHODS, Start
+from lmdbench.training.recipes import recipes_for
 
 ALL = "all"  # [settings.all]: of every method that has the setting
 
@@ -280,9 +281,12 @@ def _check_settings(
             if (key.rpartition(".")[0] or entry.method) == name
         }
         data, method = DATASETS.get(dataset), METHODS.get(name)
-        tables = get_backbone(backbone or data.backbone).recipes, data.recipes
-        recipes = [t[key] for t in tables for key in (method.trains, name) if key in t]
+        net = get_backbone(backbone or data.backbone)
         try:
+            recipes = [
+                *recipes_for(method, f"backbone {net.architecture!r}", net.recipes),
+                *recipes_for(method, f"data set {dataset!r}", data.recipes),
+            ]
             resolve(name, method.Settings, recipes, own)
         except UserError as error:
             acting = [axis for axis in axes if name in _targets(axis, chain)]
