@@ -74,7 +74,6 @@ def report(
         selection.comparison(pairwise=pairwise, published=published),
         cache=default_cache(),
         open_dataset=open_dataset,
-        leaked=selection.leaked,
         images=images,
         percent=selection.percent,
     )

@@ -305,8 +305,11 @@ def _scored(block: RunGroup, asked: Asked, leaked: LeaksOf | None = None) -> Res
     for name in (*shown, *recalls.values(), *of_class.values()):
         with contextlib.suppress(UserError):  # a group of another data set
             chosen[name] = metrics.parse(name, classes, run.groups)
+    out: frozenset[str] = frozenset()
+    if leaked is not None:
+        out = out.union(*(leaked(member).images for member in _members(block)))
     images, scores = scoring.score_runs(
-        [row.runs for row in block.rows], asked.part, list(chosen.values()), leaked
+        [row.runs for row in block.rows], asked.part, list(chosen.values()), out
     )
     labels = [row.label for row in block.rows]
     table = _Table(dict(zip(labels, scores, strict=True)), images, run.groups, chosen)
@@ -346,6 +349,7 @@ def _scored(block: RunGroup, asked: Asked, leaked: LeaksOf | None = None) -> Res
         metrics=tuple(shown),
         images={name: _images(run, n) for name, n in counts.items()},
         dropped=dropped,
+        leaked=out,
         dropped_by=dropped_by,
         reference=against,
         primary=primary,

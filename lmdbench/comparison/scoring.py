@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from lmdbench.comparison.outcomes import aligned, predictions_of
 from lmdbench.comparison.results import Run
 from lmdbench.core.errors import UserError
 from lmdbench.data.check.audit import Leaks
 from lmdbench.evaluation import inference
 from lmdbench.evaluation.inference import Difference, Estimate
 from lmdbench.evaluation.metrics import Metric, Scorer, recall_weights
-from lmdbench.evaluation.predictions import Predictions, load_predictions
+from lmdbench.evaluation.predictions import Predictions
 
 LeaksOf = Callable[[Run], Leaks]  # a run on disk → its test images that leak
 
@@ -67,9 +68,12 @@ class RowScores:
 
 
 def score_runs(
-    rows: Sequence[Sequence[Run]], part: str, chosen: Sequence[Metric], leaked: LeaksOf | None
+    rows: Sequence[Sequence[Run]],
+    part: str,
+    chosen: Sequence[Metric],
+    leaked: Collection[str] = (),
 ) -> tuple[Images, list[RowScores]]:
-    """Score the runs of each row. Logits are let go as soon as a run is scored.
+    """Score the runs of each row, without the images that leak.
 
     Raises UserError, naming the run, for predictions that are not of the images of the others.
     """
@@ -83,7 +87,7 @@ def score_runs(
             if first is None:
                 first = _images(run, predictions)
             else:
-                predictions = _aligned(run, predictions, first)
+                predictions = aligned(run, predictions, first.ids, first.labels)
             if units is None:
                 units = predictions.units
             scores.append(_scored(run, predictions, chosen))
@@ -103,66 +107,6 @@ def _images(run: Run, predictions: Predictions) -> Images:
     return Images(
         predictions.ids, labels, np.bincount(labels, minlength=predictions.logits.shape[1])
     )
-
-
-def _aligned(run: Run, predictions: Predictions, images: Images) -> Predictions:
-    """The predictions in the order of the images."""
-    same = np.array_equal(predictions.ids, images.ids)
-    if not same:
-        order = np.empty(len(images.ids), np.int64)
-        if len(predictions) == len(order):
-            order[np.argsort(images.ids, kind="stable")] = np.argsort(
-                predictions.ids, kind="stable"
-            )
-            predictions = _part_of(predictions, order)
-            same = np.array_equal(predictions.ids, images.ids)
-    if not same or not np.array_equal(predictions.labels, images.labels):
-        raise UserError(
-            f"{run.directory}: its predictions are not of the same images and labels as those of "
-            "the other runs of its table; leave it out, or do it again with --force"
-        )
-    return predictions
-
-
-def _part_of(predictions: Predictions, chosen: np.ndarray) -> Predictions:
-    """The images of these indices, or where this mask is true."""
-    return Predictions(
-        predictions.ids[chosen],
-        predictions.labels[chosen],
-        predictions.logits[chosen],
-        None if predictions.units is None else predictions.units[chosen],
-    )
-
-
-def predictions_of(run: Run, part: str, leaked: LeaksOf | None = None) -> Predictions:
-    """The predictions of a run, of all its folds, without those that leak.
-
-    Raises UserError for a file that is damaged or not what ``run.json`` counts.
-    """
-    pieces = [_on_disk(member, part, leaked) for member in run.members]
-    if len(pieces) == 1:
-        return pieces[0]
-    units = [np.full(len(p), "") if p.units is None else p.units for p in pieces]
-    return Predictions(
-        np.concatenate([piece.ids for piece in pieces]),
-        np.concatenate([piece.labels for piece in pieces]),
-        np.concatenate([piece.logits for piece in pieces]),
-        np.concatenate(units) if any(p.units is not None for p in pieces) else None,
-    )
-
-
-def _on_disk(run: Run, part: str, leaked: LeaksOf | None) -> Predictions:
-    path = run.directory / "predictions.npz"
-    predictions = load_predictions(path, [part])[part]
-    counts = np.bincount(predictions.labels, minlength=predictions.logits.shape[1])
-    if counts.tolist() != run.record["class_counts"].get(part):
-        raise UserError(
-            f"{path}: its {part} labels are not those that run.json counts; "
-            "do the run again with --force"
-        )
-    if leaked is None:
-        return predictions
-    return _part_of(predictions, ~np.isin(predictions.ids, sorted(leaked(run).images)))
 
 
 def _scored(run: Run, predictions: Predictions, chosen: Sequence[Metric]) -> RunScores:

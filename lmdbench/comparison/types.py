@@ -64,6 +64,7 @@ class ResultTable(RunGroup):
     metrics: tuple[str, ...]
     images: Mapping[str, Mapping[str, int]]
     dropped: int | None = None  # test images left out because they leak; None: none was to be
+    leaked: frozenset[str] = frozenset()  # their ids, and those of other images that leak
     dropped_by: str = "audit"  # or tables, where no audit was kept
     reference: str | None = None  # label of the row that others are compared with
     primary: str = "balanced_accuracy"

@@ -44,6 +44,15 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def of(self, chosen: np.ndarray) -> Predictions:
+        """Those of the images with these indices, or where this mask is true."""
+        return Predictions(
+            self.ids[chosen],
+            self.labels[chosen],
+            self.logits[chosen],
+            None if self.units is None else self.units[chosen],
+        )
+
 
 def save_predictions(path: Path, parts: Mapping[str, Predictions]) -> None:
     """Write ``parts`` (name → predictions) to ``path``, whole or not at all.

@@ -9,7 +9,6 @@ from pathlib import Path
 from markupsafe import Markup
 
 from lmdbench.comparison.results import NOT_STATED
-from lmdbench.comparison.scoring import LeaksOf
 from lmdbench.comparison.types import Cell, Comparison, ResultTable
 from lmdbench.reporting.page.evidence import Evidence, Sample, Target, gather, most_often, targets
 from lmdbench.reporting.page.figures import Picture, across, figures
@@ -107,14 +106,13 @@ def page_of(
     *,
     cache: Path,
     open_dataset: OpenDataset,
-    leaked: LeaksOf | None = None,
     images: bool = True,
     percent: bool = True,
 ) -> Page:
     """Gather what the report of a comparison shows.
 
-    ``cache``: where prepared images are looked for. ``leaked``: as given to ``compare``. Without
-    ``images`` no picture of a patient is put in. Raises UserError for predictions that are damaged.
+    ``cache``: where prepared images are looked for. Without ``images`` no picture of a patient is
+    put in. Raises UserError for predictions that are damaged.
     """
     about = about_methods()
 
@@ -125,7 +123,7 @@ def page_of(
         return find_pictures(run, table.setting, ids, cache, open_dataset)
 
     tables = [
-        _table_page(replace(comparison, tables=(table,)), f"t{n}", about, find, leaked, percent)
+        _table_page(replace(comparison, tables=(table,)), f"t{n}", about, find, percent)
         for n, table in enumerate(comparison.tables, start=1)
     ]
     names = dict.fromkeys(str(b.setting["results_name"]) for b in comparison.tables)
@@ -151,17 +149,12 @@ def _table_page(
     anchor: str,
     about: Mapping[str, About],
     find: Callable[[ResultTable, Set[str]], Pictures],
-    leaked: LeaksOf | None,
     percent: bool,
 ) -> TablePage:
     """Of a comparison with one table."""
     (table,) = comparison.tables
     results = comparison.results.folder
-    dropped: set[str] = set()
-    if table.dropped is not None and leaked is not None:
-        members = [m for row in table.rows for run in row.runs for m in run.members]
-        dropped = set().union(*(leaked(member).images for member in members))
-    evidence = gather(table, dropped)
+    evidence = gather(table)
     classes = _classes(table, evidence, anchor)
     shown = {s.image for page in classes for s in (*page.wrong, *page.right)}
     runs = tuple(run_facts(results, table))
@@ -219,9 +212,9 @@ def _classes(table: ResultTable, evidence: Evidence, anchor: str) -> list[ClassP
             OfMethod(
                 scored.label,
                 scored.recalls[name],
-                tuple(targets(outcomes, evidence.labels, k, names)),
+                tuple(targets(predicted, evidence.labels, k, names)),
             )
-            for scored, outcomes in zip(table.rows, evidence.rows, strict=True)
+            for scored, predicted in zip(table.rows, evidence.predicted, strict=True)
         ]
         images = {part: int(counts[k]) for part, counts in record["class_counts"].items()}
         images[table.part] = int((evidence.labels == k).sum())

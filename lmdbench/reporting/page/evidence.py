@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lmdbench.comparison.results import Run
-from lmdbench.comparison.scoring import predictions_of
+from lmdbench.comparison.outcomes import outcomes
 from lmdbench.comparison.types import ResultTable
-from lmdbench.evaluation.metrics import softmax, unusable
+from lmdbench.evaluation.metrics import softmax
 
 SHOWN = 8  # images of a class most often wrong, and most often right
 TARGETS = 3  # classes that a method takes a class for
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """What happened to each image of a part in each run of a row.
-
-    ``predicted`` (R, N) int64: the class it was taken for; ``sure`` (R, N) float64: the probability
-    given to its own class. R runs are one row's, but broken ones (logits not finite).
-    """
-
-    label: str
-    predicted: np.ndarray
-    sure: np.ndarray
-
-
-@dataclass(frozen=True)
 class Evidence:
-    """The outcomes of a table's rows on the same images, in the same order.
+    """What the runs of a table say of the same images, in the same order.
 
-    ``ids`` (N,) str, ``labels`` (N,) int64.
+    ``ids`` (N,) str, ``labels`` (N,) int64. ``predicted``: of each row (R, N) int64, the classes
+    that its runs take the images for, but for broken runs (logits not finite); ``sure`` (N,): the
+    probability given to an image's own class, mean over all runs.
     """
 
     ids: np.ndarray
     labels: np.ndarray
-    rows: tuple[Outcomes, ...]
+    predicted: tuple[np.ndarray, ...]
+    sure: np.ndarray
 
     @property
     def runs(self) -> int:
-        return sum(len(row.predicted) for row in self.rows)
+        return sum(map(len, self.predicted))
 
 
 @dataclass(frozen=True)
@@ -64,42 +53,18 @@ class Target:
     share: float
 
 
-def gather(table: ResultTable, leaked: Set[str] = frozenset()) -> Evidence:
-    """The outcomes of every run of a table, without the images in ``leaked``.
-
-    That all runs have the same images and labels was checked when they were scored.
-    """
-    ids = labels = np.zeros(0)
-    rows = []
-    for scored in table.rows:
-        predicted, sure = [], []
-        for run in scored.runs:
-            own_ids, own_labels, logits = _predictions(run, table.part, leaked)
-            if not len(ids):
-                ids, labels = own_ids, own_labels
-            if unusable(logits):
-                continue
-            predicted.append(logits.argmax(axis=1))
-            sure.append(softmax(logits)[np.arange(len(labels)), labels])
-        empty = (0, len(ids))
-        rows.append(
-            Outcomes(
-                scored.label,
-                np.stack(predicted) if predicted else np.zeros(empty, dtype=np.int64),
-                np.stack(sure) if sure else np.zeros(empty),
-            )
-        )
-    return Evidence(ids, labels, tuple(rows))
-
-
-def _predictions(
-    run: Run, part: str, leaked: Set[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids, labels and logits of a run in order of the ids, of all folds where it is pooled."""
-    found = predictions_of(run, part)
-    order = np.argsort(found.ids)
-    order = order[~np.isin(found.ids[order], sorted(leaked))]
-    return found.ids[order], found.labels[order], found.logits[order]
+def gather(table: ResultTable) -> Evidence:
+    """What every run of a table took its images for."""
+    rows = [outcomes(table, row) for row in table.rows]
+    ids, labels = rows[0].ids, rows[0].labels
+    logits = [row.logits[row.usable] for row in rows]
+    sure = [softmax(one)[np.arange(len(labels)), labels] for of_row in logits for one in of_row]
+    return Evidence(
+        ids,
+        labels,
+        tuple(of_row.argmax(axis=2) for of_row in logits),
+        np.mean(sure, axis=0) if sure else np.full(len(labels), np.nan),
+    )
 
 
 def most_often(
@@ -114,10 +79,9 @@ def most_often(
     if not evidence.runs:
         return [], []
     of_class = np.flatnonzero(evidence.labels == label)
-    predicted = np.concatenate([row.predicted[:, of_class] for row in evidence.rows])
-    sure = np.concatenate([row.sure[:, of_class] for row in evidence.rows]).mean(axis=0)
+    predicted = np.concatenate([of_row[:, of_class] for of_row in evidence.predicted])
     right = (predicted == label).sum(axis=0)
-    order = np.lexsort((evidence.ids[of_class], sure, right))
+    order = np.lexsort((evidence.ids[of_class], evidence.sure[of_class], right))
 
     def sample(k: int) -> Sample:
         times = np.bincount(predicted[predicted[:, k] != label, k], minlength=1)
@@ -137,9 +101,14 @@ def most_often(
     return wrong, [s for s in best if s.image not in told]
 
 
-def targets(row: Outcomes, labels: np.ndarray, label: int, classes: Sequence[str]) -> list[Target]:
-    """What a row's runs take the images of a class for, the most frequent first, at most three."""
-    predicted = row.predicted[:, labels == label]
+def targets(
+    predicted: np.ndarray, labels: np.ndarray, label: int, classes: Sequence[str]
+) -> list[Target]:
+    """What a row's runs take the images of a class for, the most frequent first, at most three.
+
+    ``predicted`` (R, N), ``labels`` (N,).
+    """
+    predicted = predicted[:, labels == label]
     if not predicted.size:
         return []
     shares = np.bincount(predicted.ravel(), minlength=len(classes)) / predicted.size

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lmdbench.comparison.outcomes import outcomes
 from lmdbench.comparison.types import ResultTable
 from lmdbench.evaluation import metrics
 from lmdbench.reporting.plots.figures import drawing, shortened, wrapped
-from lmdbench.reporting.plots.outcomes import outcomes
 from lmdbench.reporting.plots.style import (
     LONGEST_CLASS,
     SMALL,

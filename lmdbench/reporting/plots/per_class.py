@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lmdbench.comparison.compare import BASELINE
+from lmdbench.comparison.outcomes import Outcomes, outcomes, paired
 from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.evaluation.inference import Estimate, linear_difference, linear_estimate
 from lmdbench.reporting.plots.figures import drawing, shortened
-from lmdbench.reporting.plots.outcomes import Outcomes, outcomes, paired
 from lmdbench.reporting.plots.style import (
     GRID,
     LETTER_INCHES,

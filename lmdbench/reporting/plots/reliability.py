@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lmdbench.comparison.outcomes import outcomes
 from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation import metrics
 from lmdbench.reporting.plots.figures import drawing
-from lmdbench.reporting.plots.outcomes import outcomes
 from lmdbench.reporting.plots.style import (
     GRID,
     SMALL,

@@ -9,7 +9,8 @@ import pytest
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
 from lmdbench.comparison.types import ResultTable
-from lmdbench.reporting.page.evidence import Evidence, Outcomes, gather, most_often, targets
+from lmdbench.data.check.audit import Leaks
+from lmdbench.reporting.page.evidence import Evidence, gather, most_often, targets
 
 FakeRun = Callable[..., Path]
 CLASSES = ["nv", "mel_a", "bcc", "df"]
@@ -18,7 +19,7 @@ CLASSES = ["nv", "mel_a", "bcc", "df"]
 def evidence(predicted: list[list[int]], sure: list[list[float]], labels: list[int]) -> Evidence:
     """Of one row: images a, b, c …"""
     ids = np.array([chr(ord("a") + k) for k in range(len(labels))])
-    return Evidence(ids, np.array(labels), (Outcomes("ce", np.array(predicted), np.array(sure)),))
+    return Evidence(ids, np.array(labels), (np.array(predicted),), np.mean(sure, axis=0))
 
 
 def names(samples: list) -> list[str]:
@@ -72,7 +73,7 @@ def test_no_more_than_asked_for_and_none_of_a_class_without_images() -> None:
 
 
 def test_targets_are_mean_shares_over_runs() -> None:
-    row = Outcomes("ce", np.array([[0, 1, 1, 2], [0, 0, 1, 3]]), np.zeros((2, 4)))
+    row = np.array([[0, 1, 1, 2], [0, 0, 1, 3]])
     found = targets(row, np.array([0, 0, 0, 3]), 0, CLASSES)
     assert [(t.name, round(t.share, 4)) for t in found] == [("mel_a", 0.5)]
     assert [(t.name, t.share) for t in targets(row, np.array([0, 0, 0, 3]), 3, CLASSES)] == [
@@ -99,15 +100,17 @@ def test_runs_are_aligned_by_image(fake_run: FakeRun, tmp_path: Path) -> None:
     found = gather(one_block(tmp_path))
     assert found.ids.tolist() == ["p", "q", "r", "s"]
     assert found.labels.tolist() == LABELS
-    assert [row.predicted.tolist() for row in found.rows] == [[LABELS], [[0, 3, 2, 3]]]
+    assert [predicted.tolist() for predicted in found.predicted] == [[LABELS], [[0, 3, 2, 3]]]
     sure = np.exp(5) / (np.exp(5) + 3)
-    assert np.allclose(found.rows[1].sure[0, [0, 2, 3]], sure)
+    assert np.allclose(found.sure[[0, 2, 3]], sure)
     assert found.runs == 2
 
 
 def test_images_that_leak_are_left_out(fake_run: FakeRun, tmp_path: Path) -> None:
     fake_run("ce", 0, test=(LABELS, RIGHT), images=["p", "q", "r", "s"])
-    assert gather(one_block(tmp_path), {"q", "s"}).ids.tolist() == ["p", "r"]
+    leaks = Leaks(frozenset("qs"), ())
+    _, clean = compare(read_results(tmp_path / "results"), leaked=lambda _: leaks).tables
+    assert gather(clean).ids.tolist() == ["p", "r"]
 
 
 def test_a_broken_run_says_nothing_of_images(fake_run: FakeRun, tmp_path: Path) -> None:
@@ -116,6 +119,6 @@ def test_a_broken_run_says_nothing_of_images(fake_run: FakeRun, tmp_path: Path) 
     fake_run("ce", 0, test=(LABELS, broken), images=["p", "q", "r", "s"])
     fake_run("crt", 0, test=(LABELS, RIGHT), images=["p", "q", "r", "s"])
     found = gather(one_block(tmp_path))
-    assert [len(row.predicted) for row in found.rows] == [0, 1]
+    assert [len(predicted) for predicted in found.predicted] == [0, 1]
     wrong, right = most_often(found, 2)
     assert (names(wrong), names(right)) == ([], ["r"])

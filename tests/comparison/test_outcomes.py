@@ -1,16 +1,21 @@
 """Predictions of a row: one order of images and classes for all, whatever the files have."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lmdbench.comparison.compare import compare
+from lmdbench.comparison.outcomes import _read, outcomes, paired
 from lmdbench.comparison.results import read_results
 from lmdbench.core.errors import UserError
-from lmdbench.reporting.plots.outcomes import outcomes, paired
+from lmdbench.data.check.audit import Leaks
+from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
 
 LABELS = np.array([0, 1, 2, 3])
+IDS = np.array([f"image{n}" for n in range(4)])
+WRONG = np.eye(4)[::-1].astype(np.float32)
 
 
 def row_of(tmp_path, method="ce"):
@@ -45,7 +50,7 @@ def test_other_images_in_a_seed_are_refused(fake_run, tmp_path):
     fake_run("ce", 1, test=(LABELS, np.eye(4)), images=list("abce"))
     (block,) = compare(read_results(tmp_path / "results"), part="validation").tables
     block = replace(block, part="test")  # a test table of them is refused as a whole
-    with pytest.raises(UserError, match="not those of the other seeds"):
+    with pytest.raises(UserError, match="not of the same images and labels"):
         outcomes(block, block.rows[0])
 
 
@@ -60,3 +65,28 @@ def test_pairs_are_of_common_seeds(fake_run, tmp_path):
     assert [one.seeds for one in pair] == [(1, 2), (1, 2)]
     assert pair[0].logits.shape == (2, 50, 4)
     assert paired(pair[0].of_seeds([1]), pair[1].of_seeds([2])) is None
+
+
+def test_images_that_leak_are_left_out_of_the_table_without_them(fake_run, tmp_path):
+    fake_run("ce", 0, test=(LABELS, np.eye(4)), images=list("dcba"))
+    leaks = Leaks(frozenset("ad"), ())
+    full, clean = compare(read_results(tmp_path / "results"), leaked=lambda _: leaks).tables
+    assert outcomes(full, full.rows[0]).ids.tolist() == ["a", "b", "c", "d"]
+    found = outcomes(clean, clean.rows[0])
+    assert found.ids.tolist() == ["b", "c"]
+    np.testing.assert_array_equal(found.logits, [[np.eye(4)[2], np.eye(4)[1]]])
+
+
+def test_a_file_is_read_once_until_it_changes(fake_run, tmp_path):
+    directory = fake_run("ce", 0, test=(LABELS, np.eye(4)))
+    fake_run("ce", 1, test=(LABELS, np.eye(4)))
+    before = _read.cache_info().misses
+    block, ce = row_of(tmp_path)
+    outcomes(block, ce)
+    row_of(tmp_path)
+    assert _read.cache_info().misses == before + 2
+    path = directory / "predictions.npz"
+    save_predictions(path, load_predictions(path) | {"test": Predictions(IDS, LABELS, WRONG)})
+    os.utime(path, (0, 0))
+    assert outcomes(*row_of(tmp_path)).correct.tolist() == [[0, 0, 0, 0], [1, 1, 1, 1]]
+    assert _read.cache_info().misses == before + 3

@@ -1,0 +1,137 @@
+"""The predictions behind the rows of a table, in arrays: each file is read once, and the images of
+all runs are brought into one order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from lmdbench.comparison.results import Run
+from lmdbench.comparison.types import MethodResult, ResultTable
+from lmdbench.core.errors import UserError
+from lmdbench.evaluation import metrics
+from lmdbench.evaluation.predictions import Predictions, load_predictions
+
+KEPT = 256  # files whose predictions are kept in memory, for who looks at them again
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Of one row: ``ids`` (N,) sorted, ``labels`` (N,), ``logits`` (S, N, C) by ``seeds``;
+    ``units`` (N,) the lesions or patients, where they are known."""
+
+    seeds: tuple[int, ...]
+    ids: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    units: np.ndarray | None
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """(S,) bool: whether a seed's logits are finite."""
+        return np.array([not metrics.unusable(one) for one in self.logits])
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(S, N) int64: the class each image is taken for."""
+        return self.logits.argmax(axis=2)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """(S, N) float, NaN throughout a seed whose logits are not finite."""
+        right = (self.predicted == self.labels).astype(float)
+        right[~self.usable] = np.nan
+        return right
+
+    def of_seeds(self, seeds: Collection[int]) -> Outcomes:
+        chosen = [seed in seeds for seed in self.seeds]
+        kept = tuple(seed for seed in self.seeds if seed in seeds)
+        return replace(self, seeds=kept, logits=self.logits[chosen])
+
+
+def outcomes(table: ResultTable, row: MethodResult) -> Outcomes:
+    """The predictions of a row's runs on the images of its table.
+
+    Raises UserError where a run has other images than the others.
+    """
+    first, *others = row.runs
+    predictions = predictions_of(first, table.part, table.leaked)
+    predictions = predictions.of(np.argsort(predictions.ids, kind="stable"))
+    logits, units = [predictions.logits], predictions.units
+    for run in others:
+        one = aligned(
+            run,
+            predictions_of(run, table.part, table.leaked),
+            predictions.ids,
+            predictions.labels,
+        )
+        logits.append(one.logits)
+        units = one.units if units is None else units
+    return Outcomes(tuple(row.seeds), predictions.ids, predictions.labels, np.stack(logits), units)
+
+
+def paired(a: Outcomes, b: Outcomes) -> tuple[Outcomes, Outcomes] | None:
+    """Both on their common seeds; None where they have none. Raises UserError for other images."""
+    if not (np.array_equal(a.ids, b.ids) and np.array_equal(a.labels, b.labels)):
+        raise UserError("two methods of one table were scored on other images; see `compare`")
+    seeds = set(a.seeds) & set(b.seeds)
+    return (a.of_seeds(seeds), b.of_seeds(seeds)) if seeds else None
+
+
+def aligned(run: Run, predictions: Predictions, ids: np.ndarray, labels: np.ndarray) -> Predictions:
+    """A run's predictions in the order of ``ids`` (N,).
+
+    Raises UserError, naming the run, for other images or other labels than ``labels`` (N,).
+    """
+    if len(predictions) == len(ids) and not np.array_equal(predictions.ids, ids):
+        order = np.empty(len(ids), np.int64)
+        order[np.argsort(ids, kind="stable")] = np.argsort(predictions.ids, kind="stable")
+        predictions = predictions.of(order)
+    if not (np.array_equal(predictions.ids, ids) and np.array_equal(predictions.labels, labels)):
+        raise UserError(
+            f"{run.directory}: its predictions are not of the same images and labels as those of "
+            "the other runs of its table; leave it out, or do it again with --force"
+        )
+    return predictions
+
+
+def predictions_of(run: Run, part: str, leaked: Collection[str] = ()) -> Predictions:
+    """The predictions of a run, of all its folds, without the images that leak.
+
+    Raises UserError for a file that is damaged or not what ``run.json`` counts.
+    """
+    pieces = [_on_disk(member, part) for member in run.members]
+    predictions = pieces[0]
+    if len(pieces) > 1:
+        units = [np.full(len(p), "") if p.units is None else p.units for p in pieces]
+        predictions = Predictions(
+            np.concatenate([piece.ids for piece in pieces]),
+            np.concatenate([piece.labels for piece in pieces]),
+            np.concatenate([piece.logits for piece in pieces]),
+            np.concatenate(units) if any(p.units is not None for p in pieces) else None,
+        )
+    if leaked:
+        return predictions.of(~np.isin(predictions.ids, sorted(leaked)))
+    return predictions
+
+
+def _on_disk(run: Run, part: str) -> Predictions:
+    path = run.directory / "predictions.npz"
+    written = path.stat().st_mtime_ns if path.exists() else 0
+    predictions = _read(path, part, written)
+    counts = np.bincount(predictions.labels, minlength=predictions.logits.shape[1])
+    if counts.tolist() != run.record["class_counts"].get(part):
+        raise UserError(
+            f"{path}: its {part} labels are not those that run.json counts; "
+            "do the run again with --force"
+        )
+    return predictions
+
+
+@lru_cache(maxsize=KEPT)
+def _read(path: Path, part: str, written: int) -> Predictions:  # noqa: ARG001 another when changed
+    return load_predictions(path, [part])[part]
