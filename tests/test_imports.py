@@ -21,7 +21,7 @@ FLOORS = [
     {"data.folder", "methods"},
     {"data.check", "datasets", "runs"},
     {"bench", "comparison", "sweep.config"},
-    {"reporting.tables", "sharing", "sweep.executors"},
+    {"housekeeping", "reporting.tables", "sharing", "sweep.executors"},
     {"reporting.plots", "sweep"},
     {"reporting.page", "sweep.tune"},
     {"cli"},

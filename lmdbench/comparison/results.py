@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -500,6 +500,14 @@ def _other_than(usual: Mapping[str, Any], link: Link) -> dict[str, Any]:
     names = [name for name in usual if settings.get(name, usual[name]) != usual[name]]
     own = {name: value for name, value in link.changed.items() if name not in usual}
     return {name: settings[name] for name in names} | own
+
+
+def label_of(run: Run, known: Mapping[str, Run], first: Collection[str] = ()) -> str:
+    """The method with what was set, some settings ``first``, and what it started from where that is
+    not the usual one."""
+    own, *above = _chain(run, known)
+    changed = dict(sorted(own.changed.items(), key=lambda setting: setting[0] not in first))
+    return _label([replace(own, changed=changed), *above])
 
 
 def _label(chain: Sequence[Link]) -> str:

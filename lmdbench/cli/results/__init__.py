@@ -8,7 +8,7 @@ from lmdbench.cli.lazy import LazyGroup
 
 # Command → what `lmdbench results --help` says of it.
 COMMANDS = {
-    "list": "What there is, run by run.",
+    "list": "The runs there are: settings, state, scores, size and age.",
     "export": "Finished runs without weights, to share.",
     "import": "Runs that someone exported, checked.",
     "import-predictions": "Predictions of your own code, as a run like the others.",

@@ -1,54 +1,207 @@
-"""``lmdbench results list``: the finished runs, one by one."""
+"""``lmdbench results list``: the runs there are, one a line."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmdbench.cli.options import json_option, results_option
-from lmdbench.cli.results.common import choice_options, finished_runs
+from lmdbench.cli.results.columns import Column, fitted, shortened, terminal_width
+from lmdbench.cli.results.common import count_of, filter_options, kept_runs
+from lmdbench.core.errors import UserError
+from lmdbench.download.disk_space import size as size_text
 
 if TYPE_CHECKING:
-    from lmdbench.comparison.results import Run
+    from lmdbench.housekeeping.inventory import Filters, KeptRun
+
+# What --sort takes → the sign that comes first; by name they come as they lie.
+ORDERS: dict[str, Callable[[KeptRun], float]] = {
+    "date": lambda run: -run.when,
+    "score": lambda run: -(run.scores.get("balanced_accuracy") or -1.0),
+    "size": lambda run: -run.size,
+}
 
 
 @click.command("list")
-@choice_options
+@filter_options
+@click.option(
+    "--sort",
+    type=click.Choice(["name", *ORDERS]),
+    default="name",
+    show_default=True,
+    help="date: the latest first; score: the best; size: the largest.",
+)
 @json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: everything of every run.")
 @results_option
-def list_runs(
-    datasets: tuple[str, ...],
-    methods: tuple[str, ...],
-    splits: tuple[str, ...],
-    as_json: bool,
-    results: Path,
-) -> None:
-    """The finished runs: when, whether their weights are here, and where they came from."""
-    _, runs = finished_runs(results, datasets, methods, splits)
-    facts = [_facts(run, results) for run in runs]
+def list_runs(filters: Filters, sort: str, as_json: bool, as_csv: bool, results: Path) -> None:
+    """The runs there are: what was set, state, scores on test images, size and age.
+
+    The name of a run is that of its directory; the 8 digits behind the dash are its id, which other
+    commands take. Not more is shown than the terminal has room for; --json and --csv have all.
+
+    \b
+    lmdbench results list --method lmd --sort score
+    lmdbench results list --set lr=0.1 --unfinished
+    """
+    from lmdbench.housekeeping.inventory import choose
+
+    if as_json and as_csv:
+        raise UserError("--json and --csv contradict each other; leave one out")
+    runs = choose(kept_runs(results), filters)
+    if sort in ORDERS:
+        runs.sort(key=ORDERS[sort])
     if as_json:
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
-        return
-    width = max(len(fact["key"]) for fact in facts)
-    for fact in facts:
-        weights = "weights" if fact["weights"] else "no weights"
-        source = f"  imported from {fact['imported_from']}" if fact["imported_from"] else ""
-        click.echo(f"{fact['key']:{width}}  {fact['finished'] or '?':25}  {weights:10}{source}")
-    click.echo(f"{len(facts)} finished runs under {results}", err=True)
+        click.echo(json.dumps([_facts(run) for run in runs], indent=2, ensure_ascii=False))
+    elif as_csv:
+        click.echo(_csv(runs), nl=False)
+    else:
+        for line in run_lines(runs, terminal_width(), sort == "name", filters.other_code):
+            click.echo(line)
+        states = Counter(run.state for run in runs)
+        told = ", ".join(f"{number:,} {state}" for state, number in states.most_common())
+        size = size_text(sum(run.size for run in runs))
+        click.echo(f"{count_of(runs)} under {results}: {told}; {size}", err=True)
 
 
-def _facts(run: Run, results: Path) -> dict[str, Any]:
-    imported = run.record.get("imported") or {}
-    archive = imported.get("archive") or {}
+def run_lines(
+    runs: Sequence[KeptRun],
+    width: int,
+    headed: bool = True,
+    remark: Callable[[KeptRun], str] | None = None,
+) -> list[str]:
+    """A line for each run, none wider than ``width``. ``headed``: under data set and split, where
+    the runs stand in that order; else these have a column, unless all agree. ``remark``: what more
+    to say of a run."""
+    places = [f"{run.data_set} {run.split}" for run in runs]
+    headed = headed or len(set(places)) == 1
+    setups: dict[str, set[str]] = {}
+    for place, run in zip(places, runs, strict=True):
+        setups.setdefault(place, set()).add(", ".join(run.setup))
+    alike = {place for place, those in setups.items() if headed and len(those) == 1}
+    now = time.time()
+    groups = list(dict.fromkeys(name for run in runs for name in run.scores))
+    columns = [
+        Column("data set and split", [] if headed else places, least=20),
+        Column("run", [run.name for run in runs]),
+        Column("method", [run.label for run in runs], least=24),
+        Column(
+            "set-up",
+            ["" if p in alike else ", ".join(r.setup) for r, p in zip(runs, places, strict=True)],
+            least=10,
+            leave=2,
+        ),
+        Column("state", [_state(run) for run in runs]),
+        *(
+            Column(
+                "BAcc" if name == "balanced_accuracy" else name,
+                [_percent(run, name) for run in runs],
+                right=True,
+                leave=0 if name == "balanced_accuracy" else 5,
+            )
+            for name in groups
+        ),
+        Column("size", [size_text(run.size) for run in runs], right=True, leave=4),
+        Column("age", [age_text(now - run.when) for run in runs], right=True, leave=3),
+        Column("", [_note(run, remark) for run in runs], least=16, leave=1),
+    ]
+    title, *lines = fitted([c for c in columns if c.cells], width)
+    shown = [title]
+    for number, (place, line) in enumerate(zip(places, lines, strict=True)):
+        if headed and (number == 0 or place != places[number - 1]):
+            setup = "".join(setups[place]) if place in alike else ""
+            shown += [*([""] * (number > 0)), shortened(f"{place}{setup and f': {setup}'}", width)]
+        shown.append(line)
+    return shown
+
+
+def _state(run: KeptRun) -> str:
+    if run.state == "finished" and run.imported_from:
+        return "imported"
+    return "begun" if run.state == "missing" else run.state
+
+
+def _percent(run: KeptRun, name: str) -> str:
+    if name not in run.scores:
+        return ""
+    value = run.scores[name]
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _note(run: KeptRun, remark: Callable[[KeptRun], str] | None) -> str:
+    words = [run.note] if run.note else []
+    if run.state == "finished":
+        words += [] if run.has_weights else ["no weights"]
+        words += [f"imported from {run.imported_from}"] if run.imported_from else []
+    elif run.epoch is not None:
+        length = run.settings.get("epochs") or run.settings.get("rounds")
+        words.append(f"after epoch {run.epoch}" + (f" of {length}" if length else ""))
+    if remark is not None and (said := remark(run)):
+        words.append(said)
+    return ", ".join(words)
+
+
+def age_text(seconds: float) -> str:
+    """How long ago, in one number: ``40 s``, ``5 min``, ``3 h``, ``12 d``."""
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 36 * 3600 else f"{seconds / 86400:.0f} d"
+
+
+def _facts(run: KeptRun) -> dict[str, Any]:
+    record = run.run.record if run.run is not None else {}
+    spec = record.get("spec") or {}
     return {
-        "key": run.directory.relative_to(results).as_posix(),
+        "key": run.key,
         "id": run.id,
+        "data_set": run.data_set,
+        "split": run.split,
         "method": run.method,
         "seed": run.seed,
-        "finished": run.record.get("finished"),
-        "weights": (run.directory / "model.safetensors").exists(),
-        "imported_from": archive.get("from") or run.predictions_from,
+        "label": run.label,
+        "settings": spec.get("settings") or {},
+        "changed_settings": record.get("changed_settings") or {},
+        "started_from": run.ancestor.get("id"),
+        **{name: spec.get(name) for name in ("backbone", "image_size", "selection", "precision")},
+        "pretrained": spec.get("weights"),
+        "state": run.state,
+        "note": run.note,
+        "epoch": run.epoch,
+        "scores": run.scores,
+        "size": run.size,
+        "finished": record.get("finished"),
+        "last_change": datetime.fromtimestamp(run.when, UTC).isoformat(timespec="seconds"),
+        "weights": run.has_weights,
+        "imported_from": run.imported_from,
+        "directory": str(run.directory),
     }
+
+
+def _csv(runs: Sequence[KeptRun]) -> str:
+    """One row a run; settings as JSON, a column for each score."""
+    names = list(dict.fromkeys(name for run in runs for name in run.scores))
+    text = io.StringIO()
+    writer = None
+    for run in runs:
+        facts = _facts(run)
+        scores = facts.pop("scores")
+        row = {
+            key: json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+            for key, value in facts.items()
+        } | {name: scores.get(name) for name in names}
+        if writer is None:
+            writer = csv.DictWriter(text, list(row), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(row)
+    return text.getvalue()

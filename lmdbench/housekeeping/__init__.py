@@ -1,0 +1,1 @@
+"""Runs after they exist: what there is, and what of it may go."""

@@ -1,0 +1,302 @@
+"""Every run under a results folder: what it is, its state, its scores and its size."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmdbench.comparison.results import RUN_FOLDERS, Run, label_of, setting_text, short_weights
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import unknown
+from lmdbench.data.dataset import DATASETS, Dataset
+from lmdbench.evaluation.metrics import class_recalls, group_recall
+from lmdbench.evaluation.predictions import load_predictions
+from lmdbench.runs.record import MOVED_ASIDE, read_record
+from lmdbench.runs.state import State, last_error, run_state
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """A run directory, in whatever state it is.
+
+    ``run``: with its record; None where there is none, or none that can be read. ``note``: why it
+    failed, or why its record can't be read. ``label``: its method with what was set, and what it
+    started from where that is not the usual.
+    """
+
+    key: str  # its directory below the results
+    directory: Path
+    state: State
+    run: Run | None
+    note: str
+    label: str
+    above: KeptRun | None = field(default=None, repr=False)  # what it started from, where it is
+
+    @property
+    def data_set(self) -> str:
+        return self.key.split("/")[0]
+
+    @property
+    def split(self) -> str:
+        return self.key.split("/")[1]
+
+    @property
+    def method(self) -> str:
+        return self.key.split("/")[2]
+
+    @property
+    def name(self) -> str:
+        """Of its directory: ``seed0-1a2b3c4d``."""
+        return self.directory.name
+
+    @property
+    def seed(self) -> int:
+        found = re.match(r"seed(\d+)", self.name)
+        return int(found[1]) if found else -1
+
+    @property
+    def id(self) -> str:
+        """All of it, or the 8 digits in the directory's name."""
+        return self.run.id if self.run is not None else self.name.partition("-")[2]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its own by name and as METHOD.NAME, and those of what it started from as METHOD.NAME."""
+        found: dict[str, Any] = {} if self.above is None else self.above.settings
+        found = {key: value for key, value in found.items() if "." in key}
+        own = self.run.spec["settings"] if self.run is not None else {}
+        return {**found, **{f"{self.method}.{k}": v for k, v in own.items()}, **own}
+
+    @property
+    def ancestor(self) -> Mapping[str, Any]:
+        """What its record says of the run that it started from: ``id``, ``method``, …; else {}."""
+        return (self.run.record.get("ancestor") if self.run is not None else None) or {}
+
+    @property
+    def imported_from(self) -> str | None:
+        if self.run is None:
+            return None
+        archive = (self.run.record.get("imported") or {}).get("archive") or {}
+        return archive.get("from") or self.run.predictions_from
+
+    @property
+    def has_weights(self) -> bool:
+        return (self.directory / "model.safetensors").exists()
+
+    @property
+    def setup(self) -> tuple[str, ...]:
+        """Backbone, weights, image size, selection and precision, where they are not those that
+        the data set's runs usually have."""
+        if self.run is None:
+            return ()
+        spec = self.run.spec
+        kind = DATASETS.get(spec["dataset"]) if spec["dataset"] in DATASETS else Dataset
+        words = [spec["backbone"]] if spec["backbone"] != kind.backbone else []
+        weights = str(spec["weights"])
+        if weights.startswith("sha256:") or (weights == "none") != (kind.weights == "none"):
+            words.append(f"weights {short_weights(weights)}")
+        if spec["image_size"] != kind.image_size:
+            words.append(f"{spec['image_size']} px")
+        if spec["selection"] != "last":
+            words.append(f"selection {spec['selection']}")
+        if spec["precision"] != "mixed":
+            words.append(spec["precision"])
+        return tuple(words)
+
+    @property
+    def epoch(self) -> int | None:
+        """The last one that its history has."""
+        try:
+            last = (self.directory / "history.csv").read_text(encoding="utf-8").split("\n")[-2]
+            return int(last.partition(",")[0])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    @cached_property
+    def when(self) -> float:
+        """When it finished, or else when something was last done to it: seconds since 1970."""
+        done = self.directory / "done"
+        return (done if self.state == "finished" else self.directory).stat().st_mtime
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return disk_usage(self.directory)
+
+    @cached_property
+    def scores(self) -> dict[str, float | None]:
+        """Balanced accuracy on test images, and the recall of each group; {} where it has none,
+        None for what is undefined."""
+        if self.state != "finished" or self.run is None:
+            return {}
+        try:
+            test = load_predictions(self.directory / "predictions.npz", ["test"])["test"]
+        except UserError:  # compare says so
+            return {}
+        recalls = class_recalls(test.labels.astype(np.int64), test.logits)
+        groups = self.run.groups
+        every = range(len(recalls))
+        found = {"balanced_accuracy": group_recall(recalls, every)}
+        found |= {name: group_recall(recalls, members) for name, members in groups.items()}
+        return {name: None if np.isnan(value) else value for name, value in found.items()}
+
+
+def disk_usage(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; what vanishes meanwhile counts as nothing.
+    Links are not followed."""
+    total = 0
+    try:
+        if not path.is_dir() or path.is_symlink():
+            return path.lstat().st_size
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    total += disk_usage(Path(entry.path))
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        pass
+    return total
+
+
+def read_inventory(results: Path) -> list[KeptRun]:
+    """All runs under a results folder, by data set, split, method and seed. Directories that were
+    moved aside are no runs. Reads records, but neither predictions nor sizes."""
+    found: dict[str, tuple[Path, State, Run | None, str]] = {}
+    for directory in results.glob(RUN_FOLDERS):
+        if MOVED_ASIDE in directory.name or not directory.is_dir():
+            continue
+        state = run_state(directory)
+        run, note = None, last_error(directory) if state == "failed" else ""
+        if (directory / "run.json").exists():
+            try:
+                run = Run(directory, read_record(directory))
+            except UserError as problem:
+                note = str(problem).removeprefix(f"{directory}/")
+        found[directory.relative_to(results).as_posix()] = directory, state, run, note
+    runs = {run.id: run for _, _, run, _ in found.values() if run is not None}
+    places = {run.id: key for key, (_, _, run, _) in found.items() if run is not None}
+    telling = _telling(runs.values())
+    kept: dict[str, KeptRun] = {}
+
+    def keep(key: str) -> KeptRun:
+        if key not in kept:
+            directory, state, run, note = found[key]
+            folder = key.rpartition("/")[0]
+            label = folder.rpartition("/")[2]
+            if run is not None:
+                label = label_of(run, runs, telling.get(folder, ()))
+            origin = run and (run.record.get("ancestor") or {}).get("id")
+            above = keep(places[origin]) if origin in places else None
+            kept[key] = KeptRun(key, directory, state, run, note, label, above)
+        return kept[key]
+
+    return sorted(map(keep, found), key=_place)
+
+
+def _telling(runs: Iterable[Run]) -> dict[str, set[str]]:
+    """Data set, split and method, as in a key → the settings that were not changed alike in all of
+    its runs: a label that is cut short should begin with these."""
+    changes: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        names = run.record["results_name"], run.record["split_label"], run.method
+        changes.setdefault("/".join(names), []).append(run.record.get("changed_settings") or {})
+    return {
+        folder: {
+            name
+            for changed in several
+            for name in changed
+            if any(other.get(name) != changed[name] for other in several)
+        }
+        for folder, several in changes.items()
+    }
+
+
+def _place(run: KeptRun) -> tuple[str, str, str, int, str]:
+    return run.data_set, run.split, run.method, run.seed, run.name
+
+
+# Choosing
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which runs are meant; empty ones mean all. ``settings``: name → text, as ``--set`` takes
+    them, of the method or of METHOD.NAME in its chain. ``other_code``: only runs that it says
+    something of, as ``code.changed_code`` does."""
+
+    datasets: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    splits: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    unfinished: bool = False
+    failed: bool = False
+    other_code: Callable[[KeptRun], str] | None = None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether any of them leaves out anything."""
+        return self != Filters()
+
+
+def choose(runs: Sequence[KeptRun], filters: Filters) -> list[KeptRun]:
+    """The runs that are meant. Raises UserError, with near matches, for a name that none has, and
+    where no run is left."""
+    chosen = list(runs)
+    wanted: tuple[tuple[str, Sequence[str], Callable[[KeptRun], set[str]]], ...] = (
+        ("data set", filters.datasets, _data_sets),
+        ("split", filters.splits, lambda run: {run.split}),
+        ("method", filters.methods, lambda run: {run.method}),
+        ("seed", [str(seed) for seed in filters.seeds], lambda run: {str(run.seed)}),
+    )
+    for kind, names, names_of in wanted:
+        known = sorted(set[str]().union(*map(names_of, runs)))
+        for name in names if kind != "seed" else ():
+            if name not in known:
+                raise unknown(f"{kind} (of the runs that are here)", name, known)
+        if names:
+            chosen = [run for run in chosen if names_of(run) & set(names)]
+    for name, text in filters.settings.items():
+        known = sorted({key for run in runs for key in run.settings})
+        if name not in known:
+            raise unknown("setting (of the runs that are here)", name, known)
+        having = [run for run in chosen if name in run.settings]
+        chosen = [run for run in having if _is(run.settings[name], text)]
+        if having and not chosen:
+            there = sorted({setting_text(run.settings[name]) for run in having})
+            raise UserError(f"no run has {name}={text}; there are {', '.join(there)}")
+    if filters.unfinished or filters.failed:
+        chosen = [
+            run
+            for run in chosen
+            if run.state == "failed" or (filters.unfinished and run.state != "finished")
+        ]
+    if filters.other_code is not None:
+        chosen = [run for run in chosen if filters.other_code(run)]
+    if not chosen:
+        raise UserError("no run that is here is all of what was asked for; leave something out")
+    return chosen
+
+
+def _data_sets(run: KeptRun) -> set[str]:
+    return {run.data_set} | ({str(run.run.spec["dataset"])} if run.run is not None else set())
+
+
+def _is(value: Any, text: str) -> bool:
+    """Whether a setting has the value that is written so."""
+    if text.strip().lower() == setting_text(value).lower():
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return float(text) == value
+    except ValueError:
+        return False
