@@ -23,7 +23,7 @@ from lmdbench.core.randomness import Streams
 from lmdbench.data.store.store import Store, open_store
 from lmdbench.evaluation.metrics import balanced_accuracy
 from lmdbench.runs.plan import PlannedRun
-from lmdbench.runs.request import Experiments, Request, Setup
+from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.runs.train import fit_last, logits_of, new_method, train_epoch
 from lmdbench.training.task import Images, Task
 
@@ -40,12 +40,12 @@ def score(run: PlannedRun, store: Store, device: torch.device, way: str) -> floa
     mode, precision = WAYS[way]
 
     def images(part: str) -> Images:
-        data = run.experiment.prepared.split.parts[part]
+        data = run.context.prepared.split.parts[part]
         labels = torch.from_numpy(np.asarray(data.labels, dtype=np.int64))
         return Images(store.pixels, store.rows(data.ids), labels, device)
 
     task = Task(
-        classes=run.experiment.prepared.split.classes,
+        classes=run.context.prepared.split.classes,
         train=images("train"),
         validation=images("validation"),
         streams=Streams(run.spec.seed, device),
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--lr", default="0.05")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     s = parser.parse_args()
-    setup = Setup(
+    setup = RunContext(
         s.dataset,
         s.data_root,
         allow_missing=s.data_root is not None,
@@ -84,11 +84,11 @@ def main() -> None:
     )
     settings = {"epochs": str(s.epochs), "lr": s.lr}
     with tempfile.TemporaryDirectory() as results:
-        experiment = Experiments(Path(results), default_cache(), files=True).of(setup)
-        store = open_store(experiment.prepared, s.image_size, default_cache(), lambda *_: None)
+        context = Contexts(Path(results), default_cache(), files=True).of(setup)
+        store = open_store(context.prepared, s.image_size, default_cache(), lambda *_: None)
         scores: dict[str, list[float]] = {way: [] for way in WAYS}
         for seed in range(s.seeds):
-            run = Request(setup, s.method, seed, settings).plan(experiment)
+            run = RunRequest(setup, s.method, seed, settings).plan(context)
             for way, found in scores.items():
                 found.append(100 * score(run, store, torch.device(s.device), way))
                 print(f"seed {seed}  {way:18} {found[-1]:5.1f}", flush=True)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from lmdbench.cli.progress import Quiet
     from lmdbench.data.dataset import Dataset
     from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.runs.options import RunOptions
     from lmdbench.runs.plan import PlannedRun
-    from lmdbench.training.engine import Asked
     from lmdbench.training.loggers import Log
 
 
@@ -154,14 +154,15 @@ def run(
     check_interval(selection, validate_every)  # type: ignore[arg-type]
 
     from lmdbench.cli.progress import watcher
-    from lmdbench.runs.request import Experiments, Request, Setup
+    from lmdbench.runs.options import RunOptions
+    from lmdbench.runs.request import Contexts, RunContext, RunRequest
 
     progress = watcher(quiet)
-    experiments = Experiments(results, default_cache(), files=not dry_run, say=progress.say)
+    contexts = Contexts(results, default_cache(), files=not dry_run, say=progress.say)
     chosen_device = parse_device(device)
     planned: list[list[PlannedRun]] = []  # for each split: one, or the folds
     for choice in choices:
-        setup = Setup(
+        asked = RunContext(
             dataset=dataset,
             data_root=data_root,
             split=replace(choice, groups=groups),
@@ -172,8 +173,9 @@ def run(
             selection=selection,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]
         )
-        requests = [Request(setup, method, seed, overrides, starts_from) for seed in chosen_seeds]
-        planned.append([request.plan(experiments.of(setup)) for request in requests])
+        context = contexts.of(asked)
+        requests = (RunRequest(asked, method, n, overrides, starts_from) for n in chosen_seeds)
+        planned.append([request.plan(context) for request in requests])
     for runs in planned:
         announce(runs, progress)
     everything = [run for runs in planned for run in runs]
@@ -182,17 +184,20 @@ def run(
             records = [plan_record(run) for run in everything]
             click.echo(json.dumps(records, indent=2, ensure_ascii=False))
         return
+    options = RunOptions(
+        force=force,
+        accept_changed=accept_changed,
+        log=log,
+        validate_every=validate_every,
+        execution=execution,  # type: ignore[arg-type]
+    )
     failed: dict[Path, RunFailed] = {}
     for runs in planned:
         failed |= train(
             runs,
             chosen_device,
             progress,
-            force=force,
-            accept_changed=accept_changed,
-            log=log,
-            validate_every=validate_every,
-            execution=execution,  # type: ignore[arg-type]
+            options,
         )
     finished = [run for run in everything if run.directory not in failed]
     report(finished, as_json=as_json, quiet=quiet)
@@ -205,43 +210,27 @@ def train(
     runs: list[PlannedRun],
     device: torch.device,
     progress: Quiet,
-    *,
-    force: bool,
-    accept_changed: bool,
-    log: Log | None = None,
-    validate_every: int = 1,
-    execution: Asked = "auto",
+    options: RunOptions,
 ) -> dict[Path, RunFailed]:
     """Open the store and carry the runs out in turn. Returns what failed, by directory."""
     from lmdbench.data.store.store import open_store
     from lmdbench.models.backbones import build_encoder
-    from lmdbench.runs.train import Machine, execute, refuse_stale
+    from lmdbench.runs.train import Workplace, execute, refuse_stale
 
-    experiment = runs[0].experiment
-    check_writable(experiment.results)
+    context = runs[0].context
+    check_writable(context.results)
     failed: dict[Path, RunFailed] = {}
     try:
         firsts = [r.chain[0] for r in runs if r.state != "finished"]
         if any(first.state != "finished" and not first.given for first in firsts):
             # Weights that lack are told before images are prepared.
-            build_encoder(experiment.backbone, experiment.weights)
-        store = open_store(
-            experiment.prepared, experiment.image_size, default_cache(), progress.prepare
-        )
-        machine = Machine(
-            store,
-            device,
-            progress,
-            force,
-            accept_changed,
-            log=log,
-            validate_every=validate_every,
-            execution=execution,
-        )
-        refuse_stale(runs, machine)
+            build_encoder(context.backbone, context.weights)
+        store = open_store(context.prepared, context.image_size, default_cache(), progress.prepare)
+        place = Workplace(store, device, progress, options)
+        refuse_stale(runs, place)
         for planned in runs:
             try:
-                execute(planned, machine)
+                execute(planned, place)
             except RunFailed as error:
                 failed[planned.directory] = error
     except KeyboardInterrupt:
@@ -269,8 +258,8 @@ def announce(runs: list[PlannedRun], progress: Quiet) -> None:
     from lmdbench.data.groups import in_words
     from lmdbench.runs.plan import nearest
 
-    experiment = runs[0].experiment
-    split, data = experiment.prepared.split, experiment.prepared.dataset
+    context = runs[0].context
+    split, data = context.prepared.split, context.prepared.dataset
     sizes = " · ".join(f"{len(part):,} {name}" for name, part in split.parts.items())
     notes = [split.partial and str(split.partial), _synthetic(data), *split.notes]
     progress.say(f"{data.results_name} {split.label}: {sizes} images, {len(split.classes)} classes")
@@ -278,10 +267,10 @@ def announce(runs: list[PlannedRun], progress: Quiet) -> None:
         progress.say(f"  {note}")
     progress.say(f"groups: {in_words(split.groups, split.group_rule)}")
     progress.say(
-        f"{experiment.backbone.name}, weights {experiment.weights.identity[:60]}, "
-        f"{experiment.image_size} px, {experiment.selection} epoch"
+        f"{context.backbone.name}, weights {context.weights.identity[:60]}, "
+        f"{context.image_size} px, {context.selection} epoch"
     )
-    if experiment.backbone.frozen:
+    if context.backbone.frozen:
         progress.say("  frozen encoder: features of the test view, so no augmentation has a part")
     for link in {link.directory: link for run in runs for link in run.chain}.values():
         start = f" from {link.ancestor.spec.method}" if link.ancestor else ""
@@ -319,7 +308,7 @@ def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
         return
     records = []
     for run in runs:
-        split = run.experiment.prepared.split
+        split = run.context.prepared.split
         groups = {
             group: [split.classes.index(name) for name in members]
             for group, members in split.groups.items()
@@ -346,17 +335,17 @@ def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
     if as_json:
         click.echo(json.dumps(records, indent=2, ensure_ascii=False))
         return
-    splits = [run.experiment.prepared.split for run in runs]
+    splits = [run.context.prepared.split for run in runs]
     for words in dict.fromkeys(in_words(split.groups, split.group_rule) for split in splits):
         click.echo(f"\ngroups: {words}")
-    if any(_recorded_groups(run) != run.experiment.prepared.split.groups for run in runs):
+    if any(_recorded_groups(run) != run.context.prepared.split.groups for run in runs):
         click.echo(
             "these runs were recorded with other groups, which `lmdbench compare` shows: give it "
             "the same --groups"
         )
     if len(runs) > 1:
         together = "folds and seeds" if "fold" in runs[0].spec.split else "seeds"
-        where = runs[0].experiment.results
+        where = runs[0].context.results
         click.echo(f"\nAll {together} together: lmdbench compare --results {where}")
 
 

@@ -29,14 +29,14 @@ def sweep_options(command: Command) -> Command:
 
 def load_plan(source: str, results: Path, data_root: Path | None) -> SweepPlan:
     """Read and plan a sweep. Raises UserError for what is wrong with it."""
-    from lmdbench.runs.request import Experiments
+    from lmdbench.runs.request import Contexts
     from lmdbench.sweep.config.file import read_sweep
     from lmdbench.sweep.plan import make_plan
 
     sweep = read_sweep(source, data_root and data_root.absolute())
     # Workers elsewhere must find the same folders, wherever they are started.
     folders = results.absolute(), default_cache().absolute()
-    return make_plan(sweep, Experiments(*folders, files=False, say=note))
+    return make_plan(sweep, Contexts(*folders, files=False, say=note))
 
 
 def note(text: str) -> None:
@@ -87,7 +87,7 @@ def run_record(status: RunStatus) -> dict[str, Any]:
         "method": spec.method,
         "labels": sorted({entry.label for _, entry in node.asked if entry.label}),
         "data_set": spec.results_name,
-        "split": node.run.experiment.prepared.split.label,
+        "split": node.run.context.prepared.split.label,
         "seed": spec.seed,
         "settings": dict(spec.settings),
         "starts_from": node.needs,

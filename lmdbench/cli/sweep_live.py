@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmdbench.cli.progress import PREPARING, Lines, clock
-from lmdbench.sweep.executors.local import PoolTask, PoolWatcher, Slot
+from lmdbench.sweep.executors.local import PoolJob, PoolWatcher, Slot
 from lmdbench.sweep.executors.worker import Outcome
 
 REFRESH_SECONDS = 0.25
@@ -34,10 +34,10 @@ def pool_watcher(sweep: str) -> PoolWatcher:
 class Silent:
     """Says nothing."""
 
-    def begin(self, slots: Sequence[Slot], tasks: Sequence[PoolTask]) -> None: ...
-    def started(self, slot: Slot, task: PoolTask) -> None: ...
+    def begin(self, slots: Sequence[Slot], jobs: Sequence[PoolJob]) -> None: ...
+    def started(self, slot: Slot, job: PoolJob) -> None: ...
     def event(self, slot: Slot, event: Mapping[str, Any]) -> None: ...
-    def ended(self, task: PoolTask, outcome: Outcome) -> None: ...
+    def ended(self, job: PoolJob, outcome: Outcome) -> None: ...
     def died(self, slot: Slot, what: str) -> None: ...
     def count(self, counts: Mapping[str, int]) -> None: ...
     def end(self) -> None: ...
@@ -47,7 +47,7 @@ class Silent:
 class Work:
     """What a slot's worker does: the epochs of its run, and since when."""
 
-    task: PoolTask
+    job: PoolJob
     title: str
     began: float = field(default_factory=time.monotonic)
     first: int = 0  # epoch that it began or went on at
@@ -59,7 +59,7 @@ class Work:
     def hear(self, event: Mapping[str, Any]) -> None:
         kind = event["event"]
         if kind == "begin":
-            self.title, self.preparing = run_title(self.task, event), ""
+            self.title, self.preparing = run_title(self.job, event), ""
             self.first, self.epochs = event["epoch"], event["epochs"]
             self.epoch, self.row, self.began = self.first, {}, time.monotonic()
         elif kind == "tick":
@@ -79,10 +79,10 @@ class Work:
         return (time.monotonic() - self.began) / done * (self.epochs - self.epoch)
 
 
-def run_title(task: PoolTask, event: Mapping[str, Any]) -> str:
-    """What is being trained: the task's run, or one it needs that was not there."""
-    own = str(event["directory"]).endswith(task.key)
-    return task.title if own else f"{event['title']} (for {task.title})"
+def run_title(job: PoolJob, event: Mapping[str, Any]) -> str:
+    """What is being trained: the job's run, or one it needs that was not there."""
+    own = str(event["directory"]).endswith(job.key)
+    return job.title if own else f"{event['title']} (for {job.title})"
 
 
 def percent(event: Mapping[str, Any]) -> str:
@@ -97,21 +97,21 @@ class _Named:
 class PlainLines:
     """Plain lines, for log files: a run's beginning and end, and an epoch now and then."""
 
-    def begin(self, slots: Sequence[Slot], tasks: Sequence[PoolTask]) -> None:
+    def begin(self, slots: Sequence[Slot], jobs: Sequence[PoolJob]) -> None:
         self._lines = {slot: Lines() for slot in slots}
-        self._tasks: dict[Slot, PoolTask] = {}
+        self._jobs: dict[Slot, PoolJob] = {}
         self._began: dict[str, float] = {}
         self._busy: set[str] = set()
-        self._ended, self._all = 0, len(tasks)
+        self._ended, self._all = 0, len(jobs)
 
-    def started(self, slot: Slot, task: PoolTask) -> None:
-        self._tasks[slot] = task
-        self._began[task.key] = time.monotonic()
+    def started(self, slot: Slot, job: PoolJob) -> None:
+        self._jobs[slot] = job
+        self._began[job.key] = time.monotonic()
 
     def event(self, slot: Slot, event: Mapping[str, Any]) -> None:
-        lines, task = self._lines[slot], self._tasks[slot]
+        lines, job = self._lines[slot], self._jobs[slot]
         if event["event"] == "begin":
-            named: Any = _Named(f"{slot.name}: {run_title(task, event)}")
+            named: Any = _Named(f"{slot.name}: {run_title(job, event)}")
             lines.begin(named, event["epoch"], event["epochs"])
         elif event["event"] == "epoch":
             lines.epoch(event["row"])
@@ -120,15 +120,15 @@ class PlainLines:
         elif event["event"] == "prepare":
             lines.prepare(event["done"], event["total"], f"{slot.name}: {PREPARING}")
 
-    def ended(self, task: PoolTask, outcome: Outcome) -> None:
-        seconds = time.monotonic() - self._began.get(task.key, time.monotonic())
+    def ended(self, job: PoolJob, outcome: Outcome) -> None:
+        seconds = time.monotonic() - self._began.get(job.key, time.monotonic())
         if outcome.kind == "busy":
-            if task.key not in self._busy:
-                self._busy.add(task.key)
-                self._say(ending(task, outcome, seconds))
+            if job.key not in self._busy:
+                self._busy.add(job.key)
+                self._say(ending(job, outcome, seconds))
             return
         self._ended += 1
-        self._say(f"{self._ended}/{self._all} {ending(task, outcome, seconds)}")
+        self._say(f"{self._ended}/{self._all} {ending(job, outcome, seconds)}")
 
     def died(self, slot: Slot, what: str) -> None:
         self._say(f"{slot.name}: {what}")
@@ -144,14 +144,14 @@ class PlainLines:
             print(text, file=sys.stderr, flush=True)
 
 
-def ending(task: PoolTask, outcome: Outcome, seconds: float) -> str:
+def ending(job: PoolJob, outcome: Outcome, seconds: float) -> str:
     """What became of a run, in a line."""
     if outcome.kind == "done":
-        return f"{task.title}: done in {clock(seconds)}"
+        return f"{job.title}: done in {clock(seconds)}"
     if outcome.kind == "busy":
         return f"{outcome.text}; looking again later"
     word = "failed" if outcome.kind == "failed" else "left undone"
-    return f"{task.title}: {word}: {outcome.text}"
+    return f"{job.title}: {word}: {outcome.text}"
 
 
 class Screen:
@@ -169,16 +169,16 @@ class Screen:
 
     # What happens
 
-    def begin(self, slots: Sequence[Slot], tasks: Sequence[PoolTask]) -> None:
+    def begin(self, slots: Sequence[Slot], jobs: Sequence[PoolJob]) -> None:
         self.work = dict.fromkeys(slots)
-        self.waiting = {task.key: task for task in tasks}
-        self.total = len(tasks)
+        self.waiting = {job.key: job for job in jobs}
+        self.total = len(jobs)
         self._live = Live(self.view(), console=self.console, auto_refresh=False)
         self._live.start()
 
-    def started(self, slot: Slot, task: PoolTask) -> None:
-        self.waiting.pop(task.key, None)
-        self.work[slot] = Work(task, task.title)
+    def started(self, slot: Slot, job: PoolJob) -> None:
+        self.waiting.pop(job.key, None)
+        self.work[slot] = Work(job, job.title)
 
     def event(self, slot: Slot, event: Mapping[str, Any]) -> None:
         work = self.work[slot]
@@ -187,25 +187,25 @@ class Screen:
         if event["event"] == "say":
             self._tell(f"{slot.name}: {event['text']}")
 
-    def ended(self, task: PoolTask, outcome: Outcome) -> None:
-        self.waiting.pop(task.key, None)
+    def ended(self, job: PoolJob, outcome: Outcome) -> None:
+        self.waiting.pop(job.key, None)
         seconds = 0.0
         for slot, work in self.work.items():
-            if work is not None and work.task is task:
+            if work is not None and work.job is job:
                 self.work[slot] = None
                 seconds = time.monotonic() - work.began
                 if outcome.kind == "done" and work.epochs > work.first:
                     whole = seconds * work.epochs / (work.epochs - work.first)
-                    self.seconds[kind_of(task)].append(whole)
+                    self.seconds[kind_of(job)].append(whole)
         if outcome.kind == "busy":
-            self.waiting[task.key] = task
+            self.waiting[job.key] = job
         else:
-            self._tell(ending(task, outcome, seconds), keep=outcome.kind != "done")
+            self._tell(ending(job, outcome, seconds), keep=outcome.kind != "done")
 
     def died(self, slot: Slot, what: str) -> None:
         work, self.work[slot] = self.work[slot], None
         if work is not None:
-            self.waiting[work.task.key] = work.task
+            self.waiting[work.job.key] = work.job
         self._tell(f"{slot.name}: {what}", keep=True)
 
     def count(self, counts: Mapping[str, int]) -> None:
@@ -240,8 +240,8 @@ class Screen:
             return None
         mean = sum(known) / len(known) if known else None
         total = 0.0
-        for task in self.waiting.values():
-            own = self.seconds.get(kind_of(task)) or known
+        for job in self.waiting.values():
+            own = self.seconds.get(kind_of(job)) or known
             total += sum(own) / len(own)
         for left in lefts:
             if left is None and mean is None:
@@ -313,6 +313,6 @@ class Screen:
         ]
 
 
-def kind_of(task: PoolTask) -> str:
+def kind_of(job: PoolJob) -> str:
     """Runs that take about as long: those of a method on a data set's split."""
-    return task.key.rpartition("/")[0]
+    return job.key.rpartition("/")[0]

@@ -16,7 +16,8 @@ from lmdbench.cli.sweep_common import again, counts, load_plan, note, runs
 from lmdbench.core.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
-    from lmdbench.sweep.launch import Chosen, Trust
+    from lmdbench.runs.options import RunOptions
+    from lmdbench.sweep.launch import Chosen
     from lmdbench.sweep.plan import Node, SweepPlan
     from lmdbench.sweep.status import Overview, State
 
@@ -38,11 +39,13 @@ class StartOptions:
     dry_run: bool = False
     quiet: bool = False
 
-    @property
-    def trust(self) -> Trust:
-        from lmdbench.sweep.launch import Trust
-
-        return Trust(self.accept_changed, self.redo_changed)
+    def of_runs(self, planned: SweepPlan) -> RunOptions:
+        """How its runs are carried out: as the sweep's file says, but for what is given here."""
+        return replace(
+            planned.sweep.resources.run,
+            accept_changed=self.accept_changed,
+            redo="changed" if self.redo_changed else "unfinished",
+        )
 
 
 def where_options(command: Command) -> Command:
@@ -180,7 +183,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
     on = place_of(planned, options)
     if on == "slurm":
         _require_time(planned)
-    check_log(planned.sweep.resources.log)
+    check_log(planned.sweep.resources.run.log)
     if options.dry_run:
         overview = look(planned)
         _show(planned, _choose(overview, states, options, on, say), overview, on)
@@ -216,7 +219,7 @@ def _choose(
         say(f"{overview.silent}; what was submitted there is left alone")
     elif overview.silent:
         raise UserError(f"nothing is started, as it could be done twice: {overview.silent}")
-    chosen = choose(overview, states, options.trust, join=options.join)
+    chosen = choose(overview, states, options.of_runs(overview.plan), join=options.join)
     for key, why in list(chosen.held.items())[:MOST_HELD]:
         say(f"held back: {overview.runs[key].node.title}: {why}")
     if len(chosen.held) > MOST_HELD:
@@ -245,12 +248,12 @@ def _check_weights(nodes: Sequence[Node]) -> None:
     from lmdbench.models.backbones import build_encoder
 
     needed = {
-        (node.run.experiment.backbone.name, node.run.experiment.weights.identity): node.run
+        (node.run.context.backbone.name, node.run.context.weights.identity): node.run
         for node in nodes
-        if node.run.ancestor is None and node.run.experiment.weights.identity != "none"
+        if node.run.ancestor is None and node.run.context.weights.identity != "none"
     }
     for run in needed.values():
-        build_encoder(run.experiment.backbone, run.experiment.weights)
+        build_encoder(run.context.backbone, run.context.weights)
 
 
 def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Callable[[], None]:
@@ -260,7 +263,7 @@ def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Cal
     from lmdbench.cli.options import parse_numbers
     from lmdbench.cli.sweep_live import Silent, pool_watcher
     from lmdbench.sweep.executors.local import PoolOptions, make_slots, run_locally
-    from lmdbench.sweep.launch import opened_pool, pool_tasks
+    from lmdbench.sweep.launch import opened_pool, pool_jobs
 
     resources = planned.sweep.resources
     gpus = resources.gpus if options.gpus is None else tuple(parse_numbers(options.gpus, "--gpus"))
@@ -276,21 +279,17 @@ def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Cal
         runs_per_gpu=options.runs_per_gpu or resources.runs_per_gpu,
         threads=resources.threads,
         patience=resources.patience,
-        log=resources.log,
-        validate_every=resources.validate_every,
-        execution=resources.execution,
-        accept_changed=options.accept_changed,
-        redo_changed=options.redo_changed,
+        run=options.of_runs(planned),
         plugins=planned.sweep.plugins,
     )
     make_slots(pool_options)  # before anything is recorded
     stack = ExitStack()
-    name = stack.enter_context(opened_pool(planned, chosen.nodes, options.trust))
+    name = stack.enter_context(opened_pool(planned, chosen.nodes, pool_options.run))
     watcher = Silent() if options.quiet else pool_watcher(planned.sweep.name)
 
     def work() -> None:
         with stack:
-            run_locally(pool_tasks(chosen.nodes), replace(pool_options, name=name), watcher)
+            run_locally(pool_jobs(chosen.nodes), replace(pool_options, name=name), watcher)
 
     return work
 
@@ -305,13 +304,7 @@ def _submit(
     from lmdbench.sweep.executors.slurm import Work
     from lmdbench.sweep.launch import submit_all
 
-    work = Work(
-        planned.results,
-        default_cache(),
-        planned.sweep.plugins,
-        options.accept_changed,
-        options.redo_changed,
-    )
+    work = Work(planned.results, default_cache(), planned.sweep.plugins, options.of_runs(planned))
     submit_all(planned, chosen.nodes, overview, work, say)
     if not planned.belongs_to:
         say(f"what becomes of them: {again('sweep status', planned.sweep.argument)}")
@@ -343,7 +336,7 @@ def _show(planned: SweepPlan, chosen: Chosen, overview: Overview, on: str) -> No
         name = f"{planned.sweep.name}-{number}"
         click.echo(f"\n# job array {number + 1} of {len(found)}: {len(batch.units)} jobs")
         for index, unit in enumerate(batch.units):
-            for task in unit:
-                click.echo(f"#   {index}: {planned.nodes[task.key].title}")
+            for run in unit:
+                click.echo(f"#   {index}: {planned.nodes[run.key].title}")
         folder = planned.folder / SUBMITIT
         click.echo(script(batch, name, folder, planned.sweep.resources, jobs))

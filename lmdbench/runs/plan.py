@@ -67,7 +67,7 @@ class RunSpec:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class ResolvedContext:
     """What every run of a chain has in common."""
 
     prepared: Prepared
@@ -93,7 +93,7 @@ class PlannedRun:
     """A run with its place on disk and the run it starts from."""
 
     spec: RunSpec
-    experiment: Experiment
+    context: ResolvedContext
     directory: Path
     ancestor: PlannedRun | None = None
     changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
@@ -138,7 +138,7 @@ class PlannedRun:
     @property
     def code(self) -> dict[str, str]:
         """Digests of the code that it would be trained by now, see ``digest.code_digests``."""
-        return code_digests(self.method, self.experiment.backbone)
+        return code_digests(self.method, self.context.backbone)
 
     def record(self) -> dict[str, Any]:
         """The directory's ``run.json``."""
@@ -146,12 +146,12 @@ class PlannedRun:
 
     def describe(self) -> dict[str, Any]:
         """The part of ``run.json`` that is known before the run begins."""
-        split = self.experiment.prepared.split
+        split = self.context.prepared.split
         return {
             "format": FORMAT,
             "id": self.spec.id,
             "spec": asdict(self.spec),
-            "results_name": self.experiment.prepared.dataset.results_name,
+            "results_name": self.context.prepared.dataset.results_name,
             "split_label": split.label,
             "ancestor": self.ancestor
             and {
@@ -166,7 +166,7 @@ class PlannedRun:
             "group_rule": split.group_rule,
             "split_notes": list(split.notes),
             "partial": split.partial and asdict(split.partial),
-            "synthetic": self.experiment.prepared.dataset.synthetic,
+            "synthetic": self.context.prepared.dataset.synthetic,
             "changed_settings": dict(self.changed_settings),
         }
 
@@ -182,7 +182,7 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
     record = run.record()
     if record["id"] != run.spec.id:
         return f"its run.json is of another run ({record['id'][:8]})"
-    if record["classes"] != list(run.experiment.prepared.split.classes):
+    if record["classes"] != list(run.context.prepared.split.classes):
         raise UserError(
             f"{run.directory}: its classes stand in another order, {', '.join(record['classes'])}; "
             "order them so (class_order), or give the data set another name"
@@ -215,7 +215,7 @@ def code_in_words(part: str, spec: RunSpec) -> str:
 
 
 def plan(
-    experiment: Experiment,
+    context: ResolvedContext,
     method: str,
     seed: int,
     overrides: Mapping[str, str],
@@ -226,7 +226,7 @@ def plan(
     ``overrides``: settings as text, ``key`` for the method itself, ``ancestor.key`` for what it
     starts from. ``starts_from``: another method's name, a run's id or a run directory.
     """
-    if experiment.selection == "best" and not len(experiment.prepared.split.parts["validation"]):
+    if context.selection == "best" and not len(context.prepared.split.parts["validation"]):
         raise UserError("--selection best: the split has no validation images; use last")
     own = {key: text for key, text in overrides.items() if "." not in key}
     by_ancestor: dict[str, dict[str, str]] = {}
@@ -235,7 +235,7 @@ def plan(
             name, _, setting = key.partition(".")
             by_ancestor.setdefault(name, {})[setting] = text
     own.update(by_ancestor.pop(method, {}))
-    run = _plan(experiment, method, seed, own, {}, by_ancestor, starts_from)
+    run = _plan(context, method, seed, own, {}, by_ancestor, starts_from)
     trained = [link.spec.method for link in run.chain[:-1]]
     for name in by_ancestor:
         if name not in trained:
@@ -245,7 +245,7 @@ def plan(
 
 
 def _plan(
-    experiment: Experiment,
+    context: ResolvedContext,
     name: str,
     seed: int,
     own: Mapping[str, str],
@@ -266,12 +266,12 @@ def _plan(
         raise UserError(f"--starts-from: {name} starts from no other run")
     ancestor = None
     if start is not None:
-        ancestor = _existing(experiment, starts_from) if starts_from is not None else None
+        ancestor = _existing(context, starts_from) if starts_from is not None else None
         if ancestor is None:
             if starts_from is not None:
                 start = Start(_known_method(starts_from))
             ancestor = _plan(
-                experiment,
+                context,
                 start.method,
                 seed,
                 by_ancestor.get(start.method, {}),
@@ -285,8 +285,8 @@ def _plan(
                 f"--set {ancestor.spec.method}.…: the run it starts from is given and finished; "
                 f"leave out --set, or --starts-from"
             )
-    dataset = experiment.prepared.dataset
-    backbone = experiment.backbone
+    dataset = context.prepared.dataset
+    backbone = context.backbone
     of_backbone = recipes_for(method, f"backbone {backbone.architecture!r}", backbone.recipes)
     of_dataset = recipes_for(method, f"data set {dataset.name!r}", dataset.recipes)
     for key in asked:
@@ -299,29 +299,29 @@ def _plan(
     recipes = [*of_backbone, asked, *of_dataset]
     usual = resolve(name, method.Settings, recipes, {})
     settings = resolve(name, method.Settings, recipes, own)
-    if experiment.backbone.frozen:
+    if context.backbone.frozen:
         check_frozen(method, settings, own, above)
     spec = RunSpec(
         method=name,
         method_version=method.version,
         settings=asdict(settings),
-        selection=experiment.selection,
+        selection=context.selection,
         ancestor=ancestor.spec.id if ancestor else None,
         dataset=dataset.name,
         results_name=dataset.results_name,
-        split=experiment.split_identity,
+        split=context.split_identity,
         seed=seed,
-        backbone=experiment.backbone.name,
-        weights=experiment.weights.identity,
-        image_size=experiment.image_size,
-        precision=experiment.precision,
+        backbone=context.backbone.name,
+        weights=context.weights.identity,
+        image_size=context.image_size,
+        precision=context.precision,
     )
     changed = {k: v for k, v in asdict(settings).items() if v != getattr(usual, k)}
-    directory = experiment.folder / name / spec.folder
+    directory = context.folder / name / spec.folder
     usual_ancestor = starts_from is None and (
         ancestor is None or (ancestor.usual_ancestor and not ancestor.changed_settings)
     )
-    return PlannedRun(spec, experiment, directory, ancestor, changed, usual_ancestor)
+    return PlannedRun(spec, context, directory, ancestor, changed, usual_ancestor)
 
 
 def check_frozen(
@@ -358,7 +358,7 @@ def _known_method(name: str) -> str:
     return name
 
 
-def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
+def _existing(context: ResolvedContext, reference: str) -> PlannedRun | None:
     """The finished run that an id or a directory names; None if the reference is neither."""
     if reference in METHODS.names():
         return None
@@ -366,7 +366,7 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
     if not (directory / "run.json").is_file():
         if directory.is_dir():
             raise UserError(f"--starts-from {reference}: no run directory, it has no run.json")
-        found = runs_with_id(experiment.results, reference)
+        found = runs_with_id(context.results, reference)
         if not found:
             return None
         if len(found) > 1:
@@ -379,19 +379,19 @@ def _existing(experiment: Experiment, reference: str) -> PlannedRun | None:
         raise UserError(f"--starts-from {reference}: {directory} is {state}, not finished")
     spec = recorded_spec(record)
     wanted = {
-        "dataset": experiment.prepared.dataset.name,
-        "results_name": experiment.prepared.dataset.results_name,
-        "split": experiment.split_identity,
-        "backbone": experiment.backbone.name,
-        "image_size": experiment.image_size,
+        "dataset": context.prepared.dataset.name,
+        "results_name": context.prepared.dataset.results_name,
+        "split": context.split_identity,
+        "backbone": context.backbone.name,
+        "image_size": context.image_size,
     }
-    if experiment.backbone.frozen:  # else the given run brings its own encoder
-        wanted["weights"] = experiment.weights.identity
+    if context.backbone.frozen:  # else the given run brings its own encoder
+        wanted["weights"] = context.weights.identity
     for key, value in wanted.items():
         there = getattr(spec, key)
         if there != value:
             raise UserError(f"--starts-from {reference}: its {key} is {there}, here it is {value}")
-    return PlannedRun(spec, experiment, directory, None, record["changed_settings"], given=True)
+    return PlannedRun(spec, context, directory, None, record["changed_settings"], given=True)
 
 
 def runs_with_id(results: Path, reference: str) -> list[Path]:

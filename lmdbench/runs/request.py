@@ -1,4 +1,4 @@
-"""What a user asks for, as plain data, and the experiment it comes to.
+"""What a user asks for, as plain data, and what it comes to.
 
 A command reads it from its options, a sweep from its file; a worker elsewhere gets it as JSON and
 plans the same runs from it.
@@ -16,13 +16,13 @@ from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitChoice, make_split
 from lmdbench.models.backbones import get_backbone, resolve_weights
-from lmdbench.runs.plan import Experiment, PlannedRun, Precision, Selection, plan
+from lmdbench.runs.plan import PlannedRun, Precision, ResolvedContext, Selection, plan
 from lmdbench.runs.start_check import check_start
 from lmdbench.training.method import is_built_in
 
 
 @dataclass(frozen=True)
-class Setup:
+class RunContext:
     """A data set, its split, and what all runs on it have in common; None: the data set's own."""
 
     dataset: str
@@ -37,21 +37,21 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Request:
-    """One run: a method with its settings as text (see ``run.plan``) in a set-up, with a seed."""
+class RunRequest:
+    """One run: a method with its settings as text (see ``run.plan``) in a context, with a seed."""
 
-    setup: Setup
+    context: RunContext
     method: str
     seed: int
     overrides: Mapping[str, str] = field(default_factory=dict)
     starts_from: str | None = None
 
-    def plan(self, experiment: Experiment) -> PlannedRun:
-        """The run and what it starts from, in the experiment of its set-up.
+    def plan(self, context: ResolvedContext) -> PlannedRun:
+        """The run and what it starts from, in its own context, resolved.
 
         Raises UserError where it can't start from what it is to start from.
         """
-        run = plan(experiment, self.method, self.seed, self.overrides, self.starts_from)
+        run = plan(context, self.method, self.seed, self.overrides, self.starts_from)
         for link in run.chain[1:]:  # the first one starts from nothing
             chosen = link is run and self.starts_from is not None
             known_to_fit = is_built_in(link.method) or link.state == "finished"
@@ -61,20 +61,20 @@ class Request:
 
     def to_json(self) -> dict[str, Any]:
         content = asdict(self)
-        root = self.setup.data_root
-        content["setup"]["data_root"] = root and str(root)
+        root = self.context.data_root
+        content["context"]["data_root"] = root and str(root)
         return content
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Request:
-        setup = dict(content["setup"])
-        root = setup["data_root"]
-        setup |= {"data_root": root and Path(root), "split": SplitChoice(**setup["split"])}
-        return cls(**{**content, "setup": Setup(**setup)})
+    def from_json(cls, content: Mapping[str, Any]) -> RunRequest:
+        context = dict(content["context"])
+        root = context["data_root"]
+        context |= {"data_root": root and Path(root), "split": SplitChoice(**context["split"])}
+        return cls(**{**content, "context": RunContext(**context)})
 
 
-class Experiments:
-    """The experiments of set-ups; tables are read once for all that share a data set.
+class Contexts:
+    """Contexts, resolved; tables are read once for all that share a data set.
 
     ``files``: whether the images must be there and are looked for, as a run needs; a plan does not,
     unless missing ones are allowed, when it depends on them. Raises UserError for a name that there
@@ -94,39 +94,39 @@ class Experiments:
         self.files = files
         self.say = say
         self._datasets: dict[tuple[str, Path | None], Dataset] = {}
-        self._made: dict[Setup, Experiment] = {}
+        self._made: dict[RunContext, ResolvedContext] = {}
 
-    def of(self, setup: Setup) -> Experiment:
-        if setup not in self._made:
-            self._made[setup] = self._make(setup)
-        return self._made[setup]
+    def of(self, context: RunContext) -> ResolvedContext:
+        if context not in self._made:
+            self._made[context] = self._make(context)
+        return self._made[context]
 
-    def dataset(self, setup: Setup) -> Dataset:
-        key = setup.dataset, setup.data_root
+    def dataset(self, context: RunContext) -> Dataset:
+        key = context.dataset, context.data_root
         if key not in self._datasets:
-            self._datasets[key] = open_dataset(setup.dataset, setup.data_root, self.cache)
+            self._datasets[key] = open_dataset(context.dataset, context.data_root, self.cache)
         return self._datasets[key]
 
-    def _make(self, setup: Setup) -> Experiment:
-        data = self.dataset(setup)
+    def _make(self, context: RunContext) -> ResolvedContext:
+        data = self.dataset(context)
         # Names are checked before anything is read: a typing mistake should not cost a minute.
         try:
-            backbone = get_backbone(setup.backbone or data.backbone)
+            backbone = get_backbone(context.backbone or data.backbone)
         except UserError as error:
-            whose = "" if setup.backbone else f"data set {data.name!r}: "
+            whose = "" if context.backbone else f"data set {data.name!r}: "
             raise UserError(f"{whose}{error}") from None
-        weights = resolve_weights(backbone, setup.weights, data.weights)
-        split = make_split(data, setup.split)
-        if self.files or setup.allow_missing:
-            prepared = prepare_files(data, split, setup.allow_missing, self.say)
+        weights = resolve_weights(backbone, context.weights, data.weights)
+        split = make_split(data, context.split)
+        if self.files or context.allow_missing:
+            prepared = prepare_files(data, split, context.allow_missing, self.say)
         else:
             prepared = Prepared(data, split, {})
-        return Experiment(
+        return ResolvedContext(
             prepared=prepared,
             backbone=backbone,
             weights=weights,
-            image_size=setup.image_size or data.image_size,
-            precision=setup.precision,
-            selection=setup.selection,
+            image_size=context.image_size or data.image_size,
+            precision=context.precision,
+            selection=context.selection,
             results=self.results,
         )

@@ -26,7 +26,7 @@ def check_start(run: PlannedRun) -> None:
     random weights and without images, and the one starts from the other.
     """
     if run.ancestor is not None:
-        split = run.experiment.prepared.split
+        split = run.context.prepared.split
         counts = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
         _check(_text(run.spec), _text(run.ancestor.spec), run.spec.backbone, split.classes, *counts)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -34,10 +34,11 @@ from lmdbench.models.classifier import FrozenEncoder
 from lmdbench.models.weights import file_sha256
 from lmdbench.runs.code_digest import changed_part, combined
 from lmdbench.runs.frozen import Features, open_features
+from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
 from lmdbench.runs.record import BEGUN, CODE_PARTS, MOVED_ASIDE
-from lmdbench.training.engine import Asked, execution_mode
-from lmdbench.training.loggers import Log, listener
+from lmdbench.training.engine import execution_mode
+from lmdbench.training.loggers import listener
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
 from lmdbench.version import __version__
@@ -69,73 +70,66 @@ class Busy(UserError):
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What runs work on."""
+class Workplace:
+    """What runs work on, and how."""
 
     store: Store
     device: torch.device
     progress: Progress
-    force: bool = False  # move a finished run aside and do it again
-    accept_changed: bool = False  # trust a run made by other code or from another store
-    # What other code or images began, or also what they finished, is moved aside and done again.
-    redo: Literal["nothing", "unfinished", "changed"] = "nothing"
-    wait: bool = True  # for a run that another worker trains; else Busy is raised
-    log: Log | None = None  # who else is told of each epoch
-    validate_every: int = 1  # epochs; the last one is scored in any case
-    execution: Asked = "auto"  # auto: compiled on a GPU
+    options: RunOptions
 
 
-def refuse_stale(runs: Sequence[PlannedRun], machine: Machine) -> None:
+def refuse_stale(runs: Sequence[PlannedRun], place: Workplace) -> None:
     """Raise UserError for the first run that must not be used as it is, or can't be started from,
     before any is trained."""
     for run in runs:
         usable = [
             link
             for link in run.chain
-            if not _must_redo(link, machine, forced=machine.force and link is run)
+            if not _must_redo(link, place, forced=place.options.force and link is run)
             and link.state == "finished"
         ]
         if usable and usable[-1] is not run:  # the next one starts from it
             require_weights(usable[-1].directory, usable[-1].spec)
 
 
-def execute(run: PlannedRun, machine: Machine) -> Path:
+def execute(run: PlannedRun, place: Workplace) -> Path:
     """Make sure that a run, and what it needs to start from, is finished. Returns its directory.
 
     Raises UserError for a stale run, DiskError for a full disk, RunFailed for a run that breaks,
-    Busy for one that another worker has, unless the machine waits for it.
+    Busy for one that another worker has, unless the options say to wait for it.
     """
-    _ensure(run, machine, forced=machine.force)
+    _ensure(run, place, forced=place.options.force)
     return run.directory
 
 
-def _ensure(run: PlannedRun, machine: Machine, *, forced: bool) -> None:
-    redo = _must_redo(run, machine, forced=forced)
+def _ensure(run: PlannedRun, place: Workplace, *, forced: bool) -> None:
+    redo = _must_redo(run, place, forced=forced)
     if run.state == "finished" and not redo:
         return  # what it started from may be gone
     if run.ancestor is not None:
-        _ensure(run.ancestor, machine, forced=False)
+        _ensure(run.ancestor, place, forced=False)
         require_weights(run.ancestor.directory, run.ancestor.spec)
-    _train(run, machine, redo=redo)
+    _train(run, place, redo=redo)
 
 
-def _must_redo(run: PlannedRun, machine: Machine, *, forced: bool) -> bool:
+def _must_redo(run: PlannedRun, place: Workplace, *, forced: bool) -> bool:
     """Whether a run must be moved aside and trained anew. Raises UserError where it may not be."""
-    finished = run.state == "finished"
-    stale = staleness(run, machine.store.digest)
-    accepted = machine.accept_changed and (finished or machine.redo == "nothing")
+    finished, options = run.state == "finished", place.options
+    stale = staleness(run, place.store.digest)
+    accepted = options.accept_changed and (finished or options.redo == "nothing")
     if stale and not accepted:
-        may_redo = machine.redo == "changed" or (machine.redo == "unfinished" and not finished)
-        if run.given or not (machine.force or may_redo):
-            raise UserError(f"{run.directory}: {stale}; {_way_out(run, machine, finished)}")
+        may_redo = options.redoes_changed or (options.redo == "unfinished" and not finished)
+        if run.given or not (options.force or may_redo):
+            raise UserError(f"{run.directory}: {stale}; {_way_out(run, place, finished)}")
         return True
     if run.given and not finished:
         raise UserError(f"{run.directory} is {run.state}, not finished: nothing can start from it")
     return forced and finished
 
 
-def _way_out(run: PlannedRun, machine: Machine, finished: bool) -> str:
-    force = "--force" if machine.redo == "nothing" else "--redo-changed"  # of a sweep
+def _way_out(run: PlannedRun, place: Workplace, finished: bool) -> str:
+    force = "--force" if place.options.redo == "nothing" else "--redo-changed"  # of a sweep
     ways = [] if run.given else [f"{force} moves it aside and trains it anew"]
     if finished:
         ways.append("--accept-changed trusts it as it is")
@@ -144,7 +138,7 @@ def _way_out(run: PlannedRun, machine: Machine, finished: bool) -> str:
     return ", ".join(ways) or "train it by its own command"
 
 
-def _train(run: PlannedRun, machine: Machine, *, redo: bool) -> None:
+def _train(run: PlannedRun, place: Workplace, *, redo: bool) -> None:
     """Train under the run's claim; wait while another worker holds it, or raise Busy."""
     waiting = False
     while redo or run.state != "finished":
@@ -153,18 +147,18 @@ def _train(run: PlannedRun, machine: Machine, *, redo: bool) -> None:
         claim = Claim(run.directory / "running.json")
         if (claim.holder() or {}).get("alive") or not claim.acquire():
             busy = f"{run.title}: being trained {holder_text(claim)}"
-            if not machine.wait:
+            if not place.options.wait:
                 raise Busy(busy, claim)
             if not waiting:
-                machine.progress.say(f"{busy}; waiting")
+                place.progress.say(f"{busy}; waiting")
                 waiting = True
             time.sleep(WAIT_SECONDS)
             continue
         try:
             if redo and (run.directory / "run.json").exists():
-                _move_aside(run.directory, machine.progress)
+                _move_aside(run.directory, place.progress)
             elif run.state != "finished":
-                Training(run, machine, claim).carry_out()
+                Training(run, place, claim).carry_out()
         finally:
             claim.release()
         redo = False
@@ -232,17 +226,17 @@ class Diverged(Exception):
 
 
 class Training:
-    """One run on one machine, under a claim already held."""
+    """One run in one place, under a claim already held."""
 
-    def __init__(self, run: PlannedRun, machine: Machine, claim: Claim) -> None:
-        check_interval(run.spec.selection, machine.validate_every)
+    def __init__(self, run: PlannedRun, place: Workplace, claim: Claim) -> None:
+        check_interval(run.spec.selection, place.options.validate_every)
         self.run = run
-        self.machine = machine
+        self.place = place
         self.claim = claim
         self.directory = run.directory
-        self.progress = machine.progress
+        self.progress = place.progress
         self.state = Checkpoint()
-        self.events = listener(machine.log, run.directory)
+        self.events = listener(place.options.log, run.directory)
 
     def carry_out(self) -> None:
         with self._logging():
@@ -270,7 +264,7 @@ class Training:
         with disk_errors(self.directory):
             (self.directory / "failed.txt").unlink(missing_ok=True)
         _ = self.features  # computed once for many runs, and so no part of this one's cost
-        reset_peak_memory(self.machine.device)
+        reset_peak_memory(self.place.device)
         started = time.monotonic()
         self._record_start()
         task = self._task()
@@ -300,7 +294,7 @@ class Training:
         for name, value in logs.items():
             if not np.isfinite(value):
                 raise Diverged(f"{name} is {value} in epoch {number + 1}")
-        due = (number + 1) % self.machine.validate_every == 0 or number + 1 == method.epochs
+        due = (number + 1) % self.place.options.validate_every == 0 or number + 1 == method.epochs
         score = self._validation_score(method, task) if due else float("nan")
         if self.run.spec.selection == "best" and score > self.state.best_score:
             self.state.best_score = score
@@ -321,35 +315,35 @@ class Training:
     def _task(self) -> Task:
         """The training and validation images. Test images stay out of reach until the end."""
         return Task(
-            classes=self.run.experiment.prepared.split.classes,
+            classes=self.run.context.prepared.split.classes,
             train=self._images("train"),
             validation=self._images("validation"),
-            streams=Streams(self.run.spec.seed, self.machine.device),
-            device=self.machine.device,
-            precision=resolved_precision(self.run.spec, self.machine.device),
+            streams=Streams(self.run.spec.seed, self.place.device),
+            device=self.place.device,
+            precision=resolved_precision(self.run.spec, self.place.device),
             tick=self.progress.tick,
-            mode=execution_mode(self.machine.execution, self.machine.device),
+            mode=execution_mode(self.place.options.execution, self.place.device),
         )
 
     def _images(self, part: str) -> Images:
         """A part's images, or what a frozen encoder makes of them."""
-        data = self.run.experiment.prepared.split.parts[part]
+        data = self.run.context.prepared.split.parts[part]
         labels = torch.from_numpy(np.asarray(data.labels, dtype=np.int64))
-        store, features = self.machine.store, self.features
+        store, features = self.place.store, self.features
         if features is not None:
-            return Images(features.rows, features.places(data.ids), labels, self.machine.device)
-        return Images(store.pixels, store.rows(data.ids), labels, self.machine.device)
+            return Images(features.rows, features.places(data.ids), labels, self.place.device)
+        return Images(store.pixels, store.rows(data.ids), labels, self.place.device)
 
     @cached_property
     def features(self) -> Features | None:
         """Of the frozen encoder, where the run has one."""
-        experiment, device = self.run.experiment, self.machine.device
-        if not experiment.backbone.frozen:
+        context, device = self.run.context, self.place.device
+        if not context.backbone.frozen:
             return None
         return open_features(
-            self.machine.store,
-            experiment.backbone,
-            experiment.weights,
+            self.place.store,
+            context.backbone,
+            context.weights,
             device,
             resolved_precision(self.run.spec, device),
             self.progress.say,
@@ -392,7 +386,7 @@ class Training:
     def _record_start(self) -> None:
         path = self.directory / "run.json"
         previous = self.run.record() if path.exists() else {}
-        here = environment(self.machine.device)
+        here = environment(self.place.device)
         now = {key: here[key] for key in ("versions", "device", "threads")}
         before = dict(previous)
         if self.features is not None:
@@ -416,12 +410,12 @@ class Training:
             "digests": {
                 **code,
                 **({BEGUN: begun} if begun else {}),
-                "store": self.machine.store.digest,
+                "store": self.place.store.digest,
                 "ancestor": ancestor and ancestor.record()["digests"].get("model"),
                 **({"features": self.features.digest} if self.features else {}),
             },
             **here,
-            "validate_every": self.machine.validate_every,
+            "validate_every": self.place.options.validate_every,
             "started": previous.get("started", _now()),
             "attempts": previous.get("attempts", 0) + 1,
         }
@@ -476,7 +470,7 @@ class Training:
 
     def _trained(self, method: Method) -> dict[str, Tensor]:
         """A method's state but for a frozen encoder, which is as it was."""
-        frozen = self.run.experiment.backbone.frozen
+        frozen = self.run.context.backbone.frozen
         return {
             name: tensor
             for name, tensor in method.state_dict().items()
@@ -519,7 +513,7 @@ class Training:
                 **self.info,
                 "finished": _now(),
                 "seconds": self.state.seconds,
-                "peak_memory_mib": peak_memory_mib(self.machine.device),
+                "peak_memory_mib": peak_memory_mib(self.place.device),
                 "execution": task.execution.mode,
                 "preparing_seconds": task.execution.preparing_seconds,
                 "precision_used": str(task.precision or torch.float32).removeprefix("torch."),
@@ -534,11 +528,11 @@ class Training:
         logger.info("finished in %.0f s", self.state.seconds)
 
     def _ids(self, part: str) -> np.ndarray:
-        return np.asarray(self.run.experiment.prepared.split.parts[part].ids, dtype=str)
+        return np.asarray(self.run.context.prepared.split.parts[part].ids, dtype=str)
 
     def _units(self, ids: np.ndarray) -> np.ndarray | None:
         """The lesion or patient of each image, "" where unknown; None if none is known."""
-        groups = read_records(self.run.experiment.prepared.dataset)["group"]
+        groups = read_records(self.run.context.prepared.dataset)["group"]
         units = groups.loc[ids].to_numpy(dtype=str)
         return units if (units != "").any() else None
 
@@ -561,7 +555,7 @@ class Training:
             logger.info(
                 "%s on %s, process %d on %s, lmdbench %s",
                 self.run.title,
-                device_name(self.machine.device),
+                device_name(self.place.device),
                 os.getpid(),
                 platform.node(),
                 __version__,
@@ -586,7 +580,7 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
 
 def new_method(run: PlannedRun, task: Task) -> Method:
     """An untrained method on the run's device; its random parameters follow from the seed."""
-    weights = run.experiment.weights
+    weights = run.context.weights
     if run.spec.ancestor is not None:
         weights = RANDOM  # the ancestor brings its own
     return _untrained(run.method, run.spec, weights, task)

@@ -17,7 +17,7 @@ from lmdbench.sharing.check import check_run
 from lmdbench.version import __version__
 
 if TYPE_CHECKING:
-    from lmdbench.runs.plan import Experiment
+    from lmdbench.runs.plan import ResolvedContext
 
 # What of run.json follows from data set and split.
 OF_A_SPLIT = (
@@ -103,25 +103,25 @@ def setting_like(directory: Path, changes: Mapping[str, Any]) -> Setting:
     )
 
 
-def setting_of(experiment: Experiment, changes: Mapping[str, Any]) -> Setting:
-    """The setting of an experiment's runs, with parts of their specification changed."""
+def setting_of(context: ResolvedContext, changes: Mapping[str, Any]) -> Setting:
+    """The setting of a context's runs, with parts of their specification changed."""
     from lmdbench.runs.plan import PlannedRun, RunSpec
 
-    split, dataset = experiment.prepared.split, experiment.prepared.dataset
+    split, dataset = context.prepared.split, context.prepared.dataset
     common = {
-        "selection": experiment.selection,
+        "selection": context.selection,
         "dataset": dataset.name,
         "results_name": dataset.results_name,
-        "split": experiment.split_identity,
-        "backbone": experiment.backbone.name,
-        "weights": experiment.weights.identity,
-        "image_size": experiment.image_size,
-        "precision": experiment.precision,
+        "split": context.split_identity,
+        "backbone": context.backbone.name,
+        "weights": context.weights.identity,
+        "image_size": context.image_size,
+        "precision": context.precision,
         **changes,
     }
     # Of a run that is never carried out; its record says what follows from data set and split.
     spec = RunSpec(method="", method_version=1, settings={}, ancestor=None, seed=0, **common)
-    record = PlannedRun(spec, experiment, experiment.folder).describe()
+    record = PlannedRun(spec, context, context.folder).describe()
     groups = read_records(dataset)["group"]
     return Setting(
         common,

@@ -54,7 +54,7 @@ def calibrate(run: PlannedRun, device: torch.device) -> Estimate:
     random, those of its ancestor, too. As many CPU threads work as this process has. Raises
     UserError where the method fails.
     """
-    split = run.experiment.prepared.split
+    split = run.context.prepared.split
     train, held_out = split.counts("train"), int(split.counts("validation").sum())
     total = int(train.sum())
     batch = int(run.spec.settings.get("batch_size", 128))
@@ -118,7 +118,7 @@ def save_calibrations(path: Path, calibrations: Mapping[str, Estimate]) -> None:
 
 def _task(run: PlannedRun, counts: list[int], held_out: int, device: torch.device) -> Task:
     """A task like the run's, of random pixels, or random features where its encoder is frozen."""
-    size, backbone = run.spec.image_size, run.experiment.backbone
+    size, backbone = run.spec.image_size, run.context.backbone
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (DRAWN, 3, size, size), dtype=torch.uint8, generator=generator)
     if backbone.frozen:
@@ -129,7 +129,7 @@ def _task(run: PlannedRun, counts: list[int], held_out: int, device: torch.devic
 
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     return Task(
-        classes=run.experiment.prepared.split.classes,
+        classes=run.context.prepared.split.classes,
         train=images(labels),
         validation=images(torch.arange(held_out) % len(counts)),
         streams=Streams(run.spec.seed, device),
@@ -159,8 +159,8 @@ def _measure(run: PlannedRun, task: Task) -> Measured:
 
 def _build(run: PlannedRun, task: Task) -> Method:
     """The run's method with random weights, started from its ancestor's with random weights."""
-    experiment = replace(run.experiment, weights=RANDOM)
-    method = new_method(replace(run, experiment=experiment), task)
+    context = replace(run.context, weights=RANDOM)
+    method = new_method(replace(run, context=context), task)
     if run.ancestor is not None:
         method.start(_build(run.ancestor, task).eval())
     return method

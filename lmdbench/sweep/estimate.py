@@ -105,7 +105,7 @@ def kind_of(run: PlannedRun) -> str:
 
 
 def _kind_of_run(run: PlannedRun) -> Kind:
-    split, spec = run.experiment.prepared.split, run.spec
+    split, spec = run.context.prepared.split, run.spec
     counts = {part: split.counts(part).tolist() for part in ("train", "validation")}
     return _kind(vars(spec), counts, run.length)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import Claim, disk_errors
-from lmdbench.sweep.executors.local import PoolTask
+from lmdbench.runs.options import RunOptions
+from lmdbench.sweep.executors.local import PoolJob
 from lmdbench.sweep.executors.slurm import (
     SUBMITIT,
     Batch,
@@ -40,14 +41,6 @@ USUAL_ARRAY_SIZE = 1001
 
 
 @dataclass(frozen=True)
-class Trust:
-    """What to do with finished runs whose code or images have changed: nothing, if neither."""
-
-    accept_changed: bool = False  # use them as they are
-    redo_changed: bool = False  # move them aside and train them anew
-
-
-@dataclass(frozen=True)
 class Chosen:
     """The runs to launch, each after what it needs, and those held back with the reason."""
 
@@ -56,12 +49,12 @@ class Chosen:
 
 
 def choose(
-    overview: Overview, states: Sequence[State], trust: Trust, *, join: bool = False
+    overview: Overview, states: Sequence[State], options: RunOptions, *, join: bool = False
 ) -> Chosen:
     """The runs in one of the states, and what belongs with them.
 
     Under ``RETRY``, runs never begun that start from a retried one come along. With
-    ``redo_changed`` changed runs are taken too, and everything that starts from them. Held back
+    ``redo`` changed, changed runs are taken too, and everything that starts from them. Held back
     are runs that start from one that failed, or changed, and is not taken. ``join``: take what
     other pools have queued, too.
     """
@@ -71,7 +64,7 @@ def choose(
     for key, status in overview.runs.items():
         node, state = status.node, status.state
         above = overview.runs[node.needs] if node.needs else None
-        redo = trust.redo_changed and (
+        redo = options.redoes_changed and (
             state == "changed" or (state == "done" and node.needs in redone)
         )
         follows = state == "missing" and node.needs in chosen
@@ -81,7 +74,7 @@ def choose(
             if above.node.key in held or above.state == "failed":
                 held[key] = f"{above.node.title} failed or is held back, which it starts from"
                 continue
-            if above.state == "changed" and not trust.accept_changed:
+            if above.state == "changed" and not options.accept_changed:
                 held[key] = f"{above.node.title} has changed, which it starts from: {above.note}"
                 continue
         chosen[key] = node
@@ -108,21 +101,20 @@ def launching(results: Path, say: Callable[[str], None]) -> Iterator[None]:
         claim.release()
 
 
-def pool_tasks(nodes: Sequence[Node]) -> list[PoolTask]:
+def pool_jobs(nodes: Sequence[Node]) -> list[PoolJob]:
     """What a pool is given; a run that is not among them is not waited for."""
     keys = {node.key for node in nodes}
     return [
-        PoolTask(node.task, node.title, node.needs if node.needs in keys else None)
-        for node in nodes
+        PoolJob(node.job, node.title, node.needs if node.needs in keys else None) for node in nodes
     ]
 
 
 @contextmanager
-def opened_pool(plan: SweepPlan, nodes: Sequence[Node], trust: Trust) -> Iterator[str]:
+def opened_pool(plan: SweepPlan, nodes: Sequence[Node], options: RunOptions) -> Iterator[str]:
     """A launch on this machine: recorded, and claimed as long as the pool lives. Its name."""
     name = launch_name(plan.sweep.name)
     keys = tuple((node.key,) for node in nodes)
-    launch = Launch(name, "local", keys, sweeps=_owners(plan), redoes=trust.redo_changed)
+    launch = Launch(name, "local", keys, sweeps=_owners(plan), redoes=options.redoes_changed)
     launch = begin_launch(plan.folder, launch)
     forget_failures(nodes, launch)
     claim = pool_claim(plan.folder, name)
@@ -143,7 +135,7 @@ def batches(
         if status.state in ("queued", "running") and status.job and status.job[0].isdigit()
     }
     per_job = plan.sweep.resources.runs_per_job
-    return units([(node.task, node.needs) for node in nodes], per_job, queued, largest), queued
+    return units([(node.job, node.needs) for node in nodes], per_job, queued, largest), queued
 
 
 def _owners(plan: SweepPlan) -> tuple[str, ...]:
@@ -186,8 +178,8 @@ def submit_all(
     cancel([job for job in stuck if job])
     for number, batch in enumerate(found):
         name = launch_name(plan.sweep.name)
-        keys = tuple(tuple(task.key for task in unit) for unit in batch.units)
-        launch = Launch(name, "slurm", keys, sweeps=_owners(plan), redoes=work.redo_changed)
+        keys = tuple(tuple(run.key for run in unit) for unit in batch.units)
+        launch = Launch(name, "slurm", keys, sweeps=_owners(plan), redoes=work.run.redoes_changed)
         launch = begin_launch(plan.folder, launch)
         before = f" ({number} job arrays were submitted before)" if number else ""
         try:

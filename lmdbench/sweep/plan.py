@@ -10,9 +10,9 @@ from pathlib import Path
 from lmdbench.core.errors import DiskError, UserError
 from lmdbench.runs.code_digest import combined
 from lmdbench.runs.plan import PlannedRun
-from lmdbench.runs.request import Experiments, Request, Setup
+from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.sweep.config.file import Entry, Sweep
-from lmdbench.sweep.executors.task import Task
+from lmdbench.sweep.executors.jobs import RunJob
 
 SWEEPS = "sweeps"  # the folder below the results that sweeps keep their records in
 
@@ -24,14 +24,14 @@ class Node:
     ``asked``: the set-ups and entries that name it; empty where it is only started from.
     """
 
-    task: Task
+    job: RunJob
     run: PlannedRun
     needs: str | None
-    asked: tuple[tuple[Setup, Entry], ...] = ()
+    asked: tuple[tuple[RunContext, Entry], ...] = ()
 
     @property
     def key(self) -> str:
-        return self.task.key
+        return self.job.key
 
     @property
     def label(self) -> str:
@@ -86,18 +86,18 @@ class SweepPlan:
         return bool(node.asked) + sum(map(self.times_needed, self.dependants[node.key]))
 
 
-def make_plan(sweep: Sweep, experiments: Experiments) -> SweepPlan:
+def make_plan(sweep: Sweep, contexts: Contexts) -> SweepPlan:
     """Plan a sweep from tables alone: no image, no GPU and no network is needed.
 
     All runs of the first seed come first, so that a whole table is there early. Plans that share
-    ``experiments`` read the tables once. Raises UserError for what cannot be planned.
+    ``contexts`` read the tables once. Raises UserError for what cannot be planned.
     """
-    results = experiments.results
+    results = contexts.results
     found: dict[str, Node] = {}
     codes: dict[tuple[str, str], str] = {}  # method and backbone → digest of the code
     for setup, entry, request in _requests(sweep):
         needs = None
-        chain = _chain(sweep, setup, entry, request, experiments)
+        chain = _chain(sweep, setup, entry, request, contexts)
         for depth, run in enumerate(chain):
             if run.given:
                 continue
@@ -107,33 +107,33 @@ def make_plan(sweep: Sweep, experiments: Experiments) -> SweepPlan:
                 codes[what] = combined(run.code)
             node = found.get(key)
             if node is None:
-                task = Task(key, run.spec.id, codes[what], request, depth)
-                node = found[key] = Node(task, run, needs)
+                job = RunJob(key, run.spec.id, codes[what], request, depth)
+                node = found[key] = Node(job, run, needs)
             if depth == len(chain) - 1 and (setup, entry) not in node.asked:
                 asked = (*node.asked, (setup, entry))
-                found[key] = Node(node.task, node.run, node.needs, asked)
+                found[key] = Node(node.job, node.run, node.needs, asked)
             needs = key
     return SweepPlan(sweep, results, found)
 
 
 def _chain(
-    sweep: Sweep, setup: Setup, entry: Entry, request: Request, experiments: Experiments
+    sweep: Sweep, setup: RunContext, entry: Entry, request: RunRequest, contexts: Contexts
 ) -> list[PlannedRun]:
     """The planned chain of a request; what only tables can tell is told with the file's line."""
     place = sweep.places.get(setup, sweep.source)
     try:
-        experiment = experiments.of(setup)
+        context = contexts.of(setup)
         place = entry.place or sweep.source
-        return request.plan(experiment).chain
+        return request.plan(context).chain
     except DiskError:
         raise
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
 
 
-def _requests(sweep: Sweep) -> Iterator[tuple[Setup, Entry, Request]]:
+def _requests(sweep: Sweep) -> Iterator[tuple[RunContext, Entry, RunRequest]]:
     for seed in sweep.seeds:
         for setup in sweep.setups:
             for entry in sweep.entries:
-                request = Request(setup, entry.method, seed, entry.settings, entry.starts_from)
+                request = RunRequest(setup, entry.method, seed, entry.settings, entry.starts_from)
                 yield setup, entry, request

@@ -107,7 +107,7 @@ class Chaos:
     def states(self) -> Counter[str]:
         """Runs in each state, read here: a command of its own would take seconds to start."""
         from lmdbench.core.errors import UserError
-        from lmdbench.runs.request import Experiments
+        from lmdbench.runs.request import Contexts
         from lmdbench.sweep.config.file import read_sweep
         from lmdbench.sweep.plan import make_plan
         from lmdbench.sweep.status import look
@@ -115,7 +115,7 @@ class Chaos:
         if self.plan is None:
             sweep = read_sweep(str(self.sweep), None)
             cache = Path(self.env["LMDBENCH_CACHE"])
-            self.plan = make_plan(sweep, Experiments(self.results, cache, files=False))
+            self.plan = make_plan(sweep, Contexts(self.results, cache, files=False))
         try:
             overview = look(self.plan)
         except UserError as error:

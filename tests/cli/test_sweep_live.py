@@ -12,27 +12,27 @@ from rich.console import Console
 
 from lmdbench.cli import sweep_live as live
 from lmdbench.cli.sweep_live import PlainLines, Screen
-from lmdbench.runs.request import Request, Setup
-from lmdbench.sweep.executors.local import PoolTask, Slot
-from lmdbench.sweep.executors.task import Task
+from lmdbench.runs.request import RunContext, RunRequest
+from lmdbench.sweep.executors.jobs import RunJob
+from lmdbench.sweep.executors.local import PoolJob, Slot
 from lmdbench.sweep.executors.worker import Outcome
 
 WHERE = "isic2019/published-if100"
 
 
-def pool_task(method="ce", seed=0):
+def pool_job(method="ce", seed=0):
     key = f"{WHERE}/{method}/seed{seed}-00000000"
-    task = Task(key, "0" * 64, "0" * 64, Request(Setup("isic2019"), method, seed), 0)
-    return PoolTask(task, f"{method} seed {seed} on {WHERE}")
+    job = RunJob(key, "0" * 64, "0" * 64, RunRequest(RunContext("isic2019"), method, seed), 0)
+    return PoolJob(job, f"{method} seed {seed} on {WHERE}")
 
 
 def slots(number):
     return [Slot(f"GPU {n}", "cuda", str(n)) for n in range(number)]
 
 
-def begin(task, epoch=0, epochs=100):
-    where = f"/results/{task.key}"
-    title = task.title.partition(" on ")[0]
+def begin(job, epoch=0, epochs=100):
+    where = f"/results/{job.key}"
+    title = job.title.partition(" on ")[0]
     return {"event": "begin", "title": title, "directory": where, "epoch": epoch, "epochs": epochs}
 
 
@@ -70,12 +70,12 @@ def counts(done=0, failed=0, lost=0, running=0, queued=0):
 
 
 def test_a_row_for_each_worker_and_the_time_left(screen, clock):
-    first, second, third = (pool_task("ce", seed) for seed in range(3))
+    first, second, third = (pool_job("ce", seed) for seed in range(3))
     a, b = slots(2)
     screen.begin([a, b], [first, second, third])
-    for slot, task in ((a, first), (b, second)):
-        screen.started(slot, task)
-        screen.event(slot, begin(task, epoch=20))
+    for slot, job in ((a, first), (b, second)):
+        screen.started(slot, job)
+        screen.event(slot, begin(job, epoch=20))
     clock(60)
     screen.event(a, epoch(50))
     screen.event(b, {"event": "tick", "done": 3, "total": 4})
@@ -98,27 +98,27 @@ def test_a_row_for_each_worker_and_the_time_left(screen, clock):
 
 
 def test_an_ancestor_that_is_trained_first_is_named(screen):
-    task, (slot,) = pool_task("crt"), slots(1)
-    screen.begin([slot], [task])
-    screen.started(slot, task)
+    job, (slot,) = pool_job("crt"), slots(1)
+    screen.begin([slot], [job])
+    screen.started(slot, job)
     screen.event(slot, {"event": "prepare", "done": 40, "total": 100})
     assert "preparing images 40 %" in "\n".join(lines(screen))
-    screen.event(slot, begin(pool_task("ce")))
+    screen.event(slot, begin(pool_job("ce")))
     assert "ce seed 0 (for crt seed 0" in "\n".join(lines(screen))
 
 
 @pytest.mark.parametrize("workers", [1, 8, 64])
 def test_it_fits_a_small_terminal(screen, workers):
-    tasks = [pool_task("a-method-with-a-long-name", seed) for seed in range(500)]
+    jobs = [pool_job("a-method-with-a-long-name", seed) for seed in range(500)]
     there = slots(workers)
-    screen.begin(there, tasks)
-    for slot, task in zip(there, tasks, strict=False):
-        screen.started(slot, task)
-        screen.event(slot, begin(task))
+    screen.begin(there, jobs)
+    for slot, job in zip(there, jobs, strict=False):
+        screen.started(slot, job)
+        screen.event(slot, begin(job))
         screen.event(slot, epoch(1))
         screen.event(slot, {"event": "say", "text": f"said by {slot.name}, " + "long " * 50})
-    for task in tasks[workers : workers + 20]:
-        screen.ended(task, Outcome("done"))
+    for job in jobs[workers : workers + 20]:
+        screen.ended(job, Outcome("done"))
     screen.count(counts(done=120, failed=12, lost=3, running=workers, queued=365))
     rows = lines(screen)
     assert len(rows) < 24
@@ -128,15 +128,15 @@ def test_it_fits_a_small_terminal(screen, workers):
 
 
 def test_failures_stay_above_the_view_and_busy_runs_wait(screen, clock):
-    task, (slot,) = pool_task(), slots(1)
-    screen.begin([slot], [task])
+    job, (slot,) = pool_job(), slots(1)
+    screen.begin([slot], [job])
     for outcome in (Outcome("busy", "x"), Outcome("failed", "no [bold] at all")):
-        screen.started(slot, task)
-        screen.ended(task, outcome)
-        assert (task.key in screen.waiting) == (outcome.kind == "busy")
-    screen.started(slot, task)
+        screen.started(slot, job)
+        screen.ended(job, outcome)
+        assert (job.key in screen.waiting) == (outcome.kind == "busy")
+    screen.started(slot, job)
     screen.died(slot, "its worker was ended by SIGKILL")
-    assert task.key in screen.waiting
+    assert job.key in screen.waiting
     screen.end()
     shown = screen.console.file.getvalue()
     assert f"ce seed 0 on {WHERE}: failed: no [bold] at all" in shown
@@ -145,22 +145,22 @@ def test_failures_stay_above_the_view_and_busy_runs_wait(screen, clock):
 
 def test_plain_lines(capsys, clock):
     plain = PlainLines()
-    tasks = [pool_task("ce"), pool_task("crt")]
+    jobs = [pool_job("ce"), pool_job("crt")]
     a, b = slots(2)
-    plain.begin([a, b], tasks)
-    for slot, task in zip((a, b), tasks, strict=True):
-        plain.started(slot, task)
+    plain.begin([a, b], jobs)
+    for slot, job in zip((a, b), jobs, strict=True):
+        plain.started(slot, job)
     plain.event(a, {"event": "prepare", "done": 2, "total": 5})
-    plain.event(a, begin(tasks[0], epochs=4))
+    plain.event(a, begin(jobs[0], epochs=4))
     for number in range(1, 4):
         clock(6)
         plain.event(a, epoch(number, loss=0.5, validation_balanced_accuracy=float("nan")))
     plain.event(b, {"event": "say", "text": "the disk is full"})
     plain.died(a, "its worker was ended by SIGKILL")
     for _ in range(2):
-        plain.ended(tasks[1], Outcome("busy", "crt seed 0: being trained by process 1 on other"))
-    plain.ended(tasks[0], Outcome("done"))
-    plain.ended(tasks[1], Outcome("gave-up", "the disk is full"))
+        plain.ended(jobs[1], Outcome("busy", "crt seed 0: being trained by process 1 on other"))
+    plain.ended(jobs[0], Outcome("done"))
+    plain.ended(jobs[1], Outcome("gave-up", "the disk is full"))
     assert capsys.readouterr().err.splitlines() == [
         "GPU 0: preparing images: 40 %",
         f"GPU 0: ce seed 0 on {WHERE}: starting",
@@ -179,21 +179,21 @@ import time
 from pathlib import Path
 from lmdbench.cli.sweep_live import pool_watcher
 from lmdbench.runs.code_digest import combined
-from lmdbench.runs.request import Experiments, Request, Setup
-from lmdbench.sweep.executors.local import PoolOptions, PoolTask, run_locally
-from lmdbench.sweep.executors.task import Task
+from lmdbench.runs.request import Contexts, RunRequest, RunContext
+from lmdbench.sweep.executors.local import PoolOptions, PoolJob, run_locally
+from lmdbench.sweep.executors.jobs import RunJob
 
 results, cache = Path({results!r}), Path({cache!r})
-setup = Setup("folder", Path({toy!r}), backbone="small", image_size=24)
-tasks = []
+setup = RunContext("folder", Path({toy!r}), backbone="small", image_size=24)
+jobs = []
 for seed in range(2):
-    request = Request(setup, "ce", seed, dict(epochs="6"))
-    run = request.plan(Experiments(results, cache, files=False).of(setup))
+    request = RunRequest(setup, "ce", seed, dict(epochs="6"))
+    run = request.plan(Contexts(results, cache, files=False).of(setup))
     key = run.directory.relative_to(results).as_posix()
-    task = Task(key, run.spec.id, combined(run.code), request, 0)
-    tasks.append(PoolTask(task, run.title + " on toy"))
+    job = RunJob(key, run.spec.id, combined(run.code), request, 0)
+    jobs.append(PoolJob(job, run.title + " on toy"))
 options = dict(results=results, cache=cache, folder=results / "sweeps" / "toy", name="toy")
-run_locally(tasks, PoolOptions(**options, workers=1, threads=1), pool_watcher("toy"))
+run_locally(jobs, PoolOptions(**options, workers=1, threads=1), pool_watcher("toy"))
 """
 
 

@@ -12,11 +12,11 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.registry import load_plugin
 from lmdbench.data.dataset import DATASETS, Part, Prepared, Split
 from lmdbench.models.backbones import get_backbone, resolve_weights
-from lmdbench.runs.plan import Experiment, RunSpec, plan
+from lmdbench.runs.plan import ResolvedContext, RunSpec, plan
 
 
 @pytest.fixture
-def experiment(tmp_path):
+def context(tmp_path):
     parts = {
         name: Part(np.array([f"{name}{i}" for i in range(4)]), np.array([0, 0, 0, 1]))
         for name in ("train", "validation", "test")
@@ -24,7 +24,7 @@ def experiment(tmp_path):
     split = Split("published", ("a", "b"), parts, {"head": ("a",), "tail": ("b",)}, seed=42)
     data = DATASETS.get("folder")(tmp_path, tmp_path)
     small = get_backbone("small")
-    return Experiment(
+    return ResolvedContext(
         prepared=Prepared(data, split, {}),
         backbone=small,
         weights=resolve_weights(small, None, "none"),
@@ -81,29 +81,29 @@ def test_the_order_of_settings_does_not_change_the_id(order):
     assert shuffled.id == replace(SPEC, settings=values).id
 
 
-def test_results_folder_and_data_root_do_not_change_the_id(experiment, tmp_path):
-    elsewhere = replace(experiment, results=tmp_path / "elsewhere")
-    assert plan(experiment, "ce", 0, {}).spec.id == plan(elsewhere, "ce", 0, {}).spec.id
+def test_results_folder_and_data_root_do_not_change_the_id(context, tmp_path):
+    elsewhere = replace(context, results=tmp_path / "elsewhere")
+    assert plan(context, "ce", 0, {}).spec.id == plan(elsewhere, "ce", 0, {}).spec.id
 
 
-def test_methods_share_the_run_they_start_from(experiment):
-    runs = [plan(experiment, name, 3, {}) for name in ("crt", "lws", "balms")]
-    assert {run.ancestor.spec.id for run in runs} == {plan(experiment, "ce", 3, {}).spec.id}
+def test_methods_share_the_run_they_start_from(context):
+    runs = [plan(context, name, 3, {}) for name in ("crt", "lws", "balms")]
+    assert {run.ancestor.spec.id for run in runs} == {plan(context, "ce", 3, {}).spec.id}
     assert len({run.spec.id for run in runs}) == 3
 
 
-def test_settings_reach_the_method_and_its_ancestor(experiment):
-    run = plan(experiment, "crt", 0, {"epochs": "2", "ce.epochs": "5"})
+def test_settings_reach_the_method_and_its_ancestor(context):
+    run = plan(context, "crt", 0, {"epochs": "2", "ce.epochs": "5"})
     assert run.spec.settings["epochs"] == 2
     assert run.ancestor.spec.settings["epochs"] == 5
     assert run.changed_settings == {"epochs": 2}
-    assert run.spec.id != plan(experiment, "crt", 0, {"epochs": "2"}).spec.id
+    assert run.spec.id != plan(context, "crt", 0, {"epochs": "2"}).spec.id
 
 
-def test_starting_from_another_method(experiment):
-    run = plan(experiment, "lmd", 0, {}, "ce")
-    assert run.ancestor.spec.id == plan(experiment, "ce", 0, {}).spec.id
-    assert run.spec.id != plan(experiment, "lmd", 0, {}).spec.id
+def test_starting_from_another_method(context):
+    run = plan(context, "lmd", 0, {}, "ce")
+    assert run.ancestor.spec.id == plan(context, "ce", 0, {}).spec.id
+    assert run.spec.id != plan(context, "lmd", 0, {}).spec.id
 
 
 @pytest.mark.parametrize(
@@ -115,16 +115,16 @@ def test_starting_from_another_method(experiment):
         ("crt", {}, "cee", "unknown method 'cee'. Did you mean ce"),
     ],
 )
-def test_mistakes_in_a_chain_are_named(experiment, method, overrides, starts_from, message):
+def test_mistakes_in_a_chain_are_named(context, method, overrides, starts_from, message):
     with pytest.raises(UserError, match=message):
-        plan(experiment, method, 0, overrides, starts_from)
+        plan(context, method, 0, overrides, starts_from)
 
 
-def test_the_best_epoch_needs_validation_images(experiment):
-    split = experiment.prepared.split
+def test_the_best_epoch_needs_validation_images(context):
+    split = context.prepared.split
     empty = Part(np.array([], dtype=str), np.array([], dtype=np.int64))
     without = replace(split, parts={**split.parts, "validation": empty})
-    changed = replace(experiment, prepared=replace(experiment.prepared, split=without))
+    changed = replace(context, prepared=replace(context.prepared, split=without))
     assert plan(changed, "ce", 0, {})
     with pytest.raises(UserError, match="no validation images"):
         plan(replace(changed, selection="best"), "ce", 0, {})
@@ -156,15 +156,15 @@ def plugin(tmp_path, body: str) -> str:
         ('views = "weak"', "views must be a tuple"),
     ],
 )
-def test_mistakes_of_a_methods_author_are_named(experiment, tmp_path, body, message):
+def test_mistakes_of_a_methods_author_are_named(context, tmp_path, body, message):
     with pytest.raises(UserError, match=message):
-        plan(experiment, plugin(tmp_path, body), 0, {})
+        plan(context, plugin(tmp_path, body), 0, {})
 
 
-def test_a_method_cannot_start_from_itself(experiment, tmp_path):
+def test_a_method_cannot_start_from_itself(context, tmp_path):
     name = plugin(tmp_path, f'starts_from = "{tmp_path.name}"')
     with pytest.raises(UserError, match="can't start from itself"):
-        plan(experiment, name, 0, {})
+        plan(context, name, 0, {})
 
 
 def test_a_data_set_has_the_last_word_over_what_a_method_asks_of_its_stage_1(lmdbench):
@@ -176,13 +176,13 @@ def test_a_data_set_has_the_last_word_over_what_a_method_asks_of_its_stage_1(lmd
         assert (settings["batch_size"], settings["channel_mean"]) == (batch_size, "images")
 
 
-def test_recipes_come_in_order(experiment, monkeypatch):
+def test_recipes_come_in_order(context, monkeypatch):
     """The method's default, the backbone's, the data set's, the user's: the later one counts."""
     backbone = {"lr": 0.3, "momentum": 0.5, "weight_decay": 0.1}
-    with_recipes = replace(experiment.backbone, recipes={"ce": backbone})
+    with_recipes = replace(context.backbone, recipes={"ce": backbone})
     dataset = {"ce": {"lr": 0.2, "weight_decay": 0.2}}
-    monkeypatch.setattr(experiment.prepared.dataset, "recipes", dataset)
-    run = plan(replace(experiment, backbone=with_recipes), "ce", 0, {"weight_decay": "0.3"})
+    monkeypatch.setattr(context.prepared.dataset, "recipes", dataset)
+    run = plan(replace(context, backbone=with_recipes), "ce", 0, {"weight_decay": "0.3"})
     settings = run.spec.settings
     found = [settings[key] for key in ("batch_size", "momentum", "lr", "weight_decay")]
     assert found == [128, 0.5, 0.2, 0.3]

@@ -26,27 +26,27 @@ def cache() -> Path:
 
 
 @pytest.fixture
-def pool_tasks(toy_folder: Path, cache: Path) -> Callable[..., list[Any]]:
-    """``pool_tasks(results, ("crt", 0, {"ce.epochs": "2"}), …)``: each with what it starts from."""
+def pool_jobs(toy_folder: Path, cache: Path) -> Callable[..., list[Any]]:
+    """``pool_jobs(results, ("crt", 0, {"ce.epochs": "2"}), …)``: each with what it starts from."""
     from lmdbench.runs.code_digest import combined
-    from lmdbench.runs.request import Experiments, Request, Setup
-    from lmdbench.sweep.executors.local import PoolTask
-    from lmdbench.sweep.executors.task import Task
+    from lmdbench.runs.request import Contexts, RunContext, RunRequest
+    from lmdbench.sweep.executors.jobs import RunJob
+    from lmdbench.sweep.executors.local import PoolJob
 
-    def make(results: Path, *wanted: Wanted, **setup: Any) -> list[PoolTask]:
-        experiments = Experiments(results, cache, files=False)
+    def make(results: Path, *wanted: Wanted, **setup: Any) -> list[PoolJob]:
+        contexts = Contexts(results, cache, files=False)
         base = {"dataset": "folder", "data_root": toy_folder, "backbone": "small", "image_size": 24}
-        shared = Setup(**{**base, **setup})
-        found: dict[str, PoolTask] = {}
+        shared = RunContext(**{**base, **setup})
+        found: dict[str, PoolJob] = {}
         for method, seed, settings in wanted:
-            request = Request(shared, method, seed, settings)
+            request = RunRequest(shared, method, seed, settings)
             needs = None
-            for depth, run in enumerate(request.plan(experiments.of(shared)).chain):
+            for depth, run in enumerate(request.plan(contexts.of(shared)).chain):
                 key = run.directory.relative_to(results).as_posix()
-                task = Task(key, run.spec.id, combined(run.code), request, depth)
-                found.setdefault(key, PoolTask(task, run.title, needs))
+                job = RunJob(key, run.spec.id, combined(run.code), request, depth)
+                found.setdefault(key, PoolJob(job, run.title, needs))
                 needs = key
-        return sorted(found.values(), key=lambda task: task.task.depth)
+        return sorted(found.values(), key=lambda job: job.run.depth)
 
     return make
 
@@ -100,14 +100,14 @@ def predictions() -> Callable[[Path], dict[str, bytes]]:
 
 @pytest.fixture
 def undisturbed(tmp_path: Path, make_worker: Any, predictions: Any) -> Callable[..., Any]:
-    """Key → predictions of tasks that one worker did in turn, in a results folder of their own."""
+    """Key → predictions of jobs that one worker did in turn, in a results folder of their own."""
 
-    def do(tasks: Sequence[Any]) -> dict[str, dict[str, bytes]]:
+    def do(jobs: Sequence[Any]) -> dict[str, dict[str, bytes]]:
         results = tmp_path / "undisturbed"
         worker = make_worker(results)
-        for task in tasks:
-            assert worker.carry_out(task.task).kind == "done"
-        return {task.key: predictions(results / task.key) for task in tasks}
+        for job in jobs:
+            assert worker.carry_out(job.run).kind == "done"
+        return {job.key: predictions(results / job.key) for job in jobs}
 
     return do
 
@@ -119,12 +119,12 @@ from lmdbench.cli.options import stop_on_sigterm
 from lmdbench.cli.sweep_live import pool_watcher
 from lmdbench.core.errors import Interrupted, UserError
 from lmdbench.core.registry import load_plugin
-from lmdbench.sweep.executors.local import PoolOptions, PoolTask, run_locally
-from lmdbench.sweep.executors.task import Task
+from lmdbench.sweep.executors.local import PoolOptions, PoolJob, run_locally
+from lmdbench.sweep.executors.jobs import RunJob
 
 stop_on_sigterm()
 given = json.load(open(sys.argv[1]))
-tasks = [PoolTask(Task.from_json(task), title, needs) for task, title, needs in given["tasks"]]
+jobs = [PoolJob(RunJob.from_json(job), title, needs) for job, title, needs in given["jobs"]]
 options = given["options"]
 for name in ("results", "cache", "folder"):
     options[name] = Path(options[name])
@@ -132,7 +132,7 @@ options["plugins"] = tuple(map(Path, options["plugins"]))
 for plugin in options["plugins"]:
     load_plugin(plugin)
 try:
-    summary = run_locally(tasks, PoolOptions(**options), pool_watcher("toy"))
+    summary = run_locally(jobs, PoolOptions(**options), pool_watcher("toy"))
 except (Interrupted, UserError) as error:
     print(error, file=sys.stderr)
     sys.exit(130 if isinstance(error, Interrupted) else 2)
@@ -165,15 +165,15 @@ class Recorder:
     def begin(self, *_: Any) -> None: ...
     def end(self) -> None: ...
 
-    def started(self, _slot: Any, task: Any) -> None:
-        self.started_titles.append(task.title)
+    def started(self, _slot: Any, job: Any) -> None:
+        self.started_titles.append(job.title)
 
     def event(self, _slot: Any, event: Mapping[str, Any]) -> None:
         if event["event"] == "say":
             self.said.append(event["text"])
 
-    def ended(self, task: Any, outcome: Any) -> None:
-        self.said.append(f"{task.title}: {outcome.kind}: {outcome.text}")
+    def ended(self, job: Any, outcome: Any) -> None:
+        self.said.append(f"{job.title}: {outcome.kind}: {outcome.text}")
 
     def died(self, slot: Any, what: str) -> None:
         self.said.append(f"{slot.name}: {what}")
@@ -185,12 +185,12 @@ class Recorder:
 class Thread:
     """A pool in a thread of this process, which starts sooner than one in its own."""
 
-    def __init__(self, tasks: Sequence[Any], options: Any) -> None:
+    def __init__(self, jobs: Sequence[Any], options: Any) -> None:
         from lmdbench.sweep.executors.local import run_locally
 
         self.watcher = Recorder()
         self.executor = ThreadPoolExecutor(1)
-        self.future = self.executor.submit(run_locally, tasks, options, self.watcher)
+        self.future = self.executor.submit(run_locally, jobs, options, self.watcher)
 
     def finish(self) -> dict[str, tuple[str, str]]:
         summary = self.future.result(120)
@@ -199,16 +199,16 @@ class Thread:
 
 @pytest.fixture
 def pool(cache: Path) -> Iterator[Callable[..., Thread]]:
-    """``pool(tasks, results, workers=2, …)``, with options of ``PoolOptions``."""
+    """``pool(jobs, results, workers=2, …)``, with options of ``PoolOptions``."""
     from lmdbench.sweep.executors.local import PoolOptions
 
     threads: list[Thread] = []
 
-    def start(tasks: Sequence[Any], results: Path, **options: Any) -> Thread:
+    def start(jobs: Sequence[Any], results: Path, **options: Any) -> Thread:
         options = {"name": f"toy-{len(threads)}", "workers": 1, "threads": 1, **options}
         folder = results / "sweeps" / "toy"
         options = {"results": results, "cache": cache, "folder": folder, **options}
-        threads.append(Thread(tasks, PoolOptions(**options)))
+        threads.append(Thread(jobs, PoolOptions(**options)))
         return threads[-1]
 
     yield start
@@ -241,11 +241,11 @@ def start_pool(tmp_path: Path, cache: Path) -> Iterator[Callable[..., Pool]]:
     """As ``pool``, in a process of its own with what a person sees."""
     pools: list[Pool] = []
 
-    def start(tasks: Sequence[Any], results: Path, **options: Any) -> Pool:
+    def start(jobs: Sequence[Any], results: Path, **options: Any) -> Pool:
         number = len(pools)
         folder = results / "sweeps" / "toy"
         content = {
-            "tasks": [(task.task.to_json(), task.title, task.needs) for task in tasks],
+            "jobs": [(job.run.to_json(), job.title, job.needs) for job in jobs],
             "options": {
                 "results": str(results),
                 "cache": str(cache),
@@ -419,7 +419,7 @@ def slurm() -> Iterator[Any]:
 @pytest.fixture
 def make_plan(toy_folder: Path, cache: Path, tmp_path: Path) -> Callable[[str], Any]:
     """Plans a sweep on the toy folder from the rest of its file, in ``tmp_path / "results"``."""
-    from lmdbench.runs.request import Experiments
+    from lmdbench.runs.request import Contexts
     from lmdbench.sweep.config.file import read_sweep
     from lmdbench.sweep.plan import make_plan
 
@@ -427,7 +427,7 @@ def make_plan(toy_folder: Path, cache: Path, tmp_path: Path) -> Callable[[str], 
         path = tmp_path / "toy.toml"
         setup = '[run]\nbackbone = "small"\nimage_size = 24\n[[datasets]]\nname = "folder"\n'
         path.write_text(f'{text}\n{setup}data_root = "{toy_folder}"\n')
-        experiments = Experiments(tmp_path / "results", cache, files=False)
-        return make_plan(read_sweep(str(path), None), experiments)
+        contexts = Contexts(tmp_path / "results", cache, files=False)
+        return make_plan(read_sweep(str(path), None), contexts)
 
     return make

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from lmdbench.core.errors import UserError
 from lmdbench.core.settings import describe
 from lmdbench.models.small import SmallNet
-from lmdbench.runs.request import Experiments, Request, Setup
+from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.sweep import calibrate as measuring
 from lmdbench.sweep.calibrate import (
     calibrate,
@@ -31,12 +31,12 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def planned(tmp_path):
-    experiments = Experiments(tmp_path / "results", tmp_path / "cache", files=False)
+    contexts = Contexts(tmp_path / "results", tmp_path / "cache", files=False)
 
     def planned(method, **settings):
-        setup = Setup("demo", image_size=16)
+        setup = RunContext("demo", image_size=16)
         texts = {key: str(value) for key, value in settings.items()}
-        return Request(setup, method, 0, texts).plan(experiments.of(setup))
+        return RunRequest(setup, method, 0, texts).plan(contexts.of(setup))
 
     return planned
 
@@ -74,9 +74,9 @@ def test_every_method_can_be_measured(planned, method):
 def test_a_head_on_a_frozen_encoder_is_measured_on_features(tmp_path):
     torch.save(SmallNet().state_dict(), tmp_path / "weights.pt")
     backbone = {"backbone": "frozen/small", "weights": str(tmp_path / "weights.pt")}
-    setup = Setup("demo", image_size=16, **backbone)
-    experiments = Experiments(tmp_path / "results", tmp_path / "cache", files=False)
-    run = Request(setup, "crt", 0, {"epochs": "7"}).plan(experiments.of(setup))
+    setup = RunContext("demo", image_size=16, **backbone)
+    contexts = Contexts(tmp_path / "results", tmp_path / "cache", files=False)
+    run = RunRequest(setup, "crt", 0, {"epochs": "7"}).plan(contexts.of(setup))
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         forward = SmallNet.forward
@@ -130,7 +130,7 @@ class Timed(Method):
 def test_a_known_time_is_found(planned, monkeypatch, batch_size, images):
     """Also of a set so small that all of it is measured."""
     run = planned("ce", epochs=50, batch_size=batch_size)
-    assert run.experiment.prepared.split.counts("train").sum() == images
+    assert run.context.prepared.split.counts("train").sum() == images
     monkeypatch.setattr(type(run), "method", Timed)
     monkeypatch.setattr(measuring, "time", SimpleNamespace(perf_counter=lambda: Timed.now))
     assert calibrate(run, CPU).seconds == pytest.approx(50 * (0.1 + 0.001 * images) + 0.3)

@@ -4,21 +4,21 @@ import json
 
 import pytest
 
-from lmdbench.runs.request import Experiments, Request, Setup
+from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.sweep.estimate import Estimate, estimate, finished_records, kind_of
 
 
 @pytest.fixture
 def planned(tmp_path):
     """A run of the demo data set: 1,032 training images at imbalance factor 100."""
-    experiments = Experiments(tmp_path / "results", tmp_path / "cache", files=False)
+    contexts = Contexts(tmp_path / "results", tmp_path / "cache", files=False)
 
     def planned(method="ce", seed=0, factor=100.0, size=None, starts_from=None, **settings):
         from lmdbench.data.splits.spec import SplitChoice
 
-        setup = Setup("demo", split=SplitChoice(imbalance_factor=factor), image_size=size)
+        setup = RunContext("demo", split=SplitChoice(imbalance_factor=factor), image_size=size)
         texts = {key.replace("__", "."): str(value) for key, value in settings.items()}
-        return Request(setup, method, seed, texts, starts_from).plan(experiments.of(setup))
+        return RunRequest(setup, method, seed, texts, starts_from).plan(contexts.of(setup))
 
     return planned
 
@@ -30,7 +30,7 @@ def finished(run, seconds, device="GPU A", epochs=None):
 
 
 def images(run):
-    return int(run.experiment.prepared.split.counts("train").sum())
+    return int(run.context.prepared.split.counts("train").sum())
 
 
 def test_runs_that_differ_in_the_seed_give_their_median(planned):
@@ -121,9 +121,9 @@ def test_records_are_those_of_finished_runs(fake_run, tmp_path):
 def test_records_of_real_runs_are_understood(toy_run, toy_folder, tmp_path):
     """A run's own record is of the kind that its plan says."""
     assert toy_run("ce", "--set", "epochs=1").code == 0
-    experiments = Experiments(tmp_path / "results", tmp_path / "cache", files=False)
-    setup = Setup("folder", toy_folder, backbone="small", image_size=24)
-    run = Request(setup, "ce", 5, {"epochs": "1"}).plan(experiments.of(setup))
+    contexts = Contexts(tmp_path / "results", tmp_path / "cache", files=False)
+    setup = RunContext("folder", toy_folder, backbone="small", image_size=24)
+    run = RunRequest(setup, "ce", 5, {"epochs": "1"}).plan(contexts.of(setup))
     records = finished_records(tmp_path / "results")
     assert estimate([run], records) == [
         Estimate(records[0]["seconds"], records[0]["device"], "1 finished run of ce")

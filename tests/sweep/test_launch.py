@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from lmdbench.sweep.launch import LAUNCH, RETRY, Trust, batches, choose, launching, pool_tasks
+from lmdbench.runs.options import IN_SWEEPS
+from lmdbench.sweep.launch import LAUNCH, RETRY, batches, choose, launching, pool_jobs
 from lmdbench.sweep.status import Overview, RunStatus
-
-NOTHING = Trust()
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def overview(make_plan):
     return make
 
 
-def chosen(overview, states, trust=NOTHING, **options):
+def chosen(overview, states, trust=IN_SWEEPS, **options):
     found = choose(overview, states, trust, **options)
     names = [node.run.spec.method for node in found.nodes]
     held = {overview.runs[key].node.run.spec.method for key in found.held}
@@ -62,8 +62,12 @@ def test_retry_leaves_alone_what_was_never_begun(overview):
 def test_changed_runs_are_left_trusted_or_redone_with_all_that_follows(overview):
     found = overview(ce="changed", crt="done", lws="missing", rrl="done")
     assert chosen(found, LAUNCH) == ([], {"lws"})
-    assert chosen(found, LAUNCH, Trust(accept_changed=True)) == (["lws"], set())
-    assert chosen(found, LAUNCH, Trust(redo_changed=True)) == (["ce", "crt", "lws"], set())
+    assert chosen(found, LAUNCH, replace(IN_SWEEPS, accept_changed=True)) == (["lws"], set())
+    redo = replace(IN_SWEEPS, redo="changed")
+    assert chosen(found, LAUNCH, redo) == (
+        ["ce", "crt", "lws"],
+        set(),
+    )
 
 
 def test_joining_takes_what_other_pools_have_queued(overview):
@@ -79,13 +83,13 @@ def test_joining_takes_what_other_pools_have_queued(overview):
 
 def test_a_pool_waits_only_for_what_it_has_itself(overview):
     found = overview(ce="running")
-    tasks = pool_tasks(choose(found, LAUNCH, NOTHING).nodes)
-    assert [task.needs for task in tasks] == [None, None, None]
+    jobs = pool_jobs(choose(found, LAUNCH, IN_SWEEPS).nodes)
+    assert [job.needs for job in jobs] == [None, None, None]
 
 
 def test_jobs_wait_for_what_is_in_the_queue_already(overview):
     found = overview(ce="queued", rrl="done")
-    arrays, jobs = batches(found.plan, choose(found, LAUNCH, NOTHING).nodes, found, 100)
+    arrays, jobs = batches(found.plan, choose(found, LAUNCH, IN_SWEEPS).nodes, found, 100)
     (array,) = arrays
     assert [jobs[key] for key in array.after] == ["5_1"]
 

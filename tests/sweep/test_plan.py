@@ -5,8 +5,8 @@ import json
 import pytest
 
 from lmdbench.core.errors import UserError
-from lmdbench.runs.request import Experiments
-from lmdbench.sweep.executors.task import Task, planned_run
+from lmdbench.runs.request import Contexts
+from lmdbench.sweep.executors.jobs import RunJob, planned_run
 
 
 def methods(plan):
@@ -50,12 +50,12 @@ def test_keys_are_the_directories_that_run_uses(make_plan, toy_run, tmp_path):
 
 def test_a_worker_comes_to_the_same_runs(make_plan, tmp_path, cache):
     plan = make_plan('methods = ["crt"]\nseeds = "0-2"\n[settings.crt]\nlr = [0.1, 0.2]')
-    experiments = Experiments(plan.results, cache, files=True)
+    contexts = Contexts(plan.results, cache, files=True)
     for node in plan.nodes.values():
-        sent = Task.from_json(json.loads(json.dumps(node.task.to_json())))
-        assert sent == node.task
-        run = planned_run(sent, experiments)
-        assert (run.directory, run.spec.id) == (node.run.directory, node.task.id)
+        sent = RunJob.from_json(json.loads(json.dumps(node.job.to_json())))
+        assert sent == node.job
+        run = planned_run(sent, contexts)
+        assert (run.directory, run.spec.id) == (node.run.directory, node.job.id)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,6 @@ def test_a_worker_comes_to_the_same_runs(make_plan, tmp_path, cache):
 def test_a_worker_refuses_what_was_planned_otherwise(make_plan, cache, change, complaint):
     plan = make_plan('methods = ["ce"]')
     (node,) = plan.nodes.values()
-    task = Task(**{**vars(node.task), **change})
+    run_job = RunJob(**{**vars(node.job), **change})
     with pytest.raises(UserError, match=complaint):
-        planned_run(task, Experiments(plan.results, cache, files=True))
+        planned_run(run_job, Contexts(plan.results, cache, files=True))

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from lmdbench.runs.request import Experiments, Request
+from lmdbench.runs.request import Contexts, RunRequest
 from lmdbench.sweep.config.file import presets, read_sweep
 from lmdbench.training.method import METHODS
 
 
 def plans(sweep, tmp_path, seeds=None):
     """Every chain that the sweep plans, of its first seed unless others are named."""
-    experiments = Experiments(tmp_path / "results", tmp_path / "cache", files=False)
+    contexts = Contexts(tmp_path / "results", tmp_path / "cache", files=False)
     return {
-        (setup, entry.label or entry.method, seed): Request(
+        (setup, entry.label or entry.method, seed): RunRequest(
             setup, entry.method, seed, entry.settings, entry.starts_from
         )
-        .plan(experiments.of(setup))
+        .plan(contexts.of(setup))
         .chain
         for setup in sweep.setups
         for entry in sweep.entries

@@ -17,7 +17,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import Claim
 from lmdbench.core.registry import load_plugin
 from lmdbench.data.splits.spec import SplitChoice
-from lmdbench.runs.request import Experiments, Setup
+from lmdbench.runs.request import Contexts, RunContext
 from lmdbench.runs.state import run_state
 from lmdbench.sweep.config.entries import Entry
 from lmdbench.sweep.config.file import Sweep
@@ -65,7 +65,7 @@ class Launch:
 
     def __init__(self, folder, toy_folder, plugin, entries, seeds=(0,), runs_per_job=1, **options):
         self.results = folder / "results"
-        setup = Setup(
+        setup = RunContext(
             "folder", toy_folder, SplitChoice(), backbone="small", image_size=24, weights="none"
         )
         self.resources = Resources(
@@ -78,9 +78,9 @@ class Launch:
         )
         sweep = Sweep("toy", "a test", (setup,), entries, seeds, self.resources, (plugin,))
         self.work = on_slurm.Work(self.results, folder / "cache", (plugin,))
-        experiments = Experiments(self.results, folder / "cache", files=False)
-        self.plan = make_plan(sweep, experiments)
-        nodes = [(node.task, node.needs) for node in self.plan.nodes.values()]
+        contexts = Contexts(self.results, folder / "cache", files=False)
+        self.plan = make_plan(sweep, contexts)
+        nodes = [(node.job, node.needs) for node in self.plan.nodes.values()]
         self.batches = on_slurm.units(nodes, runs_per_job, {}, on_slurm.max_array_size())
         self.jobs = {}
         for number, batch in enumerate(self.batches):

@@ -8,9 +8,10 @@ import pytest
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import Claim
+from lmdbench.runs.options import IN_SWEEPS
 from lmdbench.sweep import status
 from lmdbench.sweep.executors.slurm import Queued
-from lmdbench.sweep.launch import Trust, opened_pool
+from lmdbench.sweep.launch import opened_pool
 from lmdbench.sweep.record import Launch, launch_name, pool_claim, read_launches, write_launch
 from lmdbench.sweep.status import look
 
@@ -261,7 +262,7 @@ def test_a_failure_is_taken_back_when_it_is_tried_again(plan, begun):
     directory = begun(0, failed_txt="ValueError\n")
     os.utime(directory / "failed.txt", (1, 1))
     node = next(iter(plan.nodes.values()))
-    with opened_pool(plan, [node], Trust()):
+    with opened_pool(plan, [node], IN_SWEEPS):
         assert not (directory / "failed.txt").exists()
         assert states(plan)[0] == "queued"
     assert states(plan)[0] == "lost"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -227,19 +228,22 @@ def test_a_sweep_file_can_ask_for_nothing_else(lmdbench, toy_folder, tmp_path):
 def test_a_slurm_job_writes_them_too(toy_folder, tmp_path):
     """What a job pickles, carried out in a process of its own as on a node."""
     from lmdbench.runs.code_digest import combined
-    from lmdbench.runs.request import Experiments, Request, Setup
+    from lmdbench.runs.options import IN_SWEEPS
+    from lmdbench.runs.request import Contexts, RunContext, RunRequest
     from lmdbench.sweep.config.resources import Resources
+    from lmdbench.sweep.executors.jobs import RunJob
     from lmdbench.sweep.executors.slurm import Work, _sweep_job
-    from lmdbench.sweep.executors.task import Task
 
     results, cache = tmp_path / "results", Path(os.environ["LMDBENCH_CACHE"])
-    setup = Setup("folder", toy_folder, backbone="small", image_size=24)
-    request = Request(setup, "ce", 0, {"epochs": "2"})
-    run = request.plan(Experiments(results, cache, files=False).of(setup))
+    setup = RunContext("folder", toy_folder, backbone="small", image_size=24)
+    request = RunRequest(setup, "ce", 0, {"epochs": "2"})
+    run = request.plan(Contexts(results, cache, files=False).of(setup))
     key = run.directory.relative_to(results).as_posix()
-    task = Task(key, run.spec.id, combined(run.code), request, 0)
-    resources = Resources(on="slurm", time_minutes=60, threads=1, log="tensorboard")
-    job = _sweep_job([task], resources, Work(results, cache, ()))
+    run_job = RunJob(key, run.spec.id, combined(run.code), request, 0)
+    resources = Resources(on="slurm", time_minutes=60, threads=1)
+    job = _sweep_job(
+        [run_job], resources, Work(results, cache, run=replace(IN_SWEEPS, log="tensorboard"))
+    )
     subprocess.run(
         [sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer)()"],
         input=pickle.dumps(job),

@@ -216,18 +216,18 @@ def _of(
     """The setting of a data set's runs. Backbones and weights that lmdbench has no name for are
     recorded as they are said."""
     from lmdbench.models.backbones import BACKBONES, FROZEN
-    from lmdbench.runs.request import Experiments, Setup
+    from lmdbench.runs.request import Contexts, RunContext
     from lmdbench.sharing.setting import setting_of
 
-    setup = Setup(dataset, data_root, choice, allow_missing, backbone, weights)
+    setup = RunContext(dataset, data_root, choice, allow_missing, backbone, weights)
     known = backbone is None or backbone in BACKBONES or backbone.startswith(FROZEN)
     if not known:
         changes |= {"backbone": backbone, "weights": weights or "none"}
         setup = replace(setup, backbone=None, weights=None)
-    experiments = Experiments(
+    contexts = Contexts(
         results, default_cache(), files=False, say=lambda text: click.echo(text, err=True)
     )
-    return setting_of(experiments.of(setup), changes)
+    return setting_of(contexts.of(setup), changes)
 
 
 def _announce(record: dict[str, Any], setting: Setting, read: Read) -> None:

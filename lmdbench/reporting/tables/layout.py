@@ -398,7 +398,7 @@ def _verdicts(result: ResultTable, rows: Sequence[MethodResult], style: Style) -
             "Detectable",
             of_difference("detectable", percent),
             "Detectable: the smallest difference that these seeds and images would find in 80 % of "
-            "experiments.",
+            "contexts.",
         ),
     )
     return [v for v in found if any(v.text(row.cells[primary]) != MISSING for row in rows)]

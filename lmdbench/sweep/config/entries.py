@@ -13,7 +13,7 @@ from lmdbench.core.registry import unknown
 from lmdbench.core.settings import describe, parse, resolve
 from lmdbench.data.dataset import DATASETS
 from lmdbench.models.backbones import get_backbone
-from lmdbench.runs.request import Setup
+from lmdbench.runs.request import RunContext
 from lmdbench.sweep.config.lines import KeyPath
 from lmdbench.sweep.config.toml import Document
 from lmdbench.sweep.config.values import Check, text
@@ -71,7 +71,7 @@ def to_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def read_entries(doc: Document, setups: Sequence[Setup]) -> list[Entry]:
+def read_entries(doc: Document, setups: Sequence[RunContext]) -> list[Entry]:
     """The entries in the order they are written, each with its lists crossed.
 
     [settings.NAME] acts on a method wherever it stands in a chain, so that those that start from it
@@ -270,7 +270,7 @@ def _check_settings(
     entry: Entry,
     chain: Sequence[str],
     axes: Sequence[Axis],
-    setups: Sequence[Setup],
+    setups: Sequence[RunContext],
 ) -> None:
     """Refuse settings out of bounds, in any of the set-ups, on the line that is to blame."""
     kinds = {(s.dataset, s.backbone): None for s in setups}

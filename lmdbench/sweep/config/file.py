@@ -15,7 +15,7 @@ from pathlib import Path
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import load_plugin, unknown
 from lmdbench.runs.plan import check_interval
-from lmdbench.runs.request import Setup
+from lmdbench.runs.request import RunContext
 from lmdbench.sweep.config.entries import Entry, read_entries
 from lmdbench.sweep.config.resources import Resources, read_resources
 from lmdbench.sweep.config.setups import read_setups
@@ -32,12 +32,12 @@ class Sweep:
 
     name: str
     source: str
-    setups: tuple[Setup, ...]
+    setups: tuple[RunContext, ...]
     entries: tuple[Entry, ...]
     seeds: tuple[int, ...]
     resources: Resources
     plugins: tuple[Path, ...] = ()
-    places: Mapping[Setup, str] = field(default_factory=dict, compare=False)
+    places: Mapping[RunContext, str] = field(default_factory=dict, compare=False)
 
     @property
     def argument(self) -> str:
@@ -101,7 +101,7 @@ def _sweep(doc: Document, default_name: str, data_root: Path | None) -> Sweep:
     resources = read_resources(doc)
     for setup in setups:
         try:
-            check_interval(setup.selection, resources.validate_every)
+            check_interval(setup.selection, resources.run.validate_every)
         except UserError as error:
             raise doc.error(("resources", "validate_every"), error) from None
     return Sweep(

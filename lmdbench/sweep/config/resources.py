@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.sweep.config.lines import KeyPath
 from lmdbench.sweep.config.sbatch import OURS, option_problem
 from lmdbench.sweep.config.toml import Document
@@ -22,8 +23,6 @@ from lmdbench.sweep.config.values import (
     texts,
     whole,
 )
-from lmdbench.training.engine import Asked
-from lmdbench.training.loggers import Log
 
 OF_RESOURCES: dict[str, Check] = {
     "on": one_of("local", "slurm"),
@@ -33,6 +32,8 @@ OF_RESOURCES: dict[str, Check] = {
     "runs_per_job": whole(1),
     "threads": whole(1),
     "patience": number(0),
+}
+OF_RUNS: dict[str, Check] = {  # in [resources], too
     "log": one_of("tensorboard"),
     "validate_every": whole(1),
     "execution": one_of("auto", "plain", "compiled"),
@@ -59,9 +60,7 @@ class Resources:
     runs_per_job: int = 1  # on SLURM, one after another
     threads: int | None = None  # of the CPU for a run; None: those there are, shared out
     patience: float = 600.0  # seconds to wait for a disk that is full, read-only or away
-    log: Log | None = None  # who else is told of each epoch
-    validate_every: int = 1  # epochs; the last one is scored in any case
-    execution: Asked = "auto"  # compiled on a GPU, plain elsewhere
+    run: RunOptions = IN_SWEEPS
     time_minutes: int | None = None  # of a SLURM job; always there where ``on`` is slurm
     signal_seconds: int = 90  # before a job's time limit it is told
     setup: tuple[str, ...] = ()  # shell lines before the run
@@ -75,8 +74,10 @@ class Resources:
 def read_resources(doc: Document) -> Resources:
     content = doc.content
     table = doc.table(("resources",), content.get("resources", {}))
-    doc.known(("resources",), table, list(OF_RESOURCES), "key of [resources]")
-    values = {k: doc.check(("resources", k), v, OF_RESOURCES[k]) for k, v in table.items()}
+    checks = OF_RESOURCES | OF_RUNS
+    doc.known(("resources",), table, list(checks), "key of [resources]")
+    values = {k: doc.check(("resources", k), v, checks[k]) for k, v in table.items()}
+    run = replace(IN_SWEEPS, **{k: values.pop(k) for k in OF_RUNS if k in values})
     if "workers" in values and "gpus" in values:
         raise doc.error(("resources", "workers"), "workers are of the CPU; leave it or gpus out")
     options: dict[str, str | int | bool] = {}
@@ -106,7 +107,7 @@ def read_resources(doc: Document) -> Resources:
             f"a job of {minutes} min is told {notice} s before its end, and SLURM may be a minute "
             "early: give more time, or signal_seconds of less than half of it",
         )
-    return Resources(**values, sbatch=options)
+    return Resources(**values, run=run, sbatch=options)
 
 
 def _add_option(

@@ -14,7 +14,7 @@ from lmdbench.data.dataset import DATASETS
 from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.spec import DEFAULT_FOLDS, MOST_FOLDS, SPLITS, SplitChoice, is_file_name
 from lmdbench.models.backbones import get_backbone, resolve_weights
-from lmdbench.runs.request import Setup
+from lmdbench.runs.request import RunContext
 from lmdbench.sweep.config.lines import KeyPath
 from lmdbench.sweep.config.toml import Document
 from lmdbench.sweep.config.values import Check, flag, number, one_of, text, whole
@@ -40,11 +40,11 @@ ONE_VALUE = ("data_root", "allow_missing")  # of those, what is no matter of sci
 ONLY_FOR = {"folds": "kfold", "fold": "kfold", "test_per_class": "balanced-test"}  # key → split
 
 
-def read_setups(doc: Document, data_root: Path | None) -> dict[Setup, str]:
+def read_setups(doc: Document, data_root: Path | None) -> dict[RunContext, str]:
     """Set-up → FILE:LINE. ``data_root``: of those that name none."""
     common = doc.table(("run",), doc.content.get("run", {}))
     doc.known(("run",), common, list(OF_A_SETUP), "key of [run]")
-    found: dict[Setup, str] = {}
+    found: dict[RunContext, str] = {}
     used: set[KeyPath] = set()
     for path, item in doc.items("datasets", "demo"):
         doc.known(path, item, ["name", *OF_A_SETUP], "key of a data set")
@@ -55,7 +55,7 @@ def read_setups(doc: Document, data_root: Path | None) -> dict[Setup, str]:
         paths |= {key: (*path, key) for key in item if key != "name"}
         values = {**common, **item}
         axes = {key: _axis(doc, key, values[key], where) for key, where in paths.items()}
-        new: dict[Setup, None] = {}
+        new: dict[RunContext, None] = {}
         for combination in itertools.product(*axes.values()):
             chosen = dict(zip(axes, combination, strict=True))
             for key, split in ONLY_FOR.items():
@@ -133,7 +133,7 @@ def _crossed(
     dataset: str,
     chosen: Mapping[str, Any],
     paths: Mapping[str, KeyPath],
-) -> Iterator[Setup]:
+) -> Iterator[RunContext]:
     """The set-up of one combination, or one for each fold."""
     folds: Sequence[int | None] = [chosen.get("fold")]
     if chosen.get("split") == "kfold":
@@ -148,9 +148,9 @@ def _crossed(
         root = doc.resolved(chosen["data_root"])
         if not root.exists():
             raise doc.error(paths["data_root"], f"data_root {root} does not exist; mend it")
-    own = {f.name for f in fields(Setup)} - {"dataset", "split", "data_root"}
+    own = {f.name for f in fields(RunContext)} - {"dataset", "split", "data_root"}
     for fold in folds:
-        yield Setup(
+        yield RunContext(
             dataset=dataset,
             data_root=root,
             split=SplitChoice(

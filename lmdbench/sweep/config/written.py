@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lmdbench.runs.request import Setup
+from lmdbench.runs.options import IN_SWEEPS
+from lmdbench.runs.request import RunContext
 from lmdbench.sweep.config.entries import Entry, to_text
 from lmdbench.sweep.config.file import Sweep
-from lmdbench.sweep.config.resources import OF_RESOURCES, OF_SLURM, Resources
+from lmdbench.sweep.config.resources import OF_RESOURCES, OF_RUNS, OF_SLURM, Resources
 from lmdbench.sweep.config.sbatch import option_problem
 
 
@@ -31,7 +31,7 @@ def sweep_text(sweep: Sweep, comment: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _dataset(setup: Setup) -> dict[str, Any]:
+def _dataset(setup: RunContext) -> dict[str, Any]:
     split = setup.split
     return {
         "name": setup.dataset,
@@ -73,15 +73,16 @@ def _plain(text: str) -> Any:
 def _resources(resources: Resources) -> dict[str, dict[str, Any]]:
     """Table → what it says that is not the default."""
     said = {
-        field.name: getattr(resources, field.name)
-        for field in fields(Resources)
-        if field.name != "sbatch" and getattr(resources, field.name) != field.default
+        name: value
+        for part, usual in ((resources, Resources()), (resources.run, IN_SWEEPS))
+        for name, value in vars(part).items()
+        if value != getattr(usual, name)
     }
     if "time_minutes" in said:
         said["time"] = said.pop("time_minutes")
     known = {k: v for k, v in resources.sbatch.items() if option_problem(k, []) is None}
     return {
-        "resources": {key: said[key] for key in OF_RESOURCES if key in said},
+        "resources": {key: said[key] for key in OF_RESOURCES | OF_RUNS if key in said},
         "slurm": {**{key: said[key] for key in OF_SLURM if key in said}, **known},
         "slurm.extra": {k: v for k, v in resources.sbatch.items() if k not in known},
     }

@@ -23,11 +23,10 @@ from typing import IO, Any, Protocol
 
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import Interrupted, UserError
+from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.runs.state import last_error
-from lmdbench.sweep.executors.task import Task
+from lmdbench.sweep.executors.jobs import RunJob
 from lmdbench.sweep.executors.worker import Outcome, Start
-from lmdbench.training.engine import Asked
-from lmdbench.training.loggers import Log
 
 MOST_DEATHS = 3  # of workers, before a run is left alone or a device is given up
 BUSY_SECONDS = 3.0  # before a run that another worker has is looked at again
@@ -37,16 +36,16 @@ WORKERS = "workers"  # the folder of their logs, in the sweep's
 
 
 @dataclass(frozen=True)
-class PoolTask:
+class PoolJob:
     """A run to do. ``title``: for people. ``needs``: key of a run of the pool that comes first."""
 
-    task: Task
+    run: RunJob
     title: str
     needs: str | None = None
 
     @property
     def key(self) -> str:
-        return self.task.key
+        return self.run.key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +66,7 @@ class PoolOptions:
     runs_per_gpu: int = 1
     threads: int | None = None
     patience: float = 600.0
-    accept_changed: bool = False
-    redo_changed: bool = False
-    log: Log | None = None
-    validate_every: int = 1
-    execution: Asked = "auto"
+    run: RunOptions = IN_SWEEPS
     plugins: tuple[Path, ...] = ()
 
 
@@ -97,10 +92,10 @@ class PoolWatcher(Protocol):
     ``event``: of a slot's worker, as ``worker.Events`` writes them.
     """
 
-    def begin(self, slots: Sequence[Slot], tasks: Sequence[PoolTask]) -> None: ...
-    def started(self, slot: Slot, task: PoolTask) -> None: ...
+    def begin(self, slots: Sequence[Slot], jobs: Sequence[PoolJob]) -> None: ...
+    def started(self, slot: Slot, job: PoolJob) -> None: ...
     def event(self, slot: Slot, event: Mapping[str, Any]) -> None: ...
-    def ended(self, task: PoolTask, outcome: Outcome) -> None: ...  # busy: back in the queue
+    def ended(self, job: PoolJob, outcome: Outcome) -> None: ...  # busy: back in the queue
     def died(self, slot: Slot, what: str) -> None: ...
     def count(self, counts: Mapping[str, int]) -> None: ...  # done failed lost running queued
     def end(self) -> None: ...
@@ -155,10 +150,8 @@ def make_slots(options: PoolOptions) -> list[Slot]:
     return [Slot(f"GPU {n}{share}", "cuda", there[n]) for share in shares for n in chosen]
 
 
-def run_locally(
-    tasks: Sequence[PoolTask], options: PoolOptions, watcher: PoolWatcher
-) -> PoolSummary:
-    """Work the tasks off. Takes until each is done, failed or given up.
+def run_locally(jobs: Sequence[PoolJob], options: PoolOptions, watcher: PoolWatcher) -> PoolSummary:
+    """Work the jobs off. Takes until each is done, failed or given up.
 
     Raises Interrupted after Ctrl-C, with all workers stopped, and UserError where none can work.
     """
@@ -166,9 +159,9 @@ def run_locally(
     # Of all slots, also those that find no run: bits depend on threads, and must not on how many
     # runs are left.
     threads = options.threads or max(1, usable_cores() // len(slots))
-    slots = slots[: max(1, len(tasks))]
-    pool = _Pool(tasks, replace(options, threads=threads), watcher, slots)
-    watcher.begin(slots, tasks)
+    slots = slots[: max(1, len(jobs))]
+    pool = _Pool(jobs, replace(options, threads=threads), watcher, slots)
+    watcher.begin(slots, jobs)
     try:
         with pool.stopping():
             pool.work()
@@ -178,7 +171,7 @@ def run_locally(
         ) from None
     finally:
         watcher.end()
-    return PoolSummary({task.key: pool.outcomes[task.key] for task in tasks})
+    return PoolSummary({job.key: pool.outcomes[job.key] for job in jobs})
 
 
 @dataclass(eq=False)
@@ -188,8 +181,8 @@ class _Worker:
     slot: Slot
     process: subprocess.Popen[bytes] | None = None
     ready: bool = False
-    leaving: bool = False  # it said that it takes no further task
-    task: PoolTask | None = None
+    leaving: bool = False  # it said that it takes no further job
+    job: PoolJob | None = None
     buffer: bytes = b""
     unusable: str = ""
     failed_starts: int = 0
@@ -214,7 +207,7 @@ class _Worker:
 
 @dataclass
 class _Pool:
-    tasks: Sequence[PoolTask]
+    jobs: Sequence[PoolJob]
     options: PoolOptions
     watcher: PoolWatcher
     slots: Sequence[Slot]
@@ -223,14 +216,14 @@ class _Pool:
     def __post_init__(self) -> None:
         self.workers = [_Worker(slot) for slot in self.slots]
         self.selector = selectors.DefaultSelector()
-        self.queue = list(self.tasks)
-        self.titles = {task.key: task.title for task in self.tasks}
+        self.queue = list(self.jobs)
+        self.titles = {job.key: job.title for job in self.jobs}
         self.not_before: dict[str, float] = {}  # key → when to look again at a busy run
         self.deaths: Counter[str] = Counter()  # of workers, by the key of what they worked on
-        self.failed_before = {task.key: self._failed_at(task) for task in self.tasks}
+        self.failed_before = {job.key: self._failed_at(job) for job in self.jobs}
 
     def work(self) -> None:
-        while len(self.outcomes) < len(self.tasks):
+        while len(self.outcomes) < len(self.jobs):
             self._hand_out()
             self._count()
             if all(worker.retired for worker in self.workers):
@@ -264,64 +257,64 @@ class _Pool:
 
     # The queue
 
-    def _next(self) -> PoolTask | None:
-        """The first task that may begin now. Ends those on the way that can't be done any more, or
+    def _next(self) -> PoolJob | None:
+        """The first job that may begin now. Ends those on the way that can't be done any more, or
         that another worker did in vain."""
         now = time.monotonic()
-        for task in list(self.queue):
-            above = self.outcomes.get(task.needs) if task.needs else None
+        for job in list(self.queue):
+            above = self.outcomes.get(job.needs) if job.needs else None
             if above is not None and above.kind == "gave-up":
-                reason = f"{self.titles[task.needs or '']}, which it starts from, is not there"
-                self._end(task, Outcome("gave-up", reason))
-            elif task.needs in self.titles and above is None:
+                reason = f"{self.titles[job.needs or '']}, which it starts from, is not there"
+                self._end(job, Outcome("gave-up", reason))
+            elif job.needs in self.titles and above is None:
                 continue
-            elif self.not_before.get(task.key, 0.0) <= now:
-                if self._failed_at(task) in (None, self.failed_before[task.key]):
-                    return task
-                reason = last_error(self._directory(task))
-                self._end(task, Outcome("failed", f"{reason} (by another worker)"))
+            elif self.not_before.get(job.key, 0.0) <= now:
+                if self._failed_at(job) in (None, self.failed_before[job.key]):
+                    return job
+                reason = last_error(self._directory(job))
+                self._end(job, Outcome("failed", f"{reason} (by another worker)"))
         return None
 
     def _hand_out(self) -> None:
         for worker in self.workers:
-            if worker.task is not None or worker.leaving or worker.retired:
+            if worker.job is not None or worker.leaving or worker.retired:
                 continue
-            task = self._next()
-            if task is None:
+            job = self._next()
+            if job is None:
                 return
             if worker.process is None:
                 self._start(worker)
             if worker.ready:
-                self.queue.remove(task)
-                worker.task = task
-                self.watcher.started(worker.slot, task)
-                worker.send({"task": task.task.to_json()})
+                self.queue.remove(job)
+                worker.job = job
+                self.watcher.started(worker.slot, job)
+                worker.send({"job": job.run.to_json()})
 
-    def _end(self, task: PoolTask, outcome: Outcome) -> None:
-        if task in self.queue:
-            self.queue.remove(task)
-        self.outcomes[task.key] = outcome
-        self.watcher.ended(task, outcome)
+    def _end(self, job: PoolJob, outcome: Outcome) -> None:
+        if job in self.queue:
+            self.queue.remove(job)
+        self.outcomes[job.key] = outcome
+        self.watcher.ended(job, outcome)
 
     def _count(self) -> None:
         kinds = Counter(outcome.kind for outcome in self.outcomes.values())
-        running = sum(worker.task is not None for worker in self.workers)
+        running = sum(worker.job is not None for worker in self.workers)
         self.watcher.count(
             {
                 "done": kinds["done"],
                 "failed": kinds["failed"],
                 "lost": kinds["gave-up"],
                 "running": running,
-                "queued": len(self.tasks) - len(self.outcomes) - running,
+                "queued": len(self.jobs) - len(self.outcomes) - running,
             }
         )
 
-    def _directory(self, task: PoolTask) -> Path:
-        return self.options.results / task.key
+    def _directory(self, job: PoolJob) -> Path:
+        return self.options.results / job.key
 
-    def _failed_at(self, task: PoolTask) -> int | None:
+    def _failed_at(self, job: PoolJob) -> int | None:
         try:
-            return (self._directory(task) / "failed.txt").stat().st_mtime_ns
+            return (self._directory(job) / "failed.txt").stat().st_mtime_ns
         except OSError:
             return None
 
@@ -336,11 +329,7 @@ class _Pool:
             device=worker.slot.device,
             threads=options.threads,
             patience=options.patience,
-            accept_changed=options.accept_changed,
-            redo_changed=options.redo_changed,
-            log=options.log,
-            validate_every=options.validate_every,
-            execution=options.execution,
+            run=options.run,
             plugins=tuple(path.absolute() for path in options.plugins),
         )
         with self._log(worker.slot) as log:
@@ -393,24 +382,24 @@ class _Pool:
             self._hear(worker, json.loads(line))
 
     def _hear(self, worker: _Worker, event: Mapping[str, Any]) -> None:
-        kind, task = event["event"], worker.task
+        kind, job = event["event"], worker.job
         if kind == "ready":
             worker.ready, worker.failed_starts = True, 0
         elif kind == "unusable":
             worker.unusable, worker.failed_starts = str(event["text"]), MOST_DEATHS
         elif kind != "outcome":
-            if task is not None:
+            if job is not None:
                 self.watcher.event(worker.slot, event)
-        elif task is not None:
-            worker.task = None
+        elif job is not None:
+            worker.job = None
             worker.leaving = bool(event["last"])
             outcome = Outcome(event["kind"], event["text"])
             if outcome.kind == "busy":
-                self.not_before[task.key] = time.monotonic() + BUSY_SECONDS
-                self.queue.append(task)
-                self.watcher.ended(task, outcome)
+                self.not_before[job.key] = time.monotonic() + BUSY_SECONDS
+                self.queue.append(job)
+                self.watcher.ended(job, outcome)
             else:
-                self._end(task, outcome)
+                self._end(job, outcome)
 
     def _gone(self, worker: _Worker) -> None:
         """A worker's process has ended: it died, unless it said so before."""
@@ -421,23 +410,23 @@ class _Pool:
             with suppress(OSError):
                 if stream:
                     stream.close()
-        task, started = worker.task, worker.ready
-        worker.process, worker.task, worker.ready, worker.leaving = None, None, False, False
+        job, started = worker.job, worker.ready
+        worker.process, worker.job, worker.ready, worker.leaving = None, None, False, False
         how = _ending(code)
         log = self.log_path(worker.slot)
         if not started:
             worker.failed_starts += 1
             worker.unusable = worker.unusable or f"a worker {how} as it started: see {log}"
             self.watcher.died(worker.slot, worker.unusable)
-        elif task is not None:
-            self.deaths[task.key] += 1
-            if self.deaths[task.key] < MOST_DEATHS:
-                self.queue.insert(0, task)
-                what = f"its worker {how}; {task.title} goes back into the queue"
+        elif job is not None:
+            self.deaths[job.key] += 1
+            if self.deaths[job.key] < MOST_DEATHS:
+                self.queue.insert(0, job)
+                what = f"its worker {how}; {job.title} goes back into the queue"
                 self.watcher.died(worker.slot, what)
             else:
                 times = f"its worker died {MOST_DEATHS} times, the last one {how}: see {log}"
-                self._end(task, Outcome("gave-up", times))
+                self._end(job, Outcome("gave-up", times))
 
 
 def _ending(code: int) -> str:

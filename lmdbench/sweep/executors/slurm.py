@@ -21,20 +21,21 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, write_text
-from lmdbench.sweep.executors.job import SweepJob
+from lmdbench.runs.options import IN_SWEEPS, RunOptions
+from lmdbench.sweep.executors.slurm_job import SweepJob
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
 
     from lmdbench.sweep.config.resources import Resources
-    from lmdbench.sweep.executors.task import Task
+    from lmdbench.sweep.executors.jobs import RunJob
 
 ANSWER_SECONDS = 20.0  # for a command of SLURM
 MOST_ARGUMENTS = 500  # job ids in one command
@@ -60,21 +61,21 @@ class Batch:
     ``after`` are keys of runs in earlier batches or already queued, all of one array task.
     """
 
-    units: tuple[tuple[Task, ...], ...]
+    units: tuple[tuple[RunJob, ...], ...]
     after: tuple[str, ...] = ()
 
     def jobs(self, job: str) -> dict[str, str]:
         """Key → id of the array task that has it, once the batch is job ``job``."""
         array = len(self.units) > 1
         return {
-            task.key: f"{job}_{index}" if array else job
+            run.key: f"{job}_{index}" if array else job
             for index, unit in enumerate(self.units)
-            for task in unit
+            for run in unit
         }
 
 
 def units(
-    nodes: Sequence[tuple[Task, str | None]],
+    nodes: Sequence[tuple[RunJob, str | None]],
     runs_per_job: int,
     queued: Mapping[str, str],
     largest: int,
@@ -91,30 +92,30 @@ def units(
     place: dict[str, object] = dict(queued)  # key → what one can wait for
     left = list(nodes)
     while left:
-        waiting = {task.key for task, _ in left}
-        ready = [(task, needs) for task, needs in left if needs not in waiting]
+        waiting = {run.key for run, _ in left}
+        ready = [(run, needs) for run, needs in left if needs not in waiting]
         if not ready:
             raise ValueError("runs that wait for each other")
-        groups: dict[object, list[tuple[Task, str | None]]] = {}
-        for task, needs in ready:
-            groups.setdefault(place.get(needs) if needs else None, []).append((task, needs))
+        groups: dict[object, list[tuple[RunJob, str | None]]] = {}
+        for run, needs in ready:
+            groups.setdefault(place.get(needs) if needs else None, []).append((run, needs))
         for group, members in groups.items():
             after = dict.fromkeys(needs for _, needs in members if needs and group is not None)
-            packed = _packed([task for task, _ in members], runs_per_job)
+            packed = _packed([run for run, _ in members], runs_per_job)
             for unit in packed:
                 array_task = object()
-                place |= {task.key: array_task for task in unit}
+                place |= {run.key: array_task for run in unit}
             for first in range(0, len(packed), largest):
                 batches.append(Batch(tuple(packed[first : first + largest]), tuple(after)))
-        done = {task.key for task, _ in ready}
+        done = {run.key for run, _ in ready}
         left = [node for node in left if node[0].key not in done]
     return batches
 
 
-def _packed(tasks: Iterable[Task], size: int) -> list[tuple[Task, ...]]:
-    together: dict[object, list[Task]] = {}
-    for task in tasks:
-        together.setdefault(task.request.setup, []).append(task)
+def _packed(runs: Iterable[RunJob], size: int) -> list[tuple[RunJob, ...]]:
+    together: dict[object, list[RunJob]] = {}
+    for run in runs:
+        together.setdefault(run.request.context, []).append(run)
     return [
         tuple(members[first : first + size])
         for members in together.values()
@@ -132,8 +133,7 @@ class Work:
     results: Path
     cache: Path
     plugins: tuple[Path, ...] = ()
-    accept_changed: bool = False
-    redo_changed: bool = False
+    run: RunOptions = IN_SWEEPS
 
 
 def submit(
@@ -223,20 +223,16 @@ def script(
     return _executor(batch, name, folder, resources, jobs).text()
 
 
-def _sweep_job(unit: Sequence[Task], resources: Resources, work: Work) -> SweepJob:
+def _sweep_job(unit: Sequence[RunJob], resources: Resources, work: Work) -> SweepJob:
     return SweepJob(
         {
-            "tasks": [task.to_json() for task in unit],
+            "jobs": [run.to_json() for run in unit],
             "results": str(work.results.absolute()),
             "cache": str(work.cache.absolute()),
             "plugins": [str(path.absolute()) for path in work.plugins],
-            "accept_changed": work.accept_changed,
-            "redo_changed": work.redo_changed,
+            "run": asdict(work.run),
             "threads": resources.threads,
             "patience": resources.patience,
-            "log": resources.log,
-            "validate_every": resources.validate_every,
-            "execution": resources.execution,
             "time_minutes": resources.time_minutes,
             "signal_seconds": resources.signal_seconds,
         }

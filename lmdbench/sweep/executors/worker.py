@@ -1,7 +1,7 @@
-"""Carry out tasks one after another: in a SLURM job, or as a process of its own that a pool feeds.
+"""Carry out jobs one after another: in a SLURM job, or as a process of its own that a pool feeds.
 
 ``python -m lmdbench.sweep.executors.worker`` reads JSON lines from standard input, ``{"start": …}``
-first and then ``{"task": …}``, and answers with events, one JSON object a line. It ends with its
+first and then ``{"job": …}``, and answers with events, one JSON object a line. It ends with its
 input.
 """
 
@@ -28,13 +28,12 @@ from lmdbench.core.errors import DiskError, RunFailed, UserError
 from lmdbench.core.files import DEAD_AFTER_SECONDS, Claim, disk_errors, write_text
 from lmdbench.core.registry import load_plugin
 from lmdbench.data.store.store import Store, open_store
+from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.runs.plan import PlannedRun
-from lmdbench.runs.request import Experiments, Setup
+from lmdbench.runs.request import Contexts, RunContext
 from lmdbench.runs.state import last_error, run_state
-from lmdbench.runs.train import Busy, Machine, Progress, execute, holder_text
-from lmdbench.sweep.executors.task import Task, planned_run
-from lmdbench.training.engine import Asked
-from lmdbench.training.loggers import Log
+from lmdbench.runs.train import Busy, Progress, Workplace, execute, holder_text
+from lmdbench.sweep.executors.jobs import RunJob, planned_run
 
 LONGEST_PAUSE = 30.0  # seconds between two tries while a disk is unusable
 LOOK_SECONDS = 1.0  # between two looks at a claim whose holder may be dead
@@ -44,7 +43,7 @@ STOP_SECONDS = 10.0  # for a worker to stop by itself once its input has ended
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task.
+    """What became of a job.
 
     done · failed: ``failed.txt`` says why, unless a finished run was refused · busy: another live
     worker has it or what it starts from · gave-up: it could not begin or go on now.
@@ -61,11 +60,9 @@ class _Failure:
 
 
 class Worker:
-    """Carries out tasks in this process; tables and stores are opened once for all of them.
+    """Carries out jobs in this process; tables and stores are opened once for all of them.
 
-    ``patience``: seconds of waiting, for each task, for a disk that is full, read-only or away.
-    ``accept_changed``, ``redo_changed``: trust, or move aside and do again, what finished with
-    other code or images; neither: refuse it. What is unfinished is done again in any case.
+    ``patience``: seconds of waiting, for each job, for a disk that is full, read-only or away.
     ``wait_for_dead``: watch the holder of a claim until it shows that it lives: a requeued job
     meets the claim of its own former life on another machine.
     """
@@ -77,30 +74,22 @@ class Worker:
         device: torch.device,
         progress: Progress,
         *,
+        options: RunOptions = IN_SWEEPS,
         patience: float,
-        accept_changed: bool = False,
-        redo_changed: bool = False,
         wait_for_dead: bool,
-        log: Log | None = None,
-        validate_every: int = 1,
-        execution: Asked = "auto",
     ) -> None:
         self.results = results
         self.cache = cache
         self.device = device
         self.progress = progress
         self.patience = patience
-        self.accept_changed = accept_changed
-        self.redo_changed = redo_changed
+        self.options = options
         self.wait_for_dead = wait_for_dead
-        self.log = log
-        self.validate_every = validate_every
-        self.execution = execution
         self.spoiled = ""  # why this process can't use its device any more
-        self._experiments = Experiments(results, cache, files=True, say=progress.say)
-        self._stores: dict[Setup, Store] = {}
+        self._contexts = Contexts(results, cache, files=True, say=progress.say)
+        self._stores: dict[RunContext, Store] = {}
 
-    def carry_out(self, task: Task) -> Outcome:
+    def carry_out(self, job: RunJob) -> Outcome:
         """Do a run, and what it needs that is not there. KeyboardInterrupt passes through."""
         if self.spoiled:
             return Outcome("gave-up", self.spoiled)
@@ -108,8 +97,8 @@ class Worker:
         pause, waited = 1.0, 0.0
         while True:
             try:
-                failure = failure or self._attempt(task)
-                return Outcome("done") if failure is None else self._note(task, failure)
+                failure = failure or self._attempt(job)
+                return Outcome("done") if failure is None else self._note(job, failure)
             except Busy as error:
                 if not self.wait_for_dead or _lives(error.claim):
                     return Outcome("busy", str(error))
@@ -120,9 +109,7 @@ class Worker:
                         return Outcome("failed", failure.text)
                     return Outcome("gave-up", str(error))
                 if not waited:
-                    self.progress.say(
-                        f"{task.key}: {error}. Trying again for {self.patience:.0f} s"
-                    )
+                    self.progress.say(f"{job.key}: {error}. Trying again for {self.patience:.0f} s")
             finally:
                 self._free_memory()
             pause = min(pause, max(self.patience - waited, 0.01))
@@ -130,60 +117,50 @@ class Worker:
             waited += pause
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _attempt(self, task: Task) -> _Failure | None:
+    def _attempt(self, job: RunJob) -> _Failure | None:
         """Why the run fails; None where it is finished. Raises Busy and DiskError."""
         run = None
         try:
-            run = planned_run(task, self._experiments)
+            run = planned_run(job, self._contexts)
             if run.state != "finished" and (broken := _failed_ancestor(run)):
                 return broken
-            execute(run, self._machine(task.request.setup, run))
+            execute(run, self._workplace(job.request.context, run))
         except (DiskError, Busy):
             raise
         except RunFailed as error:
             self._check_device()
             details = ""
-            if run_state(self.results / task.key) != "failed":
+            if run_state(self.results / job.key) != "failed":
                 details = "".join(traceback.format_exception(error))
             return (run and _failed_ancestor(run)) or _Failure(str(error), details)
         except UserError as error:
             return _Failure(str(error), f"{error}\n")
         except Exception as error:
             if isinstance(error, OSError) and error.errno and error.errno != errno.ENOENT:
-                raise DiskError(f"{task.key}: {error}") from error
+                raise DiskError(f"{job.key}: {error}") from error
             line = traceback.format_exception_only(error)[-1].strip()
-            return _Failure(f"{task.key}: {line}", traceback.format_exc())
+            return _Failure(f"{job.key}: {line}", traceback.format_exc())
         return None
 
-    def _machine(self, setup: Setup, run: PlannedRun) -> Machine:
-        if setup not in self._stores:
-            experiment = run.experiment
-            self._stores[setup] = open_store(
-                experiment.prepared, experiment.image_size, self.cache, self.progress.prepare
+    def _workplace(self, asked: RunContext, run: PlannedRun) -> Workplace:
+        if asked not in self._stores:
+            context = run.context
+            self._stores[asked] = open_store(
+                context.prepared, context.image_size, self.cache, self.progress.prepare
             )
-        return Machine(
-            self._stores[setup],
-            self.device,
-            self.progress,
-            accept_changed=self.accept_changed,
-            redo="changed" if self.redo_changed else "unfinished",
-            wait=False,
-            log=self.log,
-            validate_every=self.validate_every,
-            execution=self.execution,
-        )
+        return Workplace(self._stores[asked], self.device, self.progress, self.options)
 
-    def _note(self, task: Task, failure: _Failure) -> Outcome:
+    def _note(self, job: RunJob, failure: _Failure) -> Outcome:
         """Leave ``failed.txt`` in the run's directory, unless it is there or the run finished.
 
         Raises DiskError.
         """
-        directory = self.results / task.key
+        directory = self.results / job.key
         with disk_errors(directory):
             if failure.details and run_state(directory) != "finished":
                 claim = Claim(directory / "running.json")
                 if not claim.acquire():
-                    return Outcome("busy", f"{task.key}: being trained {holder_text(claim)}")
+                    return Outcome("busy", f"{job.key}: being trained {holder_text(claim)}")
                 try:
                     if run_state(directory) != "finished":
                         write_text(directory / "failed.txt", failure.details)
@@ -252,11 +229,7 @@ class Start:
     device: str
     threads: int  # of the CPU, for a run
     patience: float
-    accept_changed: bool = False
-    redo_changed: bool = False
-    log: Log | None = None
-    validate_every: int = 1
-    execution: Asked = "auto"
+    run: RunOptions = IN_SWEEPS
     plugins: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -266,7 +239,8 @@ class Start:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Start:
         paths = {name: Path(content[name]) for name in ("results", "cache")}
-        return cls(**{**content, **paths, "plugins": tuple(map(Path, content["plugins"]))})
+        plugins = tuple(map(Path, content["plugins"]))
+        return cls(**{**content, **paths, "run": RunOptions(**content["run"]), "plugins": plugins})
 
 
 @dataclass
@@ -308,8 +282,8 @@ class Events:
 
 
 def main() -> int:
-    """Work off the tasks that standard input brings. Exit code 130 where it ended amid one."""
-    # What a library prints must not end up among the events, and no child may read the tasks.
+    """Work off the jobs that standard input brings. Exit code 130 where it ended amid one."""
+    # What a library prints must not end up among the events, and no child may read the jobs.
     lines = os.fdopen(os.dup(0), encoding="utf-8")
     events = Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -324,7 +298,7 @@ def main() -> int:
         last = False
         while worker and not last and (message := inbox.get()):
             working.set()
-            outcome = worker.carry_out(Task.from_json(message["task"]))
+            outcome = worker.carry_out(RunJob.from_json(message["job"]))
             working.clear()
             # Claims that it could not remove from an unusable disk end with the process.
             last = bool(worker.spoiled) or outcome.kind == "gave-up"
@@ -359,13 +333,9 @@ def _start(start: Start, events: Events) -> Worker:
         start.cache,
         device,
         events,
+        options=start.run,
         patience=start.patience,
-        accept_changed=start.accept_changed,
-        redo_changed=start.redo_changed,
         wait_for_dead=False,
-        log=start.log,
-        validate_every=start.validate_every,
-        execution=start.execution,
     )
     events.write("ready")
     return worker

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, write_text
-from lmdbench.runs.request import Experiments, Request, Setup
+from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.sweep.config.file import Entry, Sweep
 from lmdbench.sweep.config.written import sweep_text
 from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan, make_plan
@@ -54,7 +54,7 @@ class Search:
 class Place:
     """The trials of one set-up: a tuple for each method of the file."""
 
-    setup: Setup
+    setup: RunContext
     dataset: str  # as in the results folder
     split: str
     slug: str  # data set and split, for names of files; unlike those of other places
@@ -75,7 +75,7 @@ class Study:
     folder: Path
     places: tuple[Place, ...]
     plan: SweepPlan  # of all trials together, so that one pool works on all
-    experiments: Experiments = field(repr=False)  # of every plan, so that tables are read once
+    contexts: Contexts = field(repr=False)  # of every plan, so that tables are read once
 
 
 Fate = Literal["done", "failed", "pending"]
@@ -127,25 +127,25 @@ def plan_study(
 ) -> Study:
     """Draw and plan every trial. Raises UserError for what cannot be planned or chosen."""
     get_rule(search.rule)
-    experiments = Experiments(results, cache, files=False, say=say)
+    contexts = Contexts(results, cache, files=False, say=say)
     folder = results / SWEEPS / sweep.name / "tune" / search.folder
     places: list[Place] = []
     for setup in sweep.setups:
         slugs = [place.slug for place in places]
-        places.append(_place(sweep, search, setup, experiments, folder, slugs))
+        places.append(_place(sweep, search, setup, contexts, folder, slugs))
     plan = joined([place.plan for place in places], f"{sweep.name}-trials", sweep.name)
-    return Study(sweep, search, folder, tuple(places), plan, experiments)
+    return Study(sweep, search, folder, tuple(places), plan, contexts)
 
 
 def _place(
     sweep: Sweep,
     search: Search,
-    setup: Setup,
-    experiments: Experiments,
+    setup: RunContext,
+    contexts: Contexts,
     folder: Path,
     taken: Sequence[str],
 ) -> Place:
-    prepared = experiments.of(setup).prepared
+    prepared = contexts.of(setup).prepared
     dataset, split = prepared.dataset.results_name, prepared.split.label
     if not len(prepared.split.parts["validation"]):
         raise UserError(
@@ -156,8 +156,8 @@ def _place(
         slug += f"-{len(taken)}"
     methods = []
     for entry in sweep.entries:
-        request = Request(setup, entry.method, 0, entry.settings, entry.starts_from)
-        defaults = request.plan(experiments.of(setup)).spec.settings
+        request = RunRequest(setup, entry.method, 0, entry.settings, entry.starts_from)
+        defaults = request.plan(contexts.of(setup)).spec.settings
         drawn = trials(entry, defaults, search.trials - 1, search.seed)
         methods.append(tuple(drawn))
     tried = replace(
@@ -168,7 +168,7 @@ def _place(
         entries=_distinct(_labelled(trial) for row in methods for trial in row),
         seeds=search.trial_seeds,
     )
-    plan = make_plan(tried, experiments)
+    plan = make_plan(tried, contexts)
     return Place(setup, dataset, split, slug, tuple(methods), plan)
 
 
@@ -271,14 +271,14 @@ def chosen_plans(study: Study, found: Sequence[Sequence[Choice]]) -> list[SweepP
             setups=(place.setup,),
             entries=_distinct(c.used.trial.tried for c in choices if c.used is not None),
         )
-        plans.append(make_plan(chosen, study.experiments))
+        plans.append(make_plan(chosen, study.contexts))
     return plans
 
 
 def joined(plans: Sequence[SweepPlan], name: str, owner: str) -> SweepPlan:
     """One plan of several, so that one pool works on all their runs; ``owner``: the sweep tuned."""
     nodes = sorted(
-        (node for plan in plans for node in plan.nodes.values()), key=lambda node: node.task.depth
+        (node for plan in plans for node in plan.nodes.values()), key=lambda node: node.job.depth
     )
     sweep = replace(plans[0].sweep, name=name)
     others = (owner, *(plan.sweep.name for plan in plans))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lmdbench.core.errors import UserError
 from lmdbench.core.settings import parse
 from lmdbench.data.splits.spec import SplitChoice
-from lmdbench.runs.request import Experiments, Request
+from lmdbench.runs.request import Contexts, RunRequest
 from lmdbench.sweep.config.entries import chain_of, to_text
 from lmdbench.sweep.config.file import Resources, read_sweep
 from lmdbench.sweep.plan import make_plan
@@ -179,10 +179,10 @@ methods = ["ce", "crt", {name = "lmd", starts_from = "ce"}]
 [settings.ce]
 epochs = 3
 """)
-    experiments = Experiments(tmp_path, tmp_path, files=False)
+    contexts = Contexts(tmp_path, tmp_path, files=False)
     chains = [
-        Request(setup, entry.method, 0, entry.settings, entry.starts_from)
-        .plan(experiments.of(setup))
+        RunRequest(setup, entry.method, 0, entry.settings, entry.starts_from)
+        .plan(contexts.of(setup))
         .chain
         for setup in sweep.setups
         for entry in sweep.entries
@@ -486,7 +486,7 @@ def test_what_only_tables_can_tell_has_its_line_too(read, tmp_path, text, line, 
     methods = "" if "methods" in text else "methods = ['ce']"
     sweep = read(f"{methods}\n\n{text}\n")
     with pytest.raises(UserError) as error:
-        make_plan(sweep, Experiments(tmp_path / "results", tmp_path / "cache", files=False))
+        make_plan(sweep, Contexts(tmp_path / "results", tmp_path / "cache", files=False))
     assert str(error.value).startswith(f"{tmp_path / 'skin.toml'}:{line}: ")
     assert words in str(error.value)
 

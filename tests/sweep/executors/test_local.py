@@ -27,8 +27,8 @@ WAIT_AND_BREAK = "__import__('time').sleep(1) or 1 / 0"
 LOSS = "cross_entropy(self.model(batch.images), batch.labels)"
 
 
-def checkpoint(results, task):
-    return (results / task.key / "checkpoint.pt").exists
+def checkpoint(results, job):
+    return (results / job.key / "checkpoint.pt").exists
 
 
 def of(kind, outcomes):
@@ -36,63 +36,63 @@ def of(kind, outcomes):
 
 
 def test_a_pool_does_what_commands_do_and_what_is_shared_once(
-    pool, pool_tasks, workers, toy_run, predictions, attempts, until, tmp_path
+    pool, pool_jobs, workers, toy_run, predictions, attempts, until, tmp_path
 ):
     """Though a worker is killed meanwhile: its run goes on in another."""
     results = tmp_path / "pool"
-    (long,) = pool_tasks(results, LONG)
-    tasks = [long, *pool_tasks(results, CRT, LWS)]
-    started = pool(tasks, results)
+    (long,) = pool_jobs(results, LONG)
+    jobs = [long, *pool_jobs(results, CRT, LWS)]
+    started = pool(jobs, results)
     until(checkpoint(results, long))
     (worker,) = workers(os.getpid())
     os.kill(worker, signal.SIGKILL)
-    assert of("done", started.finish()) == [task.key for task in tasks]
+    assert of("done", started.finish()) == [job.key for job in jobs]
     (died,) = [text for text in started.watcher.said if "SIGKILL" in text]
     assert died.startswith("CPU 0: its worker was ended by SIGKILL")
     assert died.endswith("; ce seed 0 goes back into the queue")
     last = {"done": 4, "failed": 0, "lost": 0, "running": 0, "queued": 0}
     assert started.watcher.counts == last
-    assert [attempts(results / task.key) for task in tasks] == [2, 1, 1, 1]
+    assert [attempts(results / job.key) for job in jobs] == [2, 1, 1, 1]
     for method, _, settings in (LONG, CRT, LWS):
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         assert toy_run(method, *words).code == 0
-    for task in tasks:
-        assert predictions(results / task.key) == predictions(tmp_path / "results" / task.key)
+    for job in jobs:
+        assert predictions(results / job.key) == predictions(tmp_path / "results" / job.key)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_pool_and_another_goes_on(
-    start_pool, pool, pool_tasks, workers, predictions, undisturbed, until, gone, tmp_path, how
+    start_pool, pool, pool_jobs, workers, predictions, undisturbed, until, gone, tmp_path, how
 ):
     results = tmp_path / "pool"
-    tasks = pool_tasks(results, LONG)
-    started = start_pool(tasks, results)
-    until(checkpoint(results, tasks[0]))
+    jobs = pool_jobs(results, LONG)
+    started = start_pool(jobs, results)
+    until(checkpoint(results, jobs[0]))
     (worker,) = workers(started.process.pid)
     started.process.send_signal(how)
     gone(worker)  # in order: a killed one leaves its claim
     started.finish(-how if how == signal.SIGKILL else 130)
     assert "Traceback" not in started.err
-    assert run_state(results / tasks[0].key) == "interrupted"
+    assert run_state(results / jobs[0].key) == "interrupted"
     assert not list(results.glob("*/*/*/*/running.json"))
     if how == signal.SIGINT:
         assert started.err.endswith("the same command goes on from there\n")
     else:
-        again = pool(tasks, results)
-        assert of("done", again.finish()) == [tasks[0].key]
-        expected = undisturbed(tasks)
-        assert {task.key: predictions(results / task.key) for task in tasks} == expected
+        again = pool(jobs, results)
+        assert of("done", again.finish()) == [jobs[0].key]
+        expected = undisturbed(jobs)
+        assert {job.key: predictions(results / job.key) for job in jobs} == expected
 
 
 def test_a_second_interrupt_stops_at_once(
-    start_pool, pool_tasks, workers, plugin, until, gone, tmp_path
+    start_pool, pool_jobs, workers, plugin, until, gone, tmp_path
 ):
     """Of workers that don't react, as in a long call of a library."""
     path = plugin("deaf", "[signal.signal(15, signal.SIG_IGN), __import__('time').sleep(99)]")
     load_plugin(path)
-    (task,) = pool_tasks(tmp_path, ("deaf", 0, {"epochs": "1"}))
-    started = start_pool([task], tmp_path, plugins=[path])
-    until(lambda: run_state(tmp_path / task.key) == "running")
+    (job,) = pool_jobs(tmp_path, ("deaf", 0, {"epochs": "1"}))
+    started = start_pool([job], tmp_path, plugins=[path])
+    until(lambda: run_state(tmp_path / job.key) == "running")
     (worker,) = workers(started.process.pid)
     until(lambda: ignores(worker, signal.SIGTERM))
     began = time.monotonic()
@@ -111,7 +111,7 @@ def ignores(pid, number):
     return int(mask, 16) >> (number - 1) & 1
 
 
-def test_two_pools_at_once_do_no_run_twice(pool, pool_tasks, plugin, attempts, tmp_path):
+def test_two_pools_at_once_do_no_run_twice(pool, pool_jobs, plugin, attempts, tmp_path):
     """Nor one that fails, nor what starts from it."""
     results = tmp_path / "pool"
     plugins = [plugin("broken-pool", WAIT_AND_BREAK), plugin("after-broken", LOSS, "broken-pool")]
@@ -119,21 +119,21 @@ def test_two_pools_at_once_do_no_run_twice(pool, pool_tasks, plugin, attempts, t
         load_plugin(path)
     breaking = [("after-broken", 0, {"epochs": "1", "broken-pool.epochs": "1"})]
     good = [(method, seed, s) for method, _, s in (CRT, LWS) for seed in range(2)]
-    tasks = pool_tasks(results, *breaking, *good)
-    pools = [pool(tasks, results, plugins=plugins) for _ in range(2)]
+    jobs = pool_jobs(results, *breaking, *good)
+    pools = [pool(jobs, results, plugins=plugins) for _ in range(2)]
     finished = [started.finish() for started in pools]
     for outcomes in finished:
         first, second = of("failed", outcomes)
         assert "division by zero" in outcomes[first][1]
         assert "it starts from broken-pool seed 0, which failed" in outcomes[second][1]
         done = of("done", outcomes)
-        assert len(done) == len(tasks) - 2
+        assert len(done) == len(jobs) - 2
     assert [attempts(results / key) for key in done] == [1] * len(done)
     assert attempts(results / first) == 1
     assert not (results / second / "run.json").exists()
 
 
-def test_a_run_that_kills_its_workers_is_left_alone(pool, pool_tasks, plugin, tmp_path):
+def test_a_run_that_kills_its_workers_is_left_alone(pool, pool_jobs, plugin, tmp_path):
     plugins = [
         plugin("deadly", "os.kill(os.getpid(), signal.SIGKILL)"),
         plugin("after-deadly", LOSS, "deadly"),
@@ -141,8 +141,8 @@ def test_a_run_that_kills_its_workers_is_left_alone(pool, pool_tasks, plugin, tm
     for path in plugins:
         load_plugin(path)
     wanted = ("after-deadly", 0, {"epochs": "1", "deadly.epochs": "1"})
-    tasks = pool_tasks(tmp_path, wanted)
-    outcomes = pool(tasks, tmp_path, plugins=plugins).finish()
+    jobs = pool_jobs(tmp_path, wanted)
+    outcomes = pool(jobs, tmp_path, plugins=plugins).finish()
     first, second = of("gave-up", outcomes)
     assert "its worker died 3 times, the last one was ended by SIGKILL" in outcomes[first][1]
     assert outcomes[second][1] == "deadly seed 0, which it starts from, is not there"
@@ -151,11 +151,11 @@ def test_a_run_that_kills_its_workers_is_left_alone(pool, pool_tasks, plugin, tm
     assert Path(outcomes[first][1].rpartition("see ")[2]).is_file()
 
 
-def test_where_no_worker_can_work(pool, pool_tasks, monkeypatch, tmp_path):
+def test_where_no_worker_can_work(pool, pool_jobs, monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "31")
-    (task,) = pool_tasks(tmp_path, CRT)[:1]
+    (job,) = pool_jobs(tmp_path, CRT)[:1]
     with pytest.raises(UserError, match="no worker can work here: cuda can't be used: "):
-        pool([task], tmp_path, workers=None).finish()
+        pool([job], tmp_path, workers=None).finish()
 
 
 # Slots
@@ -226,9 +226,9 @@ def test_slots(options, monkeypatch):
     assert make_slots(options()) == [Slot("CPU 0", "cpu")]
 
 
-def test_threads_do_not_depend_on_how_many_runs_are_left(pool, pool_tasks, tmp_path):
-    (task,) = pool_tasks(tmp_path, ("ce", 0, {"epochs": "1"}))
+def test_threads_do_not_depend_on_how_many_runs_are_left(pool, pool_jobs, tmp_path):
+    (job,) = pool_jobs(tmp_path, ("ce", 0, {"epochs": "1"}))
     cores = len(os.sched_getaffinity(0))
-    pool([task], tmp_path, workers=2 * cores, threads=None).finish()
-    record = json.loads((tmp_path / task.key / "run.json").read_text())
+    pool([job], tmp_path, workers=2 * cores, threads=None).finish()
+    record = json.loads((tmp_path / job.key / "run.json").read_text())
     assert record["threads"] == 1

@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmdbench.core.errors import RunFailed, UserError
-from lmdbench.runs.request import Request, Setup
+from lmdbench.runs.request import RunContext, RunRequest
 from lmdbench.sweep.config.resources import Resources
-from lmdbench.sweep.executors import job as jobs
 from lmdbench.sweep.executors import slurm
-from lmdbench.sweep.executors.job import SweepJob
+from lmdbench.sweep.executors import slurm_job as jobs
+from lmdbench.sweep.executors.jobs import RunJob
 from lmdbench.sweep.executors.slurm import Batch, units
-from lmdbench.sweep.executors.task import Task
+from lmdbench.sweep.executors.slurm_job import SweepJob
 
 RESOURCES = Resources(on="slurm", time_minutes=480)
 
 
 def task(key, dataset="demo"):
-    return Task(key, "1" * 64, "c" * 64, Request(Setup(dataset), "ce", 0), 0)
+    return RunJob(key, "1" * 64, "c" * 64, RunRequest(RunContext(dataset), "ce", 0), 0)
 
 
 def nodes(**needs):
@@ -205,7 +205,7 @@ def test_planning_a_submission_imports_neither_torch_nor_submitit():
 
 
 def job(**payload):
-    return SweepJob({"tasks": [], "time_minutes": 60, "signal_seconds": 90, **payload})
+    return SweepJob({"jobs": [], "time_minutes": 60, "signal_seconds": 90, **payload})
 
 
 def stop(made, minutes, monkeypatch):

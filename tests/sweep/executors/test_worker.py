@@ -6,11 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from lmdbench.core.files import Claim
 from lmdbench.core.registry import load_plugin
+from lmdbench.runs.options import IN_SWEEPS
 from lmdbench.runs.state import run_state
 from lmdbench.sweep.executors.worker import Outcome, Start
 
@@ -21,16 +23,16 @@ LOSS = "cross_entropy(self.model(batch.images), batch.labels)"
 
 
 def test_runs_in_one_process_equal_runs_in_processes_of_their_own(
-    make_worker, pool_tasks, predictions, plugin, toy_folder, tmp_path
+    make_worker, pool_jobs, predictions, plugin, toy_folder, tmp_path
 ):
     """Dropout, every augmentation, RRL's teacher: nothing of one run is left for the next."""
     path = plugin("dropping", LOSS)
     load_plugin(path)
     wanted = [("dropping", 0), ("rrl", 0)]
     short = {"epochs": "2"}
-    tasks = pool_tasks(tmp_path / "one", *((method, seed, short) for method, seed in wanted))
+    jobs = pool_jobs(tmp_path / "one", *((method, seed, short) for method, seed in wanted))
     worker = make_worker(tmp_path / "one")
-    assert all(worker.carry_out(task.task) == Outcome("done") for task in tasks)
+    assert all(worker.carry_out(job.run) == Outcome("done") for job in jobs)
     alone = [
         subprocess.Popen(
             [
@@ -43,49 +45,47 @@ def test_runs_in_one_process_equal_runs_in_processes_of_their_own(
         for method, seed in wanted
     ]
     assert [process.wait() for process in alone] == [0, 0]
-    for task in tasks:
-        assert predictions(tmp_path / "one" / task.key) == predictions(tmp_path / "own" / task.key)
+    for job in jobs:
+        assert predictions(tmp_path / "one" / job.key) == predictions(tmp_path / "own" / job.key)
 
 
-def test_a_finished_run_is_done(make_worker, pool_tasks, attempts, tmp_path):
-    (task,) = pool_tasks(tmp_path, CE)
+def test_a_finished_run_is_done(make_worker, pool_jobs, attempts, tmp_path):
+    (job,) = pool_jobs(tmp_path, CE)
     worker = make_worker(tmp_path)
-    assert worker.carry_out(task.task).kind == worker.carry_out(task.task).kind == "done"
-    assert attempts(tmp_path / task.key) == 1
+    assert worker.carry_out(job.run).kind == worker.carry_out(job.run).kind == "done"
+    assert attempts(tmp_path / job.key) == 1
 
 
 def test_what_starts_from_a_failed_run_fails_and_comes_back_with_it(
-    make_worker, pool_tasks, plugin, tmp_path
+    make_worker, pool_jobs, plugin, tmp_path
 ):
     load_plugin(plugin("breaking", "1 / 0"))
     load_plugin(plugin("after-breaking", LOSS, "breaking"))
     settings = {"epochs": "1", "breaking.epochs": "1"}
-    first, second = pool_tasks(tmp_path, ("after-breaking", 0, settings))
+    first, second = pool_jobs(tmp_path, ("after-breaking", 0, settings))
     worker = make_worker(tmp_path)
 
-    outcome = worker.carry_out(second.task)  # trains what it needs, which breaks
+    outcome = worker.carry_out(second.run)  # trains what it needs, which breaks
     reason = "it starts from breaking seed 0, which failed: ZeroDivisionError: division by zero"
     assert outcome == Outcome("failed", f"after-breaking seed 0: {reason}")
     assert "Traceback" in (tmp_path / first.key / "failed.txt").read_text()
     assert (tmp_path / second.key / "failed.txt").read_text() == f"{reason}\n"
     assert not (tmp_path / second.key / "running.json").exists()
 
-    assert worker.carry_out(first.task).kind == "failed"
+    assert worker.carry_out(first.run).kind == "failed"
     before = (tmp_path / first.key / "failed.txt").stat().st_mtime_ns
-    assert worker.carry_out(second.task).kind == "failed"
+    assert worker.carry_out(second.run).kind == "failed"
     assert (tmp_path / first.key / "failed.txt").stat().st_mtime_ns == before  # not tried again
 
 
-def test_a_users_mistake_is_one_line_in_the_directory(make_worker, pool_tasks, tmp_path):
-    (task,) = pool_tasks(tmp_path, CE)
-    outcome = make_worker(tmp_path).carry_out(
-        type(task.task)(**{**vars(task.task), "id": "0" * 64})
-    )
+def test_a_users_mistake_is_one_line_in_the_directory(make_worker, pool_jobs, tmp_path):
+    (job,) = pool_jobs(tmp_path, CE)
+    outcome = make_worker(tmp_path).carry_out(type(job.run)(**{**vars(job.run), "id": "0" * 64}))
     assert outcome.kind == "failed"
     assert "comes to another run here" in outcome.text
-    assert (tmp_path / task.key / "failed.txt").read_text() == f"{outcome.text}\n"
-    assert make_worker(tmp_path).carry_out(task.task).kind == "done"
-    assert not (tmp_path / task.key / "failed.txt").exists()
+    assert (tmp_path / job.key / "failed.txt").read_text() == f"{outcome.text}\n"
+    assert make_worker(tmp_path).carry_out(job.run).kind == "done"
+    assert not (tmp_path / job.key / "failed.txt").exists()
 
 
 @pytest.fixture
@@ -104,61 +104,69 @@ def elsewhere():
 
 
 def test_a_run_that_another_has_is_busy_at_once(
-    make_worker, pool_tasks, elsewhere, tmp_path, monkeypatch
+    make_worker, pool_jobs, elsewhere, tmp_path, monkeypatch
 ):
-    ce, crt = pool_tasks(tmp_path, CRT)
+    ce, crt = pool_jobs(tmp_path, CRT)
     elsewhere(tmp_path / ce.key, 0)
     worker = make_worker(tmp_path)
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
-    for task in (ce, crt):
-        outcome = worker.carry_out(task.task)
+    for job in (ce, crt):
+        outcome = worker.carry_out(job.run)
         assert outcome == Outcome("busy", "ce seed 0: being trained by process 1 on other")
     assert run_state(tmp_path / crt.key) == "missing"
 
 
-def test_a_former_life_that_may_be_dead_is_watched(make_worker, pool_tasks, elsewhere, tmp_path):
-    (task,) = pool_tasks(tmp_path, CE)
-    elsewhere(tmp_path / task.key, 118)  # dead in two seconds
-    assert make_worker(tmp_path, wait_for_dead=True).carry_out(task.task).kind == "done"
+def test_a_former_life_that_may_be_dead_is_watched(make_worker, pool_jobs, elsewhere, tmp_path):
+    (job,) = pool_jobs(tmp_path, CE)
+    elsewhere(tmp_path / job.key, 118)  # dead in two seconds
+    assert make_worker(tmp_path, wait_for_dead=True).carry_out(job.run).kind == "done"
 
 
-def test_one_that_renews_its_claim_is_left_alone(make_worker, pool_tasks, elsewhere, tmp_path):
-    (task,) = pool_tasks(tmp_path, CE)
-    path = elsewhere(tmp_path / task.key, 60)
+def test_one_that_renews_its_claim_is_left_alone(make_worker, pool_jobs, elsewhere, tmp_path):
+    (job,) = pool_jobs(tmp_path, CE)
+    path = elsewhere(tmp_path / job.key, 60)
     timer = threading.Timer(1.0, os.utime, [path])
     timer.start()
-    assert make_worker(tmp_path, wait_for_dead=True).carry_out(task.task).kind == "busy"
+    assert make_worker(tmp_path, wait_for_dead=True).carry_out(job.run).kind == "busy"
     timer.join()
 
 
-def test_changed_code(make_worker, pool_tasks, plugin, tmp_path):
+def test_changed_code(make_worker, pool_jobs, plugin, tmp_path):
     """Finished runs are refused, trusted or done again as asked; unfinished ones done again."""
     path = plugin("altering", LOSS)
     load_plugin(path)
     wanted = ("altering", 0, {"epochs": "1"})
     results = tmp_path / "results"
-    (task,) = pool_tasks(results, wanted)
-    assert make_worker(results).carry_out(task.task).kind == "done"
+    (job,) = pool_jobs(results, wanted)
+    assert make_worker(results).carry_out(job.run).kind == "done"
     plugin("altering", f"2 * {LOSS}")
-    (task,) = pool_tasks(results, wanted)
-    directory = results / task.key
+    (job,) = pool_jobs(results, wanted)
+    directory = results / job.key
 
-    refused = make_worker(results).carry_out(task.task)
+    refused = make_worker(results).carry_out(job.run)
     assert refused.kind == "failed"
     assert "the code of altering has changed" in refused.text
     assert run_state(directory) == "finished"
     assert not (directory / "failed.txt").exists()
 
-    assert make_worker(results, accept_changed=True).carry_out(task.task).kind == "done"
+    assert (
+        make_worker(results, options=replace(IN_SWEEPS, accept_changed=True))
+        .carry_out(job.run)
+        .kind
+        == "done"
+    )
     assert len(list(directory.parent.iterdir())) == 1
     for _ in range(2):  # the second time it is as it should be
-        assert make_worker(results, redo_changed=True).carry_out(task.task).kind == "done"
+        assert (
+            make_worker(results, options=replace(IN_SWEEPS, redo="changed")).carry_out(job.run).kind
+            == "done"
+        )
         assert len(list(directory.parent.iterdir())) == 2
 
     plugin("altering", f"3 * {LOSS}")
-    (task,) = pool_tasks(results, wanted)
+    (job,) = pool_jobs(results, wanted)
     (directory / "done").unlink()  # as if it had been interrupted
-    assert make_worker(results).carry_out(task.task).kind == "done"
+    assert make_worker(results).carry_out(job.run).kind == "done"
     assert len(list(directory.parent.iterdir())) == 3
 
 
@@ -172,10 +180,10 @@ def in_thread(action):
 
 
 def test_a_disk_that_is_full_for_a_while(
-    make_worker, pool_tasks, predictions, undisturbed, small_disk, until, tmp_path
+    make_worker, pool_jobs, predictions, undisturbed, small_disk, until, tmp_path
 ):
     results = small_disk.folder / "results"
-    (task,) = pool_tasks(results, LONG)
+    (job,) = pool_jobs(results, LONG)
     worker = make_worker(results, patience=60)
 
     def trouble():
@@ -185,19 +193,19 @@ def test_a_disk_that_is_full_for_a_while(
         small_disk.empty()
 
     thread = in_thread(trouble)
-    assert worker.carry_out(task.task) == Outcome("done")
+    assert worker.carry_out(job.run) == Outcome("done")
     thread.join()
     (said,) = worker.progress.said
     assert "no space left on" in said
     assert "Trying again for 60 s" in said
-    assert predictions(results / task.key) == undisturbed([task])[task.key]
+    assert predictions(results / job.key) == undisturbed([job])[job.key]
 
 
 def test_a_results_folder_that_is_read_only_for_a_while(
-    make_worker, pool_tasks, predictions, undisturbed, small_disk, until, tmp_path
+    make_worker, pool_jobs, predictions, undisturbed, small_disk, until, tmp_path
 ):
     results = small_disk.folder / "results"
-    (task,) = pool_tasks(results, LONG)
+    (job,) = pool_jobs(results, LONG)
     worker = make_worker(results, patience=60)
 
     def trouble():
@@ -207,24 +215,24 @@ def test_a_results_folder_that_is_read_only_for_a_while(
             time.sleep(1.5)  # tried again, in vain, against its own claim that it can't remove
 
     thread = in_thread(trouble)
-    assert worker.carry_out(task.task) == Outcome("done")
+    assert worker.carry_out(job.run) == Outcome("done")
     thread.join()
     assert len(worker.progress.said) == 1
-    assert predictions(results / task.key) == undisturbed([task])[task.key]
-    assert not (results / task.key / "running.json").exists()
+    assert predictions(results / job.key) == undisturbed([job])[job.key]
+    assert not (results / job.key / "running.json").exists()
 
 
-def test_a_disk_that_stays_unusable_is_given_up(make_worker, pool_tasks, small_disk, until):
+def test_a_disk_that_stays_unusable_is_given_up(make_worker, pool_jobs, small_disk, until):
     results = small_disk.folder / "results"
-    (task,) = pool_tasks(results, CE)
+    (job,) = pool_jobs(results, CE)
     worker = make_worker(results, patience=0.5)
     with small_disk.read_only():
-        outcome = worker.carry_out(task.task)
+        outcome = worker.carry_out(job.run)
         assert outcome.kind == "gave-up"
         assert "Read-only file system" in outcome.text
-        refused = type(task.task)(**{**vars(task.task), "id": "0" * 64})
+        refused = type(job.run)(**{**vars(job.run), "id": "0" * 64})
         assert worker.carry_out(refused).kind == "failed"  # though nothing can be written
-    assert worker.carry_out(task.task).kind == "done"
+    assert worker.carry_out(job.run).kind == "done"
 
 
 # A process of its own
@@ -258,15 +266,15 @@ def events(process):
 
 
 def test_only_events_on_standard_output_and_it_ends_with_its_input(
-    process, pool_tasks, plugin, cache, tmp_path
+    process, pool_jobs, plugin, cache, tmp_path
 ):
     noisy = plugin("noisy", f"print('hello') or os.system('echo hello') or {LOSS}")
     load_plugin(noisy)
-    short, long = pool_tasks(
+    short, long = pool_jobs(
         tmp_path, ("noisy", 0, {"epochs": "1"}), ("noisy", 1, {"epochs": "10000"})
     )
     start(process, tmp_path, cache, plugins=(noisy,))
-    send(process, task=short.task.to_json())
+    send(process, job=short.run.to_json())
     kinds = []
     for event in events(process):
         kinds.append(event["event"])
@@ -276,7 +284,7 @@ def test_only_events_on_standard_output_and_it_ends_with_its_input(
     assert kinds[0] == "ready"
     assert {"begin", "tick", "epoch"} <= set(kinds)
 
-    send(process, task=long.task.to_json())
+    send(process, job=long.run.to_json())
     for event in events(process):
         if event["event"] == "epoch":
             break

@@ -11,7 +11,7 @@ import pytest
 from lmdbench.core.errors import UserError
 from lmdbench.data.splits.spec import SplitChoice
 from lmdbench.evaluation.predictions import Predictions, save_predictions
-from lmdbench.runs.request import Setup
+from lmdbench.runs.request import RunContext
 from lmdbench.sweep.config.file import Entry, Resources, Sweep, read_sweep
 from lmdbench.sweep.config.written import sweep_text
 from lmdbench.sweep.status import look
@@ -34,7 +34,7 @@ def silent(_text):
 
 @pytest.fixture
 def sweep(toy_folder):
-    setup = Setup("folder", toy_folder, backbone="small", image_size=24)
+    setup = RunContext("folder", toy_folder, backbone="small", image_size=24)
     entries = (
         Entry("ce", settings={"epochs": "1"}),
         Entry("focal", settings={"epochs": "1"}, label="Focal, ours"),
@@ -51,7 +51,7 @@ def study(sweep, tmp_path):
 def finish(node, right):
     """A run as if it had been trained, with so many of its validation images predicted right."""
     run = node.run
-    split = run.experiment.prepared.split
+    split = run.context.prepared.split
     run.directory.mkdir(parents=True)
     record = run.describe() | {"digests": run.code}
     (run.directory / "run.json").write_text(json.dumps(record))
@@ -215,8 +215,8 @@ def test_a_written_sweep_reads_back_whatever_it_holds(toy_folder, tmp_path):
     plugin = tmp_path / "my plugin.py"
     plugin.write_text("")
     setups = (
-        Setup("demo", toy_folder, SplitChoice(imbalance_factor=50.0, seed=3)),
-        Setup(
+        RunContext("demo", toy_folder, SplitChoice(imbalance_factor=50.0, seed=3)),
+        RunContext(
             "folder",
             toy_folder,
             SplitChoice("kfold", folds=3, fold=1, groups="rank:1,2,1"),

@@ -53,7 +53,8 @@ class SweepJob:
 
         from lmdbench.core.environment import limit_threads
         from lmdbench.core.registry import load_plugin
-        from lmdbench.sweep.executors.task import Task
+        from lmdbench.runs.options import RunOptions
+        from lmdbench.sweep.executors.jobs import RunJob
         from lmdbench.sweep.executors.worker import Worker
 
         payload = self.payload
@@ -69,28 +70,23 @@ class SweepJob:
             Path(payload["cache"]),
             torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             log,
+            options=RunOptions(**payload["run"]),
             patience=payload["patience"],
-            accept_changed=payload["accept_changed"],
-            redo_changed=payload["redo_changed"],
             wait_for_dead=True,
-            # Of a job that an older version submitted there are none of these.
-            log=payload.get("log"),
-            validate_every=payload.get("validate_every", 1),
-            execution=payload.get("execution", "auto"),
         )
-        tasks = map(Task.from_json, payload["tasks"])
-        left = deque(task for task in tasks if task.key not in self.failed)
+        jobs = map(RunJob.from_json, payload["jobs"])
+        left = deque(job for job in jobs if job.key not in self.failed)
         undone: dict[str, str] = {}
         passed = 0
         while left and not self.out_of_time:
-            task = left.popleft()
+            job = left.popleft()
             self.at_work = True
-            outcome = worker.carry_out(task)
+            outcome = worker.carry_out(job)
             self.at_work = False
             self.waiting = outcome.kind == "busy"
             if self.waiting:
                 # Its holder may be killed yet, as this job's former life may be: keep at it.
-                left.append(task)
+                left.append(job)
                 passed += 1
                 if passed >= len(left):
                     log.say(f"{outcome.text}; waiting")
@@ -99,14 +95,14 @@ class SweepJob:
                 continue
             passed = 0
             self.fruitless = 0
-            log.say(f"{task.key}: {outcome.kind} {outcome.text}".rstrip())
+            log.say(f"{job.key}: {outcome.kind} {outcome.text}".rstrip())
             if outcome.kind != "done":
                 into = self.failed if outcome.kind == "failed" else undone
-                into[task.key] = outcome.text
+                into[job.key] = outcome.text
         undone |= self.failed
         if undone:
             reasons = "; ".join(f"{key}: {text}" for key, text in undone.items())
-            raise RunFailed(f"{len(undone)} of {len(payload['tasks'])} runs not done: {reasons}")
+            raise RunFailed(f"{len(undone)} of {len(payload['jobs'])} runs not done: {reasons}")
 
     def checkpoint(self) -> DelayedSubmission:
         """Called in a signal handler, in the middle of anything: only says how the job goes on.
