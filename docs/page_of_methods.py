@@ -71,11 +71,15 @@ def page() -> str:
 
 def recipes_table() -> str:
     """What data sets and backbones replace of the methods' defaults."""
-    datasets = [(f"data set `{name}`", DATASETS.get(name).recipes) for name in DATASETS.names()]
-    backbones = [(f"backbone `{name}`", BACKBONES[name].recipes) for name in BACKBONES]
+    bringing = [
+        (f"{registry.kind} `{name}`", registry.get(name).recipes)
+        for registry, names in ((DATASETS, DATASETS.names()), (BACKBONES, BACKBONES))
+        for name in names
+        if registry.is_built_in(name)
+    ]
     rows = [
         f"| {brings} | {which} | {what} |"
-        for brings, recipes in datasets + backbones
+        for brings, recipes in bringing
         for which, what in recipe_rows(recipes)
     ]
     return "\n".join(["| with | of | defaults |", "|---|---|---|", *rows, ""])

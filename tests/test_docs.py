@@ -14,10 +14,18 @@ from lmdbench.training.method import built_in_methods
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-def test_the_worked_examples_stand_in_the_page_as_they_are_in_the_files():
-    page = (DOCS / "adding-a-method.md").read_text()
+# Page → the files whose code it shows
+SHOWN = {
+    "adding-a-method": ("label_smoothing.py", "late_balance.py"),
+    "adding-a-backbone": ("narrow_net.py",),
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_worked_examples_stand_in_the_page_as_they_are_in_the_files(name):
+    page = (DOCS / f"{name}.md").read_text()
     shown = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    files = [DOCS / "examples" / name for name in ("label_smoothing.py", "late_balance.py")]
+    files = [DOCS / "examples" / file for file in SHOWN[name]]
     code = [file.read_text().split('"""', 2)[2].strip() for file in files]
     assert [block.strip() for block in shown] == code
 
@@ -52,6 +60,37 @@ def test_the_example_with_two_samplers_learns_from_the_balanced_ones_late(toy_ru
     (history,) = tmp_path.glob("results/*/*/late-balance/*/history.csv")
     losses = [float(row["loss"]) for row in csv.DictReader(history.open())]
     assert min(losses[2:]) > 1.3 * losses[1]  # a second term
+
+
+@pytest.mark.parametrize("method", ["ce", "ride"])
+def test_the_example_of_a_backbone_is_trained(toy_run, tmp_path, method):
+    words = ("--plugin", DOCS / "examples" / "narrow_net.py", "--backbone", "narrow")
+    outcome = toy_run(method, *words, "--set", "epochs=1")
+    assert outcome.code == 0, outcome.err
+    (record,) = tmp_path.glob(f"results/*/*/{method}/*/run.json")
+    spec = json.loads(record.read_text())["spec"]
+    assert (spec["backbone"], spec["settings"]["lr"]) == ("narrow", 0.05)
+
+
+def test_a_method_that_needs_stages_is_told_as_the_page_says(
+    toy_run, lmdbench, tmp_path, toy_folder
+):
+    plugin = tmp_path / "plain_net.py"
+    example = (DOCS / "examples" / "narrow_net.py").read_text().replace('"narrow"', '"plain"')
+    plugin.write_text(example.replace("NarrowNet", "PlainNet").replace("def stages", "def parts"))
+    words = ("--plugin", plugin, "--backbone", "plain")
+    assert toy_run("ce", *words, "--dry-run").code == 0
+    told = toy_run("ride", *words, "--dry-run")
+    assert told.code == 2
+    page = " ".join((DOCS / "adding-a-backbone.md").read_text().split())
+    assert told.err.strip() in page
+    sweep = tmp_path / "sweep.toml"
+    sweep.write_text(
+        f'methods = ["ride"]\nplugins = ["plain_net.py"]\n[run]\nbackbone = "plain"\n'
+        f'[[datasets]]\nname = "folder"\ndata_root = "{toy_folder}"\n'
+    )
+    planned = lmdbench("sweep", "plan", sweep, "--results", tmp_path / "results")
+    assert (planned.code, "the stages of a PlainNet are not known" in planned.err) == (2, True)
 
 
 def test_the_sweep_of_the_whole_field_has_every_method(lmdbench, tmp_path):

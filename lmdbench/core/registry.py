@@ -147,6 +147,10 @@ class Registry(Generic[T]):
         self.get(name)
         return self._origins[name]
 
+    def is_built_in(self, name: str) -> bool:
+        """Whether it is of this repository, and not of a plug-in or another package."""
+        return self.origin(name).startswith("lmdbench.")
+
     def _load(self) -> None:
         if self._loaded:
             return

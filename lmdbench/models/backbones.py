@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import Registry
+from lmdbench.data.definition import check_recipes
 from lmdbench.models import efficientnet_lite
 from lmdbench.models.classifier import Encoder, FrozenEncoder
 from lmdbench.models.efficientnet_lite import EfficientNetLite0
 from lmdbench.models.small import SmallNet
+from lmdbench.models.stages import says_stages, stages_of
 from lmdbench.models.weights import (
     State,
     file_sha256,
@@ -57,6 +59,7 @@ class Backbone:
 
 
 TRIED = (2, 3, 224, 224)  # images that a new backbone is tried on
+LEAST_STAGES = 3  # of a network that says them: `ride` shares the first and copies the last two
 FROZEN = "frozen/"  # before a backbone's name: the same network, not trained
 
 
@@ -104,13 +107,28 @@ def register_backbone(
 
     The network takes images (B, 3, H, W) float32, normalised as ImageNet's, and returns features
     (B, D) or (B, D, 1, 1); an ``Encoder`` is taken as it is. It is tried on two images, without
-    computing anything. ``recipes``: settings that suit it better than a method's own defaults, by
-    the method's name, or by what it trains ("all", "head").
+    computing anything. Methods that divide a network ask its method ``stages()``, if it has one:
+    the modules that are the network when one follows the other. ``recipes``: settings that suit it
+    better than a method's own defaults, by the method's name, or by what it trains ("all", "head").
 
-    Raises UserError where the features have another shape; ValueError for a name that is taken.
+    Raises UserError for what makes no sense, as features of another shape; ValueError for a name
+    that is taken.
     """
+    if not (isinstance(title, str) and title.strip()):
+        raise UserError(f'backbone {name!r}: title is {title!r}, but must be text, as in title="…"')
+    if imagenet is not None and not isinstance(imagenet, Pretrained):
+        raise UserError(
+            f"backbone {name!r}: imagenet is {imagenet!r}, but must be Pretrained(identity, load)"
+        )
+    if problem := check_recipes({} if recipes is None else recipes):
+        raise UserError(f"backbone {name!r}: {problem}")
 
     def decorate(construct: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+        if isinstance(construct, nn.Module) or not callable(construct):
+            raise UserError(
+                f"backbone {name!r} is a {type(construct).__name__}, but must be a function that "
+                "makes a network"
+            )
         width = features_of(name, construct)
         backbone = Backbone(
             name,
@@ -132,15 +150,17 @@ def features_of(name: str, construct: Callable[[], nn.Module]) -> int:
 
     Raises UserError for what is no network without a classifier."""
     try:
-        features = _tried(construct, "meta")
+        network, features = _tried(construct, "meta")
+    except UserError:
+        raise
     except Exception:  # it looks at numbers, which are not there
         try:
-            features = _tried(construct, "cpu")
+            network, features = _tried(construct, "cpu")
+        except UserError:
+            raise
         except Exception as error:
-            first_line = str(error).strip().split("\n")[0]
             raise UserError(
-                f"backbone {name!r} can't make features of images {TRIED}: "
-                f"{type(error).__name__}: {first_line}"
+                f"backbone {name!r} can't make features of images {TRIED}: {_reason(error)}"
             ) from error
     shape = tuple(features.shape) if isinstance(features, Tensor) else ()
     if shape[:1] != TRIED[:1] or len(shape) not in (2, 4) or any(n != 1 for n in shape[2:]):
@@ -148,16 +168,54 @@ def features_of(name: str, construct: Callable[[], nn.Module]) -> int:
             f"backbone {name!r} makes {shape or type(features).__name__} of images {TRIED}; it "
             "must make features (2, D), one row an image: pool them, and leave its classifier out"
         )
+    if not features.is_floating_point():
+        raise UserError(f"backbone {name!r} makes features of {features.dtype}, not of float32")
+    body = network.body if isinstance(network, Encoder) else network
+    if says_stages(body):
+        _check_stages(name, body, features)
+    if construct() is network:
+        raise UserError(
+            f"backbone {name!r} is the same network each time; make a new one, with new weights, "
+            "in the function"
+        )
     return int(shape[1])
 
 
-def _tried(construct: Callable[[], nn.Module], device: str) -> Any:
-    """What a network makes of two images."""
+def _tried(construct: Callable[[], nn.Module], device: str) -> tuple[nn.Module, Any]:
+    """A network, and what it makes of two images."""
     with torch.device(device), torch.random.fork_rng(devices=[]), torch.no_grad():
         network = construct()
         if not isinstance(network, nn.Module):
             raise TypeError(f"the function returned {type(network).__name__}, no nn.Module")
-        return network.eval()(torch.zeros(TRIED))
+        return network, network.eval()(torch.zeros(TRIED))
+
+
+def _check_stages(name: str, body: nn.Module, features: Tensor) -> None:
+    """Raise UserError unless the network's stages, one after the other, can be the network."""
+    where = f"backbone {name!r}: its stages()"
+    try:
+        stages = stages_of(body)
+        if not all(isinstance(stage, nn.Module) for stage in stages) or len(stages) < LEAST_STAGES:
+            raise UserError(f"{where} must list {LEAST_STAGES} modules or more, stem first")
+        with torch.no_grad():
+            made = nn.Sequential(*stages).eval()(torch.zeros(TRIED, device=features.device))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{where} can't follow one another: {_reason(error)}") from error
+    if made.shape != features.flatten(1).shape:
+        raise UserError(
+            f"{where} make {tuple(made.shape)} of images {TRIED}, the network itself "
+            f"{tuple(features.flatten(1).shape)}; the last one must pool and flatten"
+        )
+    theirs = {id(p) for stage in stages for p in stage.parameters()}
+    if theirs != {id(p) for p in body.parameters()}:
+        raise UserError(f"{where} must have the parameters of the network, all of them and no more")
+
+
+def _reason(error: Exception) -> str:
+    first_line = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {first_line}"
 
 
 def _encoder(network: nn.Module, width: int) -> Encoder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lmdbench.core.errors import UserError
 from lmdbench.models.efficientnet_lite import STAGES, EfficientNetLite0
 from lmdbench.models.small import SmallNet
 
@@ -13,10 +14,13 @@ def stages_of(body: nn.Module) -> list[nn.Module]:
     """Modules that are the body when one follows the other: images (B, 3, H, W) to features (B, D).
 
     The first is the stem; the last one's output is what the mean over the image has made of it.
-    They share the body's parameters and buffers. TypeError for an architecture not known here.
+    They share the body's parameters and buffers. A network of one's own says them in a method
+    ``stages()``; UserError for one that does not and whose architecture is not known here.
     """
     import torchvision.models as torchvision
 
+    if says_stages(body):
+        return list(body.stages())  # type: ignore[operator]
     if isinstance(body, torchvision.ResNet):
         stem = nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool)
         return _averaged([stem, body.layer1, body.layer2, body.layer3, body.layer4])
@@ -32,7 +36,15 @@ def stages_of(body: nn.Module) -> list[nn.Module]:
         stem = nn.Sequential(converted, body._conv_stem, body._bn0, nn.ReLU6())
         head = nn.Sequential(last, body._conv_head, body._bn1, nn.ReLU6())
         return _averaged([stem, *stages, head])
-    raise TypeError(f"the stages of a {type(body).__name__} are not known")
+    raise UserError(
+        f"the stages of a {type(body).__name__} are not known; give the network a method stages() "
+        "that lists them, or choose another --backbone"
+    )
+
+
+def says_stages(body: nn.Module) -> bool:
+    """Whether the network's class has a method ``stages``. A submodule of that name is none."""
+    return callable(getattr(type(body), "stages", None))
 
 
 def _averaged(stages: list[nn.Module]) -> list[nn.Module]:

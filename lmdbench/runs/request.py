@@ -15,9 +15,9 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitChoice, make_split
-from lmdbench.models.backbones import get_backbone, resolve_weights
+from lmdbench.models.backbones import BACKBONES, get_backbone, resolve_weights
 from lmdbench.runs.plan import PlannedRun, Precision, ResolvedContext, Selection, plan
-from lmdbench.runs.start_check import check_start
+from lmdbench.runs.start_check import check_backbone, check_start
 from lmdbench.training.method import is_built_in
 
 
@@ -52,6 +52,10 @@ class RunRequest:
         Raises UserError where it can't start from what it is to start from.
         """
         run = plan(context, self.method, self.seed, self.overrides, self.starts_from)
+        if not BACKBONES.is_built_in(context.backbone.architecture):  # those suit every method
+            for link in run.chain:
+                if link.state != "finished":
+                    check_backbone(link)
         for link in run.chain[1:]:  # the first one starts from nothing
             chosen = link is run and self.starts_from is not None
             known_to_fit = is_built_in(link.method) or link.state == "finished"

@@ -1,4 +1,5 @@
-"""Whether a method can take over from another one, told before either is trained."""
+"""Whether a method can work on a backbone, and take over from another method, told before anything
+is trained."""
 
 from __future__ import annotations
 
@@ -17,6 +18,30 @@ from lmdbench.training.task import Images, Task
 
 CPU = torch.device("cpu")
 Counts = tuple[int, ...]  # images of each class
+
+
+def check_backbone(run: PlannedRun) -> None:
+    """Raise UserError for a method that can't be built on the run's backbone. It is tried with
+    random weights and without images."""
+    split = run.context.prepared.split
+    train, validation = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
+    _check_backbone(_text(run.spec), run.spec.backbone, split.classes, train, validation)
+
+
+@functools.lru_cache(maxsize=256)
+def _check_backbone(
+    wanted: str, backbone: str, classes: tuple[str, ...], train: Counts, validation: Counts
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        try:
+            _built(wanted, backbone, _unseen(classes, train, validation))
+        except (LookedAt, torch.linalg.LinAlgError):  # a matter of images
+            return
+        except Exception as error:
+            name = json.loads(wanted)[0]
+            raise UserError(
+                f"{name} can't work on backbone {backbone}: {_reason(error)}"
+            ) from error
 
 
 def check_start(run: PlannedRun) -> None:
@@ -45,7 +70,7 @@ def _check(
     validation: Counts,
 ) -> None:
     with torch.random.fork_rng(devices=[]):
-        task = Task(classes, Unseen(train), Unseen(validation), Streams(0, CPU), CPU)
+        task = _unseen(classes, train, validation)
         try:
             method, ancestor = _built(wanted, backbone, task), _built(given, backbone, task)
         except UserError:
@@ -59,8 +84,18 @@ def _check(
         except (LookedAt, torch.linalg.LinAlgError):  # a matter of images, or of trained weights
             return
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}".strip().split("\n")[0].removesuffix(": ")
-            raise UserError(f"{method.name} can't start from {ancestor.name}: {reason}") from error
+            raise UserError(
+                f"{method.name} can't start from {ancestor.name}: {_reason(error)}"
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{kind}{error}".strip().split("\n")[0].removesuffix(": ")
+
+
+def _unseen(classes: tuple[str, ...], train: Counts, validation: Counts) -> Task:
+    return Task(classes, Unseen(train), Unseen(validation), Streams(0, CPU), CPU)
 
 
 def _built(text: str, backbone: str, task: Task) -> Method:

@@ -146,6 +146,26 @@ def test_lite0_state_holds_only_what_is_published() -> None:
     assert not any(name.endswith(("_scale", "_shift")) for name in EfficientNetLite0().state_dict())
 
 
+class OfWholeNumbers(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.long().sum(dim=(2, 3))
+
+
+class Staged(nn.Sequential):
+    """A network of three modules whose stages are what a function makes of it."""
+
+    def __init__(self, stages) -> None:
+        pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), pooled)
+        self._stages = stages
+
+    def stages(self) -> list[nn.Module]:
+        return self._stages(self)
+
+
+SHARED = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1))
+
+
 @pytest.mark.parametrize(
     ("construct", "message"),
     [
@@ -155,6 +175,24 @@ def test_lite0_state_holds_only_what_is_published() -> None:
         (lambda: nn.Linear(3, 8), "can't make features of images (2, 3, 224, 224): RuntimeError"),
         (lambda: nn.Conv2d(1, 8, 3), "can't make features of images (2, 3, 224, 224)"),
         (lambda: 1 / 0, "ZeroDivisionError"),
+        (lambda width: nn.Linear(3, width), "TypeError"),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1)), "is a Sequential, but must be a function"),
+        (lambda: OfWholeNumbers(), "makes features of torch.int64, not of float32"),
+        (lambda: SHARED, "is the same network each time; make a new one"),
+        (lambda: Staged(lambda net: list(net)[:1]), "stages() must list 3 modules or more"),
+        (lambda: Staged(lambda net: [*net, None]), "stages() must list 3 modules or more"),
+        (
+            lambda: Staged(lambda net: list(net)[::-1]),
+            "stages() can't follow one another: ValueError",
+        ),
+        (
+            lambda: Staged(lambda net: [*list(net)[:2], nn.Identity()]),
+            "the last one must pool and flatten",
+        ),
+        (
+            lambda: Staged(lambda net: [nn.Conv2d(3, 8, 3), *list(net)[1:]]),
+            "stages() must have the parameters of the network",
+        ),
     ],
 )
 def test_what_is_no_backbone_is_refused_in_one_line(construct, message) -> None:
@@ -179,3 +217,17 @@ def test_a_network_of_ones_own_is_a_backbone(pooled, monkeypatch) -> None:
     assert encoder.out_features == 8
     assert encoder(torch.zeros(2, 3, 32, 32)).shape == (2, 8)
     assert get_backbone("frozen/own").frozen
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"title": ""}, "title is '', but must be text"),
+        ({"imagenet": "IMAGENET1K_V1"}, "imagenet is 'IMAGENET1K_V1', but must be Pretrained("),
+        ({"recipes": {"lr": 0.1}}, "recipes['lr'] is 0.1, but must be a table of settings"),
+        ({"recipes": ["all"]}, "recipes is ['all'], but must be a table of tables"),
+    ],
+)
+def test_what_is_said_of_one_is_looked_at(words, message) -> None:
+    with pytest.raises(UserError, match=re.escape(f"backbone 'odd': {message}")):
+        register_backbone("odd", **{"title": "Odd", **words})

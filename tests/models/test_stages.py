@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from lmdbench.core.errors import UserError
 from lmdbench.models.backbones import BACKBONES
 from lmdbench.models.stages import stages_of
 
@@ -30,5 +31,23 @@ def test_they_have_all_of_its_parameters(name):
 
 
 def test_an_unknown_architecture():
-    with pytest.raises(TypeError, match="stages of a Linear are not known"):
+    with pytest.raises(
+        UserError, match="stages of a Linear are not known; give the network a meth"
+    ):
         stages_of(nn.Linear(2, 2))
+
+
+def test_a_network_says_its_own():
+    class Mine(nn.Sequential):
+        def stages(self):
+            return tuple(self)
+
+    class WithAStageOfThatName(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stages = nn.Sequential(nn.Linear(2, 2))
+
+    body = Mine(nn.Linear(2, 2), nn.Linear(2, 2))
+    assert stages_of(body) == list(body)
+    with pytest.raises(UserError, match="not known"):
+        stages_of(WithAStageOfThatName())
