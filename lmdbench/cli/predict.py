@@ -441,12 +441,14 @@ def _of_classes(run: TrainedRun, predicted: Predicted, scores: Sequence[Score]) 
 
 def _numbers(one: Score) -> list[str]:
     """Value, interval, and value on the run's own test images."""
-    value, interval = "–", "–"
+    from lmdbench.reporting.tables.words import MISSING, number
+
+    percent, value, interval = one.metric.percent, MISSING, MISSING
     if one.estimate is not None:
-        value = f"{100 * one.estimate.value:.1f}"
-        if not math.isnan(one.estimate.low):
-            interval = f"{100 * one.estimate.low:.1f} to {100 * one.estimate.high:.1f}"
-    return [value, interval, "–" if one.own is None else f"{100 * one.own:.1f}"]
+        value = number(one.estimate.value, percent)
+        low, high = number(one.estimate.low, percent), number(one.estimate.high, percent)
+        interval = MISSING if MISSING in (low, high) else f"{low} to {high}"
+    return [value, interval, number(one.own, percent)]
 
 
 def _notes(run: TrainedRun, scores: Sequence[Score]) -> list[str]:
@@ -465,6 +467,10 @@ def _notes(run: TrainedRun, scores: Sequence[Score]) -> list[str]:
             f"no images of {', '.join(absent)}: means are over the "
             f"{len(run.classes) - len(absent)} of {len(run.classes)} classes that have some"
         )
+    if plain := [one.metric.title for one in scores if not one.metric.percent]:
+        notes.append(f"{' and '.join(plain)}: no percent")
+    if drawn := [one.metric.title for one in scores if one.metric.resampled and not one.reason]:
+        notes.append(f"95 % of {' and '.join(drawn)}: by a bootstrap within classes")
     reasons: dict[str, list[str]] = {}
     for one in scores:
         if one.reason and (one.images or not one.metric.of_class):

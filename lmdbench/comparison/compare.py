@@ -263,7 +263,6 @@ class _Table:
 
     scores: Mapping[str, RowScores]
     images: Images
-    groups: Mapping[str, Sequence[int]]
     metrics: Mapping[str, Metric]
 
     def cell(self, row: MethodRuns, name: str, reference: str | None) -> Cell:
@@ -279,11 +278,11 @@ class _Table:
         difference = None
         if reference is not None and reference != row.label:
             difference = self.difference(row.label, reference, name)
-        found = scoring.estimate(scores, metric, self.images, self.groups)
+        found = scoring.estimate(scores, metric, self.images)
         return replace(
             cell,
             estimate=found,
-            no_interval=inference.no_interval(self.images.counts, found) if found else "",
+            no_interval=scoring.no_interval(scores, metric, self.images, found),
             difference=difference,
         )
 
@@ -291,7 +290,7 @@ class _Table:
         if name not in self.metrics:
             return None
         return scoring.difference(
-            self.scores[a], self.scores[b], self.metrics[name], self.images, self.groups, MARGIN
+            self.scores[a], self.scores[b], self.metrics[name], self.images, MARGIN
         )
 
 
@@ -312,7 +311,7 @@ def _scored(block: RunGroup, asked: Asked, leaked: LeaksOf | None = None) -> Res
         [row.runs for row in block.rows], asked.part, list(chosen.values()), out
     )
     labels = [row.label for row in block.rows]
-    table = _Table(dict(zip(labels, scores, strict=True)), images, run.groups, chosen)
+    table = _Table(dict(zip(labels, scores, strict=True)), images, chosen)
     reference = _reference_row(block.rows, asked.reference)
     against = reference.label if reference is not None else None
     primary = shown[0]
@@ -328,7 +327,7 @@ def _scored(block: RunGroup, asked: Asked, leaked: LeaksOf | None = None) -> Res
     rows = _tested(_with_best(rows, shown), primary)
     if asked.permutation and against is not None and primary in chosen:
         rows = [_permuted(row, table, primary, against) for row in rows]
-    sign = -1 if primary in metrics.LOWER_IS_BETTER else 1
+    sign = -1 if metrics.described(primary).lower_is_better else 1
 
     def place(scored: MethodResult) -> tuple[bool, bool, float, str]:
         mean = scored.cells[primary].mean
@@ -388,15 +387,17 @@ def shown_digits(value: float) -> float:
 
 def _with_best(rows: Sequence[MethodResult], shown: Sequence[str]) -> list[MethodResult]:
     """Mark the best of each column where two or more rows have a value, and the second best where
-    three or more have; equal digits tie. Nothing is best where all are equal, nor at 0."""
+    three or more have; equal digits tie. Nothing is best where all are equal, nor at 0
+    (at the least, of what is never above 0)."""
     places: dict[str, list[float]] = {}
     for name in shown:
         means = [row.cells[name].mean for row in rows]
         digits = [shown_digits(mean) for mean in means if mean is not None]
-        lower = name in metrics.LOWER_IS_BETTER
+        metric = metrics.described(name)
+        lower, nothing = metric.lower_is_better, 0.0 if metric.bounds[1] > 0 else metric.bounds[0]
         ordered = sorted(set(digits), reverse=not lower)
         told = 0 if len(ordered) < 2 else 1 if len(digits) < 3 else 2
-        places[name] = [value for value in ordered[:told] if lower or value > 0]
+        places[name] = [value for value in ordered[:told] if lower or value > nothing]
     return [
         replace(row, cells={name: _marked(cell, places[name]) for name, cell in row.cells.items()})
         for row in rows
@@ -441,7 +442,7 @@ def _mark(cell: Cell, p: float | None, name: str) -> str:
     if p is None or p >= LEVEL:
         return ""
     above = cell.difference.value > 0
-    return "better" if above != (name in metrics.LOWER_IS_BETTER) else "worse"
+    return "better" if above != metrics.described(name).lower_is_better else "worse"
 
 
 def _permuted(row: MethodResult, table: _Table, primary: str, against: str) -> MethodResult:
@@ -452,7 +453,6 @@ def _permuted(row: MethodResult, table: _Table, primary: str, against: str) -> M
         table.scores[against],
         table.metrics[primary],
         table.images,
-        table.groups,
         SEED,
     )
     return _with_cell(row, primary, permutation_p=p)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from lmdbench.comparison.results import in_words as setting_in_words
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.data.groups import in_words
-from lmdbench.evaluation import metrics
 from lmdbench.evaluation.inference import SMALLEST_CLASS
+from lmdbench.evaluation.metrics import BUILT_IN, METRICS, RESAMPLES, SEED, described
 
 
 def notes_of(block: ResultTable) -> list[str]:
@@ -195,6 +195,12 @@ def _interval_notes(block: ResultTable) -> list[str]:
         whole = block.images[block.part]["all"]
         unit = f"the lesion or patient, known for {block.grouped:,} of {whole:,} images"
     notes.append(f"95 % intervals: {what}; unit of resampling: {unit}.")
+    drawn = [column_title(name) for name in block.metrics if described(name).resampled]
+    if drawn:
+        notes.append(
+            f"Intervals of {', '.join(drawn)}: test images by a bootstrap within classes "
+            f"({RESAMPLES} samples, generator seed {SEED}), as influences of images are not known."
+        )
     cells = {scored.label: scored.cells for scored in block.rows}
     titles = {name: column_title(name) for name in block.metrics}
     return [*notes, *_without_interval(cells, titles)]
@@ -239,7 +245,7 @@ def _difference_notes(block: ResultTable) -> list[str]:
     now, ever = (
         _range(
             [getattr(d, name) for d in differences.values() if not math.isnan(d.p)],
-            _share(block.primary),
+            described(block.primary).percent,
         )
         for name in ("detectable", "detectable_more_seeds")
     )
@@ -305,26 +311,16 @@ def _range(values: Sequence[float], share: bool) -> str:
     return words + ", for some rows none possible," * (len(there) < len(values))
 
 
-def _share(name: str) -> bool:
-    return name.removesuffix("_balanced") not in ("nll", "brier")
-
-
 def column_title(name: str) -> str:
     """What a metric or group is called at the head of its column."""
-    if _of_class(name):
-        stat, _, of = name.partition(":")
-        return f"{metrics.CLASS_STATS[stat]} of {of}"
-    return metrics.TITLES.get(name, name[:1].upper() + name[1:])
+    return described(name).title
 
 
 def in_text(name: str) -> str:
-    """What a metric or group is called within a sentence: acronyms keep their letters."""
+    """What a metric or group is called within a sentence: acronyms keep their letters, as what is
+    plugged in does."""
     title = column_title(name)
-    if name not in metrics.TITLES and not _of_class(name):
+    if name not in METRICS and ":" not in name:
         return f"{name} recall"
-    return title if title.split()[0].isupper() else title[:1].lower() + title[1:]
-
-
-def _of_class(name: str) -> bool:
-    stat, colon, _ = name.partition(":")
-    return bool(colon) and stat in metrics.CLASS_STATS
+    kept = title.split()[0].isupper() or (name in METRICS and name not in BUILT_IN)
+    return title if kept else title[:1].lower() + title[1:]

@@ -18,7 +18,7 @@ from typing import Any
 
 from lmdbench.comparison.results import MethodRuns
 from lmdbench.core.errors import UserError
-from lmdbench.evaluation.metrics import TITLES
+from lmdbench.evaluation.metrics import METRICS
 
 FORMAT = 1
 
@@ -136,7 +136,7 @@ def _paper(content: Mapping[str, Any]) -> Paper:
     _distinct("row", [row.get("name") for row in content["rows"]])
     for row in content["rows"]:
         _check_row(row, settings, len(content["columns"]))
-    known = [*TITLES, *groups]
+    known = [*METRICS, *groups]
     for column in content["columns"]:
         _require(
             column["metric"] in known,

@@ -10,7 +10,7 @@ import numpy as np
 
 from lmdbench.comparison.types import Rank, Ranks, ResultTable
 from lmdbench.evaluation import inference
-from lmdbench.evaluation.metrics import LOWER_IS_BETTER
+from lmdbench.evaluation.metrics import described
 
 SEED = 0  # of the bootstrap over settings
 
@@ -35,7 +35,7 @@ def rank(blocks: Sequence[ResultTable]) -> Ranks | None:
     if len(labels) < 2:
         return None
     scores = np.array([[table[label] for label in labels] for table in tables])
-    if primary in LOWER_IS_BETTER:
+    if described(primary).lower_is_better:
         scores = -scores
     means = inference.ranks(scores)
     intervals = inference.bootstrap_mean_ranks(scores, np.random.default_rng(SEED))

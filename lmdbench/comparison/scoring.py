@@ -14,7 +14,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.check.audit import Leaks
 from lmdbench.evaluation import inference
 from lmdbench.evaluation.inference import Difference, Estimate
-from lmdbench.evaluation.metrics import Metric, Scorer, recall_weights
+from lmdbench.evaluation.metrics import Metric, Scorer
 from lmdbench.evaluation.predictions import Predictions
 
 LeaksOf = Callable[[Run], Leaks]  # a run on disk → its test images that leak
@@ -37,7 +37,8 @@ class Images:
 
 @dataclass(frozen=True)
 class RunScores:
-    """Of one run. ``values``: NaN where ``reasons`` says why; ``correct`` and influences (N,)."""
+    """Of one run. ``values``: NaN where ``reasons`` says why; ``correct`` and influences (N,), or
+    the metric on bootstrap samples (B,)."""
 
     seed: int
     values: Mapping[str, float]
@@ -75,6 +76,8 @@ def score_runs(
 ) -> tuple[Images, list[RowScores]]:
     """Score the runs of each row, without the images that leak.
 
+    For a bootstrap the runs are read a second time, as any of them may be the first to know units.
+
     Raises UserError, naming the run, for predictions that are not of the images of the others.
     """
     first: Images | None = None
@@ -97,6 +100,19 @@ def score_runs(
         codes = inference.unit_codes(units)
         alone = codes.max() + 1 == len(codes)
         first = Images(first.ids, first.labels, first.counts, None if alone else codes, known)
+    drawn = [metric for metric in chosen if metric.resampled]
+    if drawn and not inference.too_small(first.counts):
+        images = first
+
+        def again(run: Run, scored: RunScores) -> RunScores:
+            predictions = predictions_of(run, part, leaked)
+            predictions = aligned(run, predictions, images.ids, images.labels)
+            return _resampled(scored, predictions, drawn, images.units)
+
+        found = [
+            RowScores(tuple(map(again, row, scores.runs)))
+            for row, scores in zip(rows, found, strict=True)
+        ]
     return first, found
 
 
@@ -115,37 +131,55 @@ def _scored(run: Run, predictions: Predictions, chosen: Sequence[Metric]) -> Run
     reasons = {m.name: scorer.reason(m) for m in chosen if np.isnan(values[m.name])}
     smooth = not inference.too_small(scorer.counts)
     influences = {
-        metric.name: scorer.influence(metric) for metric in chosen if smooth and not metric.linear
+        metric.name: scorer.influence(metric)
+        for metric in chosen
+        if smooth and metric.weights is None and not metric.resampled
     }
     return RunScores(run.seed, values, reasons, scorer.correct, influences)
+
+
+def _resampled(
+    scored: RunScores, predictions: Predictions, chosen: Sequence[Metric], units: np.ndarray | None
+) -> RunScores:
+    scorer = Scorer(predictions.labels.astype(np.int64), predictions.logits)
+    drawn = {metric.name: scorer.resamples(metric, units) for metric in chosen}
+    return replace(scored, influences={**scored.influences, **drawn})
 
 
 # What is said of a row, and of two
 
 
-def estimate(row: RowScores, metric: Metric, images: Images, groups: Groups) -> Estimate | None:
-    """None where a seed has no value. ``inference.no_interval`` says why it has no interval."""
+def estimate(row: RowScores, metric: Metric, images: Images) -> Estimate | None:
+    """None where a seed has no value. ``no_interval`` says why it has no interval."""
     values = row.values(metric.name)
     if None in values:
         return None
-    weights = recall_weights(metric, images.counts, groups)
-    if weights is not None:
+    if metric.weights is not None:
+        weights = metric.weights(images.counts)
         return inference.linear_estimate(row.correct, images.labels, weights, images.units)
-    return inference.smooth_estimate(
-        np.array(values, float), _influences(row, metric, images), images.labels, images.units,
-        metric.bounds,
-    )  # fmt: skip
+    found, influences = np.array(values, float), _influences(row, metric, images)
+    if metric.resampled:
+        return inference.bootstrap_estimate(found, influences, images.labels, metric.bounds)
+    return inference.smooth_estimate(found, influences, images.labels, images.units, metric.bounds)
+
+
+def no_interval(row: RowScores, metric: Metric, images: Images, found: Estimate | None) -> str:
+    """Why there is no interval; empty if there is, or no value."""
+    if found is None:
+        return ""
+    resamples = _influences(row, metric, images) if metric.resampled else None
+    return inference.no_interval(images.counts, found, resamples)
 
 
 def difference(
-    a: RowScores, b: RowScores, metric: Metric, images: Images, groups: Groups, margin: float
+    a: RowScores, b: RowScores, metric: Metric, images: Images, margin: float
 ) -> Difference | None:
     """``a`` minus ``b`` over their common seeds; None without any, or where a value is missing.
 
     ``superiority`` is over all seeds of both. ``margin``: within it they are practically equal, if
-    the metric is a share. Over one seed there is an interval, for the test images, and nothing is
-    tested: retraining may turn it. Nor is it on fewer than ``SMALLEST_CLASS`` images. What would be
-    detectable is NaN where it is more than the metric can differ.
+    the metric is in percent. Over one seed there is an interval, for the test images, and nothing
+    is tested: retraining may turn it. Nor is it on fewer than ``SMALLEST_CLASS`` images. What would
+    be detectable is NaN where it is more than the metric can differ.
     """
     seeds = common_seeds(a, b)
     if not seeds:
@@ -154,7 +188,7 @@ def difference(
     a, b = a.of_seeds(seeds), b.of_seeds(seeds)
     if None in a.values(metric.name) or None in b.values(metric.name):
         return None
-    found = _paired(a, b, metric, images, groups, margin if metric.share else 0.0)
+    found = _paired(a, b, metric, images, margin if metric.percent else 0.0)
     nan = np.nan
     several = len(seeds) > 1
     superiority = inference.superiority(all_a, all_b) if several else nan
@@ -176,23 +210,21 @@ def difference(
 
 
 def _paired(
-    a: RowScores, b: RowScores, metric: Metric, images: Images, groups: Groups, margin: float
+    a: RowScores, b: RowScores, metric: Metric, images: Images, margin: float
 ) -> Difference:
     """Of rows with the same seeds, and a value for each."""
-    weights = recall_weights(metric, images.counts, groups)
-    if weights is not None:
-        return inference.linear_difference(
-            a.correct, b.correct, images.labels, weights, images.units, margin
+    labels, units, bounds = images.labels, images.units, metric.bounds
+    if metric.weights is not None:
+        weights = metric.weights(images.counts)
+        return inference.linear_difference(a.correct, b.correct, labels, weights, units, margin)
+    values_a, values_b = (np.array(row.values(metric.name), float) for row in (a, b))
+    of_a, of_b = (_influences(row, metric, images) for row in (a, b))
+    if metric.resampled:
+        return inference.bootstrap_difference(
+            values_a, values_b, of_a, of_b, labels, bounds, margin
         )
     return inference.smooth_difference(
-        np.array(a.values(metric.name), float),
-        np.array(b.values(metric.name), float),
-        _influences(a, metric, images),
-        _influences(b, metric, images),
-        images.labels,
-        images.units,
-        metric.bounds,
-        margin,
+        values_a, values_b, of_a, of_b, labels, units, bounds, margin
     )
 
 
@@ -202,14 +234,14 @@ def common_seeds(a: RowScores, b: RowScores) -> list[int]:
 
 
 def permutation(
-    a: RowScores, b: RowScores, metric: Metric, images: Images, groups: Groups, seed: int
+    a: RowScores, b: RowScores, metric: Metric, images: Images, seed: int
 ) -> float | None:
     """p over images, of these trained models only; None for metrics that are no sum of recalls."""
     seeds = common_seeds(a, b)
-    weights = recall_weights(metric, images.counts, groups)
-    if not seeds or weights is None:
+    if not seeds or metric.weights is None:
         return None
     a, b = a.of_seeds(seeds), b.of_seeds(seeds)
+    weights = metric.weights(images.counts)
     generator = np.random.default_rng(seed)
     p = inference.permutation_p(
         a.correct, b.correct, images.labels, weights, generator, units=images.units
@@ -218,9 +250,7 @@ def permutation(
 
 
 def _influences(row: RowScores, metric: Metric, images: Images) -> np.ndarray:
-    """(S, N); NaN where none were computed, as the metric has no interval on these images."""
+    """(S, N), or (S, B) bootstrap samples; NaN where none were computed, as the metric has no
+    interval on these images."""
     nothing = np.full(len(images.labels), np.nan)
     return np.stack([run.influences.get(metric.name, nothing) for run in row.runs])
-
-
-Groups = Mapping[str, Sequence[int]]

@@ -195,6 +195,12 @@ def unit_codes(units: np.ndarray) -> np.ndarray:
     return np.unique(codes, return_inverse=True)[1].astype(np.int64)
 
 
+def _dense(units: np.ndarray) -> np.ndarray:
+    """Units (N,), names or codes, as codes from 0 on without gaps."""
+    codes = units if units.dtype.kind in "iu" else unit_codes(units)
+    return np.unique(codes, return_inverse=True)[1]
+
+
 def _of_one_class(
     outcomes: np.ndarray, units: np.ndarray | None, pseudo: tuple[float, float, float]
 ) -> float:
@@ -471,15 +477,19 @@ def too_small(counts: np.ndarray) -> str:
     return f"{which} fewer than {SMALLEST_CLASS} test images"
 
 
-def no_interval(counts: np.ndarray, found: Estimate) -> str:
+def no_interval(counts: np.ndarray, found: Estimate, resamples: np.ndarray | None = None) -> str:
     """Why the estimate of a smooth metric has no interval; empty: it has, or has no value.
 
     Where no image is wrong, or none right, all influences are 0: how far other images would vary
-    can't be told from these.
+    can't be told from these. ``resamples`` (S, B): of ``bootstrap_estimate``.
     """
     if math.isnan(found.value) or not math.isnan(found.low):
         return ""
-    return too_small(counts) or "the test images are all alike in it"
+    if why := too_small(counts):
+        return why
+    if resamples is not None and (without := int(np.isnan(resamples).any(axis=0).sum())):
+        return f"it has no value on {without} of {resamples.shape[1]} bootstrap samples"
+    return "the test images are all alike in it"
 
 
 def jackknife_variance(
@@ -558,24 +568,69 @@ def within_class_bootstrap(
 ) -> np.ndarray:
     """``metric(images)`` of resampled image indices (N',), ``rounds`` times: (rounds,).
 
-    Drawn with replacement within each class, its images or, where known, its units (a unit with
-    images of two classes is two). It is what ``jackknife_variance`` stands for; slow.
+    Drawn with replacement within each class, its images or, where known, its units; a unit with
+    images of several classes is drawn whole, among those of the class it has the most images of.
+    It is what ``jackknife_variance`` stands for; slow.
     """
-    codes = np.arange(len(labels)) if units is None else units
-    if codes.dtype.kind not in "iu":
-        codes = unit_codes(codes)
-    pieces = np.unique(codes * (int(labels.max()) + 1) + labels, return_inverse=True)[1]
-    order = np.argsort(pieces, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(pieces))[:-1])
-    of_class = labels[[piece[0] for piece in members]]
+    codes = np.arange(len(labels)) if units is None else _dense(units)
+    classes = int(labels.max()) + 1
+    by_class = np.bincount(codes * classes + labels, minlength=(codes.max() + 1) * classes)
+    home = by_class.reshape(-1, classes).argmax(axis=1)  # of each unit
+    in_order = np.argsort(home, kind="stable")
+    there = np.bincount(home)
+    first, many = (np.cumsum(there) - there)[home[in_order]], there[home[in_order]]
+    images, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
+    starts = np.cumsum(sizes) - sizes
     found = np.empty(rounds)
     for number in range(rounds):
-        chosen: list[np.ndarray] = []
-        for label in np.unique(of_class):
-            there = np.flatnonzero(of_class == label)
-            chosen += [members[k] for k in generator.choice(there, len(there))]
-        found[number] = metric(np.concatenate(chosen))
+        units_drawn = in_order[first + generator.integers(many)]
+        lengths = sizes[units_drawn]
+        skipped = starts[units_drawn] - (np.cumsum(lengths) - lengths)
+        found[number] = metric(images[np.repeat(skipped, lengths) + np.arange(lengths.sum())])
     return found
+
+
+def bootstrap_estimate(
+    values: np.ndarray,
+    resamples: np.ndarray,
+    labels: np.ndarray,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    level: float = 0.95,
+) -> Estimate:
+    """Any metric of one method: as ``smooth_estimate``, with ``resamples`` (S, B) for influences.
+
+    They are the metric on B samples of ``within_class_bootstrap``, the same for every seed. Their
+    mean over seeds has the variance of the test part. No interval where one has no value.
+    """
+    if np.isnan(values).any():
+        return _unknown(values)
+    variance = _bootstrap_variance(resamples, labels)
+    return _estimate(np.asarray(values, float), variance, bounds, level)
+
+
+def bootstrap_difference(
+    values_a: np.ndarray,
+    values_b: np.ndarray,
+    resamples_a: np.ndarray,
+    resamples_b: np.ndarray,
+    labels: np.ndarray,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    margin: float = 0.01,
+    level: float = 0.95,
+) -> Difference:
+    """The metric of method A minus that of B, on the same samples. See ``bootstrap_estimate``."""
+    values_a, values_b = np.asarray(values_a, float), np.asarray(values_b, float)
+    if np.isnan(values_a).any() or np.isnan(values_b).any():
+        return _no_difference(values_a, values_b)
+    variance = _bootstrap_variance(resamples_a - resamples_b, labels)
+    return _difference(values_a, values_b, variance, bounds, margin, level)
+
+
+def _bootstrap_variance(resamples: np.ndarray, labels: np.ndarray) -> float:
+    if too_small(np.bincount(labels)):
+        return math.nan
+    variance = float(resamples.mean(axis=0).var(ddof=1))
+    return variance if variance > NOTHING else math.nan
 
 
 def _unknown(values: np.ndarray) -> Estimate:
@@ -631,8 +686,7 @@ def permutation_p(
     if np.isnan(pull).any():
         return math.nan
     if units is not None:
-        codes = units if units.dtype.kind in "iu" else unit_codes(units)
-        pull = np.bincount(np.unique(codes, return_inverse=True)[1], pull)
+        pull = np.bincount(_dense(units), pull)
     # Flips of equal size add up to a binomial count: as good as one flip at a time, and faster.
     sizes, counts = np.unique(np.abs(pull[pull != 0]), return_counts=True)
     flips = 2 * generator.binomial(counts, 0.5, (rounds, len(counts))) - counts

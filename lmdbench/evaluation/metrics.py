@@ -1,4 +1,4 @@
-"""Scores of predictions: pure functions on arrays.
+"""Scores of predictions: pure functions on arrays, and the metrics that are known by name.
 
 ``labels`` are (N,) int64, ``logits`` (N, C) float of any width. Written out in numpy, and checked
 against scikit-learn in the tests, because a comparison scores hundreds of files.
@@ -8,119 +8,125 @@ What is undefined is missing: NaN from the functions, None in ``scores``, with i
 the classes that have images, which are the same for every method tested on that part. Logits that
 are not finite (training diverged) make everything missing.
 
-Metrics have names (``parse`` reads them): those in ``TITLES``, a group's name (its recall), and
-``STAT:CLASS`` or ``STAT:GROUP`` with one of ``CLASS_STATS``. A ``Scorer`` gives values, reasons
-and influences of one run's predictions, and computes once what several metrics need.
+A ``Metric`` is one object in ``METRICS``; ``register_metric`` adds one. ``parse`` reads names: of
+those, a group's (its recall), and ``STAT:CLASS`` or ``STAT:GROUP`` with one of ``CLASS_STATS``. A
+``Scorer`` gives values, reasons and influences of one run's predictions, and computes once what
+several metrics need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
-from lmdbench.core.registry import unknown
+from lmdbench.core.registry import Registry, unknown
 from lmdbench.evaluation import influence
-
-# Metric → what people call it. A group's recall goes by the group's own name.
-TITLES: dict[str, str] = {
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "macro_auroc": "Macro AUROC",
-    "accuracy": "Accuracy",
-    "mcc": "MCC",
-    "group_mean": "Group mean",
-    "macro_precision": "Macro precision",
-    "macro_specificity": "Macro specificity",
-    "nll": "NLL (test prior)",
-    "brier": "Brier score (test prior)",
-    "ece": "ECE (test prior)",
-    "nll_balanced": "NLL (equal prior)",
-    "brier_balanced": "Brier score (equal prior)",
-    "ece_balanced": "ECE (equal prior)",
-}
+from lmdbench.evaluation.metric_check import check_influences, check_metric, tried
 
 # The metrics a table shows, before the groups, when none is asked for.
 DEFAULT_METRICS = ("balanced_accuracy", "macro_f1", "macro_auroc", "accuracy")
 
-# What ``scores`` gives, before the groups, when none is asked for.
+# What ``scores`` gives, before those of plug-ins and the groups, when none is asked for.
 SUMMARY = (*DEFAULT_METRICS, "mcc", "group_mean")
 
-# What each class has of its own → what people call it.
-CLASS_STATS: dict[str, str] = {
-    "recall": "Recall",
-    "precision": "Precision",
-    "f1": "F1",
-    "specificity": "Specificity",
-    "auroc": "AUROC",
-}
-
-# Losses and errors: the smaller, the better.
-LOWER_IS_BETTER = frozenset(
-    {"nll", "brier", "ece", "nll_balanced", "brier_balanced", "ece_balanced"}
-)
-
 ECE_BINS = 15
+RESAMPLES = 500  # of the bootstrap: its standard errors are right to 3 %
+SEED = 0  # of its generator
 
-_MACRO = {  # plain name → the statistic it averages over all classes
-    "balanced_accuracy": "recall",
-    "macro_f1": "f1",
-    "macro_auroc": "auroc",
-    "macro_precision": "precision",
-    "macro_specificity": "specificity",
-}
-_GRADIENTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "recall": influence.recall_gradient,
-    "precision": influence.precision_gradient,
-    "f1": influence.f1_gradient,
-    "specificity": influence.specificity_gradient,
-}
+Sets = tuple[tuple[str, tuple[int, ...]], ...]  # names → class indices
+Function = TypeVar("Function", bound=Callable[[np.ndarray, np.ndarray], float])
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric by its full name.
+    """A number that is told of a run's predictions.
 
-    ``stat``: one of ``CLASS_STATS``, averaged over the classes of each of ``sets`` (name → class
-    indices) and then over the sets; or accuracy, mcc, nll, brier, ece, of all images.
-    ``of_class``: the only set is one class, by its name. ``equal_prior``: of the last three, with
-    every class weighted the same.
+    ``value``, and ``influences`` (N,) as in ``influence.py`` but for centring, are of a Scorer for
+    which ``undefined`` is empty, and not the reason why there is no value. Without influences,
+    intervals come from a bootstrap. ``weights``, of a metric that is a weighted sum of recalls: of
+    the images of each class (C,) the weights (C,), 0 for classes without images, NaN where it is
+    undefined. ``bounds``: the smallest and the largest value it can have. ``percent``: whether
+    percent and points make sense of it. ``sets``: names → the classes it is about, () for all;
+    ``of_class``: it is one class.
     """
 
     name: str
     title: str
-    stat: str
-    sets: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    value: Callable[[Scorer], float]
+    influences: Callable[[Scorer], np.ndarray] | None = None
+    undefined: Callable[[Scorer], str] = lambda _: ""
+    weights: Callable[[np.ndarray], np.ndarray] | None = None
+    bounds: tuple[float, float] = (0.0, 1.0)
+    lower_is_better: bool = False
+    percent: bool = True
+    sets: Sets = ()
     of_class: bool = False
-    equal_prior: bool = False
 
     @property
-    def lower_is_better(self) -> bool:
-        return self.name in LOWER_IS_BETTER
-
-    @property
-    def linear(self) -> bool:
-        """A weighted sum of recalls: see ``recall_weights``."""
-        return self.stat in ("recall", "accuracy")
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest value it can have."""
-        return {"mcc": (-1.0, 1.0), "nll": (0.0, np.inf), "brier": (0.0, 2.0)}.get(
-            self.stat, (0.0, 1.0)
-        )
-
-    @property
-    def share(self) -> bool:
-        """Between 0 and 1 (MCC: −1 and 1), so that percent and points make sense."""
-        return self.stat not in ("nll", "brier")
+    def resampled(self) -> bool:
+        """Whether its intervals come from a bootstrap."""
+        return self.weights is None and self.influences is None
 
     def images(self, counts: np.ndarray) -> int:
         """Images of the classes it is about, of ``counts`` (C,) in the part."""
         members = {k for _, classes in self.sets for k in classes}
         return int(counts[sorted(members)].sum() if self.sets else counts.sum())
+
+
+METRICS: Registry[Metric] = Registry("metric", __name__, group="lmdbench.metrics")
+
+
+def register_metric(
+    name: str,
+    *,
+    title: str,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    lower_is_better: bool = False,
+    percent: bool | None = None,
+    influences: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> Callable[[Function], Function]:
+    """Decorator of a function of labels (N,) int64 and logits (N, C) float32 that returns a number.
+
+    ``bounds``: the smallest and the largest value it can have, perhaps ±inf. ``percent``: show it
+    in percent; if not said, where it lies between −1 and 1. ``influences``: a function of the same
+    arguments, (N,) floats: what one more copy of each image adds to the metric, to first order;
+    without it intervals come from a bootstrap of images (or lesions, patients) within classes.
+    Where the function raises or returns NaN, the metric has no value, and tables say why.
+
+    It is tried on a few images. Raises UserError, in one line, for what makes no sense as a metric;
+    ValueError for a name that is taken.
+    """
+
+    def decorate(function: Function) -> Function:
+        check_metric(name, function, title, bounds, lower_is_better)
+        same = [one for one in METRICS if _plain(one) == _plain(name)]
+        if influences is not None:
+            check_influences(name, function, influences)
+
+        def value(scorer: Scorer) -> float:
+            return tried(function, scorer.labels, scorer.logits, bounds)[0]
+
+        def undefined(scorer: Scorer) -> str:
+            return tried(function, scorer.labels, scorer.logits, bounds)[1]
+
+        metric = Metric(
+            name,
+            title,
+            value,
+            None if influences is None else lambda s: influences(s.labels, s.logits),
+            undefined,
+            bounds=bounds,
+            lower_is_better=lower_is_better,
+            percent=bounds[0] >= -1 and bounds[1] <= 1 if percent is None else percent,
+        )
+        METRICS.add(same[0] if same else name, metric, function)
+        return function
+
+    return decorate
 
 
 def parse(name: str, classes: Sequence[str], groups: Mapping[str, Sequence[int]]) -> Metric:
@@ -130,73 +136,48 @@ def parse(name: str, classes: Sequence[str], groups: Mapping[str, Sequence[int]]
     """
     stat, colon, of = name.partition(":")
     if colon:
-        stat = _find("metric before the colon", stat, CLASS_STATS)
-        return _of_one(stat, _find("class or group", of, [*classes, *groups]), classes, groups)
-    known = _find("metric", name, [*TITLES, *groups, *(f"{s}:CLASS" for s in CLASS_STATS)])
-    if known in groups and known not in TITLES:
-        return _of_one("recall", known, (), groups)
-    if known == "group_mean":
-        sets = tuple((group, tuple(members)) for group, members in groups.items())
-        return Metric(known, TITLES[known], "recall", sets)
-    if known in _MACRO:
-        everything = ("all", tuple(range(len(classes))))
-        return Metric(known, TITLES[known], _MACRO[known], (everything,))
-    equal_prior = known.endswith("_balanced")
-    return Metric(known, TITLES[known], known.removesuffix("_balanced"), equal_prior=equal_prior)
+        stat = _find("metric before the colon", stat, list(CLASS_STATS))
+        of = _find("class or group", of, [*classes, *groups])
+        if of in classes:
+            return _of_classes(f"{stat}:{of}", stat, ((of, (list(classes).index(of),)),), True)
+    else:
+        of = _find("metric", name, [*METRICS, *groups, *(f"{s}:CLASS" for s in CLASS_STATS)])
+        if of == GROUP_MEAN:
+            sets = tuple((group, tuple(members)) for group, members in groups.items())
+            return _mean(of, METRICS[of].title, "recall", sets)
+        if of in METRICS:
+            return METRICS[of]
+        stat = "recall"
+    name = of if stat == "recall" else f"{stat}:{of}"
+    return _of_classes(name, stat, ((of, tuple(groups[of])),))
 
 
-def _of_one(
-    stat: str, of: str, classes: Sequence[str], groups: Mapping[str, Sequence[int]]
-) -> Metric:
-    """A statistic of a class or, where no class is called that, of a group."""
-    name, title = f"{stat}:{of}", f"{CLASS_STATS[stat]} of {of}"
-    if of in classes:
-        return Metric(name, title, stat, ((of, (list(classes).index(of),)),), of_class=True)
-    if stat == "recall":
-        name, title = of, of[:1].upper() + of[1:]
-    return Metric(name, title, stat, ((of, tuple(groups[of])),))
+def described(name: str) -> Metric:
+    """The metric of a full name as far as it is known without classes and groups: its title,
+    direction and format, not its value."""
+    if name in METRICS:
+        return METRICS[name]
+    stat = name.partition(":")[0]
+    return _of_classes(name, stat if ":" in name and stat in CLASS_STATS else "recall", ())
 
 
-def _find(kind: str, name: str, known: Sequence[str] | Mapping[str, str]) -> str:
+def summary(groups: Iterable[str]) -> tuple[str, ...]:
+    """The metrics of one run when none is asked for: ``SUMMARY``, those of plug-ins, the groups."""
+    return (*SUMMARY, *(name for name in METRICS if name not in BUILT_IN), *groups)
+
+
+def _find(kind: str, name: str, known: list[str]) -> str:
     """The known name that is meant."""
     if name in known:
         return name
-    plain = {_plain(one): one for one in reversed(list(known))}
+    plain = {_plain(one): one for one in reversed(known)}
     if _plain(name) not in plain:
-        raise unknown(kind, name, list(known))
+        raise unknown(kind, name, known)
     return plain[_plain(name)]
 
 
 def _plain(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
-
-
-def recall_weights(
-    metric: Metric | str, counts: np.ndarray, groups: Mapping[str, Sequence[int]]
-) -> np.ndarray | None:
-    """What the metric makes of the recalls, (C,): Σ weights · recall; None if it is no such sum.
-
-    ``counts`` (C,): images of each class in the part; classes without images have weight 0. All
-    NaN where the metric is undefined. A name needs no classes unless it names one.
-    """
-    if isinstance(metric, str):
-        metric = parse(metric, [f"class {k}" for k in range(len(counts))], groups)
-    if not metric.linear:
-        return None
-    if metric.stat == "accuracy":
-        return counts / counts.sum() if counts.sum() else np.full(len(counts), np.nan)
-    return _set_weights(metric, counts > 0)
-
-
-def _set_weights(metric: Metric, has_value: np.ndarray) -> np.ndarray:
-    """(C,): the mean over the sets of the mean over each set's classes that have a value."""
-    weights = np.zeros(len(has_value))
-    for _, members in metric.sets:
-        there = [k for k in members if has_value[k]]
-        if not there:
-            return np.full(len(has_value), np.nan)
-        weights[there] += 1 / (len(there) * len(metric.sets))
-    return weights if metric.sets else np.full(len(has_value), np.nan)
 
 
 class Scorer:
@@ -212,7 +193,6 @@ class Scorer:
         self.classes = logits.shape[1]
         self.counts = np.bincount(labels, minlength=self.classes)
         self.broken = unusable(logits)
-        self._by_class: dict[str, np.ndarray] = {}
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -239,47 +219,39 @@ class Scorer:
         return softmax(self.logits)
 
     @cached_property
-    def _ranked(self) -> tuple[np.ndarray, np.ndarray]:
+    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
+        """AUROC of each class (C,) and each image's part in it (N, C)."""
         if self.broken or not len(self.labels):
             return np.full(self.classes, np.nan), np.full(self.logits.shape, np.nan)
         return influence.aurocs(self.labels, self.probabilities)
 
-    def by_class(self, stat: str) -> np.ndarray:
-        """A statistic of ``CLASS_STATS`` of every class, (C,), NaN where undefined."""
-        if stat not in self._by_class:
-            found = self._ranked[0] if stat == "auroc" else _FROM_MATRIX[stat](self.matrix)
-            self._by_class[stat] = found
-        return self._by_class[stat]
-
     def value(self, metric: Metric) -> float:
         """NaN where ``reason`` says why."""
-        if self.reason(metric):
-            return float("nan")
-        if metric.sets:
-            weights = _set_weights(metric, self.counts > 0)
-            # Undefined among classes with images is only the precision of one never predicted:
-            # 0 in a mean, as a method must not gain by ignoring a class.
-            return float(weights @ np.nan_to_num(self.by_class(metric.stat)))
-        if metric.stat == "accuracy":
-            return float(np.trace(self.matrix) / self.matrix.sum())
-        if metric.stat == "mcc":
-            return _mcc(self.matrix)
-        return self._calibration(metric)[0]
+        return float("nan") if self.reason(metric) else metric.value(self)
 
     def influence(self, metric: Metric) -> np.ndarray:
-        """Of each image, (N,), see ``influence.py``. NaN where the metric has no value, or no
-        slope: the MCC of a method that predicts one class only."""
-        if self.reason(metric):
+        """Of each image, (N,), see ``influence.py``. NaN where the metric has no value, no
+        influences, or no slope: the MCC of a method that predicts one class only."""
+        if metric.influences is None or self.reason(metric):
             return np.full(len(self.labels), np.nan)
-        if metric.stat == "auroc":
-            parts = np.nan_to_num(self._ranked[1])
-            raw = parts @ _set_weights(metric, self.counts > 0)
-        elif metric.sets or metric.stat in ("accuracy", "mcc"):
-            gradient = self._gradient(metric)
-            return influence.from_gradient(gradient, self.labels, self.predicted)
-        else:
-            raw = self._calibration(metric)[1]
-        return influence.centred(raw, self.labels)
+        return influence.centred(metric.influences(self), self.labels)
+
+    def resamples(self, metric: Metric, units: np.ndarray | None = None) -> np.ndarray:
+        """The metric on ``RESAMPLES`` bootstrap samples of the images, NaN where it has no value.
+
+        The same samples whenever labels and ``units`` (N,) are the same, so that runs are paired.
+        """
+        from lmdbench.evaluation import inference  # scipy, which scores alone can do without
+
+        if self.reason(metric):
+            return np.full(RESAMPLES, np.nan)
+        return inference.within_class_bootstrap(
+            lambda images: metric.value(Scorer(self.labels[images], self.logits[images])),
+            self.labels,
+            np.random.default_rng(SEED),
+            RESAMPLES,
+            units,
+        )
 
     def reason(self, metric: Metric) -> str:
         """Why the metric has no value; empty if it has one."""
@@ -287,61 +259,19 @@ class Scorer:
             return "there are no images"
         if self.broken:
             return f"the logits of {self.broken} of {len(self.labels)} images are not finite"
-        if metric.name == "group_mean" and not metric.sets:
-            return "there are no groups"
-        if metric.of_class and not self.counts[metric.sets[0][1][0]]:
-            return "the class has no images"
-        gaps = {name: self._gap(members) for name, members in metric.sets}
-        if empty := [name for name, gap in gaps.items() if gap]:
-            if len(gaps) > 1:
-                return f"{' and '.join(empty)} has no value"
-            return gaps[empty[0]]
-        if metric.stat in ("auroc", "specificity", "mcc") and (self.counts > 0).sum() == 1:
-            return "all images are of one class"
-        if metric.stat == "precision" and metric.of_class:
-            never = np.isnan(self.by_class("precision")[metric.sets[0][1][0]])
-            return "the class is never predicted" if never else ""
-        if metric.stat == "nll" and np.isinf(self._losses).any():
-            return "an image's own class has probability 0 (its logit is −∞)"
-        return ""
-
-    def _gap(self, members: Sequence[int]) -> str:
-        if not members:
-            return "the group has no classes"
-        if self.counts[list(members)].any():
-            return ""
-        return "no class of the group has images"
-
-    def _gradient(self, metric: Metric) -> np.ndarray:
-        if metric.stat == "mcc":
-            return influence.mcc_gradient(self.matrix)
-        weights = recall_weights(metric, self.counts, {})
-        if metric.stat == "accuracy":
-            assert weights is not None
-            return influence.recall_gradient(weights, self.matrix)
-        weights = _set_weights(metric, self.counts > 0)
-        return _GRADIENTS[metric.stat](weights, self.matrix)
+        return metric.undefined(self)
 
     @cached_property
-    def _losses(self) -> np.ndarray:
-        """Negative log-likelihood of each image, (N,)."""
+    def losses(self) -> np.ndarray:
+        """Negative log-likelihood of each image, (N,), in nats, without clipping."""
         exact = self.logits.astype(np.float64)
         exact = exact - exact.max(axis=1, keepdims=True)
         own = np.take_along_axis(exact, self.labels[:, None], axis=1)[:, 0]
         return np.log(np.exp(exact).sum(axis=1)) - own
 
-    def _calibration(self, metric: Metric) -> tuple[float, np.ndarray]:
-        """Value, and each image's part in it (N,)."""
-        weights = _image_weights(self.counts, self.labels, metric.equal_prior)
-        if metric.stat == "ece":
-            confidence = self.probabilities.max(axis=1)
-            gaps = self.correct - confidence
-            return influence.calibration_error(gaps, equal_mass_bins(confidence), weights)
-        parts = weights * (self._losses if metric.stat == "nll" else self._brier)
-        return float(parts.sum()), parts
-
     @cached_property
-    def _brier(self) -> np.ndarray:
+    def brier(self) -> np.ndarray:
+        """Σ over the classes of (probability − 1[own class])² of each image, (N,), 0 to 2."""
         p = self.probabilities
         own = np.take_along_axis(p, self.labels[:, None], axis=1)[:, 0]
         return (p**2).sum(axis=1) - 2 * own + 1
@@ -353,7 +283,7 @@ def scores(
     groups: Mapping[str, Sequence[int]],
     names: Sequence[str] | None = None,
 ) -> dict[str, float | None]:
-    """Metrics by name; by default those of ``SUMMARY``, and the recall of each group.
+    """Metrics by name; by default those of ``summary``.
 
     ``groups``: name → class indices. None where undefined, which ``missing`` gives the reason for.
     ``group_mean`` is the mean of the groups' values, which some papers call "all"; it is not
@@ -391,7 +321,7 @@ def _chosen(
     names: Sequence[str] | None, classes: int, groups: Mapping[str, Sequence[int]]
 ) -> list[Metric]:
     labels = [str(k) for k in range(classes)]
-    return [parse(name, labels, groups) for name in (names or (*SUMMARY, *groups))]
+    return [parse(name, labels, groups) for name in (names or summary(groups))]
 
 
 # Functions of labels and logits alone
@@ -406,103 +336,20 @@ def confusion_matrix(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     return Scorer(labels, logits).matrix
 
 
-def class_recalls(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Share of each class's images predicted as it, (C,). NaN for a class without images."""
-    return _recalls(confusion_matrix(labels, logits))
+def by_class(stat: str, labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """One of ``CLASS_STATS`` of each class, (C,), NaN where it is undefined."""
+    return CLASS_STATS[stat].values(Scorer(labels, logits))
 
 
-def class_precisions(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Share of the images predicted as each class that are of it, (C,).
-
-    NaN for a class that is never predicted or has no images.
-    """
-    return _precisions(confusion_matrix(labels, logits))
-
-
-def class_specificities(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Share of the images of other classes that are not predicted as each class, (C,).
-
-    NaN for a class without images, or with all of them.
-    """
-    return _specificities(confusion_matrix(labels, logits))
-
-
-def class_f1(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """F1 of each class, 2 TP / (2 TP + FP + FN), (C,).
-
-    0 for a class that is never predicted, NaN for one without images.
-    """
-    return _f1(confusion_matrix(labels, logits))
-
-
-def class_aurocs(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of each class against the rest, (C,).
-
-    The score is the class's softmax probability; a pair of images with equal scores counts one
-    half. NaN where all images or none are of the class.
-    """
-    return Scorer(labels, logits).by_class("auroc")
+def score(name: str, labels: np.ndarray, logits: np.ndarray) -> float:
+    """A metric by its name, NaN where it is undefined. ``CLASS_STATS`` and groups have no names
+    here: see ``by_class`` and ``scores``."""
+    return Scorer(labels, logits).value(METRICS[name])
 
 
 def balanced_accuracy(labels: np.ndarray, logits: np.ndarray) -> float:
     """Mean recall of the classes that have images."""
-    return _one("balanced_accuracy", labels, logits)
-
-
-def macro_f1(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Mean F1 of the classes that have images."""
-    return _one("macro_f1", labels, logits)
-
-
-def macro_auroc(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Mean one-vs-rest AUROC of the classes for which it is defined: see ``class_aurocs``."""
-    return _one("macro_auroc", labels, logits)
-
-
-def macro_precision(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Mean precision of the classes that have images; one never predicted counts 0."""
-    return _one("macro_precision", labels, logits)
-
-
-def macro_specificity(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Mean specificity of the classes that have images."""
-    return _one("macro_specificity", labels, logits)
-
-
-def accuracy(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Share of the images predicted right. NaN without images."""
-    return _one("accuracy", labels, logits)
-
-
-def mcc(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Matthews correlation coefficient for C classes (Gorodkin 2004).
-
-    0 where every image is predicted as one class, NaN where every image is of one class.
-    """
-    return _one("mcc", labels, logits)
-
-
-def nll(labels: np.ndarray, logits: np.ndarray, equal_prior: bool = False) -> float:
-    """Mean negative log-likelihood of the images' classes, in nats, from the logits without
-    clipping. ``equal_prior``: the mean over classes of their means. NaN where it is infinite."""
-    return _one("nll_balanced" if equal_prior else "nll", labels, logits)
-
-
-def brier(labels: np.ndarray, logits: np.ndarray, equal_prior: bool = False) -> float:
-    """Mean over the images of Σ over the classes of (probability − 1[own class])², 0 to 2.
-
-    ``equal_prior``: the mean over classes of their means.
-    """
-    return _one("brier_balanced" if equal_prior else "brier", labels, logits)
-
-
-def ece(labels: np.ndarray, logits: np.ndarray, equal_prior: bool = False) -> float:
-    """Expected calibration error: over ``equal_mass_bins`` of the confidence (the largest
-    probability), Σ share of the bin · |accuracy − mean confidence in it|.
-
-    ``equal_prior``: in the same bins, images weighted so that every class counts the same.
-    """
-    return _one("ece_balanced" if equal_prior else "ece", labels, logits)
+    return score("balanced_accuracy", labels, logits)
 
 
 def equal_mass_bins(confidence: np.ndarray, bins: int = ECE_BINS) -> np.ndarray:
@@ -514,13 +361,6 @@ def equal_mass_bins(confidence: np.ndarray, bins: int = ECE_BINS) -> np.ndarray:
     """
     lower = np.searchsorted(np.sort(confidence), confidence, "left")
     return bins * lower // max(len(confidence), 1)
-
-
-def group_recall(recalls: np.ndarray, members: Sequence[int]) -> float:
-    """Mean of the recalls (C,) of a group's classes that have images; NaN if none has."""
-    defined = recalls[list(members)]
-    defined = defined[~np.isnan(defined)]
-    return float(defined.mean()) if len(defined) else float("nan")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -542,10 +382,6 @@ def images_per_group(
     counts = np.bincount(labels, minlength=num_classes)
     by_group = {name: int(counts[list(members)].sum()) for name, members in groups.items()}
     return {"all": int(counts.sum()), **by_group}
-
-
-def _one(name: str, labels: np.ndarray, logits: np.ndarray) -> float:
-    return Scorer(labels, logits).value(_chosen([name], logits.shape[1], {})[0])
 
 
 # Of the confusion matrix
@@ -574,6 +410,10 @@ def _f1(matrix: np.ndarray) -> np.ndarray:
 
 
 def _mcc(matrix: np.ndarray) -> float:
+    """Matthews correlation coefficient for C classes (Gorodkin 2004).
+
+    0 where every image is predicted as one class, NaN where every image is of one class.
+    """
     true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
     total = true.sum()
     spread_true = total**2 - (true**2).sum()
@@ -584,12 +424,156 @@ def _mcc(matrix: np.ndarray) -> float:
     return float(covariance / np.sqrt(spread_true * spread_predicted))
 
 
-_FROM_MATRIX: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "recall": _recalls,
-    "precision": _precisions,
-    "f1": _f1,
-    "specificity": _specificities,
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Elementwise, NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+
+@dataclass(frozen=True)
+class ClassStat:
+    """What each class has of its own.
+
+    ``values`` (C,) of a Scorer, NaN where undefined. ``influences`` (N,), not centred, on
+    Σ weights · values, of a Scorer and the weights (C,). ``of_rest``: it needs images of others.
+    """
+
+    title: str
+    values: Callable[[Scorer], np.ndarray]
+    influences: Callable[[Scorer, np.ndarray], np.ndarray]
+    of_rest: bool = False
+
+
+def _of_cells(
+    title: str,
+    values: Callable[[np.ndarray], np.ndarray],
+    gradient: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    of_rest: bool = False,
+) -> ClassStat:
+    """A statistic of the confusion matrix (C, C), with its ``gradient`` by weights and matrix."""
+    return ClassStat(
+        title,
+        lambda s: values(s.matrix),
+        lambda s, weights: gradient(weights, s.matrix)[s.labels, s.predicted],
+        of_rest,
+    )
+
+
+# Name → what can be asked of a class or group.
+CLASS_STATS: dict[str, ClassStat] = {
+    "recall": _of_cells("Recall", _recalls, influence.recall_gradient),
+    "precision": _of_cells("Precision", _precisions, influence.precision_gradient),
+    "f1": _of_cells("F1", _f1, influence.f1_gradient),
+    "specificity": _of_cells(
+        "Specificity", _specificities, influence.specificity_gradient, of_rest=True
+    ),
+    "auroc": ClassStat(
+        "AUROC",
+        lambda s: s.ranked[0],
+        lambda s, weights: np.nan_to_num(s.ranked[1]) @ weights,
+        of_rest=True,
+    ),
 }
+
+
+# Metrics of classes and groups
+
+
+def _of_classes(name: str, stat: str, sets: Sets, of_class: bool = False) -> Metric:
+    """A statistic of a class or group by the metric's own name, ``STAT:OF`` or the group's."""
+    of = name.removeprefix(f"{stat}:")
+    title = name[:1].upper() + name[1:] if of == name else f"{CLASS_STATS[stat].title} of {of}"
+    return _mean(name, title, stat, sets, of_class)
+
+
+def _mean(
+    name: str, title: str, stat: str, sets: Sets | None = None, of_class: bool = False
+) -> Metric:
+    """A statistic's mean over the classes of each set, then over the sets; None: all classes."""
+    of = CLASS_STATS[stat]
+
+    def weights(counts: np.ndarray) -> np.ndarray:
+        every = (("all", tuple(range(len(counts)))),)
+        return _set_weights(every if sets is None else sets, counts > 0)
+
+    def value(scorer: Scorer) -> float:
+        # Undefined among classes with images is only the precision of one never predicted:
+        # 0 in a mean, as a method must not gain by ignoring a class.
+        return float(weights(scorer.counts) @ np.nan_to_num(of.values(scorer)))
+
+    def undefined(scorer: Scorer) -> str:
+        if sets is not None and (gap := _gap(sets, scorer.counts, of_class)):
+            return gap
+        if of.of_rest and (scorer.counts > 0).sum() == 1:
+            return "all images are of one class"
+        if of_class and sets and np.isnan(of.values(scorer)[sets[0][1][0]]):
+            return "the class is never predicted"
+        return ""
+
+    return Metric(
+        name,
+        title,
+        value,
+        lambda scorer: of.influences(scorer, weights(scorer.counts)),
+        undefined,
+        weights if stat == "recall" else None,
+        sets=sets or (),
+        of_class=of_class,
+    )
+
+
+def _set_weights(sets: Sets, has_value: np.ndarray) -> np.ndarray:
+    """(C,): the mean over the sets of the mean over each set's classes that have a value."""
+    weights = np.zeros(len(has_value))
+    for _, members in sets:
+        there = [k for k in members if has_value[k]]
+        if not there:
+            return np.full(len(has_value), np.nan)
+        weights[there] += 1 / (len(there) * len(sets))
+    return weights if sets else np.full(len(has_value), np.nan)
+
+
+def _gap(sets: Sets, counts: np.ndarray, of_class: bool) -> str:
+    """Why there is no mean over the sets, by the images of each class (C,); empty if there is."""
+    if not sets:
+        return "there are no groups"
+    empty = [name for name, members in sets if not counts[list(members)].any()]
+    if not empty:
+        return ""
+    if len(sets) > 1:
+        return f"{' and '.join(empty)} has no value"
+    if of_class:
+        return "the class has no images"
+    return "no class of the group has images" if sets[0][1] else "the group has no classes"
+
+
+# Metrics of all images
+
+
+def _accuracy_weights(counts: np.ndarray) -> np.ndarray:
+    return counts / counts.sum() if counts.sum() else np.full(len(counts), np.nan)
+
+
+def _calibration(
+    name: str,
+    title: str,
+    of: Callable[[Scorer, np.ndarray], tuple[float, np.ndarray]],
+    equal_prior: bool,
+    **more: Any,
+) -> Metric:
+    """``of`` a Scorer and weights of the images (N,): the value, and each image's part in it."""
+    prior = "equal" if equal_prior else "test"
+
+    def found(scorer: Scorer) -> tuple[float, np.ndarray]:
+        return of(scorer, _image_weights(scorer.counts, scorer.labels, equal_prior))
+
+    return Metric(
+        name + "_balanced" * equal_prior,
+        f"{title} ({prior} prior)",
+        lambda s: found(s)[0],
+        lambda s: found(s)[1],
+        lower_is_better=True,
+        **more,
+    )
 
 
 def _image_weights(counts: np.ndarray, labels: np.ndarray, equal_prior: bool) -> np.ndarray:
@@ -600,6 +584,72 @@ def _image_weights(counts: np.ndarray, labels: np.ndarray, equal_prior: bool) ->
     return by_class[labels]
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Elementwise, NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+def _with_sum(parts: np.ndarray) -> tuple[float, np.ndarray]:
+    return float(parts.sum()), parts
+
+
+def _calibration_error(scorer: Scorer, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """ECE: over ``equal_mass_bins`` of the confidence (the largest probability), Σ share of the
+    bin · |accuracy − mean confidence in it|, shares by the weights."""
+    confidence = scorer.probabilities.max(axis=1)
+    gaps = scorer.correct - confidence
+    return influence.calibration_error(gaps, equal_mass_bins(confidence), weights)
+
+
+def _impossible(scorer: Scorer) -> str:
+    if np.isinf(scorer.losses).any():
+        return "an image's own class has probability 0 (its logit is −∞)"
+    return ""
+
+
+GROUP_MEAN = "group_mean"  # the one whose classes are those of the groups
+_BUILT_IN = (
+    _mean("balanced_accuracy", "Balanced accuracy", "recall"),
+    _mean("macro_f1", "Macro F1", "f1"),
+    _mean("macro_auroc", "Macro AUROC", "auroc"),
+    Metric(
+        "accuracy",
+        "Accuracy",
+        lambda s: float(np.trace(s.matrix) / s.matrix.sum()),
+        lambda s: CLASS_STATS["recall"].influences(s, _accuracy_weights(s.counts)),
+        weights=_accuracy_weights,
+    ),
+    Metric(
+        "mcc",
+        "MCC",
+        lambda s: _mcc(s.matrix),
+        lambda s: influence.mcc_gradient(s.matrix)[s.labels, s.predicted],
+        lambda s: "all images are of one class" if (s.counts > 0).sum() == 1 else "",
+        bounds=(-1.0, 1.0),
+    ),
+    _mean(GROUP_MEAN, "Group mean", "recall", ()),
+    _mean("macro_precision", "Macro precision", "precision"),
+    _mean("macro_specificity", "Macro specificity", "specificity"),
+    *(
+        metric
+        for equal in (False, True)
+        for metric in (
+            _calibration(
+                "nll",
+                "NLL",
+                lambda s, weights: _with_sum(weights * s.losses),
+                equal,
+                undefined=_impossible,
+                bounds=(0.0, np.inf),
+                percent=False,
+            ),
+            _calibration(
+                "brier",
+                "Brier score",
+                lambda s, weights: _with_sum(weights * s.brier),
+                equal,
+                bounds=(0.0, 2.0),
+                percent=False,
+            ),
+            _calibration("ece", "ECE", _calibration_error, equal),
+        )
+    ),
+)
+BUILT_IN = tuple(metric.name for metric in _BUILT_IN)
+for _metric in _BUILT_IN:
+    METRICS.add(_metric.name, _metric, Metric)

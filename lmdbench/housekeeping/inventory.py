@@ -10,13 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lmdbench.comparison.results import RUN_FOLDERS, Run, label_of, setting_text, short_weights
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.data.dataset import DATASETS, Dataset
-from lmdbench.evaluation.metrics import class_recalls, group_recall
+from lmdbench.evaluation.metrics import scores
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.runs.record import MOVED_ASIDE, read_record
 from lmdbench.runs.state import State, last_error, run_state
@@ -140,12 +138,8 @@ class KeptRun:
             test = load_predictions(self.directory / "predictions.npz", ["test"])["test"]
         except UserError:  # compare says so
             return {}
-        recalls = class_recalls(test.labels.astype(np.int64), test.logits)
-        groups = self.run.groups
-        every = range(len(recalls))
-        found = {"balanced_accuracy": group_recall(recalls, every)}
-        found |= {name: group_recall(recalls, members) for name, members in groups.items()}
-        return {name: None if np.isnan(value) else value for name, value in found.items()}
+        names = ["balanced_accuracy", *self.run.groups]
+        return scores(test.labels, test.logits, self.run.groups, names)
 
 
 def disk_usage(path: Path) -> int:

@@ -16,8 +16,14 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.randomness import Streams
 from lmdbench.data.store.decoding import decode, reason, whole_images
 from lmdbench.data.store.hashing import Progress, default_workers, in_parallel
-from lmdbench.evaluation.inference import Estimate, linear_estimate, no_interval, smooth_estimate
-from lmdbench.evaluation.metrics import SUMMARY, Metric, Scorer, parse, recall_weights
+from lmdbench.evaluation.inference import (
+    Estimate,
+    bootstrap_estimate,
+    linear_estimate,
+    no_interval,
+    smooth_estimate,
+)
+from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.models.backbones import get_backbone
 from lmdbench.models.weights import file_sha256
@@ -230,37 +236,29 @@ def score(
     ``labels`` (N,) int64, ``logits`` (N, C), ``units`` (N,) lesion or patient, empty where unknown.
     """
     here, own = Scorer(labels, logits), _own_scorer(run, labels)
-    names = [*SUMMARY, *run.groups, *(f"recall:{name}" for name in run.classes)]
+    names = [*summary(run.groups), *(f"recall:{name}" for name in run.classes)]
     if units is not None and not any(units):
         units = None
-    return [
-        _score(here, own, parse(name, run.classes, run.groups), run.groups, units) for name in names
-    ]
+    return [_score(here, own, parse(name, run.classes, run.groups), units) for name in names]
 
 
-def _score(
-    here: Scorer,
-    own: Scorer | None,
-    metric: Metric,
-    groups: Mapping[str, Sequence[int]],
-    units: np.ndarray | None,
-) -> Score:
+def _score(here: Scorer, own: Scorer | None, metric: Metric, units: np.ndarray | None) -> Score:
     images = metric.images(here.counts)
     there = None if own is None or own.reason(metric) else own.value(metric)
     if why := here.reason(metric):
         return Score(metric, images, None, why, there)
-    weights = recall_weights(metric, here.counts, groups)
-    if weights is not None:
+    if metric.weights is not None:
+        weights = metric.weights(here.counts)
         estimate = linear_estimate(here.correct[None], here.labels, weights, units)
         return Score(metric, images, estimate, "", there)
-    estimate = smooth_estimate(
-        np.array([here.value(metric)]),
-        here.influence(metric)[None],
-        here.labels,
-        units,
-        metric.bounds,
-    )
-    return Score(metric, images, estimate, no_interval(here.counts, estimate), there)
+    value, resamples = np.array([here.value(metric)]), None
+    if metric.resampled:
+        resamples = here.resamples(metric, units)[None]
+        estimate = bootstrap_estimate(value, resamples, here.labels, metric.bounds)
+    else:
+        influences = here.influence(metric)[None]
+        estimate = smooth_estimate(value, influences, here.labels, units, metric.bounds)
+    return Score(metric, images, estimate, no_interval(here.counts, estimate, resamples), there)
 
 
 def _own_scorer(run: TrainedRun, labels: np.ndarray) -> Scorer | None:

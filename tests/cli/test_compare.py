@@ -131,10 +131,10 @@ def test_metrics_parts_and_fractions(lmdbench: Command, folder: Path) -> None:
 
 
 def test_every_metric_that_help_names_is_there(lmdbench: Command, folder: Path) -> None:
-    from lmdbench.evaluation.metrics import TITLES
+    from lmdbench.evaluation.metrics import BUILT_IN
 
     text = " ".join(lmdbench("compare", "--help").out.split())
-    for name in TITLES:
+    for name in BUILT_IN:
         assert name in text
         assert lmdbench("compare", "--results", folder, "--metric", name).code == 0
 

@@ -207,7 +207,7 @@ def test_p_is_below_05_exactly_where_the_interval_excludes_0(seed: int, seeds: i
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, 60)
     a, b = (rng.random((seeds, 60)) < share for share in rng.random(2))
-    weights = metrics.recall_weights("accuracy", np.bincount(labels, minlength=3), {})
+    weights = metrics.METRICS["accuracy"].weights(np.bincount(labels, minlength=3))
     got = inference.linear_difference(a, b, labels, weights)
     assert (got.p < 0.05) == (got.low > 0 or got.high < 0)
     back = inference.linear_difference(b, a, labels, weights)
@@ -265,8 +265,7 @@ def test_order_of_images_and_classes_changes_nothing(seed: int) -> None:
     counts = np.bincount(labels, minlength=4)
     correct = rng.random((3, 50)) < 0.6
     units = np.array([f"u{k}" for k in rng.integers(0, 20, 50)])
-    weights = metrics.recall_weights("balanced_accuracy", counts, {})
-    assert weights is not None
+    weights = metrics.METRICS["balanced_accuracy"].weights(counts)
     images, order = rng.permutation(50), rng.permutation(4)
     moved = np.argsort(order)[labels][images]
     before = inference.linear_estimate(correct, labels, weights, units)
@@ -294,9 +293,8 @@ def test_smooth_and_linear_agree_on_a_recall() -> None:
     counts = np.bincount(labels)
     logits = rng.normal(size=(3, 7000, 2)) + 0.8 * np.eye(2)[labels]
     scorers = [metrics.Scorer(labels, one) for one in logits]
-    metric = metrics.parse("balanced_accuracy", ["a", "b"], {})
-    weights = metrics.recall_weights(metric, counts, {})
-    assert weights is not None
+    metric = metrics.METRICS["balanced_accuracy"]
+    weights = metric.weights(counts)
     d = inference.smooth_difference(
         *(np.array([s.value(metric) for s in side]) for side in (scorers[:2], scorers[1:])),
         *(np.stack([s.influence(metric) for s in side]) for side in (scorers[:2], scorers[1:])),

@@ -10,10 +10,21 @@ CLASSES = ["A", "B", "C", "D"]
 GROUPS = {"head": [0, 1], "tail": [2, 3]}
 COUNTS = np.array([60, 40, 25, 12])
 NAMES = [
-    *metrics.TITLES,
+    *metrics.BUILT_IN,
     *GROUPS,
     *(f"{stat}:{of}" for stat in metrics.CLASS_STATS for of in ("B", "tail")),
 ]
+
+STATS = {  # of averages over classes: what is averaged
+    "balanced_accuracy": "recall",
+    "group_mean": "recall",
+    "head": "recall",
+    "tail": "recall",
+    "macro_f1": "f1",
+    "macro_auroc": "auroc",
+    "macro_precision": "precision",
+    "macro_specificity": "specificity",
+}
 
 
 @pytest.fixture(params=["all different", "with ties"])
@@ -36,24 +47,26 @@ def with_weights(
     matrix = np.zeros((4, 4))
     np.add.at(matrix, (labels, predicted), v)
     n, total = matrix.sum(axis=1), matrix.sum()
-    if metric.stat == "accuracy":
+    stat = STATS.get(metric.name, metric.name.partition(":")[0])
+    if stat == "accuracy":
         return np.trace(matrix) / total
-    if metric.stat == "mcc":
+    if stat == "mcc":
         guessed = matrix.sum(axis=0)
         upper = np.trace(matrix) * total - n @ guessed
         return upper / np.sqrt((total**2 - n @ n) * (total**2 - guessed @ guessed))
-    if metric.sets:
+    if metric.sets or metric.name in STATS:
         return np.mean(
             [
-                np.mean([of_class(metric.stat, k, labels, p, matrix, v) for k in members])
-                for _, members in metric.sets
+                np.mean([of_class(stat, k, labels, p, matrix, v) for k in members])
+                for _, members in metric.sets or (("all", range(4)),)
             ]
         )
-    w = v / total if not metric.equal_prior else v / (n[labels] * 4)
+    stat, _, prior = stat.partition("_")
+    w = v / total if not prior else v / (n[labels] * 4)
     own = p[np.arange(len(p)), labels]
-    if metric.stat == "nll":
+    if stat == "nll":
         return w @ -np.log(own)
-    if metric.stat == "brier":
+    if stat == "brier":
         return w @ ((p - np.eye(4)[labels]) ** 2).sum(axis=1)
     confidence = p.max(axis=1)
     bins = metrics.equal_mass_bins(confidence)
@@ -130,7 +143,7 @@ def test_the_jackknife_of_units_is_their_bootstraps_variance() -> None:
     shared = rng.normal(size=(codes.max() + 1, 4))[codes]  # images of a lesion look alike
     logits = shared + 0.3 * rng.normal(size=shared.shape) + 1.2 * np.eye(4)[labels]
     drawn = inference.within_class_bootstrap(
-        lambda images: metrics.macro_f1(labels[images], logits[images]),
+        lambda images: metrics.score("macro_f1", labels[images], logits[images]),
         labels,
         rng,
         rounds=1500,

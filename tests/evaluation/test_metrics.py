@@ -51,7 +51,7 @@ def test_auroc_counts_a_tie_one_half() -> None:
     scores = np.array([3.0, 1.0, 1.0, 0.0])
     logits = np.stack([scores, np.zeros(4)], axis=1)
     # Pairs of class 0 with class 1: 3>1, 3>0, 1=1, 1>0.
-    assert metrics.class_aurocs(labels, logits).tolist() == [3.5 / 4, 3.5 / 4]
+    assert metrics.by_class("auroc", labels, logits).tolist() == [3.5 / 4, 3.5 / 4]
 
 
 def test_group_value_is_the_mean_of_class_recalls_and_group_mean_no_balanced_accuracy() -> None:
@@ -67,48 +67,52 @@ def test_agrees_with_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     labels, logits = case
     predicted, there = logits.argmax(axis=1), np.unique(labels)
     recalls = sk.recall_score(labels, predicted, labels=there, average=None, zero_division=0)
-    assert metrics.class_recalls(labels, logits)[there] == pytest.approx(recalls)
+    assert metrics.by_class("recall", labels, logits)[there] == pytest.approx(recalls)
     assert metrics.balanced_accuracy(labels, logits) == pytest.approx(recalls.mean())
-    assert metrics.accuracy(labels, logits) == pytest.approx(sk.accuracy_score(labels, predicted))
+    assert metrics.score("accuracy", labels, logits) == pytest.approx(
+        sk.accuracy_score(labels, predicted)
+    )
     f1 = sk.f1_score(labels, predicted, labels=there, average="macro", zero_division=0)
-    assert metrics.macro_f1(labels, logits) == pytest.approx(f1)
+    assert metrics.score("macro_f1", labels, logits) == pytest.approx(f1)
     if len(there) > 1:
-        assert metrics.mcc(labels, logits) == pytest.approx(
+        assert metrics.score("mcc", labels, logits) == pytest.approx(
             sk.matthews_corrcoef(labels, predicted), abs=1e-12
         )
         probabilities = metrics.softmax(logits)
         expected = [sk.roc_auc_score(labels == k, probabilities[:, k]) for k in there]
-        assert metrics.class_aurocs(labels, logits)[there] == pytest.approx(expected)
+        assert metrics.by_class("auroc", labels, logits)[there] == pytest.approx(expected)
     precision = sk.precision_score(
         labels, predicted, labels=there, average=None, zero_division=np.nan
     )
-    assert metrics.class_precisions(labels, logits)[there] == pytest.approx(precision, nan_ok=True)
+    assert metrics.by_class("precision", labels, logits)[there] == pytest.approx(
+        precision, nan_ok=True
+    )
     precision = sk.precision_score(
         labels, predicted, labels=there, average="macro", zero_division=0
     )
-    assert metrics.macro_precision(labels, logits) == pytest.approx(precision)
+    assert metrics.score("macro_precision", labels, logits) == pytest.approx(precision)
     if len(there) > 1:
         others = [
             sk.recall_score(labels == k, predicted == k, pos_label=False, zero_division=0)
             for k in there
         ]
-        assert metrics.class_specificities(labels, logits)[there] == pytest.approx(others)
-        assert metrics.macro_specificity(labels, logits) == pytest.approx(np.mean(others))
+        assert metrics.by_class("specificity", labels, logits)[there] == pytest.approx(others)
+        assert metrics.score("macro_specificity", labels, logits) == pytest.approx(np.mean(others))
     every = np.arange(logits.shape[1])
     probabilities = metrics.softmax(logits)
     each = 1 / np.bincount(labels)[labels]  # every class counts the same
-    for prior, weights in ((False, None), (True, each)):
+    for prior, weights in (("", None), ("_balanced", each)):
         expected = sk.log_loss(labels, probabilities, labels=every, sample_weight=weights)
-        assert metrics.nll(labels, logits, prior) == pytest.approx(expected)
+        assert metrics.score(f"nll{prior}", labels, logits) == pytest.approx(expected)
         distances = ((probabilities - np.eye(len(every))[labels]) ** 2).sum(axis=1)
         expected = np.average(distances, weights=weights)
-        assert metrics.brier(labels, logits, prior) == pytest.approx(expected)
+        assert metrics.score(f"brier{prior}", labels, logits) == pytest.approx(expected)
     if len(every) > 2:
         expected = sk.brier_score_loss(labels, probabilities, labels=every)
-        assert metrics.brier(labels, logits) == pytest.approx(expected)
+        assert metrics.score("brier", labels, logits) == pytest.approx(expected)
     if len(there) == logits.shape[1] > 2:
         whole = sk.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
-        assert metrics.macro_auroc(labels, logits) == pytest.approx(whole)
+        assert metrics.score("macro_auroc", labels, logits) == pytest.approx(whole)
 
 
 @settings(max_examples=60, deadline=None)
@@ -123,7 +127,7 @@ def test_order_of_classes_and_images_changes_nothing(
     new_of = np.argsort(order)
     images = rng.permutation(len(labels))
     moved = {name: [int(new_of[k]) for k in members] for name, members in groups.items()}
-    names = [*metrics.TITLES, "f1:medium", "auroc:medium"]
+    names = [*metrics.BUILT_IN, "f1:medium", "auroc:medium"]
     before = metrics.scores(labels, logits, groups, names)
     after = metrics.scores(new_of[labels][images], logits[:, order][images], moved, names)
     assert before == {
@@ -140,7 +144,7 @@ def test_in_range_and_missing_exactly_where_there_is_a_reason(
     groups = groups_of(logits.shape[1])
     classes = [str(k) for k in range(logits.shape[1])]
     stats = [f"{stat}:{of}" for stat in metrics.CLASS_STATS for of in ("0", "tail", "medium")]
-    names = [*metrics.TITLES, *groups, *stats]
+    names = [*metrics.BUILT_IN, *groups, *stats]
     got = metrics.scores(labels, logits, groups, names)
     reasons = metrics.missing(labels, logits, groups, names)
     assert {name for name, value in got.items() if value is None} == set(reasons)
@@ -153,9 +157,11 @@ def test_in_range_and_missing_exactly_where_there_is_a_reason(
 def test_a_class_without_images_is_missing_and_not_zero() -> None:
     labels = np.array([0, 0, 1])
     logits = np.array([[2.0, 1, 0], [0, 1, 2], [1, 2, 0]])
-    assert metrics.class_recalls(labels, logits) == pytest.approx([0.5, 1, np.nan], nan_ok=True)
-    assert math.isnan(metrics.class_aurocs(labels, logits)[2])
-    assert math.isnan(metrics.class_f1(labels, logits)[2])
+    assert metrics.by_class("recall", labels, logits) == pytest.approx(
+        [0.5, 1, np.nan], nan_ok=True
+    )
+    assert math.isnan(metrics.by_class("auroc", labels, logits)[2])
+    assert math.isnan(metrics.by_class("f1", labels, logits)[2])
     got = metrics.scores(labels, logits, GROUPS)
     assert got["balanced_accuracy"] == pytest.approx(0.75)
     assert got["tail"] is None
@@ -168,8 +174,8 @@ def test_a_class_without_images_is_missing_and_not_zero() -> None:
 
 def test_a_class_never_predicted_scores_zero() -> None:
     labels, logits = np.array([0, 1]), np.array([[1.0, 0], [1, 0]])
-    assert metrics.class_f1(labels, logits).tolist() == [pytest.approx(2 / 3), 0]
-    assert metrics.mcc(labels, logits) == 0
+    assert metrics.by_class("f1", labels, logits).tolist() == [pytest.approx(2 / 3), 0]
+    assert metrics.score("mcc", labels, logits) == 0
 
 
 def test_one_class_only_has_no_auroc_and_no_mcc() -> None:
@@ -224,18 +230,18 @@ def test_summary_is_what_scores_gives_by_default() -> None:
 
 def test_new_values_worked_out_by_hand() -> None:
     # Predictions 0 0 1 | 1 2 | 2: precisions 2/2, 1/2, 1/2; false 0 of 3, 1 of 4, 1 of 5.
-    assert metrics.class_precisions(LABELS, LOGITS).tolist() == [1, 0.5, 0.5]
-    assert metrics.class_specificities(LABELS, LOGITS) == pytest.approx([1, 3 / 4, 4 / 5])
+    assert metrics.by_class("precision", LABELS, LOGITS).tolist() == [1, 0.5, 0.5]
+    assert metrics.by_class("specificity", LABELS, LOGITS) == pytest.approx([1, 3 / 4, 4 / 5])
     got = metrics.scores(LABELS, LOGITS, GROUPS, ["precision:head", "f1:2", "specificity:1"])
     assert got == pytest.approx({"precision:head": 1, "f1:2": 2 / 3, "specificity:1": 3 / 4})
     labels, logits = np.array([0, 0, 1]), np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
-    assert metrics.nll(labels, logits) == pytest.approx(-math.log(0.9 * 0.4 * 0.8) / 3)
+    assert metrics.score("nll", labels, logits) == pytest.approx(-math.log(0.9 * 0.4 * 0.8) / 3)
     by_class = (-math.log(0.9 * 0.4) / 2 - math.log(0.8)) / 2
-    assert metrics.nll(labels, logits, equal_prior=True) == pytest.approx(by_class)
-    assert metrics.brier(labels, logits) == pytest.approx((0.02 + 0.72 + 0.08) / 3)
+    assert metrics.score("nll_balanced", labels, logits) == pytest.approx(by_class)
+    assert metrics.score("brier", labels, logits) == pytest.approx((0.02 + 0.72 + 0.08) / 3)
     # Three bins used, one image in each: confidences .9, .6, .8, right, wrong, right.
-    assert metrics.ece(labels, logits) == pytest.approx((0.1 + 0.6 + 0.2) / 3)
-    assert metrics.ece(labels, logits, equal_prior=True) == pytest.approx((0.7 / 2 + 0.2) / 2)
+    assert metrics.score("ece", labels, logits) == pytest.approx((0.1 + 0.6 + 0.2) / 3)
+    assert metrics.score("ece_balanced", labels, logits) == pytest.approx((0.7 / 2 + 0.2) / 2)
 
 
 def test_bins_share_out_the_remainder_and_keep_ties_together() -> None:
@@ -255,13 +261,15 @@ def test_ece_with_bins_of_equal_size_is_the_usual_one() -> None:
     right = p.argmax(axis=1) == labels
     bins = np.split(order, metrics.ECE_BINS)
     expected = np.mean([abs(right[b].mean() - p[b].max(axis=1).mean()) for b in bins])
-    assert metrics.ece(labels, logits) == pytest.approx(expected)
+    assert metrics.score("ece", labels, logits) == pytest.approx(expected)
 
 
 def test_a_class_never_predicted_has_no_precision_but_counts_0_in_the_mean() -> None:
     labels, logits = np.array([0, 1]), np.array([[1.0, 0], [1, 0]])
-    assert metrics.class_precisions(labels, logits) == pytest.approx([0.5, np.nan], nan_ok=True)
-    assert metrics.macro_precision(labels, logits) == 0.25
+    assert metrics.by_class("precision", labels, logits) == pytest.approx(
+        [0.5, np.nan], nan_ok=True
+    )
+    assert metrics.score("macro_precision", labels, logits) == 0.25
     names = ["precision:1", "precision:0", "recall:1"]
     assert metrics.scores(labels, logits, {}, names) == {
         "precision:1": None,
@@ -314,7 +322,8 @@ CLASSES = ["NV", "MEL", "ulcerative-colitis-grade-0-1"]
 def test_names_as_people_type_them(typed: str, name: str, title: str) -> None:
     metric = metrics.parse(typed, CLASSES, GROUPS)
     assert (metric.name, metric.title) == (name, title)
-    assert metrics.parse(metric.name, CLASSES, GROUPS) == metric
+    again = metrics.parse(metric.name, CLASSES, GROUPS)
+    assert (again.name, again.title, again.sets) == (metric.name, metric.title, metric.sets)
 
 
 @pytest.mark.parametrize(
@@ -332,13 +341,13 @@ def test_an_unknown_name_lists_what_there_is(typed: str, expected: str) -> None:
 
 
 def test_what_a_metric_says_of_itself() -> None:
-    of = {name: metrics.parse(name, CLASSES, GROUPS) for name in metrics.TITLES}
+    of = {name: metrics.parse(name, CLASSES, GROUPS) for name in metrics.BUILT_IN}
     assert {name for name, m in of.items() if m.lower_is_better} == {
         *("nll", "brier", "ece", "nll_balanced", "brier_balanced", "ece_balanced")
     }
-    linear = {name for name, m in of.items() if m.linear}
+    linear = {name for name, m in of.items() if m.weights is not None}
     assert linear == {"balanced_accuracy", "accuracy", "group_mean"}
-    assert {name for name, m in of.items() if not m.share} == {
+    assert {name for name, m in of.items() if not m.percent} == {
         *("nll", "nll_balanced", "brier", "brier_balanced")
     }
     counts = np.array([7, 2, 1])
@@ -346,20 +355,23 @@ def test_what_a_metric_says_of_itself() -> None:
     assert metrics.parse("tail", CLASSES, GROUPS).images(counts) == 1
 
 
+def weights_of(name: str, counts: np.ndarray, groups: dict[str, list[int]]) -> np.ndarray:
+    weights = metrics.parse(name, CLASSES, groups).weights
+    assert weights is not None
+    return weights(counts)
+
+
 def test_weights_of_recalls_give_the_metric() -> None:
     rng = np.random.default_rng(0)
     labels, logits = rng.choice([0, 1, 3], 50), rng.normal(size=(50, 4))
     counts = np.bincount(labels, minlength=4)
     groups = {"head": [0, 1], "tail": [2, 3]}
-    recalls = np.nan_to_num(metrics.class_recalls(labels, logits))
+    recalls = np.nan_to_num(metrics.by_class("recall", labels, logits))
     for name in ("accuracy", "balanced_accuracy", "group_mean", "head", "tail", "recall:tail"):
-        weights = metrics.recall_weights(name, counts, groups)
-        assert weights is not None
+        weights = weights_of(name, counts, groups)
         assert weights[2] == 0
         assert weights.sum() == pytest.approx(1)
         expected = metrics.scores(labels, logits, groups, [name])
         assert weights @ recalls == pytest.approx(next(iter(expected.values())))
-    assert metrics.recall_weights("macro_f1", counts, groups) is None
-    nowhere = metrics.recall_weights("tail", counts, {"tail": [2]})
-    assert nowhere is not None
-    assert np.isnan(nowhere).all()
+    assert metrics.METRICS["macro_f1"].weights is None
+    assert np.isnan(weights_of("tail", counts, {"tail": [2]})).all()

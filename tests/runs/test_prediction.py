@@ -192,7 +192,7 @@ def test_scores_are_those_of_the_run_itself(trained_run):
     for name, value in expected.items():
         assert found[name].estimate.value == pytest.approx(value)
         assert found[name].own == pytest.approx(value)
-    recalls = metrics.class_recalls(saved.labels, saved.logits)
+    recalls = metrics.by_class("recall", saved.labels, saved.logits)
     for name, recall in zip(run.classes, recalls, strict=True):
         assert found[f"recall:{name}"].estimate.value == pytest.approx(recall)
         assert found[f"recall:{name}"].images == 3

@@ -232,7 +232,7 @@ def _of(
 
 def _announce(record: dict[str, Any], setting: Setting, read: Read) -> None:
     """What was read, and its scores: whoever made it knows what they should be."""
-    from lmdbench.evaluation.metrics import DEFAULT_METRICS, TITLES, scores
+    from lmdbench.evaluation.metrics import DEFAULT_METRICS, METRICS, scores
 
     spec = record["spec"]
     sizes = " and ".join(
@@ -248,8 +248,9 @@ def _announce(record: dict[str, Any], setting: Setting, read: Read) -> None:
     index = {name: k for k, name in enumerate(setting.classes)}
     groups = {g: [index[name] for name in names] for g, names in record["groups"].items()}
     found = scores(test.labels, test.logits, groups)
+    titles = {name: METRICS[name].title for name in DEFAULT_METRICS}
     words = [
-        f"{TITLES.get(name, name)} {'–' if found[name] is None else f'{found[name]:.1%}'}"
+        f"{titles.get(name, name)} {'–' if found[name] is None else f'{found[name]:.1%}'}"
         for name in (*DEFAULT_METRICS, *groups)
     ]
     click.echo(f"test: {' · '.join(words)}")

@@ -54,7 +54,7 @@ def verdict(table: ResultTable) -> Verdict:
         return Verdict("none", answer, (*_best(table), *images))
     stands = (
         f"{winner.label} {_against(cell.difference, name, sign)} {loser.label} in "
-        f"{in_text(name)}{', where lower is better' * (name in metrics.LOWER_IS_BETTER)} "
+        f"{in_text(name)}{', where lower is better' * metrics.described(name).lower_is_better} "
         f"({_evidence(cell, name, sign)})."
     )
     if few := too_few(table):
@@ -123,7 +123,7 @@ def _rank(row: MethodResult, name: str) -> float:
     mean = row.cells[name].mean
     if mean is None:
         return float("-inf")
-    return -mean if name in metrics.LOWER_IS_BETTER else mean
+    return -mean if metrics.described(name).lower_is_better else mean
 
 
 def _best(table: ResultTable) -> list[str]:

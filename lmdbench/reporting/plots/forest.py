@@ -9,7 +9,7 @@ from lmdbench.comparison.notes import column_title, without_common_seed
 from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation.inference import Difference
-from lmdbench.evaluation.metrics import LOWER_IS_BETTER
+from lmdbench.evaluation.metrics import described
 from lmdbench.reporting.plots.figures import drawing, shortened
 from lmdbench.reporting.plots.style import (
     LONGEST_LABEL,
@@ -106,7 +106,7 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
         "p: two-sided, by Holm over the rows of this table." if tested else "",
         f"One seed{whose}: intervals for the test images only, and no p." if single else "",
         f"Grey band: ±{MARGIN:g} point{inside}." if is_share(primary) else "",
-        "The smaller, the better." if primary in LOWER_IS_BETTER else "",
+        "The smaller, the better." if described(primary).lower_is_better else "",
         seeds_sentence(table.rows),
         f"Left out, no seed in common with {label}: {', '.join(apart)}." if apart else "",
         f"Left out, without a difference: {', '.join(without)}." if without else "",

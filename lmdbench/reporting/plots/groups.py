@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from lmdbench.comparison.notes import column_title
 from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.errors import UserError
-from lmdbench.evaluation import metrics
 from lmdbench.reporting.plots.figures import drawing
 from lmdbench.reporting.plots.style import (
     GRID,
@@ -147,11 +146,7 @@ def _named(table: ResultTable, name: str, room: float) -> str:
     """A column with its classes and images, in lines of so many inches."""
     groups = table.setting["groups"]
     images = table.images[table.part]
-    if name in groups:
-        classes = len(groups[name])
-        title, n = column_title(name), images.get(name, 0)
-    else:
-        classes = len(table.record["classes"])
-        title, n = metrics.TITLES[name], images["all"]
+    classes = len(groups[name] if name in groups else table.record["classes"])
+    title, n = column_title(name), images.get(name if name in groups else "all", 0)
     below = f"{classes} class{'es' * (classes > 1)}, n\u00a0=\u00a0{n:,}"
     return f"{fitted(title, room)}\n{fitted(below, room)}"

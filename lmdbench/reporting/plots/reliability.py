@@ -104,7 +104,7 @@ def _draw(upper: Axes, lower: Axes, labels: np.ndarray, logits: np.ndarray, look
     correct = probabilities.argmax(axis=2) == labels
     x, y = reliability_bins(confidence.ravel(), correct.ravel())
     upper.plot(100 * x, 100 * y, linewidth=1.0, zorder=3, clip_on=False, **look.points(4))
-    ece = float(np.mean([metrics.ece(labels, one) for one in logits]))
+    ece = float(np.mean([metrics.score("ece", labels, one) for one in logits]))
     upper.text(96, 4, f"ECE {100 * ece:.1f}", ha="right", va="bottom", fontsize=8)
     weights = np.full(confidence.size, 100 / confidence.size)
     bars = look.bars() | {"hatch": ""}

@@ -16,7 +16,7 @@ from lmdbench.comparison.notes import class_notes, column_title, in_text
 from lmdbench.comparison.published import PublishedColumn, stands_for
 from lmdbench.comparison.results import chain_key
 from lmdbench.comparison.types import Cell, Comparison, MethodResult, ResultTable
-from lmdbench.evaluation.metrics import CLASS_STATS, LOWER_IS_BETTER
+from lmdbench.evaluation.metrics import CLASS_STATS, described
 from lmdbench.reporting.tables.words import (
     MARKS,
     MISSING,
@@ -405,7 +405,7 @@ def _verdicts(result: ResultTable, rows: Sequence[MethodResult], style: Style) -
 
 
 def _larger(primary: str) -> str:
-    worse = " (the smaller is the better)" if primary in LOWER_IS_BETTER else ""
+    worse = " (the smaller is the better)" if described(primary).lower_is_better else ""
     return f"{in_text(primary)} is the larger{worse}, ties one half"
 
 
@@ -486,7 +486,7 @@ def _per_class(result: ResultTable, style: Style) -> list[Table]:
         counts += [TableCell(f"{n:,}"), TableCell(number(n / whole, style.percent))]
         cells = (style.cell(row.by_class[name], result.per_class) for row in result.rows)
         rows.append((TableCell(name), *counts, *cells))
-    what = CLASS_STATS[result.per_class]
+    what = CLASS_STATS[result.per_class].title
     legend = (
         f"{what} of each class, {style.unit}, and its images; share: of the {result.part} images."
     )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from lmdbench.comparison.notes import column_title
 from lmdbench.comparison.types import Comparison
-from lmdbench.evaluation.metrics import TITLES
+from lmdbench.evaluation.metrics import METRICS
 from lmdbench.reporting.tables.layout import BEST, Table, TableCell, sections
-from lmdbench.reporting.tables.words import MARKS, MISSING, left_out, number
+from lmdbench.reporting.tables.words import MARKS, MISSING, is_share, left_out, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,8 +47,9 @@ def scores_table(
         cells = [Text(column_title(name))]
         for part, values in scores.items():
             counted = images.get(part, {})
-            n = counted.get("all" if name in TITLES else name)
-            cells += [Text(number(values.get(name), percent)), Text("" if n is None else f"{n:,}")]
+            n = counted.get("all" if name in METRICS else name)
+            value = number(values.get(name), percent and is_share(name))
+            cells += [Text(value), Text("" if n is None else f"{n:,}")]
         grid.add_row(*cells)
     gaps: dict[str, list[str]] = {}
     for part, by_name in (reasons or {}).items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from lmdbench.comparison.types import Comparison, ResultTable
-from lmdbench.evaluation.metrics import CLASS_STATS
+from lmdbench.evaluation.metrics import CLASS_STATS, described
 
 MISSING = "–"
 MARKS = {"better": "▲", "worse": "▼", "equal": "≈"}
@@ -21,7 +21,7 @@ def number(value: float | None, percent: bool = True) -> str:
 
 def is_share(name: str) -> bool:
     """Whether percent and points make sense of a metric."""
-    return name.removesuffix("_balanced") not in ("nll", "brier")
+    return described(name).percent
 
 
 def signed(value: float | None, percent: bool = True) -> str:

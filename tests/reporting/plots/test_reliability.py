@@ -28,7 +28,7 @@ def test_each_method_has_a_panel_its_ece_and_the_prior_stands_below(made_block, 
     figure = draw_reliability(block)
     texts = look(figure)
     predictions = np.load(block.rows[0].runs[0].directory / "predictions.npz")
-    ece = metrics.ece(predictions["test_labels"], predictions["test_logits"])
+    ece = metrics.score("ece", predictions["test_labels"], predictions["test_logits"])
     assert f"ECE {100 * ece:.1f}" in texts
     footer = " ".join(texts)
     assert "under the class shares of these 1,208 test images" in footer
