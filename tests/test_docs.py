@@ -18,6 +18,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 SHOWN = {
     "adding-a-method": ("label_smoothing.py", "late_balance.py"),
     "adding-a-backbone": ("narrow_net.py",),
+    "adding-a-data-set": ("clinic.py",),
 }
 
 

@@ -1,5 +1,7 @@
-"""The page on one's own data: its examples are written, its commands run, its output compared."""
+"""The pages on one's own data, as files and as a class: their examples are written, their commands
+run, their output compared."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "own-data.md").read_text()
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE = (DOCS / "own-data.md").read_text()
 FILES = dict(re.findall(r"`([\w/.-]+)`:\n\n```(?:csv|toml)\n(.*?)```", PAGE, re.DOTALL))
 CONSOLES = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
 MY_IMAGES = {"benign": 40, "malignant": 20, "rare": 10}  # class → images
@@ -55,9 +58,8 @@ def test_every_example_and_command_is_found():
     assert all(console.startswith("$ lmdbench ") for console in CONSOLES)
 
 
-@pytest.mark.usefixtures("data")
-def test_the_commands_work_and_print_what_the_page_shows(lmdbench):
-    for console in CONSOLES:
+def follow(consoles, lmdbench):
+    for console in consoles:
         for block in console.removeprefix("$ ").split("\n$ "):
             command, *shown = block.splitlines()
             outcome = lmdbench(*shlex.split(command)[1:])
@@ -65,6 +67,11 @@ def test_the_commands_work_and_print_what_the_page_shows(lmdbench):
             printed = iter(line.strip() for line in (outcome.out + outcome.err).splitlines())
             for line in shown:
                 assert line.strip() in printed, f"{command}\n{outcome.out}\ndoes not show: {line}"
+
+
+@pytest.mark.usefixtures("data")
+def test_the_commands_work_and_print_what_the_page_shows(lmdbench):
+    follow(CONSOLES, lmdbench)
     assert {path.name for path in Path("results").iterdir()} == {
         "folder-my-images",
         "folder-clinic-2024",
@@ -73,3 +80,38 @@ def test_the_commands_work_and_print_what_the_page_shows(lmdbench):
     assert len(list(Path("results/folder-my-images/random/ce").iterdir())) == 1
     compared = lmdbench("compare", "--dataset", "folder-my-images", "--format", "csv").out
     assert [name for name in ("ce", "crt") if f"{name}," in compared] == ["ce", "crt"]
+
+
+@pytest.fixture
+def clinic(tmp_path, monkeypatch):
+    """The folder ``skin`` of the page on a data set's class, beside the example."""
+    monkeypatch.chdir(tmp_path)
+    Path("clinic.py").symlink_to(DOCS / "examples" / "clinic.py")
+    rows = ["photo,icd10,patient"]
+    for brightness, (code, n) in enumerate((("D22", 50), ("C43", 25), ("C44", 15))):
+        for number in range(n):
+            draw(Path("skin/photos", f"{code}-{number:02}.png"), 60 * brightness)
+            rows.append(f"{code}-{number:02},{code},patient-{code}-{number // 2}")
+    Path("skin/export.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_a_data_set_from_a_plug_in_is_trained_and_compared(lmdbench, clinic):
+    page = (DOCS / "adding-a-data-set.md").read_text()
+    consoles = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+    assert consoles
+    follow(consoles, lmdbench)
+    records = [
+        json.loads(path.read_text())["spec"]
+        for path in sorted(clinic.glob("results/clinic/random/*/seed0-*/run.json"))
+    ]
+    assert [(s["method"], s["settings"]["epochs"]) for s in records] == [("ce", 3), ("crt", 1)]
+    compared = lmdbench("compare", "--dataset", "clinic", "--format", "csv").out
+    assert [name for name in ("ce", "crt") if f"{name}," in compared] == ["ce", "crt"]
+    asked = ("--method", "ce", "--dataset", "clinic", "--data-root", "skin", "--dry-run")
+    refused = lmdbench("run", *asked, "--imbalance-factor", "20")
+    assert refused.code == 2
+    assert "data set 'clinic': its split says nothing of --imbalance-factor 20" in refused.err
+    Path("skin/export.csv").write_text("photo,icd10,patient\na,D23,b\n")
+    refused = lmdbench("run", *asked)
+    assert "line 2: icd10 'D23' is none of D22, C43, C44" in refused.err

@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -74,7 +75,13 @@ def read_split(dataset: Dataset, imbalance_factor: float | None, seed: int) -> S
     _check_parts(dataset, split, dict(zip(labels.index, labels, strict=True)))
     if imbalance_factor is not None:
         _check_factor(dataset, split, imbalance_factor, seed)
-    return split
+    if all(p.ids.dtype.kind == "U" and p.labels.dtype == np.int64 for p in split.parts.values()):
+        return split
+    parts = {
+        name: Part(part.ids.astype(str), part.labels.astype(np.int64))
+        for name, part in split.parts.items()
+    }
+    return replace(split, parts=parts)
 
 
 def _check_classes(dataset: Dataset, split: Split) -> None:

@@ -168,6 +168,17 @@ def test_splits_that_are_wrong(split, problem: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_arrays_come_in_the_kinds_that_predictions_are_kept_in() -> None:
+    of_objects = {
+        name: Part(part.ids.astype(object), part.labels.astype(np.uint8))
+        for name, part in parts().items()
+    }
+    split = read_split(Clinic(split=given(parts=of_objects)), None, 0)
+    assert {part.ids.dtype.kind for part in split.parts.values()} == {"U"}
+    assert {part.labels.dtype for part in split.parts.values()} == {np.dtype(np.int64)}
+    assert split.fingerprint == given().fingerprint
+
+
 def test_a_part_without_validation_images_is_none_of_them() -> None:
     empty = Part(np.array([], str), np.array([], int))
     read_split(Clinic(split=given(parts=replaced(validation=empty))), None, 0)
