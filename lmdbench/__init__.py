@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lmdbench.evaluation import inference, metrics
     from lmdbench.models.backbones import Pretrained, register_backbone
     from lmdbench.models.classifier import Encoder
+    from lmdbench.reporting.plots import register_plot
     from lmdbench.training.method import Method, Start, register_method
     from lmdbench.training.samplers import register_sampler
     from lmdbench.training.task import Batch, Images, Task
@@ -41,6 +42,7 @@ _HOMES = {
     "lmdbench.data.dataset": ("Dataset", "Part", "Split", "register_dataset"),
     "lmdbench.models.backbones": ("Pretrained", "register_backbone"),
     "lmdbench.models.classifier": ("Encoder",),
+    "lmdbench.reporting.plots": ("register_plot",),
     "lmdbench.training.method": ("Method", "Start", "register_method"),
     "lmdbench.training.samplers": ("register_sampler",),
     "lmdbench.training.task": ("Batch", "Images", "Task"),
@@ -74,6 +76,7 @@ __all__ = [
     "register_backbone",
     "register_dataset",
     "register_method",
+    "register_plot",
     "register_sampler",
     "register_view",
 ]

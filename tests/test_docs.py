@@ -19,6 +19,7 @@ SHOWN = {
     "adding-a-method": ("label_smoothing.py", "late_balance.py"),
     "adding-a-backbone": ("narrow_net.py",),
     "adding-a-data-set": ("clinic.py",),
+    "adding-a-plot": ("accuracy_calibration.py",),
 }
 
 
@@ -92,6 +93,23 @@ def test_a_method_that_needs_stages_is_told_as_the_page_says(
     )
     planned = lmdbench("sweep", "plan", sweep, "--results", tmp_path / "results")
     assert (planned.code, "the stages of a PlainNet are not known" in planned.err) == (2, True)
+
+
+def test_the_plot_of_the_page_is_listed_and_drawn(lmdbench, fake_run, tmp_path):
+    plugin = DOCS / "examples" / "accuracy_calibration.py"
+    listed = lmdbench("plot", "--plugin", plugin)
+    assert (
+        "\naccuracy-calibration  accuracy against calibration error, a point a run\n" in listed.out
+    )
+    for seed in (0, 1):
+        fake_run("ce", seed)
+        fake_run("lmd", seed, skill=2.0)
+    words = ("--results", tmp_path / "results", "--output", tmp_path / "figure.svg")
+    drawn = lmdbench("plot", "accuracy-calibration", "--plugin", plugin, *words)
+    assert (drawn.code, drawn.err) == (0, f"written: {tmp_path / 'figure.svg'}\n")
+    assert (tmp_path / "figure.svg").stat().st_size > 10_000
+    near = lmdbench("plot", "accuracy-calibratoin", "--plugin", plugin)
+    assert "Did you mean accuracy-calibration?" in near.err
 
 
 def test_the_sweep_of_the_whole_field_has_every_method(lmdbench, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lmdbench.cli.selection import Selection
+    from lmdbench.comparison.results import Run
     from lmdbench.comparison.types import Comparison
+    from lmdbench.reporting.plots import Plot
     from lmdbench.reporting.plots.embedding import Embedding
 
 IMAGES = 100  # of a class, of an embedding, at most
@@ -42,7 +44,8 @@ WIDTH = 7.0  # inches
     "--run",
     "run",
     metavar="DIR|ID",
-    help="Of embedding: the run.  [default: the first seed of the only row that is chosen]",
+    help="Of embedding, and of other plots of a run: the run.  [default: the first seed of the "
+    "only row that is chosen]",
 )
 @click.option(
     "--images",
@@ -75,42 +78,44 @@ def plot(
 
     Each table of `lmdbench compare` is a picture of its own; the same options choose them.
     """
-    from lmdbench.core.registry import unknown
-    from lmdbench.reporting.plots import ACROSS, BY_RUN, PLOTS
+    from lmdbench.reporting.plots import PLOTS
     from lmdbench.reporting.plots.style import NARROWEST, WIDEST
 
     if kind is None:
-        click.echo(
-            table(["kind", "what"], [[name, line] for name, (_, line) in PLOTS.items()], right=())
-        )
-        click.echo("\nlmdbench plot KIND: draw one")
+        rows = [[name, plot.title] for name, plot in PLOTS.all().items()]
+        click.echo(table(["kind", "what"], rows, right=()))
+        click.echo("\nlmdbench plot KIND: draw one; docs/adding-a-plot.md: add one")
         return
-    if kind not in PLOTS:
-        raise unknown("plot", kind, list(PLOTS))
+    plot = PLOTS[kind]
     if not NARROWEST <= width <= WIDEST:
         raise UserError(f"--width {width:g}: give {NARROWEST:g} to {WIDEST:g} inches")
     if not selection.percent:
         raise UserError("plots are in percent; leave --fraction out")
     _check(output)
-    only_by_run = {
-        "--run": run,
+    of_features = {
         "--images": images,
         "--device": device,
         "--accept-changed": accept_changed or None,
     }
-    for option, value in only_by_run.items():
-        if kind != BY_RUN and value is not None:
-            raise UserError(f"{option} is for `lmdbench plot {BY_RUN}`; leave it out")
-    draw, _ = PLOTS[kind]
-    if kind == BY_RUN:
+    for option, value in {"--run": run, **of_features}.items():
+        fitting = ("run", "features") if option == "--run" else ("features",)
+        if value is not None and plot.of not in fitting:
+            those = [name for name, other in PLOTS.all().items() if other.of in fitting]
+            named = " or ".join(f"`lmdbench plot {name}`" for name in those)
+            raise UserError(f"{option} is for {named}; leave it out")
+    if plot.of in ("run", "features"):
         if images is not None and images < 1:
             raise UserError(f"--images {images}: give 1 or more")
-        found = _embedding(selection, run, images or IMAGES, device or "auto", accept_changed)
-        parts: Iterable[tuple[str, Any]] = [(found.name, found)]
+        chosen = _run(selection, run, kind)
+        name = f"{chosen.record['results_name']}-{chosen.method}-{chosen.directory.name}"
+        data: Run | Embedding = chosen
+        if plot.of == "features":
+            data = _features(chosen, selection, images or IMAGES, device or "auto", accept_changed)
+        parts: list[tuple[str, Any]] = [(name, data)]
     else:
         comparison = selection.comparison()
-        parts = [("", comparison)] if kind == ACROSS else _named_tables(comparison)
-    _write(_drawn(draw, parts, width), kind, output)
+        parts = [("", comparison)] if plot.of == "comparison" else _named_tables(comparison)
+    _write(_drawn(plot, parts, width), kind, output)
 
 
 def _check(output: Path | None) -> None:
@@ -142,15 +147,13 @@ def _named_tables(comparison: Comparison) -> list[tuple[str, Any]]:
     return list(named.items())
 
 
-def _drawn(
-    draw: Callable[..., Figure], parts: Iterable[tuple[str, Any]], width: float
-) -> list[tuple[str, Figure]]:
+def _drawn(plot: Plot, parts: list[tuple[str, Any]], width: float) -> list[tuple[str, Figure]]:
     """The figures by name. What can't be drawn is told; raises UserError where nothing can be."""
     figures = []
     problems = []
     for name, data in parts:
         try:
-            figures.append((name, draw(data, width)))
+            figures.append((name, plot.draw(data, width)))
         except UserError as error:
             problems.append(error)
     if not figures:
@@ -183,25 +186,33 @@ def _paths(names: list[str], kind: str, output: Path | None) -> Iterator[Path]:
         yield path
 
 
-def _embedding(
-    selection: Selection, run: str | None, images: int, device: str, accept_changed: bool
-) -> Embedding:
-    from lmdbench.reporting.plots.features import embedding_of
+def _run(selection: Selection, run: str | None, kind: str) -> Run:
+    """The run that is named, else the first seed of the only row that is chosen."""
+    from lmdbench.comparison.results import Run
     from lmdbench.runs.prediction import find_run
+    from lmdbench.runs.record import read_record
 
     if run is not None:
         directory = find_run(run, selection.results)
-    else:
-        rows = [row for result in selection.comparison().tables for row in result.rows]
-        if len(rows) > 1:
-            labels = ", ".join(dict.fromkeys(row.label for row in rows))
-            raise UserError(
-                f"an embedding is of one run, here are {len(rows)} rows: {labels}; choose one by "
-                "--method (and --dataset, --split), or name a run by --run"
-            )
-        directory = rows[0].runs[0].members[0].directory
+        return Run(directory, read_record(directory))
+    rows = [row for result in selection.comparison().tables for row in result.rows]
+    if len(rows) > 1:
+        labels = ", ".join(dict.fromkeys(row.label for row in rows))
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise UserError(
+            f"{article} {kind} is of one run, here are {len(rows)} rows: {labels}; choose one by "
+            "--method (and --dataset, --split), or name a run by --run"
+        )
+    return rows[0].runs[0].members[0]
+
+
+def _features(
+    run: Run, selection: Selection, images: int, device: str, accept_changed: bool
+) -> Embedding:
+    from lmdbench.reporting.plots.features import embedding_of
+
     return embedding_of(
-        directory,
+        run.directory,
         lambda name: make_dataset(name, selection.data_root),
         default_cache(),
         part=selection.part,

@@ -11,8 +11,9 @@ from markupsafe import Markup
 from lmdbench.comparison.types import Comparison, ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.reporting.page.svg import inline
-from lmdbench.reporting.plots import ACROSS, PLOTS
+from lmdbench.reporting.plots import PLOTS
 from lmdbench.reporting.plots.figures import svg_text
+from lmdbench.reporting.plots.style import WIDTH
 
 # Plot → its title in the page, and what it shows to who can't see it. In the page's order.
 SHOWN = {
@@ -59,9 +60,8 @@ class Picture:
 def figures(table: ResultTable, anchor: str, results: Path) -> Iterator[Picture]:
     """The plots of a table. ``anchor`` tells their ids from those of other tables."""
     for name, (title, description) in SHOWN.items():
-        draw, _ = PLOTS[name]
         try:
-            document = svg_text(draw(table))
+            document = svg_text(PLOTS[name].draw(table, WIDTH))
         except UserError as error:
             yield Picture(title, None, _without_folders(str(error), results))
             continue
@@ -77,13 +77,13 @@ def _without_folders(reason: str, results: Path) -> str:
 
 def across(comparison: Comparison) -> Picture | None:
     """The plot of ranks across data sets, where there are enough of them for one."""
-    draw, _ = PLOTS[ACROSS]
+    name = "critical-difference"
     try:
-        document = svg_text(draw(comparison))
+        document = svg_text(PLOTS[name].draw(comparison, WIDTH))
     except UserError:  # the table of ranks says why
         return None
     title = "Mean ranks across data sets and splits"
     description = (
         "A line of ranks with the mean of each method; the table of ranks has the numbers."
     )
-    return Picture(title, inline(document, ACROSS, title, description))
+    return Picture(title, inline(document, name, title, description))

@@ -1,31 +1,74 @@
-"""Plots: functions ``(data, width in inches) -> Figure`` of matplotlib, without pyplot, and their
-names. ``figures.save_figure`` and ``figures.svg_text`` write what they return."""
+"""Plots by name: functions ``(data, width in inches) -> Figure`` of matplotlib, without pyplot.
+``figures.save_figure`` and ``figures.svg_text`` write what they return."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from lmdbench.reporting.plots.confusion import draw_confusion
-from lmdbench.reporting.plots.critical_difference import draw_critical_difference
-from lmdbench.reporting.plots.curves import draw_curves
-from lmdbench.reporting.plots.embedding import draw_embedding
-from lmdbench.reporting.plots.forest import draw_forest
-from lmdbench.reporting.plots.groups import draw_groups
-from lmdbench.reporting.plots.per_class import draw_per_class
-from lmdbench.reporting.plots.reliability import draw_reliability
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import Registry, unknown
+from lmdbench.reporting.plots.figures import drawing
 
-# Kind → its function and what it is. Data are a ResultTable, but where BY_RUN or ACROSS says so.
-PLOTS: dict[str, tuple[Callable[..., Figure], str]] = {
-    "per-class": (draw_per_class, "recall of each class, and the gain over ce"),
-    "groups": (draw_groups, "head, medium and tail as bars with intervals"),
-    "forest": (draw_forest, "paired differences to the reference, with intervals and p"),
-    "confusion": (draw_confusion, "confusion matrices, mean over seeds"),
-    "reliability": (draw_reliability, "accuracy against confidence, with ECE"),
-    "curves": (draw_curves, "training curves, with the EM rounds of ICC"),
-    "embedding": (draw_embedding, "features by t-SNE, before and after a run's training"),
-    "critical-difference": (draw_critical_difference, "mean ranks across data sets and splits"),
+# What a plot is of → what its function is given of it
+DATA = {
+    "table": "a ResultTable, one of what `lmdbench compare` shows",
+    "comparison": "the Comparison: all tables, and the ranks across them",
+    "run": "a Run: its directory and its record",
+    "features": "an Embedding: features of a run's images, before and after its training",
 }
-BY_RUN = "embedding"  # of an Embedding
-ACROSS = "critical-difference"  # of a Comparison
+
+Draw = Callable[[Any, float], Figure]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """``of``: a key of ``DATA``."""
+
+    name: str
+    title: str
+    of: str
+    function: Draw
+
+    def draw(self, data: Any, width: float) -> Figure:
+        """The figure, ``width`` inches wide. Raises UserError where the function makes none."""
+        figure = self.function(data, width)
+        if not isinstance(figure, Figure):
+            raise UserError(
+                f"plot {self.name!r} must return a matplotlib Figure; it returned "
+                f"{None if figure is None else type(figure).__name__}"
+            )
+        return figure
+
+
+PLOTS: Registry[Plot] = Registry("plot", __name__, group="lmdbench.plots")
+
+
+def register_plot(name: str, *, title: str, of: str = "table") -> Callable[[Draw], Draw]:
+    """Decorator of a function ``(data, width in inches) -> Figure``, which then draws in the common
+    style. ``title``: a line on what it shows; ``of``: what it is given, a key of ``DATA``.
+
+    Raises UserError for what can't draw; ValueError for a name that is taken.
+    """
+
+    def decorate(function: Draw) -> Draw:
+        if of not in DATA:
+            raise UserError(f"plot {name!r}: {unknown('of', of, list(DATA))}")
+        if not (isinstance(title, str) and title.strip() and title.isprintable()):
+            raise UserError(f"plot {name!r}: title must say in a line what it shows")
+        try:
+            inspect.signature(function).bind(None, None)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"plot {name!r} must be a function of two parameters: {DATA[of]}; and the width in "
+                "inches"
+            ) from None
+        styled = drawing()(function)
+        PLOTS.add(name, Plot(name, title, of, styled), function)
+        return styled
+
+    return decorate

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from lmdbench.comparison.outcomes import outcomes
 from lmdbench.comparison.types import ResultTable
 from lmdbench.evaluation import metrics
-from lmdbench.reporting.plots.figures import drawing, shortened, wrapped
+from lmdbench.reporting.plots import register_plot
+from lmdbench.reporting.plots.figures import shortened, wrapped
 from lmdbench.reporting.plots.style import (
     LONGEST_CLASS,
     SMALL,
@@ -31,7 +32,7 @@ CELL_INCHES = 0.205  # narrower, "100" does not fit
 LARGEST_CELL = 0.42
 
 
-@drawing()
+@register_plot("confusion", title="confusion matrices, mean over seeds")
 def draw_confusion(table: ResultTable, width: float = WIDTH) -> Figure:
     """Row-normalised confusion matrices in percent, means over seeds.
 

@@ -12,6 +12,7 @@ from lmdbench.comparison.ranking import settings_of
 from lmdbench.comparison.types import Comparison
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation.inference import NEMENYI_FROM, nemenyi_critical_difference
+from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.figures import drawing, shortened
 from lmdbench.reporting.plots.style import (
     LONGEST_LABEL,
@@ -75,7 +76,9 @@ def cliques(ranks: np.ndarray, critical: float) -> list[tuple[int, int]]:
     return found
 
 
-@drawing()
+@register_plot(
+    "critical-difference", title="mean ranks across data sets and splits", of="comparison"
+)
 def draw_critical_difference(comparison: Comparison, width: float = WIDTH) -> Figure:
     """Mean ranks over the tables of a comparison, by the primary metric.
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from lmdbench.comparison.results import Run, ancestor_of
 from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
-from lmdbench.reporting.plots.figures import drawing
+from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.style import (
     GRID,
     SMALL,
@@ -70,7 +70,7 @@ class History:
         return [name for name in names if name == "loss" or name.endswith("_loss")]
 
 
-@drawing()
+@register_plot("curves", title="training curves, with the EM rounds of ICC")
 def draw_curves(table: ResultTable, width: float = WIDTH) -> Figure:
     """Losses, and balanced accuracy on validation images, a column of two panels for each method.
 

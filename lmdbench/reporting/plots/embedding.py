@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lmdbench.core.errors import UserError
-from lmdbench.reporting.plots.figures import drawing, shortened
+from lmdbench.reporting.plots import register_plot
+from lmdbench.reporting.plots.figures import shortened
 from lmdbench.reporting.plots.style import (
     LONGEST_CLASS,
     MARKERS,
@@ -32,12 +33,11 @@ FEWEST = 5  # images that can be laid out
 class Embedding:
     """Features of the same images by several encoders.
 
-    ``name``: the run's, to be part of a file's. ``features``: what the encoder is → (N, D) float;
+    ``features``: what the encoder is → (N, D) float;
     ``labels`` (N,) into ``classes``, which stand in the order of the legend. ``counts``: images of
     each class there were to choose from, (C,). ``notes``: sentences for the footer.
     """
 
-    name: str
     title: str
     part: str
     classes: Sequence[str]
@@ -53,7 +53,9 @@ class Embedding:
         return np.bincount(self.labels, minlength=len(self.classes))
 
 
-@drawing()
+@register_plot(
+    "embedding", title="features by t-SNE, before and after a run's training", of="features"
+)
 def draw_embedding(embedding: Embedding, width: float = WIDTH) -> Figure:
     """A panel for each encoder. Raises UserError for too few images, or features not finite."""
     n = len(embedding.labels)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from lmdbench.comparison.results import Run, ancestor_of
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset
 from lmdbench.data.splits.assign import shuffled
 from lmdbench.data.splits.availability import missing_images, record_files
-from lmdbench.data.store.store import open_images
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.reporting.plots.embedding import Embedding
 from lmdbench.reporting.plots.style import order_of
-from lmdbench.runs.prediction import load_run
+
+if TYPE_CHECKING:
+    import torch
 
 ALIKE = 1e-5  # of the features' scale: a difference that arithmetic alone can make
 
@@ -40,6 +40,9 @@ def embedding_of(
     and read from the store in ``cache``, or from a small one made for them. Raises UserError for
     images that are not there, and for a run without its model.
     """
+    from lmdbench.data.store.store import open_images
+    from lmdbench.runs.prediction import load_run
+
     trained = load_run(directory, device, accept_changed=accept_changed)
     run = Run(directory, trained.record)
     predictions = load_predictions(directory / "predictions.npz", [part])[part]
@@ -75,7 +78,6 @@ def embedding_of(
         features = {name: after}
         notes.append(f"{trained.spec.method} starts from no other run.")
     return Embedding(
-        name=f"{trained.record['results_name']}-{trained.spec.method}-{directory.name}",
         title=_title(trained.record, part),
         part=part,
         classes=[trained.classes[c] for c in order],

@@ -10,7 +10,8 @@ from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation.inference import Difference
 from lmdbench.evaluation.metrics import described
-from lmdbench.reporting.plots.figures import drawing, shortened
+from lmdbench.reporting.plots import register_plot
+from lmdbench.reporting.plots.figures import shortened
 from lmdbench.reporting.plots.style import (
     LONGEST_LABEL,
     SMALL,
@@ -30,7 +31,7 @@ ROW_INCHES = 0.24
 NARROW = 5.0  # inches; below it the numbers stand under the names, not beside
 
 
-@drawing()
+@register_plot("forest", title="paired differences to the reference, with intervals and p")
 def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
     """Paired differences to the reference on the primary metric, shares in points.
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from lmdbench.comparison.notes import column_title
 from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.errors import UserError
-from lmdbench.reporting.plots.figures import drawing
+from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.style import (
     GRID,
     WIDTH,
@@ -29,7 +29,7 @@ MOST_BARS = 10  # methods; more have a line each, beside points instead of bars
 ROW_INCHES = 0.2
 
 
-@drawing()
+@register_plot("groups", title="head, medium and tail as bars with intervals")
 def draw_groups(table: ResultTable, width: float = WIDTH) -> Figure:
     """Mean recall of each group's classes, and of all, with 95 % intervals.
 

@@ -12,7 +12,8 @@ from lmdbench.comparison.compare import BASELINE
 from lmdbench.comparison.outcomes import Outcomes, outcomes, paired
 from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.evaluation.inference import Estimate, linear_difference, linear_estimate
-from lmdbench.reporting.plots.figures import drawing, shortened
+from lmdbench.reporting.plots import register_plot
+from lmdbench.reporting.plots.figures import shortened
 from lmdbench.reporting.plots.style import (
     GRID,
     LETTER_INCHES,
@@ -41,7 +42,7 @@ SLANTED_PER_INCH = 1.7  # class names; more stand upright
 CLASS_INCHES = 0.2  # between two classes, at least
 
 
-@drawing()
+@register_plot("per-class", title="recall of each class, and the gain over ce")
 def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
     """Mean recall over seeds of each class, and the paired difference to ce, with 95 % intervals.
 

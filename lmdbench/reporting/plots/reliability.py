@@ -10,7 +10,7 @@ from lmdbench.comparison.outcomes import outcomes
 from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation import metrics
-from lmdbench.reporting.plots.figures import drawing
+from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.style import (
     GRID,
     SMALL,
@@ -29,7 +29,7 @@ PANEL_INCHES = 1.7  # at least
 HISTOGRAM_BINS = 20
 
 
-@drawing()
+@register_plot("reliability", title="accuracy against confidence, with ECE")
 def draw_reliability(table: ResultTable, width: float = WIDTH) -> Figure:
     """Accuracy against confidence in bins of equally many images, a panel for each method.
 

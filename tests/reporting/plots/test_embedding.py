@@ -16,7 +16,6 @@ def embedding() -> Embedding:
     labels = np.repeat([0, 1], 12)
     features = rng.normal(size=(24, 5)) + 30 * labels[:, None]
     return Embedding(
-        name="skin-lmd-seed0",
         title="skin · plain · test images",
         part="test",
         classes=["nv", "mel", "df"],
@@ -58,7 +57,6 @@ def test_23_classes_fit_the_legend(look, long_tail):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(23), 2)
     embedding = Embedding(
-        name="x",
         title="x",
         part="test",
         classes=list(long_tail),
