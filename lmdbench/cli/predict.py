@@ -112,7 +112,7 @@ def predict(
     stop_on_sigterm()
     import torch
 
-    from lmdbench.cli.progress import watcher
+    from lmdbench.core.progress import watcher
     from lmdbench.runs.prediction import find_run, load_run, score
     from lmdbench.runs.prediction import predict as predict_files
     from lmdbench.runs.prediction_sets import Choice, match_labels, open_target, parse_map

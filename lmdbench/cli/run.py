@@ -29,7 +29,7 @@ from lmdbench.core.errors import Interrupted, RunFailed, UserError
 if TYPE_CHECKING:
     import torch
 
-    from lmdbench.cli.progress import Quiet
+    from lmdbench.core.progress import Progress
     from lmdbench.data.dataset import Dataset
     from lmdbench.data.splits.spec import SplitChoice
     from lmdbench.runs.options import RunOptions
@@ -153,7 +153,7 @@ def run(
     check_log(log)
     check_interval(selection, validate_every)  # type: ignore[arg-type]
 
-    from lmdbench.cli.progress import watcher
+    from lmdbench.core.progress import watcher
     from lmdbench.runs.options import RunOptions
     from lmdbench.runs.request import Contexts, RunContext, RunRequest
 
@@ -209,7 +209,7 @@ def run(
 def train(
     runs: list[PlannedRun],
     device: torch.device,
-    progress: Quiet,
+    progress: Progress,
     options: RunOptions,
 ) -> dict[Path, RunFailed]:
     """Open the store and carry the runs out in turn. Returns what failed, by directory."""
@@ -253,7 +253,7 @@ def check_writable(results: Path) -> None:
             raise UserError(f"--results {results}: a file is in the way") from None
 
 
-def announce(runs: list[PlannedRun], progress: Quiet) -> None:
+def announce(runs: list[PlannedRun], progress: Progress) -> None:
     """Say what is there, what will be trained, and what each run starts from."""
     from lmdbench.data.groups import in_words
     from lmdbench.runs.plan import nearest

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lmdbench.cli.progress import PREPARING, Lines, clock
+from lmdbench.core.progress import PREPARING, Lines, clock
 from lmdbench.sweep.executors.local import PoolJob, PoolWatcher, Slot
 from lmdbench.sweep.executors.worker import Outcome
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from torch import Tensor
 from lmdbench.core.environment import device_name, environment, peak_memory_mib, reset_peak_memory
 from lmdbench.core.errors import RunFailed, UserError
 from lmdbench.core.files import Claim, atomic, disk_errors, remove_leftovers, write_json, write_text
+from lmdbench.core.progress import Progress
 from lmdbench.core.randomness import Streams, derived_seed
 from lmdbench.data.reading import read_records
 from lmdbench.data.store.store import Store
@@ -48,17 +49,6 @@ logger = logging.getLogger("lmdbench")
 RANDOM = Weights("none", "none")  # of an encoder that gets its weights elsewhere
 ONE_IMAGE = "Expected more than 1 value per channel"  # how torch's batch norm refuses a batch
 WAIT_SECONDS = 2.0  # between two looks at a run that another worker is training
-
-
-class Progress(Protocol):
-    """Who watches a run. Called from the training loop; must be quick."""
-
-    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None: ...
-    def tick(self, done: int, total: int) -> None: ...
-    def prepare(self, done: int, total: int) -> None: ...
-    def epoch(self, row: Mapping[str, float]) -> None: ...
-    def end(self) -> None: ...
-    def say(self, text: str) -> None: ...
 
 
 class Busy(UserError):

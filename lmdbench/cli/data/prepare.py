@@ -65,7 +65,7 @@ def prepare(
     chosen = list(dict.fromkeys(map(parse_size, sizes))) or [data.image_size]
     threads = parse_workers(workers)
 
-    from lmdbench.cli.progress import watcher
+    from lmdbench.core.progress import watcher
     from lmdbench.data.splits.availability import table_files
     from lmdbench.data.store.store import open_images
 

@@ -17,7 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from lmdbench.cli.progress import LINE_SECONDS, clock
+from lmdbench.core.progress import LINE_SECONDS, clock
 from lmdbench.download.disk_space import size
 from lmdbench.download.watch import Watch
 

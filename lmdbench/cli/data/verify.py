@@ -56,7 +56,7 @@ def verify(
     chosen = list(dict.fromkeys(map(parse_size, sizes)))
     number = parse_sample(sample)
 
-    from lmdbench.cli.progress import watcher
+    from lmdbench.core.progress import watcher
     from lmdbench.data.check.verification import verify as findings
 
     progress = watcher(quiet=as_json or number is not None)  # a sample takes seconds

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmdbench.core.errors import RunFailed
+from lmdbench.core.progress import PREPARING, Progress, Watched
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
-    from lmdbench.runs.plan import PlannedRun
 
 BUSY_SECONDS = 10.0  # between two looks at runs that others have
 FRUITLESS_STOPS = 3  # time limits reached in a row without an epoch done
@@ -155,7 +155,7 @@ def _survive_failing_checkpoints() -> None:
     signal.signal(number, handle)
 
 
-class Log:
+class Log(Progress):
     """Plain lines for the log of a job; tells the job of epochs. A full disk costs lines only."""
 
     def __init__(self, job: SweepJob) -> None:
@@ -166,23 +166,19 @@ class Log:
         with suppress(OSError):
             print(time.strftime("%H:%M:%S"), text, flush=True)
 
-    def prepare(self, done: int, total: int) -> None:
+    def prepare(self, done: int, total: int, what: str = PREPARING) -> None:
         percent = 100 * done // max(total, 1)
         if percent // 10 != self._percent // 10:
-            self.say(f"preparing images: {percent} %")
+            self.say(f"{what}: {percent} %")
         self._percent = percent
 
-    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
+    def begin(self, run: Watched, epoch: int, epochs: int) -> None:
         self._job.waiting = False
         self._name, self._epochs = run.title, epochs
         self.say(f"{self._name}: {f'resuming after epoch {epoch}' if epoch else 'starting'}")
-
-    def tick(self, done: int, total: int) -> None: ...
 
     def epoch(self, row: Mapping[str, float]) -> None:
         self._job.fruitless = 0
         told = {k: v for k, v in row.items() if k != "epoch" and not math.isnan(v)}
         scores = "  ".join(f"{k} {v:.4g}" for k, v in told.items())
         self.say(f"{self._name}: epoch {row['epoch']:.0f}/{self._epochs}  {scores}")
-
-    def end(self) -> None: ...

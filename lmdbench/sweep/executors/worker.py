@@ -26,13 +26,14 @@ import torch
 
 from lmdbench.core.errors import DiskError, RunFailed, UserError
 from lmdbench.core.files import DEAD_AFTER_SECONDS, Claim, disk_errors, write_text
+from lmdbench.core.progress import PREPARING, Progress, Watched
 from lmdbench.core.registry import load_plugin
 from lmdbench.data.store.store import Store, open_store
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Contexts, RunContext
 from lmdbench.runs.state import last_error, run_state
-from lmdbench.runs.train import Busy, Progress, Workplace, execute, holder_text
+from lmdbench.runs.train import Busy, Workplace, execute, holder_text
 from lmdbench.sweep.executors.jobs import RunJob, planned_run
 
 LONGEST_PAUSE = 30.0  # seconds between two tries while a disk is unusable
@@ -244,7 +245,7 @@ class Start:
 
 
 @dataclass
-class Events:
+class Events(Progress):
     """A watcher that writes what it sees as events, for the process that feeds this one."""
 
     output: TextIO
@@ -255,7 +256,7 @@ class Events:
             self.output.write(json.dumps({"event": event, **content}) + "\n")
             self.output.flush()
 
-    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
+    def begin(self, run: Watched, epoch: int, epochs: int) -> None:
         where = str(run.directory)
         self.write("begin", title=run.title, directory=where, epoch=epoch, epochs=epochs)
 
@@ -265,13 +266,10 @@ class Events:
     def epoch(self, row: Mapping[str, float]) -> None:
         self.write("epoch", row=dict(row))
 
-    def end(self) -> None:
-        pass
-
     def say(self, text: str) -> None:
         self.write("say", text=text)
 
-    def prepare(self, done: int, total: int) -> None:
+    def prepare(self, done: int, total: int, what: str = PREPARING) -> None:  # noqa: ARG002
         self._sometimes("prepare", done, total)
 
     def _sometimes(self, event: str, done: int, total: int) -> None:

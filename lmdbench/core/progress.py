@@ -7,32 +7,29 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from lmdbench.runs.plan import PlannedRun
+    from rich import progress as bars
 
 LINE_SECONDS = 10.0  # between two plain lines of one run
 PREPARING = "preparing images"
 
 
-class Quiet:
-    """Says nothing."""
+class Watched(Protocol):
+    """A run, as far as it is shown."""
 
-    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def directory(self) -> Path: ...
+
+
+class Progress:
+    """Who watches work, and says nothing. Called from the training loop; must be quick."""
+
+    def begin(self, run: Watched, epoch: int, epochs: int) -> None: ...
     def tick(self, done: int, total: int) -> None: ...
     def epoch(self, row: Mapping[str, float]) -> None: ...
     def end(self) -> None: ...
@@ -40,7 +37,7 @@ class Quiet:
     def prepare(self, done: int, total: int, what: str = PREPARING) -> None: ...
 
 
-class Lines(Quiet):
+class Lines(Progress):
     """Plain lines, for log files: the first and last epoch, and one every few seconds between."""
 
     def __init__(self) -> None:
@@ -64,7 +61,7 @@ class Lines(Quiet):
         self.say(f"{what}: {100 * done // total} %{left}")
         self._prepared = what, done, now
 
-    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
+    def begin(self, run: Watched, epoch: int, epochs: int) -> None:
         self._name, self._first, self._epochs = run.title, epoch, epochs
         self._started, self._last_line = time.monotonic(), 0.0
         self.say(f"{self._name}: {f'resuming after epoch {epoch}' if epoch else 'starting'}")
@@ -79,13 +76,15 @@ class Lines(Quiet):
         self.say(f"{self._name}: epoch {number}/{self._epochs}  {shown(row)}  {clock(left)} left")
 
 
-class Bars(Quiet):
+class Bars(Progress):
     """A live bar on a terminal, with loss, validation score and time left."""
 
     def __init__(self) -> None:
+        from rich.console import Console
+
         self._console = Console(stderr=True)
-        self._bars: Progress | None = None
-        self._task = TaskID(0)
+        self._bars: bars.Progress | None = None
+        self._task: bars.TaskID
         self._done = 0
 
     def say(self, text: str) -> None:
@@ -93,13 +92,17 @@ class Bars(Quiet):
 
     def prepare(self, done: int, total: int, what: str = PREPARING) -> None:
         if self._bars is None:
+            from rich.progress import TaskProgressColumn
+
             self._open(what, total, TaskProgressColumn())
         assert self._bars is not None
         self._bars.update(self._task, completed=done)
         if done == total:
             self.end()
 
-    def begin(self, run: PlannedRun, epoch: int, epochs: int) -> None:
+    def begin(self, run: Watched, epoch: int, epochs: int) -> None:
+        from rich.progress import MofNCompleteColumn, TextColumn
+
         self._done = epoch
         self._open(run.title, epochs, MofNCompleteColumn(), TextColumn("epochs"))
         assert self._bars is not None
@@ -120,26 +123,30 @@ class Bars(Quiet):
             self._bars.stop()
             self._bars = None
 
-    def _open(self, name: str, total: int, *amount: ProgressColumn) -> None:
+    def _open(self, name: str, total: int, *amount: bars.ProgressColumn) -> None:
+        from rich import progress as bars
+
         self.end()
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
+        self._bars = bars.Progress(
+            bars.SpinnerColumn(),
+            bars.TextColumn("{task.description}", markup=False),
+            bars.BarColumn(bar_width=16),
             *amount,
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            TextColumn("{task.fields[scores]}", markup=False),  # last: cut where there is no room
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("left"),
+            bars.TextColumn(
+                "{task.fields[scores]}", markup=False
+            ),  # last: cut where there is no room
             console=self._console,
         )
         self._task = self._bars.add_task(name, total=total, scores="")
         self._bars.start()
 
 
-def watcher(quiet: bool) -> Quiet:
+def watcher(quiet: bool) -> Progress:
     """The right kind of progress for where the output goes."""
     if quiet:
-        return Quiet()
+        return Progress()
     return Bars() if sys.stderr.isatty() else Lines()
 
 

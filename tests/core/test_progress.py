@@ -1,6 +1,6 @@
 import pytest
 
-from lmdbench.cli import progress
+from lmdbench.core import progress
 
 
 def test_plain_lines_of_preparing_tell_the_time_left(
