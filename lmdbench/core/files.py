@@ -226,6 +226,11 @@ def _process_start(pid: int) -> str | None:
     return ""
 
 
+def lives(pid: int) -> bool:
+    """Whether there is a process of this number on this machine, whosever it is."""
+    return _process_start(pid) is not None
+
+
 def slurm_job() -> str | None:
     """The SLURM job of this process, as squeue names it: 123, or 123_4 of a job array."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lmdbench.data.dataset import DATASETS, Dataset
 from lmdbench.evaluation.metrics import scores
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.runs.record import MOVED_ASIDE, read_record
-from lmdbench.runs.state import State, last_error, run_state
+from lmdbench.runs.state import PRUNED, State, last_error, run_state
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class KeptRun:
 
     @property
     def seed(self) -> int:
-        found = re.match(r"seed(\d+)", self.name)
-        return int(found[1]) if found else -1
+        return seed_of(self.name)
 
     @property
     def id(self) -> str:
@@ -87,6 +86,11 @@ class KeptRun:
     @property
     def has_weights(self) -> bool:
         return (self.directory / "model.safetensors").exists()
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether its weights were removed on purpose."""
+        return (self.directory / PRUNED).exists()
 
     @property
     def setup(self) -> tuple[str, ...]:
@@ -142,6 +146,12 @@ class KeptRun:
         return scores(test.labels, test.logits, self.run.groups, names)
 
 
+def seed_of(name: str) -> int:
+    """The seed in the name of a run's directory; -1 where it says none."""
+    found = re.match(r"seed(\d+)", name)
+    return int(found[1]) if found else -1
+
+
 def disk_usage(path: Path) -> int:
     """Bytes of a file, or of all files below a folder; what vanishes meanwhile counts as nothing.
     Links are not followed."""
@@ -160,12 +170,12 @@ def disk_usage(path: Path) -> int:
     return total
 
 
-def read_inventory(results: Path) -> list[KeptRun]:
-    """All runs under a results folder, by data set, split, method and seed. Directories that were
-    moved aside are no runs. Reads records, but neither predictions nor sizes."""
+def read_inventory(results: Path, *, moved_aside: bool = False) -> list[KeptRun]:
+    """All runs under a results folder, by data set, split, method and seed; or the directories that
+    were moved aside, which else are none. Reads records, but neither predictions nor sizes."""
     found: dict[str, tuple[Path, State, Run | None, str]] = {}
     for directory in results.glob(RUN_FOLDERS):
-        if MOVED_ASIDE in directory.name or not directory.is_dir():
+        if (MOVED_ASIDE in directory.name) != moved_aside or not directory.is_dir():
             continue
         state = run_state(directory)
         run, note = None, last_error(directory) if state == "failed" else ""
@@ -192,7 +202,36 @@ def read_inventory(results: Path) -> list[KeptRun]:
             kept[key] = KeptRun(key, directory, state, run, note, label, above)
         return kept[key]
 
-    return sorted(map(keep, found), key=_place)
+    return _told_apart(sorted(map(keep, found), key=_place))
+
+
+def _told_apart(runs: Sequence[KeptRun]) -> list[KeptRun]:
+    """Runs of one place and seed whose labels are equal get the settings that differ added."""
+    alike: dict[tuple[Any, ...], list[KeptRun]] = {}
+    for run in runs:
+        alike.setdefault((*_place(run)[:4], run.setup, run.label), []).append(run)
+    words: dict[str, str] = {}
+    for twins in alike.values():
+        several = [_facts(run) for run in twins]
+        names = dict.fromkeys(name for facts in several for name in facts)
+        for run, facts in zip(twins, several, strict=True):
+            differing = [
+                f"{name}={facts.get(name, '–')}"
+                for name in names
+                if any(other.get(name) != facts.get(name) for other in several)
+            ]
+            words[run.key] = f" [{', '.join(differing)}]" if differing else ""
+    return [replace(run, label=run.label + words[run.key]) for run in runs]
+
+
+def _facts(run: KeptRun) -> dict[str, str]:
+    """Its settings and its method's version; settings of what it started from as METHOD.NAME."""
+    found = {
+        name: setting_text(value)
+        for name, value in run.settings.items()
+        if not name.startswith(f"{run.method}.")
+    }
+    return found | ({"version": str(run.run.spec["method_version"])} if run.run is not None else {})
 
 
 def _telling(runs: Iterable[Run]) -> dict[str, set[str]]:
@@ -276,7 +315,7 @@ def choose(runs: Sequence[KeptRun], filters: Filters) -> list[KeptRun]:
     if filters.other_code is not None:
         chosen = [run for run in chosen if filters.other_code(run)]
     if not chosen:
-        raise UserError("no run that is here is all of what was asked for; leave something out")
+        raise UserError("no run fits all of what was asked for; leave something out")
     return chosen
 
 

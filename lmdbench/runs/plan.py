@@ -16,12 +16,11 @@ from lmdbench.data.dataset import PARTS, Prepared
 from lmdbench.models.backbones import Backbone, Weights
 from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.record import FORMAT, MOVED_ASIDE, read_record, spec_id
-from lmdbench.runs.state import State, run_state
+from lmdbench.runs.state import LENGTHS, State, run_state
 from lmdbench.training.method import METHODS, Method, Start
 from lmdbench.training.recipes import recipes_for
 
 Selection = Literal["last", "best"]
-LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
 
 Precision = Literal["mixed", "float32"]
 

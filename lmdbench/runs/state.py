@@ -8,6 +8,9 @@ from typing import Literal
 
 from lmdbench.core.files import Claim
 
+LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
+PRUNED = "pruned.txt"  # says when the weights of a finished run were removed
+
 State = Literal["missing", "interrupted", "running", "failed", "finished"]
 
 

@@ -38,6 +38,7 @@ from lmdbench.runs.frozen import Features, open_features
 from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
 from lmdbench.runs.record import BEGUN, CODE_PARTS, MOVED_ASIDE
+from lmdbench.runs.state import PRUNED
 from lmdbench.training.engine import execution_mode
 from lmdbench.training.loggers import listener
 from lmdbench.training.method import METHODS, Method
@@ -605,12 +606,15 @@ def fit_last(method: Method, task: Task) -> None:
 
 
 def require_weights(directory: Path, spec: RunSpec) -> None:
-    """Raises UserError for a finished run without weights, as imported ones are."""
+    """Raises UserError for a finished run without weights: imported, or pruned."""
     if not (directory / "model.safetensors").exists():
+        why = "finished, but without its weights (model.safetensors), as imported runs are"
+        with contextlib.suppress(OSError, ValueError):
+            date = (directory / PRUNED).read_text(encoding="utf-8").strip()
+            why = f"its weights were pruned on {date}"
         raise UserError(
-            f"{directory}: finished, but without its weights (model.safetensors), as imported runs "
-            f"are; train it here: lmdbench run --method {spec.method} --seeds {spec.seed} … "
-            "--force (moves this one aside)"
+            f"{directory}: {why}; train it here: lmdbench run --method {spec.method} --seeds "
+            f"{spec.seed} … --force (moves this one aside)"
         )
 
 

@@ -196,3 +196,16 @@ def test_two_directories_with_one_id_are_both_there(fake_run: FakeRun, tmp_path:
     first, second = read_inventory(tmp_path / "results")
     assert first.id == second.id
     assert json.loads((second.directory / "run.json").read_text())["id"] == first.id
+
+
+def test_equal_labels_of_one_seed_get_what_differs_added(fake_run: FakeRun, tmp_path: Path) -> None:
+    """Settings that were not changed by the user, but asked for by what starts from a run."""
+    for decay in (0.0, 0.005):
+        fake_run(settings={"weight_decay": decay}, record={"changed_settings": {"lr": 0.01}})
+    fake_run("ce", 1, settings={"weight_decay": 0.1}, record={"changed_settings": {"lr": 0.01}})
+    labels = [run.label for run in read_inventory(tmp_path / "results")]
+    assert sorted(labels) == [
+        "ce (lr=0.01)",
+        "ce (lr=0.01) [weight_decay=0.005]",
+        "ce (lr=0.01) [weight_decay=0]",
+    ]

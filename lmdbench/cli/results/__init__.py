@@ -1,4 +1,4 @@
-"""``lmdbench results``: finished runs, to others and from others."""
+"""``lmdbench results``: the runs there are, to others and from others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from lmdbench.cli.lazy import LazyGroup
 # Command → what `lmdbench results --help` says of it.
 COMMANDS = {
     "list": "The runs there are: settings, state, scores, size and age.",
+    "remove": "Whole runs, after a look at what goes.",
+    "prune": "What takes room and is not needed: weights, leftovers, short runs.",
     "export": "Finished runs without weights, to share.",
     "import": "Runs that someone exported, checked.",
     "import-predictions": "Predictions of your own code, as a run like the others.",
@@ -29,9 +31,10 @@ class ResultsCommands(LazyGroup):
 @click.command(cls=ResultsCommands, invoke_without_command=True)
 @click.pass_context
 def results(context: click.Context) -> None:
-    """Finished runs, to others and from others.
+    """The runs there are: to look through, to clear up, to others and from others.
 
     \b
+    lmdbench results list --sort score
     lmdbench results export --output runs.zip
     lmdbench results import runs.zip
     lmdbench results import-predictions mine.csv --name my-loss --like results/demo/…/seed0-…

@@ -140,7 +140,8 @@ def _percent(run: KeptRun, name: str) -> str:
 def _note(run: KeptRun, remark: Callable[[KeptRun], str] | None) -> str:
     words = [run.note] if run.note else []
     if run.state == "finished":
-        words += [] if run.has_weights else ["no weights"]
+        if not run.has_weights:
+            words.append("weights pruned" if run.is_pruned else "no weights")
         words += [f"imported from {run.imported_from}"] if run.imported_from else []
     elif run.epoch is not None:
         length = run.settings.get("epochs") or run.settings.get("rounds")
