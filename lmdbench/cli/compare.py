@@ -14,7 +14,7 @@ from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from lmdbench.cli.selection import Selection
-    from lmdbench.comparison.types import Comparison
+    from lmdbench.comparison.compare import Comparison
 
 # Ending of --output → the format it asks for.
 ENDINGS = {

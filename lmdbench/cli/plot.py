@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lmdbench.cli.selection import Selection
+    from lmdbench.comparison.compare import Comparison
     from lmdbench.comparison.results import Run
-    from lmdbench.comparison.types import Comparison
     from lmdbench.reporting.plots import Plot
     from lmdbench.reporting.plots.embedding import Embedding
 

@@ -18,9 +18,9 @@ from lmdbench.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from lmdbench.comparison.compare import Comparison
     from lmdbench.comparison.results import Run
     from lmdbench.comparison.scoring import LeaksOf
-    from lmdbench.comparison.types import Comparison
     from lmdbench.data.check.audit import Leaks
     from lmdbench.data.dataset import Dataset
 

@@ -7,11 +7,11 @@ import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmdbench.comparison import scoring
+from lmdbench.comparison import frames, scoring
 from lmdbench.comparison.folds import pool_folds, pooled_label
 from lmdbench.comparison.notes import notes_of
 from lmdbench.comparison.published import published_for
@@ -26,7 +26,7 @@ from lmdbench.comparison.results import (
     with_part,
 )
 from lmdbench.comparison.scoring import Images, LeaksOf, RowScores
-from lmdbench.comparison.types import Cell, Comparison, MethodResult, Pair, ResultTable
+from lmdbench.comparison.types import Cell, MethodResult, Pair, Ranks, ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.data.groups import parse_groups
@@ -34,6 +34,9 @@ from lmdbench.data.splits.spec import training_counts
 from lmdbench.evaluation import inference, metrics
 from lmdbench.evaluation.inference import Difference
 from lmdbench.evaluation.metrics import Metric
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 PARTS = ("test", "validation")
 BASELINE = "ce"  # the method whose rows come first
@@ -43,6 +46,26 @@ REFERENCE = "lmd"  # what the others are compared with, unless said otherwise
 LEVEL = 0.05  # a corrected p below it is a finding
 MARGIN = 0.01  # one point: within it two methods are practically equal
 SEED = 0  # of the generator behind permutations
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All tables, and how many runs under the results folder are not finished."""
+
+    results: Results
+    part: str
+    tables: tuple[ResultTable, ...]
+    unfinished: int
+    ranks: Ranks | None = None
+    not_dropped: tuple[str, ...] = ()  # why tables have no second one without leaked images
+
+    def frame(self) -> DataFrame:
+        """A row for each table, method and metric, in full precision; see ``frames.scores``."""
+        return frames.scores(self.tables)
+
+    def images(self) -> DataFrame:
+        """A row for each table, run and image; see ``frames.images``."""
+        return frames.images(self.tables)
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""What a comparison comes to: tables of methods × metrics, and ranks across them."""
+"""What a comparison is made of: tables of methods × metrics, and ranks across them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmdbench.comparison.published import PublishedColumn
-from lmdbench.comparison.results import MethodRuns, Results, RunGroup
+from lmdbench.comparison.results import MethodRuns, RunGroup
 from lmdbench.evaluation.inference import Difference, Estimate
 
 
@@ -130,15 +130,3 @@ class Ranks:
     rows: tuple[Rank, ...]
     note: str
     caveats: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All tables, and how many runs under the results folder are not finished."""
-
-    results: Results
-    part: str
-    tables: tuple[ResultTable, ...]
-    unfinished: int
-    ranks: Ranks | None = None
-    not_dropped: tuple[str, ...] = ()  # why tables have no second one without leaked images

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmdbench.comparison.compare import compare
+from lmdbench.comparison.compare import Comparison, compare
 from lmdbench.comparison.notes import in_text, seeds_text
 from lmdbench.comparison.results import read_results
-from lmdbench.comparison.types import Comparison, MethodResult, ResultTable
+from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.errors import UserError
 
 FakeRun = Callable[..., Path]

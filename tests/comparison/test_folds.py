@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmdbench.comparison.compare import compare
+from lmdbench.comparison.compare import Comparison, compare
 from lmdbench.comparison.results import Run, read_results
-from lmdbench.comparison.types import Comparison
 from lmdbench.data.check.audit import Leaks
 from lmdbench.evaluation.metrics import balanced_accuracy
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from lmdbench.comparison.compare import Comparison
 from lmdbench.comparison.results import NOT_STATED
-from lmdbench.comparison.types import Cell, Comparison, ResultTable
+from lmdbench.comparison.types import Cell, ResultTable
 from lmdbench.reporting.page.evidence import Evidence, Sample, Target, gather, most_often, targets
 from lmdbench.reporting.page.figures import Picture, across, figures
 from lmdbench.reporting.page.pictures import NOT_ASKED, OpenDataset, Pictures, find_pictures

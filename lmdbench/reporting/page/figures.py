@@ -8,7 +8,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lmdbench.comparison.types import Comparison, ResultTable
+from lmdbench.comparison.compare import Comparison
+from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.reporting.page.svg import inline
 from lmdbench.reporting.plots import PLOTS

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from lmdbench.comparison.compare import Comparison
 from lmdbench.comparison.notes import column_title
 from lmdbench.comparison.ranking import settings_of
-from lmdbench.comparison.types import Comparison
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation.inference import NEMENYI_FROM, nemenyi_critical_difference
 from lmdbench.reporting.plots import register_plot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from lmdbench.comparison.types import Comparison
+from lmdbench.comparison.compare import Comparison
 from lmdbench.reporting.tables.escape import escape_html
 from lmdbench.reporting.tables.layout import Column, Table, TableCell, sections
 from lmdbench.reporting.tables.words import MARKS, left_out

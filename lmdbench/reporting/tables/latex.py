@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from lmdbench.comparison.types import Comparison
+from lmdbench.comparison.compare import Comparison
 from lmdbench.reporting.tables.escape import escape_latex
 from lmdbench.reporting.tables.layout import Column, Section, Table, TableCell, sections
 from lmdbench.reporting.tables.words import MARKS, left_out

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lmdbench.comparison.compare import Comparison
 from lmdbench.comparison.notes import class_notes, column_title, in_text
 from lmdbench.comparison.published import PublishedColumn, stands_for
 from lmdbench.comparison.results import chain_key
-from lmdbench.comparison.types import Cell, Comparison, MethodResult, ResultTable
+from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.evaluation.metrics import CLASS_STATS, described
 from lmdbench.reporting.tables.words import (
     MARKS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmdbench.comparison.types import Comparison
+from lmdbench.comparison.compare import Comparison
 from lmdbench.reporting.tables.escape import escape_markdown
 from lmdbench.reporting.tables.layout import Column, Table, TableCell, sections
 from lmdbench.reporting.tables.words import MARKS, left_out

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lmdbench.comparison.compare import Comparison
 from lmdbench.comparison.notes import column_title
-from lmdbench.comparison.types import Comparison
 from lmdbench.evaluation.metrics import METRICS
 from lmdbench.reporting.tables.layout import BEST, Table, TableCell, sections
 from lmdbench.reporting.tables.words import MARKS, MISSING, is_share, left_out, number

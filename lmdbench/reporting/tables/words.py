@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from lmdbench.comparison.types import Comparison, ResultTable
+from lmdbench.comparison.compare import Comparison
+from lmdbench.comparison.types import ResultTable
 from lmdbench.evaluation.metrics import CLASS_STATS, described
 
 MISSING = "–"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lmdbench.comparison.compare import compare
+from lmdbench.comparison.compare import Comparison, compare
 from lmdbench.comparison.published import PublishedColumn
 from lmdbench.comparison.results import read_results
-from lmdbench.comparison.types import Comparison, MethodResult, Pair, Rank, Ranks
+from lmdbench.comparison.types import MethodResult, Pair, Rank, Ranks
 from lmdbench.evaluation.inference import Difference, Estimate
 
 FakeRun = Callable[..., Path]

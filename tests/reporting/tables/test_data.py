@@ -6,9 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from lmdbench.comparison.compare import compare
+from lmdbench.comparison.compare import Comparison, compare
 from lmdbench.comparison.results import read_results
-from lmdbench.comparison.types import Comparison
 from lmdbench.reporting.tables import csv_text, json_text
 
 FakeRun = Callable[..., Path]

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lmdbench.comparison.types import Comparison
+from lmdbench.comparison.compare import Comparison
 from lmdbench.reporting import tables
 
 VOID = {"meta"}

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lmdbench.comparison.compare import compare
+from lmdbench.comparison.compare import Comparison, compare
 from lmdbench.comparison.results import read_results
-from lmdbench.comparison.types import Comparison
 from lmdbench.reporting.tables import SPREADS, latex
 from lmdbench.reporting.tables.latex import COLUMNS, ROWS, table_lines
 from lmdbench.reporting.tables.layout import Column, Table, TableCell

@@ -5,9 +5,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from lmdbench.comparison.compare import compare
+from lmdbench.comparison.compare import Comparison, compare
 from lmdbench.comparison.results import read_results
-from lmdbench.comparison.types import Comparison
 from lmdbench.reporting.tables import markdown
 
 FakeRun = Callable[..., Path]

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from lmdbench.comparison.types import Comparison
+from lmdbench.comparison.compare import Comparison
 from lmdbench.reporting import tables
 
 
