@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmdbench.core.settings import Choice, LogUniform, Times, Uniform, at_least, at_most
     from lmdbench.data.dataset import Dataset, Part, Split, register_dataset
     from lmdbench.evaluation import inference, metrics
+    from lmdbench.evaluation.metrics import register_metric
     from lmdbench.models.backbones import Pretrained, register_backbone
     from lmdbench.models.classifier import Encoder
     from lmdbench.reporting.plots import register_plot
@@ -40,6 +41,7 @@ _HOMES = {
         *("Choice", "LogUniform", "Times", "Uniform", "at_least", "at_most"),
     ),
     "lmdbench.data.dataset": ("Dataset", "Part", "Split", "register_dataset"),
+    "lmdbench.evaluation.metrics": ("register_metric",),
     "lmdbench.models.backbones": ("Pretrained", "register_backbone"),
     "lmdbench.models.classifier": ("Encoder",),
     "lmdbench.reporting.plots": ("register_plot",),
@@ -76,6 +78,7 @@ __all__ = [
     "register_backbone",
     "register_dataset",
     "register_method",
+    "register_metric",
     "register_plot",
     "register_sampler",
     "register_view",

@@ -177,6 +177,16 @@ def lmdbench(
 
 
 @pytest.fixture
+def own_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics that this test registers, itself or from a plug-in of the docs, are gone after it."""
+    from lmdbench.evaluation.metrics import METRICS
+
+    monkeypatch.setattr(METRICS, "_things", dict(METRICS.all()))
+    for name in ("kappa", "sure_but_wrong"):
+        monkeypatch.delitem(sys.modules, f"lmdbench_plugin_{name}", raising=False)
+
+
+@pytest.fixture
 def read_terminal() -> Callable[[int], bytes]:
     """Reads a pseudo-terminal until its other end is closed, and closes it; at most two minutes of
     silence are waited for."""

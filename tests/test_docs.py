@@ -1,15 +1,19 @@
 """What the documentation shows is what works."""
 
 import csv
+import html
 import importlib.util
 import json
 import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 from lmdbench.core.registry import KINDS
+from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.training.method import built_in_methods
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -21,6 +25,7 @@ SHOWN = {
     "adding-a-backbone": ("narrow_net.py",),
     "adding-a-data-set": ("clinic.py",),
     "adding-a-plot": ("accuracy_calibration.py",),
+    "adding-a-metric": ("kappa.py", "sure_but_wrong.py"),
 }
 
 
@@ -111,6 +116,83 @@ def test_the_plot_of_the_page_is_listed_and_drawn(lmdbench, fake_run, tmp_path):
     assert (tmp_path / "figure.svg").stat().st_size > 10_000
     near = lmdbench("plot", "accuracy-calibratoin", "--plugin", plugin)
     assert "Did you mean accuracy-calibration?" in near.err
+
+
+@pytest.fixture
+def compared(own_metrics, fake_run, tmp_path):
+    """Results of ce and lmd, two seeds each, with twenty test images of each of four classes."""
+    labels = np.repeat(np.arange(4), 20)
+    record = {"class_counts": {"train": [60, 20, 10, 2], "test": [20] * 4}}
+    for seed in (0, 1):
+        for method, skill in (("ce", 1.0), ("lmd", 2.0)):
+            noise = np.random.default_rng(seed).normal(size=(80, 4))
+            fake_run(method, seed, test=(labels, noise + skill * np.eye(4)[labels]), record=record)
+    return tmp_path / "results"
+
+
+def test_the_example_of_a_metric_is_compared(lmdbench, compared):
+    plugin = DOCS / "examples" / "kappa.py"
+    words = ("--plugin", plugin, "--metric", "kappa", "--metric", "balanced_accuracy")
+    outcome = lmdbench("compare", "--results", compared, *words, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    (block,) = json.loads(outcome.out)["blocks"]
+    for row in block["rows"]:
+        expected = []
+        for run in row["runs"]:
+            test = load_predictions(Path(run["directory"]) / "predictions.npz")["test"]
+            expected.append(cohen_kappa_score(test.labels, test.logits.argmax(axis=1)))
+        cell = row["scores"]["kappa"]
+        assert cell["by_seed"] == pytest.approx(expected)
+        assert cell["interval"]["low"] < cell["mean"] < cell["interval"]["high"]
+    cell = block["rows"][0]["scores"]["kappa"]
+    assert cell["difference"]["low"] < cell["difference"]["value"] < 0
+    assert 0 < cell["p_corrected"] < 1
+    assert any("of Cohen's kappa: test images by a bootstrap" in note for note in block["notes"])
+    table = lmdbench("compare", "--results", compared, *words).out
+    assert "Tested: Cohen's kappa against lmd" in table
+    csv_lines = lmdbench("compare", "--results", compared, *words, "--format", "csv").out
+    lines = [line for line in csv.DictReader(csv_lines.splitlines()) if line["metric"] == "kappa"]
+    assert all(float(line["low"]) < float(line["mean"]) for line in lines)
+
+
+def test_a_metric_is_unknown_without_its_plugin(lmdbench, compared):
+    outcome = lmdbench("compare", "--results", compared, "--metric", "kappa")
+    assert outcome.code == 2
+    assert outcome.err.startswith("lmdbench: unknown metric 'kappa'.")
+
+
+@pytest.mark.parametrize("metric", ["kappa", "sure-but-wrong"])
+def test_the_examples_of_metrics_are_plotted_and_reported(lmdbench, compared, tmp_path, metric):
+    plugin = DOCS / "examples" / f"{metric.replace('-', '_')}.py"
+    words = ("--results", compared, "--plugin", plugin, "--metric", metric)
+    for command in (("plot", "forest"), ("report",)):
+        file = tmp_path / f"{command[-1]}.{'svg' if 'plot' in command else 'html'}"
+        outcome = lmdbench(*command, *words, "--output", file)
+        assert outcome.code == 0, outcome.err
+        text = html.unescape(file.read_text())
+        assert {"kappa": "Cohen's kappa", "sure-but-wrong": "Wrong at 90 %"}[metric] in text
+        if command == ("report",):
+            assert ("by a bootstrap within classes" in text) == (metric == "kappa")
+            assert ("where lower is better" in text) == (metric != "kappa")
+
+
+def test_a_run_and_its_predictions_are_scored_with_the_metric(
+    lmdbench, own_metrics, trained_run, toy_folder
+):
+    words = ("--plugin", DOCS / "examples" / "kappa.py")
+    outcome = lmdbench("predict", trained_run, "folder", "--data-root", toy_folder, *words)
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"Cohen's kappa +\d+\.\d", outcome.out)
+
+
+def test_a_wrong_metric_is_told_as_the_page_says(lmdbench, own_metrics, tmp_path):
+    plugin = tmp_path / "kappa.py"
+    example = (DOCS / "examples" / "kappa.py").read_text()
+    plugin.write_text(example.replace("bounds=(-1, 1)", "bounds=(-1, 1), lower_is_better=True"))
+    outcome = lmdbench("compare", "--plugin", plugin)
+    assert outcome.code == 2
+    page = " ".join((DOCS / "adding-a-metric.md").read_text().split())
+    assert outcome.err.strip().replace(f"{tmp_path}/", "") in page
 
 
 def test_the_sweep_of_the_whole_field_has_every_method(lmdbench, tmp_path):

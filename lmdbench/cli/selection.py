@@ -132,7 +132,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Only this metric (repeatable); the first is the one that is tested: "
         "balanced_accuracy, macro_f1, macro_auroc, accuracy, mcc, group_mean, macro_precision, "
         "macro_specificity, nll, brier, ece, nll_balanced, brier_balanced, ece_balanced, a group "
-        "such as tail, or STAT:CLASS with recall, precision, f1, specificity or auroc.  "
+        "such as tail, STAT:CLASS with recall, precision, f1, specificity or auroc, or a metric of "
+        "a plug-in.  "
         "[default: the first four and every group]",
     ),
     click.option(

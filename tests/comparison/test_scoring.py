@@ -12,7 +12,7 @@ from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
 from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.errors import UserError
-from lmdbench.evaluation import inference
+from lmdbench.evaluation import inference, metrics
 from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
 
 FakeRun = Callable[..., Path]
@@ -295,3 +295,138 @@ def test_nothing_is_best_where_all_are_equal_and_never_zero(
     assert [rows[m].cells["tail"].best for m in ("ce", "crt", "lmd")] == [False, False, True]
     assert not any(rows[m].cells["tail"].second for m in rows)
     assert rows["ce"].cells["accuracy"].second
+
+
+# Metrics that are added
+
+
+@pytest.fixture
+def wide(fake_run: FakeRun) -> dict[str, list[Path]]:
+    """ce and lmd with three seeds, and twenty test images of each class."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 20)
+
+    def run(method: str, seed: int, skill: float) -> Path:
+        logits = rng.normal(size=(80, 4)) + skill * np.eye(4)[labels]
+        return fake_run(method, seed, test=(labels, logits), record=COUNTS)
+
+    skills = {"ce": 0.8, "lmd": 2.0}
+    return {m: [run(m, seed, skill) for seed in range(3)] for m, skill in skills.items()}
+
+
+def register_twin(**words: Any) -> None:
+    """Macro F1 under another name."""
+    metrics.register_metric("twin", title="Twin of F1", **words)(
+        lambda labels, logits: metrics.score("macro_f1", labels, logits)
+    )
+
+
+@pytest.mark.usefixtures("own_metrics")
+@pytest.mark.parametrize("lesions", [False, True])
+def test_an_added_metric_has_intervals_and_tests_by_a_bootstrap(
+    folder: Path, wide: dict[str, list[Path]], lesions: bool
+) -> None:
+    register_twin()
+    if lesions:  # known to the last run alone
+        path = wide["lmd"][2] / "predictions.npz"
+        parts = load_predictions(path)
+        there = parts["test"]
+        units = np.array([f"lesion{k // 4}" for k in range(80)])
+        parts["test"] = Predictions(there.ids, there.labels, there.logits, units)
+        save_predictions(path, parts)
+    ours, theirs = (
+        by_label(only(folder, names=[name, "nll"]))["ce"].cells[name]
+        for name in ("twin", "macro_f1")
+    )
+    assert (ours.mean, ours.values, ours.mark) == (theirs.mean, theirs.values, "worse")
+    for own, known in ((ours.estimate, theirs.estimate), (ours.difference, theirs.difference)):
+        assert own.se_seeds == known.se_seeds
+        assert own.se_test == pytest.approx(known.se_test, rel=0.15)
+        assert own.se_test != known.se_test
+    assert 0 < ours.difference.p < 0.05
+    assert ours.p_corrected == ours.difference.p
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_a_note_says_that_an_interval_is_a_bootstrap(
+    folder: Path, wide: dict[str, list[Path]]
+) -> None:
+    register_twin()
+    note = (
+        "Intervals of Twin of F1: test images by a bootstrap within classes (500 samples, "
+        "generator seed 0), as influences of images are not known."
+    )
+    assert note in only(folder, names=["macro_f1", "twin"]).notes
+    assert note not in only(folder, names=["macro_f1"]).notes
+    assert any(
+        n.startswith("Tested: Twin of F1 against") for n in only(folder, names=["twin"]).notes
+    )
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_the_same_runs_give_the_same_bootstrap(folder: Path, wide: dict[str, list[Path]]) -> None:
+    register_twin()
+    one, other = (by_label(only(folder, names=["twin"]))["ce"].cells["twin"] for _ in range(2))
+    assert one == other
+    alone = by_label(only(folder, names=["twin"], methods=["ce"]))["ce"].cells["twin"]
+    assert alone.estimate == one.estimate
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_an_added_metric_has_no_interval_where_a_class_is_small(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    register_twin()
+    cell = by_label(only(folder, names=["twin"]))["ce"].cells["twin"]
+    assert np.isnan([cell.estimate.low, cell.difference.low, cell.difference.p]).all()
+    assert cell.no_interval == "a class has fewer than 5 test images"
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_direction_and_bounds_of_an_added_metric_are_its_own(
+    folder: Path, wide: dict[str, list[Path]]
+) -> None:
+    metrics.register_metric("loss", title="Loss", bounds=(0, 20), lower_is_better=True)(
+        lambda labels, logits: metrics.score("nll", labels, logits)
+    )
+    metrics.register_metric("likelihood", title="Likelihood", bounds=(-np.inf, 0))(
+        lambda labels, logits: -metrics.score("nll", labels, logits)
+    )
+    rows = by_label(only(folder, names=["loss", "likelihood"]))
+    for name in ("loss", "likelihood"):
+        assert (rows["lmd"].cells[name].best, rows["ce"].cells[name].best) == (True, False)
+    assert rows["ce"].cells["loss"].mark == "worse"
+    assert rows["ce"].cells["loss"].difference.value > 0
+    assert rows["ce"].cells["likelihood"].estimate.high < 0
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_an_added_metric_that_fails_leaves_the_others_be(
+    folder: Path, wide: dict[str, list[Path]]
+) -> None:
+    def fails_on_80(labels: np.ndarray, logits: np.ndarray) -> float:
+        if len(labels) == 80:
+            raise ValueError("too many")
+        return 0.5
+
+    metrics.register_metric("fails", title="Fails")(fails_on_80)
+    block = only(folder, names=["fails", "accuracy"])
+    cells = by_label(block)["ce"].cells
+    assert cells["fails"].mean is None
+    assert cells["accuracy"].mean is not None
+    assert "– in Fails: seed 0: it raised ValueError: too many." in block.notes or (
+        "– in Fails: it raised ValueError: too many." in block.notes
+    )
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_no_value_on_some_samples_is_no_interval(folder: Path, wide: dict[str, list[Path]]) -> None:
+    def without_the_last_image(labels: np.ndarray, logits: np.ndarray) -> float:
+        seen = np.unique(logits, axis=0)
+        return np.nan if len(labels) == 80 and len(seen) < 50 else float((labels == 0).mean())
+
+    metrics.register_metric("frail", title="Frail")(without_the_last_image)
+    cell = by_label(only(folder, names=["frail"]))["ce"].cells["frail"]
+    assert cell.mean == 0.25
+    assert np.isnan(cell.estimate.low)
+    assert cell.no_interval.startswith("it has no value on ")

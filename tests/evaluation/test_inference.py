@@ -5,6 +5,7 @@ import math
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -498,6 +499,102 @@ class TestNoInterval:
         found = inference.smooth_estimate(np.array([0.5]), influences, self.labels)
         assert found.low < 0.5 < found.high
         assert inference.no_interval(np.array([10, 10]), found) == ""
+
+
+# Any metric, by a bootstrap
+
+
+def by_both(name: str, units: np.ndarray | None = None) -> tuple[Any, Any, Any, Any]:
+    """Estimate of one method and difference of two, three seeds each: smooth and by bootstrap."""
+    rng = np.random.default_rng(5)
+    labels = np.repeat([0, 1, 2], [300, 150, 60])
+    logits = rng.normal(size=(6, 510, 3)) + 1.2 * np.eye(3)[labels]
+    if units is not None:  # images of a lesion look alike, in every training
+        logits = logits / 2 + rng.normal(size=(510, 3))[units]
+    metric = metrics.METRICS[name]
+    scorers = [metrics.Scorer(labels, one) for one in logits]
+    values = np.array([scorer.value(metric) for scorer in scorers])
+    influences = np.stack([scorer.influence(metric) for scorer in scorers])
+    drawn = np.stack([scorer.resamples(metric, units) for scorer in scorers])
+    a, b = slice(0, 3), slice(3, 6)
+    return (
+        inference.smooth_estimate(values[a], influences[a], labels, units),
+        inference.bootstrap_estimate(values[a], drawn[a], labels),
+        inference.smooth_difference(
+            values[a], values[b], influences[a], influences[b], labels, units
+        ),
+        inference.bootstrap_difference(values[a], values[b], drawn[a], drawn[b], labels),
+    )
+
+
+@pytest.mark.parametrize("name", ["macro_f1", "macro_auroc", "mcc", "brier_balanced"])
+@pytest.mark.parametrize("units", [None, np.arange(510) // 3], ids=["images", "lesions"])
+def test_the_bootstrap_says_what_influences_say(name: str, units: np.ndarray | None) -> None:
+    for smooth, drawn in zip(*[iter(by_both(name, units))] * 2, strict=True):
+        assert (drawn.value, drawn.se_seeds) == (smooth.value, smooth.se_seeds)
+        assert drawn.se_test == pytest.approx(smooth.se_test, rel=0.12)
+        assert drawn.high - drawn.low == pytest.approx(smooth.high - smooth.low, rel=0.12)
+        assert drawn.seeds == 3
+    assert drawn.p == pytest.approx(smooth.p, abs=0.1)
+
+
+def test_seeds_and_images_both_count_in_a_bootstrap() -> None:
+    labels = np.repeat([0, 1], 10)
+    drawn = np.random.default_rng(0).normal(0.5, 0.03, (2, 400))
+    got = inference.bootstrap_estimate(np.array([0.4, 0.6]), drawn, labels)
+    assert got.se_seeds == pytest.approx(0.1)
+    assert got.se_test == pytest.approx(drawn.mean(axis=0).std(ddof=1))
+    assert got.se == pytest.approx(math.hypot(got.se_seeds, got.se_test))
+    one = inference.bootstrap_estimate(np.array([0.4]), drawn[:1], labels)
+    assert math.isnan(one.se_seeds)
+    assert one.se == pytest.approx(drawn[0].std(ddof=1))
+
+
+def test_a_bootstrap_without_an_interval_says_why() -> None:
+    labels, value = np.repeat([0, 1], 10), np.array([0.5])
+    drawn = np.linspace(0, 1, 400)[None].copy()
+    drawn[0, :3] = np.nan
+    got = inference.bootstrap_estimate(value, drawn, labels)
+    assert (got.value, math.isnan(got.low)) == (0.5, True)
+    assert inference.no_interval(np.array([10, 10]), got, drawn) == (
+        "it has no value on 3 of 400 bootstrap samples"
+    )
+    alike = np.full((1, 400), 0.5)
+    got = inference.bootstrap_estimate(value, alike, labels)
+    assert "all alike" in inference.no_interval(np.array([10, 10]), got, alike)
+    few = np.repeat([0, 1], [10, 4])
+    got = inference.bootstrap_estimate(value, np.ones((1, 400)), few)
+    assert math.isnan(got.low)
+    assert "fewer than 5" in inference.no_interval(np.array([10, 4]), got, drawn)
+    nothing = inference.bootstrap_difference(
+        np.array([np.nan]), value, np.full((1, 400), np.nan), drawn, labels
+    )
+    assert math.isnan(nothing.value)
+
+
+def test_a_sample_keeps_classes_and_whole_units() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 0, 0, 1, 1, 1])
+    units = np.array(["a", "a", "b", "b", "b", "", "", "c", "c", ""])  # b is more of 1 than of 0
+    samples: list[np.ndarray] = []
+
+    def keep(images: np.ndarray) -> float:
+        samples.append(images)
+        return 0.0
+
+    inference.within_class_bootstrap(keep, labels, np.random.default_rng(0), 200, units)
+    sizes = set()
+    for images in samples:
+        times = np.bincount(images, minlength=10)
+        assert times[0] == times[1]
+        assert times[2] == times[3] == times[4]
+        assert times[7] == times[8]
+        assert times[0] + times[5] + times[6] == 3  # units whose class is 0
+        assert times[2] + times[7] + times[9] == 3
+        sizes.add(len(images))
+    assert len(sizes) > 1
+    samples.clear()
+    inference.within_class_bootstrap(keep, labels, np.random.default_rng(0), 50)
+    assert all(np.bincount(labels[images]).tolist() == [5, 5] for images in samples)
 
 
 # What an independent check found

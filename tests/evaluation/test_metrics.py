@@ -1,6 +1,7 @@
 """Scores against hand values and scikit-learn, and what must hold for any predictions."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -375,3 +376,90 @@ def test_weights_of_recalls_give_the_metric() -> None:
         assert weights @ recalls == pytest.approx(next(iter(expected.values())))
     assert metrics.METRICS["macro_f1"].weights is None
     assert np.isnan(weights_of("tail", counts, {"tail": [2]})).all()
+
+
+# Metrics that are added
+
+
+def kappa(labels: np.ndarray, logits: np.ndarray) -> float:
+    return sk.cohen_kappa_score(labels, logits.argmax(axis=1))
+
+
+def register_kappa(**words: Any) -> metrics.Metric:
+    metrics.register_metric("kappa", title="Cohen's kappa", bounds=(-1, 1), **words)(kappa)
+    return metrics.parse("Kappa", CLASSES, GROUPS)
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_an_added_metric_goes_by_its_name_and_stands_in_the_summary() -> None:
+    metric = register_kappa()
+    assert (metric.title, metric.bounds, metric.percent) == ("Cohen's kappa", (-1, 1), True)
+    assert metric.resampled
+    assert not any(metrics.METRICS[name].resampled for name in metrics.BUILT_IN)
+    assert tuple(metrics.scores(LABELS, LOGITS, GROUPS)) == (*metrics.SUMMARY, "kappa", *GROUPS)
+    assert metrics.score("kappa", LABELS, LOGITS) == kappa(LABELS, LOGITS)
+    assert np.isnan(metrics.Scorer(LABELS, LOGITS).influence(metric)).all()
+    with pytest.raises(UserError, match=r"unknown metric 'kapa'\. Did you mean kappa\?"):
+        metrics.parse("kapa", CLASSES, GROUPS)
+    with pytest.raises(ValueError, match=r"'kappa' is already registered by .*test_metrics\.kappa"):
+        register_kappa()
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_an_added_metric_without_a_value_says_why() -> None:
+    register_kappa()
+    labels, logits = np.zeros(6, int), np.eye(3)[np.zeros(6, int)]
+    assert metrics.scores(labels, logits, {}, ["kappa"]) == {"kappa": None}
+    assert metrics.missing(labels, logits, {}, ["kappa"]) == {
+        "kappa": "it is not defined here (NaN)"
+    }
+    broken = np.full((6, 3), np.nan)
+    assert "not finite" in metrics.missing(labels, broken, {}, ["kappa"])["kappa"]
+
+
+@pytest.mark.usefixtures("own_metrics")
+@pytest.mark.parametrize(
+    ("bounds", "percent", "expected"),
+    [((0, 1), None, True), ((0, 2), None, False), ((0, 2), True, True), ((0, 1), False, False)],
+)
+def test_percent_unless_said_where_bounds_are_those_of_shares(
+    bounds: tuple[float, float], percent: bool | None, expected: bool
+) -> None:
+    metrics.register_metric("own", title="Own", bounds=bounds, percent=percent)(
+        lambda labels, logits: metrics.score("accuracy", labels, logits)
+    )
+    assert metrics.described("own").percent is expected
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_an_added_metric_has_the_influences_it_brings() -> None:
+    def hits(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        return (logits.argmax(axis=1) == labels) / len(labels)
+
+    metrics.register_metric("hits", title="Hits", influences=hits)(
+        lambda labels, logits: hits(labels, logits).sum()
+    )
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 3, 80), rng.normal(size=(80, 3))
+    found = metrics.influences(["hits", "accuracy"], labels, logits, {})
+    assert found["hits"] == pytest.approx(found["accuracy"])
+    assert not metrics.METRICS["hits"].resampled
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_resamples_are_the_same_for_every_run_of_the_same_images() -> None:
+    metric = register_kappa()
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [40, 20, 10])
+    logits = rng.normal(size=(70, 3)) + np.eye(3)[labels]
+    one = metrics.Scorer(labels, logits).resamples(metric)
+    assert len(one) == metrics.RESAMPLES
+    assert one.tolist() == metrics.Scorer(labels, logits + 7).resamples(metric).tolist()
+    assert one.mean() == pytest.approx(kappa(labels, logits), abs=0.05)
+
+
+def test_what_is_known_of_a_name_without_classes() -> None:
+    for name in (*metrics.BUILT_IN, "tail", "f1:MEL", "recall:NV", "auroc:tail"):
+        known, whole = metrics.described(name), metrics.parse(name, CLASSES, GROUPS)
+        for what in ("name", "title", "bounds", "lower_is_better", "percent", "resampled"):
+            assert getattr(known, what) == getattr(whole, what), (name, what)
