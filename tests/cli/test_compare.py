@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lmdbench.comparison import scoring
+from lmdbench.comparison import outcomes
 from lmdbench.evaluation.predictions import Predictions, load_predictions
 
 FakeRun = Callable[..., Path]
@@ -220,7 +220,10 @@ def test_predictions_are_read_once(
         read.append(path.parent)
         return load_predictions(path, parts)
 
-    monkeypatch.setattr(scoring, "load_predictions", load)
+    monkeypatch.setattr(outcomes, "load_predictions", load)
     done = lmdbench("compare", "--results", tmp_path / "results", "--format", "csv")
     assert len(done.out.splitlines()) == 1 + 4 * 7
+    assert sorted(read) == sorted(directories)
+    page = tmp_path / "report.html"
+    assert lmdbench("report", "--results", tmp_path / "results", "--output", page).code == 0
     assert sorted(read) == sorted(directories)
