@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
@@ -66,50 +65,6 @@ def time_together(
             found[name].append(time_once(work, device))
             spent += found[name][-1]
     return {name: Timing(tuple(times)) for name, times in found.items()}
-
-
-class Spans:
-    """Seconds spent within functions, by name; what one spends in another counts for that only."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._within: list[float] = []  # of each open span: seconds of the spans inside it
-
-    @contextmanager
-    def of(self, functions: Sequence[tuple[Any, str, str]]) -> Iterator[Spans]:
-        """Watches functions, each given as its owner, its attribute there and the span's name."""
-        owned = [
-            (owner, attribute, vars(owner).get(attribute)) for owner, attribute, _ in functions
-        ]
-        for owner, attribute, name in functions:
-            setattr(owner, attribute, self._timed(getattr(owner, attribute), name))
-        try:
-            yield self
-        finally:
-            for owner, attribute, original in owned:
-                if original is None:  # of its class: the watched one stood before it
-                    delattr(owner, attribute)
-                else:
-                    setattr(owner, attribute, original)
-
-    def _timed(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def timed(*arguments: Any, **words: Any) -> Any:
-            if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-                return function(*arguments, **words)  # nothing may be waited for in a capture
-            self._within.append(0.0)
-            synchronise(self.device)
-            started = time.perf_counter()
-            try:
-                return function(*arguments, **words)
-            finally:
-                synchronise(self.device)
-                spent = time.perf_counter() - started
-                self.seconds[name] += spent - self._within.pop()
-                if self._within:
-                    self._within[-1] += spent
-
-        return timed
 
 
 class Marks:

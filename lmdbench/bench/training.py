@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,13 +12,11 @@ from torch import Tensor
 from lmdbench.bench.timing import LEAST, Marks, Timing, time_together
 from lmdbench.bench.workload import BareStep, BareStudentAndTeacher, Workload
 from lmdbench.core.environment import peak_memory_mib, reset_peak_memory
-from lmdbench.core.files import atomic
 from lmdbench.runs.train import logits_of, train_epoch
 from lmdbench.training.method import Method
 from lmdbench.training.task import Batch, Task
 from lmdbench.training.views.augmentation import VIEWS
 
-READY_BATCHES = 4  # of float images that the bare loop holds
 VIEW_BATCHES = 8  # made in a row, where the images suffice
 PARTS = ("data", "augmentation", "forward", "backward", "optimiser")
 
@@ -68,18 +65,19 @@ def measure_views(w: Workload) -> dict[str, Any]:
     return found
 
 
-def measure_ce(w: Workload, least: int = LEAST) -> dict[str, Any]:
-    """Cross-entropy through the harness, the ceiling beside it, and on the CPU bare loops."""
+def measure_ce(
+    w: Workload, beside: Mapping[str, Callable[[], object]] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Cross-entropy through the harness, and the ceiling beside it. ``beside``: other loops over an
+    epoch's images by name, timed in turn with them."""
     task = w.task()
     method = w.method("ce", task)
     reset_peak_memory(w.device)
     train_epoch(method, task, 0)  # compiles, where that is done
     epoch, ceiling = timed_epoch(method, 0), _ceiling(w, method)
-    works = {"epoch": epoch, "ceiling": ceiling}
-    if w.device.type == "cpu":
-        works |= _bare_loops(w)
+    works = {"epoch": epoch, "ceiling": ceiling, **beside}
     works["evaluation"] = lambda: logits_of(method, task, task.validation)
-    timings = time_together(works, w.device, w.seconds, least)
+    timings = time_together(works, w.device, w.seconds)
     per_epoch = dict.fromkeys(timings, w.images)
     per_epoch |= {"ceiling": full_steps(w) * w.batch_size, "evaluation": len(task.validation)}
     rates = {name: rate(timings[name], n) for name, n in per_epoch.items()}
@@ -92,10 +90,9 @@ def measure_ce(w: Workload, least: int = LEAST) -> dict[str, Any]:
         "peak_memory_mib": peak_memory_mib(w.device),
         "kernels_milliseconds": _kernel_milliseconds(w, works["epoch"]),
     }
-    for name in ("bare_loop", "bare_loop_with_views"):
-        if name in rates:
-            found[name] = rates[name]
-            found[f"share_of_{name}"] = share(rates["epoch"], rates[name])
+    for name in beside:
+        found[name] = rates[name]
+        found[f"share_of_{name}"] = share(rates["epoch"], rates[name])
     return found
 
 
@@ -126,7 +123,6 @@ def measure_rrl(w: Workload) -> dict[str, Any]:
         "preparing_seconds": task.execution.preparing_seconds,
         "peak_memory_mib": peak_memory_mib(w.device),
         "kernels_milliseconds": _kernel_milliseconds(w, works["with"]),
-        "checkpoint_seconds": checkpoint_seconds(method),
         "epochs_before_relations": round(method.settings.relations_after * method.epochs),
         "epochs": method.epochs,
     }
@@ -167,36 +163,6 @@ def _ceiling(
             step(*inputs)
 
     return train
-
-
-def _bare_loops(w: Workload) -> dict[str, Callable[[], None]]:
-    """An epoch of a loop without the harness: over float images that lie ready in memory, and over
-    uint8 images of which it makes the strong view. Same model, batches and optimiser."""
-    task = w.task("plain")
-    method = w.method("ce", task)
-    model, labels = method.model, task.train.host_labels
-    sgd = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
-    step = BareStep(model, sgd, task)
-    generator = torch.Generator().manual_seed(0)
-    held = min(w.images, READY_BATCHES * w.batch_size)
-    ((_, (pixels,)),) = task.train.fetch(iter([[torch.arange(held)]]))
-    strong = VIEWS["strong"]
-    ready = torch.cat([strong(part, generator) for part in pixels.split(w.batch_size)])
-    ready = ready.contiguous(memory_format=torch.channels_last)
-
-    def loop(view: Callable[[Tensor], Tensor]) -> Callable[[], None]:
-        def train() -> None:
-            model.train()
-            for rows in torch.randperm(w.images, generator=generator).split(w.batch_size):
-                if len(rows) > 1:  # batch norm can't train on one
-                    step(view(rows % held), labels[rows])
-
-        return train
-
-    return {
-        "bare_loop": loop(lambda rows: ready[rows]),
-        "bare_loop_with_views": loop(lambda rows: strong(pixels[rows], generator)),
-    }
 
 
 def measure_step(w: Workload, name: str, measured: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,18 +242,3 @@ def _kernel_milliseconds(w: Workload, epoch: Callable[[], object]) -> float | No
         torch.cuda.synchronize(w.device)
     busy = sum(event.self_device_time_total for event in profile.key_averages()) / 1000
     return busy * w.batch_size / w.images if busy else None
-
-
-def checkpoint_seconds(method: Method) -> float:
-    """What saving the method at an epoch's end takes, the disk included."""
-    saved = {
-        "method": method.state_dict(),
-        "optimizers": {name: o.state_dict() for name, o in method.running_optimizers.items()},
-    }
-    with tempfile.TemporaryDirectory(prefix="lmdbench-bench-") as place:
-
-        def save() -> None:
-            with atomic(Path(place) / "checkpoint.pt") as path:
-                torch.save(saved, path)
-
-        return time_together({"save": save}, method.task.device, 0.5)["save"].median

@@ -25,7 +25,6 @@ UNWRAPPED = 200  # columns, where the output is no terminal
 # What is measured where nothing is said. On a CPU it is less, or it would take an hour.
 ON_GPU = {"batch_size": 128, "images": 4888, "seconds": 3.0}
 ON_CPU = {"batch_size": 8, "images": 16, "seconds": 2.0}
-SUITE_ON_CPU = {"batch_size": 16, "images": 48, "seconds": 5.0}
 
 
 @click.command()
@@ -48,11 +47,6 @@ SUITE_ON_CPU = {"batch_size": 16, "images": 48, "seconds": 5.0}
     type=click.FloatRange(min=0),
     help="How long each thing is timed, about.  [default: 3 on a GPU, 2 on a CPU]",
 )
-@click.option(
-    "--suite",
-    is_flag=True,
-    help="Measure the targets of lmdbench at their own sizes, all that can be measured here.",
-)
 @json_option
 def bench(
     backbone: str | None,
@@ -64,7 +58,6 @@ def bench(
     precision: Literal["mixed", "float32"],
     execution: Literal["auto", "plain", "compiled"],
     seconds: float | None,
-    suite: bool,
     as_json: bool,
 ) -> None:
     """Measure how fast this machine trains, and what limits it.
@@ -75,7 +68,7 @@ def bench(
     \b
     lmdbench bench
     lmdbench bench --backbone resnet50 --batch-size 64 --device cuda:1
-    lmdbench bench --suite --json > speed.json
+    lmdbench bench --json > speed.json
     """
     stop_on_sigterm()
     sizes: dict[str, Any] = {
@@ -87,30 +80,20 @@ def bench(
         "seconds": seconds,
     }
     given = {name: size for name, size in sizes.items() if size is not None}
-    if suite and given:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise UserError(f"--suite has sizes of its own; leave out {named}")
     if backbone is not None:
         from lmdbench.models.backbones import get_backbone
 
         if get_backbone(backbone).frozen:
             raise UserError(f"--backbone {backbone}: bench times training; leave out frozen/")
     chosen = workload(device, precision, execution, given)
-    from lmdbench.bench.bench import measure, measure_targets
+    from lmdbench.bench.bench import measure
 
-    if suite:
-        gpu = chosen if chosen.device.type == "cuda" else None
-        cpu = workload("cpu", precision, "auto", SUITE_ON_CPU)
-        if gpu is None:
-            say("no GPU: only what is of the CPU is measured, in a few minutes")
-        found = measure_targets(gpu, cpu, say)
-    else:
-        if chosen.device.type == "cpu":
-            say(
-                f"on a CPU: {chosen.images} images in batches of {chosen.batch_size}, "
-                f"{chosen.seconds:g} s for each thing"
-            )
-        found = measure(chosen, say)
+    if chosen.device.type == "cpu":
+        say(
+            f"on a CPU: {chosen.images} images in batches of {chosen.batch_size}, "
+            f"{chosen.seconds:g} s for each thing"
+        )
+    found = measure(chosen, say)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -153,15 +136,9 @@ def say(text: str) -> None:
 def show(found: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from lmdbench.bench.report import print_measured, print_targets
+    from lmdbench.bench.report import print_measured
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=UNWRAPPED)
-    if "targets" not in found:
-        print_measured(found, console)
-        return
-    if "gpu" in found:
-        print_measured(found["gpu"], console)
-        console.print()
-    print_targets(found["targets"], found["cpu"]["environment"], console)
+    print_measured(found, console)

@@ -1,4 +1,4 @@
-"""Spans, marks and their arithmetic, on a clock of the test's own."""
+"""Repeats, marks and their arithmetic, on a clock of the test's own."""
 
 import itertools
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lmdbench.bench import timing
-from lmdbench.bench.timing import LEAST, MOST, Marks, Spans, Timing, time_together
+from lmdbench.bench.timing import LEAST, MOST, Marks, Timing, time_together
 
 CPU = torch.device("cpu")
 
@@ -49,40 +49,6 @@ def test_works_are_timed_in_turn_and_the_first_call_is_not_counted(clock):
 def test_repeats_have_bounds(clock):
     assert len(time_together({"": lambda: clock.pass_(9.0)}, CPU, 1.0)[""].seconds) == LEAST
     assert len(time_together({"": lambda: clock.pass_(0.001)}, CPU, 1.0)[""].seconds) == MOST
-
-
-def test_a_span_within_another_counts_once_and_functions_are_put_back(clock):
-    class Worker:
-        def inner(self):
-            clock.pass_(2.0)
-            return "inner"
-
-        def outer(self):
-            clock.pass_(1.0)
-            return self.inner() + module.helper()
-
-    def helper():
-        clock.pass_(4.0)
-        return "helper"
-
-    module, worker = SimpleNamespace(helper=helper), Worker()
-    watched = [(worker, "inner", "a"), (worker, "outer", "b"), (module, "helper", "a")]
-    with Spans(CPU).of(watched) as spans:
-        assert worker.outer() == "innerhelper"
-        worker.inner()
-    assert spans.seconds == {"a": 2.0 + 4.0 + 2.0, "b": 1.0}
-    assert "outer" not in vars(worker)
-    assert module.helper is helper
-
-
-def test_functions_are_put_back_after_an_error(clock):
-    def broken():
-        raise ValueError
-
-    module = SimpleNamespace(broken=broken)
-    with pytest.raises(ValueError), Spans(CPU).of([(module, "broken", "a")]):  # noqa: PT011
-        module.broken()
-    assert module.broken is broken
 
 
 def test_marks_add_up_by_name(clock):

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from lmdbench.bench import startup
 from lmdbench.cli import bench
 
 TINY = (
@@ -17,14 +16,7 @@ TINY = (
 )
 
 
-@pytest.fixture
-def short(monkeypatch, tmp_path):
-    monkeypatch.setattr(startup, "STARTS", 1)
-    monkeypatch.setattr(startup.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setitem(bench.ON_CPU, "virtual_per_class", 50)
-
-
-def test_everything_as_json_and_as_tables(lmdbench, short, capfd, tmp_path):
+def test_everything_as_json_and_as_tables(lmdbench, capfd):
     outcome = lmdbench(*TINY, "--json")
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
@@ -41,8 +33,6 @@ def test_everything_as_json_and_as_tables(lmdbench, short, capfd, tmp_path):
 
     for method, share, over, under in (
         ("ce", "share_of_ceiling", "training", "ceiling"),
-        ("ce", "share_of_bare_loop", "training", "bare_loop"),
-        ("ce", "share_of_bare_loop_with_views", "training", "bare_loop_with_views"),
         ("rrl", "share_of_ceiling", "training", "ceiling"),
         (
             "rrl",
@@ -52,16 +42,11 @@ def test_everything_as_json_and_as_tables(lmdbench, short, capfd, tmp_path):
         ),
     ):
         assert found[method][share] == pytest.approx(rate(method, over) / rate(method, under))
-    assert found["start"]["until_first_step_seconds"] > 0
-    assert found["start"]["preparing_seconds"] == 0.0  # plain execution
-    left = [path for path in tmp_path.iterdir() if not path.name.startswith("torchinductor")]
-    assert left == []  # torch makes its own folder where nothing compiled before
-    assert found["icc"]["round_seconds"] > 0
     assert found["peak_memory_of_process_mib"] > 0
 
     bench.show(found)
     shown = capfd.readouterr().out
-    for words in ("rrl with the relation losses", "strong", "M-step", "backward", "start of a run"):
+    for words in ("rrl with the relation losses", "strong", "backward", "peak memory"):
         assert words in shown
     assert shown.rstrip().endswith(found["verdict"])
 
@@ -75,7 +60,6 @@ def test_everything_as_json_and_as_tables(lmdbench, short, capfd, tmp_path):
         (("--images", 8, "--batch-size", 16), "--images 8 is less than one batch"),
         (("--images", 5, "--batch-size", 2, "--classes", 9), "--classes 9: more than there are"),
         (("--batch-size", 1), "--batch-size"),
-        (("--suite", "--batch-size", 8, "--seconds", 1), "leave out --batch-size, --seconds"),
         (("--batch-size", 10**7, "--images", 10**7, "--device", "cpu"), "try --batch-size"),
     ],
 )
@@ -103,4 +87,3 @@ def test_it_can_be_stopped(tmp_path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.strip() == "lmdbench: interrupted"
-    assert list(tmp_path.glob("lmdbench-bench-*")) == []

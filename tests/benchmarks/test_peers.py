@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
+from peers import measure_peer, numpy_features, train_head
 from torch import nn
 
-from lmdbench.bench.peers import measure_peer, numpy_features, train_head
 from lmdbench.bench.workload import Workload
 
 

@@ -8,7 +8,8 @@ import os
 import time
 from pathlib import Path
 
-from lmdbench.bench.startup import ANSWER
+from startup import ANSWER
+
 from lmdbench.bench.timing import synchronise
 from lmdbench.training.method import METHODS, register_method
 

@@ -1,7 +1,7 @@
 """How long virtual features and M-step of a round of ICC take on the CPU, beside numpy's
 multivariate_normal (a class at a time) and a DataLoader over a TensorDataset with autograd and SGD.
 
-    python benchmarks/icc.py [--images 4888] [--classes 7] [--per-class 5000] [--width 512]
+    python benchmarks/speed/icc.py [--images 4888] [--classes 7] [--per-class 5000] [--width 512]
 
 The features are random, not negative as an encoder's, and their classes a long tail. Both sides
 work in turn, after one round of each that is not counted; the figures are the least of the
@@ -14,9 +14,9 @@ import argparse
 import time
 
 import torch
+from peers import CPU, numpy_features, train_head
 from torch import nn
 
-from lmdbench.bench.peers import CPU, numpy_features, train_head
 from lmdbench.bench.workload import long_tail
 from lmdbench.training import gaussians as cal
 from lmdbench.training.engine import Execution

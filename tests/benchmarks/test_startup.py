@@ -1,9 +1,9 @@
-"""What is said where the start of a run can't be measured; where it can: see tests/cli."""
+"""What is said where the start of a run can't be measured; where it can: see test_suite."""
 
 import pytest
+import startup
 import torch
 
-from lmdbench.bench import startup
 from lmdbench.core.errors import UserError
 
 CPU = torch.device("cpu")

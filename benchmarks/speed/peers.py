@@ -1,8 +1,10 @@
-"""ICC's Gaussians, virtual features and M-step as they are commonly written, to compare ours with:
-numpy's multivariate_normal, and a DataLoader over a TensorDataset."""
+"""What ours is compared with: Gaussians, virtual features and M-step of ICC as they are commonly
+written, by numpy and a DataLoader over a TensorDataset; and training as a bare loop, without the
+harness."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lmdbench.bench.timing import LEAST, Timing, time_once
-from lmdbench.bench.workload import Workload
+from lmdbench.bench.workload import BareStep, Workload
+from lmdbench.training.views.augmentation import VIEWS
 
 CPU = torch.device("cpu")
+READY_BATCHES = 4  # of float images that the bare loop holds
 # What the targets' round of ICC works on. The images' size does not matter: the features are given.
 ROUND = Workload(CPU, "plain", None, image_size=32)
 
@@ -86,3 +90,33 @@ def train_head(
         optimizer.zero_grad()
         F.cross_entropy(head(x), y).backward()
         optimizer.step()
+
+
+def bare_loops(w: Workload) -> dict[str, Callable[[], None]]:
+    """An epoch of a loop without the harness: over float images that lie ready in memory, and over
+    uint8 images of which it makes the strong view. Same model, batches and optimiser."""
+    task = w.task("plain")
+    method = w.method("ce", task)
+    model, labels = method.model, task.train.host_labels
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
+    step = BareStep(model, sgd, task)
+    generator = torch.Generator().manual_seed(0)
+    held = min(w.images, READY_BATCHES * w.batch_size)
+    ((_, (pixels,)),) = task.train.fetch(iter([[torch.arange(held)]]))
+    strong = VIEWS["strong"]
+    ready = torch.cat([strong(part, generator) for part in pixels.split(w.batch_size)])
+    ready = ready.contiguous(memory_format=torch.channels_last)
+
+    def loop(view: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+        def train() -> None:
+            model.train()
+            for rows in torch.randperm(w.images, generator=generator).split(w.batch_size):
+                if len(rows) > 1:  # batch norm can't train on one
+                    step(view(rows % held), labels[rows])
+
+        return train
+
+    return {
+        "bare_loop": loop(lambda rows: ready[rows]),
+        "bare_loop_with_views": loop(lambda rows: strong(pixels[rows], generator)),
+    }

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-BUSY = 0.75  # load a processor, before measuring, from which on figures are not to be trusted
+from lmdbench.bench.bench import WELL_USED
+
 NEEDS_A_GPU = "not measured here: needs a GPU"
 
 
@@ -23,8 +24,8 @@ class Target:
 
 # Key → target, in the order in which they are shown.
 TARGETS = {
-    "ce_share": Target("ce against the ceiling of its model", 90, "%", "GPU"),
-    "rrl_share": Target("rrl against its own ceiling", 85, "%", "GPU"),
+    "ce_share": Target("ce against the ceiling of its model", 100 * WELL_USED["ce"], "%", "GPU"),
+    "rrl_share": Target("rrl against its own ceiling", 100 * WELL_USED["rrl"], "%", "GPU"),
     "rrl_rate": Target("rrl on an H100", 9000, "images/s", "GPU"),
     "icc_round": Target("a round of ICC on an H100", 0.6, "s", "GPU", at_most=True),
     "lmd_run": Target("a whole LMD run on an H100, compiling apart", 180, "s", "GPU", at_most=True),
@@ -79,31 +80,4 @@ def run_seconds(
         + epochs
         + rrl["epochs"] * (validation + rrl["checkpoint_seconds"])
         + icc["rounds"] * (icc["round_seconds"] + validation + icc["checkpoint_seconds"])
-    )
-
-
-def verdict(found: Mapping[str, Any]) -> str:
-    """One sentence on how well the machine is used and what limits it."""
-    ce, rrl, step = found["ce"], found["rrl"], found["step"]["ce"]
-    reached = f"ce trains at {100 * ce['share_of_ceiling']:.0f} % of what its model alone allows"
-    reached += f", rrl at {100 * rrl['share_of_ceiling']:.0f} % of its own ceiling"
-    here = found["environment"]
-    if here["load_average"] > BUSY * here["processors"]:
-        load = f"a load of {here['load_average']:.1f} on {here['processors']} processors"
-        return (
-            f"Other work was using the machine ({load}), so measure again when it rests: {reached}."
-        )
-    shares = TARGETS["ce_share"].wanted, TARGETS["rrl_share"].wanted
-    measured = 100 * ce["share_of_ceiling"], 100 * rrl["share_of_ceiling"]
-    if all(share >= wanted for share, wanted in zip(measured, shares, strict=True)):
-        return f"The machine is well used: {reached}; what limits it is the model."
-    costs = {
-        "fetching images": step["data_milliseconds"],
-        "augmentation": step["augmentation_milliseconds"],
-        "waiting for launches": step.get("launch_gaps_milliseconds") or 0.0,
-    }
-    name, cost = max(costs.items(), key=lambda item: item[1])
-    return (
-        f"Some of the machine is unused: {reached}; beside the model it is {name} that takes most, "
-        f"{cost:.3g} ms a step."
     )

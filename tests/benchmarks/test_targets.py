@@ -1,8 +1,7 @@
-"""Targets, judged; the length of a whole run; the sentence at the end."""
+"""Targets, judged; the length of a whole run."""
 
 import pytest
-
-from lmdbench.bench.targets import NEEDS_A_GPU, TARGETS, judge, run_seconds, verdict
+from targets import NEEDS_A_GPU, TARGETS, judge, run_seconds
 
 
 def rate(images_per_second):
@@ -39,24 +38,3 @@ def test_a_whole_run_is_the_sum_of_its_parts():
     # Validation: 50 images at 100 a second. Epochs: 2 of 1,000 / 200 s and 8 of 1,000 / 100 s.
     expected = 4 + (2 * 5 + 8 * 10) + 10 * (0.5 + 0.5) + 20 * (3 + 0.5 + 0.25)
     assert run_seconds(ce, rrl, icc, 4.0, 1000, 50) == expected
-
-
-def found(ce=0.5, rrl=0.5, load=0.1, **step):
-    costs = {"data_milliseconds": 1.0, "augmentation_milliseconds": 2.0, **step}
-    return {
-        "ce": {"share_of_ceiling": ce},
-        "rrl": {"share_of_ceiling": rrl},
-        "step": {"ce": costs},
-        "environment": {"load_average": load, "processors": 2},
-    }
-
-
-def test_the_sentence_names_what_limits():
-    assert "well used" in verdict(found(0.93, 0.9))
-    assert "93 %" in verdict(found(0.93, 0.9))
-    assert "unused" in verdict(found(0.93, 0.7))
-    assert "augmentation" in verdict(found())
-    assert "fetching images" in verdict(found(data_milliseconds=9.0))
-    gaps = found(launch_gaps_milliseconds=9.0)
-    assert "waiting for launches that takes most, 9 ms" in verdict(gaps)
-    assert "Other work" in verdict(found(0.93, 0.9, load=3.0))
