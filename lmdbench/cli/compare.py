@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lmdbench.cli.options import json_option, plugin_option
+from lmdbench.cli.options import check_output, json_option, plugin_option
 from lmdbench.cli.selection import selection_options
 from lmdbench.core.errors import UserError
 
@@ -101,6 +101,8 @@ def compare(
     choice of settings, over its seeds. ce comes first; the other rows rise by the first metric,
     which is the one tested against --reference.
     """
+    from lmdbench.core.files import write_text
+
     if as_json:
         if form not in (None, "json"):
             raise UserError(f"--json and --format {form} contradict each other; leave one out")
@@ -111,19 +113,21 @@ def compare(
     looks = _looks(form, spread=spread, columns=layout, caption=caption, label=label)
     if label is not None and not re.fullmatch(r"[A-Za-z0-9:._-]+", label):
         raise UserError(f"--label {label!r}: only letters of a to z, digits and : . _ -")
-    found = selection.comparison(
+    if output is not None:
+        check_output(output)
+    comparison = selection.comparison(
         per_class=per_class or "", pairwise=pairwise, permutation=permutation, published=published
     )
-    if published and not any(table.published for table in found.tables):
+    if published and not any(table.published for table in comparison.tables):
         click.echo(_nothing_published(), err=True)
     if output is None and form == "table":
-        _print_table(found, selection.percent)
+        _print_table(comparison, selection.percent)
         return
-    text = _text(found, form, selection.percent, looks)
+    text = _text(comparison, form, selection.percent, looks)
     if output is None:
         click.echo(text, nl=False)
     else:
-        _write(output, text)
+        write_text(output, text)
         click.echo(f"written: {output}", err=True)
 
 
@@ -147,7 +151,7 @@ def _format_of(output: Path | None) -> str:
     return ENDINGS[output.suffix]
 
 
-def _print_table(found: Comparison, percent: bool) -> None:
+def _print_table(comparison: Comparison, percent: bool) -> None:
     from rich.console import Console
 
     from lmdbench.reporting.tables import print_comparison
@@ -155,7 +159,7 @@ def _print_table(found: Comparison, percent: bool) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=UNWRAPPED)
-    print_comparison(found, console, percent)
+    print_comparison(comparison, console, percent)
 
 
 def _looks(form: str, **asked: str | None) -> dict[str, str]:
@@ -168,35 +172,25 @@ def _looks(form: str, **asked: str | None) -> dict[str, str]:
     return {"layout" if name == "columns" else name: value for name, value in given.items()}
 
 
-def _text(found: Comparison, form: str, percent: bool, looks: dict[str, str]) -> str:
+def _text(comparison: Comparison, form: str, percent: bool, looks: dict[str, str]) -> str:
     from lmdbench.reporting import tables
 
     if form == "csv":
-        return tables.csv_text(found)
+        return tables.csv_text(comparison)
     if form == "json":
-        return tables.json_text(found)
+        return tables.json_text(comparison)
     if form == "markdown":
-        return tables.markdown(found, percent, **looks)
+        return tables.markdown(comparison, percent, **looks)
     if form == "latex":
-        return tables.latex(found, percent, **looks)
+        return tables.latex(comparison, percent, **looks)
     if form == "html":
-        return tables.html(found, percent, **looks)
+        return tables.html(comparison, percent, **looks)
     import io
 
     from rich.console import Console
 
     text = io.StringIO()
     tables.print_comparison(
-        found, Console(file=text, width=UNWRAPPED, force_terminal=False), percent
+        comparison, Console(file=text, width=UNWRAPPED, force_terminal=False), percent
     )
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    from lmdbench.core.files import write_text
-
-    if path.is_dir():
-        raise UserError(f"--output {path} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UserError(f"--output {path}: there is no folder {path.parent}; make it first")
-    write_text(path, text)

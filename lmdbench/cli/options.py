@@ -146,6 +146,14 @@ def groups_option(command: Command) -> Command:
     )(command)
 
 
+def check_output(path: Path) -> None:
+    """Raise UserError where ``--output`` can't be written, before anything is computed."""
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"--output {path}: there is no folder {path.parent}; make it first")
+
+
 def only(choices: list[SplitChoice]) -> SplitChoice:
     """The one choice of a command that works on one split. Raises UserError for several folds."""
     if len(choices) > 1:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmdbench.cli.options import default_cache, make_dataset, parse_device, plugin_option
+from lmdbench.cli.options import (
+    check_output,
+    default_cache,
+    make_dataset,
+    parse_device,
+    plugin_option,
+)
 from lmdbench.cli.selection import selection_options
 from lmdbench.cli.text import table
 from lmdbench.core.errors import UserError
@@ -79,6 +85,7 @@ def plot(
     Each table of `lmdbench compare` is a picture of its own; the same options choose them.
     """
     from lmdbench.reporting.plots import PLOTS
+    from lmdbench.reporting.plots.figures import picture_kind
     from lmdbench.reporting.plots.style import NARROWEST, WIDEST
 
     if kind is None:
@@ -91,7 +98,9 @@ def plot(
         raise UserError(f"--width {width:g}: give {NARROWEST:g} to {WIDEST:g} inches")
     if not selection.percent:
         raise UserError("plots are in percent; leave --fraction out")
-    _check(output)
+    if output is not None:
+        picture_kind(output)
+        check_output(output)
     of_features = {
         "--images": images,
         "--device": device,
@@ -116,19 +125,6 @@ def plot(
         comparison = selection.comparison()
         parts = [("", comparison)] if plot.of == "comparison" else _named_tables(comparison)
     _write(_drawn(plot, parts, width), kind, output)
-
-
-def _check(output: Path | None) -> None:
-    """Before anything is computed."""
-    from lmdbench.reporting.plots.figures import picture_kind
-
-    if output is None:
-        return
-    picture_kind(output)
-    if output.is_dir():
-        raise UserError(f"--output {output} is a folder; name a file in it")
-    if not output.parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
 
 
 def _named_tables(comparison: Comparison) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lmdbench.cli.options import default_cache, make_dataset, plugin_option
+from lmdbench.cli.options import check_output, default_cache, make_dataset, plugin_option
 from lmdbench.cli.selection import selection_options
 from lmdbench.core.errors import UserError
 
@@ -60,10 +60,7 @@ def report(
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--output {output}: the name must end in .html")
-    if output.is_dir():
-        raise UserError(f"--output {output} is a folder; name a file in it")
-    if not output.parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
+    check_output(output)
 
     def open_dataset(name: str) -> Dataset:
         if selection.data_root is None and needs_root(name):

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from lmdbench.comparison.compare import Comparison
 from lmdbench.comparison.results import NOT_STATED
 from lmdbench.comparison.types import Cell, ResultTable
-from lmdbench.reporting.page.evidence import Evidence, Sample, Target, gather, most_often, targets
+from lmdbench.reporting.page.evidence import Evidence, Mistake, Sample, gather, mistakes, most_often
 from lmdbench.reporting.page.figures import Picture, across, figures
 from lmdbench.reporting.page.pictures import NOT_ASKED, OpenDataset, Pictures, find_pictures
 from lmdbench.reporting.page.provenance import (
@@ -38,7 +38,7 @@ class OfMethod:
 
     label: str
     cell: Cell
-    targets: tuple[Target, ...]
+    mistakes: tuple[Mistake, ...]
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _classes(table: ResultTable, evidence: Evidence, anchor: str) -> list[ClassP
             OfMethod(
                 scored.label,
                 scored.recalls[name],
-                tuple(targets(predicted, evidence.labels, k, names)),
+                tuple(mistakes(predicted, evidence.labels, k, names)),
             )
             for scored, predicted in zip(table.rows, evidence.predicted, strict=True)
         ]

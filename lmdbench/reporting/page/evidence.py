@@ -12,7 +12,7 @@ from lmdbench.comparison.types import ResultTable
 from lmdbench.evaluation.metrics import softmax
 
 SHOWN = 8  # images of a class most often wrong, and most often right
-TARGETS = 3  # classes that a method takes a class for
+MISTAKES = 3  # classes that a method takes a class for
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Target:
+class Mistake:
     """A class that images of another are taken for. ``share`` of them, mean over runs."""
 
     name: str
@@ -101,9 +101,9 @@ def most_often(
     return wrong, [s for s in best if s.image not in told]
 
 
-def targets(
+def mistakes(
     predicted: np.ndarray, labels: np.ndarray, label: int, classes: Sequence[str]
-) -> list[Target]:
+) -> list[Mistake]:
     """What a row's runs take the images of a class for, the most frequent first, at most three.
 
     ``predicted`` (R, N), ``labels`` (N,).
@@ -113,5 +113,5 @@ def targets(
         return []
     shares = np.bincount(predicted.ravel(), minlength=len(classes)) / predicted.size
     shares[label] = 0
-    order = np.argsort(-shares, kind="stable")[:TARGETS]
-    return [Target(classes[k], float(shares[k])) for k in order if shares[k] > 0]
+    order = np.argsort(-shares, kind="stable")[:MISTAKES]
+    return [Mistake(classes[k], float(shares[k])) for k in order if shares[k] > 0]

@@ -10,7 +10,7 @@ from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
 from lmdbench.comparison.types import ResultTable
 from lmdbench.data.check.audit import Leaks
-from lmdbench.reporting.page.evidence import Evidence, gather, most_often, targets
+from lmdbench.reporting.page.evidence import Evidence, gather, mistakes, most_often
 
 FakeRun = Callable[..., Path]
 CLASSES = ["nv", "mel_a", "bcc", "df"]
@@ -72,14 +72,14 @@ def test_no_more_than_asked_for_and_none_of_a_class_without_images() -> None:
     assert most_often(many, 1) == ([], [])
 
 
-def test_targets_are_mean_shares_over_runs() -> None:
+def test_mistakes_are_mean_shares_over_runs() -> None:
     row = np.array([[0, 1, 1, 2], [0, 0, 1, 3]])
-    found = targets(row, np.array([0, 0, 0, 3]), 0, CLASSES)
+    found = mistakes(row, np.array([0, 0, 0, 3]), 0, CLASSES)
     assert [(t.name, round(t.share, 4)) for t in found] == [("mel_a", 0.5)]
-    assert [(t.name, t.share) for t in targets(row, np.array([0, 0, 0, 3]), 3, CLASSES)] == [
+    assert [(t.name, t.share) for t in mistakes(row, np.array([0, 0, 0, 3]), 3, CLASSES)] == [
         ("bcc", 0.5)
     ]
-    assert targets(row, np.array([0, 0, 0, 3]), 2, CLASSES) == []
+    assert mistakes(row, np.array([0, 0, 0, 3]), 2, CLASSES) == []
 
 
 def one_block(tmp_path: Path) -> ResultTable:
