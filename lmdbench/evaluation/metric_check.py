@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -29,12 +28,12 @@ def tried(
 ) -> tuple[float, str]:
     """A metric's value, or NaN and why it has none. It can't change the arrays that it is given."""
     try:
-        value: Any = _quietly(function, labels, logits)
+        found = _quietly(function, labels, logits)
+        if np.ndim(found) or not hasattr(found, "__float__"):
+            return math.nan, f"it returned {type(found).__name__}, not one number"
+        value = float(found)
     except Exception as error:  # whatever a plug-in does must not take the other metrics down
         return math.nan, f"it raised {_in_a_line(error)}"
-    if np.ndim(value) or not isinstance(value, numbers.Real | np.ndarray):
-        return math.nan, f"it returned {type(value).__name__}, not one number"
-    value = float(value)
     if math.isnan(value):
         return math.nan, "it is not defined here (NaN)"
     low, high = bounds
@@ -98,21 +97,8 @@ def check_influences(
     """
     who = f"metric {name!r}: its influences"
     labels, logits = example()
-    try:
-        told = np.asarray(_quietly(influences, labels, logits))
-    except Exception as error:
-        raise UserError(
-            f"{who} raised {_in_a_line(error)}; they are a function of labels (N,) int64 and "
-            "logits (N, C), which it must not change"
-        ) from error
-    if told.shape != labels.shape or told.dtype.kind not in "iuf" or not np.isfinite(told).all():
-        raise UserError(
-            f"{who} of {len(labels)} images are {told.dtype} of shape {told.shape}"
-            f"{', not all finite' * (told.dtype.kind == 'f' and not np.isfinite(told).all())}; "
-            f"return one finite number an image, (N,), or leave them out for a bootstrap"
-        )
+    told = influence.centred(influences_of(name, influences, labels, logits), labels)
     seen = copies(function, labels, logits)
-    told = influence.centred(told.astype(float), labels)
     if max(np.abs(told).max(), np.abs(seen).max()) < NOTHING:
         return
     scale = math.sqrt(float(told @ told) / max(float(seen @ seen), NOTHING**2))
@@ -122,6 +108,31 @@ def check_influences(
             f"{', and of the other sign' * bool(told @ seen < 0)}; give its derivative by each "
             "image's weight, or leave them out for a bootstrap"
         )
+
+
+def influences_of(
+    name: str,
+    influences: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    labels: np.ndarray,
+    logits: np.ndarray,
+) -> np.ndarray:
+    """What the function gives, (N,). Raises UserError, in one line, where that is anything else."""
+    who = f"metric {name!r}: its influences"
+    try:
+        told = np.asarray(_quietly(influences, labels, logits))
+    except Exception as error:
+        raise UserError(
+            f"{who} raised {_in_a_line(error)}; they are a function of labels (N,) int64 and "
+            "logits (N, C), which it must not change"
+        ) from error
+    numeric = told.dtype.kind in "biuf"
+    if told.shape != labels.shape or not numeric or not np.isfinite(told).all():
+        raise UserError(
+            f"{who} of {len(labels)} images are {told.dtype} of shape {told.shape}"
+            f"{', not all finite' * (numeric and not np.isfinite(told).all())}; "
+            "return one finite number an image, (N,), or leave them out for a bootstrap"
+        )
+    return told.astype(float)
 
 
 def copies(

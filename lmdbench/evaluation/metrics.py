@@ -25,7 +25,12 @@ import numpy as np
 
 from lmdbench.core.registry import Registry, unknown
 from lmdbench.evaluation import influence
-from lmdbench.evaluation.metric_check import check_influences, check_metric, tried
+from lmdbench.evaluation.metric_check import (
+    check_influences,
+    check_metric,
+    influences_of,
+    tried,
+)
 
 # The metrics a table shows, before the groups, when none is asked for.
 DEFAULT_METRICS = ("balanced_accuracy", "macro_f1", "macro_auroc", "accuracy")
@@ -103,7 +108,7 @@ def register_metric(
 
     def decorate(function: Function) -> Function:
         check_metric(name, function, title, bounds, lower_is_better)
-        same = [one for one in METRICS if _plain(one) == _plain(name)]
+        same = [one for one in METRICS if _plain(one) == _plain(str(name))]
         if influences is not None:
             check_influences(name, function, influences)
 
@@ -113,13 +118,17 @@ def register_metric(
         def undefined(scorer: Scorer) -> str:
             return tried(function, scorer.labels, scorer.logits, bounds)[1]
 
+        def influence_of(scorer: Scorer) -> np.ndarray:
+            assert influences is not None
+            return influences_of(name, influences, scorer.labels, scorer.logits)
+
         metric = Metric(
             name,
             title,
             value,
-            None if influences is None else lambda s: influences(s.labels, s.logits),
+            influence_of if influences is not None else None,
             undefined,
-            bounds=bounds,
+            bounds=(float(bounds[0]), float(bounds[1])),
             lower_is_better=lower_is_better,
             percent=bounds[0] >= -1 and bounds[1] <= 1 if percent is None else percent,
         )

@@ -69,6 +69,27 @@ def test_the_run_s_own_test_images_get_the_run_s_own_logits(
         np.testing.assert_allclose(logits, saved.logits, atol=1e-5)
 
 
+def test_predictions_are_scored_with_a_metric_that_is_no_percent(
+    lmdbench, own_metrics, trained_run, toy_folder, tmp_path
+):
+    plugin = tmp_path / "surprise.py"
+    plugin.write_text(
+        "from lmdbench import metrics, register_metric\n\n"
+        'register_metric("surprise", title="Surprise", bounds=(0, 99), lower_is_better=True)(\n'
+        '    lambda labels, logits: metrics.score("nll", labels, logits)\n)\n'
+    )
+    outcome = lmdbench(
+        *("predict", trained_run, "folder", "--data-root", toy_folder, "--part", "all"),
+        *("--plugin", plugin),
+    )
+    assert outcome.code == 0, outcome.err
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("Surprise ")]
+    value, low, high = re.findall(r"\d\.\d{3}\b", line)[:3]
+    assert float(low) <= float(value) <= float(high)
+    assert "Surprise: no percent" in outcome.out
+    assert "95 % of Surprise: by a bootstrap within classes" in outcome.out
+
+
 def test_an_external_test_set(lmdbench, trained_run, hospital):
     results = trained_run.parents[3]
     identity = json.loads((trained_run / "run.json").read_text())["id"]

@@ -35,6 +35,7 @@ WRONG = [
     ({"name": "tail"}, share, "called like a group of classes; choose another name"),
     ({"name": "accuracy"}, share, "already registered by lmdbench.evaluation.metrics.Metric"),
     ({"name": "Macro-F1"}, share, "metric 'macro_f1' is already registered"),
+    ({"name": 3}, share, "metric 3: a name has"),
     ({}, "share", "must be a function of labels"),
     ({}, functools.partial(share), "must be a function of labels"),
     ({"title": " "}, share, "title ' '; give the words at the head of its column"),
@@ -107,6 +108,17 @@ def test_a_metric_that_is_nothing_on_the_example_is_no_reason_to_refuse_it():
         return np.zeros(len(labels))
 
     check_influences("never", lambda labels, logits: 0.0, never)
+
+
+def test_influences_that_fail_on_other_images_are_told_in_one_line():
+    def few(labels, logits):
+        if len(labels) != 54:
+            raise ValueError("not so\nmany")
+        return hits(labels, logits)
+
+    metrics.register_metric("own", title="Own", influences=few)(share)
+    with pytest.raises(UserError, match="'own': its influences raised ValueError: not so many; "):
+        metrics.influences(["own"], *(array[:50] for array in example()), {})
 
 
 def test_a_value_or_a_reason():

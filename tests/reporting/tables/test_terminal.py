@@ -79,8 +79,8 @@ def test_columns_that_do_not_fit_follow_beneath_with_the_methods_again(two: Comp
 def test_scores_of_one_run() -> None:
     table = tables.scores_table(
         {
-            "validation": {"balanced_accuracy": 0.5, "tail": None},
-            "test": {"balanced_accuracy": 0.12345, "tail": 1.0},
+            "validation": {"balanced_accuracy": 0.5, "tail": None, "nll": 0.7},
+            "test": {"balanced_accuracy": 0.12345, "tail": 1.0, "nll": 1.2345},
         },
         {"validation": {"all": 1234, "tail": 0}, "test": {"all": 50, "tail": 2}},
         {"validation": {"tail": "no class of the group has images"}},
@@ -93,5 +93,7 @@ def test_scores_of_one_run() -> None:
     assert lines[0] == ["score", "(%)", "validation", "images", "test", "images"]
     assert lines[1] == ["Balanced", "accuracy", "50.0", "1,234", "12.3", "50"]
     assert lines[2] == ["Tail", "–", "0", "100.0", "2"]
-    caption = " ".join(word for line in lines[3:] for word in line)
+    # No percent makes sense of it.
+    assert lines[3] == ["NLL", "(test", "prior)", "0.700", "1,234", "1.234", "50"]
+    caption = " ".join(word for line in lines[4:] for word in line)
     assert caption == "– in Tail, validation: no class of the group has images"
