@@ -1,10 +1,16 @@
 """Reading, comparing, plotting and reporting where torch is not installed."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+
+# What README leaves out of an installation without training
+LACKING = ("torch", "torchvision", "safetensors", "submitit", "pooch", "requests")
 
 # Imported by Python as it starts, where it is found on the path
 BLOCKED = """
@@ -12,7 +18,7 @@ import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision"):
+        if name.partition(".")[0] in {LACKING}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocked())
@@ -26,7 +32,7 @@ def without_torch(tmp_path, fake_run):
         for seed in (0, 1):
             directory = fake_run(method, seed, skill=skill)
             (directory / "history.csv").write_text("epoch,loss\n1,2.0\n2,1.0\n")
-    (tmp_path / "sitecustomize.py").write_text(BLOCKED)
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED.replace("{LACKING}", repr(LACKING)))
 
     def run(*words):
         return subprocess.run(
@@ -62,3 +68,12 @@ def test_what_needs_torch_says_so_in_a_line(without_torch):
     done = without_torch("methods")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "torch is not installed" in done.stderr
+
+
+def test_the_readme_names_all_other_dependencies():
+    root = Path(__file__).resolve().parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    needed = {re.split("[>=]", line)[0] for line in project["dependencies"]}
+    readme = " ".join((root / "README.md").read_text().split())
+    (listed,) = re.findall(r"pip install --no-deps \. && pip install ([a-z0-9 \-]+)`", readme)
+    assert set(listed.split()) == needed - set(LACKING)
