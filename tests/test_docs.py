@@ -177,9 +177,12 @@ def test_the_examples_of_metrics_are_plotted_and_reported(lmdbench, compared, tm
 
 
 def test_a_run_and_its_predictions_are_scored_with_the_metric(
-    lmdbench, own_metrics, trained_run, toy_folder
+    lmdbench, own_metrics, toy_run, trained_run, toy_folder
 ):
     words = ("--plugin", DOCS / "examples" / "kappa.py")
+    outcome = toy_run("ce", "--set", "epochs=1", *words)
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"Cohen's kappa +−?\d+\.\d", outcome.out)
     outcome = lmdbench("predict", trained_run, "folder", "--data-root", toy_folder, *words)
     assert outcome.code == 0, outcome.err
     assert re.search(r"Cohen's kappa +\d+\.\d", outcome.out)
