@@ -55,6 +55,7 @@ class Selection:
 
         Runs that can't be read are told on standard error.
         """
+        from lmdbench.cli.sweep_common import asked_runs
         from lmdbench.comparison.compare import compare
         from lmdbench.comparison.results import read_results
 
@@ -70,7 +71,7 @@ class Selection:
             "pooled": self.folds == "pooled",
             "leaked": self.leaked,
             "groups": self.groups,
-            "sweep": _named(self.sweeps, self.results, self.data_root) if self.sweeps else None,
+            "sweep": asked_runs(self.sweeps, self.results, self.data_root) if self.sweeps else None,
             "reference": self.reference,
         }
         found = compare(there, **{**chosen, **more})
@@ -122,7 +123,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "sweeps",
         multiple=True,
         metavar="SWEEP",
-        help="Only the runs that this sweep asks for: a file or a preset (repeatable).",
+        help="Only the runs that this sweep asks for: a file, a preset, or the folder of one that "
+        "was imported (repeatable).",
     ),
     click.option(
         "--metric",
@@ -175,15 +177,6 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     results_option,
 )
-
-
-def _named(sweeps: tuple[str, ...], results: Path, data_root: Path | None) -> dict[str, str]:
-    """The directories of what the sweeps ask for, not of what is only started from, with the names
-    that it has there."""
-    from lmdbench.cli.sweep_common import load_plan
-
-    plans = [load_plan(source, results, data_root) for source in sweeps]
-    return {key: node.label for plan in plans for key, node in plan.nodes.items() if node.asked}
 
 
 def _leaked(results: Path, data_root: Path | None) -> LeaksOf:

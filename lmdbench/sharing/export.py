@@ -1,11 +1,12 @@
-"""Finished runs to an archive: records, histories, predictions, and the audits of the splits."""
+"""Finished runs to an archive: records, histories, predictions, audits of the splits, sweeps."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.check import audit as audits
 from lmdbench.sharing.archive import MANIFEST, check_output, new_archive
 from lmdbench.sharing.check import Sound, check_alike, check_run
-from lmdbench.sharing.shared import FORMAT, RUN_FILES, run_key, shared_record
+from lmdbench.sharing.shared import FORMAT, README, RUN_FILES, run_key, shared_record
+from lmdbench.sharing.sweeps import PLUGIN, PLUGINS, SharedSweep, compare_command
 from lmdbench.version import __version__
 
 
@@ -25,11 +27,21 @@ class Exported:
     asked: tuple[str, ...]
     started_from: tuple[str, ...]  # not asked for, but needed to tell what the others are
     audits: tuple[str, ...]
+    plugins: tuple[str, ...]  # their source, by name in the archive
     notes: tuple[str, ...]
+    sweeps: Mapping[str, str]  # key → the reference of its table
 
 
-def export(results: Results, chosen: Sequence[Run], output: Path) -> Exported:
-    """Write runs, what they started from and the audits of their splits to a new zip or folder.
+def export(
+    results: Results,
+    chosen: Sequence[Run],
+    output: Path,
+    sweeps: Sequence[SharedSweep] = (),
+    *,
+    plugins: bool = True,
+) -> Exported:
+    """Write runs, what they started from, the audits of their splits and the sweeps that they are
+    of to a new zip or folder; ``plugins``: with the source of plug-ins.
 
     Raises UserError, before anything is written, where ``output`` is there already, and for a run
     that contradicts itself: no archive is left then.
@@ -46,22 +58,26 @@ def export(results: Results, chosen: Sequence[Run], output: Path) -> Exported:
             sound = check_run(run.directory)
             name, first = seen.setdefault(sound.fingerprint, (str(run.directory), sound))
             check_alike(sound, first, (str(run.directory), name))
-            content = {
-                name: _content(run, name) for name in RUN_FILES if (run.directory / name).exists()
-            }
+            names = [name for name in RUN_FILES if (run.directory / name).exists()]
+            names += _plugins(run.directory) if plugins else []
+            content = {name: _content(run, name) for name in names}
             listed.append({"key": key, "id": run.id, "files": _hashes(content)})
             for name, text in content.items():
                 add(f"{key}/{name}", text)
+        sweeps = [sweep if plugins else replace(sweep, plugins={}) for sweep in sweeps]
         audits = _audits(everything.values(), results.folder)
-        for key, content in audits.items():
+        shared = {sweep.key: sweep.files for sweep in sweeps}
+        for key, content in {**audits, **shared}.items():
             for name, text in content.items():
                 add(f"{key}/{name}", text)
-        manifest = {
+        manifest: dict[str, Any] = {
             "format": FORMAT,
             "lmdbench": __version__,
             "runs": listed,
             "audits": [{"key": key, "files": _hashes(files)} for key, files in audits.items()],
+            "sweeps": [{"key": key, "files": _hashes(files)} for key, files in shared.items()],
         }
+        add(README, _readme(everything.values(), sweeps).encode())
         add(MANIFEST, _json(manifest))
     own = sorted({r.record["results_name"] for r in everything.values() if _is_own(r)})
     notes += tuple(
@@ -69,7 +85,47 @@ def export(results: Results, chosen: Sequence[Run], output: Path) -> Exported:
         "lesions or patients, if any) may be seen by others"
         for name in own
     )
-    return Exported(tuple(sorted(asked)), tuple(sorted(above.keys() - asked)), tuple(audits), notes)
+    source = [
+        f"{entry['key']}/{name}"
+        for entry in manifest["runs"] + manifest["sweeps"]
+        for name in entry["files"]
+        if PLUGIN.fullmatch(name)
+    ]
+    started_from = tuple(sorted(above.keys() - asked))
+    references = {sweep.key: sweep.reference for sweep in sweeps}
+    return Exported(
+        tuple(sorted(asked)), started_from, tuple(audits), tuple(source), notes, references
+    )
+
+
+def _readme(runs: Iterable[Run], sweeps: Sequence[SharedSweep]) -> str:
+    """What an archive is, for whoever unpacks it, and how its tables come back."""
+    places = Counter(f"{r.record['results_name']} {r.record['split_label']}" for r in runs)
+    commands = [f"    {compare_command('results', s.key, s.reference)}" for s in sweeps]
+    return "\n".join(
+        [
+            "# Finished runs of lmdbench",
+            "",
+            *(f"- {place}: {number} run{'s' * (number > 1)}" for place, number in places.items()),
+            "",
+            "To look at their table anywhere, with this file (or folder) as FILE; it needs neither",
+            "the images nor a GPU:",
+            "",
+            "    lmdbench results import FILE --results results",
+            *(commands or [f"    {compare_command('results')}"]),
+            "",
+            "Of each run there are run.json, predictions.npz and history.csv, without weights. The",
+            "Python files in plugins/ are only to be read: no command executes them unless you",
+            "name one by --plugin.",
+            "",
+        ]
+    )
+
+
+def _plugins(directory: Path) -> list[str]:
+    """The source of plug-ins that a run keeps, by name below its directory."""
+    files = (p.relative_to(directory).as_posix() for p in (directory / PLUGINS).rglob("*.py"))
+    return sorted(name for name in files if PLUGIN.fullmatch(name))
 
 
 def _started_from(chosen: Iterable[Run], results: Results) -> tuple[list[Run], tuple[str, ...]]:

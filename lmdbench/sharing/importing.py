@@ -25,10 +25,20 @@ from lmdbench.sharing.shared import (
     AUDIT_FILES,
     FORMAT,
     NEEDED_FILES,
+    README,
     RUN_FILES,
     ancestor_key,
     run_key,
     shared_record,
+)
+from lmdbench.sharing.sweeps import (
+    FILE,
+    KEY,
+    PLUGIN,
+    TABLE,
+    SharedSweep,
+    digest_of,
+    parse_table,
 )
 
 State = Literal["new", "already there", "in the way"]
@@ -36,7 +46,7 @@ State = Literal["new", "already there", "in the way"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A run or an audit of an archive: its key and its files' hashes, name → SHA-256."""
+    """A run, an audit or a sweep of an archive: its key and its files' hashes, name → SHA-256."""
 
     key: str
     files: Mapping[str, str]
@@ -59,6 +69,7 @@ class Looked:
 
     runs: tuple[Found, ...]
     audits: tuple[Found, ...]
+    sweeps: tuple[tuple[Found, SharedSweep], ...]  # without their plug-ins
     ignored: tuple[str, ...]
 
 
@@ -68,7 +79,7 @@ def look(archive: Archive, results: Results) -> Looked:
     Raises UserError, naming archive and file, for the first that is not what the manifest or its
     own record says, and where runs here and there of one split are of other images.
     """
-    runs, audits = _manifest(archive)
+    runs, audits, sweeps = _manifest(archive)
     seen: dict[str, tuple[str, Sound]] = {}
     found_runs = []
     for entry in runs:
@@ -86,9 +97,14 @@ def look(archive: Archive, results: Results) -> Looked:
         with _unpacked(archive, entry) as folder:
             _check_audit(folder, entry, f"{archive.path}: {entry.key}")
             found_audits.append(_audit_here(entry, results.folder / entry.key))
-    listed = {f"{entry.key}/{name}" for entry in (*runs, *audits) for name in entry.files}
-    ignored = tuple(sorted(archive.sizes.keys() - listed - {MANIFEST}))
-    return Looked(tuple(found_runs), tuple(found_audits), ignored)
+    found_sweeps = []
+    for entry in sweeps:
+        sweep = _checked_sweep(archive, entry)
+        found_sweeps.append((_there(entry, results.folder / entry.key), sweep))
+    entries = (*runs, *audits, *sweeps)
+    listed = {f"{entry.key}/{name}" for entry in entries for name in entry.files}
+    ignored = tuple(sorted(archive.sizes.keys() - listed - {MANIFEST, README}))
+    return Looked(tuple(found_runs), tuple(found_audits), tuple(found_sweeps), ignored)
 
 
 def carry_out(archive: Archive, looked: Looked, results: Path) -> None:
@@ -104,7 +120,7 @@ def carry_out(archive: Archive, looked: Looked, results: Path) -> None:
             content = _verified(archive, found.entry)
             record = _own_record(json.loads(content.pop("run.json")), source, results)
             place_run(results / found.entry.key, record, partial(_fill, content))
-    for found in looked.audits:
+    for found in (*looked.audits, *(found for found, _ in looked.sweeps)):
         if found.state == "new":
             with new_folder(results / found.entry.key) as folder:
                 _fill(_verified(archive, found.entry), folder)
@@ -112,6 +128,7 @@ def carry_out(archive: Archive, looked: Looked, results: Path) -> None:
 
 def _fill(content: Mapping[str, bytes], folder: Path) -> None:
     for name, text in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / name, text)
 
 
@@ -139,8 +156,8 @@ def _source_sha256(archive: Archive) -> str:
 # Reading
 
 
-def _manifest(archive: Archive) -> tuple[list[Entry], list[Entry]]:
-    """The runs and the audits that a manifest lists."""
+def _manifest(archive: Archive) -> tuple[list[Entry], list[Entry], list[Entry]]:
+    """The runs, the audits and the sweeps that a manifest lists."""
     where = f"{archive.path}: {MANIFEST}"
     text = archive.read(MANIFEST)
     try:
@@ -162,27 +179,30 @@ def _manifest(archive: Archive) -> tuple[list[Entry], list[Entry]]:
             for one in content["runs"]
         ]
         audits = [Entry(str(one["key"]), _files(one, AUDIT_FILES)) for one in content["audits"]]
+        sweeps = [
+            Entry(str(one["key"]), _files(one, (TABLE, FILE))) for one in content.get("sweeps", ())
+        ]
     except KeyError as error:
         raise UserError(f"{where}: damaged, lacks {error}; get it anew") from error
     except (TypeError, AttributeError) as error:
         raise UserError(f"{where}: damaged, not what an export writes; get it anew") from error
     except ValueError as error:
         raise UserError(f"{where}: damaged, {error}") from error
-    if not all(entry.key.isprintable() for entry in (*runs, *audits)):
+    if not all(entry.key.isprintable() for entry in (*runs, *audits, *sweeps)):
         raise UserError(f"{where}: damaged, a name in it is unprintable")
     for entry in runs:
         lacking = [name for name in NEEDED_FILES if name not in entry.files]
         if lacking:
             raise UserError(f"{where}: {entry.key} has no {' and no '.join(lacking)}")
-    keys = [entry.key for entry in (*runs, *audits)]
+    keys = [entry.key for entry in (*runs, *audits, *sweeps)]
     if len(set(keys)) < len(keys):
-        raise UserError(f"{where}: a run or an audit is listed twice")
-    return runs, audits
+        raise UserError(f"{where}: a run, an audit or a sweep is listed twice")
+    return runs, audits, sweeps
 
 
 def _files(entry: Mapping[str, Any], allowed: tuple[str, ...]) -> dict[str, str]:
     files = {str(name): str(sha256) for name, sha256 in entry["files"].items()}
-    unknown = files.keys() - set(allowed)
+    unknown = {name for name in files if name not in allowed and not PLUGIN.fullmatch(name)}
     if unknown:
         raise ValueError(f"it lists {min(unknown)!r}, which no export has")
     return files
@@ -206,8 +226,7 @@ def _verified(archive: Archive, entry: Entry) -> dict[str, bytes]:
 def _unpacked(archive: Archive, entry: Entry) -> Iterator[Path]:
     """The files of an entry, verified, in a temporary folder outside the results."""
     with tempfile.TemporaryDirectory(prefix="lmdbench-") as folder:
-        for name, text in _verified(archive, entry).items():
-            (Path(folder) / name).write_bytes(text)
+        _fill(_verified(archive, entry), Path(folder))
         yield Path(folder)
 
 
@@ -223,6 +242,22 @@ def _checked(folder: Path, entry: Entry, where: str) -> Sound:
     if run_key(run.record) != entry.key or run.record["id"] != entry.id:
         raise UserError(f"{where}: its run.json is of {run_key(run.record)}")
     return run
+
+
+def _checked_sweep(archive: Archive, entry: Entry) -> SharedSweep:
+    """The table of a sweep. Its plug-ins are not looked at: they are only to be read."""
+    where = f"{archive.path}: {entry.key}"
+    content = _verified(archive, entry)
+    try:
+        sweep = parse_table(json.loads(content[TABLE]), f"{where}/{TABLE}")
+        content.get(FILE, b"").decode()
+    except (KeyError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: damaged, not what an export writes; get it anew") from error
+    if entry.key != f"sweeps/{sweep.name}/shared-{digest_of(content)}" or not KEY.fullmatch(
+        entry.key
+    ):
+        raise UserError(f"{where}: its {TABLE} is of another sweep, or damaged")
+    return sweep
 
 
 def _check_audit(folder: Path, entry: Entry, where: str) -> None:
@@ -280,11 +315,16 @@ def _against_local(entry: Entry, run: Sound, directory: Path) -> Found:
 
 def _audit_here(entry: Entry, folder: Path) -> Found:
     """An audit that is here stays: it is of the same split, whichever looked at more."""
-    if not os.path.lexists(folder):
-        return Found(entry, "new")
+    found = _there(entry, folder)
+    if found.state == "new":
+        return found
     same = all(
         (folder / name).is_file()
         and hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
         for name, sha256 in entry.files.items()
     )
-    return Found(entry, "already there", "" if same else "another audit of this split, kept")
+    return found if same else Found(entry, "already there", "another audit of this split, kept")
+
+
+def _there(entry: Entry, folder: Path) -> Found:
+    return Found(entry, "already there" if os.path.lexists(folder) else "new")

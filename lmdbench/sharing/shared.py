@@ -13,6 +13,7 @@ FORMAT = 1  # of the archive
 NEEDED_FILES = ("run.json", "predictions.npz")
 RUN_FILES = (*NEEDED_FILES, "history.csv")
 AUDIT_FILES = (FACTS, *LISTS.values())
+README = "README.md"
 LEFT_OUT = (
     "weights, checkpoints, logs, pictures of an audit, and of run.json what names folders of this "
     "machine"

@@ -316,7 +316,7 @@ def test_a_sweeps_runs_are_exported_alone(
     words = ("results", "export", "--results", tmp_path / "results", "--sweep", sweep)
     done = lmdbench(*words, "--output", tmp_path / "x")
     assert done.code == 0, done.err
-    assert [path.name[:5] for path in (tmp_path / "x").glob("*/*/*/*")] == ["seed1"]
+    assert [path.name[:5] for path in (tmp_path / "x").glob("*/*/*/seed*")] == ["seed1"]
 
 
 def test_export_import_list_and_help_import_no_torch(fake_run: FakeRun, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def rewrite(exported: Path, tmp_path: Path) -> Callable[..., Path]:
         change(files)
         if honest:
             manifest = json.loads(files["manifest.json"])
-            for entry in manifest["runs"] + manifest["audits"]:
+            for entry in manifest["runs"] + manifest["audits"] + manifest["sweeps"]:
                 for name in entry["files"]:
                     text = files[f"{entry['key']}/{name}"]
                     entry["files"][name] = hashlib.sha256(text).hexdigest()

@@ -25,7 +25,7 @@ def test_records_histories_and_predictions_go_and_nothing_else(exported: Path, l
     runs = [path.parent for path in lab.glob("*/*/*/*/run.json")]
     keys = [run.relative_to(lab).as_posix() for run in runs]
     wanted = {f"{k}/{n}" for k in keys for n in ("run.json", "predictions.npz", "history.csv")}
-    assert set(names(exported)) == wanted | {"manifest.json"}
+    assert set(names(exported)) == wanted | {"manifest.json", "README.md"}
     content = exported.read_bytes()
     with zipfile.ZipFile(exported) as file:
         for name in file.namelist():

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lmdbench.cli.options import data_root_option, plugin_option, results_option
 from lmdbench.cli.results.common import choice_options, finished_runs
 from lmdbench.core.errors import UserError
+
+if TYPE_CHECKING:
+    from lmdbench.comparison.results import Run
+    from lmdbench.sharing.sweeps import SharedSweep
 
 
 @click.command()
@@ -18,8 +25,16 @@ from lmdbench.core.errors import UserError
     "sweeps",
     multiple=True,
     metavar="SWEEP",
-    help="Only the runs that this sweep asks for: a file or a preset (repeatable).",
+    help="Only the runs that this sweep asks for, and what gives its table: a file, a preset, or "
+    "the folder of one that was imported (repeatable).",
 )
+@click.option(
+    "--reference",
+    metavar="METHOD",
+    help="With --sweep: what its table compares the others with, a method or a row's label.  "
+    "[default: lmd]",
+)
+@click.option("--without-plugins", is_flag=True, help="Leave the source of plug-ins at home.")
 @click.option(
     "--output",
     required=True,
@@ -35,6 +50,8 @@ def export(
     methods: tuple[str, ...],
     splits: tuple[str, ...],
     sweeps: tuple[str, ...],
+    reference: str | None,
+    without_plugins: bool,
     output: Path,
     data_root: Path | None,
     results: Path,
@@ -42,8 +59,9 @@ def export(
     """Write finished runs without their weights to one file, for `lmdbench results import`.
 
     Each goes with its record, its history and its predictions; with the runs that it started from,
-    so that others see what it is; and with the audits of its split. The same runs make the same
-    file.
+    so that others see what it is; with the audits of its split; and with the source of plug-ins. A
+    sweep goes with its file and the names of its rows: whoever imports it has its table in one
+    command. The same runs make the same file.
 
     \b
     lmdbench results export --output ours.zip
@@ -52,25 +70,73 @@ def export(
     from lmdbench.sharing.archive import check_output
     from lmdbench.sharing.export import export as write
     from lmdbench.sharing.shared import LEFT_OUT
+    from lmdbench.sharing.sweeps import compare_command
 
     check_output(output)
     there, chosen = finished_runs(results, datasets, methods, splits)
+    if reference is not None and not sweeps:
+        raise UserError("--reference is told with a sweep; give --sweep, or leave it out")
+    shared: list[SharedSweep] = []
     if sweeps:
-        from lmdbench.cli.sweep_common import load_plan
-
-        plans = [load_plan(source, results, data_root) for source in sweeps]
-        keys = {key for plan in plans for key, node in plan.nodes.items() if node.asked}
-        chosen = [r for r in chosen if r.directory.relative_to(results).as_posix() in keys]
+        keys = {run.directory.relative_to(results).as_posix(): run for run in chosen}
+        shared = [_shared(name, results, data_root, keys, reference) for name in sweeps]
+        wanted = {key for sweep in shared for key in sweep.labels}
+        chosen = [run for key, run in keys.items() if key in wanted]
         if not chosen:
             raise UserError("no run of this sweep is finished (and chosen); see its status")
-    done = write(there, chosen, output)
+    done = write(there, chosen, output, shared, plugins=not without_plugins)
     for key in done.asked:
         click.echo(key)
     for key in done.started_from:
         click.echo(f"{key}  (what others started from)")
     for key in done.audits:
         click.echo(f"{key}  (audit)")
+    for key in done.plugins:
+        click.echo(f"{key}  (source of a plug-in)")
     for note in done.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"left out: {LEFT_OUT}", err=True)
     click.echo(f"written: {output}", err=True)
+    click.echo(f"elsewhere: lmdbench results import {output.name} --results results", err=True)
+    for key, against in done.sweeps.items() or [("", "")]:
+        click.echo(f"and then:  {compare_command('results', key, against)}", err=True)
+
+
+def _shared(
+    source: str,
+    results: Path,
+    data_root: Path | None,
+    there: Mapping[str, Run],
+    reference: str | None,
+) -> SharedSweep:
+    """A sweep as it goes along: ``there`` are the finished runs that are chosen, by key.
+
+    Raises UserError for a reference that is neither a method nor a label of it.
+    """
+    from lmdbench.core.registry import unknown
+    from lmdbench.sharing.sweeps import SharedSweep, read_shared, shared_folder
+
+    folder = shared_folder(source)
+    if folder is not None:
+        sweep = read_shared(folder)
+    else:
+        from lmdbench.cli.sweep_common import load_plan
+        from lmdbench.sweep.config.written import shareable_text
+
+        plan = load_plan(source, results, data_root)
+        labels = {key: node.label for key, node in plan.nodes.items() if node.asked}
+        plugins = {path.name: path.read_bytes() for path in plan.sweep.plugins}
+        text = shareable_text(plan.sweep)
+        sweep = SharedSweep(plan.sweep.name, labels, "lmd", text, plugins)
+    labels = {key: label for key, label in sweep.labels.items() if key in there}
+    if len(labels) < len(sweep.labels):
+        missing = len(sweep.labels) - len(labels)
+        click.echo(
+            f"note: {missing} of {len(sweep.labels)} runs of {sweep.name} are not finished, or not "
+            "chosen: they don't go along",
+            err=True,
+        )
+    known = list(dict.fromkeys([*(there[key].method for key in labels), *labels.values()]))
+    if reference is not None and reference not in known:
+        raise unknown("reference", reference, known)
+    return replace(sweep, labels=labels, reference=reference or sweep.reference)

@@ -11,7 +11,7 @@ from lmdbench.cli.options import results_option
 from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from lmdbench.sharing.importing import Found
+    from lmdbench.sharing.importing import Found, Looked
 
 EXAMPLES = 3
 
@@ -49,7 +49,7 @@ def import_runs(archive: Path, results: Path, dry_run: bool, keep_existing: bool
             )
         if not dry_run:
             carry_out(opened, looked, results)
-    for found in (*looked.runs, *looked.audits):
+    for found in (*looked.runs, *looked.audits, *(found for found, _ in looked.sweeps)):
         click.echo(f"{found.entry.key}  {_in_words(found, dry_run)}")
     if looked.ignored:
         some = ", ".join(looked.ignored[:EXAMPLES])
@@ -59,6 +59,31 @@ def import_runs(archive: Path, results: Path, dry_run: bool, keep_existing: bool
     kept = f", {len(in_the_way)} left as they are here" if in_the_way else ""
     verb = "to import" if dry_run else "imported"
     click.echo(f"{new} runs {verb}, {here} already there{kept}: {results}", err=True)
+    if not dry_run:
+        _say_what_next(looked, results)
+
+
+def _say_what_next(looked: Looked, results: Path) -> None:
+    """The command that gives each sweep's table, and which plug-ins came along."""
+    from lmdbench.sharing.sweeps import PLUGIN, compare_command
+
+    for found, sweep in looked.sweeps:
+        command = compare_command(str(results), found.entry.key, sweep.reference)
+        click.echo(f"table of {sweep.name}: {command}", err=True)
+    entries = [found.entry for found in (*looked.runs, *(found for found, _ in looked.sweeps))]
+    source = [
+        f"{results}/{entry.key}/{name}"
+        for entry in entries
+        for name in entry.files
+        if PLUGIN.fullmatch(name)
+    ]
+    if source:
+        more = f" and {len(source) - 1} more" if len(source) > 1 else ""
+        click.echo(
+            f"source of plug-ins: {source[-1]}{more}: only kept, not executed; to train by one, "
+            "look at it, then name it by --plugin",
+            err=True,
+        )
 
 
 def _in_words(found: Found, dry_run: bool) -> str:

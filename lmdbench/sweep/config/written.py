@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,45 @@ def sweep_text(sweep: Sweep, comment: str) -> str:
         if table:
             lines += ["", f"[{name}]", *_pairs(table)]
     return "\n".join(lines) + "\n"
+
+
+def shareable_text(sweep: Sweep) -> str:
+    """The file's text as others get it: what its runs are, without what only this machine has.
+
+    Folders and how runs are carried out are left out. Lists of a split and weights are told by the
+    names of their files, a run that others start from by its id. No plug-in is named where it would
+    be loaded.
+    """
+    setups = tuple(
+        replace(
+            setup,
+            data_root=None,
+            split=replace(setup.split, name=setup.split.name and Path(setup.split.name).name),
+            weights=setup.weights and Path(setup.weights).name,
+        )
+        for setup in sweep.setups
+    )
+    entries = tuple(
+        replace(entry, starts_from=entry.starts_from and _id_of(entry.starts_from))
+        for entry in sweep.entries
+    )
+    resources = Resources(run=replace(IN_SWEEPS, validate_every=sweep.resources.run.validate_every))
+    comment = f"The runs of the sweep {sweep.name}. Give --data-root for where its images lie."
+    if sweep.plugins:
+        names = ", ".join(f'"plugins/{path.name}"' for path in sweep.plugins)
+        comment += (
+            f"\nTo train by its plug-ins, look at them, then write above: plugins = [{names}]"
+        )
+    plain = replace(
+        sweep, setups=setups, entries=entries, resources=resources, plugins=(), places={}
+    )
+    return sweep_text(plain, comment)
+
+
+def _id_of(starts_from: str) -> str:
+    """Of a run's directory the 8 digits of its id; a method or an id as it is."""
+    found = re.search(r"/seed\d+-([0-9a-f]{8})$", starts_from)
+    return found[1] if found else starts_from
 
 
 def _dataset(setup: RunContext) -> dict[str, Any]:
