@@ -116,7 +116,7 @@ def plot(
         if images is not None and images < 1:
             raise UserError(f"--images {images}: give 1 or more")
         chosen = _run(selection, run, kind)
-        name = f"{chosen.record['results_name']}-{chosen.method}-{chosen.directory.name}"
+        name = f"{chosen.record.results_name}-{chosen.method}-{chosen.directory.name}"
         data: Run | Embedding = chosen
         if plot.of == "features":
             data = _features(chosen, selection, images or IMAGES, device or "auto", accept_changed)

@@ -195,12 +195,12 @@ def _output(
 def _about(run: TrainedRun, target: Target, matched: Matched) -> list[str]:
     """What is predicted by what, and what a reader of the scores should know."""
     spec, record = run.spec, run.record
-    partial = ", on part of its images" if record.get("partial") else ""
-    synthetic = ", synthetic images" if record.get("synthetic") else ""
+    partial = ", on part of its images" if record.partial else ""
+    synthetic = ", synthetic images" if record.synthetic else ""
     labels = f"{target.labelled:,} with a label" if target.labelled else "no labels"
     lines = [
-        f"{spec.method} seed {spec.seed}, trained on {record['results_name']} "
-        f"{record['split_label']}{partial}{synthetic}; {spec.backbone}, {spec.image_size} px",
+        f"{spec.method} seed {spec.seed}, trained on {record.results_name} "
+        f"{record.split_label}{partial}{synthetic}; {spec.backbone}, {spec.image_size} px",
         f"{target.title}: {len(target):,} image{'s' * (len(target) != 1)}, {labels}",
     ]
     if target.missing:
@@ -221,7 +221,7 @@ def _seen(run: TrainedRun, target: Target) -> str:
     """A warning where the run may have been trained on the images."""
     from lmdbench.runs.prediction import named_as_own
 
-    if target.data_set != run.record["results_name"]:
+    if target.data_set != run.record.results_name:
         alike = named_as_own(run, target.ids)
         return (
             f"{alike:,} of these images are named as validation or test images of the run: the "
@@ -230,7 +230,7 @@ def _seen(run: TrainedRun, target: Target) -> str:
             else ""
         )
     known = dict(target.split)
-    if run.record.get("partial"):  # the same split, with the images that were there
+    if run.record.partial:  # the same split, with the images that were there
         known.pop("fingerprint", None)
     if known and all(run.spec.split.get(key) == value for key, value in known.items()):
         trained = "train" in target.parts
@@ -316,8 +316,8 @@ def _as_json(
             "directory": str(run.directory),
             "method": run.spec.method,
             "seed": run.spec.seed,
-            "trained_on": f"{run.record['results_name']} {run.record['split_label']}",
-            "synthetic": bool(run.record.get("synthetic")),
+            "trained_on": f"{run.record.results_name} {run.record.split_label}",
+            "synthetic": bool(run.record.synthetic),
             "classes": list(run.classes),
         },
         "target": target.title,
@@ -425,7 +425,7 @@ def _of_classes(run: TrainedRun, predicted: Predicted, scores: Sequence[Score]) 
 
     there = [row for row in range(len(predicted.logits)) if row not in predicted.unreadable]
     counts = np.bincount(predicted.logits[there].argmax(axis=1), minlength=len(run.classes))
-    training = run.record["class_counts"]["train"]
+    training = run.record.class_counts["train"]
     rows = [
         [name, f"{trained:,}", f"{n:,}"]
         for name, trained, n in zip(run.classes, training, counts, strict=True)

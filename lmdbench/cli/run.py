@@ -350,7 +350,7 @@ def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
 
 
 def _recorded_groups(run: PlannedRun) -> dict[str, tuple[str, ...]]:
-    return {group: tuple(labels) for group, labels in run.record()["groups"].items()}
+    return {group: tuple(labels) for group, labels in run.record().groups.items()}
 
 
 def plan_record(run: PlannedRun) -> dict[str, Any]:

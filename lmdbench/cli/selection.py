@@ -191,7 +191,7 @@ def _leaked(results: Path, data_root: Path | None) -> LeaksOf:
     found: dict[tuple[str, str], Leaks] = {}
 
     def leaked(run: Run) -> Leaks:
-        split = (str(run.record["split_label"]), str(run.spec["split"]["fingerprint"]))
+        split = (str(run.record.split_label), str(run.spec.split["fingerprint"]))
         if split not in found:
             found[split] = leaked_images(results, run, open_dataset)
         return found[split]

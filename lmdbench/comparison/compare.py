@@ -125,7 +125,7 @@ def compare(
     unfinished = [
         path
         for path in results.unfinished
-        if (not datasets or path.parts[0] in {run.record["results_name"] for run in chosen})
+        if (not datasets or path.parts[0] in {run.record.results_name for run in chosen})
         and (not splits or path.parts[1] in splits)
         and (not methods or path.parts[2] in methods)
         and (sweep is None or results.folder / path in given)
@@ -182,12 +182,13 @@ def _members(block: RunGroup) -> list[Run]:
 
 def _regrouped(run: Run, text: str) -> Run:
     """The run with other groups in its record."""
-    parts = {part: np.asarray(n) for part, n in run.record["class_counts"].items()}
-    counts = training_counts(parts, run.spec["split"].get("folds"))
-    where = f"--groups for {run.record['results_name']}"
-    groups = parse_groups(text, run.record["classes"], counts, where)
+    parts = {part: np.asarray(n) for part, n in run.record.class_counts.items()}
+    counts = training_counts(parts, run.spec.split.get("folds"))
+    where = f"--groups for {run.record.results_name}"
+    groups = parse_groups(text, run.record.classes, counts, where)
     members = {group: list(labels) for group, labels in groups.members.items()}
-    return Run(run.directory, {**run.record, "groups": members, "group_rule": groups.rule})
+    record = replace(run.record, groups=members, group_rule=groups.rule)
+    return Run(run.directory, record)
 
 
 # Choosing
@@ -209,9 +210,9 @@ def select_runs(
     results: Results, datasets: Sequence[str], methods: Sequence[str], splits: Sequence[str]
 ) -> list[Run]:
     wanted = (
-        ("data set", datasets, lambda run: {run.spec["dataset"], run.record["results_name"]}),
+        ("data set", datasets, lambda run: {run.spec.dataset, run.record.results_name}),
         ("method", methods, lambda run: {run.method}),
-        ("split", splits, lambda run: {run.record["split_label"], pooled_label(run.setting)}),
+        ("split", splits, lambda run: {run.record.split_label, pooled_label(run.setting)}),
     )
     chosen = list(results.runs)
     for kind, names, names_of in wanted:
@@ -235,7 +236,7 @@ def select_runs(
 def _columns(names: Sequence[str], found: Iterable[RunGroup]) -> tuple[str, ...]:
     """The metrics asked for by their own names, () if none is."""
     found = list(found)
-    classes = list(dict.fromkeys(name for block in found for name in block.record["classes"]))
+    classes = list(dict.fromkeys(name for block in found for name in block.record.classes))
     groups: dict[str, tuple[int, ...]] = {g: () for b in found for g in b.setting["groups"]}
     return tuple(dict.fromkeys(metrics.parse(name, classes, groups).name for name in names))
 
@@ -319,7 +320,7 @@ class _Table:
 
 def _scored(block: RunGroup, asked: Asked, leaked: LeaksOf | None = None) -> ResultTable:
     run = block.rows[0].runs[0]
-    classes = block.record["classes"]
+    classes = block.record.classes
     shown = asked.columns or (*metrics.DEFAULT_METRICS, *block.setting["groups"])
     recalls = {name: f"recall:{name}" for name in classes}
     of_class = {name: f"{asked.per_class}:{name}" for name in classes if asked.per_class}
@@ -356,14 +357,14 @@ def _scored(block: RunGroup, asked: Asked, leaked: LeaksOf | None = None) -> Res
         mean = scored.cells[primary].mean
         return scored.method != BASELINE, mean is None, sign * (mean or 0.0), scored.label
 
-    counts = {name: np.asarray(n) for name, n in run.record["class_counts"].items()}
+    counts = {name: np.asarray(n) for name, n in run.record.class_counts.items()}
     dropped, dropped_by = None, "audit"
     if leaked is not None:
         dropped_by = _dropped_by(block, leaked)
         dropped = int(counts[asked.part].sum() - images.counts.sum())
         counts[asked.part] = images.counts
     rows = sorted(rows, key=place)
-    whole = asked.part == "test" and not dropped and not block.record.get("partial")
+    whole = asked.part == "test" and not dropped and not block.record.partial
     pairs = _pairs(table, [row.label for row in rows], primary) if asked.pairwise else ()
     return ResultTable(
         **{**vars(block), "rows": tuple(rows)},

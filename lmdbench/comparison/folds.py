@@ -44,7 +44,7 @@ def pooled_label(setting: Mapping[str, Any]) -> str:
 
 def _family(block: RunGroup) -> str:
     common = {k: v for k, v in block.setting.items() if k not in OF_A_FOLD}
-    return json.dumps([common, block.record["classes"]], sort_keys=True, ensure_ascii=False)
+    return json.dumps([common, block.record.classes], sort_keys=True, ensure_ascii=False)
 
 
 def _unpoolable(family: Sequence[RunGroup]) -> str:
@@ -120,14 +120,14 @@ def _pooled_row(there: Sequence[MethodRuns], seeds: Sequence[int]) -> MethodRuns
 
 def _pooled_run(folds: Sequence[Run]) -> Run:
     first = folds[0].record
-    splits = [run.spec["split"] for run in folds]
-    tested = (run.record["class_counts"]["test"] for run in folds)
+    splits = [run.spec.split for run in folds]
+    tested = (run.record.class_counts["test"] for run in folds)
     fingerprint = sha256_lines(split["fingerprint"] for split in splits)
     split = {key: value for key, value in splits[0].items() if key != "fold"}
-    record = {
-        **first,
-        "spec": {**first["spec"], "split": {**split, "fingerprint": fingerprint}},
-        "split_label": pooled_label(folds[0].setting),
-        "class_counts": {"test": [sum(counts) for counts in zip(*tested, strict=True)]},
-    }
+    record = replace(
+        first,
+        spec=replace(first.spec, split={**split, "fingerprint": fingerprint}),
+        split_label=pooled_label(folds[0].setting),
+        class_counts={"test": [sum(counts) for counts in zip(*tested, strict=True)]},
+    )
     return Run(folds[0].directory, record, tuple(folds))

@@ -89,7 +89,7 @@ def images(tables: Sequence[ResultTable]) -> DataFrame:
     }
     chances: list[tuple[dict[str, int], np.ndarray]] = []  # of a run: class → column, (N, C)
     for table in tables:
-        names = np.array(table.record["classes"], dtype=object)
+        names = np.array(table.record.classes, dtype=object)
         places = {str(name): k for k, name in enumerate(names)}
         for row in table.rows:
             seen = outcomes(table, row)

@@ -25,14 +25,14 @@ def leaked_images(results: Path, run: Run, open_dataset: OpenDataset) -> Leaks:
     lesions; nothing is written). Raises UserError, naming the split, where neither will do.
     """
     record = run.record
-    fingerprint = str(run.spec["split"]["fingerprint"])
-    name, label = str(record["results_name"]), str(record["split_label"])
+    fingerprint = str(run.spec.split["fingerprint"])
+    name, label = str(record.results_name), str(record.split_label)
     kept = audits.kept_leaks(audits.audit_folder(results, name, label, fingerprint), fingerprint)
     if kept is not None:
         return kept
     hint = f"make one with `{_command(run, results)}`, or leave it out by --dataset or --split"
     choice = _choice(run)
-    dataset = open_dataset(str(run.spec["dataset"])) if choice else None
+    dataset = open_dataset(str(run.spec.dataset)) if choice else None
     if choice is None or dataset is None:
         root = ", or give --data-root" if choice else ""
         raise UserError(f"no audit of {name} {label} in {results}: {hint}{root}")
@@ -58,15 +58,15 @@ def split_of(run: Run, dataset: Dataset) -> Split:
     """
     choice = _choice(run)
     if choice is None:
-        raise UserError(f"its split {run.record['split_label']} came from a file")
+        raise UserError(f"its split {run.record.split_label} came from a file")
     split = make_split(dataset, choice)
-    if run.record.get("partial"):
+    if run.record.partial:
         split = prepare_files(dataset, split, allow_missing=True).split
     return split
 
 
 def _choice(run: Run) -> SplitChoice | None:
-    split: dict[str, Any] = dict(run.spec["split"])
+    split: dict[str, Any] = dict(run.spec.split)
     if str(split["name"]).startswith("file-"):
         return None
     return SplitChoice(
@@ -86,8 +86,8 @@ def needs_root(name: str) -> bool:
 
 def _command(run: Run, results: Path) -> str:
     """The call of ``data audit`` for a run's split."""
-    choice, split = _choice(run), run.spec["split"]
-    name = str(run.spec["dataset"])
+    choice, split = _choice(run), run.spec.split
+    name = str(run.spec.dataset)
     words = ["lmdbench data audit", name, f"--results {shlex.quote(str(results))}"]
     if needs_root(name):
         words.append("--data-root DIR")
@@ -104,6 +104,6 @@ def _command(run: Run, results: Path) -> str:
         ):
             if value is not None:
                 words.append(f"{option} {f'{value:g}' if isinstance(value, float) else value}")
-    if run.record.get("partial"):
+    if run.record.partial:
         words.append("--allow-missing")
     return " ".join(words)

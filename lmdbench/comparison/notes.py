@@ -45,7 +45,7 @@ def _data_notes(block: ResultTable) -> list[str]:
         parts.append(f"{part} {images['all']:,}" + (f" ({groups})" if groups else ""))
     notes.append(f"Images: {'; '.join(parts)}. A group's value is the mean recall of its classes.")
     record = block.record
-    rule = record.get("group_rule", "")
+    rule = record.group_rule or ""
     notes.append(f"Groups: {in_words(block.setting['groups'], rule)}.")
     if block.dropped is not None:
         by = "the audit of this split found"
@@ -56,7 +56,7 @@ def _data_notes(block: ResultTable) -> list[str]:
             f"images, as {by}."
         )
     counts = [cell.n for cell in block.rows[0].recalls.values()]
-    absent = [name for name, n in zip(record["classes"], counts, strict=True) if n == 0]
+    absent = [name for name, n in zip(record.classes, counts, strict=True) if n == 0]
     if absent:
         notes.append(
             f"No {block.part} images of {', '.join(absent)}: averages over classes are over the "
@@ -76,11 +76,11 @@ def _setting_notes(block: ResultTable) -> list[str]:
     placed = ("results_name", "split_label", "dataset", "groups", "store", "synthetic")
     used = sorted(
         {
-            str(member.record["precision_used"])
+            str(member.record.precision_used)
             for scored in block.rows
             for run in scored.runs
             for member in run.members
-            if member.record.get("precision_used")
+            if member.record.precision_used
         }
     )
     asked_more = used == ["float32"] != [setting["precision"]]
@@ -141,7 +141,7 @@ def _missing_notes(block: ResultTable) -> list[str]:
 def class_notes(block: ResultTable) -> list[str]:
     """Why values and intervals are missing in the table of the classes."""
     cells = {scored.label: scored.by_class for scored in block.rows}
-    titles = {name: name for name in block.record["classes"]}
+    titles = {name: name for name in block.record.classes}
     every = "any class"
     return [*_without_interval(cells, titles, every), *_absent(cells, titles, every)]
 

@@ -124,7 +124,7 @@ def _on_disk(run: Run, part: str) -> Predictions:
     written = path.stat().st_mtime_ns if path.exists() else 0
     predictions = _read(path, part, written)
     counts = np.bincount(predictions.labels, minlength=predictions.logits.shape[1])
-    if counts.tolist() != run.record["class_counts"].get(part):
+    if counts.tolist() != run.record.class_counts.get(part):
         raise UserError(
             f"{path}: its {part} labels are not those that run.json counts; "
             "do the run again with --force"

@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lmdbench.core.errors import UserError
-from lmdbench.runs.record import MOVED_ASIDE, code_of_record, read_record
+from lmdbench.runs.record import MOVED_ASIDE, RunRecord, RunSpec, read_record
 
 RUN_FOLDERS = "*/*/*/seed*"  # <data set>/<split>/<method>/seed<k>-<id8>
 
@@ -44,7 +44,7 @@ class Run:
     """
 
     directory: Path
-    record: Mapping[str, Any]
+    record: RunRecord
     folds: tuple[Run, ...] = ()
 
     @property
@@ -54,67 +54,66 @@ class Run:
 
     @property
     def id(self) -> str:
-        return str(self.record["id"])
+        return self.record.id
 
     @property
-    def spec(self) -> Mapping[str, Any]:
-        spec: Mapping[str, Any] = self.record["spec"]
-        return spec
+    def spec(self) -> RunSpec:
+        return self.record.spec
 
     @property
     def method(self) -> str:
-        return str(self.spec["method"])
+        return self.spec.method
 
     @property
     def seed(self) -> int:
-        return int(self.spec["seed"])
+        return self.spec.seed
 
     @property
     def predictions_from(self) -> str | None:
         """The file its predictions were imported from; None for a run that was trained here or
         came with its record."""
-        imported = (self.record.get("imported") or {}).get("predictions") or {}
-        return imported.get("from")
+        return (self.record.imported.predictions or {}).get("from")
 
     @property
     def lacking(self) -> set[str]:
         """The parts that its imported predictions are not of."""
-        imported = (self.record.get("imported") or {}).get("predictions")
+        imported = self.record.imported.predictions
         return {"validation", "test"} - set(imported["parts"]) if imported else set()
 
     @property
     def unstated(self) -> tuple[str, ...]:
         """What of its training nobody said, as it is of imported predictions."""
-        imported = (self.record.get("imported") or {}).get("predictions")
+        imported = self.record.imported.predictions
         stated = imported.get("stated", ()) if imported else OF_THE_TRAINING
         return tuple(name for name in OF_THE_TRAINING if name not in stated)
 
     @property
     def classes(self) -> list[str]:
-        return list(self.record["classes"])
+        return list(self.record.classes)
 
     @property
     def groups(self) -> dict[str, list[int]]:
         """Group → class indices."""
-        index = {name: k for k, name in enumerate(self.record["classes"])}
+        index = {name: k for k, name in enumerate(self.record.classes)}
         return {
             group: [index[name] for name in names if name in index]
-            for group, names in self.record["groups"].items()
+            for group, names in self.record.groups.items()
         }
 
     @cached_property
     def setting(self) -> dict[str, Any]:
         """What must be equal for two runs to stand in one table: name → value."""
-        common = {key: value for key, value in self.spec.items() if key not in OF_A_ROW}
+        spec = {**asdict(self.spec), **self.record.others_of_spec}
+        common = {key: value for key, value in spec.items() if key not in OF_A_ROW}
         split = common.pop("split")
         return {
-            "results_name": self.record["results_name"],
-            "split_label": self.record["split_label"],
+            "results_name": self.record.results_name,
+            "split_label": self.record.split_label,
             **common,
             **{f"split_{key}": value for key, value in split.items()},
-            "store": (self.record.get("digests") or {}).get("store"),  # the images' content
-            "groups": self.record["groups"],
-            "synthetic": self.record["synthetic"],
+            "store": self.record.digests.get("store"),  # the images' content
+            "groups": self.record.groups,
+            "synthetic": self.record.synthetic,
         }
 
 
@@ -167,7 +166,7 @@ class RunGroup:
         return _stated(self.setting, [run for row in self.rows for run in row.runs])
 
     @property
-    def record(self) -> Mapping[str, Any]:
+    def record(self) -> RunRecord:
         """``run.json`` of one of the runs, for what is equal in all."""
         return self.rows[0].runs[0].record
 
@@ -344,20 +343,20 @@ def _chain(run: Run, known: Mapping[str, Run]) -> tuple[Link, ...]:
         links.append(
             Link(
                 stage.method,
-                spec["method_version"],
-                {**spec["settings"], **other},
-                {**(stage.record.get("changed_settings") or {}), **other},
-                code_of_record(stage.record),
+                spec.method_version,
+                {**spec.settings, **other},
+                {**stage.record.changed_settings, **other},
+                stage.record.code,
                 usual,
             )
         )
-        ancestor = stage.record.get("ancestor")
+        ancestor = stage.record.ancestor
         if not ancestor:
             return tuple(links)
-        usual = ancestor.get("usual")
+        usual = ancestor.usual
         there = ancestor_of(stage, known)
         if there is None:
-            return (*links, Link(ancestor["method"], None, None, {}, usual=usual))
+            return (*links, Link(ancestor.method, None, None, {}, usual=usual))
         stage = there
 
 
@@ -371,16 +370,16 @@ def ancestor_of(run: Run, known: Mapping[str, Run] | None = None) -> Run | None:
 
     None if it started from nothing, or that is gone.
     """
-    ancestor = run.record.get("ancestor")
+    ancestor = run.record.ancestor
     if not ancestor:
         return None
-    if known and ancestor["id"] in known:
-        return known[ancestor["id"]]
-    beside = run.directory.parent.parent.glob(f"{ancestor['method']}/seed*-{ancestor['id'][:8]}")
-    for directory in (*sorted(beside), Path(ancestor.get("directory") or "/nowhere")):
+    if known and ancestor.id in known:
+        return known[ancestor.id]
+    beside = run.directory.parent.parent.glob(f"{ancestor.method}/seed*-{ancestor.id[:8]}")
+    for directory in (*sorted(beside), Path(ancestor.directory or "/nowhere")):
         if (directory / "run.json").is_file():
             there = Run(directory, read_record(directory))
-            if there.id == ancestor["id"]:
+            if there.id == ancestor.id:
                 return there
     return None
 
@@ -395,7 +394,7 @@ def _by_ancestry(runs: Sequence[Run], known: Mapping[str, Run]) -> list[list[Run
         else:
             shared.setdefault(ancestor.id, []).append(run)
     for id_, members in shared.items():
-        members.extend(run for run in own if run.spec["ancestor"] == id_)
+        members.extend(run for run in own if run.spec.ancestor == id_)
     if any(all(run in members for run in own) for members in shared.values()):
         own = []
     return [members for members in (own, *shared.values()) if members]
@@ -431,10 +430,10 @@ def _with_doubts(row: MethodRuns) -> MethodRuns:
             + (f"; {NOT_STATED}: {', '.join(words)}" if words else "")
         )
     for name in LIBRARIES:
-        found = {str((run.record.get("versions") or {}).get(name)) for run in row.runs} - {"None"}
+        found = {str(run.record.versions.get(name)) for run in row.runs} - {"None"}
         if len(found) > 1:
             notes.append(f"its seeds are of {name} {' and '.join(sorted(found))}")
-    ancestors = {run.spec["ancestor"] for run in row.runs}
+    ancestors = {run.spec.ancestor for run in row.runs}
     if len(row.runs) > 1 and None not in ancestors and len(ancestors) < len(row.runs):
         notes.append(
             f"{len(row.runs)} seeds start from {len(ancestors)} "
@@ -582,7 +581,7 @@ def _facts(row: MethodRuns) -> dict[str, str]:
             facts[prefix + CODE_IN_WORDS[part]] = digest[:8]
         for name, value in (link.settings or {}).items():
             facts[prefix + name] = setting_text(value)
-    ancestors = {str(run.spec["ancestor"]) for run in row.runs}
+    ancestors = {str(run.spec.ancestor) for run in row.runs}
     if len(row.chain) > 1 and len(ancestors) == 1:
         facts["from"] = ancestors.pop()[:8]
     return facts

@@ -77,8 +77,7 @@ class ResultTable(RunGroup):
 
     @property
     def partial(self) -> Mapping[str, Any] | None:
-        partial: Mapping[str, Any] | None = self.record.get("partial")
-        return partial
+        return self.record.partial
 
     @property
     def synthetic(self) -> bool:

@@ -9,7 +9,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.housekeeping.inventory import KeptRun
 from lmdbench.models.backbones import get_backbone
 from lmdbench.runs.code_digest import changed_part, code_digests
-from lmdbench.runs.plan import code_in_words, recorded_spec
+from lmdbench.runs.plan import code_in_words
 from lmdbench.training.method import METHODS
 
 
@@ -18,9 +18,9 @@ def changed_code(run: KeptRun) -> str:
     that can't be told: of a method that is not known here, or of imported predictions."""
     if run.run is None or run.run.method not in METHODS:
         return ""
-    spec = recorded_spec(run.run.record)
+    spec = run.run.spec
     digests = _digests(spec.method, spec.backbone)
-    part = digests and changed_part(run.run.record.get("digests") or {}, digests)
+    part = digests and changed_part(run.run.record.digests, digests)
     return f"the code of {code_in_words(part, spec)} has changed since" if part else ""
 
 

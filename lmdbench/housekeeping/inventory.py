@@ -16,7 +16,7 @@ from lmdbench.core.registry import unknown
 from lmdbench.data.dataset import DATASETS, Dataset
 from lmdbench.evaluation.metrics import scores
 from lmdbench.evaluation.predictions import load_predictions
-from lmdbench.runs.record import MOVED_ASIDE, read_record
+from lmdbench.runs.record import MOVED_ASIDE, AncestorRecord, read_record
 from lmdbench.runs.state import PRUNED, State, last_error, run_state
 
 
@@ -68,19 +68,19 @@ class KeptRun:
         """Its own by name and as METHOD.NAME, and those of what it started from as METHOD.NAME."""
         found: dict[str, Any] = {} if self.above is None else self.above.settings
         found = {key: value for key, value in found.items() if "." in key}
-        own = self.run.spec["settings"] if self.run is not None else {}
+        own = self.run.spec.settings if self.run is not None else {}
         return {**found, **{f"{self.method}.{k}": v for k, v in own.items()}, **own}
 
     @property
-    def ancestor(self) -> Mapping[str, Any]:
-        """What its record says of the run that it started from: ``id``, ``method``, …; else {}."""
-        return (self.run.record.get("ancestor") if self.run is not None else None) or {}
+    def ancestor(self) -> AncestorRecord | None:
+        """What its record says of the run that it started from."""
+        return self.run.record.ancestor if self.run is not None else None
 
     @property
     def imported_from(self) -> str | None:
         if self.run is None:
             return None
-        archive = (self.run.record.get("imported") or {}).get("archive") or {}
+        archive = self.run.record.imported.archive or {}
         return archive.get("from") or self.run.predictions_from
 
     @property
@@ -99,17 +99,17 @@ class KeptRun:
         if self.run is None:
             return ()
         spec = self.run.spec
-        kind = DATASETS.get(spec["dataset"]) if spec["dataset"] in DATASETS else Dataset
-        words = [spec["backbone"]] if spec["backbone"] != kind.backbone else []
-        weights = str(spec["weights"])
+        kind = DATASETS.get(spec.dataset) if spec.dataset in DATASETS else Dataset
+        words = [spec.backbone] if spec.backbone != kind.backbone else []
+        weights = str(spec.weights)
         if weights.startswith("sha256:") or (weights == "none") != (kind.weights == "none"):
             words.append(f"weights {short_weights(weights)}")
-        if spec["image_size"] != kind.image_size:
-            words.append(f"{spec['image_size']} px")
-        if spec["selection"] != "last":
-            words.append(f"selection {spec['selection']}")
-        if spec["precision"] != "mixed":
-            words.append(spec["precision"])
+        if spec.image_size != kind.image_size:
+            words.append(f"{spec.image_size} px")
+        if spec.selection != "last":
+            words.append(f"selection {spec.selection}")
+        if spec.precision != "mixed":
+            words.append(spec.precision)
         return tuple(words)
 
     @property
@@ -197,7 +197,7 @@ def read_inventory(results: Path, *, moved_aside: bool = False) -> list[KeptRun]
             label = folder.rpartition("/")[2]
             if run is not None:
                 label = label_of(run, runs, telling.get(folder, ()))
-            origin = run and (run.record.get("ancestor") or {}).get("id")
+            origin = run and run.record.ancestor and run.record.ancestor.id
             above = keep(places[origin]) if origin in places else None
             kept[key] = KeptRun(key, directory, state, run, note, label, above)
         return kept[key]
@@ -231,16 +231,16 @@ def _facts(run: KeptRun) -> dict[str, str]:
         for name, value in run.settings.items()
         if not name.startswith(f"{run.method}.")
     }
-    return found | ({"version": str(run.run.spec["method_version"])} if run.run is not None else {})
+    return found | ({"version": str(run.run.spec.method_version)} if run.run is not None else {})
 
 
 def _telling(runs: Iterable[Run]) -> dict[str, set[str]]:
     """Data set, split and method, as in a key → the settings that were not changed alike in all of
     its runs: a label that is cut short should begin with these."""
-    changes: dict[str, list[dict[str, Any]]] = {}
+    changes: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
-        names = run.record["results_name"], run.record["split_label"], run.method
-        changes.setdefault("/".join(names), []).append(run.record.get("changed_settings") or {})
+        folder = run.record.key.rpartition("/")[0]
+        changes.setdefault(folder, []).append(run.record.changed_settings)
     return {
         folder: {
             name
@@ -320,7 +320,7 @@ def choose(runs: Sequence[KeptRun], filters: Filters) -> list[KeptRun]:
 
 
 def _data_sets(run: KeptRun) -> set[str]:
-    return {run.data_set} | ({str(run.run.spec["dataset"])} if run.run is not None else set())
+    return {run.data_set} | ({str(run.run.spec.dataset)} if run.run is not None else set())
 
 
 def _is(value: Any, text: str) -> bool:

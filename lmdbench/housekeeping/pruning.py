@@ -97,7 +97,7 @@ def short(chosen: Sequence[KeptRun], most: int) -> list[Prunable]:
 
 
 def _is_short(run: KeptRun, most: int) -> bool:
-    changed = (run.run.record.get("changed_settings") or {}) if run.run is not None else {}
+    changed = run.run.record.changed_settings if run.run is not None else {}
     if any(isinstance(changed.get(name), int) and changed[name] <= most for name in LENGTHS):
         return True
     return run.above is not None and _is_short(run.above, most)

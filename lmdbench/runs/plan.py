@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
@@ -15,14 +14,18 @@ from lmdbench.core.settings import describe, resolve
 from lmdbench.data.dataset import PARTS, Prepared
 from lmdbench.models.backbones import Backbone, Weights
 from lmdbench.runs.code_digest import changed_part, code_digests
-from lmdbench.runs.record import FORMAT, MOVED_ASIDE, read_record, spec_id
+from lmdbench.runs.record import (
+    MOVED_ASIDE,
+    AncestorRecord,
+    Precision,
+    RunRecord,
+    RunSpec,
+    Selection,
+    read_record,
+)
 from lmdbench.runs.state import LENGTHS, State, run_state
 from lmdbench.training.method import METHODS, Method, Start
 from lmdbench.training.recipes import recipes_for
-
-Selection = Literal["last", "best"]
-
-Precision = Literal["mixed", "float32"]
 
 
 def check_interval(selection: Selection, validate_every: int) -> None:
@@ -32,37 +35,6 @@ def check_interval(selection: Selection, validate_every: int) -> None:
             f"--validate-every {validate_every} (in a sweep: validate_every) with selection best: "
             "the best epoch is one of those that are scored; leave it out, or select the last"
         )
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """Everything that makes a run's result what it is, and nothing else.
-
-    Paths, device, workers and launcher are left out on purpose: the same science has the same id.
-    """
-
-    method: str
-    method_version: int
-    settings: Mapping[str, Any]
-    selection: Selection
-    ancestor: str | None  # id of the run it starts from
-    dataset: str
-    results_name: str  # tells a user's own data sets apart, which all are "folder"
-    split: Mapping[str, Any]  # name, seed, imbalance_factor, fingerprint
-    seed: int
-    backbone: str
-    weights: str
-    image_size: int
-    precision: Precision  # as requested; what it came to is recorded elsewhere
-
-    @cached_property
-    def id(self) -> str:
-        """See ``record.spec_id``."""
-        return spec_id(asdict(self))
-
-    @property
-    def folder(self) -> str:
-        return f"seed{self.seed}-{self.id[:8]}"
 
 
 @dataclass(frozen=True)
@@ -139,35 +111,31 @@ class PlannedRun:
         """Digests of the code that it would be trained by now, see ``digest.code_digests``."""
         return code_digests(self.method, self.context.backbone)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> RunRecord:
         """The directory's ``run.json``."""
         return read_record(self.directory)
 
-    def describe(self) -> dict[str, Any]:
-        """The part of ``run.json`` that is known before the run begins."""
-        split = self.context.prepared.split
-        return {
-            "format": FORMAT,
-            "id": self.spec.id,
-            "spec": asdict(self.spec),
-            "results_name": self.context.prepared.dataset.results_name,
-            "split_label": split.label,
-            "ancestor": self.ancestor
-            and {
-                "method": self.ancestor.spec.method,
-                "id": self.ancestor.spec.id,
-                "directory": str(self.ancestor.directory),
-                "usual": self.usual_ancestor,
-            },
-            "classes": list(split.classes),
-            "class_counts": {part: split.counts(part).tolist() for part in PARTS},
-            "groups": {group: list(names) for group, names in split.groups.items()},
-            "group_rule": split.group_rule,
-            "split_notes": list(split.notes),
-            "partial": split.partial and asdict(split.partial),
-            "synthetic": self.context.prepared.dataset.synthetic,
-            "changed_settings": dict(self.changed_settings),
-        }
+    def describe(self) -> RunRecord:
+        """Its record as far as it is known before the run begins."""
+        split, ancestor = self.context.prepared.split, None
+        if self.ancestor is not None:
+            spec, directory = self.ancestor.spec, str(self.ancestor.directory)
+            ancestor = AncestorRecord(spec.method, spec.id, directory, self.usual_ancestor)
+        return RunRecord(
+            id=self.spec.id,
+            spec=self.spec,
+            results_name=self.context.prepared.dataset.results_name,
+            split_label=split.label,
+            ancestor=ancestor,
+            classes=list(split.classes),
+            class_counts={part: split.counts(part).tolist() for part in PARTS},
+            groups={group: list(names) for group, names in split.groups.items()},
+            group_rule=split.group_rule,
+            split_notes=list(split.notes),
+            partial=asdict(split.partial) if split.partial else None,
+            synthetic=self.context.prepared.dataset.synthetic,
+            changed_settings=dict(self.changed_settings),
+        )
 
 
 def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
@@ -179,17 +147,17 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
     if not (run.directory / "run.json").exists():
         return None
     record = run.record()
-    if record["id"] != run.spec.id:
-        return f"its run.json is of another run ({record['id'][:8]})"
-    if record["classes"] != list(run.context.prepared.split.classes):
+    if record.id != run.spec.id:
+        return f"its run.json is of another run ({record.id[:8]})"
+    if record.classes != list(run.context.prepared.split.classes):
         raise UserError(
-            f"{run.directory}: its classes stand in another order, {', '.join(record['classes'])}; "
+            f"{run.directory}: its classes stand in another order, {', '.join(record.classes)}; "
             "order them so (class_order), or give the data set another name"
         )
     kept = (run.directory / name for name in ("checkpoint.pt", "predictions.npz"))
     if run.state == "failed" and not any(path.exists() for path in kept):
         return None  # it broke before its first epoch was done: nothing of it is used
-    made = record.get("digests", {})
+    made = record.digests
     changed = changed_part(made, run.code)
     if changed is not None:
         return f"the code of {code_in_words(changed, run.spec)} has changed since this run"
@@ -197,7 +165,7 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
         return "the images have changed since this run"
     ancestor = run.ancestor
     if ancestor is not None and ancestor.state == "finished":
-        model = ancestor.record().get("digests", {}).get("model")
+        model = ancestor.record().digests.get("model")
         if made.get("ancestor") not in (None, model):
             return f"the {ancestor.spec.method} run it started from has been trained anew"
     return None
@@ -376,7 +344,7 @@ def _existing(context: ResolvedContext, reference: str) -> PlannedRun | None:
     state = run_state(directory)
     if state != "finished":
         raise UserError(f"--starts-from {reference}: {directory} is {state}, not finished")
-    spec = recorded_spec(record)
+    spec = record.spec
     wanted = {
         "dataset": context.prepared.dataset.name,
         "results_name": context.prepared.dataset.results_name,
@@ -390,7 +358,7 @@ def _existing(context: ResolvedContext, reference: str) -> PlannedRun | None:
         there = getattr(spec, key)
         if there != value:
             raise UserError(f"--starts-from {reference}: its {key} is {there}, here it is {value}")
-    return PlannedRun(spec, context, directory, None, record["changed_settings"], given=True)
+    return PlannedRun(spec, context, directory, None, record.changed_settings, given=True)
 
 
 def runs_with_id(results: Path, reference: str) -> list[Path]:
@@ -400,13 +368,8 @@ def runs_with_id(results: Path, reference: str) -> list[Path]:
     return [
         path.parent
         for path in sorted(results.glob(f"*/*/*/seed*-{reference[:8]}/run.json"))
-        if read_record(path.parent)["id"].startswith(reference)
+        if read_record(path.parent).id.startswith(reference)
     ]
-
-
-def recorded_spec(record: Mapping[str, Any]) -> RunSpec:
-    """The specification in a ``run.json``."""
-    return RunSpec(**{f.name: record["spec"][f.name] for f in fields(RunSpec)})
 
 
 def nearest(run: PlannedRun) -> tuple[Path, dict[str, tuple[Any, Any]]] | None:
@@ -423,7 +386,7 @@ def nearest(run: PlannedRun) -> tuple[Path, dict[str, tuple[Any, Any]]] | None:
             record = read_record(path.parent)
         except UserError:
             continue
-        there = _facts(record["spec"], _ancestor_spec(record))
+        there = _facts(asdict(record.spec), _ancestor_spec(record))
         differences = {
             name: (there.get(name), here.get(name))
             for name in dict.fromkeys([*here, *there])
@@ -434,15 +397,13 @@ def nearest(run: PlannedRun) -> tuple[Path, dict[str, tuple[Any, Any]]] | None:
     return best
 
 
-def _ancestor_spec(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    ancestor = record.get("ancestor")
-    if not ancestor:
+def _ancestor_spec(record: RunRecord) -> Mapping[str, Any] | None:
+    if record.ancestor is None:
         return None
     try:
-        spec: Mapping[str, Any] = read_record(Path(ancestor["directory"]))["spec"]
+        return asdict(read_record(Path(record.ancestor.directory)).spec)
     except UserError:
-        return {"method": ancestor["method"], "settings": {}}
-    return spec
+        return {"method": record.ancestor.method, "settings": {}}
 
 
 def _facts(spec: Mapping[str, Any], ancestor: Mapping[str, Any] | None) -> dict[str, Any]:

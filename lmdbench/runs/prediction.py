@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +27,8 @@ from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.models.backbones import get_backbone
 from lmdbench.models.weights import file_sha256
 from lmdbench.runs.code_digest import changed_part, code_digests
-from lmdbench.runs.plan import RunSpec, code_in_words, recorded_spec, runs_with_id
-from lmdbench.runs.record import read_record
+from lmdbench.runs.plan import RunSpec, code_in_words, runs_with_id
+from lmdbench.runs.record import RunRecord, read_record
 from lmdbench.runs.state import run_state
 from lmdbench.runs.train import load_finished, logits_of, require_weights, resolved_precision
 from lmdbench.training.method import METHODS, Method
@@ -41,7 +40,7 @@ class TrainedRun:
     """A method with its trained weights, in evaluation mode, and what its run recorded."""
 
     directory: Path
-    record: Mapping[str, Any]
+    record: RunRecord
     spec: RunSpec
     classes: tuple[str, ...]
     method: Method
@@ -54,7 +53,7 @@ class TrainedRun:
     @property
     def groups(self) -> dict[str, list[int]]:
         """Head, medium and tail as the run recorded them: name → class indices."""
-        groups: Mapping[str, list[str]] = self.record["groups"]
+        groups: Mapping[str, list[str]] = self.record.groups
         return {name: [self.classes.index(c) for c in members] for name, members in groups.items()}
 
     def logits(self, pixels: Tensor) -> np.ndarray:
@@ -101,16 +100,16 @@ def load_run(directory: Path, device: torch.device, *, accept_changed: bool = Fa
     state = run_state(directory)
     if state != "finished":
         raise UserError(f"{directory} is {state}, not finished: there is no model to predict with")
-    if record.get("imported"):
+    if record.was_imported:
         raise UserError(f"{directory} was imported as predictions alone: it has no model")
-    spec = recorded_spec(record)
+    spec = record.spec
     _refuse_other_code(directory, record, spec, accept_changed)
     require_weights(directory, spec)
     path = directory / "model.safetensors"
-    if file_sha256(path) != record.get("digests", {}).get("model"):
+    if file_sha256(path) != record.digests.get("model"):
         raise UserError(f"{path} is not the one that this run saved; train it anew by --force")
-    classes = tuple(record["classes"])
-    task = _task_without_images(classes, record["class_counts"]["train"], spec, device)
+    classes = tuple(record.classes)
+    task = _task_without_images(classes, record.class_counts["train"], spec, device)
     try:
         method = load_finished(directory, spec, task)
     except (TypeError, RuntimeError) as error:  # other settings, other shapes
@@ -122,7 +121,7 @@ def load_run(directory: Path, device: torch.device, *, accept_changed: bool = Fa
 
 
 def _refuse_other_code(
-    directory: Path, record: Mapping[str, Any], spec: RunSpec, accept_changed: bool
+    directory: Path, record: RunRecord, spec: RunSpec, accept_changed: bool
 ) -> None:
     if spec.method not in METHODS.names():
         raise UserError(
@@ -136,7 +135,7 @@ def _refuse_other_code(
             f"here is version {method.version}"
         )
     now = code_digests(method, get_backbone(spec.backbone))
-    changed = changed_part(record.get("digests", {}), now)
+    changed = changed_part(record.digests, now)
     if changed is not None and not accept_changed:
         raise UserError(
             f"{directory}: the code of {code_in_words(changed, spec)} has changed since this run; "

@@ -1,34 +1,218 @@
-"""``run.json``: the record that every run directory holds."""
+"""``run.json``: the record that every run directory holds. Only this module names its keys."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import read_json
+from lmdbench.core.files import read_json, write_json
+
+T = TypeVar("T")
 
 FORMAT = 1  # of the run directory
+FILE = "run.json"
 MOVED_ASIDE = ".old-"  # in the name of a directory that --force moved out of the way
-NEEDED = ("id", "spec", "results_name", "split_label", "classes", "class_counts", "groups")
-NEEDED_IN_SPEC = (
-    *("method", "method_version", "settings", "selection", "ancestor", "dataset", "split", "seed"),
-    *("results_name", "backbone", "weights", "image_size", "precision"),
-)
+
+Selection = Literal["last", "best"]
+Precision = Literal["mixed", "float32"]
 
 # The parts of the code behind a run's numbers, in the order of its ``digests``
 CODE_PARTS = ("method", "loop", "views", "backbone")
 BEGUN = "begun"  # beside them: of all code that began a run which other code went on with
 
 
-def code_of_record(record: Mapping[str, Any]) -> dict[str, str]:
-    """The digests of the code that a run was made by, and of that which began it where it was
-    another; parts that nobody recorded are left out."""
-    digests = record.get("digests") or {}
-    return {part: digests[part] for part in (*CODE_PARTS, BEGUN) if digests.get(part)}
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that makes a run's result what it is, and nothing else.
+
+    Paths, device, workers and launcher are left out on purpose: the same science has the same id.
+    """
+
+    method: str
+    method_version: int
+    settings: Mapping[str, Any]
+    selection: Selection
+    ancestor: str | None  # id of the run it starts from
+    dataset: str
+    results_name: str  # tells a user's own data sets apart, which all are "folder"
+    split: Mapping[str, Any]  # name, seed, imbalance_factor, fingerprint
+    seed: int
+    backbone: str
+    weights: str
+    image_size: int
+    precision: Precision  # as requested; what it came to is recorded elsewhere
+
+    @cached_property
+    def id(self) -> str:
+        return spec_id(asdict(self))
+
+    @property
+    def folder(self) -> str:
+        return f"seed{self.seed}-{self.id[:8]}"
+
+
+@dataclass(frozen=True)
+class AncestorRecord:
+    """The run that a run started from."""
+
+    method: str
+    id: str
+    directory: str = ""  # where it lay then; empty where that is not told
+    usual: bool | None = None  # the method starts there by itself; None: not recorded
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Where a run came from that was not trained here.
+
+    ``archive``: from, sha256 and date. ``predictions``: the same, with the values, zeros and parts
+    that were in the files, and what was stated of the training.
+    """
+
+    archive: Mapping[str, Any] | None = None
+    predictions: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A run as its directory tells of it; None: not recorded, or not yet known.
+
+    ``others`` and ``others_of_spec``: what a newer version wrote beside, by key.
+    """
+
+    id: str
+    spec: RunSpec
+    results_name: str
+    split_label: str
+    ancestor: AncestorRecord | None = None
+    classes: list[str]
+    class_counts: Mapping[str, list[int]]  # part → images of each class
+    groups: Mapping[str, list[str]]
+    group_rule: str | None = None  # how the groups came to be, in words
+    split_notes: list[str] | None = None
+    partial: Mapping[str, Any] | None = None  # missing, total, dropped_classes
+    synthetic: bool | None = None
+    changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
+    # The CODE_PARTS and BEGUN, the store, the ancestor's and its own model, frozen features
+    digests: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    git_commit: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    validate_every: int | None = None
+    started: str | None = None
+    attempts: int | None = None
+    finished: str | None = None
+    seconds: float | None = None
+    peak_memory_mib: float | None = None
+    execution: str | None = None
+    preparing_seconds: float | None = None
+    precision_used: str | None = None
+    epochs: int | None = None
+    selected_epoch: int | None = None
+    imported: Imported = field(default_factory=Imported)
+    others: Mapping[str, Any] = field(default_factory=dict)
+    others_of_spec: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def code(self) -> dict[str, str]:
+        """The digests of the code that the run was made by, and of that which began it where it was
+        another; parts that nobody recorded are left out."""
+        parts = (*CODE_PARTS, BEGUN)
+        return {part: self.digests[part] for part in parts if self.digests.get(part)}
+
+    @property
+    def was_imported(self) -> bool:
+        return self.imported != Imported()
+
+    @property
+    def key(self) -> str:
+        """The directory of the run below the results."""
+        folder = f"seed{self.spec.seed}-{self.id[:8]}"
+        return f"{self.results_name}/{self.split_label}/{self.spec.method}/{folder}"
+
+    def to_json(self) -> dict[str, Any]:
+        content = asdict(self)
+        others = content.pop("others")
+        content["spec"] |= content.pop("others_of_spec")
+        imported = {k: v for k, v in content["imported"].items() if v is not None}
+        content["imported"] = imported or None
+        known = {k: v for k, v in content.items() if v is not None or k in NULLS}
+        return {"format": FORMAT, **known, **others}
+
+    def write(self, directory: Path) -> None:
+        write_json(directory / FILE, self.to_json())
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RunRecord:
+        """Raises ValueError, which says what is wrong behind the name of the file."""
+        known = {k: v for k, v in content.items() if k != "format" and v is not None}
+        others = {key: known.pop(key) for key in [*known] if key not in KEYS}
+        others_of: dict[str, Mapping[str, Any]] = {}
+        for key in NEEDED:
+            if key not in known:
+                raise ValueError(f"lacks {key!r}")
+        for name, kind in NESTED.items():
+            if isinstance(known.get(name), dict):
+                known[name], others_of[name] = _nested(name, kind, known[name])
+        return _checked(cls(**known, others=others, others_of_spec=others_of.get("spec", {})))
+
+
+NESTED = {"spec": RunSpec, "ancestor": AncestorRecord, "imported": Imported}
+KEYS = tuple(f.name for f in fields(RunRecord) if not f.name.startswith("others"))
+NEEDED = tuple(f.name for f in fields(RunRecord) if f.default is f.default_factory is MISSING)
+NULLS = ("ancestor", "partial", "git_commit")  # recorded also where there is none
+
+
+def _nested(name: str, kind: type, content: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """The object that a part of a record is of, and what of it has no place there."""
+    own = {f.name: f for f in fields(kind)}
+    for key, one in own.items():
+        if key not in content and one.default is MISSING:
+            raise ValueError(f"{name} lacks {key!r}")
+    others = {key: value for key, value in content.items() if key not in own}
+    return _checked(kind(**{k: v for k, v in content.items() if k in own})), others
+
+
+def _checked(thing: T) -> T:
+    """Raises ValueError for a dataclass with values of another kind than its fields say."""
+    for name, kind in _kinds(type(thing).__name__):
+        value = getattr(thing, name)
+        number = {int, float} & {kind, *get_args(kind)} and value is not None
+        if number and (type(value) not in (int, float) or not 0 <= value < math.inf):
+            raise ValueError(f"its {name} is {value!a:.40}, no number from 0 on")
+        if not _fits(value, kind):
+            raise ValueError(f"damaged, its {name} cannot be what a run has")
+    return thing
+
+
+@cache
+def _kinds(name: str) -> tuple[tuple[str, Any], ...]:
+    return tuple(get_type_hints(globals()[name]).items())
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value that was read from JSON is of a kind that these records have."""
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin is UnionType:
+        return any(_fits(value, one) for one in inner)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if origin is Mapping:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    if origin is Literal:
+        return isinstance(value, str)
+    if isinstance(value, bool) and origin is not bool:
+        return kind is Any
+    return kind is Any or isinstance(value, (int, float) if kind is float else kind)
 
 
 def spec_id(spec: Mapping[str, Any]) -> str:
@@ -37,28 +221,23 @@ def spec_id(spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def read_record(directory: Path) -> dict[str, Any]:
+def read_record(directory: Path) -> RunRecord:
     """``run.json`` of a run directory.
 
     Raises UserError, naming the file, if it is absent, damaged or of another format.
     """
-    path = directory / "run.json"
+    path = directory / FILE
     if not path.exists():
         raise UserError(f"{path}: no such file; move {directory.name} away or run it again")
-    record = read_json(path)
-    if not isinstance(record, dict):
+    content = read_json(path)
+    if not isinstance(content, dict):
         raise UserError(f"{path}: damaged, no JSON object; move {directory.name} away")
-    if record.get("format") != FORMAT:
+    if content.get("format") != FORMAT:
         raise UserError(
-            f"{path} was written by another version of lmdbench (format {record.get('format')!a}; "
+            f"{path} was written by another version of lmdbench (format {content.get('format')!a}; "
             f"this one reads {FORMAT}): use that version, or another --results folder"
         )
-    for key in NEEDED:
-        if key not in record:
-            raise UserError(f"{path}: lacks {key!r}; move {directory.name} away or run it again")
-    if not isinstance(record["spec"], dict) or not isinstance(record.get("digests", {}), dict):
-        raise UserError(f"{path}: damaged; move {directory.name} away or run it again")
-    for key in NEEDED_IN_SPEC:
-        if key not in record["spec"]:
-            raise UserError(f"{path}: spec lacks {key!r}; move {directory.name} away")
-    return record
+    try:
+        return RunRecord.from_json(content)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; move {directory.name} away or run it again") from error

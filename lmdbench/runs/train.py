@@ -9,7 +9,7 @@ import platform
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lmdbench.core.environment import device_name, environment, peak_memory_mib, reset_peak_memory
 from lmdbench.core.errors import RunFailed, UserError
-from lmdbench.core.files import Claim, atomic, disk_errors, remove_leftovers, write_json, write_text
+from lmdbench.core.files import Claim, atomic, disk_errors, remove_leftovers, write_text
 from lmdbench.core.progress import Progress
 from lmdbench.core.randomness import Streams, derived_seed
 from lmdbench.data.reading import read_records
@@ -49,6 +49,7 @@ logger = logging.getLogger("lmdbench")
 
 RANDOM = Weights("none", "none")  # of an encoder that gets its weights elsewhere
 ONE_IMAGE = "Expected more than 1 value per channel"  # how torch's batch norm refuses a batch
+HERE = ("versions", "device", "threads")  # of a record: what bit-identical results depend on
 WAIT_SECONDS = 2.0  # between two looks at a run that another worker is training
 
 
@@ -359,7 +360,7 @@ class Training:
 
     def _resume(self, method: Method) -> None:
         path = self.directory / "checkpoint.pt"
-        if not path.exists() or self.info["attempts"] == 1:  # of a run whose record is lost
+        if not path.exists() or self.record.attempts == 1:  # of a run whose record is lost
             return
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -376,41 +377,40 @@ class Training:
 
     def _record_start(self) -> None:
         path = self.directory / "run.json"
-        previous = self.run.record() if path.exists() else {}
+        previous = self.run.record() if path.exists() else None
         here = environment(self.place.device)
-        now = {key: here[key] for key in ("versions", "device", "threads")}
-        before = dict(previous)
-        if self.features is not None:
-            now["features"] = self.features.digest
-            before["features"] = previous.get("digests", {}).get("features")
         code = self.run.code
-        begun = self._begun_by(previous.get("digests", {}), code)
-        if begun is not None:
-            now["code"], before["code"] = "changed", begun[:8]
-        for key, value in now.items():
-            if previous and before.get(key) != value:
-                warning = (
-                    f"{self.run.title}: goes on with other {key} ({value}) than it began with "
-                    f"({before.get(key)}): not bit-identical to an uninterrupted run"
-                )
-                logger.warning(warning)
-                self.progress.say(warning)
+        begun = previous and self._begun_by(previous.digests, code)
+        if previous is not None:
+            changes = {key: (getattr(previous, key), here[key]) for key in HERE}
+            if self.features is not None:
+                changes["features"] = previous.digests.get("features"), self.features.digest
+            if begun:
+                changes["code"] = begun[:8], "changed"
+            for what, (before, now) in changes.items():
+                if before != now:
+                    warning = (
+                        f"{self.run.title}: goes on with other {what} ({now}) than it began with "
+                        f"({before}): not bit-identical to an uninterrupted run"
+                    )
+                    logger.warning(warning)
+                    self.progress.say(warning)
         ancestor = self.run.ancestor
-        self.info = {
-            **self.run.describe(),
-            "digests": {
+        self.record = replace(
+            self.run.describe(),
+            digests={
                 **code,
                 **({BEGUN: begun} if begun else {}),
                 "store": self.place.store.digest,
-                "ancestor": ancestor and ancestor.record()["digests"].get("model"),
+                "ancestor": ancestor and ancestor.record().digests.get("model"),
                 **({"features": self.features.digest} if self.features else {}),
             },
             **here,
-            "validate_every": self.place.options.validate_every,
-            "started": previous.get("started", _now()),
-            "attempts": previous.get("attempts", 0) + 1,
-        }
-        write_json(path, self.info)
+            validate_every=self.place.options.validate_every,
+            started=(previous and previous.started) or _now(),
+            attempts=((previous and previous.attempts) or 0) + 1,
+        )
+        self.record.write(self.directory)
 
     def _begun_by(self, recorded: Mapping[str, str], code: Mapping[str, str]) -> str | None:
         """A digest of the code that began an attempt that goes on here, where it was another."""
@@ -496,22 +496,21 @@ class Training:
         }
         with atomic(self.directory / "model.safetensors") as path:
             save_file(model, path)
-        self.info["digests"]["model"] = file_sha256(self.directory / "model.safetensors")
+        digest = file_sha256(self.directory / "model.safetensors")
         selected = self.state.best_epoch if self.state.best_model is not None else method.epochs
-        write_json(
-            self.directory / "run.json",
-            {
-                **self.info,
-                "finished": _now(),
-                "seconds": self.state.seconds,
-                "peak_memory_mib": peak_memory_mib(self.place.device),
-                "execution": task.execution.mode,
-                "preparing_seconds": task.execution.preparing_seconds,
-                "precision_used": str(task.precision or torch.float32).removeprefix("torch."),
-                "epochs": method.epochs,
-                "selected_epoch": selected,
-            },
+        self.record = replace(
+            self.record,
+            digests={**self.record.digests, "model": digest},
+            finished=_now(),
+            seconds=self.state.seconds,
+            peak_memory_mib=peak_memory_mib(self.place.device),
+            execution=task.execution.mode,
+            preparing_seconds=task.execution.preparing_seconds,
+            precision_used=str(task.precision or torch.float32).removeprefix("torch."),
+            epochs=method.epochs,
+            selected_epoch=selected,
         )
+        self.record.write(self.directory)
         self._check_claim()
         write_text(self.directory / "done", _now() + "\n")
         with contextlib.suppress(OSError):

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -21,30 +20,14 @@ import numpy as np
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, PARTS, sha256_lines, split_label
 from lmdbench.evaluation.predictions import ARRAYS, Predictions, load_predictions
-from lmdbench.runs.record import NEEDED_IN_SPEC, read_record, spec_id
+from lmdbench.runs.record import RunRecord, read_record
 from lmdbench.sharing.archive import MOST_OF_A_FILE
-from lmdbench.sharing.shared import run_key, shared_record
+from lmdbench.sharing.shared import shared_record
 
 READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-
-
-# What tables read of a specification and of a record, by its kind; a record may lack it.
-KINDS_IN_SPEC = {
-    **dict.fromkeys(("method", "dataset", "selection", "backbone", "weights", "precision"), str),
-    **dict.fromkeys(("method_version", "image_size"), int),
-    "settings": dict,
-}
-KINDS = {
-    **dict.fromkeys(("changed_settings", "digests", "imported", "versions", "partial"), dict),
-    **dict.fromkeys(("group_rule", "finished", "precision_used"), str),
-    **dict.fromkeys(("device", "git_commit", "started"), str),
-    "split_notes": list,
-    "synthetic": bool,
-}
-NUMBERS = ("seconds", "peak_memory_mib", "epochs", "selected_epoch", "attempts", "threads")
 UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories that move a terminal's cursor or break it
 
 
@@ -52,18 +35,18 @@ UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories that move a terminal's 
 class Sound:
     """A run that passed: its record, its predictions by part."""
 
-    record: Mapping[str, Any]
+    record: RunRecord
     parts: Mapping[str, Predictions]
 
     @property
     def fingerprint(self) -> str:
-        return str(self.record["spec"]["split"]["fingerprint"])
+        return str(self.record.spec.split["fingerprint"])
 
     @cached_property
     def images(self) -> dict[str, str]:
         """What every run of one split fingerprint must agree in: name → a digest."""
-        classes = self.record["classes"]
-        counts = self.record["class_counts"]
+        classes = self.record.classes
+        counts = self.record.class_counts
         found = {
             "classes": sha256_lines(classes),
             "numbers of images": sha256_lines(str(counts[part]) for part in PARTS),
@@ -120,62 +103,53 @@ def same_predictions(ours: Mapping[str, Predictions], theirs: Mapping[str, Predi
     )
 
 
-def _problem(record: Mapping[str, Any]) -> str | None:
-    """What is wrong with a record that has every key; None if nothing is."""
-    spec, split, classes = record["spec"], record["spec"]["split"], record["classes"]
-    if any(unicodedata.category(sign) in UNSHOWN for sign in _signs(shared_record(record))):
+def _problem(record: RunRecord) -> str | None:
+    """What is wrong with a record whose values are of the right kinds; None if nothing is."""
+    spec, split, classes = record.spec, record.spec.split, record.classes
+    if any(
+        unicodedata.category(sign) in UNSHOWN for sign in _signs(shared_record(record).to_json())
+    ):
         return "a text in it has control characters"
-    if set(spec) != set(NEEDED_IN_SPEC):
-        return f"its spec has the unknown {', '.join(sorted(set(spec) - set(NEEDED_IN_SPEC)))}"
-    if spec_id(spec) != record["id"]:
-        return f"its id is {record['id'][:8]}, but its spec comes to {spec_id(spec)[:8]}"
+    if record.others_of_spec:
+        return f"its spec has the unknown {', '.join(sorted(record.others_of_spec))}"
+    if spec.id != record.id:
+        return f"its id is {record.id[:8]}, but its spec comes to {spec.id[:8]}"
     if not re.fullmatch(r"[0-9a-f]{64}", split["fingerprint"]):
         return "its split fingerprint is no SHA-256"
-    if split_label(split, partial=bool(record.get("partial"))) != record["split_label"]:
-        return f"its split is not {record['split_label']}"
-    if spec["results_name"] != record["results_name"]:
-        return f"it is of {spec['results_name']}, not of {record['results_name']}"
-    above = record.get("ancestor")
-    if (above and above["id"]) != spec["ancestor"]:
+    if split_label(split, partial=bool(record.partial)) != record.split_label:
+        return f"its split is not {record.split_label}"
+    if spec.results_name != record.results_name:
+        return f"it is of {spec.results_name}, not of {record.results_name}"
+    above = record.ancestor
+    if (above and above.id) != spec.ancestor:
         return "it names another run than its spec to have started from"
-    if above and not (re.fullmatch(r"[0-9a-f]{64}", above["id"]) and "/" not in above["method"]):
+    if above and not (re.fullmatch(r"[0-9a-f]{64}", above.id) and "/" not in above.method):
         return "what it started from has no SHA-256 for an id, or no plain name"
-    Path(above["directory"] if above else "")  # is one
-    steps = run_key(record).split("/")
-    words = [*steps, *classes, *record["groups"], *((above and [above["method"]]) or [])]
+    steps = record.key.split("/")
+    words = [*steps, *classes, *record.groups, *([above.method] if above else [])]
     if len(steps) != 4 or not all(word.isprintable() and word.strip(". ") for word in words):
         return "a name in it is empty or unprintable"
-    if type(spec["seed"]) is not int or spec["seed"] < 0:
-        return f"its seed is {spec['seed']!r}"
+    if type(spec.seed) is not int:
+        return f"its seed is {spec.seed!r}"
     if len(classes) < 2 or len(set(classes)) < len(classes):
         return "its classes are fewer than two, or one is there twice"
-    if set(record["class_counts"]) != set(PARTS):
+    if set(record.class_counts) != set(PARTS):
         return f"its class_counts are not of {', '.join(PARTS)}"
-    for part, counts in record["class_counts"].items():
-        if len(counts) != len(classes) or any(type(n) is not int or n < 0 for n in counts):
+    for part, counts in record.class_counts.items():
+        if len(counts) != len(classes) or any(n < 0 for n in counts):
             return f"its {part} class_counts are not {len(classes)} numbers of images"
-    grouped = [name for members in record["groups"].values() for name in members]
+    grouped = [name for members in record.groups.values() for name in members]
     if unknown := set(grouped) - set(classes):
         return f"its groups have {min(unknown)!r}, which is no class"
     if twice := [name for name in classes if grouped.count(name) > 1]:
         return f"its groups have {twice[0]!r} twice"
-    damaged = [name for name, kind in KINDS_IN_SPEC.items() if not isinstance(spec[name], kind)]
-    damaged += [
-        name for name, kind in KINDS.items() if not isinstance(record.get(name), (kind, NoneType))
-    ]
-    if damaged:
-        return f"its {', '.join(damaged)} cannot be what a run has"
-    for name in NUMBERS:
-        value = record.get(name)
-        if value is not None and (type(value) not in (int, float) or not 0 <= value < math.inf):
-            return f"its {name} is {value!a:.40}, no number from 0 on"
-    if spec["dataset"] in DATASETS.names():
-        synthetic = DATASETS.get(spec["dataset"]).synthetic
-        if record.get("synthetic") not in (None, synthetic):
-            return f"it says that {spec['dataset']} is {'real' if synthetic else 'synthetic'}"
-    if partial := record.get("partial"):
+    if spec.dataset in DATASETS.names():
+        synthetic = DATASETS.get(spec.dataset).synthetic
+        if record.synthetic not in (None, synthetic):
+            return f"it says that {spec.dataset} is {'real' if synthetic else 'synthetic'}"
+    if partial := record.partial:
         int(partial["total"] - partial["missing"])
-    source = (record.get("imported") or {}).get("predictions")
+    source = record.imported.predictions
     if source and not (source["from"].isprintable() and "test" in source["parts"]):
         return "it does not say which parts its imported predictions are of"
     if source and not isinstance(source.get("stated", []), list):
@@ -194,7 +168,7 @@ def _signs(content: Any) -> Iterator[str]:
             yield from _signs(list(content.values()))
 
 
-def _problem_of(parts: Mapping[str, Predictions], record: Mapping[str, Any]) -> str | None:
+def _problem_of(parts: Mapping[str, Predictions], record: RunRecord) -> str | None:
     """What contradicts the record in predictions; None if nothing does."""
     if "test" not in parts:
         return "has no test predictions"
@@ -203,11 +177,11 @@ def _problem_of(parts: Mapping[str, Predictions], record: Mapping[str, Any]) -> 
             return f"has predictions of {part!r}"
         if predictions.ids.dtype.kind != "U":
             return f"its {part} image names are no text"
-        classes = len(record["classes"])
+        classes = len(record.classes)
         if predictions.logits.shape[1] != classes:
             return f"has {predictions.logits.shape[1]} logits an image for {classes} classes"
         counts = np.bincount(predictions.labels, minlength=classes)
-        if counts.tolist() != record["class_counts"][part]:
+        if counts.tolist() != record.class_counts[part]:
             return f"its {part} labels are not those that run.json counts"
         if len(np.unique(predictions.ids)) < len(predictions):
             return f"a {part} image is there twice"

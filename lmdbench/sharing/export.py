@@ -15,7 +15,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.check import audit as audits
 from lmdbench.sharing.archive import MANIFEST, check_output, new_archive
 from lmdbench.sharing.check import Sound, check_alike, check_run
-from lmdbench.sharing.shared import FORMAT, README, RUN_FILES, run_key, shared_record
+from lmdbench.sharing.shared import FORMAT, README, RUN_FILES, shared_record
 from lmdbench.sharing.sweeps import PLUGIN, PLUGINS, SharedSweep, compare_command
 from lmdbench.version import __version__
 
@@ -47,9 +47,9 @@ def export(
     that contradicts itself: no archive is left then.
     """
     check_output(output)
-    asked = {run_key(run.record): run for run in chosen}
+    asked = {run.record.key: run for run in chosen}
     needed, notes = _started_from(chosen, results)
-    above = {run_key(run.record): run for run in needed}
+    above = {run.record.key: run for run in needed}
     everything = dict(sorted({**above, **asked}.items()))
     seen: dict[str, tuple[str, Sound]] = {}
     listed: list[dict[str, Any]] = []
@@ -79,7 +79,7 @@ def export(
         }
         add(README, _readme(everything.values(), sweeps).encode())
         add(MANIFEST, _json(manifest))
-    own = sorted({r.record["results_name"] for r in everything.values() if _is_own(r)})
+    own = sorted({r.record.results_name for r in everything.values() if _is_own(r)})
     notes += tuple(
         f"{name} is your own data: look whether its image names (and those of its "
         "lesions or patients, if any) may be seen by others"
@@ -100,7 +100,7 @@ def export(
 
 def _readme(runs: Iterable[Run], sweeps: Sequence[SharedSweep]) -> str:
     """What an archive is, for whoever unpacks it, and how its tables come back."""
-    places = Counter(f"{r.record['results_name']} {r.record['split_label']}" for r in runs)
+    places = Counter(f"{r.record.results_name} {r.record.split_label}" for r in runs)
     commands = [f"    {compare_command('results', s.key, s.reference)}" for s in sweeps]
     return "\n".join(
         [
@@ -134,11 +134,11 @@ def _started_from(chosen: Iterable[Run], results: Results) -> tuple[list[Run], t
     found, gone = [], []
     for run in chosen:
         stage: Run | None = run
-        while stage is not None and stage.record.get("ancestor"):
+        while stage is not None and stage.record.ancestor:
             there = ancestor_of(stage, known)
             if there is None or not (there.directory / "done").exists():
                 gone.append(
-                    f"{run_key(run.record)}: the {stage.record['ancestor']['method']} run it "
+                    f"{run.record.key}: the {stage.record.ancestor.method} run it "
                     "started from is gone, so its settings can't be checked by others"
                 )
                 break
@@ -149,7 +149,7 @@ def _started_from(chosen: Iterable[Run], results: Results) -> tuple[list[Run], t
 
 def _content(run: Run, name: str) -> bytes:
     if name == "run.json":
-        return _json(shared_record(run.record))
+        return _json(shared_record(run.record).to_json())
     path = run.directory / name
     try:
         return path.read_bytes()
@@ -161,8 +161,8 @@ def _audits(runs: Iterable[Run], results: Path) -> dict[str, dict[str, bytes]]:
     """Key → file → content, of the whole audits of the splits of these runs."""
     found: dict[str, dict[str, bytes]] = {}
     for run in runs:
-        fingerprint = run.spec["split"]["fingerprint"]
-        name, label = run.record["results_name"], run.record["split_label"]
+        fingerprint = run.spec.split["fingerprint"]
+        name, label = run.record.results_name, run.record.split_label
         folder = audits.audit_folder(results, name, label, fingerprint)
         facts = audits.load(folder, fingerprint)
         if facts is not None and audits.kept_leaks(folder, fingerprint) is not None:
@@ -174,7 +174,7 @@ def _audits(runs: Iterable[Run], results: Path) -> dict[str, dict[str, bytes]]:
 
 
 def _is_own(run: Run) -> bool:
-    return run.spec["dataset"] == "folder"
+    return run.spec.dataset == "folder"
 
 
 def _hashes(content: Mapping[str, bytes]) -> dict[str, str]:

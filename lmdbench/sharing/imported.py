@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
+from lmdbench.runs.record import Imported, RunRecord
 from lmdbench.sharing.check import same_predictions
 from lmdbench.sharing.place import now, place_run
 from lmdbench.sharing.setting import Setting
@@ -24,8 +26,8 @@ def predictions_record(
     files: Sequence[Path],
     read: Read,
     stated: Collection[str],
-) -> dict[str, Any]:
-    """``run.json`` of predictions that came from CSV files. ``stated``: which parts of the
+) -> RunRecord:
+    """The record of predictions that came from CSV files. ``stated``: which parts of the
     specification were said of them; what a table asks for beside these is taken as usual."""
     source = {
         "from": " and ".join(path.name for path in files),
@@ -36,13 +38,11 @@ def predictions_record(
         "parts": sorted(read.parts),
         "stated": sorted(stated),
     }
-    more = {"finished": source["date"], "imported": {"predictions": source}}
-    return setting.record(name, seed, settings, more)
+    record = setting.record_of(name, seed, settings)
+    return replace(record, finished=now(), imported=Imported(predictions=source))
 
 
-def place_predictions(
-    directory: Path, record: Mapping[str, Any], parts: Mapping[str, Predictions]
-) -> bool:
+def place_predictions(directory: Path, record: RunRecord, parts: Mapping[str, Predictions]) -> bool:
     """Make a finished run of predictions. Returns False where the same are there already.
 
     Raises UserError where a run of the same name, seed and settings has others.

@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from lmdbench.comparison.results import Results
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import write_bytes
 from lmdbench.data.check import audit as audits
+from lmdbench.runs.record import RunRecord
 from lmdbench.sharing.archive import MANIFEST, Archive, new_folder
 from lmdbench.sharing.check import Sound, check_alike, check_run, same_predictions
 from lmdbench.sharing.place import now, place_run
@@ -28,7 +29,6 @@ from lmdbench.sharing.shared import (
     README,
     RUN_FILES,
     ancestor_key,
-    run_key,
     shared_record,
 )
 from lmdbench.sharing.sweeps import (
@@ -118,7 +118,8 @@ def carry_out(archive: Archive, looked: Looked, results: Path) -> None:
     for found in looked.runs:
         if found.state == "new":
             content = _verified(archive, found.entry)
-            record = _own_record(json.loads(content.pop("run.json")), source, results)
+            record = RunRecord.from_json(json.loads(content.pop("run.json")))
+            record = _own_record(record, source, results)
             place_run(results / found.entry.key, record, partial(_fill, content))
     for found in (*looked.audits, *(found for found, _ in looked.sweeps)):
         if found.state == "new":
@@ -132,17 +133,13 @@ def _fill(content: Mapping[str, bytes], folder: Path) -> None:
         write_bytes(folder / name, text)
 
 
-def _own_record(
-    record: Mapping[str, Any], source: Mapping[str, Any], results: Path
-) -> dict[str, Any]:
+def _own_record(record: RunRecord, source: Mapping[str, Any], results: Path) -> RunRecord:
     """The record of an archive as it stands in a results folder: nothing but what is shared, with
     where it came from."""
-    own = shared_record(record)
-    if own["ancestor"]:
-        key = ancestor_key(record)
-        own["ancestor"]["directory"] = str(results / key) if key else ""
-    own["imported"] = {**own.get("imported", {}), "archive": dict(source)}
-    return own
+    own, key = shared_record(record), ancestor_key(record)
+    directory = str(results / key) if key else ""
+    ancestor = own.ancestor and replace(own.ancestor, directory=directory)
+    return replace(own, ancestor=ancestor, imported=replace(own.imported, archive=source))
 
 
 def _source_sha256(archive: Archive) -> str:
@@ -239,8 +236,8 @@ def _checked(folder: Path, entry: Entry, where: str) -> Sound:
         raise UserError(f"{where}/{problem}") from error
     except RecursionError as error:
         raise UserError(f"{where}/run.json: damaged, nested too deeply") from error
-    if run_key(run.record) != entry.key or run.record["id"] != entry.id:
-        raise UserError(f"{where}: its run.json is of {run_key(run.record)}")
+    if run.record.key != entry.key or run.record.id != entry.id:
+        raise UserError(f"{where}: its run.json is of {run.record.key}")
     return run
 
 
@@ -289,7 +286,7 @@ def _check_audit(folder: Path, entry: Entry, where: str) -> None:
 def _reference(fingerprint: str, results: Results) -> tuple[str, Sound] | None:
     """A sound run of that split among the results."""
     for run in results.runs:
-        if run.spec["split"].get("fingerprint") == fingerprint:
+        if run.spec.split.get("fingerprint") == fingerprint:
             try:
                 return str(run.directory), check_run(run.directory)
             except UserError:  # compare says so
@@ -306,7 +303,7 @@ def _against_local(entry: Entry, run: Sound, directory: Path) -> Found:
         local = check_run(directory)
     except UserError as error:
         return Found(entry, "in the way", f"a damaged run here ({error})")
-    if local.record["spec"] != run.record["spec"]:
+    if local.record.spec != run.record.spec:
         return Found(entry, "in the way", "a run here whose id begins alike")
     if not same_predictions(local.parts, run.parts):
         return Found(entry, "in the way", "a run here with other predictions")

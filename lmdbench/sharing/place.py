@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from lmdbench.core.files import write_json, write_text
+from lmdbench.core.files import write_text
+from lmdbench.runs.record import RunRecord
 from lmdbench.sharing.archive import new_folder
 
 
-def place_run(directory: Path, record: Mapping[str, Any], fill: Callable[[Path], None]) -> None:
+def place_run(directory: Path, record: RunRecord, fill: Callable[[Path], None]) -> None:
     """Make the directory of a finished run. ``fill`` writes its files, other than ``run.json``.
 
     Its ``done`` has the time at which the record says that it finished. Raises UserError where
@@ -20,8 +20,8 @@ def place_run(directory: Path, record: Mapping[str, Any], fill: Callable[[Path],
     """
     with new_folder(directory) as folder:
         fill(folder)
-        write_json(folder / "run.json", record)
-        finished = str(record.get("finished") or now())
+        record.write(folder)
+        finished = record.finished or now()
         write_text(folder / "done", f"{finished}\n")
         try:
             when = datetime.fromisoformat(finished).timestamp()

@@ -13,6 +13,7 @@ from typing import Any
 from lmdbench.comparison.results import read_results
 from lmdbench.core.errors import UserError
 from lmdbench.runs.plan import LENGTHS, PlannedRun
+from lmdbench.runs.record import RunRecord, RunSpec
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,12 @@ class Kind:
 
 def estimate(
     planned: Sequence[PlannedRun],
-    finished: Iterable[Mapping[str, Any]],
+    finished: Iterable[RunRecord],
     calibrations: Mapping[str, Estimate] | None = None,
 ) -> list[Estimate | None]:
     """How long each run takes; None where nothing like it is known.
 
-    ``finished``: the contents of ``run.json``; ``calibrations``: by ``kind_of``. The best of these:
+    ``finished``: their records; ``calibrations``: by ``kind_of``. The best of these:
 
     1. the median of finished runs that differ in nothing but the seed;
     2. a calibration of the same kind;
@@ -64,7 +65,7 @@ def estimate(
     known: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
     for record in finished:
         kind = _kind_of_record(record)
-        row = float(record["seconds"]), kind.work, str(record["device"])
+        row = record.seconds or 0.0, kind.work, str(record.device)
         for text in {kind.exact, kind.settings, kind.method}:
             known[text].append(row)
     return [_estimate(run, known, calibrations or {}) for run in planned]
@@ -89,14 +90,14 @@ def _estimate(
     return None
 
 
-def finished_records(results: Path) -> list[dict[str, Any]]:
-    """``run.json`` of every finished run in a results folder that says how long it took."""
+def finished_records(results: Path) -> list[RunRecord]:
+    """The record of every finished run in a results folder that says how long it took."""
     try:
         runs = read_results(results).runs
     except UserError:  # no record can be read: `status` tells of it
         return []
-    timed = {"seconds", "epochs", "device"}
-    return [dict(run.record) for run in runs if timed <= run.record.keys()]
+    records = (run.record for run in runs)
+    return [r for r in records if None not in (r.seconds, r.epochs, r.device)]
 
 
 def kind_of(run: PlannedRun) -> str:
@@ -107,19 +108,19 @@ def kind_of(run: PlannedRun) -> str:
 def _kind_of_run(run: PlannedRun) -> Kind:
     split, spec = run.context.prepared.split, run.spec
     counts = {part: split.counts(part).tolist() for part in ("train", "validation")}
-    return _kind(vars(spec), counts, run.length)
+    return _kind(spec, counts, run.length)
 
 
-def _kind_of_record(record: Mapping[str, Any]) -> Kind:
-    counts = {part: record["class_counts"][part] for part in ("train", "validation")}
-    return _kind(record["spec"], counts, record["epochs"])
+def _kind_of_record(record: RunRecord) -> Kind:
+    counts = {part: record.class_counts[part] for part in ("train", "validation")}
+    return _kind(record.spec, counts, record.epochs)
 
 
-def _kind(spec: Mapping[str, Any], counts: Mapping[str, Sequence[int]], length: int | None) -> Kind:
-    method = {key: spec[key] for key in ("method", "backbone", "image_size", "precision")}
-    others = {k: v for k, v in spec["settings"].items() if k not in LENGTHS}
+def _kind(spec: RunSpec, counts: Mapping[str, Sequence[int]], length: int | None) -> Kind:
+    method = {key: getattr(spec, key) for key in ("method", "backbone", "image_size", "precision")}
+    others = {k: v for k, v in spec.settings.items() if k not in LENGTHS}
     return Kind(
-        exact=_text({**method, "settings": spec["settings"], **counts}),
+        exact=_text({**method, "settings": spec.settings, **counts}),
         settings=_text({**method, "settings": others}),
         method=_text(method),
         work=max(length or 0, 1) * sum(counts["train"]),

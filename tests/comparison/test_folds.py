@@ -141,7 +141,7 @@ def test_leaks_are_left_out_fold_by_fold(
         fold_run("ce", 0, fold)
 
     def leaked(run: Run) -> Leaks:
-        fold = run.spec["split"]["fold"]
+        fold = run.spec.split["fold"]
         return Leaks(frozenset({"1-0", "1-3"} if fold == 1 else set()), ())
 
     full, clean = compared(tmp_path, leaked=leaked).tables

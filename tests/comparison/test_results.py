@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_groups_are_class_indices_and_dropped_classes_are_no_part_of_them(
 ) -> None:
     run = Run(fake_run(), read_results(folder).runs[0].record)
     assert run.groups == {"head": [0], "medium": [1, 2], "tail": [3]}
-    without = {**run.record, "groups": {"head": ["nv"], "tail": ["df", "gone"]}}
+    without = replace(run.record, groups={"head": ["nv"], "tail": ["df", "gone"]})
     assert Run(run.directory, without).groups == {"head": [0], "tail": [3]}
 
 

@@ -149,7 +149,10 @@ def remove(name):
         (remove("done"), "is interrupted, not finished"),
         (remove("run.json"), "no such file"),
         (remove("model.safetensors"), "without its weights"),
-        (lambda d: edit(d, imported={"by": "someone"}), "imported as predictions alone"),
+        (
+            lambda d: edit(d, imported={"archive": {"from": "x.zip"}}),
+            "imported as predictions alone",
+        ),
         (lambda d: edit(d, spec={"method": "mine"}), "'mine' is not known here; .*--plugin"),
         (lambda d: edit(d, spec={"method_version": 9}), "made by version 9 of ce; here is"),
         (lambda d: edit(d, digests={"method": "other"}), "has changed since .*--accept-changed"),

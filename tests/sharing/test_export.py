@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lmdbench.runs.record import spec_id
-from lmdbench.sharing.shared import run_key, shared_record
+from lmdbench.runs.record import read_record
+from lmdbench.sharing.shared import shared_record
 
 FakeRun = Callable[..., Path]
 Command = Callable[..., Any]
@@ -40,22 +40,22 @@ def test_a_record_keeps_what_its_id_is_made_of_and_loses_what_tells_of_a_machine
     ce = fake_run("ce")
     private = {"host": "gpu-of-anna", "imported": {"archive": {"from": "x.zip"}}}
     crt = fake_run("crt", ancestor=ce, record=private)
-    record = json.loads((crt / "run.json").read_text())
+    record = read_record(crt)
     shared = shared_record(record)
-    assert spec_id(shared["spec"]) == shared["id"] == record["id"]
-    assert shared["ancestor"]["directory"] == f"skin/plain-if100/ce/{ce.name}"
-    assert "gpu-of-anna" not in json.dumps(shared)
-    assert "imported" not in shared
+    assert shared.spec.id == shared.id == record.id
+    assert shared.ancestor.directory == f"skin/plain-if100/ce/{ce.name}"
+    assert "gpu-of-anna" not in json.dumps(shared.to_json())
+    assert "imported" not in shared.to_json()
     assert shared_record(shared) == shared
-    assert run_key(shared) == f"skin/plain-if100/crt/{crt.name}"
+    assert shared.key == f"skin/plain-if100/crt/{crt.name}"
 
 
 def test_the_name_of_an_ancestor_elsewhere_is_not_told(fake_run: FakeRun) -> None:
     ce = fake_run("ce")
     elsewhere = ce.with_name("my-secret-project")
     shutil.copytree(ce, elsewhere)
-    record = json.loads((fake_run("crt", ancestor=elsewhere) / "run.json").read_text())
-    assert shared_record(record)["ancestor"]["directory"] == ""
+    record = read_record(fake_run("crt", ancestor=elsewhere))
+    assert shared_record(record).ancestor.directory == ""
 
 
 def test_the_same_runs_make_the_same_bytes(

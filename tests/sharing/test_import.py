@@ -156,13 +156,13 @@ def test_a_run_that_is_being_trained_here_is_left_alone(
 def test_a_full_disk_leaves_no_half_run(
     exported: Path, tmp_path: Path, lmdbench: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lmdbench.sharing import place
+    from lmdbench.runs import record
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     there = tmp_path / "there"
-    monkeypatch.setattr(place, "write_json", full)
+    monkeypatch.setattr(record, "write_json", full)
     done = lmdbench("results", "import", exported, "--results", there)
     assert done.code == 2
     assert "no space left" in done.err

@@ -13,10 +13,19 @@ from sklearn.metrics import log_loss
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Part
-from lmdbench.sharing.setting import Setting
+from lmdbench.runs.record import RunRecord, RunSpec
+from lmdbench.sharing.setting import NO_METHOD, Setting
 from lmdbench.sharing.table import Read, Values, as_logits, read_predictions
 
 Write = Callable[..., Path]
+
+
+def record(results_name: str, split_label: str, classes: list[str]) -> RunRecord:
+    training = {"selection": "last", "backbone": "small", "weights": "none", "image_size": 32}
+    of_split = {"dataset": "folder", "results_name": results_name, "split": {}}
+    spec = RunSpec(**NO_METHOD, **training, **of_split, precision="mixed")
+    own = {"results_name": results_name, "split_label": split_label, "classes": classes}
+    return RunRecord(id=spec.id, spec=spec, **own, class_counts={}, groups={})
 
 
 @pytest.fixture
@@ -27,8 +36,8 @@ def setting() -> Setting:
         "validation": Part(np.array(["v0", "v1"]), np.array([0, 2])),
         "test": Part(np.array(["a", "b", "c"]), np.array([2, 0, 1])),
     }
-    facts = {"classes": ["NV", "MEL", "BCC"], "results_name": "skin", "split_label": "plain"}
-    return Setting({}, facts, parts, {"a": "lesion 1", "c": "lesion 1"})
+    classes = ["NV", "MEL", "BCC"]
+    return Setting(record("skin", "plain", classes), parts, {"a": "lesion 1", "c": "lesion 1"})
 
 
 @pytest.fixture
@@ -125,9 +134,7 @@ def test_folders_and_endings_of_image_names_do_not_matter(
 
 def test_endings_matter_where_images_differ_in_nothing_else(write: Write) -> None:
     parts = {"test": Part(np.array(["a.jpg", "a.png"]), np.array([0, 1]))}
-    setting = Setting(
-        {}, {"classes": ["x", "y"], "results_name": "r", "split_label": "s"}, parts, {}
-    )
+    setting = Setting(record("r", "s", ["x", "y"]), parts, {})
     assert "in no part of r s: a" in problem(setting, write("image,x,y\na,1,2\n"))
     assert len(read(setting, write("image,x,y\na.png,1,2\na.jpg,1,2\n")).parts["test"]) == 2
 
@@ -171,8 +178,8 @@ def test_an_image_in_both_files_is_named(setting: Setting, write: Write) -> None
 
 def test_class_columns_may_differ_in_case_and_blanks(write: Write) -> None:
     parts = {"test": Part(np.array(["a"]), np.array([0]))}
-    facts = {"classes": ["round plain", "pink-dotted"], "results_name": "r", "split_label": "s"}
-    found = read(Setting({}, facts, parts, {}), write("image,Pink_Dotted,ROUND-PLAIN\na,1,2\n"))
+    setting = Setting(record("r", "s", ["round plain", "pink-dotted"]), parts, {})
+    found = read(setting, write("image,Pink_Dotted,ROUND-PLAIN\na,1,2\n"))
     assert found.parts["test"].logits.tolist() == [[2, 1]]
 
 

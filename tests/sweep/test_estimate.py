@@ -1,9 +1,11 @@
 """How long runs will take, from finished ones."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from lmdbench.runs.record import RunRecord
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.sweep.estimate import Estimate, estimate, finished_records, kind_of
 
@@ -24,9 +26,10 @@ def planned(tmp_path):
 
 
 def finished(run, seconds, device="GPU A", epochs=None):
-    """``run.json`` as it is read back."""
+    """Its record as it is read back."""
     facts = {"seconds": seconds, "device": device, "epochs": epochs or run.length}
-    return json.loads(json.dumps({**run.describe(), **facts}))
+    record = replace(run.describe(), **facts).to_json()
+    return RunRecord.from_json(json.loads(json.dumps(record)))
 
 
 def images(run):
@@ -114,7 +117,7 @@ def test_records_are_those_of_finished_runs(fake_run, tmp_path):
     aside = fake_run(seed=4, record=timed)
     aside.rename(aside.with_name(f"{aside.name}.old-20250101"))
     found = finished_records(tmp_path / "results")
-    assert [record["spec"]["seed"] for record in found] == [0]
+    assert [record.spec.seed for record in found] == [0]
     assert finished_records(tmp_path / "nothing") == []
 
 
@@ -126,5 +129,5 @@ def test_records_of_real_runs_are_understood(toy_run, toy_folder, tmp_path):
     run = RunRequest(setup, "ce", 5, {"epochs": "1"}).plan(contexts.of(setup))
     records = finished_records(tmp_path / "results")
     assert estimate([run], records) == [
-        Estimate(records[0]["seconds"], records[0]["device"], "1 finished run of ce")
+        Estimate(records[0].seconds, records[0].device, "1 finished run of ce")
     ]

@@ -25,6 +25,7 @@ from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.runs.record import RunRecord
     from lmdbench.sharing.setting import Setting
     from lmdbench.sharing.table import Read
 
@@ -127,13 +128,12 @@ def import_predictions(
         )
 
     from lmdbench.sharing.imported import place_predictions, predictions_record
-    from lmdbench.sharing.shared import run_key
     from lmdbench.sharing.table import read_predictions
 
     files = [file] if validation is None else [file, validation]
     read = read_predictions(files, setting, values)  # type: ignore[arg-type]
     record = predictions_record(setting, name, chosen_seed, settings, files, read, stated)
-    directory = results / run_key(record)
+    directory = results / record.key
     _announce(record, setting, read)
     _say_where_it_stands(record, read, results)
     if dry_run:
@@ -195,9 +195,9 @@ def _like(
         raise UserError("--like brings its split and groups along: leave the options of these out")
     changes |= {k: v for k, v in (("backbone", backbone), ("weights", weights)) if v is not None}
     setting = setting_like(directory, changes)
-    if dataset not in (None, setting.spec["dataset"], setting.spec["results_name"]):
+    if dataset not in (None, setting.record.spec.dataset, setting.record.results_name):
         raise UserError(
-            f"--dataset {dataset}: the run of --like is of {setting.spec['results_name']}; leave "
+            f"--dataset {dataset}: the run of --like is of {setting.record.results_name}; leave "
             "one of them out"
         )
     return setting
@@ -230,15 +230,15 @@ def _of(
     return setting_of(contexts.of(setup), changes)
 
 
-def _announce(record: dict[str, Any], setting: Setting, read: Read) -> None:
+def _announce(record: RunRecord, setting: Setting, read: Read) -> None:
     """What was read, and its scores: whoever made it knows what they should be."""
     from lmdbench.evaluation.metrics import DEFAULT_METRICS, METRICS, scores
 
-    spec = record["spec"]
+    spec = record.spec
     sizes = " and ".join(
         f"{len(read.parts[p]):,} {p}" for p in ("test", "validation") if p in read.parts
     )
-    click.echo(f"{spec['method']} seed {spec['seed']} on {setting.title}: {sizes} images")
+    click.echo(f"{spec.method} seed {spec.seed} on {setting.title}: {sizes} images")
     for note in read.notes:
         click.echo(note)
     zeros = f", {read.zeros:,} zeros as nearly zero" if read.zeros else ""
@@ -246,7 +246,7 @@ def _announce(record: dict[str, Any], setting: Setting, read: Read) -> None:
     click.echo(f"values: {read.values}{logarithms}")
     test = read.parts["test"]
     index = {name: k for k, name in enumerate(setting.classes)}
-    groups = {g: [index[name] for name in names] for g, names in record["groups"].items()}
+    groups = {g: [index[name] for name in names] for g, names in record.groups.items()}
     found = scores(test.labels, test.logits, groups)
     titles = {name: METRICS[name].title for name in DEFAULT_METRICS}
     words = [
@@ -256,7 +256,7 @@ def _announce(record: dict[str, Any], setting: Setting, read: Read) -> None:
     click.echo(f"test: {' · '.join(words)}")
 
 
-def _say_where_it_stands(record: dict[str, Any], read: Read, results: Path) -> None:
+def _say_where_it_stands(record: RunRecord, read: Read, results: Path) -> None:
     """Which runs share a table with these predictions, or what keeps them apart; and which seed of
     the same name has the same ones."""
     from lmdbench.comparison.results import Run, in_words, read_results
@@ -268,14 +268,14 @@ def _say_where_it_stands(record: dict[str, Any], read: Read, results: Path) -> N
     apart = ""
     for run in read_results(results).runs:
         other = run.setting
-        if run.id == record["id"] or other["split_fingerprint"] != own["split_fingerprint"]:
+        if run.id == record.id or other["split_fingerprint"] != own["split_fingerprint"]:
             continue
         differing = [
             name
             for name in own
             if own[name] != other[name] and (name, own[name]) != ("store", None)
         ]
-        if run.method == record["spec"]["method"] and same_predictions(
+        if run.method == record.spec.method and same_predictions(
             load_predictions(run.directory / "predictions.npz"), read.parts
         ):
             click.echo(f"seed {run.seed} has the very same predictions: is it the right file?")

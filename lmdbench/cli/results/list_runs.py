@@ -8,6 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,8 +162,8 @@ def age_text(seconds: float) -> str:
 
 
 def _facts(run: KeptRun) -> dict[str, Any]:
-    record = run.run.record if run.run is not None else {}
-    spec = record.get("spec") or {}
+    record = run.run.record if run.run is not None else None
+    spec: dict[str, Any] = asdict(record.spec) if record else {}
     return {
         "key": run.key,
         "id": run.id,
@@ -172,8 +173,8 @@ def _facts(run: KeptRun) -> dict[str, Any]:
         "seed": run.seed,
         "label": run.label,
         "settings": spec.get("settings") or {},
-        "changed_settings": record.get("changed_settings") or {},
-        "started_from": run.ancestor.get("id"),
+        "changed_settings": record.changed_settings if record else {},
+        "started_from": run.ancestor and run.ancestor.id,
         **{name: spec.get(name) for name in ("backbone", "image_size", "selection", "precision")},
         "pretrained": spec.get("weights"),
         "state": run.state,
@@ -181,7 +182,7 @@ def _facts(run: KeptRun) -> dict[str, Any]:
         "epoch": run.epoch,
         "scores": run.scores,
         "size": run.size,
-        "finished": record.get("finished"),
+        "finished": record and record.finished,
         "last_change": datetime.fromtimestamp(run.when, UTC).isoformat(timespec="seconds"),
         "weights": run.has_weights,
         "imported_from": run.imported_from,

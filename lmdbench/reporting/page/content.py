@@ -192,7 +192,7 @@ def _facts(table: ResultTable, evidence: Evidence) -> tuple[tuple[str, str], ...
         groups = ", ".join(f"{g} {n:,}" for g, n in images.items() if g != "all")
         n = f"{images['all']:,}" + (f" ({groups})" if groups else "")
         facts.append((f"{part.capitalize()} images", n))
-    facts.append(("Classes", f"{len(record['classes'])}"))
+    facts.append(("Classes", f"{len(record.classes)}"))
     facts.append(("Backbone", f"{setting['backbone']}, weights {setting['weights']}"))
     size = setting["image_size"]
     facts.append(("Image size", size if size == NOT_STATED else f"{size} px"))
@@ -204,8 +204,8 @@ def _facts(table: ResultTable, evidence: Evidence) -> tuple[tuple[str, str], ...
 
 def _classes(table: ResultTable, evidence: Evidence, anchor: str) -> list[ClassPage]:
     record = table.record
-    names: Sequence[str] = record["classes"]
-    group_of = {name: g for g, members in record["groups"].items() for name in members}
+    names: Sequence[str] = record.classes
+    group_of = {name: g for g, members in record.groups.items() for name in members}
     pages = []
     for k, name in enumerate(names):
         wrong, right = most_often(evidence, k)
@@ -217,7 +217,7 @@ def _classes(table: ResultTable, evidence: Evidence, anchor: str) -> list[ClassP
             )
             for scored, predicted in zip(table.rows, evidence.predicted, strict=True)
         ]
-        images = {part: int(counts[k]) for part, counts in record["class_counts"].items()}
+        images = {part: int(counts[k]) for part, counts in record.class_counts.items()}
         images[table.part] = int((evidence.labels == k).sum())
         pages.append(
             ClassPage(

@@ -13,6 +13,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.check import audit as audits
 from lmdbench.data.dataset import DATASETS
 from lmdbench.reporting.page.sources import About
+from lmdbench.runs.record import RunRecord
 
 SHORT = 8  # digits of an id or digest
 UNKNOWN = "–"
@@ -63,11 +64,10 @@ def run_facts(results: Path, table: RunGroup) -> list[RunFacts]:
 
 def _run_facts(results: Path, label: str, run: Run) -> RunFacts:
     record = run.record
-    versions: Mapping[str, str] = record.get("versions") or {}
-    digests: Mapping[str, str | None] = record.get("digests") or {}
-    ancestor = record.get("ancestor")
-    seconds = record.get("seconds")
-    peak = record.get("peak_memory_mib")
+    versions, digests = record.versions, record.digests
+    ancestor = record.ancestor
+    seconds = record.seconds
+    peak = record.peak_memory_mib
     try:
         directory = run.directory.relative_to(results).as_posix()
     except ValueError:
@@ -77,16 +77,16 @@ def _run_facts(results: Path, label: str, run: Run) -> RunFacts:
         seed=run.seed,
         id=run.id[:SHORT],
         directory=directory,
-        started_from=f"{ancestor['method']} {ancestor['id'][:SHORT]}" if ancestor else UNKNOWN,
-        device=str(record.get("device") or UNKNOWN),
-        precision=str(record.get("precision_used") or UNKNOWN),
+        started_from=f"{ancestor.method} {ancestor.id[:SHORT]}" if ancestor else UNKNOWN,
+        device=str(record.device or UNKNOWN),
+        precision=str(record.precision_used or UNKNOWN),
         lmdbench=versions.get("lmdbench", UNKNOWN),
         libraries=", ".join(f"{k} {versions[k]}" for k in LIBRARIES if k in versions) or UNKNOWN,
-        commit=str(record.get("git_commit") or UNKNOWN)[:SHORT],
-        finished=_day(record.get("finished")),
+        commit=str(record.git_commit or UNKNOWN)[:SHORT],
+        finished=_day(record.finished),
         seconds=float(seconds) if isinstance(seconds, (int, float)) else None,
         peak_mib=float(peak) if isinstance(peak, (int, float)) else None,
-        attempts=str(record.get("attempts") or UNKNOWN),
+        attempts=str(record.attempts or UNKNOWN),
         digests=", ".join(f"{k} {str(v)[:SHORT]}" for k, v in digests.items() if v) or UNKNOWN,
     )
 
@@ -139,13 +139,13 @@ def audit_facts(results: Path, table: RunGroup) -> list[tuple[str, AuditFacts]]:
     label and what was found. Empty where none was made."""
     found = []
     members = {
-        (m.record["split_label"], m.spec["split"]["fingerprint"]): m
+        (m.record.split_label, m.spec.split["fingerprint"]): m
         for row in table.rows
         for run in row.runs
         for m in run.members
     }
     for (label, fingerprint), run in sorted(members.items(), key=lambda item: item[0]):
-        name = str(run.record["results_name"])
+        name = str(run.record.results_name)
         facts = audits.load(audits.audit_folder(results, name, label, fingerprint), fingerprint)
         if facts is not None:
             found.append((str(label), _in_sentences(facts)))
@@ -230,9 +230,9 @@ class DatasetFacts:
     citation: tuple[str, ...] = ()
 
 
-def dataset_facts(records: Iterable[Mapping[str, Any]]) -> list[DatasetFacts]:
+def dataset_facts(records: Iterable[RunRecord]) -> list[DatasetFacts]:
     """The data sets of runs, each once; of one's own only the name is known."""
-    kinds = {str(r["results_name"]): str(r["spec"]["dataset"]) for r in records}
+    kinds = {record.results_name: record.spec.dataset for record in records}
     found = []
     for name, kind_name in kinds.items():
         try:

@@ -212,7 +212,7 @@ def _power(difference: Difference, name: str) -> str:
 
 
 def _images(table: ResultTable) -> str:
-    classes = table.record["classes"]
+    classes = table.record.classes
     metric = metrics.parse(table.primary, classes, table.rows[0].runs[0].groups)
     about = {classes[k] for _, members in metric.sets for k in members} or classes
     recalls = table.rows[0].recalls

@@ -40,7 +40,7 @@ def draw_confusion(table: ResultTable, width: float = WIDTH) -> Figure:
     many classes need it, the figure is wider than ``width``.
     """
     order = class_order(table)
-    classes = table.record["classes"]
+    classes = table.record.classes
     counts = [table.rows[0].recalls[classes[c]].n for c in order]
     names = [
         f"{shortened(classes[c], LONGEST_CLASS)} (n {n:,})  {place + 1}"

@@ -154,7 +154,7 @@ def _history(run: Run) -> History | None:
     while (above := ancestor_of(stage)) is not None and (rows := read_history(above.directory)):
         stages.append((above.method, rows))
         stage = above
-    return History(tuple(reversed(stages)), complete=not stage.record.get("ancestor"))
+    return History(tuple(reversed(stages)), complete=not stage.record.ancestor)
 
 
 def read_history(directory: Path) -> list[dict[str, float]]:

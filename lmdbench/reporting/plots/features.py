@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from lmdbench.data.splits.availability import missing_images, record_files
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.reporting.plots.embedding import Embedding
 from lmdbench.reporting.plots.style import order_of
+from lmdbench.runs.record import RunRecord
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,7 @@ def embedding_of(
     trained = load_run(directory, device, accept_changed=accept_changed)
     run = Run(directory, trained.record)
     predictions = load_predictions(directory / "predictions.npz", [part])[part]
-    order = order_of(np.asarray(trained.record["class_counts"]["train"]))
+    order = order_of(np.asarray(trained.record.class_counts["train"]))
     counts = np.bincount(predictions.labels, minlength=len(order))
     chosen = [
         place
@@ -57,7 +58,7 @@ def embedding_of(
     dataset.materialise(say)
     ids = [str(image) for image in predictions.ids[chosen]]
     store = open_images(
-        str(trained.record["results_name"]), _files(dataset, ids), trained.image_size, cache
+        str(trained.record.results_name), _files(dataset, ids), trained.image_size, cache
     )
     pixels = store.pixels[store.rows(ids)]
 
@@ -72,7 +73,7 @@ def embedding_of(
             notes.append(f"{trained.spec.method} leaves the encoder as {above.method} trained it.")
         else:
             features = {f"before: {above.method}, seed {above.seed}": before, **features}
-    elif trained.record.get("ancestor"):
+    elif trained.record.ancestor:
         notes.append("The run it started from is gone: no features from before.")
     else:
         features = {name: after}
@@ -106,8 +107,8 @@ def _files(dataset: Dataset, ids: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def _title(record: Mapping[str, Any], part: str) -> str:
-    words = [record["results_name"], record["split_label"], f"{part} images"]
-    words += ["PARTIAL DATA"] * bool(record.get("partial"))
-    words += ["SYNTHETIC DATA"] * bool(record["synthetic"])
+def _title(record: RunRecord, part: str) -> str:
+    words = [record.results_name, record.split_label, f"{part} images"]
+    words += ["PARTIAL DATA"] * bool(record.partial)
+    words += ["SYNTHETIC DATA"] * bool(record.synthetic)
     return " · ".join(words)

@@ -146,7 +146,7 @@ def _named(table: ResultTable, name: str, room: float) -> str:
     """A column with its classes and images, in lines of so many inches."""
     groups = table.setting["groups"]
     images = table.images[table.part]
-    classes = len(groups[name] if name in groups else table.record["classes"])
+    classes = len(groups.get(name, table.record.classes))
     title, n = column_title(name), images.get(name if name in groups else "all", 0)
     below = f"{classes} class{'es' * (classes > 1)}, n\u00a0=\u00a0{n:,}"
     return f"{fitted(title, room)}\n{fitted(below, room)}"

@@ -67,7 +67,7 @@ def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
     gap = CLASS_INCHES / (width - 0.9)
     places = spread(np.log10(np.maximum(counts, 1)), gap)
     found = {scored.label: outcomes(table, scored) for scored in rows}
-    classes = table.record["classes"]
+    classes = table.record.classes
 
     top = panels[0]
     for number, scored in enumerate(rows):
@@ -227,7 +227,7 @@ def _mark_groups(
 
 
 def _class_names(table: ResultTable, order: Sequence[int], counts: np.ndarray) -> list[str]:
-    classes = table.record["classes"]
+    classes = table.record.classes
     return [
         f"{shortened(classes[c], LONGEST_CLASS)} "
         f"({round(n):,} / {table.rows[0].recalls[classes[c]].n:,})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +117,7 @@ def order_of(counts: np.ndarray) -> list[int]:
 def training_images(table: ResultTable) -> np.ndarray:
     """Training images of each class (C,); of pooled folds what a fold has, on average."""
     run = table.rows[0].runs[0]
-    counts = [member.record["class_counts"] for member in run.members]
+    counts = [member.record.class_counts for member in run.members]
     if not all(parts.get("train") for parts in counts):
         raise UserError(
             f"{run.directory}: its run.json does not tell the training images of each class"
@@ -125,7 +125,7 @@ def training_images(table: ResultTable) -> np.ndarray:
     return np.mean([training_counts(_arrays(parts)) for parts in counts], axis=0)
 
 
-def _arrays(parts: dict[str, Any]) -> dict[str, np.ndarray]:
+def _arrays(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {part: np.asarray(n) for part, n in parts.items()}
 
 
@@ -134,7 +134,7 @@ def group_edges(table: ResultTable, order: Sequence[int]) -> list[tuple[str, int
 
     A class in no group has the group "".
     """
-    classes = table.record["classes"]
+    classes = table.record.classes
     of = {name: group for group, names in table.setting["groups"].items() for name in names}
     stretches: list[tuple[str, int, int]] = []
     for place, c in enumerate(order):

@@ -469,8 +469,8 @@ def _per_class(result: ResultTable, style: Style) -> list[Table]:
     if not result.per_class:
         return []
     record = result.record
-    classes = record["classes"]
-    training = dict(zip(classes, record["class_counts"].get("train", ()), strict=False))
+    classes = record.classes
+    training = dict(zip(classes, record.class_counts.get("train", ()), strict=False))
     columns = [Column("Class", words=True)]
     if training:
         columns.append(Column("Train"))

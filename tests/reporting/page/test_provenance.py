@@ -17,6 +17,7 @@ from lmdbench.reporting.page.provenance import (
     run_facts,
 )
 from lmdbench.reporting.page.sources import About
+from lmdbench.runs.record import RunRecord, read_record
 
 FakeRun = Callable[..., Path]
 RECORD = {
@@ -125,16 +126,16 @@ def test_no_audit_none_told(fake_run: FakeRun, tmp_path: Path) -> None:
     assert audit_facts(tmp_path / "results", only_block(tmp_path)) == []
 
 
-def test_citations_of_known_data_sets_and_none_of_others() -> None:
-    def record(results_name: str, dataset: str) -> dict[str, object]:
-        return {"results_name": results_name, "spec": {"dataset": dataset}}
+def test_citations_of_known_data_sets_and_none_of_others(fake_run: FakeRun) -> None:
+    def record(results_name: str, dataset: str, seed: int = 0) -> RunRecord:
+        return read_record(fake_run(seed=seed, dataset=dataset, results_name=results_name))
 
     known, own, strange = dataset_facts(
         [
             record("isic2019", "isic2019"),
             record("clinic", "folder"),
             record("x", "of-a-plugin"),
-            record("isic2019", "isic2019"),
+            record("isic2019", "isic2019", seed=1),
         ]
     )
     assert "HAM10000" in known.citation[0]
