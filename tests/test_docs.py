@@ -244,3 +244,21 @@ def test_a_sampler_and_a_view_of_ones_own_train_a_method(toy_run):
 def test_the_page_on_what_can_be_added_names_every_kind():
     page = (DOCS / "adding.md").read_text()
     assert set(re.findall(r"`lmdbench list ([a-z]+)`", page)) == set(KINDS)
+
+
+def test_the_page_on_results_shows_commands_that_work(lmdbench, fake_run, tmp_path):
+    """Each on runs that it fits, in the page's order."""
+    results = tmp_path / "results"
+    ce = fake_run("ce", dataset="isic2019", record={"synthetic": False})
+    for rounds in (2, 5):
+        fake_run("lmd", ancestor=ce, settings={"rounds": rounds}, skill=2.0)
+    fake_run("focal", state="failed.txt")
+    text = (DOCS / "results.md").read_text()
+    commands = re.findall(r"^lmdbench (results .*)$", text, re.MULTILINE)
+    for command in commands:
+        command = command.partition(" > ")[0].replace("49a72221", ce.name.partition("-")[2])
+        outcome = lmdbench(*command.split(), "--results", results)
+        asks = command.split()[1] == "remove" and "--yes" not in command
+        assert outcome.code == (2 if asks else 0), (command, outcome.err)
+        assert not asks or "there is no terminal to ask on" in outcome.err
+    assert {command.split()[1] for command in commands} == {"list", "remove", "prune"}
