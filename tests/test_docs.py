@@ -24,6 +24,7 @@ SHOWN = {
     "adding-a-method": ("label_smoothing.py", "late_balance.py"),
     "adding-a-backbone": ("narrow_net.py",),
     "adding-a-data-set": ("clinic.py",),
+    "adding-an-executor": ("one_by_one.py",),
     "adding-a-plot": ("accuracy_calibration.py",),
     "adding-a-metric": ("kappa.py", "sure_but_wrong.py"),
 }

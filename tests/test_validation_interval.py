@@ -110,8 +110,9 @@ def test_a_slurm_job_has_it_too(toy_folder, tmp_path) -> None:
     from lmdbench.runs.options import IN_SWEEPS
     from lmdbench.runs.request import Contexts, RunContext, RunRequest
     from lmdbench.sweep.config.resources import Resources
+    from lmdbench.sweep.executors.batches import Work, job_content
     from lmdbench.sweep.executors.jobs import RunJob
-    from lmdbench.sweep.executors.slurm import Work, _sweep_job
+    from lmdbench.sweep.executors.slurm_job import SweepJob
 
     results, cache = tmp_path / "results", Path(os.environ["LMDBENCH_CACHE"])
     setup = RunContext("folder", toy_folder, backbone="small", image_size=24)
@@ -120,12 +121,12 @@ def test_a_slurm_job_has_it_too(toy_folder, tmp_path) -> None:
     key = run.directory.relative_to(results).as_posix()
     run_job = RunJob(key, run.spec.id, combined(run.code), request, 0)
     resources = Resources(on="slurm", time_minutes=60, threads=1)
-    job = _sweep_job(
+    content = job_content(
         [run_job], resources, Work(results, cache, run=replace(IN_SWEEPS, validate_every=2))
     )
     done = subprocess.run(
         [sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer)()"],
-        input=pickle.dumps(job),
+        input=pickle.dumps(SweepJob(content)),
         env={**os.environ, "SLURM_JOB_ID": "1"},
         check=True,
         stdout=subprocess.PIPE,

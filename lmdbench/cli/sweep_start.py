@@ -17,6 +17,7 @@ from lmdbench.core.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
     from lmdbench.runs.options import RunOptions
+    from lmdbench.sweep.executors import JobExecutor
     from lmdbench.sweep.launch import Chosen
     from lmdbench.sweep.plan import Node, SweepPlan
     from lmdbench.sweep.status import Overview, State
@@ -54,8 +55,9 @@ def where_options(command: Command) -> Command:
         (
             click.option(
                 "--on",
-                type=click.Choice(["local", "slurm"]),
-                help="This machine, or a SLURM cluster.  [default: the file's, else local]",
+                metavar="EXECUTOR",
+                help="local: this machine; slurm: a SLURM cluster; others: lmdbench list executors."
+                "  [default: the file's, else local]",
             ),
             click.option(
                 "--workers",
@@ -124,27 +126,35 @@ def start(
 
 
 def place_of(planned: SweepPlan, options: StartOptions) -> str:
-    """Where runs go: local or slurm. Raises UserError for options that do not go together."""
+    """The executor that does the runs. Raises UserError for options that do not go together."""
+    from lmdbench.sweep.executors import EXECUTORS, LOCAL
+
     here = {
         "--workers": options.workers,
         "--gpus": options.gpus,
         "--runs-per-gpu": options.runs_per_gpu,
     }
     given = [name for name, value in here.items() if value is not None]
-    if options.on == "slurm" and given:
-        raise UserError(f"{given[0]} is for this machine; leave it out, or --on slurm")
+    if options.on is not None:
+        try:
+            EXECUTORS.get(options.on)
+        except UserError as error:
+            raise UserError(f"--on: {error}") from None
+    if options.on not in (None, LOCAL) and given:
+        raise UserError(f"{given[0]} is for this machine; leave it out, or --on {options.on}")
     if options.workers is not None and len(given) > 1:
         raise UserError(f"--workers is for the CPU, {given[1]} for GPUs; give one of them")
-    return options.on or ("local" if given else planned.sweep.resources.on)
+    return options.on or (LOCAL if given else planned.sweep.resources.on)
 
 
 def finish(overview: Overview, source: str, on: str, *, quiet: bool) -> None:
     """Say how the sweep stands, and end as ``status`` does: 0 for all done, 3 for work left.
 
-    On SLURM, where runs are only submitted, always 0. Raises RunFailed if something failed or was
+    Where runs are only submitted, always 0. Raises RunFailed if something failed or was
     lost.
     """
     from lmdbench.cli.sweep_common import exit_code
+    from lmdbench.sweep.executors import LOCAL
     from lmdbench.sweep.launch import RETRY
 
     name = overview.plan.sweep.name
@@ -152,9 +162,9 @@ def finish(overview: Overview, source: str, on: str, *, quiet: bool) -> None:
         click.echo(f"{name}: {counts(overview)}")
         if overview.count("done") == len(overview.runs):
             click.echo(f"all in one table: {again('compare --sweep', source)}")
-        elif on == "local" and overview.count("queued") + overview.count("running"):
+        elif on == LOCAL and overview.count("queued") + overview.count("running"):
             note(f"another launch is at it: {again('sweep status', source)}")
-    if on == "slurm":
+    if on != LOCAL:
         return
     broken = overview.keys(*RETRY)
     if broken:
@@ -170,9 +180,10 @@ def finish(overview: Overview, source: str, on: str, *, quiet: bool) -> None:
 def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOptions) -> Overview:
     """Start the runs of a plan that are in one of the states, and what belongs with them.
 
-    On this machine it returns when all are over, on SLURM once they are submitted. Returns how
+    On this machine it returns when all are over, elsewhere once they are submitted. Returns how
     things stand then.
     """
+    from lmdbench.sweep.executors import LOCAL, job_executor
     from lmdbench.sweep.launch import launching
     from lmdbench.sweep.status import look
     from lmdbench.training.loggers import check_log
@@ -181,23 +192,28 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
     if options.accept_changed and options.redo_changed:
         raise UserError("--accept-changed and --redo-changed: give one of them")
     on = place_of(planned, options)
-    if on == "slurm":
-        _require_time(planned)
+    executor = None if on == LOCAL else job_executor(on)
+    if executor is not None:
+        try:
+            executor.check(planned.sweep.resources)
+        except UserError as error:
+            raise UserError(f"{planned.sweep.argument}: {error}") from None
     check_log(planned.sweep.resources.run.log)
     if options.dry_run:
         overview = look(planned)
-        _show(planned, _choose(overview, states, options, on, say), overview, on)
+        chosen = _choose(overview, states, options, say, executor)
+        _show(planned, chosen, overview, executor)
         return overview
     check_writable(planned.results)
     with launching(planned.results, say):
         overview = look(planned)
-        chosen = _choose(overview, states, options, on, say)
+        chosen = _choose(overview, states, options, say, executor)
         if not chosen.nodes:
             say(f"{planned.sweep.name}: nothing to start")
             return overview
         _check_weights(chosen.nodes)
-        if on == "slurm":
-            _submit(planned, chosen, overview, options, say)
+        if executor is not None:
+            _submit(planned, chosen, overview, options, say, executor)
             return look(planned)
         pool = _open_pool(planned, chosen, options)
     stop_on_sigterm()
@@ -209,13 +225,13 @@ def _choose(
     overview: Overview,
     states: Sequence[State],
     options: StartOptions,
-    on: str,
     say: Callable[[str], None],
+    executor: JobExecutor | None,
 ) -> Chosen:
     """What to start. Says what is held back, and why."""
     from lmdbench.sweep.launch import choose
 
-    if overview.silent and on == "local":
+    if overview.silent and executor is None:
         say(f"{overview.silent}; what was submitted there is left alone")
     elif overview.silent:
         raise UserError(f"nothing is started, as it could be done twice: {overview.silent}")
@@ -300,43 +316,38 @@ def _submit(
     overview: Overview,
     options: StartOptions,
     say: Callable[[str], None],
+    executor: JobExecutor,
 ) -> None:
-    from lmdbench.sweep.executors.slurm import Work
+    from lmdbench.sweep.executors.batches import Work
     from lmdbench.sweep.launch import submit_all
 
     work = Work(planned.results, default_cache(), planned.sweep.plugins, options.of_runs(planned))
-    submit_all(planned, chosen.nodes, overview, work, say)
+    submit_all(planned, chosen.nodes, overview, executor, work, say)
     if not planned.belongs_to:
         say(f"what becomes of them: {again('sweep status', planned.sweep.argument)}")
 
 
-def _require_time(planned: SweepPlan) -> None:
-    if planned.sweep.resources.time_minutes is None:
-        raise UserError(
-            f"{planned.sweep.argument}: --on slurm needs the time limit of a job; add [slurm] with "
-            'time = "8h" to the file'
-        )
-
-
-def _show(planned: SweepPlan, chosen: Chosen, overview: Overview, on: str) -> None:
-    """What would be started: the runs, or the scripts for sbatch."""
-    from lmdbench.sweep.executors.slurm import script
-    from lmdbench.sweep.launch import SUBMITIT, batches, most_array_tasks
+def _show(
+    planned: SweepPlan, chosen: Chosen, overview: Overview, executor: JobExecutor | None
+) -> None:
+    """What would be started: the runs, or the jobs."""
+    from lmdbench.sweep.launch import batches, most_array_tasks
 
     states = Counter(overview.runs[node.key].state for node in chosen.nodes)
     what = ", ".join(f"{n} {state}" for state, n in states.items())
     click.echo(f"{planned.sweep.name}: would start {runs(len(chosen.nodes))} ({what or 'none'})")
-    if on == "local":
+    if executor is None:
         for node in chosen.nodes:
             after = f", after {planned.nodes[node.needs].title}" if node.needs else ""
             click.echo(f"  {node.title}{after}")
         return
-    found, jobs = batches(planned, chosen.nodes, overview, most_array_tasks())
+    largest = most_array_tasks(executor)
+    found, jobs = batches(planned, chosen.nodes, overview, executor, largest)
     for number, batch in enumerate(found):
         name = f"{planned.sweep.name}-{number}"
         click.echo(f"\n# job array {number + 1} of {len(found)}: {len(batch.units)} jobs")
         for index, unit in enumerate(batch.units):
             for run in unit:
                 click.echo(f"#   {index}: {planned.nodes[run.key].title}")
-        folder = planned.folder / SUBMITIT
-        click.echo(script(batch, name, folder, planned.sweep.resources, jobs))
+        resources = planned.sweep.resources
+        click.echo(executor.preview(batch, name, planned.folder, resources, jobs))

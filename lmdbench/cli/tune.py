@@ -85,6 +85,7 @@ def tune(
     seeds = tuple(parse_numbers(trial_seeds, "--trial-seeds"))
 
     from lmdbench.sweep.config.file import read_sweep
+    from lmdbench.sweep.executors import LOCAL
     from lmdbench.sweep.launch import LAUNCH
     from lmdbench.sweep.status import look
     from lmdbench.sweep.tune.study import (
@@ -131,7 +132,7 @@ def tune(
     _report(study, found, overview, after, as_json=as_json)
     _complain(found, overview, after)
     done = bool(after) and all(one.count("done") == len(one.runs) for one in after)
-    if place_of(study.plan, options) == "local" and not done:
+    if place_of(study.plan, options) == LOCAL and not done:
         click.get_current_context().exit(CODES["unfinished"])
 
 

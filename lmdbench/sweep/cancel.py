@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lmdbench.core.files import Claim
-from lmdbench.sweep.executors.slurm import cancel as cancel_jobs
-from lmdbench.sweep.executors.slurm import queue
+from lmdbench.sweep.executors import LOCAL, job_executor
 from lmdbench.sweep.plan import SweepPlan
 from lmdbench.sweep.record import Launch, pool_claim, read_launches, write_launch
 
@@ -24,7 +23,7 @@ def cancel(plan: SweepPlan, say: Callable[[str], None]) -> tuple[int, int]:
     Returns how many jobs and pools were stopped, and how many pools could not be.
 
     What is finished stays, and every run keeps its finished epochs. Runs that another sweep has
-    queued stay queued. Raises UserError where SLURM does not answer.
+    queued stay queued. Raises UserError where a queue does not answer.
     """
     launches = [
         (folder, launch) for folder, launch in read_launches(plan.results) if _is_of(launch, plan)
@@ -32,17 +31,21 @@ def cancel(plan: SweepPlan, say: Callable[[str], None]) -> tuple[int, int]:
     stopped = left = 0
     for folder, launch in launches:
         claim = pool_claim(folder, launch.name)
-        if launch.kind == "local" and (claim.holder() or {}).get("alive"):
+        if launch.kind == LOCAL and (claim.holder() or {}).get("alive"):
             done = _stop_pool(claim, say)
             stopped, left = stopped + done, left + (not done)
-    submitted = {
-        launch.name: (folder, launch)
-        for folder, launch in launches
-        if launch.kind == "slurm" and not launch.cancelled
-    }
-    if submitted:
-        jobs = [job for job in queue() if job.name in submitted]
-        cancel_jobs([job.job for job in jobs])
+    for kind in dict.fromkeys(launch.kind for _, launch in launches if launch.kind != LOCAL):
+        submitted = {
+            launch.name: (folder, launch)
+            for folder, launch in launches
+            if launch.kind == kind and not launch.cancelled
+        }
+        if not submitted:
+            continue
+        executor = job_executor(kind)
+        named = {name: launch.job for name, (_, launch) in submitted.items()}
+        jobs = [job for job in executor.queue(named, ()) if job.name in submitted]
+        executor.cancel([job.job for job in jobs])
         for name in {job.name for job in jobs}:
             folder, launch = submitted[name]
             write_launch(folder, replace(launch, cancelled=True))

@@ -1,4 +1,4 @@
-"""Hand the runs of a sweep to workers: a pool on this machine, or SLURM."""
+"""Hand the runs of a sweep to workers: a pool on this machine, or jobs elsewhere."""
 
 from __future__ import annotations
 
@@ -11,17 +11,9 @@ from pathlib import Path
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import Claim, disk_errors
 from lmdbench.runs.options import RunOptions
+from lmdbench.sweep.executors import LOCAL, JobExecutor
+from lmdbench.sweep.executors.batches import Batch, Unsure, Work, units
 from lmdbench.sweep.executors.local import PoolJob
-from lmdbench.sweep.executors.slurm import (
-    SUBMITIT,
-    Batch,
-    Unsure,
-    Work,
-    cancel,
-    max_array_size,
-    submit,
-    units,
-)
 from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
 from lmdbench.sweep.record import (
     LAUNCHING,
@@ -114,7 +106,7 @@ def opened_pool(plan: SweepPlan, nodes: Sequence[Node], options: RunOptions) -> 
     """A launch on this machine: recorded, and claimed as long as the pool lives. Its name."""
     name = launch_name(plan.sweep.name)
     keys = tuple((node.key,) for node in nodes)
-    launch = Launch(name, "local", keys, sweeps=_owners(plan), redoes=options.redoes_changed)
+    launch = Launch(name, LOCAL, keys, sweeps=_owners(plan), redoes=options.redoes_changed)
     launch = begin_launch(plan.folder, launch)
     forget_failures(nodes, launch)
     claim = pool_claim(plan.folder, name)
@@ -126,13 +118,13 @@ def opened_pool(plan: SweepPlan, nodes: Sequence[Node], options: RunOptions) -> 
 
 
 def batches(
-    plan: SweepPlan, nodes: Sequence[Node], overview: Overview, largest: int
+    plan: SweepPlan, nodes: Sequence[Node], overview: Overview, executor: JobExecutor, largest: int
 ) -> tuple[list[Batch], dict[str, str]]:
     """The job arrays of a launch, and what they may wait for in the queue already: key → job."""
     queued = {
         key: status.job
         for key, status in overview.runs.items()
-        if status.state in ("queued", "running") and status.job and status.job[0].isdigit()
+        if status.state in ("queued", "running") and status.job and executor.waits_for(status.job)
     }
     per_job = plan.sweep.resources.runs_per_job
     return units([(node.job, node.needs) for node in nodes], per_job, queued, largest), queued
@@ -152,10 +144,10 @@ def forget_failures(nodes: Sequence[Node], launch: Launch) -> None:
                 path.unlink()
 
 
-def most_array_tasks() -> int:
+def most_array_tasks(executor: JobExecutor) -> int:
     """Of this cluster; SLURM's usual limit where there is none."""
     try:
-        return max_array_size()
+        return executor.largest
     except UserError:
         return USUAL_ARRAY_SIZE
 
@@ -164,26 +156,29 @@ def submit_all(
     plan: SweepPlan,
     nodes: Sequence[Node],
     overview: Overview,
+    executor: JobExecutor,
     work: Work,
     say: Callable[[str], None],
 ) -> None:
-    """Submit job arrays for the runs.
+    """Hand the runs over as jobs.
 
-    Raises UserError where sbatch refuses one; those before it are submitted, and the same launch
-    goes on from there.
+    Raises UserError where the executor refuses one; those before it are submitted, and the same
+    launch goes on from there.
     """
-    found, jobs = batches(plan, nodes, overview, max_array_size())
+    found, jobs = batches(plan, nodes, overview, executor, executor.largest)
     # A job on hold for ever would only stand in the way of what waits for it.
     stuck = [overview.runs[node.key].job for node in nodes if overview.runs[node.key].stuck]
-    cancel([job for job in stuck if job])
+    executor.cancel([job for job in stuck if job])
     for number, batch in enumerate(found):
         name = launch_name(plan.sweep.name)
         keys = tuple(tuple(run.key for run in unit) for unit in batch.units)
-        launch = Launch(name, "slurm", keys, sweeps=_owners(plan), redoes=work.run.redoes_changed)
+        launch = Launch(
+            name, executor.name, keys, sweeps=_owners(plan), redoes=work.run.redoes_changed
+        )
         launch = begin_launch(plan.folder, launch)
         before = f" ({number} job arrays were submitted before)" if number else ""
         try:
-            job = submit(batch, name, plan.folder / SUBMITIT, plan.sweep.resources, work, jobs)
+            job = executor.hand_over(batch, name, plan.folder, plan.sweep.resources, work, jobs)
         except Unsure as error:
             raise UserError(
                 f"{error}{before}; look at its status before launching again"

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import Claim, disk_errors, file_system_time, read_json, write_json
@@ -25,16 +25,16 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Launch:
-    """Runs handed to SLURM as one array of jobs, or to a pool on one machine.
+    """Runs handed to an executor as a job, on SLURM as an array of jobs, or to a pool here.
 
     ``units``: keys of the runs, in lists that are worked off in turn: array tasks, in their order.
-    ``job``: SLURM's number of the array; None where it is not known. ``sweeps``: names of those
-    that it was launched for. ``submitted``: when, by the clock that also stamps what runs leave.
-    ``user``: id of who launched it.
+    ``job``: its id, on SLURM the number of the array; None where it is not known. ``sweeps``: names
+    of those that it was launched for. ``submitted``: when, by the clock that also stamps what runs
+    leave. ``user``: id of who launched it.
     """
 
     name: str
-    kind: Literal["slurm", "local"]
+    kind: str  # of the executor
     units: tuple[tuple[str, ...], ...]
     submitted: float = field(default_factory=time.time)  # seconds since 1970
     sweeps: tuple[str, ...] = ()

@@ -1,10 +1,11 @@
-"""What has become of each run of a sweep, told from directories, launches and SLURM's queue."""
+"""What has become of each run of a sweep, told from directories, launches and the queues."""
 
 from __future__ import annotations
 
 import csv
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,7 +14,8 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import Claim
 from lmdbench.runs.plan import staleness
 from lmdbench.runs.state import last_error, run_state
-from lmdbench.sweep.executors.slurm import Queued, job_log, queue
+from lmdbench.sweep.executors import LOCAL, job_executor
+from lmdbench.sweep.executors.batches import Queued
 from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
 from lmdbench.sweep.record import LAUNCHING, Launch, pool_claim, read_launches
 
@@ -32,7 +34,7 @@ RECENT_EPOCHS = 5  # whose mean length tells the time left
 class RunStatus:
     """The state of a run, and what is known of where and how far it is.
 
-    ``job``: SLURM's number, or the process in a pool. ``epoch`` of ``epochs`` done; ``left``:
+    ``job``: its id, or the process in a pool. ``epoch`` of ``epochs`` done; ``left``:
     seconds. ``note``: why it failed, was lost or is changed, or the queue's reason.
     """
 
@@ -76,12 +78,16 @@ class Place:
     @property
     def log(self) -> Path | None:
         """What the job prints, once it has begun."""
-        return job_log(self.folder, self.job) if self.launch.kind == "slurm" and self.job else None
+        if self.launch.kind == LOCAL or not self.job:
+            return None
+        with suppress(UserError):  # an executor of a plug-in that is not loaded
+            return job_executor(self.launch.kind).log(self.folder, self.launch.name, self.job)
+        return None
 
 
 @dataclass(frozen=True)
 class Overview:
-    """All runs of a sweep by key; ``silent``: why SLURM's queue could not be read, if it should."""
+    """All runs of a sweep by key; ``silent``: why a queue could not be read that should."""
 
     plan: SweepPlan
     runs: Mapping[str, RunStatus]
@@ -98,17 +104,17 @@ def look(plan: SweepPlan) -> Overview:
     """The state of every run now. Changes nothing."""
     launches = read_launches(plan.results)
     unfinished = {key for key, node in plan.nodes.items() if not _is_done(node)}
-    submitted = any(
-        launch.kind == "slurm"
-        and not launch.cancelled
-        and (launch.redoes or not unfinished.isdisjoint(keys))
+    submitted = {
+        launch.kind
         for _, launch in launches
-        for keys in launch.units
-    )
+        if launch.kind != LOCAL and not launch.cancelled
+        if launch.redoes or not all(map(unfinished.isdisjoint, launch.units))
+    }
     silent, jobs = "", []
-    if submitted:
+    for kind in submitted:
+        named = {launch.name: launch.job for _, launch in launches if launch.kind == kind}
         try:
-            jobs = queue({launch.user for _, launch in launches})
+            jobs += job_executor(kind).queue(named, {launch.user for _, launch in launches})
         except UserError as error:
             silent = str(error)
     launcher = Claim(plan.results / SWEEPS / LAUNCHING).holder() or {}
@@ -129,10 +135,10 @@ def _places(
     by_name = {(job.name, job.index or 0): job for job in jobs}
     found: dict[str, Place] = {}
     for folder, launch in launches:
-        pool = launch.kind == "local" and bool(
+        pool = launch.kind == LOCAL and bool(
             (pool_claim(folder, launch.name).holder() or {}).get("alive")
         )
-        coming = launching and launch.kind == "slurm" and launch.job is None
+        coming = launching and launch.kind != LOCAL and launch.job is None
         for index, keys in enumerate(launch.units):
             place = Place(folder, launch, index, by_name.get((launch.name, index)), pool, coming)
             for key in keys:
@@ -191,7 +197,7 @@ def _told(node: Node, place: Place | None, silent: bool) -> RunStatus:
 
 def _submitted(place: Place) -> bool:
     """Whether a queue other than this machine's was given the run, and not told to forget it."""
-    return place.launch.kind == "slurm" and not place.launch.cancelled
+    return place.launch.kind != LOCAL and not place.launch.cancelled
 
 
 def _end_of(place: Place | None) -> str:
@@ -202,7 +208,7 @@ def _end_of(place: Place | None) -> str:
         return f"its job is stuck: {place.queued.reason}"
     if place.launch.cancelled:
         return "cancelled"
-    if place.launch.kind == "local":
+    if place.launch.kind == LOCAL:
         return "its launch has ended; the terminal or log of that says why"
     said = last_words(place.log) if place.log else ""
     return f"its job is gone{said and f', which said last: {said}'}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lmdbench.runs.options import IN_SWEEPS
+from lmdbench.sweep.executors import job_executor
 from lmdbench.sweep.launch import LAUNCH, RETRY, batches, choose, launching, pool_jobs
 from lmdbench.sweep.status import Overview, RunStatus
 
@@ -89,7 +90,8 @@ def test_a_pool_waits_only_for_what_it_has_itself(overview):
 
 def test_jobs_wait_for_what_is_in_the_queue_already(overview):
     found = overview(ce="queued", rrl="done")
-    arrays, jobs = batches(found.plan, choose(found, LAUNCH, IN_SWEEPS).nodes, found, 100)
+    chosen = choose(found, LAUNCH, IN_SWEEPS).nodes
+    arrays, jobs = batches(found.plan, chosen, found, job_executor("slurm"), 100)
     (array,) = arrays
     assert [jobs[key] for key in array.after] == ["5_1"]
 

@@ -9,8 +9,8 @@ import pytest
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import Claim
 from lmdbench.runs.options import IN_SWEEPS
-from lmdbench.sweep import status
-from lmdbench.sweep.executors.slurm import Queued
+from lmdbench.sweep.executors import slurm
+from lmdbench.sweep.executors.batches import Queued
 from lmdbench.sweep.launch import opened_pool
 from lmdbench.sweep.record import Launch, launch_name, pool_claim, read_launches, write_launch
 from lmdbench.sweep.status import look
@@ -50,7 +50,7 @@ def in_queue(monkeypatch):
                 raise UserError(silent)
             return list(jobs)
 
-        monkeypatch.setattr(status, "queue", queue)
+        monkeypatch.setattr(slurm, "queue", queue)
 
     return answer
 

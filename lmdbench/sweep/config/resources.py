@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
+from lmdbench.core.errors import UserError
+from lmdbench.core.registry import registry_of
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.sweep.config.lines import KeyPath
 from lmdbench.sweep.config.sbatch import OURS, option_problem
@@ -25,7 +27,7 @@ from lmdbench.sweep.config.values import (
 )
 
 OF_RESOURCES: dict[str, Check] = {
-    "on": one_of("local", "slurm"),
+    "on": text,
     "workers": whole(1),
     "gpus": gpus,
     "runs_per_gpu": whole(1),
@@ -53,7 +55,7 @@ OF_SLURM: dict[str, Check] = {
 class Resources:
     """What runs work on. ``sbatch``: by sbatch's long names; False or "" leaves one out."""
 
-    on: Literal["local", "slurm"] = "local"
+    on: str = "local"  # an executor
     workers: int | None = None  # on the CPU of this machine; None: 1
     gpus: tuple[int, ...] | None = None  # of this machine; None: all
     runs_per_gpu: int = 1  # on this machine
@@ -92,6 +94,10 @@ def read_resources(doc: Document) -> Resources:
                 _add_option(doc, options, (*path, extra), one, any_name=True)
         else:
             _add_option(doc, options, path, value, any_name=False)
+    try:
+        registry_of("executors").get(values.get("on", Resources.on))
+    except UserError as error:
+        raise doc.error(("resources", "on"), error) from None
     if values.get("on") == "slurm" and "time_minutes" not in values:
         raise doc.error(
             ("slurm",) if "slurm" in content else ("resources", "on"),

@@ -44,10 +44,14 @@ class SweepJob:
         self.out_of_time = False
 
     def __call__(self) -> None:
+        _survive_failing_checkpoints()
+        self.work()
+
+    def work(self) -> None:
+        """The same in any process, without what SLURM needs."""
         self.started = time.monotonic()
         self.at_work = self.waiting = False
         signal.signal(signal.SIGINT, signal.default_int_handler)  # see ``cancel``; may be ignored
-        _survive_failing_checkpoints()
 
         import torch
 

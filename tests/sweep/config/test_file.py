@@ -395,7 +395,7 @@ MISTAKES = {
     "resources key": ("[resources]\nworker = 1", 4, "Did you mean workers"),
     "list of numbers": ("[resources]\nworkers = [1, 2]", 4, "workers is [1, 2]"),
     "gpus": ("[resources]\ngpus = 1", 4, "a list of GPU numbers"),
-    "where": ('[resources]\non = "cluster"', 4, '"local" or "slurm"'),
+    "where": ('[resources]\non = "cluster"', 4, "unknown executor 'cluster'"),
     "no time": ('[resources]\non = "slurm"', 4, 'add time = "8h"'),
     "no time in slurm": ('[resources]\non = "slurm"\n[slurm]\nmem = "1G"', 5, "add time"),
     "time": ('[slurm]\ntime = "soon"', 4, "a time such as"),

@@ -15,8 +15,8 @@ from lmdbench.runs.request import RunContext, RunRequest
 from lmdbench.sweep.config.resources import Resources
 from lmdbench.sweep.executors import slurm
 from lmdbench.sweep.executors import slurm_job as jobs
+from lmdbench.sweep.executors.batches import Batch, Queued, Work, units
 from lmdbench.sweep.executors.jobs import RunJob
-from lmdbench.sweep.executors.slurm import Batch, units
 from lmdbench.sweep.executors.slurm_job import SweepJob
 
 RESOURCES = Resources(on="slurm", time_minutes=480)
@@ -264,13 +264,11 @@ def test_preemption_and_waiting_for_others_are_not_counted(monkeypatch):
 
 def test_lines_of_squeue():
     line = "812|4|RUNNING|1-02:03:04|gpu07|None|skin-1123-101500-ab12cd"
-    assert slurm.read_line(line) == slurm.Queued(
+    assert slurm.read_line(line) == Queued(
         "812_4", "skin-1123-101500-ab12cd", 4, "RUNNING", "", "gpu07", 93784.0
     )
     line = "813|N/A|PENDING|INVALID||Dependency|a|b"
-    assert slurm.read_line(line) == slurm.Queued(
-        "813", "a|b", None, "PENDING", "Dependency", "", None
-    )
+    assert slurm.read_line(line) == Queued("813", "a|b", None, "PENDING", "Dependency", "", None)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +285,7 @@ def test_no_slurm_is_one_line(monkeypatch, tmp_path):
         slurm.queue()
     with pytest.raises(UserError, match="scancel is not on"):
         slurm.cancel(["1"])
-    work = slurm.Work(tmp_path / "results", tmp_path / "cache")
+    work = Work(tmp_path / "results", tmp_path / "cache")
     with pytest.raises(UserError, match="sbatch is not on"):
         slurm.submit(Batch(((task("a"),),)), "skin-1", tmp_path / "jobs", RESOURCES, work, {})
     assert not list((tmp_path / "jobs").glob("*.pkl"))
