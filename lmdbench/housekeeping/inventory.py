@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -125,7 +126,10 @@ class KeptRun:
     def when(self) -> float:
         """When it finished, or else when something was last done to it: seconds since 1970."""
         done = self.directory / "done"
-        return (done if self.state == "finished" else self.directory).stat().st_mtime
+        try:
+            return (done if self.state == "finished" else self.directory).stat().st_mtime
+        except OSError:  # it has gone meanwhile
+            return time.time()
 
     @cached_property
     def size(self) -> int:
@@ -177,13 +181,16 @@ def read_inventory(results: Path, *, moved_aside: bool = False) -> list[KeptRun]
     for directory in results.glob(RUN_FOLDERS):
         if (MOVED_ASIDE in directory.name) != moved_aside or not directory.is_dir():
             continue
-        state = run_state(directory)
-        run, note = None, last_error(directory) if state == "failed" else ""
-        if (directory / "run.json").exists():
-            try:
+        run, note = None, ""
+        try:
+            state = run_state(directory)
+            note = last_error(directory) if state == "failed" else ""
+            if (directory / "run.json").exists():
                 run = Run(directory, read_record(directory))
-            except UserError as problem:
-                note = str(problem).removeprefix(f"{directory}/")
+        except UserError as problem:
+            note = str(problem).removeprefix(f"{directory}/")
+        except OSError as problem:  # a directory of somebody else's
+            state, note = "missing", f"cannot be read: {problem.strerror}"
         found[directory.relative_to(results).as_posix()] = directory, state, run, note
     runs = {run.id: run for _, _, run, _ in found.values() if run is not None}
     places = {run.id: key for key, (_, _, run, _) in found.items() if run is not None}
@@ -211,7 +218,7 @@ def _told_apart(runs: Sequence[KeptRun]) -> list[KeptRun]:
     for run in runs:
         alike.setdefault((*_place(run)[:4], run.setup, run.label), []).append(run)
     words: dict[str, str] = {}
-    for twins in alike.values():
+    for twins in (runs for runs in alike.values() if len(runs) > 1):
         several = [_facts(run) for run in twins]
         names = dict.fromkeys(name for facts in several for name in facts)
         for run, facts in zip(twins, several, strict=True):
@@ -221,7 +228,7 @@ def _told_apart(runs: Sequence[KeptRun]) -> list[KeptRun]:
                 if any(other.get(name) != facts.get(name) for other in several)
             ]
             words[run.key] = f" [{', '.join(differing)}]" if differing else ""
-    return [replace(run, label=run.label + words[run.key]) for run in runs]
+    return [replace(run, label=run.label + words.get(run.key, "")) for run in runs]
 
 
 def _facts(run: KeptRun) -> dict[str, str]:
@@ -279,44 +286,45 @@ class Filters:
         """Whether any of them leaves out anything."""
         return self != Filters()
 
+    def fit(self, run: KeptRun) -> bool:
+        """Whether a run is meant."""
+        settings = run.settings if self.settings else {}
+        return (
+            (not self.datasets or not _data_sets(run).isdisjoint(self.datasets))
+            and (not self.splits or run.split in self.splits)
+            and (not self.methods or run.method in self.methods)
+            and (not self.seeds or run.seed in self.seeds)
+            and all(k in settings and _is(settings[k], text) for k, text in self.settings.items())
+            and (not self.unfinished or run.state != "finished")
+            and (not self.failed or run.state == "failed")
+            and (self.other_code is None or bool(self.other_code(run)))
+        )
+
 
 def choose(runs: Sequence[KeptRun], filters: Filters) -> list[KeptRun]:
     """The runs that are meant. Raises UserError, with near matches, for a name that none has, and
     where no run is left."""
-    chosen = list(runs)
-    wanted: tuple[tuple[str, Sequence[str], Callable[[KeptRun], set[str]]], ...] = (
+    wanted: tuple[tuple[str, Iterable[str], Callable[[KeptRun], Iterable[str]]], ...] = (
         ("data set", filters.datasets, _data_sets),
-        ("split", filters.splits, lambda run: {run.split}),
-        ("method", filters.methods, lambda run: {run.method}),
-        ("seed", [str(seed) for seed in filters.seeds], lambda run: {str(run.seed)}),
+        ("split", filters.splits, lambda run: (run.split,)),
+        ("method", filters.methods, lambda run: (run.method,)),
+        ("setting", filters.settings, lambda run: run.settings),
     )
     for kind, names, names_of in wanted:
-        known = sorted(set[str]().union(*map(names_of, runs)))
-        for name in names if kind != "seed" else ():
+        known = sorted({name for run in runs for name in names_of(run)}) if names else []
+        for name in names:
             if name not in known:
                 raise unknown(f"{kind} (of the runs that are here)", name, known)
-        if names:
-            chosen = [run for run in chosen if names_of(run) & set(names)]
+    chosen = [run for run in runs if filters.fit(run)]
+    if chosen:
+        return chosen
+    fitting = [run.settings for run in runs if replace(filters, settings={}).fit(run)]
     for name, text in filters.settings.items():
-        known = sorted({key for run in runs for key in run.settings})
-        if name not in known:
-            raise unknown("setting (of the runs that are here)", name, known)
-        having = [run for run in chosen if name in run.settings]
-        chosen = [run for run in having if _is(run.settings[name], text)]
-        if having and not chosen:
-            there = sorted({setting_text(run.settings[name]) for run in having})
-            raise UserError(f"no run has {name}={text}; there are {', '.join(there)}")
-    if filters.unfinished or filters.failed:
-        chosen = [
-            run
-            for run in chosen
-            if run.state == "failed" or (filters.unfinished and run.state != "finished")
-        ]
-    if filters.other_code is not None:
-        chosen = [run for run in chosen if filters.other_code(run)]
-    if not chosen:
-        raise UserError("no run fits all of what was asked for; leave something out")
-    return chosen
+        values = [settings[name] for settings in fitting if name in settings]
+        if values and not any(_is(value, text) for value in values):
+            there = ", ".join(sorted(set(map(setting_text, values))))
+            raise UserError(f"no run has {name}={text}; there are {there}")
+    raise UserError("no run fits all of what was asked for; leave something out")
 
 
 def _data_sets(run: KeptRun) -> set[str]:

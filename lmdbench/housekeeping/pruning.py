@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,17 +48,17 @@ def weights(
     return found, {run.key: why[run.key] for run in having if run.key in why}
 
 
-def may_start_from(
-    runs: Sequence[KeptRun], pending: Mapping[str, str], alone: Collection[str]
-) -> dict[str, str]:
+def may_start_from(runs: Sequence[KeptRun], pending: Mapping[str, str]) -> dict[str, str]:
     """Keys of runs that others, which are to come, may start from, with the reason.
 
     ``pending``: keys of runs that were launched, with who launched them. What they start from is
-    not written down: any run of that data set, split and seed counts. ``alone``: methods that start
-    from nothing.
+    not written down: any run of that data set, split and seed counts, unless runs of their method
+    are known to start from nothing.
     """
-    reasons: dict[tuple[str, int], str] = {}
+    alone = {run.method for run in runs if run.run is not None and not run.ancestor}
+    alone -= {run.method for run in runs if run.ancestor}
     finished = {run.key for run in runs if run.state == "finished"}
+    reasons: dict[tuple[str, int], str] = {}
     for key, launched in pending.items():
         folder, method, name = key.rsplit("/", 2)
         if key not in finished and method not in alone:

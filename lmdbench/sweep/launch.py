@@ -14,9 +14,10 @@ from lmdbench.runs.options import RunOptions
 from lmdbench.sweep.executors import LOCAL, JobExecutor
 from lmdbench.sweep.executors.batches import Batch, Unsure, Work, units
 from lmdbench.sweep.executors.local import PoolJob
-from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
+from lmdbench.sweep.plan import Node, SweepPlan
 from lmdbench.sweep.record import (
     LAUNCHING,
+    SWEEPS,
     Launch,
     begin_launch,
     launch_name,

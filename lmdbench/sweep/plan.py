@@ -13,8 +13,7 @@ from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.sweep.config.file import Entry, Sweep
 from lmdbench.sweep.executors.jobs import RunJob
-
-SWEEPS = "sweeps"  # the folder below the results that sweeps keep their records in
+from lmdbench.sweep.record import SWEEPS
 
 
 @dataclass(frozen=True)

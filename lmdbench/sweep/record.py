@@ -16,8 +16,8 @@ from typing import Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import Claim, disk_errors, file_system_time, read_json, write_json
-from lmdbench.sweep.plan import SWEEPS
 
+SWEEPS = "sweeps"  # the folder below the results that sweeps keep their records in
 LAUNCHES = "launches"
 LAUNCHING = "launching.json"  # the claim of who launches, for all sweeps of a results folder
 FORMAT = 1

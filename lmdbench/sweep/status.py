@@ -16,8 +16,8 @@ from lmdbench.runs.plan import staleness
 from lmdbench.runs.state import last_error, run_state
 from lmdbench.sweep.executors import LOCAL, job_executor
 from lmdbench.sweep.executors.batches import Queued
-from lmdbench.sweep.plan import SWEEPS, Node, SweepPlan
-from lmdbench.sweep.record import LAUNCHING, Launch, pool_claim, read_launches
+from lmdbench.sweep.plan import Node, SweepPlan
+from lmdbench.sweep.record import LAUNCHING, SWEEPS, Launch, pool_claim, read_launches
 
 State = Literal["done", "running", "queued", "failed", "lost", "changed", "missing"]
 STATES: tuple[State, ...] = get_args(State)

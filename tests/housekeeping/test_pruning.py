@@ -57,7 +57,8 @@ def test_weights_that_went_leave_word(fake_run: FakeRun, tmp_path: Path) -> None
 def test_a_launched_run_keeps_what_it_may_start_from(fake_run: FakeRun, tmp_path: Path) -> None:
     for seed in (0, 1):
         with_weights(fake_run("ce", seed))
-    done = with_weights(fake_run("crt", 1))
+    ce = tmp_path / "results" / next(r.key for r in read_inventory(tmp_path / "results") if r.seed)
+    done = with_weights(fake_run("crt", 1, ancestor=ce))
     runs = read_inventory(tmp_path / "results")
     key = "skin/plain-if100/crt/seed0-01234567"
     pending = {
@@ -65,7 +66,7 @@ def test_a_launched_run_keeps_what_it_may_start_from(fake_run: FakeRun, tmp_path
         "skin/plain-if100/ce/seed1-01234567": "sweeps/a",  # starts from nothing
         done.relative_to(tmp_path / "results").as_posix(): "sweeps/a",  # is finished
     }
-    (kept,) = pruning.may_start_from(runs, pending, {"ce"}).items()
+    (kept,) = pruning.may_start_from(runs, pending).items()
     assert kept[0].startswith("skin/plain-if100/ce/seed0-")
     assert kept[1] == f"sweeps/a has {key} to come, which may start from it"
 

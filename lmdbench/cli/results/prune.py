@@ -97,7 +97,7 @@ def prune(
         kept |= why
     if moved_aside or not asked:
         aside = read_inventory(results, moved_aside=True)
-        aside = choose(aside, filters) if aside and filters.chooses else aside
+        aside = [run for run in aside if filters.fit(run)]
         found["moved aside"], why = pruning.moved_aside(aside, runs)
         kept |= why
     if leftovers or not asked:
@@ -157,9 +157,4 @@ def _needed(
         for key in keys
         if key not in planned
     }
-    if pending.keys() - {run.key for run in runs if run.state == "finished"}:
-        from lmdbench.training.method import METHODS
-
-        alone = {name for name, method in METHODS.all().items() if method.starts_from is None}
-        kept |= may_start_from(runs, pending, alone)
-    return kept
+    return kept | may_start_from(runs, pending)

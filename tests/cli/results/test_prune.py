@@ -142,3 +142,16 @@ def test_what_needs_pruned_weights_says_so_and_training_anew_brings_them_back(
         assert "lmdbench run --method ce --seeds 0 … --force" in done.err
     assert toy_run("ce", *short, "--force").code == 0
     assert toy_run(*crt).code == 0
+
+
+def test_a_filter_that_nothing_moved_aside_fits_is_no_mistake(
+    results: Path, lmdbench: Command
+) -> None:
+    words = ("results", "prune", "--weights", "--moved-aside", "--results", results)
+    done = lmdbench(*words, "--method", "ce")
+    assert done.code == 0, done.err
+    assert "moved aside: 0, " in done.out
+    done = lmdbench(*words, "--method", "rs", "--yes")
+    assert done.code == 0, done.err
+    assert "moved aside: 1, " in done.out
+    assert len(list(results.glob("*/*/*/*/model.safetensors"))) == 2
