@@ -166,9 +166,9 @@ def _looks(form: str, **asked: str | None) -> dict[str, str]:
     """The options of a format, as the functions of ``tables`` take them."""
     given = {name: value for name, value in asked.items() if value is not None}
     for name in given:
-        known = ("latex",) if name in ("caption", "label") else ("markdown", "latex", "html")
-        if form not in known:
-            raise UserError(f"--{name} is for --format {' or '.join(known)}, not {form}")
+        fitting = ("latex",) if name in ("caption", "label") else ("markdown", "latex", "html")
+        if form not in fitting:
+            raise UserError(f"--{name} is for --format {' or '.join(fitting)}, not {form}")
     return {"layout" if name == "columns" else name: value for name, value in given.items()}
 
 

@@ -59,8 +59,8 @@ class Selection:
         from lmdbench.comparison.compare import compare
         from lmdbench.comparison.results import read_results
 
-        there = read_results(self.results)
-        for problem in there.unreadable:
+        results = read_results(self.results)
+        for problem in results.unreadable:
             click.echo(f"left out: {problem}", err=True)
         chosen: dict[str, Any] = {
             "datasets": self.datasets,
@@ -74,10 +74,10 @@ class Selection:
             "sweep": asked_runs(self.sweeps, self.results, self.data_root) if self.sweeps else None,
             "reference": self.reference,
         }
-        found = compare(there, **{**chosen, **more})
-        for problem in found.not_dropped:
+        compared = compare(results, **{**chosen, **more})
+        for problem in compared.not_dropped:
             click.echo(f"not without leaked images: {problem}", err=True)
-        return found
+        return compared
 
 
 def selection_options(command: Command) -> Command:
@@ -188,12 +188,12 @@ def _leaked(results: Path, data_root: Path | None) -> LeaksOf:
             return None
         return make_dataset(name, data_root)
 
-    found: dict[tuple[str, str], Leaks] = {}
+    by_split: dict[tuple[str, str], Leaks] = {}
 
     def leaked(run: Run) -> Leaks:
         split = (str(run.record.split_label), str(run.spec.split["fingerprint"]))
-        if split not in found:
-            found[split] = leaked_images(results, run, open_dataset)
-        return found[split]
+        if split not in by_split:
+            by_split[split] = leaked_images(results, run, open_dataset)
+        return by_split[split]
 
     return leaked

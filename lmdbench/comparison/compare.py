@@ -112,16 +112,16 @@ def compare(
             raise UserError("no run of this sweep is finished (and chosen); see its status")
     if groups is not None:
         chosen = [_regrouped(run, groups) for run in chosen]
-    found = with_part(run_groups(results, chosen), part)
+    comparable = with_part(run_groups(results, chosen), part)
     if pooled and part == "test":
-        found = pool_folds(found)
-    found = [renamed(block, given) for block in found]
-    columns = _columns(names, found)
-    reference = _meant_reference(reference, found)
+        comparable = pool_folds(comparable)
+    comparable = [renamed(group, given) for group in comparable]
+    columns = _columns(names, comparable)
+    reference = _meant_reference(reference, comparable)
     stat = "recall" if per_class is True else per_class or ""
     if stat and stat not in metrics.CLASS_STATS:
         raise unknown("statistic of a class", stat, list(metrics.CLASS_STATS))
-    asked = Asked(part, columns, reference, stat, pairwise, published, permutation)
+    options = TableOptions(part, columns, reference, stat, pairwise, published, permutation)
     unfinished = [
         path
         for path in results.unfinished
@@ -132,13 +132,13 @@ def compare(
     ]
     scored = []
     problems: list[UserError] = []
-    for block in found:
-        full = _scored(block, asked)
+    for group in comparable:
+        full = _scored(group, options)
         if leaked is None:
             scored.append(full)
             continue
         try:
-            clean = _scored(block, asked, leaked)
+            clean = _scored(group, options, leaked)
         except UserError as problem:
             problems.append(problem)
             note = "No table without leaked test images: this split has no audit that can be used."
@@ -147,9 +147,9 @@ def compare(
         if clean.dropped:
             scored += [full, clean]
         else:  # a second table would be the same
-            note = f"No test image leaks, by its {clean.dropped_by}{_limits(block, leaked)}."
+            note = f"No test image leaks, by its {clean.dropped_by}{_limits(group, leaked)}."
             scored.append(_noted(full, note))
-    if problems and len(problems) == len(found):
+    if problems and len(problems) == len(comparable):
         raise problems[0]
     return Comparison(
         results,
@@ -165,19 +165,19 @@ def _noted(scored: ResultTable, note: str) -> ResultTable:
     return replace(scored, remarks=(*scored.remarks, note))
 
 
-def _limits(block: RunGroup, leaked: LeaksOf) -> str:
-    """What was not looked at for a block's leaks, in words; empty if all was."""
-    unseen = dict.fromkeys(word for run in _members(block) for word in leaked(run).unseen)
+def _limits(group: RunGroup, leaked: LeaksOf) -> str:
+    """What was not looked at for a group's leaks, in words; empty if all was."""
+    unseen = dict.fromkeys(word for run in _members(group) for word in leaked(run).unseen)
     return f", as far as was looked: {', '.join(unseen)}" if unseen else ""
 
 
-def _dropped_by(block: RunGroup, leaked: LeaksOf) -> str:
-    """What tells the leaks of a block's runs: audit, or tables if only these do for some."""
-    return "tables" if any(leaked(run).by == "tables" for run in _members(block)) else "audit"
+def _dropped_by(group: RunGroup, leaked: LeaksOf) -> str:
+    """What tells the leaks of a group's runs: audit, or tables if only these do for some."""
+    return "tables" if any(leaked(run).by == "tables" for run in _members(group)) else "audit"
 
 
-def _members(block: RunGroup) -> list[Run]:
-    return [member for row in block.rows for run in row.runs for member in run.members]
+def _members(group: RunGroup) -> list[Run]:
+    return [member for row in group.rows for run in row.runs for member in run.members]
 
 
 def _regrouped(run: Run, text: str) -> Run:
@@ -216,43 +216,45 @@ def select_runs(
     )
     chosen = list(results.runs)
     for kind, names, names_of in wanted:
-        known = sorted(set[str]().union(*(names_of(run) for run in results.runs)))
+        valid = sorted(set[str]().union(*(names_of(run) for run in results.runs)))
         for name in names:
-            if name not in known:
+            if name not in valid:
                 raise UserError(
-                    f"{unknown(kind, name, known)} These have finished runs under {results.folder}."
+                    f"{unknown(kind, name, valid)} These have finished runs under {results.folder}."
                 )
         if names:
             chosen = [run for run in chosen if names_of(run) & set(names)]
     if not chosen:
-        asked = " and ".join(f"{kind} {' or '.join(names)}" for kind, names, _ in wanted if names)
+        together = " and ".join(
+            f"{kind} {' or '.join(names)}" for kind, names, _ in wanted if names
+        )
         raise UserError(
-            f"no finished runs of {asked} together under {results.folder}; "
+            f"no finished runs of {together} together under {results.folder}; "
             "leave one out, or make some with `lmdbench run`"
         )
     return chosen
 
 
-def _columns(names: Sequence[str], found: Iterable[RunGroup]) -> tuple[str, ...]:
+def _columns(names: Sequence[str], comparable: Iterable[RunGroup]) -> tuple[str, ...]:
     """The metrics asked for by their own names, () if none is."""
-    found = list(found)
-    classes = list(dict.fromkeys(name for block in found for name in block.record.classes))
-    groups: dict[str, tuple[int, ...]] = {g: () for b in found for g in b.setting["groups"]}
+    comparable = list(comparable)
+    classes = list(dict.fromkeys(name for group in comparable for name in group.record.classes))
+    groups: dict[str, tuple[int, ...]] = {g: () for b in comparable for g in b.setting["groups"]}
     return tuple(dict.fromkeys(metrics.parse(name, classes, groups).name for name in names))
 
 
-def _meant_reference(reference: str, found: Sequence[RunGroup]) -> str:
+def _meant_reference(reference: str, comparable: Sequence[RunGroup]) -> str:
     """The method or label that is meant, in any case.
 
     Raises UserError for one that no table has, unless it is the usual one.
     """
-    rows = [row for block in found for row in block.rows]
-    known = [REFERENCE, *(row.method for row in rows), *(row.label for row in rows)]
-    if reference in known:
+    rows = [row for group in comparable for row in group.rows]
+    names = [REFERENCE, *(row.method for row in rows), *(row.label for row in rows)]
+    if reference in names:
         return reference
-    meant = [name for name in known if name.lower() == reference.lower()]
+    meant = [name for name in names if name.lower() == reference.lower()]
     if not meant:
-        raise unknown("reference", reference, list(dict.fromkeys(known[1:])))
+        raise unknown("reference", reference, list(dict.fromkeys(names[1:])))
     return meant[0]
 
 
@@ -269,7 +271,7 @@ def _reference_row(rows: Sequence[MethodRuns], reference: str) -> MethodRuns | N
 
 
 @dataclass(frozen=True)
-class Asked:
+class TableOptions:
     """What is to be said of every table."""
 
     part: str
@@ -283,7 +285,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class _Table:
-    """The scores of a block's rows, by label, and what their cells are made with."""
+    """The scores of a group's rows, by label, and what their cells are made with."""
 
     scores: Mapping[str, RowScores]
     images: Images
@@ -302,11 +304,11 @@ class _Table:
         difference = None
         if reference is not None and reference != row.label:
             difference = self.difference(row.label, reference, name)
-        found = scoring.estimate(scores, metric, self.images)
+        estimate = scoring.estimate(scores, metric, self.images)
         return replace(
             cell,
-            estimate=found,
-            no_interval=scoring.no_interval(scores, metric, self.images, found),
+            estimate=estimate,
+            no_interval=scoring.no_interval(scores, metric, self.images, estimate),
             difference=difference,
         )
 
@@ -318,25 +320,25 @@ class _Table:
         )
 
 
-def _scored(block: RunGroup, asked: Asked, leaked: LeaksOf | None = None) -> ResultTable:
-    run = block.rows[0].runs[0]
-    classes = block.record.classes
-    shown = asked.columns or (*metrics.DEFAULT_METRICS, *block.setting["groups"])
+def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = None) -> ResultTable:
+    run = group.rows[0].runs[0]
+    classes = group.record.classes
+    shown = options.columns or (*metrics.DEFAULT_METRICS, *group.setting["groups"])
     recalls = {name: f"recall:{name}" for name in classes}
-    of_class = {name: f"{asked.per_class}:{name}" for name in classes if asked.per_class}
+    of_class = {name: f"{options.per_class}:{name}" for name in classes if options.per_class}
     chosen: dict[str, Metric] = {}
     for name in (*shown, *recalls.values(), *of_class.values()):
         with contextlib.suppress(UserError):  # a group of another data set
             chosen[name] = metrics.parse(name, classes, run.groups)
     out: frozenset[str] = frozenset()
     if leaked is not None:
-        out = out.union(*(leaked(member).images for member in _members(block)))
+        out = out.union(*(leaked(member).images for member in _members(group)))
     images, scores = scoring.score_runs(
-        [row.runs for row in block.rows], asked.part, list(chosen.values()), out
+        [row.runs for row in group.rows], options.part, list(chosen.values()), out
     )
-    labels = [row.label for row in block.rows]
+    labels = [row.label for row in group.rows]
     table = _Table(dict(zip(labels, scores, strict=True)), images, chosen)
-    reference = _reference_row(block.rows, asked.reference)
+    reference = _reference_row(group.rows, options.reference)
     against = reference.label if reference is not None else None
     primary = shown[0]
     rows = [
@@ -346,10 +348,10 @@ def _scored(block: RunGroup, asked: Asked, leaked: LeaksOf | None = None) -> Res
             recalls={name: table.cell(row, metric, None) for name, metric in recalls.items()},
             by_class={name: table.cell(row, metric, None) for name, metric in of_class.items()},
         )
-        for row in block.rows
+        for row in group.rows
     ]
     rows = _tested(_with_best(rows, shown), primary)
-    if asked.permutation and against is not None and primary in chosen:
+    if options.permutation and against is not None and primary in chosen:
         rows = [_permuted(row, table, primary, against) for row in rows]
     sign = -1 if metrics.described(primary).lower_is_better else 1
 
@@ -360,15 +362,15 @@ def _scored(block: RunGroup, asked: Asked, leaked: LeaksOf | None = None) -> Res
     counts = {name: np.asarray(n) for name, n in run.record.class_counts.items()}
     dropped, dropped_by = None, "audit"
     if leaked is not None:
-        dropped_by = _dropped_by(block, leaked)
-        dropped = int(counts[asked.part].sum() - images.counts.sum())
-        counts[asked.part] = images.counts
+        dropped_by = _dropped_by(group, leaked)
+        dropped = int(counts[options.part].sum() - images.counts.sum())
+        counts[options.part] = images.counts
     rows = sorted(rows, key=place)
-    whole = asked.part == "test" and not dropped and not block.record.partial
-    pairs = _pairs(table, [row.label for row in rows], primary) if asked.pairwise else ()
+    whole = options.part == "test" and not dropped and not group.record.partial
+    pairs = _pairs(table, [row.label for row in rows], primary) if options.pairwise else ()
     return ResultTable(
-        **{**vars(block), "rows": tuple(rows)},
-        part=asked.part,
+        **{**vars(group), "rows": tuple(rows)},
+        part=options.part,
         metrics=tuple(shown),
         images={name: _images(run, n) for name, n in counts.items()},
         dropped=dropped,
@@ -376,10 +378,10 @@ def _scored(block: RunGroup, asked: Asked, leaked: LeaksOf | None = None) -> Res
         dropped_by=dropped_by,
         reference=against,
         primary=primary,
-        per_class=asked.per_class,
+        per_class=options.per_class,
         pairwise=pairs,
-        published=tuple(published_for(block.setting)) if asked.published and whole else (),
-        wanted=asked.reference,
+        published=tuple(published_for(group.setting)) if options.published and whole else (),
+        wanted=options.reference,
         grouped=images.grouped,
     )
 
@@ -395,13 +397,13 @@ def _cell(
     values: Sequence[float | None], n: int, seeds: Sequence[int], reasons: Sequence[str]
 ) -> Cell:
     """Mean and deviation over seeds. ``reasons`` by seed, heeded where the value is missing."""
-    there = [value for value in values if value is not None]
-    if len(there) < len(values):
+    present = [value for value in values if value is not None]
+    if len(present) < len(values):
         first = values.index(None)
-        reason = reasons[first] if not there else f"seed {seeds[first]}: {reasons[first]}"
+        reason = reasons[first] if not present else f"seed {seeds[first]}: {reasons[first]}"
         return Cell(tuple(values), n, None, None, reason)
-    sd = statistics.stdev(there) if len(there) > 1 else None
-    return Cell(tuple(values), n, statistics.fmean(there), sd)
+    sd = statistics.stdev(present) if len(present) > 1 else None
+    return Cell(tuple(values), n, statistics.fmean(present), sd)
 
 
 def shown_digits(value: float) -> float:
@@ -484,10 +486,10 @@ def _permuted(row: MethodResult, table: _Table, primary: str, against: str) -> M
 
 def _pairs(table: _Table, labels: Sequence[str], primary: str) -> tuple[Pair, ...]:
     """Every pair that has a difference, the later row minus the earlier."""
-    found = [
+    differences = [
         (a, b, difference)
         for b, a in itertools.combinations(labels, 2)
         if (difference := table.difference(a, b, primary)) is not None
     ]
-    corrected = _corrected([difference for _, _, difference in found])
-    return tuple(Pair(*pair, p) for pair, p in zip(found, corrected, strict=True))
+    corrected = _corrected([difference for _, _, difference in differences])
+    return tuple(Pair(*pair, p) for pair, p in zip(differences, corrected, strict=True))

@@ -13,56 +13,56 @@ from lmdbench.evaluation.inference import SMALLEST_CLASS
 from lmdbench.evaluation.metrics import BUILT_IN, METRICS, RESAMPLES, SEED, described
 
 
-def notes_of(block: ResultTable) -> list[str]:
+def notes_of(table: ResultTable) -> list[str]:
     """A sentence or two each."""
     return [
-        *block.remarks,
-        *_data_notes(block),
-        *_setting_notes(block),
-        *_seed_notes(block.rows),
-        *_row_notes(block.rows),
-        *_interval_notes(block),
-        *_difference_notes(block),
-        *_missing_notes(block),
+        *table.remarks,
+        *_data_notes(table),
+        *_setting_notes(table),
+        *_seed_notes(table.rows),
+        *_row_notes(table.rows),
+        *_interval_notes(table),
+        *_difference_notes(table),
+        *_missing_notes(table),
     ]
 
 
-def _data_notes(block: ResultTable) -> list[str]:
+def _data_notes(table: ResultTable) -> list[str]:
     notes = []
-    if partial := block.partial:
-        there = partial["total"] - partial["missing"]
+    if partial := table.partial:
+        present = partial["total"] - partial["missing"]
         dropped = partial.get("dropped_classes") or ()
         dropped_text = f" Dropped classes: {', '.join(dropped)}." if dropped else ""
         notes.append(
-            f"PARTIAL DATA: {there:,} of {partial['total']:,} images.{dropped_text} "
+            f"PARTIAL DATA: {present:,} of {partial['total']:,} images.{dropped_text} "
             "Not comparable with results on all of them."
         )
-    if block.synthetic:
+    if table.synthetic:
         notes.append("SYNTHETIC DATA: drawn by a program; it says nothing about medical images.")
     parts = []
-    for part, images in block.images.items():
+    for part, images in table.images.items():
         groups = ", ".join(f"{g} {n:,}" for g, n in images.items() if g != "all")
         parts.append(f"{part} {images['all']:,}" + (f" ({groups})" if groups else ""))
     notes.append(f"Images: {'; '.join(parts)}. A group's value is the mean recall of its classes.")
-    record = block.record
+    record = table.record
     rule = record.group_rule or ""
-    notes.append(f"Groups: {in_words(block.setting['groups'], rule)}.")
-    if block.dropped is not None:
+    notes.append(f"Groups: {in_words(table.setting['groups'], rule)}.")
+    if table.dropped is not None:
         by = "the audit of this split found"
-        if block.dropped_by == "tables":
+        if table.dropped_by == "tables":
             by = "its tables tell; pictures were not compared"
         notes.append(
             "Left out: test images that share a lesion, or a picture, with training or validation "
             f"images, as {by}."
         )
-    counts = [cell.n for cell in block.rows[0].recalls.values()]
+    counts = [cell.n for cell in table.rows[0].recalls.values()]
     absent = [name for name, n in zip(record.classes, counts, strict=True) if n == 0]
     if absent:
         notes.append(
-            f"No {block.part} images of {', '.join(absent)}: averages over classes are over the "
+            f"No {table.part} images of {', '.join(absent)}: averages over classes are over the "
             f"other {len(counts) - len(absent)}."
         )
-    if block.part == "validation":
+    if table.part == "validation":
         notes.append(
             "Validation images: a method may choose epochs or parameters by them, so these scores "
             "are no test of it."
@@ -70,15 +70,15 @@ def _data_notes(block: ResultTable) -> list[str]:
     return notes
 
 
-def _setting_notes(block: ResultTable) -> list[str]:
-    setting = block.stated
+def _setting_notes(table: ResultTable) -> list[str]:
+    setting = table.stated
     fingerprint = setting_in_words("split_fingerprint", setting.get("split_fingerprint"))
     placed = ("results_name", "split_label", "dataset", "groups", "store", "synthetic")
     used = sorted(
         {
             str(member.record.precision_used)
-            for scored in block.rows
-            for run in scored.runs
+            for row in table.rows
+            for run in row.runs
             for member in run.members
             if member.record.precision_used
         }
@@ -98,8 +98,8 @@ def _setting_notes(block: ResultTable) -> list[str]:
 
 def _seed_notes(rows: Sequence[MethodResult]) -> list[str]:
     by_seeds: dict[str, list[str]] = {}
-    for scored in rows:
-        by_seeds.setdefault(seeds_text(scored.seeds), []).append(scored.label)
+    for row in rows:
+        by_seeds.setdefault(seeds_text(row.seeds), []).append(row.label)
     if len(by_seeds) == 1:
         (seeds,) = by_seeds
         if len(rows[0].seeds) == 1:
@@ -107,7 +107,7 @@ def _seed_notes(rows: Sequence[MethodResult]) -> list[str]:
         return [f"Seeds {seeds}{' in every row' * (len(rows) > 1)}."]
     listed = "; ".join(f"{seeds}: {', '.join(labels)}" for seeds, labels in by_seeds.items())
     notes = [f"Seeds differ between rows ({listed})."]
-    single = [scored.label for scored in rows if len(scored.seeds) == 1]
+    single = [row.label for row in rows if len(row.seeds) == 1]
     if single:
         whose = "its" if len(single) == 1 else "their"
         notes.append(
@@ -129,19 +129,19 @@ def seeds_text(seeds: Sequence[int]) -> str:
 
 
 def _row_notes(rows: Sequence[MethodResult]) -> list[str]:
-    return [f"{scored.label}: {note}." for scored in rows for note in scored.remarks]
+    return [f"{row.label}: {note}." for row in rows for note in row.remarks]
 
 
-def _missing_notes(block: ResultTable) -> list[str]:
-    cells = {scored.label: scored.cells for scored in block.rows}
-    titles = {name: column_title(name) for name in block.metrics}
+def _missing_notes(table: ResultTable) -> list[str]:
+    cells = {row.label: row.cells for row in table.rows}
+    titles = {name: column_title(name) for name in table.metrics}
     return _absent(cells, titles)
 
 
-def class_notes(block: ResultTable) -> list[str]:
+def class_notes(table: ResultTable) -> list[str]:
     """Why values and intervals are missing in the table of the classes."""
-    cells = {scored.label: scored.by_class for scored in block.rows}
-    titles = {name: name for name in block.record.classes}
+    cells = {row.label: row.by_class for row in table.rows}
+    titles = {name: name for name in table.record.classes}
     every = "any class"
     return [*_without_interval(cells, titles, every), *_absent(cells, titles, every)]
 
@@ -150,13 +150,13 @@ Cells = Mapping[str, Mapping[str, "Cell"]]  # row's label → column → cell
 
 
 def _absent(cells: Cells, titles: Mapping[str, str], every: str = "") -> list[str]:
-    found = _by_reason(cells, titles, every, lambda cell: cell.reason)
-    return [f"– in {which}: {why}." for which, why in found]
+    reasons = _by_reason(cells, titles, every, lambda cell: cell.reason)
+    return [f"– in {which}: {why}." for which, why in reasons]
 
 
 def _without_interval(cells: Cells, titles: Mapping[str, str], every: str = "") -> list[str]:
-    found = _by_reason(cells, titles, every, lambda cell: cell.no_interval)
-    return [f"No interval for {which}: {why}." for which, why in found]
+    reasons = _by_reason(cells, titles, every, lambda cell: cell.no_interval)
+    return [f"No interval for {which}: {why}." for which, why in reasons]
 
 
 def _by_reason(
@@ -185,73 +185,73 @@ def _by_reason(
     ]
 
 
-def _interval_notes(block: ResultTable) -> list[str]:
+def _interval_notes(table: ResultTable) -> list[str]:
     """What the intervals hold, and what has none."""
     notes = []
-    several = any(len(scored.seeds) > 1 for scored in block.rows)
+    several = any(len(row.seeds) > 1 for row in table.rows)
     what = "seeds and test images" if several else "test images only"
     unit = "an image, as no lesion or patient is recorded"
-    if block.grouped:
-        whole = block.images[block.part]["all"]
-        unit = f"the lesion or patient, known for {block.grouped:,} of {whole:,} images"
+    if table.grouped:
+        whole = table.images[table.part]["all"]
+        unit = f"the lesion or patient, known for {table.grouped:,} of {whole:,} images"
     notes.append(f"95 % intervals: {what}; unit of resampling: {unit}.")
-    drawn = [column_title(name) for name in block.metrics if described(name).resampled]
+    drawn = [column_title(name) for name in table.metrics if described(name).resampled]
     if drawn:
         notes.append(
             f"Intervals of {', '.join(drawn)}: test images by a bootstrap within classes "
             f"({RESAMPLES} samples, generator seed {SEED}), as influences of images are not known."
         )
-    cells = {scored.label: scored.cells for scored in block.rows}
-    titles = {name: column_title(name) for name in block.metrics}
+    cells = {row.label: row.cells for row in table.rows}
+    titles = {name: column_title(name) for name in table.metrics}
     return [*notes, *_without_interval(cells, titles)]
 
 
-def _difference_notes(block: ResultTable) -> list[str]:
+def _difference_notes(table: ResultTable) -> list[str]:
     """What was tested against what, how it was corrected, and what could have been found."""
-    primary = column_title(block.primary)
+    primary = column_title(table.primary)
     pairs = []
-    if block.pairwise:
-        tested = sum(pair.p_corrected is not None for pair in block.pairwise)
+    if table.pairwise:
+        tested = sum(pair.p_corrected is not None for pair in table.pairwise)
         if tested:
             pairs = [f"All pairs: p of {primary}, corrected after Holm for {tested} comparisons."]
-        single = [f"{pair.a} and {pair.b}" for pair in block.pairwise if pair.difference.seeds == 1]
-        pairs += _one_seed("; ".join(single), len(single), len(block.pairwise))
-        couples = itertools.combinations(block.rows, 2)
+        single = [f"{pair.a} and {pair.b}" for pair in table.pairwise if pair.difference.seeds == 1]
+        pairs += _one_seed("; ".join(single), len(single), len(table.pairwise))
+        couples = itertools.combinations(table.rows, 2)
         apart = [f"{b.label} and {a.label}" for a, b in couples if not {*a.seeds} & {*b.seeds}]
         if apart:
             pairs.append(f"No seed in common, so no pair: {'; '.join(apart)}.")
-    if block.reference is None:
-        if len(block.rows) > 1:
-            return [f"No row is {block.wanted}, so nothing is tested against it.", *pairs]
+    if table.reference is None:
+        if len(table.rows) > 1:
+            return [f"No row is {table.wanted}, so nothing is tested against it.", *pairs]
         return pairs
-    compared = [row for row in block.rows if row.cells[block.primary].difference is not None]
-    if lone := without_common_seed(block):
+    compared = [row for row in table.rows if row.cells[table.primary].difference is not None]
+    if lone := without_common_seed(table):
         named = ", ".join(f"{row.label} ({seeds_text(row.seeds)})" for row in lone)
-        pairs.insert(0, f"No seed in common with {block.reference}, so not compared: {named}.")
+        pairs.insert(0, f"No seed in common with {table.reference}, so not compared: {named}.")
     if not compared:
         return pairs
-    found = {row.label: row.cells[block.primary] for row in compared}
-    differences = {k: cell.difference for k, cell in found.items() if cell.difference is not None}
-    tested = sum(cell.p_corrected is not None for cell in found.values())
+    cells = {row.label: row.cells[table.primary] for row in compared}
+    differences = {k: cell.difference for k, cell in cells.items() if cell.difference is not None}
+    tested = sum(cell.p_corrected is not None for cell in cells.values())
     notes = []
     if tested:
         notes.append(
-            f"Tested: {primary} against {block.reference}, paired by image and seed, p corrected "
+            f"Tested: {primary} against {table.reference}, paired by image and seed, p corrected "
             f"after Holm for {tested} comparison{'s' * (tested != 1)}. Better or worse: p < .05; "
             "practically equal: the interval lies inside ±1 point. Other metrics are not tested."
         )
-    elif few := too_few(block):
+    elif few := too_few(table):
         notes.append(f"Not tested, so without p and marks: {few}.")
     now, ever = (
         _range(
             [getattr(d, name) for d in differences.values() if not math.isnan(d.p)],
-            described(block.primary).percent,
+            described(table.primary).percent,
         )
         for name in ("detectable", "detectable_more_seeds")
     )
     if tested:
         notes.append(
-            f"Smallest difference to {block.reference} found at 80 % power: {now or 'none'} with "
+            f"Smallest difference to {table.reference} found at 80 % power: {now or 'none'} with "
             f"these seeds and test images; {ever or 'none'} with any number of seeds."
         )
     fewer = [
@@ -260,10 +260,10 @@ def _difference_notes(block: ResultTable) -> list[str]:
         if differences[row.label].seeds < len(row.seeds)
     ]
     if fewer:
-        notes.append(f"Paired over the seeds in common with {block.reference}: {', '.join(fewer)}.")
+        notes.append(f"Paired over the seeds in common with {table.reference}: {', '.join(fewer)}.")
     single = [label for label, d in differences.items() if d.seeds == 1]
     notes += _one_seed(", ".join(single), len(single), len(differences))
-    chance = {k: cell.permutation_p for k, cell in found.items() if cell.permutation_p is not None}
+    chance = {k: cell.permutation_p for k, cell in cells.items() if cell.permutation_p is not None}
     if chance:
         listed = ", ".join(f"{label} {p:.4f}" for label, p in chance.items())
         notes.append(
@@ -273,21 +273,21 @@ def _difference_notes(block: ResultTable) -> list[str]:
     return list(dict.fromkeys([*notes, *pairs]))
 
 
-def too_few(block: ResultTable) -> str:
-    """Why nothing is tested on a block's primary metric, if that is for want of images."""
-    n = block.rows[0].cells[block.primary].n
+def too_few(table: ResultTable) -> str:
+    """Why nothing is tested on a table's primary metric, if that is for want of images."""
+    n = table.rows[0].cells[table.primary].n
     if n >= SMALLEST_CLASS:
         return ""
     return (
-        f"{in_text(block.primary)} rests on {n:,} {block.part} image{'s' * (n != 1)}, fewer than "
+        f"{in_text(table.primary)} rests on {n:,} {table.part} image{'s' * (n != 1)}, fewer than "
         f"{SMALLEST_CLASS}"
     )
 
 
-def without_common_seed(block: ResultTable) -> list[MethodResult]:
+def without_common_seed(table: ResultTable) -> list[MethodResult]:
     """The rows that can't be compared with the reference, as they share no seed with it."""
-    seeds = [set(row.seeds) for row in block.rows if row.label == block.reference]
-    return [row for row in block.rows if seeds and not seeds[0] & set(row.seeds)]
+    seeds = [set(row.seeds) for row in table.rows if row.label == table.reference]
+    return [row for row in table.rows if seeds and not seeds[0] & set(row.seeds)]
 
 
 def _one_seed(named: str, some: int, of: int) -> list[str]:
@@ -303,12 +303,12 @@ def _one_seed(named: str, some: int, of: int) -> list[str]:
 
 def _range(values: Sequence[float], share: bool) -> str:
     """From the smallest to the largest, shares in points; NaN is more than is possible."""
-    there = [value for value in values if not math.isnan(value)]
-    if not there:
+    finite = [value for value in values if not math.isnan(value)]
+    if not finite:
         return "none possible"
-    shown = [f"{100 * v:.1f}" if share else f"{v:.3f}" for v in (min(there), max(there))]
+    shown = [f"{100 * v:.1f}" if share else f"{v:.3f}" for v in (min(finite), max(finite))]
     words = " to ".join(dict.fromkeys(shown)) + " points" * share
-    return words + ", for some rows none possible," * (len(there) < len(values))
+    return words + ", for some rows none possible," * (len(finite) < len(values))
 
 
 def column_title(name: str) -> str:

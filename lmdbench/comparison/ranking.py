@@ -15,52 +15,52 @@ from lmdbench.evaluation.metrics import described
 SEED = 0  # of the bootstrap over settings
 
 
-def settings_of(blocks: Sequence[ResultTable]) -> list[ResultTable]:
+def settings_of(tables: Sequence[ResultTable]) -> list[ResultTable]:
     """The tables that count: those without the images that leak, and single folds, are no further
     settings."""
-    return [b for b in blocks if b.dropped is None and "split_fold" not in b.setting]
+    return [b for b in tables if b.dropped is None and "split_fold" not in b.setting]
 
 
-def rank(blocks: Sequence[ResultTable]) -> Ranks | None:
+def rank(tables: Sequence[ResultTable]) -> Ranks | None:
     """Of the rows, matched by label, that all tables have on their primary metric.
 
     None unless two tables of ``settings_of`` have two rows in common.
     """
-    settings = settings_of(blocks)
+    settings = settings_of(tables)
     if len(settings) < 2:
         return None
     primary = settings[0].primary
-    tables = [_means(block, primary) for block in settings]
-    labels = [label for label in tables[0] if all(label in table for table in tables)]
+    means_of = [_means(table, primary) for table in settings]
+    labels = [label for label in means_of[0] if all(label in means for means in means_of)]
     if len(labels) < 2:
         return None
-    scores = np.array([[table[label] for label in labels] for table in tables])
+    scores = np.array([[means[label] for label in labels] for means in means_of])
     if described(primary).lower_is_better:
         scores = -scores
     means = inference.ranks(scores)
     intervals = inference.bootstrap_mean_ranks(scores, np.random.default_rng(SEED))
     marks: dict[str, list[str]] = {label: [] for label in labels}
-    for block in settings:
-        for row in block.rows:
+    for table in settings:
+        for row in table.rows:
             tested = row.cells[primary].p_corrected is not None
             if row.label in marks and tested:
                 marks[row.label].append(row.cells[primary].mark)
     rows = []
     for k in np.argsort(means, kind="stable"):
-        found = marks[labels[k]]
-        wins, losses = found.count("better"), found.count("worse")
+        of_label = marks[labels[k]]
+        wins, losses = of_label.count("better"), of_label.count("worse")
         low, high = (float(end) for end in intervals[k])
-        counts = (wins, len(found) - wins - losses, losses) if found else (None, None, None)
+        counts = (wins, len(of_label) - wins - losses, losses) if of_label else (None, None, None)
         rows.append(Rank(labels[k], float(means[k]), low, high, *counts))
-    left_out = sorted({label for table in tables for label in table} - set(labels))
-    titles = tuple(block.title for block in settings)
+    left_out = sorted({label for means in means_of for label in means} - set(labels))
+    titles = tuple(table.title for table in settings)
     caveats = _caveats(scores, [str(b.setting["dataset"]) for b in settings], left_out)
     return Ranks(primary, titles, tuple(rows), _note(*scores.shape), caveats)
 
 
-def _means(block: ResultTable, primary: str) -> dict[str, float]:
+def _means(table: ResultTable, primary: str) -> dict[str, float]:
     """Label → mean of the rows that have one."""
-    cells = {row.label: row.cells.get(primary) for row in block.rows}
+    cells = {row.label: row.cells.get(primary) for row in table.rows}
     return {k: cell.mean for k, cell in cells.items() if cell is not None and cell.mean is not None}
 
 

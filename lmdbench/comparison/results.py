@@ -156,7 +156,7 @@ class RunGroup:
     """Rows that may be compared: same images, same split, same backbone, same everything else."""
 
     setting: Mapping[str, Any]
-    differs: tuple[str, ...]  # from the other blocks of this data set and split, in words
+    differs: tuple[str, ...]  # from the other groups of this data set and split, in words
     rows: tuple[MethodRuns, ...]
     remarks: tuple[str, ...] = ()
 
@@ -209,33 +209,33 @@ def read_results(folder: Path) -> Results:
 
 def run_groups(results: Results, runs: Iterable[Run]) -> list[RunGroup]:
     """Sort runs into groups, and within a group into rows. ``results`` knows their ancestors."""
-    known = results.by_id
+    by_id = results.by_id
     by_setting: dict[str, list[Run]] = {}
     for run in runs:
         by_setting.setdefault(_canonical(run.setting), []).append(run)
     by_setting = _of_known_files(by_setting)
     settings = [members[0].setting for members in by_setting.values()]
     shown = [_stated(members[0].setting, members) for members in by_setting.values()]
-    found = [
-        RunGroup(setting, _differences(stated, shown), tuple(_rows(members, known)))
+    groups = [
+        RunGroup(setting, _differences(stated, shown), tuple(_rows(members, by_id)))
         for setting, stated, members in zip(settings, shown, by_setting.values(), strict=True)
     ]
-    return sorted(found, key=lambda block: (*_place(block.setting), block.differs))
+    return sorted(groups, key=lambda group: (*_place(group.setting), group.differs))
 
 
-def with_part(found: Sequence[RunGroup], part: str) -> list[RunGroup]:
-    """The blocks without rows that have no predictions of a part, as imported ones may have none.
+def with_part(groups: Sequence[RunGroup], part: str) -> list[RunGroup]:
+    """The groups without rows that have no predictions of a part, as imported ones may have none.
 
     A note says which. Raises UserError where nothing is left.
     """
     kept = []
-    for block in found:
-        lacking = [row for row in block.rows if any(part in run.lacking for run in row.runs)]
+    for group in groups:
+        lacking = [row for row in group.rows if any(part in run.lacking for run in row.runs)]
         notes = (f"{row.label} is left out: it has no {part} predictions." for row in lacking)
-        rows = tuple(row for row in block.rows if row not in lacking)
+        rows = tuple(row for row in group.rows if row not in lacking)
         if rows:
-            kept.append(replace(block, rows=rows, remarks=(*block.remarks, *notes)))
-    if found and not kept:
+            kept.append(replace(group, rows=rows, remarks=(*group.remarks, *notes)))
+    if groups and not kept:
         raise UserError(f"no run that is chosen has {part} predictions: all were imported without")
     return kept
 
@@ -243,7 +243,7 @@ def with_part(found: Sequence[RunGroup], part: str) -> list[RunGroup]:
 def _of_known_files(by_setting: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
     """The same with runs of which the content of the images is not known, as imported predictions,
     among those that agree in everything else, where these all had the same."""
-    found = {key: list(runs) for key, runs in by_setting.items()}
+    merged = {key: list(runs) for key, runs in by_setting.items()}
     for key, runs in by_setting.items():
         setting = runs[0].setting
         if setting["store"] is None:
@@ -253,8 +253,8 @@ def _of_known_files(by_setting: Mapping[str, list[Run]]) -> dict[str, list[Run]]
                 if other != key and {**first.setting, "store": None} == setting
             ]
             if len(fitting) == 1:
-                found[fitting[0]] += found.pop(key)
-    return found
+                merged[fitting[0]] += merged.pop(key)
+    return merged
 
 
 def _stated(setting: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
@@ -310,23 +310,23 @@ def short_weights(identity: str) -> str:
 # Rows
 
 
-def _rows(runs: Sequence[Run], known: Mapping[str, Run]) -> list[MethodRuns]:
+def _rows(runs: Sequence[Run], by_id: Mapping[str, Run]) -> list[MethodRuns]:
     by_chain: dict[str, list[Run]] = {}
     chains = {}
     for run in runs:
-        chain = _chain(run, known)
+        chain = _chain(run, by_id)
         key = chain_key(chain)
         by_chain.setdefault(key, []).append(run)
         chains[key] = chain
     rows = []
     for key, members in by_chain.items():
-        for together in _by_ancestry(members, known):
+        for together in _by_ancestry(members, by_id):
             chosen, notes = _one_a_seed(together)
             rows.append(_with_doubts(MethodRuns(_label(chains[key]), chains[key], chosen, notes)))
     return _told_apart(rows)
 
 
-def _chain(run: Run, known: Mapping[str, Run]) -> tuple[Link, ...]:
+def _chain(run: Run, by_id: Mapping[str, Run]) -> tuple[Link, ...]:
     """The run's method and settings, then those of the run it started from, and so on.
 
     An ancestor given by hand may have other weights or another selection rule than the run: what
@@ -354,10 +354,10 @@ def _chain(run: Run, known: Mapping[str, Run]) -> tuple[Link, ...]:
         if not ancestor:
             return tuple(links)
         usual = ancestor.usual
-        there = ancestor_of(stage, known)
-        if there is None:
+        above = ancestor_of(stage, by_id)
+        if above is None:
             return (*links, Link(ancestor.method, None, None, {}, usual=usual))
-        stage = there
+        stage = above
 
 
 def chain_key(chain: Sequence[Link]) -> str:
@@ -365,7 +365,7 @@ def chain_key(chain: Sequence[Link]) -> str:
     return _canonical([[link.method, link.version, link.settings, link.code] for link in chain])
 
 
-def ancestor_of(run: Run, known: Mapping[str, Run] | None = None) -> Run | None:
+def ancestor_of(run: Run, by_id: Mapping[str, Run] | None = None) -> Run | None:
     """What a run started from: among the known ones, beside it, or where it lay then.
 
     None if it started from nothing, or that is gone.
@@ -373,31 +373,31 @@ def ancestor_of(run: Run, known: Mapping[str, Run] | None = None) -> Run | None:
     ancestor = run.record.ancestor
     if not ancestor:
         return None
-    if known and ancestor.id in known:
-        return known[ancestor.id]
+    if by_id and ancestor.id in by_id:
+        return by_id[ancestor.id]
     beside = run.directory.parent.parent.glob(f"{ancestor.method}/seed*-{ancestor.id[:8]}")
     for directory in (*sorted(beside), Path(ancestor.directory or "/nowhere")):
         if (directory / "run.json").is_file():
-            there = Run(directory, read_record(directory))
-            if there.id == ancestor.id:
-                return there
+            candidate = Run(directory, read_record(directory))
+            if candidate.id == ancestor.id:
+                return candidate
     return None
 
 
-def _by_ancestry(runs: Sequence[Run], known: Mapping[str, Run]) -> list[list[Run]]:
+def _by_ancestry(runs: Sequence[Run], by_id: Mapping[str, Run]) -> list[list[Run]]:
     """Runs that each started from a run of their own seed, and runs that share one, apart."""
-    own, shared = [], dict[str, list[Run]]()
+    unshared, shared = [], dict[str, list[Run]]()
     for run in runs:
-        ancestor = ancestor_of(run, known)
+        ancestor = ancestor_of(run, by_id)
         if ancestor is None or ancestor.seed == run.seed:
-            own.append(run)
+            unshared.append(run)
         else:
             shared.setdefault(ancestor.id, []).append(run)
     for id_, members in shared.items():
-        members.extend(run for run in own if run.spec.ancestor == id_)
-    if any(all(run in members for run in own) for members in shared.values()):
-        own = []
-    return [members for members in (own, *shared.values()) if members]
+        members.extend(run for run in unshared if run.spec.ancestor == id_)
+    if any(all(run in members for run in unshared) for members in shared.values()):
+        unshared = []
+    return [members for members in (unshared, *shared.values()) if members]
 
 
 def _one_a_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
@@ -430,9 +430,9 @@ def _with_doubts(row: MethodRuns) -> MethodRuns:
             + (f"; {NOT_STATED}: {', '.join(words)}" if words else "")
         )
     for name in LIBRARIES:
-        found = {str(run.record.versions.get(name)) for run in row.runs} - {"None"}
-        if len(found) > 1:
-            notes.append(f"its seeds are of {name} {' and '.join(sorted(found))}")
+        versions = {str(run.record.versions.get(name)) for run in row.runs} - {"None"}
+        if len(versions) > 1:
+            notes.append(f"its seeds are of {name} {' and '.join(sorted(versions))}")
     ancestors = {run.spec.ancestor for run in row.runs}
     if len(row.runs) > 1 and None not in ancestors and len(ancestors) < len(row.runs):
         notes.append(
@@ -446,37 +446,37 @@ def _with_doubts(row: MethodRuns) -> MethodRuns:
 # Labels
 
 
-def renamed(block: RunGroup, given: Mapping[Path, str]) -> RunGroup:
-    """The block with rows named as somebody named their runs' directories, where that tells them
+def renamed(group: RunGroup, given: Mapping[Path, str]) -> RunGroup:
+    """The group with rows named as somebody named their runs' directories, where that tells them
     apart; what the names leave out stands in a note."""
     names = [
-        {given.get(m.directory) for run in row.runs for m in run.members} for row in block.rows
+        {given.get(m.directory) for run in row.runs for m in run.members} for row in group.rows
     ]
     counts = Counter(name for each in names for name in each)
     rows = []
-    for row, each in zip(block.rows, names, strict=True):
+    for row, each in zip(group.rows, names, strict=True):
         (name,) = each if len(each) == 1 else (None,)
         rows.append(replace(row, label=name) if name and counts[name] == 1 else row)
-    note = _settings_note([row for row, old in zip(rows, block.rows, strict=True) if row != old])
-    return replace(block, rows=tuple(rows), remarks=(*block.remarks, *note))
+    note = _settings_note([row for row, old in zip(rows, group.rows, strict=True) if row != old])
+    return replace(group, rows=tuple(rows), remarks=(*group.remarks, *note))
 
 
 def _settings_note(rows: Sequence[MethodRuns]) -> list[str]:
     """The settings that were changed: what most rows share once, the others by row."""
     links = [link for row in rows for link in row.chain]
     usual = _shared(links)
-    own = []
+    besides = []
     for row in rows:
         words = _label([replace(link, changed=_other_than(usual, link)) for link in row.chain])
         if words != row.label:
-            own.append(words if row.label == row.method else f"{row.label} is {words}")
+            besides.append(words if row.label == row.method else f"{row.label} is {words}")
     notes = []
     if usual:
         notes.append(
             f"Settings, where a method has them and nothing else is said: {_in_a_row(usual)}."
         )
-    if own:
-        notes.append(f"{'Besides' if usual else 'Settings'}: {'; '.join(own)}.")
+    if besides:
+        notes.append(f"{'Besides' if usual else 'Settings'}: {'; '.join(besides)}.")
     return notes
 
 
@@ -497,16 +497,16 @@ def _other_than(usual: Mapping[str, Any], link: Link) -> dict[str, Any]:
     """What a stage has other than the usual, and what it changed besides."""
     settings = link.settings or {}
     names = [name for name in usual if settings.get(name, usual[name]) != usual[name]]
-    own = {name: value for name, value in link.changed.items() if name not in usual}
-    return {name: settings[name] for name in names} | own
+    others = {name: value for name, value in link.changed.items() if name not in usual}
+    return {name: settings[name] for name in names} | others
 
 
-def label_of(run: Run, known: Mapping[str, Run], first: Collection[str] = ()) -> str:
+def label_of(run: Run, by_id: Mapping[str, Run], first: Collection[str] = ()) -> str:
     """The method with what was set, some settings ``first``, and what it started from where that is
     not the usual one."""
-    own, *above = _chain(run, known)
-    changed = dict(sorted(own.changed.items(), key=lambda setting: setting[0] not in first))
-    return _label([replace(own, changed=changed), *above])
+    stage, *above = _chain(run, by_id)
+    changed = dict(sorted(stage.changed.items(), key=lambda setting: setting[0] not in first))
+    return _label([replace(stage, changed=changed), *above])
 
 
 def _label(chain: Sequence[Link]) -> str:
@@ -552,13 +552,13 @@ def _told_apart(rows: Sequence[MethodRuns]) -> list[MethodRuns]:
         label = row.label
         if counts[label] > 1:
             facts = [_facts(twin) for twin in rows if twin.label == label]
-            own = _facts(row)
+            facts_of_row = _facts(row)
             differing = [
                 name
                 for name in dict.fromkeys(name for fact in facts for name in fact)
                 if len({fact.get(name) for fact in facts}) > 1
             ]
-            words = (f"{name}={_digested(own.get(name, '–'))}" for name in differing)
+            words = (f"{name}={_digested(facts_of_row.get(name, '–'))}" for name in differing)
             label += f" [{', '.join(words)}]"
         result.append(replace(row, label=label))
     return result

@@ -59,8 +59,8 @@ class RowScores:
         return np.stack([run.correct for run in self.runs])
 
     def values(self, name: str) -> list[float | None]:
-        found = [run.values[name] for run in self.runs]
-        return [None if np.isnan(value) else value for value in found]
+        of_seeds = [run.values[name] for run in self.runs]
+        return [None if np.isnan(value) else value for value in of_seeds]
 
     def of_seeds(self, seeds: Sequence[int]) -> RowScores:
         if len(seeds) == len(self.runs):
@@ -82,7 +82,7 @@ def score_runs(
     """
     first: Images | None = None
     units: np.ndarray | None = None
-    found = []
+    scored_rows = []
     for row in rows:
         scores = []
         for run in row:
@@ -94,7 +94,7 @@ def score_runs(
             if units is None:
                 units = predictions.units
             scores.append(_scored(run, predictions, chosen))
-        found.append(RowScores(tuple(scores)))
+        scored_rows.append(RowScores(tuple(scores)))
     assert first is not None
     if units is not None and (known := int((units != "").sum())):
         codes = inference.unit_codes(units)
@@ -109,11 +109,11 @@ def score_runs(
             predictions = aligned(run, predictions, images.ids, images.labels)
             return _resampled(scored, predictions, drawn, images.units)
 
-        found = [
+        scored_rows = [
             RowScores(tuple(map(again, row, scores.runs)))
-            for row, scores in zip(rows, found, strict=True)
+            for row, scores in zip(rows, scored_rows, strict=True)
         ]
-    return first, found
+    return first, scored_rows
 
 
 def _images(run: Run, predictions: Predictions) -> Images:
@@ -157,18 +157,22 @@ def estimate(row: RowScores, metric: Metric, images: Images) -> Estimate | None:
     if metric.weights is not None:
         weights = metric.weights(images.counts)
         return inference.linear_estimate(row.correct, images.labels, weights, images.units)
-    found, influences = np.array(values, float), _influences(row, metric, images)
+    values_of_seeds, influences = np.array(values, float), _influences(row, metric, images)
     if metric.resampled:
-        return inference.bootstrap_estimate(found, influences, images.labels, metric.bounds)
-    return inference.smooth_estimate(found, influences, images.labels, images.units, metric.bounds)
+        return inference.bootstrap_estimate(
+            values_of_seeds, influences, images.labels, metric.bounds
+        )
+    return inference.smooth_estimate(
+        values_of_seeds, influences, images.labels, images.units, metric.bounds
+    )
 
 
-def no_interval(row: RowScores, metric: Metric, images: Images, found: Estimate | None) -> str:
+def no_interval(row: RowScores, metric: Metric, images: Images, of_row: Estimate | None) -> str:
     """Why there is no interval; empty if there is, or no value."""
-    if found is None:
+    if of_row is None:
         return ""
     resamples = _influences(row, metric, images) if metric.resampled else None
-    return inference.no_interval(images.counts, found, resamples)
+    return inference.no_interval(images.counts, of_row, resamples)
 
 
 def difference(
@@ -188,7 +192,7 @@ def difference(
     a, b = a.of_seeds(seeds), b.of_seeds(seeds)
     if None in a.values(metric.name) or None in b.values(metric.name):
         return None
-    found = _paired(a, b, metric, images, margin if metric.percent else 0.0)
+    of_pair = _paired(a, b, metric, images, margin if metric.percent else 0.0)
     nan = np.nan
     several = len(seeds) > 1
     superiority = inference.superiority(all_a, all_b) if several else nan
@@ -196,11 +200,13 @@ def difference(
         width = metric.bounds[1] - metric.bounds[0]
         least, ever = (
             value if value <= width else nan
-            for value in (found.detectable, found.detectable_more_seeds)
+            for value in (of_pair.detectable, of_pair.detectable_more_seeds)
         )
-        return replace(found, superiority=superiority, detectable=least, detectable_more_seeds=ever)
+        return replace(
+            of_pair, superiority=superiority, detectable=least, detectable_more_seeds=ever
+        )
     return replace(
-        found,
+        of_pair,
         superiority=superiority,
         p=nan,
         detectable=nan,
@@ -229,8 +235,8 @@ def _paired(
 
 
 def common_seeds(a: RowScores, b: RowScores) -> list[int]:
-    there = {run.seed for run in b.runs}
-    return [run.seed for run in a.runs if run.seed in there]
+    of_b = {run.seed for run in b.runs}
+    return [run.seed for run in a.runs if run.seed in of_b]
 
 
 def permutation(

@@ -211,11 +211,11 @@ def _classes(table: ResultTable, evidence: Evidence, anchor: str) -> list[ClassP
         wrong, right = most_often(evidence, k)
         rows = [
             OfMethod(
-                scored.label,
-                scored.recalls[name],
+                row.label,
+                row.recalls[name],
                 tuple(mistakes(predicted, evidence.labels, k, names)),
             )
-            for scored, predicted in zip(table.rows, evidence.predicted, strict=True)
+            for row, predicted in zip(table.rows, evidence.predicted, strict=True)
         ]
         images = {part: int(counts[k]) for part, counts in record.class_counts.items()}
         images[table.part] = int((evidence.labels == k).sum())

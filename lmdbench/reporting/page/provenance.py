@@ -100,7 +100,7 @@ def _day(text: Any) -> str:
 
 def method_facts(table: RunGroup, about: Mapping[str, About]) -> list[MethodFacts]:
     """The methods of a table's rows. ``about``: name → what it says of itself."""
-    found = []
+    facts = []
     for row in table.rows:
         origin = ""
         if row.runs[0].predictions_from:
@@ -108,10 +108,10 @@ def method_facts(table: RunGroup, about: Mapping[str, About]) -> list[MethodFact
         elif row.method not in about:
             origin = "Not among the methods installed here, so its source is not known."
         stages = tuple((link.method, _settings(link)) for link in row.chain)
-        found.append(
+        facts.append(
             MethodFacts(row.label, row.method, about.get(row.method, About()), origin, stages)
         )
-    return found
+    return facts
 
 
 def _settings(link: Link) -> tuple[tuple[str, str, bool], ...]:
@@ -137,7 +137,7 @@ class AuditFacts:
 def audit_facts(results: Path, table: RunGroup) -> list[tuple[str, AuditFacts]]:
     """The audits kept beside the results for a table's split, or for each of its folds: the split's
     label and what was found. Empty where none was made."""
-    found = []
+    audits_kept = []
     members = {
         (m.record.split_label, m.spec.split["fingerprint"]): m
         for row in table.rows
@@ -148,8 +148,8 @@ def audit_facts(results: Path, table: RunGroup) -> list[tuple[str, AuditFacts]]:
         name = str(run.record.results_name)
         facts = audits.load(audits.audit_folder(results, name, label, fingerprint), fingerprint)
         if facts is not None:
-            found.append((str(label), _in_sentences(facts)))
-    return found
+            audits_kept.append((str(label), _in_sentences(facts)))
+    return audits_kept
 
 
 def _in_sentences(facts: Mapping[str, Any]) -> AuditFacts:
@@ -233,18 +233,18 @@ class DatasetFacts:
 def dataset_facts(records: Iterable[RunRecord]) -> list[DatasetFacts]:
     """The data sets of runs, each once; of one's own only the name is known."""
     kinds = {record.results_name: record.spec.dataset for record in records}
-    found = []
+    facts = []
     for name, kind_name in kinds.items():
         try:
             kind = DATASETS.get(kind_name)
         except UserError:  # of a plug-in that is not loaded
-            found.append(DatasetFacts(name))
+            facts.append(DatasetFacts(name))
             continue
         if name != kind_name:  # one's own: title and source are in its description
-            found.append(DatasetFacts(name, "Images of one's own"))
+            facts.append(DatasetFacts(name, "Images of one's own"))
             continue
-        found.append(DatasetFacts(name, kind.title, kind.source, kind.licence, kind.citation))
-    return found
+        facts.append(DatasetFacts(name, kind.title, kind.source, kind.licence, kind.citation))
+    return facts
 
 
 def duration(seconds: float | None) -> str:

@@ -69,14 +69,14 @@ def _registered(node: ast.ClassDef) -> str:
 
 
 def _about(name: str, classes: Mapping[str, ast.ClassDef]) -> About:
-    found = {}
+    texts = {}
     for attribute in ATTRIBUTES:
         with suppress(ValueError, RecursionError):
-            found[attribute] = _attribute(name, attribute, classes)
-    deviations = found.get("deviations") or ()
+            texts[attribute] = _attribute(name, attribute, classes)
+    deviations = texts.get("deviations") or ()
     return About(
-        str(found.get("title", "")),
-        str(found.get("source", "")),
+        str(texts.get("title", "")),
+        str(texts.get("source", "")),
         tuple(map(str, deviations)) if isinstance(deviations, tuple) else (),
     )
 

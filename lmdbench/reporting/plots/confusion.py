@@ -52,17 +52,17 @@ def draw_confusion(table: ResultTable, width: float = WIDTH) -> Figure:
     lines, columns = grid_of(len(table.rows), min(fit, 3))
     cell = min((width - left) / columns / len(order), LARGEST_CELL)
     letters = max(cell * len(order) / TITLE_LETTER_INCHES, 12)
-    titles = [wrapped(label_of(scored, 40), letters) for scored in table.rows]
+    titles = [wrapped(label_of(row, 40), letters) for row in table.rows]
     line = cell * len(order) + 0.4 + 0.15 * max(map(len, titles))
     figure = Figure(figsize=(width, lines * line + 0.3), layout="compressed")
     panels = figure.subplots(lines, columns, squeeze=False)
     missing = []
-    for number, scored in enumerate(table.rows):
+    for number, row in enumerate(table.rows):
         axes = panels[number // columns, number % columns]
-        there = outcomes(table, scored)
-        matrix = mean_confusion(there.labels, there.logits)[np.ix_(order, order)]
+        seen = outcomes(table, row)
+        matrix = mean_confusion(seen.labels, seen.logits)[np.ix_(order, order)]
         if np.isnan(matrix).all():
-            missing.append(label_of(scored))
+            missing.append(label_of(row))
         _draw(axes, matrix, table, order)
         axes.set_title("\n".join(titles[number]), fontsize=8.5)
         axes.set_yticks(range(len(order)), names if number % columns == 0 else [], fontsize=SMALL)

@@ -68,12 +68,12 @@ def cliques(ranks: np.ndarray, critical: float) -> list[tuple[int, int]]:
 
     Stretches of one, and those inside another, are left out.
     """
-    found: list[tuple[int, int]] = []
+    stretches: list[tuple[int, int]] = []
     for first, rank in enumerate(ranks):
         last = int(np.searchsorted(ranks, rank + critical, "right")) - 1
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
-    return found
+        if last > first and (not stretches or last > stretches[-1][1]):
+            stretches.append((first, last))
+    return stretches
 
 
 @register_plot(

@@ -76,21 +76,19 @@ def draw_curves(table: ResultTable, width: float = WIDTH) -> Figure:
 
     Raises UserError where no run has a history.
     """
-    found = {
-        scored.label: [h for run in scored.runs for h in _histories(run)] for scored in table.rows
-    }
-    rows = [scored for scored in table.rows if found[scored.label]]
+    by_label = {row.label: [h for run in row.runs for h in _histories(run)] for row in table.rows}
+    rows = [row for row in table.rows if by_label[row.label]]
     if not rows:
         raise UserError(f"{table.title}: no run has a history.csv (imported predictions have none)")
     style = looks(table)
     lines, columns = grid_of(len(rows), int(width / PANEL_INCHES))
     figure = Figure(figsize=(width, 2.85 * lines + 0.1), layout="constrained")
     panels = figure.subplots(2 * lines, columns, squeeze=False)
-    for number, scored in enumerate(rows):
+    for number, row in enumerate(rows):
         line, column = divmod(number, columns)
         upper, lower = panels[2 * line, column], panels[2 * line + 1, column]
-        histories = found[scored.label]
-        colour = style[scored.label].colour
+        histories = by_label[row.label]
+        colour = style[row.label].colour
         names = list(dict.fromkeys(name for history in histories for name in history.losses))
         for name, dashes in zip(names, LINES, strict=False):
             lines_of = [history.line(name) for history in histories]
@@ -101,7 +99,7 @@ def draw_curves(table: ResultTable, width: float = WIDTH) -> Figure:
         if all(math.isnan(v) for history in histories for v in history.line(SCORE).values()):
             lower.text(0.5, 0.5, "no validation images", transform=lower.transAxes, ha="center")
         _mark_stages(upper, lower, histories)
-        upper.set_title(label_of(scored, 28), fontsize=8.5)
+        upper.set_title(label_of(row, 28), fontsize=8.5)
         upper.tick_params(labelbottom=False)
         lower.set_xlabel("epoch or round")
         lower.set_ylim(0, 100)
@@ -121,17 +119,17 @@ def draw_curves(table: ResultTable, width: float = WIDTH) -> Figure:
         panels[2 * line + 1, column].set_visible(False)
     title = table.title.replace(f" · {table.part} images", "", 1)
     write_title(figure, "Training, epoch by epoch", title)
-    lost = [label_of(scored) for scored in table.rows if scored not in rows]
+    lost = [label_of(row) for row in table.rows if row not in rows]
     cut = [
-        label_of(scored)
-        for scored in rows
-        if not all(history.complete for history in found[scored.label])
+        label_of(row)
+        for row in rows
+        if not all(history.complete for history in by_label[row.label])
     ]
     write_footer(
         figure,
         "Thin: each seed; thick: their mean. Losses of different methods are different quantities.",
         "A dashed vertical line: there the method takes over from what it starts from."
-        if any(history.boundaries for histories in found.values() for history in histories)
+        if any(history.boundaries for histories in by_label.values() for history in histories)
         else "",
         seeds_sentence(rows),
         f"No history: {', '.join(lost)}." if lost else "",

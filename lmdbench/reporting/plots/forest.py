@@ -43,13 +43,13 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
         )
     primary = table.primary
     title = column_title(primary)
-    rows = [scored for scored in table.rows if scored.label != table.reference]
-    there = [
-        (scored, difference)
-        for scored in rows
-        if (difference := scored.cells[primary].difference) and not np.isnan(difference.value)
+    rows = [row for row in table.rows if row.label != table.reference]
+    compared = [
+        (row, difference)
+        for row in rows
+        if (difference := row.cells[primary].difference) and not np.isnan(difference.value)
     ]
-    if not there:
+    if not compared:
         why = " (no seed in common)" if without_common_seed(table) else ""
         raise UserError(f"{table.title}: nothing to compare with {table.reference} on {title}{why}")
     label = shortened(table.reference, LONGEST_LABEL)
@@ -58,11 +58,11 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
     lines = below.count("\n") + 1
     style = looks(table)
     narrow = width < NARROW
-    words = [_in_words(d, scored.cells[primary].p_corrected, primary) for scored, d in there]
-    names = [label_of(scored) for scored, _ in there]
+    words = [_in_words(d, row.cells[primary].p_corrected, primary) for row, d in compared]
+    names = [label_of(row) for row, _ in compared]
     if narrow:
         names = [f"{name}\n{word}" for name, word in zip(names, words, strict=True)]
-    height = 0.45 + 0.13 * lines + ROW_INCHES * (1.5 if narrow else 1) * len(there)
+    height = 0.45 + 0.13 * lines + ROW_INCHES * (1.5 if narrow else 1) * len(compared)
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.locator_params(axis="x", nbins=max(3, int(width)))
@@ -70,8 +70,8 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
         axes.axvspan(-MARGIN, MARGIN, color="#E6E6E6", zorder=0)
     axes.axvline(0, color="black", linewidth=0.8, zorder=1)
     scale = 100 if is_share(primary) else 1
-    for place, (scored, difference) in enumerate(there):
-        look = style[scored.label]
+    for place, (row, difference) in enumerate(compared):
+        look = style[row.label]
         ends = [scale * difference.low, scale * difference.high]
         axes.plot(ends, [place] * 2, color=look.colour, linewidth=1.4, zorder=2)
         axes.plot([scale * difference.value], [place], linestyle="none", zorder=3, **look.points(6))
@@ -84,21 +84,21 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
                 fontsize=SMALL + 0.5,
                 annotation_clip=False,
             )
-    axes.set_yticks(range(len(there)), names)
-    axes.set_ylim(len(there) - 0.5, -0.5)
+    axes.set_yticks(range(len(compared)), names)
+    axes.set_ylim(len(compared) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(below)
     bare(axes, "top", "right", "left")
     write_title(figure, f"{title} against {label}", table.title)
-    apart = [label_of(scored) for scored in without_common_seed(table)]
-    drawn = [scored.label for scored, _ in there]
+    apart = [label_of(row) for row in without_common_seed(table)]
+    drawn = [row.label for row, _ in compared]
     without = [label_of(row) for row in rows if row.label not in drawn]
     without = [name for name in without if name not in apart]
-    single = [label_of(scored) for scored, difference in there if difference.seeds == 1]
-    some = len(single) < len(there)
+    single = [label_of(row) for row, difference in compared if difference.seeds == 1]
+    some = len(single) < len(compared)
     whose = f" ({', '.join(single)})" if some else ""
     inside = "; an interval inside it is practically equal" if some else ""
-    tested = any(scored.cells[primary].p_corrected is not None for scored, _ in there)
+    tested = any(row.cells[primary].p_corrected is not None for row, _ in compared)
     n = images_of(table, primary)
     write_footer(
         figure,

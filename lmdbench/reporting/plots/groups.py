@@ -49,11 +49,11 @@ def draw_groups(table: ResultTable, width: float = WIDTH) -> Figure:
     write_footer(
         figure,
         "Lines: 95 % intervals, over seeds and test images."
-        if any(_has_interval(scored, columns) for scored in table.rows)
+        if any(_has_interval(row, columns) for row in table.rows)
         else "",
         f"n: {table.part} images. A group's value is the mean recall of its classes.",
         seeds_sentence(table.rows),
-        f"{MISSING}: no value." if any(_lacks(scored, columns) for scored in table.rows) else "",
+        f"{MISSING}: no value." if any(_lacks(row, columns) for row in table.rows) else "",
     )
     return figure
 
@@ -67,11 +67,11 @@ def _bars(table: ResultTable, columns: list[str], width: float) -> Figure:
     axes = figure.subplots()
     places = np.arange(len(columns), dtype=float)
     step = 0.84 / len(table.rows)
-    for number, scored in enumerate(table.rows):
+    for number, row in enumerate(table.rows):
         x = places + step * (number - (len(table.rows) - 1) / 2)
-        look = style[scored.label]
-        means, low, high = _intervals(scored, columns)
-        axes.bar(x, means, step * 0.92, label=label_of(scored), zorder=2, **look.bars())
+        look = style[row.label]
+        means, low, high = _intervals(row, columns)
+        axes.bar(x, means, step * 0.92, label=label_of(row), zorder=2, **look.bars())
         for place, mean, below, above in zip(x, means, low, high, strict=True):
             if np.isnan(mean):
                 axes.annotate(MISSING, (place, 0), (0, 2), textcoords="offset points", ha="center")
@@ -97,10 +97,10 @@ def _lines(table: ResultTable, columns: list[str], width: float) -> Figure:
     style = looks(table)
     figure = Figure(figsize=(width, 0.7 + ROW_INCHES * len(table.rows)), layout="constrained")
     panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    values = [_intervals(scored, columns) for scored in table.rows]
+    values = [_intervals(row, columns) for row in table.rows]
     for column, (axes, name) in enumerate(zip(panels, columns, strict=True)):
-        for place, (scored, limits) in enumerate(zip(table.rows, values, strict=True)):
-            look = style[scored.label]
+        for place, (row, limits) in enumerate(zip(table.rows, values, strict=True)):
+            look = style[row.label]
             mean, low, high = (value[column] for value in limits)
             if np.isnan(mean):
                 axes.annotate(MISSING, (2, place), va="center")
@@ -114,17 +114,15 @@ def _lines(table: ResultTable, columns: list[str], width: float) -> Figure:
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
         bare(axes, "top", "right", "left")
-    names = [label_of(scored) for scored in table.rows]
+    names = [label_of(row) for row in table.rows]
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
 
-def _intervals(
-    scored: MethodResult, columns: list[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _intervals(row: MethodResult, columns: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means and limits in percent; NaN where there is none."""
-    cells = [scored.cells[name] for name in columns]
+    cells = [row.cells[name] for name in columns]
     means = np.array([np.nan if cell.mean is None else cell.mean for cell in cells])
     estimates = [cell.estimate for cell in cells]
     low, high = (
@@ -134,12 +132,12 @@ def _intervals(
     return 100 * means, 100 * low, 100 * high
 
 
-def _has_interval(scored: MethodResult, columns: list[str]) -> bool:
-    return not np.isnan(_intervals(scored, columns)[1]).all()
+def _has_interval(row: MethodResult, columns: list[str]) -> bool:
+    return not np.isnan(_intervals(row, columns)[1]).all()
 
 
-def _lacks(scored: MethodResult, columns: list[str]) -> bool:
-    return any(scored.cells[name].mean is None for name in columns)
+def _lacks(row: MethodResult, columns: list[str]) -> bool:
+    return any(row.cells[name].mean is None for name in columns)
 
 
 def _named(table: ResultTable, name: str, room: float) -> str:

@@ -53,7 +53,7 @@ def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
     counts = training_images(table)[order]
     style = looks(table)
     baseline = baseline_of(rows)
-    others = [scored for scored in rows if scored is not baseline]
+    others = [row for row in rows if row is not baseline]
     with_gain = baseline is not None and bool(others)
     names = _class_names(table, order, counts)
     turned = len(names) > width * SLANTED_PER_INCH
@@ -66,26 +66,26 @@ def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
     panels = list(figure.subplots(2 if with_gain else 1, 1, sharex=True, squeeze=False)[:, 0])
     gap = CLASS_INCHES / (width - 0.9)
     places = spread(np.log10(np.maximum(counts, 1)), gap)
-    found = {scored.label: outcomes(table, scored) for scored in rows}
+    by_label = {row.label: outcomes(table, row) for row in rows}
     classes = table.record.classes
 
     top = panels[0]
-    for number, scored in enumerate(rows):
-        there = found[scored.label]
-        estimates = [_recall(there, c, len(classes)) for c in order]
-        _draw(top, places, estimates, style[scored.label], scored, (number, len(rows)))
+    for number, row in enumerate(rows):
+        seen = by_label[row.label]
+        estimates = [_recall(seen, c, len(classes)) for c in order]
+        _draw(top, places, estimates, style[row.label], row, (number, len(rows)))
     top.set_ylim(-4, 104)
     top.set_ylabel("recall, %")
     if with_gain:
         assert baseline is not None
         bottom = panels[1]
         bottom.axhline(0, color="black", linewidth=0.8)
-        base = found[baseline.label]
-        for scored in others:
-            pair = paired(found[scored.label], base)
+        base = by_label[baseline.label]
+        for row in others:
+            pair = paired(by_label[row.label], base)
             gains = [pair and _gain(*pair, c, len(classes)) for c in order]
-            at = (rows.index(scored), len(rows))
-            _draw(bottom, places, gains, style[scored.label], scored, at)
+            at = (rows.index(row), len(rows))
+            _draw(bottom, places, gains, style[row.label], row, at)
         bottom.set_ylabel(f"gain over {label_of(baseline, 16)}, points")
     for panel in panels:
         panel.grid(axis="y", **GRID)
@@ -141,14 +141,10 @@ def _chosen(table: ResultTable) -> list[MethodResult]:
     """The rows to draw, in the table's order; the last of a table are its best."""
     if len(table.rows) <= MOST_METHODS:
         return list(table.rows)
-    first = [
-        scored
-        for scored in table.rows
-        if scored.method == BASELINE or scored.label == table.reference
-    ]
-    best = [scored for scored in reversed(table.rows) if scored not in first]
+    first = [row for row in table.rows if row.method == BASELINE or row.label == table.reference]
+    best = [row for row in reversed(table.rows) if row not in first]
     kept = [*first, *best][:MOST_METHODS]
-    return [scored for scored in table.rows if scored in kept]
+    return [row for row in table.rows if row in kept]
 
 
 def _one_class(c: int, classes: int) -> np.ndarray:
@@ -157,10 +153,10 @@ def _one_class(c: int, classes: int) -> np.ndarray:
     return weights
 
 
-def _recall(there: Outcomes, c: int, classes: int) -> Estimate | None:
-    if not (there.labels == c).any():
+def _recall(seen: Outcomes, c: int, classes: int) -> Estimate | None:
+    if not (seen.labels == c).any():
         return None
-    return linear_estimate(there.correct, there.labels, _one_class(c, classes), there.units)
+    return linear_estimate(seen.correct, seen.labels, _one_class(c, classes), seen.units)
 
 
 def _gain(a: Outcomes, b: Outcomes, c: int, classes: int) -> Estimate | None:
@@ -176,7 +172,7 @@ def _draw(
     places: np.ndarray,
     estimates: Sequence[Estimate | None],
     look: Look,
-    scored: MethodResult,
+    row: MethodResult,
     number: tuple[int, int],
 ) -> None:
     """One method's points, moved a little aside so that methods do not hide each other."""
@@ -193,7 +189,7 @@ def _draw(
         value,
         low,
         high,
-        label=label_of(scored),
+        label=label_of(row),
         linestyle="none",
         elinewidth=0.8,
         zorder=3,

@@ -44,12 +44,12 @@ def draw_reliability(table: ResultTable, width: float = WIDTH) -> Figure:
     panels = figure.subplots(
         2 * lines, columns, sharex=True, squeeze=False, height_ratios=[3.2, 1] * lines
     )
-    for number, scored in enumerate(table.rows):
+    for number, row in enumerate(table.rows):
         line, column = divmod(number, columns)
         upper, lower = panels[2 * line, column], panels[2 * line + 1, column]
-        there = outcomes(table, scored)
-        upper.set_title(label_of(scored, 26), fontsize=8.5)
-        _draw(upper, lower, there.labels, there.logits, style[scored.label])
+        seen = outcomes(table, row)
+        upper.set_title(label_of(row, 26), fontsize=8.5)
+        _draw(upper, lower, seen.labels, seen.logits, style[row.label])
         if column == 0:
             upper.set_ylabel("accuracy, %")
             lower.set_ylabel("images, %")
@@ -81,9 +81,9 @@ def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.nd
     """
     places = metrics.equal_mass_bins(confidence)
     n = np.bincount(places)
-    there = n > 0
+    filled = n > 0
     sums = np.bincount(places, confidence), np.bincount(places, correct)
-    return sums[0][there] / n[there], sums[1][there] / n[there]
+    return sums[0][filled] / n[filled], sums[1][filled] / n[filled]
 
 
 def _draw(upper: Axes, lower: Axes, labels: np.ndarray, logits: np.ndarray, look: Look) -> None:

@@ -74,24 +74,24 @@ class Look:
 def looks(table: ResultTable) -> dict[str, Look]:
     """Row's label → its look. Tables with the same rows have the same looks, whatever the order."""
     base = baseline_of(table.rows)
-    found = {} if base is None else {base.label: Look(BASELINE_COLOUR, "o", "", True)}
+    by_label = {} if base is None else {base.label: Look(BASELINE_COLOUR, "o", "", True)}
     kinds = len(METHOD_COLOURS)
-    others = sorted(scored.label for scored in table.rows if scored is not base)
+    others = sorted(row.label for row in table.rows if row is not base)
     for number, label in enumerate(others):
         # A second round has the next marker for each colour, hollow.
         k, times = number % kinds, number // kinds
         shape = (k + times) % kinds
-        found[label] = Look(
+        by_label[label] = Look(
             METHOD_COLOURS[k], MARKERS[shape], METHOD_HATCHES[shape], times % 2 == 0
         )
-    return found
+    return by_label
 
 
 def baseline_of(rows: Sequence[MethodResult]) -> MethodResult | None:
     """The row of plain ce; where its settings were changed, the first one of ce."""
-    found = [scored for scored in rows if scored.method == BASELINE]
-    plain = [scored for scored in found if scored.label == BASELINE]
-    return next(iter([*plain, *found]), None)
+    of_baseline = [row for row in rows if row.method == BASELINE]
+    plain = [row for row in of_baseline if row.label == BASELINE]
+    return next(iter([*plain, *of_baseline]), None)
 
 
 def grid_of(panels: int, most: int) -> tuple[int, int]:
@@ -100,8 +100,8 @@ def grid_of(panels: int, most: int) -> tuple[int, int]:
     return lines, -(-panels // lines)
 
 
-def label_of(scored: MethodResult, letters: int = LONGEST_LABEL) -> str:
-    return shortened(scored.label, letters)
+def label_of(row: MethodResult, letters: int = LONGEST_LABEL) -> str:
+    return shortened(row.label, letters)
 
 
 def class_order(table: ResultTable) -> list[int]:
@@ -192,7 +192,7 @@ def write_footer(figure: Figure, *sentences: str) -> None:
 
 def seeds_sentence(rows: Sequence[MethodResult]) -> str:
     """The seeds behind a figure's numbers."""
-    by_seeds = dict.fromkeys(seeds_text(scored.seeds) for scored in rows)
+    by_seeds = dict.fromkeys(seeds_text(row.seeds) for row in rows)
     several = "; they differ between methods" if len(by_seeds) > 1 else ""
     one = len(by_seeds) == 1 and len(rows[0].seeds) == 1
     return f"Seed{'' if one else 's'} {' / '.join(by_seeds)}{several}."

@@ -149,19 +149,19 @@ def sections(
     columns for each.
     """
     style = Style(percent, spread)
-    found = []
+    laid_out = []
     families = _families(comparison.tables) if layout == "split" else {}
     for family in families.values():
         if len(family) > 1:
-            found.append(_side_by_side(family, style))
+            laid_out.append(_side_by_side(family, style))
     beside = {id(result) for family in families.values() if len(family) > 1 for result in family}
     for result in comparison.tables:
         tables = [] if id(result) in beside else [_scores(result, style)]
         tables += _further(result, style)
         if tables:
             notes = () if id(result) in beside else tuple(result.notes)
-            found.append(Section(_slug(result), result.title, tuple(tables), notes))
-    return [*found, *_ranks(comparison)]
+            laid_out.append(Section(_slug(result), result.title, tuple(tables), notes))
+    return [*laid_out, *_ranks(comparison)]
 
 
 def _slug(result: ResultTable) -> str:
@@ -231,7 +231,7 @@ def score_legend(results: Sequence[ResultTable], style: Style) -> str:
 
 def _families(results: Sequence[ResultTable]) -> dict[str, list[ResultTable]]:
     """Tables of one data set that differ only in what belongs to a split."""
-    found: dict[str, list[ResultTable]] = {}
+    families: dict[str, list[ResultTable]] = {}
     for result in results:
         common = {
             name: value
@@ -241,8 +241,8 @@ def _families(results: Sequence[ResultTable]) -> dict[str, list[ResultTable]]:
         key = json.dumps(
             [common, result.part, result.dropped is None, result.metrics], sort_keys=True
         )
-        found.setdefault(key, []).append(result)
-    return found
+        families.setdefault(key, []).append(result)
+    return families
 
 
 def _side_by_side(results: Sequence[ResultTable], style: Style) -> Section:
@@ -256,9 +256,9 @@ def _side_by_side(results: Sequence[ResultTable], style: Style) -> Section:
         cells = [TableCell(key[0])]
         absent = []
         for head, result in zip(heads, results, strict=True):
-            there = [row for row in result.rows if _key(row) == key]
-            if there:
-                cells += [style.cell(there[0].cells[name], name) for name in result.metrics]
+            matching = [row for row in result.rows if _key(row) == key]
+            if matching:
+                cells += [style.cell(matching[0].cells[name], name) for name in result.metrics]
             else:
                 cells += [TableCell(MISSING)] * len(result.metrics)
                 absent.append(head)
@@ -321,8 +321,8 @@ def _merged_notes(heads: Sequence[str], results: Sequence[ResultTable]) -> list[
 
 
 def _further(result: ResultTable, style: Style) -> list[Table]:
-    made = (_differences, _per_class, _pairs, _published)
-    return [table for make in made for table in make(result, style)]
+    makers = (_differences, _per_class, _pairs, _published)
+    return [table for make in makers for table in make(result, style)]
 
 
 def _differences(result: ResultTable, style: Style) -> list[Table]:
@@ -376,7 +376,7 @@ def _verdicts(result: ResultTable, rows: Sequence[MethodResult], style: Style) -
     def of_difference(name: str, percent: bool) -> Callable[[Cell], str]:
         return lambda cell: number(getattr(cell.difference, name, None), percent)
 
-    found = (
+    verdicts = (
         _Verdict(
             "p (Holm)",
             lambda cell: p_text(cell.p_corrected),
@@ -402,7 +402,7 @@ def _verdicts(result: ResultTable, rows: Sequence[MethodResult], style: Style) -
             "contexts.",
         ),
     )
-    return [v for v in found if any(v.text(row.cells[primary]) != MISSING for row in rows)]
+    return [v for v in verdicts if any(v.text(row.cells[primary]) != MISSING for row in rows)]
 
 
 def _larger(primary: str) -> str:
@@ -532,8 +532,8 @@ def _pairs(result: ResultTable, style: Style) -> list[Table]:
 
 def _ranks(comparison: Comparison) -> list[Section]:
     """Mean ranks across data sets."""
-    found = comparison.ranks
-    if found is None:
+    ranks = comparison.ranks
+    if ranks is None:
         return []
     columns = (
         Column("Method", words=True),
@@ -551,13 +551,13 @@ def _ranks(comparison: Comparison) -> list[Section]:
                 for n in (rank.wins, rank.ties, rank.losses)
             ),
         )
-        for rank in found.rows
+        for rank in ranks.rows
     )
     legend = (
-        f"Ranks by {in_text(found.primary)}, 1 the best, mean over "
-        f"{len(found.settings)} tables with 95 % intervals: {'; '.join(found.settings)}."
+        f"Ranks by {in_text(ranks.primary)}, 1 the best, mean over "
+        f"{len(ranks.settings)} tables with 95 % intervals: {'; '.join(ranks.settings)}."
     )
-    notes = tuple(note for note in (found.caveats, found.note) if note)
+    notes = tuple(note for note in (ranks.caveats, ranks.note) if note)
     title = "Ranks across data sets"
     return [Section("ranks", title, (Table("", title, columns, rows, legend),), notes)]
 

@@ -119,15 +119,15 @@ def _tables(table: Table, console: Console) -> list[RichTable]:
     wide = _table(table, everything, console, stacked=False)
     if _width(wide, console) <= console.width:
         return [wide]
-    made: list[RichTable] = []
+    grids: list[RichTable] = []
     chosen: list[int] = []
     for k in everything:
         tried = _table(table, [*chosen, k], console, stacked=True)
         if chosen and _width(tried, console) > console.width:
-            made.append(_table(table, chosen, console, stacked=True))
+            grids.append(_table(table, chosen, console, stacked=True))
             chosen = []
         chosen.append(k)
-    return [*made, _table(table, chosen, console, stacked=True)]
+    return [*grids, _table(table, chosen, console, stacked=True)]
 
 
 def _width(grid: RichTable, console: Console) -> int:
