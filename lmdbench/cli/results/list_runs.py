@@ -66,7 +66,7 @@ def list_runs(filters: Filters, sort: str, as_json: bool, as_csv: bool, results:
     elif as_csv:
         click.echo(_csv(runs), nl=False)
     else:
-        for line in run_lines(runs, terminal_width(), sort == "name", filters.other_code):
+        for line in run_lines(runs, terminal_width(), sort, filters.other_code):
             click.echo(line)
         states = Counter(run.state for run in runs)
         told = ", ".join(f"{number:,} {state}" for state, number in states.most_common())
@@ -77,14 +77,14 @@ def list_runs(filters: Filters, sort: str, as_json: bool, as_csv: bool, results:
 def run_lines(
     runs: Sequence[KeptRun],
     width: int,
-    headed: bool = True,
+    sort: str = "name",
     remark: Callable[[KeptRun], str] | None = None,
 ) -> list[str]:
-    """A line for each run, none wider than ``width``. ``headed``: under data set and split, where
-    the runs stand in that order; else these have a column, unless all agree. ``remark``: what more
-    to say of a run."""
+    """A line for each run, none wider than ``width``. By name they stand under data set and split;
+    in another order these have a column, unless all agree, and what they are sorted by is always
+    shown. ``remark``: what more to say of a run."""
     places = [f"{run.data_set} {run.split}" for run in runs]
-    headed = headed or len(set(places)) == 1
+    headed = sort == "name" or len(set(places)) == 1
     setups: dict[str, set[str]] = {}
     for place, run in zip(places, runs, strict=True):
         setups.setdefault(place, set()).add(", ".join(run.setup))
@@ -107,12 +107,13 @@ def run_lines(
                 "BAcc" if name == "balanced_accuracy" else name,
                 [_percent(run, name) for run in runs],
                 right=True,
-                leave=0 if name == "balanced_accuracy" else 5,
+                leave=0 if name == "balanced_accuracy" else 3,
             )
             for name in groups
         ),
-        Column("size", [size_text(run.size) for run in runs], right=True, leave=4),
-        Column("age", [age_text(now - run.when) for run in runs], right=True, leave=3),
+        Column("size", [size_text(run.size) for run in runs], True, leave=5 * (sort != "size")),
+        Column("age", [age_text(now - run.when) for run in runs], True, leave=4 * (sort != "date")),
+        Column("", [_weights(run) for run in runs], least=14, leave=6),
         Column("", [_note(run, remark) for run in runs], least=16, leave=1),
     ]
     title, *lines = fitted([c for c in columns if c.cells], width)
@@ -138,18 +139,22 @@ def _percent(run: KeptRun, name: str) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
+def _weights(run: KeptRun) -> str:
+    """Why a finished run has no weights."""
+    if run.state != "finished" or run.has_weights:
+        return ""
+    if run.imported_from:
+        return f"from {run.imported_from}"
+    return "weights pruned" if run.is_pruned else "no weights"
+
+
 def _note(run: KeptRun, remark: Callable[[KeptRun], str] | None) -> str:
-    words = [run.note] if run.note else []
-    if run.state == "finished":
-        if not run.has_weights:
-            words.append("weights pruned" if run.is_pruned else "no weights")
-        words += [f"imported from {run.imported_from}"] if run.imported_from else []
-    elif run.epoch is not None:
+    words = [run.note]
+    if run.state != "finished" and run.epoch is not None:
         length = run.settings.get("epochs") or run.settings.get("rounds")
         words.append(f"after epoch {run.epoch}" + (f" of {length}" if length else ""))
-    if remark is not None and (said := remark(run)):
-        words.append(said)
-    return ", ".join(words)
+    words.append(remark(run) if remark is not None else "")
+    return ", ".join(filter(None, words))
 
 
 def age_text(seconds: float) -> str:
