@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import hashlib
 import os
-import re
 import zipfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,40 +213,37 @@ def _download(source: File | Archive, home: Home, web: Web, watch: Watch, to_unp
 
     ``to_unpack``: bytes that it will take besides.
     """
-    import pooch
-
-    pooch.get_logger().setLevel(logging.WARNING)
     part = _part(source, home)
     name, address = part.stem, web.address(source.url)
+    path = home.work / name
 
     def room(coming: int) -> None:
         require_room(home.folder, coming + to_unpack, name)
 
-    known = source.sha256 if isinstance(source, File) else ""
-    shelf = pooch.create(home.work, "", registry={name: known or None}, urls={name: source.url})
     problem = ""
-    for _ in range(WHOLE_TRIES):
-        if problem:
-            watch.say(f"{name}: {problem}; fetching it once more")
-        try:
-            with disk_errors(home.work):
-                path = Path(shelf.fetch(name, downloader=Transfer(web, part, watch, room)))
-            problem = _wrong(path, source) if isinstance(source, File) else ""
+    with disk_errors(home.work):
+        if path.is_file() and not _wrong(path, source):
+            return path
+        for _ in range(WHOLE_TRIES):
+            if problem:
+                watch.say(f"{name}: {problem}; fetching it once more")
+            transfer = Transfer(web, part, watch, room)
+            transfer.fetch(source.url)
+            transfer.put(path)
+            problem = _wrong(path, source)
             if not problem:
                 return path
             path.unlink()
-        except ValueError as error:  # the checksum is wrong, and the file deleted
-            found = re.search(r"but got (\w+)", str(error))
-            problem = f"SHA-256 {known} expected, {found[1] if found else 'another'} found"
     raise UserError(f"{address}: {problem}; twice, and nothing was kept")
 
 
-def _wrong(path: Path, source: File) -> str:
+def _wrong(path: Path, source: File | Archive) -> str:
     """What is wrong with a file, by what is known of it; empty where nothing is."""
+    if isinstance(source, Archive):
+        return ""
     if source.sha256:
-        import pooch
-
-        found = pooch.file_hash(str(path))
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != source.sha256:
             return f"SHA-256 {source.sha256} expected, {found} found"
     if source.rows:
@@ -273,12 +268,9 @@ def _put(path: Path, target: Path, claim: Claim) -> None:
 
 
 def _clean(home: Home) -> None:
-    """Remove what a killed process left half-written, pooch's too; parts to go on with stay."""
+    """Remove what a killed process left half-written; parts to go on with stay."""
     remove_leftovers(home.folder)
     remove_leftovers(home.work)
-    for path in home.work.glob("tmp*"):
-        with suppress(OSError):
-            path.unlink()
 
 
 def summary(job: Job) -> str:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import requests
 
@@ -40,7 +39,7 @@ class Version:
 
 
 class Transfer:
-    """Downloads one file into ``part``, which stays when it is interrupted; a downloader for pooch.
+    """Downloads one file into ``part``, which stays when it is interrupted.
 
     ``room`` is told how many bytes are still to come, and raises UserError where that is too many.
     ``<part>.json`` holds the version. A part without it was put there by hand: it is gone on with,
@@ -55,13 +54,6 @@ class Transfer:
         self._record = part.with_name(f"{part.name}.json")
         self._best = 0  # the most bytes the part ever had
 
-    def __call__(self, url: str, output_file: str, pooch: Any, **_: Any) -> None:  # noqa: ARG002
-        """Fetch the file and put it in the place of ``output_file``. See ``fetch``."""
-        self.fetch(url)
-        with disk_errors(self.part.parent):
-            self.part.replace(output_file)
-            self._record.unlink(missing_ok=True)
-
     def fetch(self, url: str) -> None:
         """Fill ``part``. Raises UserError for a page instead of the file and for a full disk;
         Refused and GaveUp as ``Web`` does."""
@@ -71,6 +63,11 @@ class Transfer:
             )
         finally:
             self.watch.end()
+
+    def put(self, target: Path) -> None:
+        """Move the part, which is whole, to its target."""
+        self.part.replace(target)
+        self._record.unlink(missing_ok=True)
 
     def drop(self) -> None:
         """Forget what there is: the next try begins anew."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 # What README leaves out of an installation without training
-LACKING = ("torch", "torchvision", "safetensors", "submitit", "pooch", "requests")
+LACKING = ("torch", "torchvision", "safetensors", "submitit", "requests")
 
 # Imported by Python as it starts, where it is found on the path
 BLOCKED = """

@@ -144,7 +144,7 @@ def test_the_data_root_itself_where_it_holds_the_table(download, official, tmp_p
 # Killed and interrupted
 
 
-@pytest.mark.parametrize("n", [1, 5, 7, 8, 20, 25])
+@pytest.mark.parametrize("n", [1, 4, 5, 7, 8, 20, 22])
 def test_killed_at_a_rename_and_started_again(download, undisturbed, tmp_path, tree, n):
     root = tmp_path / "killed"
     killed = download.start("drawn-zip", root, code=KILLED_AT_RENAME.format(n=n))

@@ -66,8 +66,9 @@ def test_a_file_comes_whole_and_is_asked_for_properly(transfer, server, listener
     assert listener.updates[-1] == len(CONTENT)
 
 
-def test_as_a_downloader_it_puts_the_file_in_place(transfer, tmp_path):
-    transfer(URL, str(tmp_path / "out"), None)
+def test_a_whole_part_is_put_in_its_place(transfer, tmp_path):
+    transfer.fetch(URL)
+    transfer.put(tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

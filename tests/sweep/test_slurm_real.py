@@ -23,6 +23,7 @@ from lmdbench.sweep.config.entries import Entry
 from lmdbench.sweep.config.file import Sweep
 from lmdbench.sweep.config.resources import Resources
 from lmdbench.sweep.executors import slurm as on_slurm
+from lmdbench.sweep.executors.batches import Work, units
 from lmdbench.sweep.plan import make_plan
 
 PLUGIN = '''
@@ -77,11 +78,11 @@ class Launch:
             **options,
         )
         sweep = Sweep("toy", "a test", (setup,), entries, seeds, self.resources, (plugin,))
-        self.work = on_slurm.Work(self.results, folder / "cache", (plugin,))
+        self.work = Work(self.results, folder / "cache", (plugin,))
         contexts = Contexts(self.results, folder / "cache", files=False)
         self.plan = make_plan(sweep, contexts)
         nodes = [(node.job, node.needs) for node in self.plan.nodes.values()]
-        self.batches = on_slurm.units(nodes, runs_per_job, {}, on_slurm.max_array_size())
+        self.batches = units(nodes, runs_per_job, {}, on_slurm.max_array_size())
         self.jobs = {}
         for number, batch in enumerate(self.batches):
             name, where = f"toy-{number}", folder / "submitit"

@@ -18,7 +18,7 @@ def test_help_imports_nothing_heavy():
         "from lmdbench.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'pandas', 'rich', 'PIL', 'requests', 'pooch'}\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'rich', 'PIL', 'requests'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(
