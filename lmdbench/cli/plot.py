@@ -185,8 +185,8 @@ def _paths(names: list[str], kind: str, output: Path | None) -> Iterator[Path]:
 def _run(selection: Selection, run: str | None, kind: str) -> Run:
     """The run that is named, else the first seed of the only row that is chosen."""
     from lmdbench.comparison.results import Run
-    from lmdbench.runs.prediction import find_run
     from lmdbench.runs.record import read_record
+    from lmdbench.runs.state import find_run
 
     if run is not None:
         directory = find_run(run, selection.results)

@@ -113,9 +113,10 @@ def predict(
     import torch
 
     from lmdbench.core.progress import watcher
-    from lmdbench.runs.prediction import find_run, load_run, score
+    from lmdbench.runs.prediction import load_run, score
     from lmdbench.runs.prediction import predict as predict_files
     from lmdbench.runs.prediction_sets import Choice, match_labels, open_target, parse_map
+    from lmdbench.runs.state import find_run
 
     if unlabelled and (maps or ignore_unknown):
         other = "--map" if maps else "--ignore-unknown"

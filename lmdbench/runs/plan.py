@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from lmdbench.runs.record import (
     Selection,
     read_record,
 )
-from lmdbench.runs.state import LENGTHS, State, run_state
+from lmdbench.runs.state import LENGTHS, State, run_state, runs_with_id
 from lmdbench.training.method import METHODS, Method, Start
 from lmdbench.training.recipes import recipes_for
 
@@ -359,17 +358,6 @@ def _existing(context: ResolvedContext, reference: str) -> PlannedRun | None:
         if there != value:
             raise UserError(f"--starts-from {reference}: its {key} is {there}, here it is {value}")
     return PlannedRun(spec, context, directory, None, record.changed_settings, given=True)
-
-
-def runs_with_id(results: Path, reference: str) -> list[Path]:
-    """The directories of the runs whose id begins so; none for fewer than 8 digits of it."""
-    if not re.fullmatch(r"[0-9a-f]{8,64}", reference):
-        return []
-    return [
-        path.parent
-        for path in sorted(results.glob(f"*/*/*/seed*-{reference[:8]}/run.json"))
-        if read_record(path.parent).id.startswith(reference)
-    ]
 
 
 def nearest(run: PlannedRun) -> tuple[Path, dict[str, tuple[Any, Any]]] | None:

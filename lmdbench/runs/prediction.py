@@ -27,7 +27,7 @@ from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.models.backbones import get_backbone
 from lmdbench.models.weights import file_sha256
 from lmdbench.runs.code_digest import changed_part, code_digests
-from lmdbench.runs.plan import RunSpec, code_in_words, runs_with_id
+from lmdbench.runs.plan import RunSpec, code_in_words
 from lmdbench.runs.record import RunRecord, read_record
 from lmdbench.runs.state import run_state
 from lmdbench.runs.train import load_finished, logits_of, require_weights, resolved_precision
@@ -67,27 +67,6 @@ class TrainedRun:
     def _images(self, pixels: Tensor) -> Images:
         rows = torch.arange(len(pixels))
         return Images(pixels, rows, torch.zeros(len(pixels), dtype=torch.int64), self.task.device)
-
-
-def find_run(reference: str, results: Path) -> Path:
-    """The run directory that a path, or the beginning of a run's id, names.
-
-    Raises UserError where it is neither or the id is not of one run alone.
-    """
-    directory = Path(reference).expanduser()
-    if (directory / "run.json").is_file():
-        return directory
-    if directory.exists():
-        raise UserError(f"{reference}: no run directory, it has no run.json")
-    found = runs_with_id(results, reference)
-    if not found:
-        raise UserError(
-            f"{reference}: neither a run directory nor the id of a run in {results} (8 digits or "
-            "more of it, as its folder's name ends); --results says where else to look"
-        )
-    if len(found) > 1:
-        raise UserError(f"{reference}: several runs have this id: {', '.join(map(str, found))}")
-    return found[0]
 
 
 def load_run(directory: Path, device: torch.device, *, accept_changed: bool = False) -> TrainedRun:

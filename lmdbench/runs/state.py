@@ -1,12 +1,16 @@
-"""What has become of a run, told from its directory alone; needs nothing that trains."""
+"""Where a run is and what has become of it, told from directories alone; needs nothing that
+trains."""
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from lmdbench.core.errors import UserError
 from lmdbench.core.files import Claim
+from lmdbench.runs.record import read_record
 
 LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
 PRUNED = "pruned.txt"  # says when the weights of a finished run were removed
@@ -33,3 +37,35 @@ def last_error(directory: Path) -> str:
     with suppress(OSError, ValueError):
         return (directory / "failed.txt").read_text(encoding="utf-8").partition("\n")[0].strip()
     return ""
+
+
+def find_run(reference: str, results: Path) -> Path:
+    """The run directory that a path, or the beginning of a run's id, names.
+
+    Raises UserError where it is neither or the id is not of one run alone.
+    """
+    directory = Path(reference).expanduser()
+    if (directory / "run.json").is_file():
+        return directory
+    if directory.exists():
+        raise UserError(f"{reference}: no run directory, it has no run.json")
+    found = runs_with_id(results, reference)
+    if not found:
+        raise UserError(
+            f"{reference}: neither a run directory nor the id of a run in {results} (8 digits or "
+            "more of it, as its folder's name ends); --results says where else to look"
+        )
+    if len(found) > 1:
+        raise UserError(f"{reference}: several runs have this id: {', '.join(map(str, found))}")
+    return found[0]
+
+
+def runs_with_id(results: Path, reference: str) -> list[Path]:
+    """The directories of the runs whose id begins so; none for fewer than 8 digits of it."""
+    if not re.fullmatch(r"[0-9a-f]{8,64}", reference):
+        return []
+    return [
+        path.parent
+        for path in sorted(results.glob(f"*/*/*/seed*-{reference[:8]}/run.json"))
+        if read_record(path.parent).id.startswith(reference)
+    ]

@@ -24,6 +24,15 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 """
 
+PLOT = """
+from matplotlib.figure import Figure
+from lmdbench import register_plot
+
+@register_plot("mine", title="the size of nothing", of="run")
+def draw(run, width):
+    return Figure(figsize=(width, 1))
+"""
+
 
 @pytest.fixture
 def without_torch(tmp_path, fake_run):
@@ -65,6 +74,13 @@ def without_torch(tmp_path, fake_run):
 def test_works(without_torch, words):
     done = without_torch(*words)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_plot_of_one_run(without_torch, tmp_path):
+    (tmp_path / "mine.py").write_text(PLOT)
+    (run,) = tmp_path.glob("results/*/*/lmd/seed1-*")
+    done = without_torch("plot", "mine", "--plugin", "mine.py", "--run", run.name[-8:])
+    assert (done.returncode, done.stderr) == (0, f"written: mine-skin-lmd-{run.name}.pdf\n")
 
 
 def test_what_needs_torch_says_so_in_a_line(without_torch):
