@@ -69,7 +69,7 @@ def prune(
 
     A run without its weights stands in tables, plots and reports as before, but `lmdbench predict`
     can't use it and no run can start from it until it is trained again (lmdbench run … --force).
-    What any of the options choose that `results list` has, too, is pruned alone.
+    The options that `results list` has, too, choose the runs.
 
     \b
     lmdbench results prune                                  how much there is of each
@@ -157,4 +157,7 @@ def _needed(
         for key in keys
         if key not in planned
     }
+    for run in runs:
+        if run.state == "running" and run.run is None:  # so new that it has no record yet
+            pending[run.key] = "a worker"
     return kept | may_start_from(runs, pending)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lmdbench.core.files import Claim
 from lmdbench.sweep.record import Launch, write_launch
 
 FakeRun = Callable[..., Path]
@@ -92,6 +93,20 @@ def test_a_launch_keeps_weights_and_an_ended_one_does_not(results: Path, lmdbenc
     assert re.search(r"kept: skin/plain-if100/ce/seed1-\w+: sweeps/skin has .* to come", done.err)
     write_launch(folder, Launch("skin-1", "local", launch.units, cancelled=True))
     assert lmdbench(*words).out.count("model.safetensors") == 2
+
+
+def test_a_run_that_has_just_begun_keeps_weights(results: Path, lmdbench: Command) -> None:
+    directory = results / "skin" / "plain-if100" / "crt" / "seed0-01234567"
+    directory.mkdir(parents=True)
+    claim = Claim(directory / "running.json")
+    assert claim.acquire()
+    try:
+        done = lmdbench("results", "prune", "--weights", "--results", results)
+    finally:
+        claim.release()
+    assert done.code == 0, done.err
+    assert done.out.count("model.safetensors") == 1
+    assert "a worker has skin/plain-if100/crt/seed0-01234567 to come" in done.err
 
 
 def test_a_sweep_that_is_not_launched_keeps_exactly_what_it_starts_from(
