@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.predictions import Predictions, load_predictions
 
-KEPT = 256  # files whose predictions are kept in memory, for who looks at them again
+KEPT = 512 << 20  # bytes of predictions that are kept in memory
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,7 @@ def predictions_of(run: Run, part: str, leaked: Collection[str] = ()) -> Predict
 
 def _on_disk(run: Run, part: str) -> Predictions:
     path = run.directory / "predictions.npz"
-    written = path.stat().st_mtime_ns if path.exists() else 0
-    predictions = _read(path, part, written)
+    predictions = _read(path, part)
     counts = np.bincount(predictions.labels, minlength=predictions.logits.shape[1])
     if counts.tolist() != run.record.class_counts.get(part):
         raise UserError(
@@ -132,6 +131,18 @@ def _on_disk(run: Run, part: str) -> Predictions:
     return predictions
 
 
-@lru_cache(maxsize=KEPT)
-def _read(path: Path, part: str, written: int) -> Predictions:  # noqa: ARG001 another when changed
-    return load_predictions(path, [part])[part]
+_kept: dict[tuple[Path, str], tuple[int, Predictions]] = {}  # with when the file was written
+
+
+def _read(path: Path, part: str) -> Predictions:
+    """A part of a predictions file, which is kept for who looks at it again until it changes; of
+    more than ``KEPT`` bytes those that were looked at last."""
+    written = path.stat().st_mtime_ns if path.exists() else 0
+    kept = _kept.pop((path, part), None)
+    if kept is None or kept[0] != written:
+        kept = written, load_predictions(path, [part])[part]
+    _kept[path, part] = kept
+    size = kept[1].ids.nbytes + kept[1].logits.nbytes
+    while len(_kept) > 1 and len(_kept) * size > KEPT:
+        del _kept[next(iter(_kept))]
+    return kept[1]

@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import lmdbench.comparison.outcomes as module
 from lmdbench.comparison.compare import compare
-from lmdbench.comparison.outcomes import _read, outcomes, paired
-from lmdbench.comparison.results import read_results
+from lmdbench.comparison.outcomes import outcomes, paired, predictions_of
+from lmdbench.comparison.results import Run, read_results
 from lmdbench.core.errors import UserError
 from lmdbench.data.check.audit import Leaks
 from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
+from lmdbench.runs.record import read_record
 
 LABELS = np.array([0, 1, 2, 3])
 IDS = np.array([f"image{n}" for n in range(4)])
@@ -77,16 +79,39 @@ def test_images_that_leak_are_left_out_of_the_table_without_them(fake_run, tmp_p
     np.testing.assert_array_equal(found.logits, [[np.eye(4)[2], np.eye(4)[1]]])
 
 
-def test_a_file_is_read_once_until_it_changes(fake_run, tmp_path):
-    directory = fake_run("ce", 0, test=(LABELS, np.eye(4)))
-    fake_run("ce", 1, test=(LABELS, np.eye(4)))
-    before = _read.cache_info().misses
+@pytest.fixture
+def read(monkeypatch):
+    """The directories whose predictions are read from disk, in order."""
+    directories = []
+
+    def load(path, parts=None):
+        directories.append(path.parent)
+        return load_predictions(path, parts)
+
+    monkeypatch.setattr(module, "load_predictions", load)
+    return directories
+
+
+def test_a_file_is_read_once_until_it_changes(fake_run, tmp_path, read):
+    first = fake_run("ce", 0, test=(LABELS, np.eye(4)))
+    second = fake_run("ce", 1, test=(LABELS, np.eye(4)))
     block, ce = row_of(tmp_path)
     outcomes(block, ce)
     row_of(tmp_path)
-    assert _read.cache_info().misses == before + 2
-    path = directory / "predictions.npz"
+    assert read == [first, second]
+    path = first / "predictions.npz"
     save_predictions(path, load_predictions(path) | {"test": Predictions(IDS, LABELS, WRONG)})
     os.utime(path, (0, 0))
     assert outcomes(*row_of(tmp_path)).correct.tolist() == [[0, 0, 0, 0], [1, 1, 1, 1]]
-    assert _read.cache_info().misses == before + 3
+    assert read == [first, second, first]
+
+
+def test_no_more_is_kept_than_there_is_room_for(fake_run, tmp_path, read, monkeypatch):
+    runs = [fake_run("ce", seed, test=(LABELS, np.eye(4))) for seed in range(3)]
+    monkeypatch.setattr(module, "KEPT", 2 * (IDS.nbytes + WRONG.nbytes))
+    row_of(tmp_path)
+    assert read == runs
+    predictions_of(Run(runs[2], read_record(runs[2])), "test")
+    assert read == runs
+    predictions_of(Run(runs[0], read_record(runs[0])), "test")
+    assert read == [*runs, runs[0]]
