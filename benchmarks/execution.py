@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lmdbench.cli.options import default_cache
+from lmdbench.core.folders import default_cache
 from lmdbench.core.randomness import Streams
 from lmdbench.data.store.store import Store, open_store
 from lmdbench.evaluation.metrics import balanced_accuracy

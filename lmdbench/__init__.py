@@ -3,10 +3,10 @@
 Everything here is imported when it is first used:
 
 >>> import lmdbench
->>> "Method" in dir(lmdbench)
+>>> "run" in dir(lmdbench)
 True
 
-The
+``run``, ``fit``, ``load_runs``, ``compare`` and ``predict`` do what the commands do; the
 ``register_…`` decorators add methods, data sets, backbones, metrics, samplers, views, plots,
 loggers and executors.
 """
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lmdbench.version import __version__
 
 if TYPE_CHECKING:
+    from lmdbench.api import compare, fit, load_runs, predict, run
     from lmdbench.core.errors import UserError
     from lmdbench.core.registry import load_plugin
     from lmdbench.core.settings import Choice, LogUniform, Times, Uniform, at_least, at_most
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 # Module → the public names that live in it
 _HOMES = {
+    "lmdbench.api": ("compare", "fit", "load_runs", "predict", "run"),
     "lmdbench.core.errors": ("UserError",),
     "lmdbench.core.registry": ("load_plugin",),
     "lmdbench.core.settings": (
@@ -50,6 +52,7 @@ _HOMES = {
     "lmdbench.training.task": ("Batch", "Images", "Task"),
     "lmdbench.training.views.augmentation": ("register_view",),
 }
+_MODULES = {name: f"lmdbench.evaluation.{name}" for name in ("inference", "metrics")}
 _MODULES = {name: f"lmdbench.evaluation.{name}" for name in ("inference", "metrics")}
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -72,9 +75,13 @@ __all__ = [
     "__version__",
     "at_least",
     "at_most",
+    "compare",
+    "fit",
     "inference",
     "load_plugin",
+    "load_runs",
     "metrics",
+    "predict",
     "register_backbone",
     "register_dataset",
     "register_method",
@@ -82,6 +89,7 @@ __all__ = [
     "register_plot",
     "register_sampler",
     "register_view",
+    "run",
 ]
 
 

@@ -24,6 +24,7 @@ FLOORS = [
     {"housekeeping", "reporting.tables", "sharing", "sweep.executors"},
     {"reporting.plots", "sweep"},
     {"reporting.page", "sweep.tune"},
+    {"api"},
     {"cli"},
     {"cli.data", "cli.results", "cli.sweep"},
     {"__main__"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import signal
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import default_cache
 
 if TYPE_CHECKING:
     import torch
@@ -179,11 +179,6 @@ def results_option(command: Command) -> Command:
     )(command)
 
 
-def default_cache() -> Path:
-    """Where files may be made: $LMDBENCH_CACHE or ~/.cache/lmdbench."""
-    return Path(os.environ.get("LMDBENCH_CACHE") or "~/.cache/lmdbench").expanduser()
-
-
 def make_dataset(name: str, data_root: Path | None, cache: Path | None = None) -> Dataset:
     """``dataset.open_dataset`` with the default cache."""
     from lmdbench.data.dataset import open_dataset
@@ -270,23 +265,10 @@ def parse_size(text: str) -> int:
 
 
 def parse_device(text: str) -> torch.device:
-    """``auto`` is the GPU where there is one. Raises UserError for a device that is not there.
+    """See ``environment.choose_device``."""
+    from lmdbench.core.environment import choose_device
 
-    From then on no more CPU threads work than there are processors for.
-    """
-    import torch
-
-    from lmdbench.core.environment import limit_threads
-
-    limit_threads()
-    if text == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", text)
-    if match is None:
-        raise UserError(f"--device {text!r}: give auto, cpu, cuda or cuda:N")
-    if text != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {text}: this machine shows {torch.cuda.device_count()} GPUs")
-    return torch.device(text)
+    return choose_device(text)
 
 
 def stop_on_sigterm() -> None:

@@ -10,7 +10,6 @@ import click
 
 from lmdbench.cli.options import (
     check_output,
-    default_cache,
     make_dataset,
     parse_device,
     plugin_option,
@@ -18,6 +17,7 @@ from lmdbench.cli.options import (
 from lmdbench.cli.selection import selection_options
 from lmdbench.cli.text import table
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import default_cache
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

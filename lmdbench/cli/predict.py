@@ -12,7 +12,6 @@ import click
 
 from lmdbench.cli.options import (
     data_root_option,
-    default_cache,
     json_option,
     only,
     parse_device,
@@ -22,6 +21,7 @@ from lmdbench.cli.options import (
     stop_on_sigterm,
 )
 from lmdbench.core.errors import RunFailed, UserError
+from lmdbench.core.folders import default_cache
 
 if TYPE_CHECKING:
     import numpy as np

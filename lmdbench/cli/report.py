@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lmdbench.cli.options import check_output, default_cache, make_dataset, plugin_option
+from lmdbench.cli.options import check_output, make_dataset, plugin_option
 from lmdbench.cli.selection import selection_options
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import default_cache
 
 if TYPE_CHECKING:
     from lmdbench.cli.selection import Selection

@@ -11,7 +11,6 @@ import click
 
 from lmdbench.cli.options import (
     data_root_option,
-    default_cache,
     execution_option,
     groups_option,
     json_option,
@@ -24,15 +23,11 @@ from lmdbench.cli.options import (
     split_options,
     stop_on_sigterm,
 )
-from lmdbench.core.errors import Interrupted, RunFailed, UserError
+from lmdbench.core.errors import RunFailed, UserError
+from lmdbench.core.folders import default_cache
 
 if TYPE_CHECKING:
-    import torch
-
-    from lmdbench.core.progress import Progress
-    from lmdbench.data.dataset import Dataset
     from lmdbench.data.splits.spec import SplitChoice
-    from lmdbench.runs.options import RunOptions
     from lmdbench.runs.plan import PlannedRun
     from lmdbench.training.loggers import Log
 
@@ -143,26 +138,24 @@ def run(
     chosen_seeds = parse_numbers(seeds, "--seeds")
     overrides = parse_assignments(assignments)
 
-    # Names are checked before anything is read: a typing mistake should not cost a minute.
-    from lmdbench.runs.plan import check_interval
-    from lmdbench.training.loggers import check_log
-    from lmdbench.training.method import METHODS
-
     size = None if image_size is None else parse_size(image_size)
-    METHODS.get(method)
-    check_log(log)
-    check_interval(selection, validate_every)  # type: ignore[arg-type]
 
     from lmdbench.core.progress import watcher
     from lmdbench.runs.options import RunOptions
-    from lmdbench.runs.request import Contexts, RunContext, RunRequest
+    from lmdbench.runs.request import Contexts, RunContext
+    from lmdbench.runs.session import announce, plan_runs, train_runs
 
     progress = watcher(quiet)
-    contexts = Contexts(results, default_cache(), files=not dry_run, say=progress.say)
     chosen_device = parse_device(device)
-    planned: list[list[PlannedRun]] = []  # for each split: one, or the folds
-    for choice in choices:
-        asked = RunContext(
+    options = RunOptions(
+        force=force,
+        accept_changed=accept_changed,
+        log=log,
+        validate_every=validate_every,
+        execution=execution,  # type: ignore[arg-type]
+    )
+    contexts = [
+        RunContext(
             dataset=dataset,
             data_root=data_root,
             split=replace(choice, groups=groups),
@@ -173,9 +166,11 @@ def run(
             selection=selection,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]
         )
-        context = contexts.of(asked)
-        requests = (RunRequest(asked, method, n, overrides, starts_from) for n in chosen_seeds)
-        planned.append([request.plan(context) for request in requests])
+        for choice in choices  # one, or the folds
+    ]
+    cache = default_cache()
+    resolved = Contexts(results, cache, files=not dry_run, say=progress.say)
+    planned = plan_runs(contexts, method, chosen_seeds, overrides, starts_from, resolved, options)
     for runs in planned:
         announce(runs, progress)
     everything = [run for runs in planned for run in runs]
@@ -184,118 +179,14 @@ def run(
             records = [plan_record(run) for run in everything]
             click.echo(json.dumps(records, indent=2, ensure_ascii=False))
         return
-    options = RunOptions(
-        force=force,
-        accept_changed=accept_changed,
-        log=log,
-        validate_every=validate_every,
-        execution=execution,  # type: ignore[arg-type]
-    )
     failed: dict[Path, RunFailed] = {}
     for runs in planned:
-        failed |= train(
-            runs,
-            chosen_device,
-            progress,
-            options,
-        )
+        failed |= train_runs(runs, chosen_device, cache, progress, options)
     finished = [run for run in everything if run.directory not in failed]
     report(finished, as_json=as_json, quiet=quiet)
     if failed:
         reasons = "; ".join(str(error) for error in failed.values())
         raise RunFailed(f"{len(failed)} of {len(everything)} runs failed: {reasons}")
-
-
-def train(
-    runs: list[PlannedRun],
-    device: torch.device,
-    progress: Progress,
-    options: RunOptions,
-) -> dict[Path, RunFailed]:
-    """Open the store and carry the runs out in turn. Returns what failed, by directory."""
-    from lmdbench.data.store.store import open_store
-    from lmdbench.models.backbones import build_encoder
-    from lmdbench.runs.train import Workplace, execute, refuse_stale
-
-    context = runs[0].context
-    check_writable(context.results)
-    failed: dict[Path, RunFailed] = {}
-    try:
-        firsts = [r.chain[0] for r in runs if r.state != "finished"]
-        if any(first.state != "finished" and not first.given for first in firsts):
-            # Weights that lack are told before images are prepared.
-            build_encoder(context.backbone, context.weights)
-        store = open_store(context.prepared, context.image_size, default_cache(), progress.prepare)
-        place = Workplace(store, device, progress, options)
-        refuse_stale(runs, place)
-        for planned in runs:
-            try:
-                execute(planned, place)
-            except RunFailed as error:
-                failed[planned.directory] = error
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "stopped; every finished epoch is saved: the same command goes on from there"
-        ) from None
-    finally:
-        progress.end()
-    return failed
-
-
-def check_writable(results: Path) -> None:
-    """Raise UserError for a results folder that can't be made or written to."""
-    from lmdbench.core.files import disk_errors
-
-    with disk_errors(results):
-        try:
-            results.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise UserError(f"--results {results}: a file is in the way") from None
-
-
-def announce(runs: list[PlannedRun], progress: Progress) -> None:
-    """Say what is there, what will be trained, and what each run starts from."""
-    from lmdbench.data.groups import in_words
-    from lmdbench.runs.plan import nearest
-
-    context = runs[0].context
-    split, data = context.prepared.split, context.prepared.dataset
-    sizes = " · ".join(f"{len(part):,} {name}" for name, part in split.parts.items())
-    notes = [split.partial and str(split.partial), _synthetic(data), *split.notes]
-    progress.say(f"{data.results_name} {split.label}: {sizes} images, {len(split.classes)} classes")
-    for note in filter(None, notes):
-        progress.say(f"  {note}")
-    progress.say(f"groups: {in_words(split.groups, split.group_rule)}")
-    progress.say(
-        f"{context.backbone.name}, weights {context.weights.identity[:60]}, "
-        f"{context.image_size} px, {context.selection} epoch"
-    )
-    if context.backbone.frozen:
-        progress.say("  frozen encoder: features of the test view, so no augmentation has a part")
-    for link in {link.directory: link for run in runs for link in run.chain}.values():
-        start = f" from {link.ancestor.spec.method}" if link.ancestor else ""
-        progress.say(f"  {link.title}{start}: {state_text(link)}  {link.directory}")
-        near = nearest(link) if link.state == "missing" else None
-        if near is not None:
-            where, differences = near
-            there = ", ".join(f"{k} {old} → {new}" for k, (old, new) in differences.items())
-            progress.say(f"    nearest there is: {where.name}, which differs in {there}")
-
-
-def state_text(run: PlannedRun) -> str:
-    """What will become of a planned run."""
-    from lmdbench.runs.plan import staleness
-
-    stale = staleness(run)
-    if stale:
-        return f"{run.state}, but {stale}"
-    texts = {
-        "missing": f"to train ({run.length_text})",
-        "interrupted": "interrupted, goes on",
-        "failed": "failed before, is tried again",
-        "running": "being trained by another process",
-    }
-    return texts.get(run.state, run.state)
 
 
 def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
@@ -364,10 +255,6 @@ def plan_record(run: PlannedRun) -> dict[str, Any]:
         "settings": dict(run.spec.settings),
         "starts_from": run.ancestor and plan_record(run.ancestor),
     }
-
-
-def _synthetic(data: Dataset) -> str | None:
-    return "synthetic images, drawn by a program" if data.synthetic else None
 
 
 def parse_assignments(assignments: tuple[str, ...]) -> dict[str, str]:

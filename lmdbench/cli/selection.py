@@ -13,16 +13,11 @@ import click
 from lmdbench.cli.options import (
     data_root_option,
     groups_option,
-    make_dataset,
     results_option,
 )
 
 if TYPE_CHECKING:
     from lmdbench.comparison.compare import Comparison
-    from lmdbench.comparison.results import Run
-    from lmdbench.comparison.scoring import LeaksOf
-    from lmdbench.data.check.audit import Leaks
-    from lmdbench.data.dataset import Dataset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -45,39 +40,29 @@ class Selection:
     reference: str
     percent: bool
 
-    @functools.cached_property
-    def leaked(self) -> LeaksOf | None:
-        """Tells the test images of a run that leak; None unless they are to be left out."""
-        return _leaked(self.results, self.data_root) if self.drop_leaked else None
-
     def comparison(self, **more: Any) -> Comparison:
-        """The comparison of what was chosen; ``more`` as ``comparison.compare`` takes it.
+        """The comparison of what was chosen; ``more`` as ``api.compare`` takes it.
 
         Runs that can't be read are told on standard error.
         """
-        from lmdbench.cli.sweep_common import asked_runs
-        from lmdbench.comparison.compare import compare
-        from lmdbench.comparison.results import read_results
+        from lmdbench import api
 
-        results = read_results(self.results)
-        for problem in results.unreadable:
-            click.echo(f"left out: {problem}", err=True)
-        chosen: dict[str, Any] = {
-            "datasets": self.datasets,
-            "methods": self.methods,
-            "splits": self.splits,
-            "names": self.names,
-            "part": self.part,
-            "pooled": self.folds == "pooled",
-            "leaked": self.leaked,
-            "groups": self.groups,
-            "sweep": asked_runs(self.sweeps, self.results, self.data_root) if self.sweeps else None,
-            "reference": self.reference,
-        }
-        compared = compare(results, **{**chosen, **more})
-        for problem in compared.not_dropped:
-            click.echo(f"not without leaked images: {problem}", err=True)
-        return compared
+        return api.compare(
+            self.results,
+            datasets=self.datasets,
+            methods=self.methods,
+            splits=self.splits,
+            metrics=self.names,
+            part=self.part,
+            reference=more.pop("reference", self.reference),
+            groups=self.groups,
+            sweeps=self.sweeps,
+            pool_folds=self.folds == "pooled",
+            drop_leaked=self.drop_leaked,
+            data_root=self.data_root,
+            say=lambda text: click.echo(text, err=True),
+            **more,
+        )
 
 
 def selection_options(command: Command) -> Command:
@@ -177,23 +162,3 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     results_option,
 )
-
-
-def _leaked(results: Path, data_root: Path | None) -> LeaksOf:
-    from lmdbench.comparison.leaks import leaked_images
-    from lmdbench.data.dataset import DATASETS
-
-    def open_dataset(name: str) -> Dataset | None:
-        if data_root is None and DATASETS.get(name).needs_root:
-            return None
-        return make_dataset(name, data_root)
-
-    by_split: dict[tuple[str, str], Leaks] = {}
-
-    def leaked(run: Run) -> Leaks:
-        split = (str(run.record.split_label), str(run.spec.split["fingerprint"]))
-        if split not in by_split:
-            by_split[split] = leaked_images(results, run, open_dataset)
-        return by_split[split]
-
-    return leaked

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from lmdbench.cli.options import data_root_option, default_cache, results_option
+from lmdbench.cli.options import data_root_option, results_option
 
 if TYPE_CHECKING:
     from lmdbench.sweep.plan import SweepPlan
@@ -28,15 +28,10 @@ def sweep_options(command: Command) -> Command:
 
 
 def load_plan(source: str, results: Path, data_root: Path | None) -> SweepPlan:
-    """Read and plan a sweep. Raises UserError for what is wrong with it."""
-    from lmdbench.runs.request import Contexts
-    from lmdbench.sweep.config.file import read_sweep
-    from lmdbench.sweep.plan import make_plan
+    """See ``sweep.plan.load_plan``; what there is to say goes to standard error."""
+    from lmdbench.sweep import plan
 
-    sweep = read_sweep(source, data_root and data_root.absolute())
-    # Workers elsewhere must find the same folders, wherever they are started.
-    folders = results.absolute(), default_cache().absolute()
-    return make_plan(sweep, Contexts(*folders, files=False, say=note))
+    return plan.load_plan(source, results, data_root, note)
 
 
 def asked_runs(sources: Iterable[str], results: Path, data_root: Path | None) -> dict[str, str]:

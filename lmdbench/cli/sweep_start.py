@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lmdbench.cli.options import default_cache, stop_on_sigterm
-from lmdbench.cli.run import check_writable
+from lmdbench.cli.options import stop_on_sigterm
 from lmdbench.cli.sweep_common import again, counts, load_plan, note, runs
 from lmdbench.core.errors import RunFailed, UserError
+from lmdbench.core.files import check_writable
+from lmdbench.core.folders import default_cache
 
 if TYPE_CHECKING:
     from lmdbench.runs.options import RunOptions

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmdbench.cli.options import default_cache, json_option, parse_numbers, plugin_option
+from lmdbench.cli.options import json_option, parse_numbers, plugin_option
 from lmdbench.cli.sweep_common import CODES, columns, note, sweep_options
 from lmdbench.cli.sweep_start import StartOptions, place_of, start_plan, where_options
 from lmdbench.core.errors import RunFailed
+from lmdbench.core.folders import default_cache
 
 if TYPE_CHECKING:
     from rich.table import Table

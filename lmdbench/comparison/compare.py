@@ -103,7 +103,7 @@ def compare(
     if leaked is not None and part != "test":
         raise UserError("--drop-leaked is for test images; leave --part out")
     if not results.runs:
-        raise UserError(_nothing(results))
+        raise UserError(nothing(results))
     chosen = select_runs(results, datasets, methods, splits)
     given = {results.folder / key: name for key, name in (sweep or {}).items()}
     if sweep is not None:

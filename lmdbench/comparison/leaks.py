@@ -8,17 +8,38 @@ from pathlib import Path
 from typing import Any
 
 from lmdbench.comparison.results import Run
+from lmdbench.comparison.scoring import LeaksOf
 from lmdbench.core.errors import UserError
 from lmdbench.data.check import audit as audits
 from lmdbench.data.check.audit import Leaks
-from lmdbench.data.dataset import DATASETS, Dataset, Split
+from lmdbench.data.dataset import DATASETS, Dataset, Split, open_dataset
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitChoice, make_split
 
 OpenDataset = Callable[[str], Dataset | None]  # by name; None where its files are not known
 
 
-def leaked_images(results: Path, run: Run, open_dataset: OpenDataset) -> Leaks:
+def leaks_of(results: Path, data_root: Path | None, cache: Path) -> LeaksOf:
+    """A function that tells the test images of a run that leak; see ``leaked_images``. Each split
+    is looked at once."""
+
+    def opened(name: str) -> Dataset | None:
+        if data_root is None and DATASETS.get(name).needs_root:
+            return None
+        return open_dataset(name, data_root, cache)
+
+    found: dict[tuple[str, str], Leaks] = {}
+
+    def leaked(run: Run) -> Leaks:
+        split = (str(run.record.split_label), str(run.spec.split["fingerprint"]))
+        if split not in found:
+            found[split] = leaked_images(results, run, opened)
+        return found[split]
+
+    return leaked
+
+
+def leaked_images(results: Path, run: Run, opened: OpenDataset) -> Leaks:
     """The test images of a run that leak, by the audit kept beside the results.
 
     Where there is none, and the data set can be opened, the split's tables are audited now (ids and
@@ -32,7 +53,7 @@ def leaked_images(results: Path, run: Run, open_dataset: OpenDataset) -> Leaks:
         return kept
     hint = f"make one with `{_command(run, results)}`, or leave it out by --dataset or --split"
     choice = _choice(run)
-    dataset = open_dataset(str(run.spec.dataset)) if choice else None
+    dataset = opened(str(run.spec.dataset)) if choice else None
     if choice is None or dataset is None:
         root = ", or give --data-root" if choice else ""
         raise UserError(f"no audit of {name} {label} in {results}: {hint}{root}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from lmdbench.core.cores import usable_cores
+from lmdbench.core.errors import UserError
 from lmdbench.version import __version__
 
 
@@ -39,6 +41,22 @@ def limit_threads() -> None:
     said how many: by itself it does not know of a container's quota, nor of SLURM."""
     if not os.environ.keys() & {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}:
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+
+
+def choose_device(text: str) -> torch.device:
+    """``auto`` is the GPU where there is one. Raises UserError for a device that is not there.
+
+    From then on no more CPU threads work than there are processors for.
+    """
+    limit_threads()
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", text)
+    if match is None:
+        raise UserError(f"--device {text!r}: give auto, cpu, cuda or cuda:N")
+    if text != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {text}: this machine shows {torch.cuda.device_count()} GPUs")
+    return torch.device(text)
 
 
 def device_name(device: torch.device) -> str:

@@ -129,6 +129,15 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def check_writable(results: Path) -> None:
+    """Raise UserError for a results folder that can't be made or written to."""
+    with disk_errors(results):
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f"--results {results}: a file is in the way") from None
+
+
 def check_cache(folder: Path) -> None:
     """Make a folder of the cache if need be. Raises UserError if nothing can be written there."""
     try:

@@ -9,11 +9,12 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.randomness import Streams
-from lmdbench.data.store.decoding import decode, reason, whole_images
+from lmdbench.data.store.decoding import decode, reason, resized, to_rgb, whole_images
 from lmdbench.data.store.hashing import Progress, default_workers, in_parallel
 from lmdbench.evaluation.inference import (
     Estimate,
@@ -150,30 +151,34 @@ class Predicted:
 
 def predict(
     run: TrainedRun,
-    files: Sequence[Path],
+    images: Sequence[Path] | Sequence[np.ndarray],
     batch_size: int = 256,
     progress: Progress = lambda *_: None,
 ) -> Predicted:
-    """Decode image files as the run's own were, batch by batch, and predict them."""
-    logits = np.full((len(files), len(run.classes)), np.nan, dtype=np.float32)
+    """Predict image files, decoded as the run's own were, or images (H, W) or (H, W, 3) uint8,
+    batch by batch."""
+    logits = np.full((len(images), len(run.classes)), np.nan, dtype=np.float32)
     unreadable: dict[int, str] = {}
 
     def pixels_of(position: int) -> np.ndarray | None:
         try:
-            return decode(files[position].read_bytes(), run.image_size)
+            image = images[position]
+            if isinstance(image, Path):
+                return decode(image.read_bytes(), run.image_size)
+            return resized(to_rgb(Image.fromarray(image)), run.image_size)
         except Exception as error:  # Pillow's plug-ins raise errors of every kind
             unreadable[position] = reason(error)
             return None
 
     with whole_images():
-        for start in range(0, len(files), batch_size):
-            positions = range(start, min(start + batch_size, len(files)))
+        for start in range(0, len(images), batch_size):
+            positions = range(start, min(start + batch_size, len(images)))
             decoded = in_parallel(pixels_of, positions, default_workers())
             found = {p: decoded[p] for p in positions if decoded[p] is not None}
             if found:
                 pixels = np.stack(list(found.values()))  # type: ignore[arg-type]
                 logits[list(found)] = run.logits(torch.from_numpy(pixels))
-            progress(positions.stop, len(files))
+            progress(positions.stop, len(images))
     return Predicted(logits, dict(sorted(unreadable.items())))
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from lmdbench.core.errors import DiskError, UserError
+from lmdbench.core.folders import default_cache
 from lmdbench.runs.code_digest import combined
 from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
-from lmdbench.sweep.config.file import Entry, Sweep
+from lmdbench.sweep.config.file import Entry, Sweep, read_sweep
 from lmdbench.sweep.executors.jobs import RunJob
 from lmdbench.sweep.record import SWEEPS
 
@@ -83,6 +84,19 @@ class SweepPlan:
     def times_needed(self, node: Node) -> int:
         """How often it would be trained if every run that is asked for trained its own chain."""
         return bool(node.asked) + sum(map(self.times_needed, self.dependants[node.key]))
+
+
+def load_plan(
+    source: str,
+    results: Path,
+    data_root: Path | None,
+    say: Callable[[str], None] = lambda _: None,
+) -> SweepPlan:
+    """Read and plan a sweep, by its file or a preset's name. Raises UserError for what is wrong."""
+    sweep = read_sweep(source, data_root and data_root.absolute())
+    # Workers elsewhere must find the same folders, wherever they are started.
+    folders = results.absolute(), default_cache().absolute()
+    return make_plan(sweep, Contexts(*folders, files=False, say=say))
 
 
 def make_plan(sweep: Sweep, contexts: Contexts) -> SweepPlan:

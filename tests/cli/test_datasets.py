@@ -7,8 +7,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lmdbench.cli.datasets import datasets
-from lmdbench.cli.options import default_cache, make_dataset
+from lmdbench.cli.options import make_dataset
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import default_cache
 from lmdbench.data.dataset import sha256_lines
 
 

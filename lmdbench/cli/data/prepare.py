@@ -13,7 +13,6 @@ import click
 
 from lmdbench.cli.options import (
     data_root_option,
-    default_cache,
     json_option,
     make_dataset,
     parse_size,
@@ -21,6 +20,7 @@ from lmdbench.cli.options import (
     stop_on_sigterm,
 )
 from lmdbench.core.errors import Interrupted, UserError
+from lmdbench.core.folders import default_cache
 
 MOST_WORKERS = 256
 

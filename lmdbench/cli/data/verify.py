@@ -10,13 +10,13 @@ import click
 
 from lmdbench.cli.options import (
     data_root_option,
-    default_cache,
     json_option,
     make_dataset,
     parse_size,
     plugin_option,
 )
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import default_cache
 
 
 @click.command()

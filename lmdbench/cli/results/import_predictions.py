@@ -13,7 +13,6 @@ import click
 
 from lmdbench.cli.options import (
     data_root_option,
-    default_cache,
     groups_option,
     only,
     parse_size,
@@ -22,6 +21,7 @@ from lmdbench.cli.options import (
     split_options,
 )
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import default_cache
 
 if TYPE_CHECKING:
     from lmdbench.data.splits.spec import SplitChoice

@@ -120,6 +120,13 @@ def _class_name(part: str, label: Any, classes: Sequence[str] | None) -> str:
     return f"{label:03}" if classes is None else classes[label]
 
 
+def side_of(images: Any) -> int | None:
+    """The side of square images that are all of one size, in pixels; None for others."""
+    shapes = {image_array(image, "image").shape[:2] for image in images}
+    height, width = next(iter(shapes)) if len(shapes) == 1 else (0, 1)
+    return height if height == width else None
+
+
 def image_array(image: Any, which: str) -> np.ndarray:
     """An image as (H, W) or (H, W, 3) uint8, from an array, a tensor, or a picture of Pillow's.
 

@@ -21,7 +21,12 @@ def decode(content: bytes, size: int) -> np.ndarray:
     aspect ratio is not kept). Grey is repeated, 16 bits are scaled to 8, what is transparent is
     black. Raises ValueError with the reason, or what Pillow raises, for what cannot be read whole.
     """
-    rgb = open_rgb(content).resize((size, size), Image.Resampling.BILINEAR)
+    return resized(open_rgb(content), size)
+
+
+def resized(rgb: Image.Image, size: int) -> np.ndarray:
+    """An RGB image as (3, size, size) uint8."""
+    rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
 
 

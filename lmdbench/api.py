@@ -1,0 +1,350 @@
+"""What the commands do, to be called from Python. See docs/python.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.folders import default_cache, default_results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmdbench.comparison.compare import Comparison
+    from lmdbench.comparison.results import Run
+    from lmdbench.data.dataset import Dataset
+    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.runs.options import RunOptions
+    from lmdbench.training.method import Method
+
+SMALL = 64  # pixels of a side up to which arrays are trained at their own size
+ARRAYS = "arrays"  # in the cache: where the images of arrays lie
+
+
+@dataclass(frozen=True, repr=False)
+class Runs(Sequence["Run"]):
+    """Finished runs, each with its ``directory``, ``record``, ``method``, ``seed`` …"""
+
+    results: Path
+    runs: tuple[Run, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> Run | Runs:
+        return (
+            replace(self, runs=self.runs[index]) if isinstance(index, slice) else self.runs[index]
+        )
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
+
+    def __repr__(self) -> str:
+        named = [f"{run.method} seed {run.seed}" for run in self.runs]
+        return f"Runs([{', '.join(named[:8])}{', …' if len(named) > 8 else ''}])"
+
+    def frame(self, *, part: str = "test", metrics: Iterable[str] = ()) -> pd.DataFrame:
+        """A row a run: data set, split, method, seed, id, directory, its metrics on the images of
+        a part (fractions; NaN where one has no value), and the settings that were changed.
+
+        ``metrics``: as ``lmdbench compare --metric`` takes them; by default the usual ones and the
+        recall of each group. Raises UserError for a metric that there is not."""
+        from lmdbench.comparison.run_frames import scores_of_runs
+
+        return scores_of_runs(self.runs, part, list(metrics))
+
+    def images(self, *, part: str = "test") -> pd.DataFrame:
+        """A row an image of a part and run: image, unit (lesion or patient), truth, predicted, and
+        ``p:CLASS``, the probability of each class."""
+        from lmdbench.comparison.run_frames import images_of_runs
+
+        return images_of_runs(self.runs, part)
+
+
+def run(
+    method: str | type[Method],
+    dataset: str | type[Dataset],
+    *,
+    seeds: int | Iterable[int] = 0,
+    settings: Mapping[str, Any] | None = None,
+    starts_from: str | Path | None = None,
+    split: str | SplitChoice | None = None,
+    imbalance_factor: float | None = None,
+    groups: str | None = None,
+    data_root: str | Path | None = None,
+    allow_missing: bool = False,
+    backbone: str | None = None,
+    weights: str | Path | None = None,
+    image_size: int | None = None,
+    selection: str = "last",
+    precision: str = "mixed",
+    device: str = "auto",
+    results: str | Path | None = None,
+    options: RunOptions | None = None,
+    quiet: bool = False,
+) -> Runs:
+    """Train a method on a data set, with everything it starts from, as ``lmdbench run`` does.
+
+    Runs that exist are not trained again; one that was interrupted goes on where it stopped. The
+    parameters are the command's options. ``settings``: of the method, ``{"epochs": 20}``, or of
+    what it starts from, ``{"rrl.epochs": 3}``. ``split``: a name or a CSV, or a ``SplitChoice`` for
+    one with its seed or fold. ``results``: by default $LMDBENCH_RESULTS, else ``results``.
+    ``options``: what does not change results, such as ``RunOptions(force=True)``.
+
+    Returns the runs, one a seed, in the order of the seeds. Raises UserError for what can't be
+    asked for, RunFailed where a run breaks (those before it are kept).
+    """
+    from lmdbench.comparison.results import Run
+    from lmdbench.core.environment import choose_device
+    from lmdbench.core.progress import watcher
+    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.runs.options import RunOptions
+    from lmdbench.runs.record import read_record
+    from lmdbench.runs.request import Contexts, RunContext
+    from lmdbench.runs.session import announce, plan_runs, train_runs
+
+    choice = split if isinstance(split, SplitChoice) else SplitChoice(split)
+    if imbalance_factor is not None:
+        choice = replace(choice, imbalance_factor=imbalance_factor)
+    context = RunContext(
+        dataset=_name(dataset),
+        data_root=None if data_root is None else Path(data_root).expanduser(),
+        split=replace(choice, groups=groups or choice.groups),
+        allow_missing=allow_missing,
+        backbone=backbone,
+        weights=None if weights is None else str(weights),
+        image_size=image_size,
+        selection=selection,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
+    )
+    folder = default_results() if results is None else Path(results).expanduser()
+    progress, cache, options = watcher(quiet), default_cache(), options or RunOptions()
+    (planned,) = plan_runs(
+        [context],
+        _name(method),
+        [seeds] if isinstance(seeds, int) else seeds,
+        {key: str(value) for key, value in (settings or {}).items()},
+        None if starts_from is None else str(starts_from),
+        Contexts(folder, cache, files=True, say=progress.say),
+        options,
+    )
+    announce(planned, progress)
+    for error in train_runs(planned, choose_device(device), cache, progress, options).values():
+        raise error
+    found = tuple(Run(one.directory, read_record(one.directory)) for one in planned)
+    return Runs(folder, found)
+
+
+def fit(
+    method: str | type[Method],
+    images: Any,
+    labels: Any,
+    *,
+    validation: tuple[Any, ...] | None = None,
+    test: tuple[Any, ...] | None = None,
+    lesions: Any = None,
+    classes: Sequence[str] | None = None,
+    name: str = "arrays",
+    backbone: str | None = "small",
+    weights: str | Path | None = "none",
+    image_size: int | None = None,
+    **more: Any,
+) -> Runs:
+    """Train a method on arrays: ``run`` on a data set ``folder-NAME`` made of them.
+
+    ``images``: (N, H, W), (N, H, W, 3) or (N, 3, H, W) uint8, or a sequence of such images of any
+    size. ``labels`` (N,): class indices, or names. ``lesions`` (N,): the lesion or patient of each,
+    so that none is divided. ``validation`` and ``test``: (images, labels), and lesions if you like.
+    With neither, the images are divided 70/10/20 class by class; with ``test`` alone, an eighth of
+    the training images becomes validation. ``classes``: in the order of the indices. ``backbone``
+    and ``weights``: by default what needs no download. ``image_size``: by default the images' own
+    side where they are squares of 16 to 64 pixels, else 224. ``more``: as ``run`` takes it.
+
+    The images are written losslessly below the cache, once. Raises UserError for what are no images
+    or labels, and as ``run``.
+    """
+    from lmdbench.data.folder.arrays import side_of, write_arrays
+
+    first = (images, labels) if lesions is None else (images, labels, lesions)
+    parts = {"train": first, "validation": validation, "test": test}
+    given = {part: content for part, content in parts.items() if content is not None}
+    if list(given) == ["train", "validation"]:
+        raise UserError("validation is given without test; give test images, too, or neither")
+    root = write_arrays(given, default_cache() / ARRAYS, name, classes)
+    side = side_of(images)
+    if image_size is None and side is not None and 16 <= side <= SMALL:
+        image_size = side
+    more.setdefault("data_root", root)
+    return run(method, "folder", backbone=backbone, weights=weights, image_size=image_size, **more)
+
+
+def load_runs(
+    results: str | Path | None = None,
+    *,
+    datasets: Iterable[str] = (),
+    methods: Iterable[str] = (),
+    splits: Iterable[str] = (),
+) -> Runs:
+    """The finished runs under a results folder, by default $LMDBENCH_RESULTS, else ``results``.
+
+    ``datasets``, ``methods``, ``splits``: only those of these names. Needs no torch. Raises
+    UserError where there are none, with near matches for a name that no result has.
+    """
+    from lmdbench.comparison.compare import nothing, select_runs
+    from lmdbench.comparison.results import read_results
+
+    found = read_results(_results(results))
+    if not found.runs:
+        raise UserError(nothing(found))
+    chosen = select_runs(found, list(datasets), list(methods), list(splits))
+    return Runs(found.folder, tuple(chosen))
+
+
+def compare(
+    results: str | Path | Runs | None = None,
+    *,
+    datasets: Iterable[str] = (),
+    methods: Iterable[str] = (),
+    splits: Iterable[str] = (),
+    metrics: Iterable[str] = (),
+    part: str = "test",
+    reference: str = "lmd",
+    groups: str | None = None,
+    sweeps: Iterable[str | Path] = (),
+    pool_folds: bool = True,
+    drop_leaked: bool = False,
+    data_root: str | Path | None = None,
+    per_class: str | bool = "",
+    pairwise: bool = False,
+    permutation: bool = False,
+    published: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Score finished runs, sort them into tables, and test each method against ``reference``.
+
+    ``results``: the folder, or ``Runs``. ``metrics``: the first is tested; by default the usual
+    ones and the recall of each group. The other parameters are the options of ``lmdbench compare``.
+    ``say``: told of runs and tables that are left out; by default a warning.
+
+    Returns a ``Comparison``: its ``.frame()`` has a row a cell, ``.images()`` a row an image, and
+    ``.tables`` everything. Needs no torch. Raises UserError where nothing is left to compare, with
+    near matches for a name that there is not.
+    """
+    from lmdbench.comparison import compare as comparing
+    from lmdbench.comparison.leaks import leaks_of
+    from lmdbench.comparison.results import read_results
+
+    tell = say or _warn
+    folder = results.results if isinstance(results, Runs) else _results(results)
+    root = None if data_root is None else Path(data_root).expanduser()
+    found = read_results(folder)
+    for problem in found.unreadable:
+        tell(f"left out: {problem}")
+    if isinstance(results, Runs):
+        found = replace(found, runs=results.runs)
+    comparison = comparing.compare(
+        found,
+        datasets=list(datasets),
+        methods=list(methods),
+        splits=list(splits),
+        names=list(metrics),
+        part=part,
+        pooled=pool_folds,
+        leaked=leaks_of(folder, root, default_cache()) if drop_leaked else None,
+        groups=groups,
+        sweep=_asked_by(list(map(str, sweeps)), folder, root),
+        reference=reference,
+        per_class=per_class,
+        pairwise=pairwise,
+        published=published,
+        permutation=permutation,
+    )
+    for problem in comparison.not_dropped:
+        tell(f"not without leaked images: {problem}")
+    return comparison
+
+
+def predict(
+    run: str | Path | Run,
+    images: Any,
+    *,
+    logits: bool = False,
+    device: str = "auto",
+    batch_size: int = 256,
+    results: str | Path | None = None,
+    accept_changed: bool = False,
+) -> pd.DataFrame:
+    """What a finished run says of other images: a row an image, in their order.
+
+    ``run``: one of ``Runs``, a run directory, or 8 digits or more of an id. ``images``: paths of
+    image files, or an array or a sequence of images as ``fit`` takes them. Columns: ``predicted``
+    (a class), ``probability``, and one a class with its probability, or its logit where ``logits``;
+    the index is the path, or the number of the image.
+
+    Raises UserError for a run that has no model or was made by other code (unless
+    ``accept_changed``), and for what can't be read as an image.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from lmdbench.core.environment import choose_device
+    from lmdbench.data.folder.arrays import image_array
+    from lmdbench.evaluation.metrics import softmax
+    from lmdbench.runs import prediction
+
+    directory = getattr(run, "directory", None) or prediction.find_run(str(run), _results(results))
+    trained = prediction.load_run(directory, choose_device(device), accept_changed=accept_changed)
+    images = [images] if isinstance(images, str | Path) else list(images)
+    inputs: Any
+    index: list[Any]
+    if all(isinstance(image, str | Path) for image in images):
+        inputs, index = [Path(image).expanduser() for image in images], [*map(str, images)]
+    else:
+        inputs = [image_array(image, f"image {number}") for number, image in enumerate(images)]
+        index = list(range(len(inputs)))
+    predicted = prediction.predict(trained, inputs, batch_size)
+    for number, why in predicted.unreadable.items():
+        raise UserError(f"image {index[number]} can't be read: {why}")
+    values = predicted.logits
+    probabilities = softmax(values)
+    best = values.argmax(axis=1)
+    shown = values if logits else probabilities.astype(np.float32)
+    columns = {
+        "predicted": [trained.classes[k] for k in best],
+        "probability": probabilities[np.arange(len(best)), best],
+        **{name: shown[:, k] for k, name in enumerate(trained.classes)},
+    }
+    return pd.DataFrame(columns, index=pd.Index(index, name="image"))
+
+
+def _name(thing: Any) -> str:
+    """Of a registered class, or itself."""
+    return thing if isinstance(thing, str) else str(thing.name)
+
+
+def _results(results: str | Path | None) -> Path:
+    return default_results() if results is None else Path(results).expanduser()
+
+
+def _warn(text: str) -> None:
+    import warnings
+
+    warnings.warn(text, stacklevel=3)
+
+
+def _asked_by(sweeps: Sequence[str], folder: Path, root: Path | None) -> dict[str, str] | None:
+    """The directories of what the sweeps ask for, not of what is only started from, with the names
+    that it has there; None without sweeps."""
+    if not sweeps:
+        return None
+    from lmdbench.sweep.plan import load_plan
+
+    plans = [load_plan(source, folder, root) for source in sweeps]
+    return {key: node.label for plan in plans for key, node in plan.nodes.items() if node.asked}

@@ -1,0 +1,126 @@
+"""Runs that one process plans and carries out in turn, and what it says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from lmdbench.core.errors import Interrupted, RunFailed
+from lmdbench.core.files import check_writable
+from lmdbench.core.progress import Progress
+from lmdbench.data.groups import in_words
+from lmdbench.data.store.store import open_store
+from lmdbench.models.backbones import build_encoder
+from lmdbench.runs.options import RunOptions
+from lmdbench.runs.plan import PlannedRun, check_interval, nearest, staleness
+from lmdbench.runs.request import Contexts, RunContext, RunRequest
+from lmdbench.runs.train import Workplace, execute, refuse_stale
+from lmdbench.training.loggers import check_log
+from lmdbench.training.method import METHODS
+
+
+def plan_runs(
+    contexts: Sequence[RunContext],
+    method: str,
+    seeds: Iterable[int],
+    overrides: Mapping[str, str],
+    starts_from: str | None,
+    resolved: Contexts,
+    options: RunOptions,
+) -> list[list[PlannedRun]]:
+    """For each context the runs of a method, one a seed; see ``RunRequest``.
+
+    Names and options are checked before anything is read: a typing mistake should not cost a
+    minute. Raises UserError.
+    """
+    METHODS.get(method)
+    check_log(options.log)
+    for context in contexts:
+        check_interval(context.selection, options.validate_every)
+    seeds = list(seeds)
+    return [
+        [
+            RunRequest(context, method, seed, overrides, starts_from).plan(resolved.of(context))
+            for seed in seeds
+        ]
+        for context in contexts
+    ]
+
+
+def train_runs(
+    runs: Sequence[PlannedRun],
+    device: torch.device,
+    cache: Path,
+    progress: Progress,
+    options: RunOptions,
+) -> dict[Path, RunFailed]:
+    """Open the store and carry the runs out in turn. Returns what failed, by directory."""
+    context = runs[0].context
+    check_writable(context.results)
+    failed: dict[Path, RunFailed] = {}
+    try:
+        firsts = [r.chain[0] for r in runs if r.state != "finished"]
+        if any(first.state != "finished" and not first.given for first in firsts):
+            # Weights that lack are told before images are prepared.
+            build_encoder(context.backbone, context.weights)
+        store = open_store(context.prepared, context.image_size, cache, progress.prepare)
+        place = Workplace(store, device, progress, options)
+        refuse_stale(runs, place)
+        for planned in runs:
+            try:
+                execute(planned, place)
+            except RunFailed as error:
+                failed[planned.directory] = error
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "stopped; every finished epoch is saved: the same command goes on from there"
+        ) from None
+    finally:
+        progress.end()
+    return failed
+
+
+def announce(runs: Sequence[PlannedRun], progress: Progress) -> None:
+    """Say what is there, what will be trained, and what each run starts from."""
+    context = runs[0].context
+    split, data = context.prepared.split, context.prepared.dataset
+    sizes = " · ".join(f"{len(part):,} {name}" for name, part in split.parts.items())
+    notes = [
+        split.partial and str(split.partial),
+        data.synthetic and "synthetic images, drawn by a program",
+        *split.notes,
+    ]
+    progress.say(f"{data.results_name} {split.label}: {sizes} images, {len(split.classes)} classes")
+    for note in filter(None, notes):
+        progress.say(f"  {note}")
+    progress.say(f"groups: {in_words(split.groups, split.group_rule)}")
+    progress.say(
+        f"{context.backbone.name}, weights {context.weights.identity[:60]}, "
+        f"{context.image_size} px, {context.selection} epoch"
+    )
+    if context.backbone.frozen:
+        progress.say("  frozen encoder: features of the test view, so no augmentation has a part")
+    for link in {link.directory: link for run in runs for link in run.chain}.values():
+        start = f" from {link.ancestor.spec.method}" if link.ancestor else ""
+        progress.say(f"  {link.title}{start}: {state_text(link)}  {link.directory}")
+        near = nearest(link) if link.state == "missing" else None
+        if near is not None:
+            where, differences = near
+            there = ", ".join(f"{k} {old} → {new}" for k, (old, new) in differences.items())
+            progress.say(f"    nearest there is: {where.name}, which differs in {there}")
+
+
+def state_text(run: PlannedRun) -> str:
+    """What will become of a planned run."""
+    stale = staleness(run)
+    if stale:
+        return f"{run.state}, but {stale}"
+    texts = {
+        "missing": f"to train ({run.length_text})",
+        "interrupted": "interrupted, goes on",
+        "failed": "failed before, is tried again",
+        "running": "being trained by another process",
+    }
+    return texts.get(run.state, run.state)
