@@ -165,12 +165,14 @@ def fit(
     With neither, the images are divided 70/10/20 class by class; with ``test`` alone, an eighth of
     the training images becomes validation. ``classes``: in the order of the indices. ``backbone``
     and ``weights``: by default what needs no download. ``image_size``: by default the images' own
-    side where they are squares of 16 to 64 pixels, else 224. ``more``: as ``run`` takes it.
+    side (16 at least) where they are squares of 64 pixels at most, else 224. ``more``: as ``run``
+    takes it.
 
     The images are written losslessly below the cache, once. Raises UserError for what are no images
     or labels, and as ``run``.
     """
     from lmdbench.data.folder.arrays import side_of, write_arrays
+    from lmdbench.data.folder.description import SMALLEST
 
     first = (images, labels) if lesions is None else (images, labels, lesions)
     parts = {"train": first, "validation": validation, "test": test}
@@ -179,8 +181,8 @@ def fit(
         raise UserError("validation is given without test; give test images, too, or neither")
     root = write_arrays(given, default_cache() / ARRAYS, name, classes)
     side = side_of(images)
-    if image_size is None and side is not None and 16 <= side <= SMALL:
-        image_size = side
+    if image_size is None and side is not None and side <= SMALL:
+        image_size = max(side, SMALLEST)
     more.setdefault("data_root", root)
     return run(method, "folder", backbone=backbone, weights=weights, image_size=image_size, **more)
 

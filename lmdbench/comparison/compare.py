@@ -194,7 +194,8 @@ def _regrouped(run: Run, text: str) -> Run:
 # Choosing
 
 
-def _nothing(results: Results) -> str:
+def nothing(results: Results) -> str:
+    """Why there are no finished runs, and what to do."""
     if not results.folder.is_dir():
         where = f"no results folder {results.folder}"
     else:
