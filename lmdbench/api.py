@@ -342,11 +342,19 @@ def _warn(text: str) -> None:
 
 
 def _asked_by(sweeps: Sequence[str], folder: Path, root: Path | None) -> dict[str, str] | None:
-    """The directories of what the sweeps ask for, not of what is only started from, with the names
-    that it has there; None without sweeps."""
+    """The directories, below the results, of what sweeps ask for, not of what is only started from,
+    with the names that these have there; None without sweeps. A sweep that was imported needs no
+    data set's tables."""
     if not sweeps:
         return None
+    from lmdbench.sharing.sweeps import read_shared, shared_folder
     from lmdbench.sweep.plan import load_plan
 
-    plans = [load_plan(source, folder, root) for source in sweeps]
-    return {key: node.label for plan in plans for key, node in plan.nodes.items() if node.asked}
+    found: dict[str, str] = {}
+    for source in sweeps:
+        if (shared := shared_folder(source)) is not None:
+            found |= read_shared(shared).labels
+        else:
+            nodes = load_plan(source, folder, root).nodes
+            found |= {key: node.label for key, node in nodes.items() if node.asked}
+    return found

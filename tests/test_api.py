@@ -59,10 +59,10 @@ def runs(results):
 def test_fit_trains_and_leaves_runs_like_any_other(runs, results):
     assert [(run.method, run.seed) for run in runs["crt"]] == [("crt", 0), ("crt", 1)]
     assert all((run.directory / "done").exists() for run in runs["crt"])
-    assert runs["ce"][0].record["results_name"] == "folder-toy"
+    assert runs["ce"][0].record.results_name == "folder-toy"
     assert runs["ce"][0].classes == CLASSES
-    assert runs["ce"][0].record["spec"]["image_size"] == 20
-    assert runs["ce"][0].record["spec"]["settings"]["epochs"] == 2
+    assert runs["ce"][0].spec.image_size == 20
+    assert runs["ce"][0].spec.settings["epochs"] == 2
     again = lmdbench.fit(
         "ce",
         *drawn(60, 0),
@@ -76,7 +76,7 @@ def test_fit_trains_and_leaves_runs_like_any_other(runs, results):
         settings=SHORT,
     )
     assert again[0].id == runs["ce"][0].id
-    assert again[0].record["attempts"] == runs["ce"][0].record["attempts"]  # not trained again
+    assert again[0].record.attempts == runs["ce"][0].record.attempts  # not trained again
 
 
 def test_the_command_and_the_function_mean_the_same_run(runs, lmdbench):

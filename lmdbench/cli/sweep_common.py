@@ -34,21 +34,6 @@ def load_plan(source: str, results: Path, data_root: Path | None) -> SweepPlan:
     return plan.load_plan(source, results, data_root, note)
 
 
-def asked_runs(sources: Iterable[str], results: Path, data_root: Path | None) -> dict[str, str]:
-    """The directories, below the results, of what sweeps ask for, not of what is only started from,
-    with the names that these have there. A sweep that was imported needs no data set's tables."""
-    from lmdbench.sharing.sweeps import read_shared, shared_folder
-
-    found: dict[str, str] = {}
-    for source in sources:
-        if (folder := shared_folder(source)) is not None:
-            found |= read_shared(folder).labels
-        else:
-            nodes = load_plan(source, results, data_root).nodes
-            found |= {key: node.label for key, node in nodes.items() if node.asked}
-    return found
-
-
 def note(text: str) -> None:
     """A line for people, out of the way of what a program reads. Lost where a disk is full."""
     with suppress(OSError):

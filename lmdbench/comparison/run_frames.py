@@ -21,7 +21,7 @@ def scores_of_runs(runs: Sequence[Run], part: str, metrics: Sequence[str]) -> pd
         scorer = Scorer(predictions.labels, predictions.logits)
         wanted = [parse(name, run.classes, run.groups) for name in metrics or summary(run.groups)]
         found = {metric.name: scorer.value(metric) for metric in wanted}
-        changed = run.record.get("changed_settings") or {}
+        changed = run.record.changed_settings or {}
         rows.append({**_facts(run), **found, **{f"set {k}": v for k, v in changed.items()}})
     frame = pd.DataFrame(rows)
     return frame[sorted(frame.columns, key=lambda name: str(name).startswith("set "))]
@@ -55,8 +55,8 @@ def images_of_runs(runs: Sequence[Run], part: str) -> pd.DataFrame:
 
 def _facts(run: Run) -> dict[str, Any]:
     return {
-        "results_name": run.record["results_name"],
-        "split_label": run.record["split_label"],
+        "results_name": run.record.results_name,
+        "split_label": run.record.split_label,
         "method": run.method,
         "seed": run.seed,
         "id": run.id[:8],
