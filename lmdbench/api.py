@@ -300,8 +300,9 @@ def predict(
     from lmdbench.data.folder.arrays import image_array
     from lmdbench.evaluation.metrics import softmax
     from lmdbench.runs import prediction
+    from lmdbench.runs.state import find_run
 
-    directory = getattr(run, "directory", None) or prediction.find_run(str(run), _results(results))
+    directory = getattr(run, "directory", None) or find_run(str(run), _results(results))
     trained = prediction.load_run(directory, choose_device(device), accept_changed=accept_changed)
     images = [images] if isinstance(images, str | Path) else list(images)
     inputs: Any
