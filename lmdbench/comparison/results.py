@@ -30,10 +30,11 @@ CODE_IN_WORDS = {
     "method": "code",
     "loop": "training code",
     "views": "code of views",
+    "samplers": "code of samplers",
     "backbone": "code of backbone",
     "begun": "begun by code",
 }
-LIBRARIES = ("lmdbench", "torch", "torchvision")  # whose versions act on numbers
+NO_NUMBERS = ("python", "numpy")  # whose versions are recorded, but act on none
 
 
 @dataclass(frozen=True)
@@ -429,10 +430,12 @@ def _with_doubts(row: MethodRuns) -> MethodRuns:
             "imported predictions: what they were trained with is as whoever imported them says"
             + (f"; {NOT_STATED}: {', '.join(words)}" if words else "")
         )
-    for name in LIBRARIES:
-        versions = {str(run.record.versions.get(name)) for run in row.runs} - {"None"}
-        if len(versions) > 1:
-            notes.append(f"its seeds are of {name} {' and '.join(sorted(versions))}")
+    records = [run.record for run in row.runs]
+    versions = [one for r in records for one in (r.versions, r.begun_versions or {})]
+    for name in dict.fromkeys(name for one in versions for name in one if name not in NO_NUMBERS):
+        numbers = {str(one[name]) for one in versions if one.get(name)}
+        if len(numbers) > 1:
+            notes.append(f"its seeds are of {name} {' and '.join(sorted(numbers))}")
     ancestors = {run.spec.ancestor for run in row.runs}
     if len(row.runs) > 1 and None not in ancestors and len(ancestors) < len(row.runs):
         notes.append(

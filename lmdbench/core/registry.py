@@ -19,6 +19,8 @@ from lmdbench.core.errors import UserError
 
 T = TypeVar("T")
 
+PLUGIN_MODULE = "lmdbench_plugin_"  # before a plug-in file's name, as a module
+
 
 def unknown(
     kind: str, name: str, known: list[str], titles: Mapping[str, str] | None = None
@@ -195,7 +197,7 @@ def load_plugin(path: Path) -> None:
     """
     if not path.is_file():
         raise UserError(f"plug-in {path}: no such file")
-    name = f"lmdbench_plugin_{path.stem}"
+    name = f"{PLUGIN_MODULE}{path.stem}"
     loaded = sys.modules.get(name)
     if loaded is not None:
         if Path(str(loaded.__file__)).resolve() == path.resolve():

@@ -18,13 +18,13 @@ from torch import Tensor
 
 import lmdbench.models
 import lmdbench.training.views.augmentation
+from lmdbench.core.code import code_of
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import check_cache
 from lmdbench.data.store.build_once import make_once
 from lmdbench.data.store.store import Store
 from lmdbench.models.backbones import Backbone, Weights, build_encoder
 from lmdbench.models.weights import file_sha256
-from lmdbench.runs.code_digest import code_of
 from lmdbench.training.task import Images
 
 FILE = "features.npy"

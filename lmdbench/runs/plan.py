@@ -175,7 +175,8 @@ def code_in_words(part: str, spec: RunSpec) -> str:
     return {
         "method": spec.method,
         "loop": "lmdbench's training",
-        "views": "lmdbench's views of images",
+        "views": "its views of images",
+        "samplers": "its sampler of images",
         "backbone": f"the backbone {spec.backbone}",
     }[part]
 

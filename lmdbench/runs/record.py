@@ -25,7 +25,7 @@ Selection = Literal["last", "best"]
 Precision = Literal["mixed", "float32"]
 
 # The parts of the code behind a run's numbers, in the order of its ``digests``
-CODE_PARTS = ("method", "loop", "views", "backbone")
+CODE_PARTS = ("method", "loop", "views", "samplers", "backbone")
 BEGUN = "begun"  # beside them: of all code that began a run which other code went on with
 
 
@@ -104,6 +104,7 @@ class RunRecord:
     # The CODE_PARTS and BEGUN, the store, the ancestor's and its own model, frozen features
     digests: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
+    begun_versions: Mapping[str, Any] | None = None  # of what began it, where they were others
     git_commit: str | None = None
     device: str | None = None
     threads: int | None = None

@@ -23,7 +23,13 @@ from torch import Tensor
 
 from lmdbench.core.environment import device_name, environment, peak_memory_mib, reset_peak_memory
 from lmdbench.core.errors import RunFailed, UserError
-from lmdbench.core.files import Claim, atomic, disk_errors, remove_leftovers, write_text
+from lmdbench.core.files import (
+    Claim,
+    atomic,
+    disk_errors,
+    remove_leftovers,
+    write_text,
+)
 from lmdbench.core.progress import Progress
 from lmdbench.core.randomness import Streams, derived_seed
 from lmdbench.data.reading import read_records
@@ -33,11 +39,12 @@ from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.models.backbones import Weights, build_encoder, get_backbone
 from lmdbench.models.classifier import FrozenEncoder
 from lmdbench.models.weights import file_sha256
-from lmdbench.runs.code_digest import changed_part, combined
+from lmdbench.runs.code_digest import changed_part, combined, package_versions, plugin_sources
 from lmdbench.runs.frozen import Features, open_features
 from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
 from lmdbench.runs.record import BEGUN, CODE_PARTS, MOVED_ASIDE
+from lmdbench.runs.sources import keep_sources
 from lmdbench.runs.state import PRUNED
 from lmdbench.training.engine import execution_mode
 from lmdbench.training.loggers import listener
@@ -379,9 +386,15 @@ class Training:
         path = self.directory / "run.json"
         previous = self.run.record() if path.exists() else None
         here = environment(self.place.device)
+        here["versions"] |= package_versions(self.run.method, self.run.context.backbone)
         code = self.run.code
-        begun = previous and self._begun_by(previous.digests, code)
+        goes_on = (self.directory / "checkpoint.pt").exists()
+        begun, begun_versions = None, None
         if previous is not None:
+            begun = begun_by(previous.digests, code) if goes_on else previous.digests.get(BEGUN)
+            if goes_on:
+                differ = previous.versions != here["versions"]
+                begun_versions = previous.begun_versions or (previous.versions if differ else None)
             changes = {key: (getattr(previous, key), here[key]) for key in HERE}
             if self.features is not None:
                 changes["features"] = previous.digests.get("features"), self.features.digest
@@ -396,6 +409,9 @@ class Training:
                     logger.warning(warning)
                     self.progress.say(warning)
         ancestor = self.run.ancestor
+        attempts = (previous and previous.attempts) or 0
+        sources = plugin_sources(self.run.method, self.run.context.backbone)
+        keep_sources(self.directory, sources, attempts)
         self.record = replace(
             self.run.describe(),
             digests={
@@ -406,20 +422,12 @@ class Training:
                 **({"features": self.features.digest} if self.features else {}),
             },
             **here,
+            begun_versions=begun_versions,
             validate_every=self.place.options.validate_every,
             started=(previous and previous.started) or _now(),
-            attempts=((previous and previous.attempts) or 0) + 1,
+            attempts=attempts + 1,
         )
         self.record.write(self.directory)
-
-    def _begun_by(self, recorded: Mapping[str, str], code: Mapping[str, str]) -> str | None:
-        """A digest of the code that began an attempt that goes on here, where it was another."""
-        if recorded.get(BEGUN):
-            return recorded[BEGUN]
-        goes_on = (self.directory / "checkpoint.pt").exists()
-        if not goes_on or changed_part(recorded, code) is None:
-            return None
-        return combined({part: str(recorded.get(part)) for part in CODE_PARTS})
 
     # At each epoch's end
 
@@ -554,6 +562,13 @@ class Training:
         finally:
             logger.removeHandler(handler)
             handler.close()
+
+
+def begun_by(recorded: Mapping[str, str], code: Mapping[str, str]) -> str | None:
+    """A digest of the code that began an attempt that goes on by ``code``, where it was another."""
+    if recorded.get(BEGUN) or changed_part(recorded, code) is None:
+        return recorded.get(BEGUN)
+    return combined({part: str(recorded.get(part)) for part in CODE_PARTS})
 
 
 def resolved_precision(spec: RunSpec, device: torch.device) -> torch.dtype | None:

@@ -9,12 +9,23 @@ import sys
 from pathlib import Path
 
 import pytest
+import scipy
 
 from lmdbench.core import settings
+from lmdbench.core.code import RANGES
 from lmdbench.core.registry import load_plugin
-from lmdbench.runs.code_digest import RANGES, changed_part, method_digest
+from lmdbench.models.backbones import get_backbone
+from lmdbench.runs.code_digest import (
+    changed_part,
+    code_digests,
+    method_digest,
+    package_versions,
+    plugin_sources,
+)
 from lmdbench.runs.record import CODE_PARTS
 from lmdbench.training.method import METHODS, is_built_in
+
+SMALL = get_backbone("small")
 
 METHOD = '''
 """A method of a test."""
@@ -150,23 +161,62 @@ def in_copy(copy, code):
     return done.stdout
 
 
-ACTS_ON = {  # file → methods and backbones (None: all of them) and the part that it changes
-    "methods/lmd.py": ({"lmd", "lmd-released", "mrc-vfc"}, None, "method"),
-    "lmdbench/training/gaussians.py": ({"lmd", "lmd-released", "mrc-vfc"}, None, "method"),
-    "methods/ce.py": ({"ce"}, None, "method"),
-    "lmdbench/training/method.py": (None, None, "loop"),
-    "lmdbench/runs/train.py": (None, None, "loop"),
-    "lmdbench/training/samplers.py": (None, None, "loop"),
-    "lmdbench/training/views/augmentation.py": (None, None, "views"),
-    "lmdbench/training/views/warps.py": (None, None, "views"),
-    "lmdbench/models/small.py": (None, {"small"}, "backbone"),
-    "lmdbench/cli/run.py": (set(), None, ""),  # acts on no number
+def named(*names):
+    return lambda method: method.name in names
+
+
+def seen(view):
+    return lambda method: view in method.views
+
+
+def drawn(sampler):
+    return lambda m: sampler in (m.sampler if isinstance(m.sampler, tuple) else (m.sampler,))
+
+
+ALL, NONE = (lambda _: True), (lambda _: False)
+ADDED = ("", "\nADDED = 1\n")  # at the end of a file
+VIEWS = "lmdbench/training/views"
+ICC = named("lmd", "lmd-released", "mrc-vfc")
+# A file, what is edited in it → methods and backbones (None: all) that it acts on, in what part
+ACTS_ON = {
+    ("methods/lmd.py", *ADDED): (ICC, None, "method"),
+    ("lmdbench/training/gaussians.py", *ADDED): (ICC, None, "method"),
+    ("methods/ce.py", *ADDED): (named("ce"), None, "method"),
+    ("lmdbench/training/method.py", *ADDED): (ALL, None, "loop"),
+    ("lmdbench/training/engine.py", *ADDED): (ALL, None, "loop"),
+    ("lmdbench/runs/train.py", *ADDED): (ALL, None, "loop"),
+    ("lmdbench/training/samplers.py", "dtype=torch.float64)", "dtype=torch.float32)"): (
+        *(drawn("class-balanced"), None, "samplers"),
+    ),
+    ("lmdbench/training/samplers.py", "torch.randperm(", "1 - 1 + torch.randperm("): (
+        *(drawn("instance"), None, "samplers"),
+    ),
+    ("lmdbench/training/samplers.py", *ADDED): (NONE, None, ""),  # which nobody uses
+    (f"{VIEWS}/augmentation.py", "math.radians(45)", "math.radians(9)"): (
+        *(seen("strong"), None, "views"),
+    ),
+    (f"{VIEWS}/augmentation.py", "(numbers < FLIP", "(numbers <= FLIP"): (
+        *(seen("weak"), None, "views"),
+    ),
+    (f"{VIEWS}/augmentation.py", "MEAN = (0.485", "MEAN = (0.5"): (ALL, None, "views"),
+    (f"{VIEWS}/augmentation.py", "SHIFT_LIMIT = 15", "SHIFT_LIMIT = 9"): (
+        *(seen("strong"), None, "views"),
+    ),
+    (f"{VIEWS}/warps.py", "ELASTIC_LATTICE = ", "ELASTIC_LATTICE = 1 + "): (
+        *(seen("strong"), None, "views"),
+    ),
+    ("lmdbench/models/small.py", *ADDED): (ALL, {"small"}, "backbone"),
+    ("lmdbench/models/backbones.py", "classifier, nn.Identity()", "classifier, nn.Tanh()"): (
+        *(ALL, None, "backbone"),
+    ),
+    ("lmdbench/models/backbones.py", '"rounds": 10', '"rounds": 11'): (NONE, None, ""),  # a setting
+    ("lmdbench/cli/run.py", *ADDED): (NONE, None, ""),  # acts on no number
 }
 EDITS = """
 import json
 from pathlib import Path
 from lmdbench.runs.code_digest import code_digests
-from lmdbench.training.method import METHODS, is_built_in
+from lmdbench.training.method import METHODS
 from lmdbench.models.backbones import BACKBONES
 
 def digests():
@@ -177,25 +227,133 @@ def digests():
         for part, digest in code_digests(METHODS.get(name), BACKBONES[backbone]).items()
     }
 
-before, changed = digests(), {}
-for file in FILES:
+before, changed = digests(), []
+for file, old, new in EDITED:
     path = Path(file)
     text = path.read_text()
-    path.write_text(text + "\\nADDED = 1\\n")
-    changed[file] = [key for key, digest in digests().items() if before[key] != digest]
+    assert old in text, (file, old)
+    path.write_text(text.replace(old, new, 1) if old else text + new)
+    changed.append([key for key, digest in digests().items() if before[key] != digest])
     path.write_text(text)
+assert digests() == before
 print(json.dumps(changed))
 """
 
 
 def test_an_edit_changes_the_digests_of_what_it_acts_on(copy):
-    changed = json.loads(in_copy(copy, f"FILES = {list(ACTS_ON)}\n{EDITS}"))
-    for file, (methods, backbones, part) in ACTS_ON.items():
-        found = {tuple(key) for key in changed[file]}
+    changes = json.loads(in_copy(copy, f"EDITED = {list(ACTS_ON)}\n{EDITS}"))
+    methods = [METHODS.get(name) for name in METHODS.names()]
+    for (edit, (acts_on, backbones, part)), changed in zip(ACTS_ON.items(), changes, strict=True):
         of = {"small", "efficientnet-lite0", "resnet18"} if backbones is None else backbones
-        names = METHODS.names() if methods is None else methods
-        built_in = {name for name in names if is_built_in(METHODS.get(name))}
-        assert found == {(name, b, part) for name in built_in for b in of}, file
+        names = {method.name for method in methods if is_built_in(method) and acts_on(method)}
+        assert {tuple(key) for key in changed} == {(name, b, part) for name in names for b in of}, (
+            edit
+        )
+
+
+PLUGIN = """
+import torch
+from torch import nn
+from lmdbench.models.backbones import register_backbone
+from lmdbench.training.method import Method, register_method
+from lmdbench.training.samplers import InstanceSampler, register_sampler
+from lmdbench.training.views.augmentation import normalise, register_view
+{imports}
+
+@register_method("{name}")
+class Mine(Method):
+    title = "A method"
+    {own}
+
+    def loss(self, batch):
+        return self.model(batch.images).sum()
+"""
+HELPED = {  # what a helper file has → of a plug-in, what it registers by it, and the part it is in
+    "view": (
+        "def flat(pixels):\n    return normalise(pixels / 255)\n",
+        "register_view('{name}', lambda n, generator: ())({name}_helper.flat)",
+        "views",
+    ),
+    "sampler": (
+        "class Mine(InstanceSampler):\n    pass\n",
+        "register_sampler('{name}')({name}_helper.Mine)",
+        "samplers",
+    ),
+    "backbone": (
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n",
+        "register_backbone('{name}', title='Mine')({name}_helper.net)",
+        "backbone",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HELPED)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_plug_ins_of_every_kind_count_in_the_runs_that_use_them(tmp_path, kind, lazy):
+    """In a helper file, whose own helper is imported when it is needed, or by the file itself."""
+    name = f"{tmp_path.name}_{kind}"
+    helper, registering, part = HELPED[kind]
+    beside, deeper = tmp_path / f"{name}_helper.py", tmp_path / f"{name}_deep" / "numbers.py"
+    deeper.parent.mkdir()
+    (deeper.parent / "__init__.py").write_text("")
+    deeper.write_text("N = 2\n")
+    how = f"from {name}_deep.numbers import N\n"
+    if lazy:
+        how = f"def later():\n    from {name}_deep import numbers\n    return numbers.N\n"
+    imports = PLUGIN[: PLUGIN.index("{imports}")]
+    beside.write_text(f"{imports}{how}{helper}")
+    own = {"view": f"views = ('{name}',)", "sampler": f"sampler = '{name}'"}.get(kind, "")
+    path = tmp_path / f"{name}.py"
+    registered = f"import {name}_helper\n{registering.format(name=name)}\n"
+    path.write_text(PLUGIN.format(imports=registered, name=name, own=own))
+    load_plugin(path)
+    backbone = get_backbone(name if kind == "backbone" else "small")
+
+    def changed(file, text):
+        before = code_digests(METHODS.get(name), backbone), code_digests(METHODS.get("ce"), SMALL)
+        file.write_text(text)
+        now = code_digests(METHODS.get(name), backbone)
+        assert code_digests(METHODS.get("ce"), SMALL) == before[1]
+        return {part for part, digest in now.items() if before[0][part] != digest}
+
+    assert changed(beside, beside.read_text() + "# a comment\n") == set()
+    assert changed(beside, beside.read_text() + "MORE = 1\n") == {"method", part}
+    assert changed(deeper, "N = 3\n") == {"method", part}
+    sources = plugin_sources(METHODS.get(name), backbone)
+    assert sources == {
+        f"{name}.py": path.read_bytes(),
+        f"{name}_helper.py": beside.read_bytes(),
+        f"{name}_deep/__init__.py": b"",
+        f"{name}_deep/numbers.py": deeper.read_bytes(),
+    }
+
+
+def test_a_view_of_one_file_counts_in_a_method_of_another(tmp_path):
+    name = tmp_path.name
+    view, method = tmp_path / f"{name}_v.py", tmp_path / f"{name}_m.py"
+    view.write_text(
+        "from lmdbench.training.views.augmentation import normalise, register_view\n"
+        f"@register_view('{name}', lambda n, generator: ())\n"
+        "def flat(pixels):\n    return normalise(pixels / 255)\n"
+    )
+    method.write_text(PLUGIN.format(imports="", name=name, own=f"views = ('{name}',)"))
+    load_plugin(view)
+    load_plugin(method)
+    before = code_digests(METHODS.get(name), SMALL)
+    edited(view, "/ 255", "/ 256")
+    now = code_digests(METHODS.get(name), SMALL)
+    assert {part for part in now if now[part] != before[part]} == {"views"}
+    assert set(plugin_sources(METHODS.get(name), SMALL)) == {view.name, method.name}
+
+
+def test_versions_of_packages_that_a_plug_in_imports(tmp_path):
+    path = tmp_path / f"{tmp_path.name}.py"
+    path.write_text(f"import scipy.special\n{METHOD.format(name=tmp_path.name)}")
+    load_plugin(path)
+    versions = package_versions(METHODS.get(tmp_path.name), SMALL)
+    assert versions["scipy"] == scipy.__version__
+    assert package_versions(METHODS.get("ce"), SMALL) == {}
 
 
 RUN = "from lmdbench.cli.main import main; sys.argv = ['lmdbench', *{words!r}]\nmain()"

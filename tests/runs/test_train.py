@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lmdbench.runs.state import last_error
 from lmdbench.training.method import METHODS
@@ -171,6 +172,45 @@ def test_a_run_that_broke_before_its_first_epoch_begins_again_after_its_code_was
     again = toy_run(name, "--plugin", path, "--set", "epochs=1")
     assert again.code == 0, again.err
     assert len(list((tmp_path / "results").glob(f"*/*/{name}/*"))) == 1
+
+
+def test_a_plug_ins_source_is_kept_and_a_built_in_methods_is_not(toy_run, tmp_path):
+    path = tmp_path / f"kept_{tmp_path.name}.py"
+    helper = tmp_path / f"helps_{tmp_path.name}.py"
+    name = f"kept-{tmp_path.name.replace('_', '-')}"
+    helper.write_bytes(b"SCALE = 2.0\r\n# as it is\n")
+    path.write_text(
+        f"from {helper.stem} import SCALE\n"
+        "from lmdbench.training.method import Method, register_method\n\n\n"
+        f"@register_method({name!r})\nclass Kept(Method):\n    starts_from = 'ce'\n\n"
+        "    def loss(self, batch):\n        return SCALE * self.model(batch.images).sum() * 0\n"
+    )
+    done = toy_run(name, "--plugin", path, "--set", "epochs=1", "--set", "ce.epochs=1")
+    assert done.code == 0, done.err
+    (own,), (ce,) = (run_directories(tmp_path / "results", method) for method in (name, "ce"))
+    kept = {file.name: file.read_bytes() for file in (own / "plugins").iterdir()}
+    assert kept == {file.name: file.read_bytes() for file in (path, helper)}
+    assert not (ce / "plugins").exists()
+
+
+def test_versions_that_differ_between_attempts_are_recorded_and_named(
+    toy_run, toy_folder, tmp_path, lmdbench
+):
+    results, words = tmp_path / "results", ("--set", "epochs=60")
+    process = start(toy_folder, results, "ce", *words)
+    wait_for_checkpoint(results, "ce", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (path,) = results.glob("*/*/ce/seed*/run.json")
+    record = json.loads(path.read_text())
+    record["versions"]["torch"] = "1.0"
+    path.write_text(json.dumps(record))
+    assert "goes on with other versions" in toy_run("ce", *words).err
+    after = json.loads(path.read_text())
+    assert after["begun_versions"] == record["versions"]
+    assert after["versions"]["torch"] == torch.__version__
+    shown = lmdbench("compare", "--results", results).out
+    assert f"its seeds are of torch 1.0 and {torch.__version__}" in " ".join(shown.split())
 
 
 def test_of_epochs_that_score_alike_the_first_is_the_best(toy_run, tmp_path):

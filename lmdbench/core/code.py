@@ -1,0 +1,253 @@
+"""What Python code comes to: without comments and descriptions, and with what it imports."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Collection, Iterable, Iterator
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+# Class attributes that only describe
+TEXTS = {"title", "source", "deviations", "authors", "passes", "needs_images", "of_encoder"}
+RANGES = {"Annotated", "Uniform", "LogUniform", "Times", "Choice"}  # of a setting's search
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = tuple(ROOT / folder for folder in ("lmdbench", "methods", "datasets"))
+LIBRARIES = tuple(
+    Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")
+)
+Definition = tuple[str, str]  # a module and a name at its top
+
+
+def file_of(name: str) -> Path | None:
+    """The file of a module; None for one that has none, or is not there. Nothing is imported."""
+    module = sys.modules.get(name)
+    if module is not None:
+        file: str | None = getattr(module, "__file__", None)
+        return Path(file) if file else None
+    path, spec = None, None
+    parts = name.split(".")
+    for k in range(len(parts)):
+        spec = PathFinder.find_spec(".".join(parts[: k + 1]), path)
+        if spec is None:
+            return None
+        path = spec.submodule_search_locations
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
+
+@functools.cache
+def is_loose(file: Path) -> bool:
+    """Whether a file is neither lmdbench's own nor an installed package's."""
+    return not any(file.resolve().is_relative_to(root) for root in (*OURS, *LIBRARIES))
+
+
+def imported_by(name: str, file: Path) -> tuple[str, ...]:
+    """The names that a module's imports, wherever in the file they stand, may mean as modules."""
+    return _imports(name, file, _stamp(file)) if file.suffix == ".py" else ()
+
+
+@functools.lru_cache(maxsize=512)
+def _imports(name: str, file: Path, _stamp: object) -> tuple[str, ...]:
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    found: dict[str, None] = {}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(node, package)
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)] if base else []
+        for one in names:
+            parts = one.split(".")
+            found |= dict.fromkeys(".".join(parts[: k + 1]) for k in range(len(parts)))
+    return tuple(found)
+
+
+def _base(node: ast.ImportFrom, package: str) -> str:
+    """The module that a ``from … import`` names; empty where that leads out of its package."""
+    try:
+        return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+    except ImportError:
+        return ""
+
+
+def closure(roots: Iterable[str], followed: tuple[str, ...]) -> dict[str, Path]:
+    """Modules and what they import, name → file: of lmdbench's those whose names begin as one of
+    the ``followed``, of others what is in no installed package, or in the package of a root."""
+    pending = list(roots)
+    packages = {name.partition(".")[0] for name in pending} - {"lmdbench"}
+    found: dict[str, Path] = {}
+    while pending:
+        name = pending.pop()
+        file = file_of(name)
+        if name in found or file is None:
+            continue
+        found[name] = file
+        for other in imported_by(name, file):
+            if other not in found and _belongs(other, followed, packages):
+                pending.append(other)
+    return found
+
+
+def _belongs(name: str, followed: tuple[str, ...], packages: Collection[str]) -> bool:
+    top = name.partition(".")[0]
+    if top == "lmdbench":
+        return name.startswith(followed)
+    if top in packages:
+        return True
+    file = None if _is_installed(top) else file_of(name)
+    return file is not None and is_loose(file)
+
+
+@functools.cache  # what is installed stays so for as long as a process lives
+def _is_installed(top: str) -> bool:
+    file = file_of(top)
+    return top in sys.stdlib_module_names or (file is not None and not is_loose(file))
+
+
+def code_of(path: Path) -> bytes:
+    """What a file's code comes to: without comments, docstrings, formatting and descriptions."""
+    return _content(path, _stamp(path))
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is edited."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+@functools.lru_cache(maxsize=256)  # a look at a sweep asks for the same files 500 times
+def _content(path: Path, _stamp: object) -> bytes:
+    """A file's code without what only describes it; a compiled file's bytes."""
+    if path.suffix != ".py":
+        return path.read_bytes()
+    return ast.unparse(_bare(path)).encode()
+
+
+def _bare(path: Path) -> ast.Module:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(tree):
+        if not isinstance(node, documented):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.ClassDef):
+            node.body = [line for line in node.body if not _describes(line)] or [ast.Pass()]
+    bare = _WithoutRanges().visit(tree)
+    assert isinstance(bare, ast.Module)
+    return bare
+
+
+class _WithoutRanges(ast.NodeTransformer):
+    """Leaves out where settings are searched: ``Annotated[float, LogUniform(…)]`` is ``float``."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        match node.annotation:
+            case ast.Subscript(
+                value=ast.Name("Annotated"),
+                slice=ast.Tuple(elts=[kind, ast.Call(func=ast.Name(name))]),
+            ) if name in RANGES:
+                node.annotation = kind
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        if node.module in ("typing", "lmdbench", "lmdbench.settings", "lmdbench.core.settings"):
+            node.names = [alias for alias in node.names if alias.name not in RANGES]
+        return node if node.names else None
+
+
+def _describes(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Assign) and all(
+        isinstance(target, ast.Name) and target.id in TEXTS for target in statement.targets
+    )
+
+
+# Parts of a module
+
+
+def definitions(roots: Iterable[Definition]) -> dict[Definition, bytes]:
+    """The code of functions, classes and constants at the top of modules and of all that they name
+    there or in other modules of the same package.
+
+    A name that its module does not have stands for all of the module.
+    """
+    found: dict[Definition, bytes] = {}
+    pending = list(roots)
+    while pending:
+        module, name = one = pending.pop()
+        file = file_of(module)
+        if one in found or file is None:
+            continue
+        tops, imports = _tops(module, file, _stamp(file))
+        if name not in tops:
+            found[one] = code_of(file)
+            continue
+        found[one], names = tops[name]
+        package = module.rpartition(".")[0]
+        for used, attribute in names:
+            base, imported = imports.get(used, ("", ""))
+            if used in tops:
+                pending.append((module, used))
+            elif base == package and attribute and file_of(f"{base}.{imported}"):
+                pending.append((f"{base}.{imported}", attribute))
+            elif base.rpartition(".")[0] == package and file_of(base):
+                pending.append((base, imported))
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _tops(
+    module: str, file: Path, _stamp: object
+) -> tuple[dict[str, tuple[bytes, frozenset[tuple[str, str]]]], dict[str, Definition]]:
+    """Of a module each name that its top binds, with the code of the statements that do and the
+    names in them; and what it imports from where, by the name it has here. A name comes with what
+    is asked of it: ``warps.sample`` is ("warps", "sample"), and ("warps", "")."""
+    tops: dict[str, list[ast.stmt]] = {}
+    imports: dict[str, Definition] = {}
+    for statement in _bare(file).body:
+        if isinstance(statement, ast.ImportFrom):
+            base = _base(statement, module.rpartition(".")[0])
+            imports |= {a.asname or a.name: (base, a.name) for a in statement.names}
+        elif not isinstance(statement, ast.Expr | ast.Import):  # of registries one looks up names
+            for name in _bound(statement):
+                tops.setdefault(name, []).append(statement)
+    texts = {
+        name: (
+            b"\n".join(ast.unparse(statement).encode() for statement in statements),
+            frozenset(word for statement in statements for word in _words(statement)),
+        )
+        for name, statements in tops.items()
+    }
+    return texts, imports
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """The names that a statement at the top of a module defines or changes."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}
+    found = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and isinstance(
+            node.ctx, ast.Store
+        ):
+            inner: ast.expr = node
+            while isinstance(inner, ast.Attribute | ast.Subscript):
+                inner = inner.value
+            if isinstance(inner, ast.Name):
+                found.add(inner.id)
+    return found
+
+
+def _words(statement: ast.stmt) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name):
+            yield node.id, ""
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield node.value.id, node.attr
