@@ -56,16 +56,16 @@ class Runs(Sequence["Run"]):
 
         ``metrics``: as ``lmdbench compare --metric`` takes them; by default the usual ones and the
         recall of each group. Raises UserError for a metric that there is not."""
-        from lmdbench.comparison.run_frames import scores_of_runs
+        from lmdbench.comparison.frames import run_scores
 
-        return scores_of_runs(self.runs, part, list(metrics))
+        return run_scores(self.runs, part, list(metrics))
 
     def images(self, *, part: str = "test") -> pd.DataFrame:
         """A row an image of a part and run: image, unit (lesion or patient), truth, predicted, and
         ``p:CLASS``, the probability of each class."""
-        from lmdbench.comparison.run_frames import images_of_runs
+        from lmdbench.comparison.frames import run_images
 
-        return images_of_runs(self.runs, part)
+        return run_images(self.runs, part)
 
 
 def run(

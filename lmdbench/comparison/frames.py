@@ -1,4 +1,4 @@
-"""A comparison as pandas DataFrames: shares between 0 and 1 in full precision."""
+"""Runs and comparisons as pandas DataFrames: shares between 0 and 1 in full precision."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmdbench.comparison.outcomes import outcomes
+from lmdbench.comparison.outcomes import predictions_of
+from lmdbench.comparison.results import Run
 from lmdbench.comparison.types import Cell, MethodResult, Ranks, ResultTable
-from lmdbench.evaluation.metrics import softmax
+from lmdbench.evaluation.metrics import Scorer, parse, softmax, summary, unusable
+from lmdbench.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -71,57 +73,90 @@ def scores(tables: Sequence[ResultTable], ranks: Ranks | None = None) -> DataFra
 
 
 def images(tables: Sequence[ResultTable]) -> DataFrame:
-    """A row for each table, run and test (or validation) image.
-
-    ``image``: its id; ``unit``: its lesion or patient, missing where unknown; ``truth`` and
-    ``predicted``: names of classes; ``p:CLASS``: the probability given to each class, missing for
-    those that another data set has. A run whose logits are not finite predicts nothing.
-    """
+    """A row for each table, run and image; see ``run_images``. Beside what a run is stands what
+    tells the tables apart, and ``dropped``, missing but where images that leak are left out."""
     settings = [
         name
         for name in dict.fromkeys(name for table in tables for name in table.setting)
         if name not in NOT_COLUMNS
         and any(table.setting.get(name) != tables[0].setting.get(name) for table in tables)
     ]
-    runs: list[dict[str, Any]] = []
-    columns: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("image", "unit", "truth", "predicted")
-    }
-    chances: list[tuple[dict[str, int], np.ndarray]] = []  # of a run: class → column, (N, C)
+    pieces = []
     for table in tables:
-        names = np.array(table.record.classes, dtype=object)
-        places = {str(name): k for k, name in enumerate(names)}
+        common = _table_columns(table, settings)
         for row in table.rows:
-            seen = outcomes(table, row)
-            nothing = np.full(len(seen.ids), None)
-            units = nothing if seen.units is None else seen.units.astype(object)
-            for seed, logits, usable in zip(seen.seeds, seen.logits, seen.usable, strict=True):
-                runs.append(
-                    {
-                        **_table_columns(table, settings),
-                        "method": row.method,
-                        "label": row.label,
-                        "seed": seed,
-                    }
-                )
-                columns["image"].append(seen.ids.astype(object))
-                columns["unit"].append(np.where(units == "", nothing, units))
-                columns["truth"].append(names[seen.labels])
-                columns["predicted"].append(names[logits.argmax(axis=1)] if usable else nothing)
-                missing = np.full(logits.shape, np.nan)
-                chances.append((places, softmax(logits) if usable else missing))
-    numbers = np.repeat(np.arange(len(runs)), [len(one) for _, one in chances])
-    frame = _frame(runs).loc[numbers].reset_index(drop=True)
-    for column, parts in columns.items():
-        frame[column] = np.concatenate(parts)
-    for name in dict.fromkeys(name for places, _ in chances for name in places):
-        frame[f"p:{name}"] = np.concatenate(
-            [
-                one[:, places[name]] if name in places else np.full(len(one), np.nan)
-                for places, one in chances
-            ]
+            for run in row.runs:
+                facts = {**common, "method": row.method, "label": row.label, "seed": run.seed}
+                pieces.append((facts, run, predictions_of(run, table.part, table.leaked)))
+    return _image_rows(pieces)
+
+
+def run_scores(runs: Sequence[Run], part: str, names: Sequence[str] = ()) -> DataFrame:
+    """A row a run, each for itself: what it is, its metrics (missing where one has no value), and
+    changed settings. ``names`` of metrics; by default the usual ones and every group."""
+    records = []
+    for run in runs:
+        predictions = predictions_of(run, part)
+        scorer = Scorer(predictions.labels, predictions.logits)
+        chosen = [parse(name, run.classes, run.groups) for name in names or summary(run.groups)]
+        values = {metric.name: float(scorer.value(metric)) for metric in chosen}
+        changed = {f"set {k}": v for k, v in (run.record.changed_settings or {}).items()}
+        records.append({**_run_columns(run), **values, **changed})
+    frame = _frame(records)
+    return frame[sorted(frame.columns, key=lambda name: str(name).startswith("set "))]
+
+
+def run_images(runs: Sequence[Run], part: str) -> DataFrame:
+    """A row an image of each run.
+
+    ``image``: its id; ``unit``: its lesion or patient, missing where unknown; ``truth`` and
+    ``predicted``: names of classes; ``p:CLASS``: the probability given to each class, missing for
+    those that another data set has. A run whose logits are not finite predicts nothing.
+    """
+    return _image_rows([(_run_columns(run), run, predictions_of(run, part)) for run in runs])
+
+
+def _image_rows(pieces: Sequence[tuple[dict[str, Any], Run, Predictions]]) -> DataFrame:
+    """A row an image, with what is said of its run before it."""
+    import pandas as pd
+
+    values = [_image_columns(run, predictions) for _, run, predictions in pieces]
+    numbers = np.repeat(np.arange(len(pieces)), [len(of_run["image"]) for of_run in values])
+    facts = _frame([facts for facts, _, _ in pieces]).loc[numbers].reset_index(drop=True)
+    columns = {
+        name: np.concatenate(
+            [of_run.get(name, np.full(len(of_run["image"]), np.nan)) for of_run in values]
         )
-    return frame
+        for name in dict.fromkeys(name for of_run in values for name in of_run)
+    }
+    return pd.concat([facts, pd.DataFrame(columns)], axis=1)
+
+
+def _image_columns(run: Run, predictions: Predictions) -> dict[str, np.ndarray]:
+    """Of one run, by the images' ids."""
+    part = predictions.of(np.argsort(predictions.ids, kind="stable"))
+    classes = np.array(run.classes, dtype=object)
+    nothing = np.full(len(part), None)
+    usable = not unusable(part.logits)
+    chances = softmax(part.logits) if usable else np.full(part.logits.shape, np.nan)
+    return {
+        "image": part.ids.astype(object),
+        "unit": nothing if part.units is None else np.where(part.units == "", nothing, part.units),
+        "truth": classes[part.labels],
+        "predicted": classes[part.logits.argmax(axis=1)] if usable else nothing,
+        **{f"p:{name}": chances[:, k] for k, name in enumerate(run.classes)},
+    }
+
+
+def _run_columns(run: Run) -> dict[str, Any]:
+    return {
+        "results_name": run.record.results_name,
+        "split_label": run.record.split_label,
+        "method": run.method,
+        "seed": run.seed,
+        "id": run.id[:8],
+        "directory": str(run.directory),
+    }
 
 
 def _table_columns(table: ResultTable, settings: Iterable[str]) -> dict[str, Any]:
