@@ -155,7 +155,7 @@ def _ceiling(
     else:
         bare = BareStudentAndTeacher(method.model, optimizer, task, teacher)
         inputs = (strong, weak, batch.labels)  # type: ignore[assignment]
-    step = task.execution.replay(bare, method.tensors, "ceiling")
+    step = task.execution.replay(bare, method.stepper.tensors, "ceiling")
 
     def train() -> None:
         method.train()

@@ -23,7 +23,7 @@ LOOP = tuple(
     f"lmdbench.{name}"
     for name in (
         *("runs.train", "runs.frozen", "core.randomness", "models.classifier", "models.stages"),
-        *(f"training.{name}" for name in ("method", "engine", "task", "prefetch")),
+        *(f"training.{name}" for name in ("method", "stepper", "engine", "task", "prefetch")),
     )
 )
 BUILDING = tuple(  # what every backbone is built by

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import Registry
 from lmdbench.core.settings import LogUniform, at_least, at_most, below
-from lmdbench.models.classifier import Classifier, Encoder, FrozenEncoder
+from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.training.definition import check_definition
-from lmdbench.training.engine import Execution, NotReplayable, Replay
+from lmdbench.training.engine import NotReplayable
 from lmdbench.training.samplers import SamplerChoice
+from lmdbench.training.stepper import Stepper
 from lmdbench.training.task import Images, Raw, Task, batch_sizes
 
 
@@ -116,8 +117,7 @@ class Method(nn.Module):
         self.task = task
         self.settings = settings
         self._progress = 0.0
-        self._compiled = False
-        self._replays: dict[Hashable, Replay] = {}
+        self.stepper = Stepper(self)
         self.build(encoder)
         if self.trains == "head":
             self.model.encoder.requires_grad_(False)
@@ -259,63 +259,11 @@ class Method(nn.Module):
     def batches(self) -> Iterator[tuple[float, Any]]:
         """The same with their views: what ``step`` is given."""
         for share, raws in self.draws():
-            yield share, self._made(raws)
-
-    def _made(self, raws: tuple[Raw, ...], execution: Execution | None = None) -> Any:
-        made = tuple(raw.batch(self.views, execution) for raw in raws)
-        return made if len(made) > 1 else made[0]
+            yield share, self.stepper.batch(raws)
 
     def execute(self, raws: tuple[Raw, ...]) -> Mapping[str, Tensor]:
-        """``step``, as the run's execution has it: compiled, and replayed where it can be, for
-        batches of the usual size."""
-        execution = self.task.execution
-        if execution.mode == "plain" or any(len(raw) != self.usual_size for raw in raws):
-            with execution.eagerly():
-                return self.step(self._made(raws))
-        self.compile_encoders(raws[0])
-        if not self.replayable:
-            return self.step(self._made(raws, execution))
-        phase = self.phase()
-        if phase not in self._replays:
-            self._replays[phase] = execution.replay(
-                partial(self._replayed_step, raws), self.tensors, "step"
-            )
-        for optimizer in self.running_optimizers.values():
-            self.set_rates(optimizer)
-        return self._replays[phase](*(t for raw in raws for t in raw.tensors()))
-
-    def _replayed_step(self, form: tuple[Raw, ...], *tensors: Tensor) -> Mapping[str, Tensor]:
-        flat = iter(tensors)
-        raws = tuple(raw.with_tensors(flat) for raw in form)
-        return self.step(self._made(raws, self.task.execution))
-
-    def compile_encoders(self, raw: Raw) -> None:
-        """Once in a run, before its first step on a batch of the usual size."""
-        if self._compiled:
-            return
-        self._compiled = True
-        execution = self.task.execution
-        with execution.preparing("views and encoder"):
-            images = raw.batch(self.views, execution).images
-            encoders = [
-                part
-                for part in self.modules()
-                if isinstance(part, Encoder) and not isinstance(part, FrozenEncoder)
-            ]
-            execution.compile_encoders(encoders, images, self.task.autocast)
-        groups = [g for o in self.running_optimizers.values() for g in o.param_groups]
-        for group in groups if self.replayable else ():
-            rate = group.setdefault("base_lr", group["lr"])
-            if group.get("fused") or group.get("capturable"):
-                group["lr"] = torch.tensor(float(rate), device=self.task.device)
-
-    def tensors(self) -> Iterator[Tensor]:
-        """All that training changes: parameters, buffers, and what the optimisers keep."""
-        yield from self.parameters()
-        yield from self.buffers()
-        for optimizer in self.running_optimizers.values():
-            for kept in optimizer.state.values():
-                yield from (value for value in kept.values() if isinstance(value, Tensor))
+        """``step`` as the run's execution has it, see ``Stepper``."""
+        return self.stepper(raws)
 
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:

@@ -70,7 +70,7 @@ def test_compiled_training_is_plain_training(name, phases, caplog):
     plain, logs = trained(name, "plain", schedule="cosine", lr=0.05)
     compiled, theirs = trained(name, "compiled", schedule="cosine", lr=0.05)
     assert not told(caplog)
-    assert set(compiled._replays) == phases
+    assert set(compiled.stepper.replays) == phases
     for here, there in zip(logs, theirs, strict=True):
         assert here == pytest.approx(there, rel=1e-4)
     for name_, value in plain.state_dict().items():
@@ -91,7 +91,7 @@ def test_preparing_leaves_no_trace():
     method.train()
     random = torch.get_rng_state()
     replay = method.task.execution.replay(
-        lambda *tensors: method._replayed_step(raws, *tensors), method.tensors, "step"
+        lambda *tensors: method.stepper._replayed(raws, *tensors), method.stepper.tensors, "step"
     )
     replay._prepare(tuple(raws[0].tensors()))
     assert replay._inputs is not None
@@ -153,7 +153,7 @@ def test_a_step_that_can_not_be_replayed_is_not(extra, reason, caplog):
     method, compiled = steps_of(cls, "compiled")
     assert compiled == pytest.approx(plain, rel=1e-4)
     assert told(caplog) == [f"replaying step failed, the run goes on without: {reason}"]
-    assert all(replay._inputs is None for replay in method._replays.values())
+    assert all(replay._inputs is None for replay in method.stepper.replays.values())
 
 
 @pytest.fixture
