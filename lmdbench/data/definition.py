@@ -76,7 +76,8 @@ def _problems(cls: Any, base: Any) -> Iterator[str]:
     if not isinstance(backbone, str) or not re.fullmatch(r"(frozen/)?[\w.-]+", backbone):
         yield f'backbone is {backbone!r}, but must be a name, as in "resnet18"'
     weights = fixed.get("weights", "none")
-    if not isinstance(weights, str) or not weights:
+    known = isinstance(weights, str) and (weights in ("none", "imagenet") or "." in weights)
+    if not known:
         yield f'weights is {weights!r}, but must be "none", "imagenet" or the path of a file'
     factor = fixed.get("default_imbalance_factor")
     if factor is not None and not (_is_number(factor) and factor >= 1):

@@ -6,11 +6,14 @@ from their cause. Nothing else calls ``records`` and ``split`` of a data set.
 
 from __future__ import annotations
 
+import json
+import re
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -70,6 +73,7 @@ def read_split(dataset: Dataset, imbalance_factor: float | None, seed: int) -> S
     split = _called(dataset, "split", dataset.split, imbalance_factor, seed)
     if not isinstance(split, Split):
         raise _wrong(dataset, f"split gives {type(split).__name__}, no Split")
+    _check_facts(dataset, split)
     _check_classes(dataset, split)
     labels = read_records(dataset)["label"]
     _check_parts(dataset, split, dict(zip(labels.index, labels, strict=True)))
@@ -84,6 +88,43 @@ def read_split(dataset: Dataset, imbalance_factor: float | None, seed: int) -> S
     return replace(split, parts=parts)
 
 
+def image_root(dataset: Dataset) -> Path:
+    """``Dataset.image_root``. Raises UserError where that is no path."""
+    if dataset.root is None and type(dataset).image_root is Dataset.image_root:
+        raise _wrong(
+            dataset, "it has no --data-root, and says no image_root: where do its files lie?"
+        )
+    root = dataset.image_root
+    if not isinstance(root, Path):
+        raise _wrong(dataset, f"image_root is {root!r}, but must be a pathlib.Path")
+    return root
+
+
+def _check_facts(dataset: Dataset, split: Split) -> None:
+    """What names a folder, and what is written to ``run.json``."""
+    for what, name in (
+        ("results_name", dataset.results_name),
+        ("the name of its split", split.name),
+    ):
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*", name):
+            raise _wrong(dataset, f"{what} is {name!r}, but names a folder: letters, digits, . _ -")
+    if split.seed is not None and type(split.seed) is not int:
+        raise _wrong(dataset, f"the seed of its split is {split.seed!r}, but must be int or None")
+    if split.imbalance_factor is not None and type(split.imbalance_factor) not in (int, float):
+        factor = split.imbalance_factor
+        raise _wrong(dataset, f"imbalance_factor of its split is {factor!r}, but must be a float")
+    if not isinstance(split.notes, tuple) or not all(isinstance(n, str) for n in split.notes):
+        raise _wrong(dataset, f"notes of its split are {split.notes!r}, no tuple of texts")
+    if not isinstance(split.group_rule, str):
+        raise _wrong(dataset, f"group_rule of its split is {split.group_rule!r}, but must be text")
+    try:
+        json.dumps(dict(split.details))
+    except (TypeError, ValueError) as error:
+        raise _wrong(
+            dataset, f"details of its split can't be written to run.json: {error}"
+        ) from None
+
+
 def _check_classes(dataset: Dataset, split: Split) -> None:
     classes = split.classes
     if not isinstance(classes, tuple) or not all(map(_is_name, classes)):
@@ -92,8 +133,13 @@ def _check_classes(dataset: Dataset, split: Split) -> None:
         raise _wrong(dataset, f"classes of its split come twice: {_some(repeated)}")
     if len(classes) < 2:
         raise _wrong(dataset, f"its split has only the classes {classes!r}; it takes two or more")
-    if not isinstance(split.groups, Mapping):
-        raise _wrong(dataset, f"groups of its split are {split.groups!r}, no group → classes")
+    if not isinstance(split.groups, Mapping) or any(
+        isinstance(labels, str) for labels in split.groups.values()
+    ):
+        raise _wrong(
+            dataset,
+            f"groups of its split are {split.groups!r}, but must be group → a tuple of classes",
+        )
     members = [label for labels in split.groups.values() for label in labels]
     if strangers := [label for label in members if label not in classes]:
         raise _wrong(dataset, f"groups of its split name no classes of it: {_some(strangers)}")

@@ -58,7 +58,6 @@ class Backbone:
         return self.name.removeprefix(FROZEN)
 
 
-TRIED = (2, 3, 224, 224)  # images that a new backbone is tried on
 LEAST_STAGES = 3  # of a network that says them: `ride` shares the first and copies the last two
 FROZEN = "frozen/"  # before a backbone's name: the same network, not trained
 
@@ -102,14 +101,16 @@ def register_backbone(
     title: str,
     imagenet: Pretrained | None = None,
     recipes: Mapping[str, Mapping[str, Any]] | None = None,
+    image_size: int = 224,
 ) -> Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]:
     """Decorator of a function that makes a network without its classifier, with random weights.
 
     The network takes images (B, 3, H, W) float32, normalised as ImageNet's, and returns features
-    (B, D) or (B, D, 1, 1); an ``Encoder`` is taken as it is. It is tried on two images, without
-    computing anything. Methods that divide a network ask its method ``stages()``, if it has one:
-    the modules that are the network when one follows the other. ``recipes``: settings that suit it
-    better than a method's own defaults, by the method's name, or by what it trains ("all", "head").
+    (B, D) or (B, D, 1, 1); an ``Encoder`` is taken as it is. It is tried on two images of
+    ``image_size``, without computing anything. Methods that divide a network ask its method
+    ``stages()``, if it has one: the modules that are the network when one follows the other.
+    ``recipes``: settings that suit it better than a method's own defaults, by the method's name, or
+    by what it trains ("all", "head").
 
     Raises UserError for what makes no sense, as features of another shape; ValueError for a name
     that is taken.
@@ -129,7 +130,7 @@ def register_backbone(
                 f"backbone {name!r} is a {type(construct).__name__}, but must be a function that "
                 "makes a network"
             )
-        width = features_of(name, construct)
+        width = features_of(name, construct, image_size)
         backbone = Backbone(
             name,
             title,
@@ -144,35 +145,36 @@ def register_backbone(
     return decorate
 
 
-def features_of(name: str, construct: Callable[[], nn.Module]) -> int:
-    """The number of features of a network, told without computing them where it lets itself be
-    tried on torch's meta device.
+def features_of(name: str, construct: Callable[[], nn.Module], image_size: int) -> int:
+    """The number of features that a network makes of images of a size, told without computing them
+    where it lets itself be tried on torch's meta device.
 
-    Raises UserError for what is no network without a classifier."""
+    Raises UserError for what is no network without a classifier, or takes no such images."""
+    tried = (2, 3, image_size, image_size)
     try:
-        network, features = _tried(construct, "meta")
+        network, features = _tried(construct, "meta", tried)
     except UserError:
         raise
     except Exception:  # it looks at numbers, which are not there
         try:
-            network, features = _tried(construct, "cpu")
+            network, features = _tried(construct, "cpu", tried)
         except UserError:
             raise
         except Exception as error:
             raise UserError(
-                f"backbone {name!r} can't make features of images {TRIED}: {_reason(error)}"
+                f"backbone {name!r} can't make features of images {tried}: {_reason(error)}"
             ) from error
     shape = tuple(features.shape) if isinstance(features, Tensor) else ()
-    if shape[:1] != TRIED[:1] or len(shape) not in (2, 4) or any(n != 1 for n in shape[2:]):
+    if shape[:1] != tried[:1] or len(shape) not in (2, 4) or any(n != 1 for n in shape[2:]):
         raise UserError(
-            f"backbone {name!r} makes {shape or type(features).__name__} of images {TRIED}; it "
+            f"backbone {name!r} makes {shape or type(features).__name__} of images {tried}; it "
             "must make features (2, D), one row an image: pool them, and leave its classifier out"
         )
     if not features.is_floating_point():
         raise UserError(f"backbone {name!r} makes features of {features.dtype}, not of float32")
     body = network.body if isinstance(network, Encoder) else network
     if says_stages(body):
-        _check_stages(name, body, features)
+        _check_stages(name, body, features, tried)
     if construct() is network:
         raise UserError(
             f"backbone {name!r} is the same network each time; make a new one, with new weights, "
@@ -181,16 +183,18 @@ def features_of(name: str, construct: Callable[[], nn.Module]) -> int:
     return int(shape[1])
 
 
-def _tried(construct: Callable[[], nn.Module], device: str) -> tuple[nn.Module, Any]:
-    """A network, and what it makes of two images."""
+def _tried(
+    construct: Callable[[], nn.Module], device: str, images: tuple[int, ...]
+) -> tuple[nn.Module, Any]:
+    """A network, and what it makes of images of that shape."""
     with torch.device(device), torch.random.fork_rng(devices=[]), torch.no_grad():
         network = construct()
         if not isinstance(network, nn.Module):
             raise TypeError(f"the function returned {type(network).__name__}, no nn.Module")
-        return network, network.eval()(torch.zeros(TRIED))
+        return network, network.eval()(torch.zeros(images))
 
 
-def _check_stages(name: str, body: nn.Module, features: Tensor) -> None:
+def _check_stages(name: str, body: nn.Module, features: Tensor, images: tuple[int, ...]) -> None:
     """Raise UserError unless the network's stages, one after the other, can be the network."""
     where = f"backbone {name!r}: its stages()"
     try:
@@ -198,14 +202,14 @@ def _check_stages(name: str, body: nn.Module, features: Tensor) -> None:
         if not all(isinstance(stage, nn.Module) for stage in stages) or len(stages) < LEAST_STAGES:
             raise UserError(f"{where} must list {LEAST_STAGES} modules or more, stem first")
         with torch.no_grad():
-            made = nn.Sequential(*stages).eval()(torch.zeros(TRIED, device=features.device))
+            made = nn.Sequential(*stages).eval()(torch.zeros(images, device=features.device))
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"{where} can't follow one another: {_reason(error)}") from error
     if made.shape != features.flatten(1).shape:
         raise UserError(
-            f"{where} make {tuple(made.shape)} of images {TRIED}, the network itself "
+            f"{where} make {tuple(made.shape)} of images {images}, the network itself "
             f"{tuple(features.flatten(1).shape)}; the last one must pool and flatten"
         )
     theirs = {id(p) for stage in stages for p in stage.parameters()}

@@ -11,7 +11,7 @@ import torch
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.randomness import Streams
-from lmdbench.models.backbones import get_backbone
+from lmdbench.models.backbones import features_of, get_backbone
 from lmdbench.runs.plan import PlannedRun, RunSpec
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
@@ -21,11 +21,17 @@ Counts = tuple[int, ...]  # images of each class
 
 
 def check_backbone(run: PlannedRun) -> None:
-    """Raise UserError for a method that can't be built on the run's backbone. It is tried with
-    random weights and without images."""
+    """Raise UserError for a backbone that takes no images of the run's size, and for a method that
+    can't be built on it. They are tried with random weights and without images."""
     split = run.context.prepared.split
     train, validation = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
+    _check_size(run.spec.backbone, run.spec.image_size)
     _check_backbone(_text(run.spec), run.spec.backbone, split.classes, train, validation)
+
+
+@functools.lru_cache(maxsize=256)
+def _check_size(backbone: str, image_size: int) -> None:
+    features_of(backbone, get_backbone(backbone).construct, image_size)
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ import pytest
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split
-from lmdbench.data.reading import read_records, read_split
+from lmdbench.data.reading import image_root, read_records, read_split
 from lmdbench.data.splits.availability import split_files
 from lmdbench.data.splits.spec import SplitChoice, make_split
 
@@ -125,6 +125,13 @@ def replaced(**words) -> dict[str, Part]:
         (given(classes=list(CLASSES)), "classes of its split are .* must be a tuple"),
         (given(classes=("nevus", "nevus")), "come twice: 'nevus'"),
         (given(classes=("nevus",)), "takes two or more"),
+        (given(name="a/b"), "the name of its split is 'a/b', but names a folder"),
+        (given(seed=np.int64(3)), "the seed of its split is .*3.*, but must be int or None"),
+        (given(imbalance_factor=np.float32(3)), "imbalance_factor of its split is .*3.0"),
+        (given(details={"of": np.int64(3)}), "details of its split can't be written to run.json"),
+        (given(notes="by hand"), "notes of its split are 'by hand', no tuple of texts"),
+        (given(group_rule=None), "group_rule of its split is None, but must be text"),
+        (given(groups={"head": "nevus"}), "groups of its split are .* group → a tuple of classes"),
         (given(groups={"head": ("naevus",)}), "groups .* no classes of it: 'naevus'"),
         (given(groups={"head": CLASSES, "tail": ("nevus",)}), "in two groups .*: 'nevus'"),
         (given(parts={"train": parts()["train"]}), "are \\['train'\\], but must be train, v"),
@@ -198,6 +205,35 @@ def test_a_split_that_ignores_an_imbalance_factor_refuses_it() -> None:
 def test_a_factor_that_the_images_have_anyway_is_no_slip(factor: float) -> None:
     default = 100.0  # of the data set, with which its split is made anyway
     read_split(Clinic(split=given(imbalance_factor=factor), factor=default), factor, 0)
+
+
+def test_a_seed_that_changes_nothing_is_refused() -> None:
+    split = given(seed=7)
+    assert make_split(Clinic(split=given()), SplitChoice()).seed is None
+    make_split(Clinic(split=split), SplitChoice())
+    with pytest.raises(UserError, match="data set 'clinic': --split-seed 7 changes nothing"):
+        make_split(Clinic(split=split), SplitChoice(seed=7))
+
+
+def test_where_the_files_lie_must_be_said() -> None:
+    class Rootless(Clinic):
+        needs_root = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.root = None
+
+    class Texts(Clinic):
+        image_root = "/images"
+
+    class Nested(Clinic):
+        results_name = "clinic/2024"
+
+    assert "says no image_root" in refused(image_root, Rootless())
+    assert "image_root is '/images', but must be a pathlib.Path" in refused(image_root, Texts())
+    assert "results_name is 'clinic/2024', but names a folder" in refused(
+        read_split, Nested(), None, 0
+    )
 
 
 def test_what_breaks_inside_is_told_in_one_line() -> None:

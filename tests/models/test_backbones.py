@@ -219,6 +219,18 @@ def test_a_network_of_ones_own_is_a_backbone(pooled, monkeypatch) -> None:
     assert get_backbone("frozen/own").frozen
 
 
+def test_one_for_images_of_one_size(monkeypatch) -> None:
+    monkeypatch.setattr(BACKBONES, "_things", dict(BACKBONES.all()))
+
+    def small() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 8))
+
+    with pytest.raises(UserError, match=r"can't make features of images \(2, 3, 224, 224\)"):
+        register_backbone("sized", title="Sized")(small)
+    register_backbone("sized", title="Sized", image_size=32)(small)
+    assert random_encoder("sized").out_features == 8
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -168,3 +168,30 @@ def test_no_weights_are_fetched(toy_run, tmp_path, monkeypatch):
     assert toy_run("crt", "--starts-from", "focal", *words).code == 0
     assert "such as ce" in toy_run("crt", "--starts-from", "ride", *words).err
     assert not (tmp_path / "torch").exists()
+
+
+OF_ONE_SIZE = """
+from torch import nn
+from lmdbench.models.backbones import register_backbone
+
+@register_backbone("of-one-size", title="For 32 pixels alone", image_size=32)
+def of_one_size():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 8))
+"""
+
+
+def test_images_of_a_size_that_a_backbone_does_not_take(toy_run, tmp_path):
+    path = tmp_path / "of_one_size.py"
+    path.write_text(OF_ONE_SIZE)
+    words = ("--plugin", path, "--backbone", "of-one-size", "--set", "epochs=1")
+    refused = toy_run("ce", *words, "--dry-run")
+    assert refused.code == 2
+    (line,) = refused.err.strip().splitlines()
+    assert "backbone 'of-one-size' can't make features of images (2, 3, 24, 24): " in line
+    trained = toy_run("ce", *words, "--image-size", 32)
+    assert trained.code == 0, trained.err
+    refused = toy_run("bbn", *words, "--image-size", 32, "--dry-run")
+    assert refused.code == 2
+    assert (
+        "bbn can't work on backbone of-one-size: bbn doubles an encoder's last conv" in refused.err
+    )

@@ -11,7 +11,7 @@ import numpy as np
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset, Part, Partial, Prepared, Split
-from lmdbench.data.reading import read_records
+from lmdbench.data.reading import image_root, read_records
 from lmdbench.data.splits.divide import NEEDED, count
 
 _EXAMPLES = 3
@@ -58,7 +58,7 @@ def table_files(
 
 def record_files(dataset: Dataset) -> dict[str, Path]:
     """Image id → file, for every image of the data set's table in its order."""
-    root = dataset.image_root
+    root = image_root(dataset)
     return {str(image): root / file for image, file in read_records(dataset)["file"].items()}
 
 
@@ -94,7 +94,7 @@ def _short(file: Path, dataset: Dataset) -> str:
 
 def split_files(dataset: Dataset, split: Split) -> dict[str, Path]:
     """Image id → file, for every image of the split in its order."""
-    root = dataset.image_root
+    root = image_root(dataset)
     files = read_records(dataset)["file"].to_dict()
     return {
         image: root / files[image] for part in split.parts.values() for image in map(str, part.ids)

@@ -336,6 +336,7 @@ def listed_split(dataset: Dataset, path: Path) -> Split:
 def _own_split(dataset: Dataset, choice: SplitChoice, seed: int) -> Split:
     split = read_split(dataset, choice.imbalance_factor, seed)
     if choice.name in (None, split.name):
+        _require_drawn(dataset, split, choice.imbalance_factor, seed)
         return split
     if choice.name == "published" and dataset.official_digest:
         raise UserError(
@@ -345,6 +346,21 @@ def _own_split(dataset: Dataset, choice: SplitChoice, seed: int) -> Split:
     raise unknown(
         f"split of {dataset.name}", str(choice.name).lower(), [split.name, *SPLITS, "FILE.csv"]
     )
+
+
+def _require_drawn(dataset: Dataset, split: Split, factor: float | None, seed: int) -> None:
+    """Refuse a seed that a plug-in's split names and does not follow: two results would be one."""
+    if (
+        split.seed is None
+        or seed == DEFAULT_SEED
+        or type(dataset).__module__.startswith("lmdbench.")
+    ):
+        return
+    if read_split(dataset, factor, DEFAULT_SEED).fingerprint == split.fingerprint:
+        raise UserError(
+            f"data set {dataset.name!r}: --split-seed {seed} changes nothing in its split; leave "
+            "it out (a split that no seed draws says seed=None)"
+        )
 
 
 def _own_if_any(dataset: Dataset) -> tuple[Split | None, str]:
