@@ -13,10 +13,11 @@ from typing import Any
 from lmdbench.comparison.results import Results, Run, ancestor_of
 from lmdbench.core.errors import UserError
 from lmdbench.data.check import audit as audits
+from lmdbench.runs.sources import PLUGINS
 from lmdbench.sharing.archive import MANIFEST, check_output, new_archive
 from lmdbench.sharing.check import Sound, check_alike, check_run
 from lmdbench.sharing.shared import FORMAT, README, RUN_FILES, shared_record
-from lmdbench.sharing.sweeps import PLUGIN, PLUGINS, SharedSweep, compare_command
+from lmdbench.sharing.sweeps import PLUGIN, SharedSweep, compare_command
 from lmdbench.version import __version__
 
 

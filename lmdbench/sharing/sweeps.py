@@ -13,11 +13,11 @@ from typing import Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_json
+from lmdbench.runs.sources import PLUGINS
 
 FORMAT = 1  # of a table's file
 TABLE = "table.json"
 FILE = "sweep.toml"
-PLUGINS = "plugins"  # the folder of their source, below a run or a sweep
 PLUGIN = re.compile(rf"{PLUGINS}(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+\.py")
 KEY = re.compile(r"sweeps/[A-Za-z0-9_][A-Za-z0-9_.-]*/shared-[0-9a-f]{8}")
 

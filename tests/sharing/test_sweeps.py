@@ -248,3 +248,36 @@ def test_an_archive_of_before_sweeps_were_shared_comes_in(
     done = lmdbench("results", "import", rewrite(change), "--results", tmp_path / "there")
     assert done.code == 0, done.err
     assert "4 runs imported" in done.err
+
+
+def test_what_a_plug_in_imports_goes_along_with_the_sweep_and_with_its_runs(
+    toy_folder: Path, tmp_path: Path, lmdbench: Command
+) -> None:
+    (tmp_path / "helper.py").write_text("WEIGHT = 2.0\n")
+    plugin = tmp_path / "mine.py"
+    text = PLUGIN.read_text().replace("label-smoothing", "mine")
+    plugin.write_text(
+        text.replace("from torch import", "from helper import WEIGHT\nfrom torch import")
+    )
+    sweep = tmp_path / "own.toml"
+    sweep.write_text(
+        f'plugins = ["mine.py"]\nmethods = ["mine"]\n[settings.all]\nepochs = 1\n'
+        f'[[datasets]]\nname = "folder"\ndata_root = "{toy_folder}"\n'
+        'backbone = "small"\nimage_size = 24\n'
+    )
+    results = tmp_path / "results"
+    for words in (  # in processes of their own, as a method stays registered
+        ("sweep", "launch", sweep, "--results", results),
+        ("results", "export", "--results", results, "--sweep", sweep, "--output", tmp_path / "x"),
+    ):
+        command = [sys.executable, "-m", "lmdbench", *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    for folder in ("*/*/mine/seed0-*", "sweeps/own/shared-*"):
+        (kept,) = (tmp_path / "x").glob(f"{folder}/plugins")
+        assert (kept / "mine.py").read_text() == plugin.read_text()
+        assert (kept / "helper.py").read_text() == "WEIGHT = 2.0\n"
+    there = tmp_path / "there"
+    imported = lmdbench("results", "import", tmp_path / "x", "--results", there)
+    assert imported.code == 0, imported.err
+    assert len(list(there.glob("*/*/mine/seed0-*/plugins/helper.py"))) == 1

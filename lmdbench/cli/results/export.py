@@ -114,20 +114,10 @@ def _shared(
     Raises UserError for a reference that is neither a method nor a label of it.
     """
     from lmdbench.core.registry import unknown
-    from lmdbench.sharing.sweeps import SharedSweep, read_shared, shared_folder
+    from lmdbench.sharing.sweeps import read_shared, shared_folder
 
     folder = shared_folder(source)
-    if folder is not None:
-        sweep = read_shared(folder)
-    else:
-        from lmdbench.cli.sweep_common import load_plan
-        from lmdbench.sweep.config.written import shareable_text
-
-        plan = load_plan(source, results, data_root)
-        labels = {key: node.label for key, node in plan.nodes.items() if node.asked}
-        plugins = {path.name: path.read_bytes() for path in plan.sweep.plugins}
-        text = shareable_text(plan.sweep)
-        sweep = SharedSweep(plan.sweep.name, labels, "lmd", text, plugins)
+    sweep = read_shared(folder) if folder is not None else _planned(source, results, data_root)
     labels = {key: label for key, label in sweep.labels.items() if key in there}
     if len(labels) < len(sweep.labels):
         missing = len(sweep.labels) - len(labels)
@@ -140,3 +130,20 @@ def _shared(
     if reference is not None and reference not in known:
         raise unknown("reference", reference, known)
     return replace(sweep, labels=labels, reference=reference or sweep.reference)
+
+
+def _planned(source: str, results: Path, data_root: Path | None) -> SharedSweep:
+    """A sweep of a file or preset, with the source of its plug-ins and of what these import."""
+    from lmdbench.cli.sweep_common import load_plan
+    from lmdbench.comparison.compare import REFERENCE
+    from lmdbench.runs.code_digest import plugin_sources
+    from lmdbench.sharing.sweeps import SharedSweep
+    from lmdbench.sweep.config.written import shareable_text
+
+    plan = load_plan(source, results, data_root)
+    labels = {key: node.label for key, node in plan.nodes.items() if node.asked}
+    plugins = {path.name: path.read_bytes() for path in plan.sweep.plugins}
+    runs = {(n.run.spec.method, n.run.spec.backbone): n.run for n in plan.nodes.values()}
+    for run in runs.values():
+        plugins |= plugin_sources(run.method, run.context.backbone)
+    return SharedSweep(plan.sweep.name, labels, REFERENCE, shareable_text(plan.sweep), plugins)
