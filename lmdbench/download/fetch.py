@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim, disk_errors, read_json, remove_leftovers, write_json
+from lmdbench.core.files import disk_errors, read_json, remove_leftovers, write_json
 from lmdbench.data.sources import ApiImages, Archive, Downloads, File, Home, Source
 from lmdbench.download.archives import Damaged, images_there, unpack
 from lmdbench.download.disk_space import file_size, require_room, size

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmdbench.core.files import HOST, TEMPORARY, Claim, disk_errors, lives, write_text
+from lmdbench.core.claim import Claim, lives
+from lmdbench.core.files import HOST, TEMPORARY, disk_errors, write_text
 from lmdbench.housekeeping.inventory import KeptRun, disk_usage, seed_of
 from lmdbench.housekeeping.removal import delete, remove
 from lmdbench.runs.record import MOVED_ASIDE

@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim, disk_errors, temporary_path
+from lmdbench.core.files import disk_errors, temporary_path
 from lmdbench.housekeeping.inventory import KeptRun, disk_usage
 
 EXAMPLES = 3

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim
 from lmdbench.runs.record import read_record
 
 LENGTHS = ("epochs", "rounds")  # settings that say how long a run is

@@ -21,15 +21,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.environment import device_name, environment, peak_memory_mib, reset_peak_memory
 from lmdbench.core.errors import RunFailed, UserError
-from lmdbench.core.files import (
-    Claim,
-    atomic,
-    disk_errors,
-    remove_leftovers,
-    write_text,
-)
+from lmdbench.core.files import atomic, disk_errors, remove_leftovers, write_text
 from lmdbench.core.progress import Progress
 from lmdbench.core.randomness import Streams, derived_seed
 from lmdbench.data.reading import read_records

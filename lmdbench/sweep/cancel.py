@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from lmdbench.core.files import Claim
+from lmdbench.core.claim import Claim
 from lmdbench.sweep.executors import LOCAL, job_executor
+from lmdbench.sweep.launch_record import Launch, pool_claim, read_launches, write_launch
 from lmdbench.sweep.plan import SweepPlan
-from lmdbench.sweep.record import Launch, pool_claim, read_launches, write_launch
 
 STOP_SECONDS = 30.0  # that a pool gets to stop its workers
 POLL_SECONDS = 0.2

@@ -8,14 +8,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim, disk_errors
+from lmdbench.core.files import disk_errors
 from lmdbench.runs.options import RunOptions
 from lmdbench.sweep.executors import LOCAL, JobExecutor
 from lmdbench.sweep.executors.batches import Batch, Unsure, Work, units
 from lmdbench.sweep.executors.local import PoolJob
-from lmdbench.sweep.plan import Node, SweepPlan
-from lmdbench.sweep.record import (
+from lmdbench.sweep.launch_record import (
     LAUNCHING,
     SWEEPS,
     Launch,
@@ -25,6 +25,7 @@ from lmdbench.sweep.record import (
     pool_claim,
     write_launch,
 )
+from lmdbench.sweep.plan import Node, SweepPlan
 from lmdbench.sweep.status import Overview, State
 
 LAUNCH: tuple[State, ...] = ("missing", "lost")  # what a launch takes

@@ -14,7 +14,7 @@ from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.sweep.config.file import Entry, Sweep, read_sweep
 from lmdbench.sweep.executors.jobs import RunJob
-from lmdbench.sweep.record import SWEEPS
+from lmdbench.sweep.launch_record import SWEEPS
 
 
 @dataclass(frozen=True)

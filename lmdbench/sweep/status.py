@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim
 from lmdbench.runs.plan import staleness
 from lmdbench.runs.state import last_error, run_state
 from lmdbench.sweep.executors import LOCAL, job_executor
 from lmdbench.sweep.executors.batches import Queued
+from lmdbench.sweep.launch_record import LAUNCHING, SWEEPS, Launch, pool_claim, read_launches
 from lmdbench.sweep.plan import Node, SweepPlan
-from lmdbench.sweep.record import LAUNCHING, SWEEPS, Launch, pool_claim, read_launches
 
 State = Literal["done", "running", "queued", "failed", "lost", "changed", "missing"]
 STATES: tuple[State, ...] = get_args(State)

@@ -11,8 +11,8 @@ import pytest
 
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim
 from lmdbench.housekeeping.inventory import Filters, KeptRun, choose, disk_usage, read_inventory
 
 FakeRun = Callable[..., Path]

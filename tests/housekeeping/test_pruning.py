@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lmdbench.core.files import Claim, temporary_path
+from lmdbench.core.claim import Claim
+from lmdbench.core.files import temporary_path
 from lmdbench.housekeeping import pruning
 from lmdbench.housekeeping.inventory import KeptRun, read_inventory
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim
 from lmdbench.housekeeping.inventory import read_inventory
 from lmdbench.housekeeping.removal import named, remove, started_from
 

@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim
 from lmdbench.core.registry import load_plugin
 from lmdbench.data.splits.spec import SplitChoice
 from lmdbench.runs.request import Contexts, RunContext

@@ -6,13 +6,19 @@ import time
 
 import pytest
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim
 from lmdbench.runs.options import IN_SWEEPS
 from lmdbench.sweep.executors import slurm
 from lmdbench.sweep.executors.batches import Queued
 from lmdbench.sweep.launch import opened_pool
-from lmdbench.sweep.record import Launch, launch_name, pool_claim, read_launches, write_launch
+from lmdbench.sweep.launch_record import (
+    Launch,
+    launch_name,
+    pool_claim,
+    read_launches,
+    write_launch,
+)
 from lmdbench.sweep.status import look
 
 

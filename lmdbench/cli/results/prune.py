@@ -134,7 +134,7 @@ def _needed(
 ) -> dict[str, str]:
     """Keys of runs that sweeps may start others from → why their weights stay."""
     from lmdbench.housekeeping.pruning import may_start_from
-    from lmdbench.sweep.record import read_launches
+    from lmdbench.sweep.launch_record import read_launches
 
     kept: dict[str, str] = {}
     planned: set[str] = set()

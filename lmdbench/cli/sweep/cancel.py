@@ -22,7 +22,7 @@ def cancel(source: str, results: Path, data_root: Path | None) -> None:
 
     from lmdbench.sweep.cancel import cancel as stop
     from lmdbench.sweep.launch import launching
-    from lmdbench.sweep.record import SWEEPS
+    from lmdbench.sweep.launch_record import SWEEPS
     from lmdbench.sweep.status import look
 
     stopped = left = 0

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lmdbench.core.files import Claim, disk_errors, temporary_path
+from lmdbench.core.claim import Claim
+from lmdbench.core.files import disk_errors, temporary_path
 
 WAIT_SECONDS = 0.1
 

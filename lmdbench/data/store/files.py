@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim, read_json, write_json, write_text
+from lmdbench.core.files import read_json, write_json, write_text
 from lmdbench.data.store.decoding import decoder
 
 FORMAT = 1  # raise it when the same files would give other pixels or another layout

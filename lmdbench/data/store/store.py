@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import DiskError, UserError
-from lmdbench.core.files import Claim, check_cache, disk_errors, remove_leftovers, write_text
+from lmdbench.core.files import check_cache, disk_errors, remove_leftovers, write_text
 from lmdbench.data.dataset import Prepared
 from lmdbench.data.store.decoding import decode, decoder, reason, whole_images
 from lmdbench.data.store.files import (

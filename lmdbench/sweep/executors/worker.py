@@ -24,8 +24,9 @@ from typing import Any, Literal, TextIO
 
 import torch
 
+from lmdbench.core.claim import DEAD_AFTER_SECONDS, Claim
 from lmdbench.core.errors import DiskError, RunFailed, UserError
-from lmdbench.core.files import DEAD_AFTER_SECONDS, Claim, disk_errors, write_text
+from lmdbench.core.files import disk_errors, write_text
 from lmdbench.core.progress import PREPARING, Progress, Watched
 from lmdbench.core.registry import load_plugin
 from lmdbench.data.store.store import Store, open_store

@@ -15,8 +15,8 @@ from lmdbench.core.files import disk_errors, write_text
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.sweep.config.file import Entry, Sweep
 from lmdbench.sweep.config.written import sweep_text
+from lmdbench.sweep.launch_record import SWEEPS
 from lmdbench.sweep.plan import Node, SweepPlan, make_plan
-from lmdbench.sweep.record import SWEEPS
 from lmdbench.sweep.tune.search import (
     Trial,
     Validation,

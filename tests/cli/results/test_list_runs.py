@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from lmdbench.core.files import Claim
+from lmdbench.core.claim import Claim
 
 FakeRun = Callable[..., Path]
 Command = Callable[..., Any]

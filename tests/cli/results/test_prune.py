@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lmdbench.core.files import Claim
-from lmdbench.sweep.record import Launch, write_launch
+from lmdbench.core.claim import Claim
+from lmdbench.sweep.launch_record import Launch, write_launch
 
 FakeRun = Callable[..., Path]
 Command = Callable[..., Any]

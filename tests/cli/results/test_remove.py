@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lmdbench.comparison.results import read_results
-from lmdbench.core.files import Claim
+from lmdbench.core.claim import Claim
 
 FakeRun = Callable[..., Path]
 Command = Callable[..., Any]

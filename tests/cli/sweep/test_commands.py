@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lmdbench.sweep.record import Launch, read_launches, write_launch
+from lmdbench.sweep.launch_record import Launch, read_launches, write_launch
 from lmdbench.training.method import METHODS
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from lmdbench.core.files import Claim
+from lmdbench.core.claim import Claim
 from lmdbench.core.registry import load_plugin
 from lmdbench.runs.options import IN_SWEEPS
 from lmdbench.runs.state import run_state

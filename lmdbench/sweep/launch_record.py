@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import Claim, disk_errors, file_system_time, read_json, write_json
+from lmdbench.core.files import disk_errors, file_system_time, read_json, write_json
 
 SWEEPS = "sweeps"  # the folder below the results that sweeps keep their records in
 LAUNCHES = "launches"
