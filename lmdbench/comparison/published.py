@@ -6,8 +6,6 @@ and data set, its numbers as printed, in percent, with what must be said beside 
 
 from __future__ import annotations
 
-import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,27 +15,31 @@ from pathlib import Path
 from typing import Any
 
 from lmdbench.comparison.results import MethodRuns
-from lmdbench.core.errors import UserError
+from lmdbench.core.schema import (
+    Check,
+    is_number,
+    lines,
+    one_of,
+    read_document,
+    table,
+    tables,
+    text,
+    wanted,
+    whole,
+)
 from lmdbench.evaluation.metrics import METRICS
 
 FORMAT = 1
 
-# Key → its type, of each table of a file; the names of settings are keys of a row, too.
-KEYS: dict[str, dict[str, type]] = {
-    "": {
-        "format": int,
-        "paper": dict,
-        "settings": list,
-        "groups": dict,
-        "columns": list,
-        "rows": list,
-    },
-    "paper": {"title": str, "source": str, "caveats": list},
-    "settings": {"name": str, "dataset": str, "fingerprint": str},
-    "columns": {"title": str, "metric": str},
-    "rows": {"name": str, "methods": list},
+# Key → what it may be, of each table of a file; the names of settings are keys of a row, too.
+FILE: dict[str, Check] = {
+    "format": whole(0),
+    "paper": table,
+    "groups": table,
+    **dict.fromkeys(("settings", "columns", "rows"), tables),
 }
-OPTIONAL = ("groups", "methods")
+PAPER = {"title": text, "source": text, "caveats": lines}
+SETTING = dict.fromkeys(("name", "dataset", "fingerprint"), text)
 
 
 @dataclass(frozen=True)
@@ -110,50 +112,54 @@ def _shipped() -> tuple[Paper, ...]:
 
 def load(path: Path | Traversable) -> Paper:
     """Read a file of published numbers. Raises UserError, in a line, where it is not sound."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise UserError(f"{path}: not TOML ({problem})") from None
-    try:
-        return _paper(content)
-    except UserError as problem:
-        raise UserError(f"{path}: {problem}") from None
-
-
-def _paper(content: Mapping[str, Any]) -> Paper:
-    _check(content, "")
+    doc = read_document(path)
+    content = doc.fields((), FILE, needed=[key for key in FILE if key != "groups"])
     if content["format"] != FORMAT:
-        raise UserError(f"format {content['format']}; this lmdbench reads {FORMAT}")
-    _check(content["paper"], "paper")
-    groups = content.get("groups", {})
-    _require(all(_strings(names) for names in groups.values()), "groups: give lists of classes")
-    _require(_strings(content["paper"]["caveats"]), "paper.caveats: give a list of texts")
-    for kind in ("settings", "columns"):
-        for table in content[kind]:
-            _check(table, kind)
-    settings = [setting["name"] for setting in content["settings"]]
-    _distinct("setting", settings)
-    _distinct("row", [row.get("name") for row in content["rows"]])
-    for row in content["rows"]:
-        _check_row(row, settings, len(content["columns"]))
-    known = [*METRICS, *groups]
-    for column in content["columns"]:
-        _require(
-            column["metric"] in known,
-            f"metric {column['metric']!r} of {column['title']!r}: one of {', '.join(known)}",
-        )
-    columns = {
+        raise doc.error(("format",), f"format {content['format']}; this lmdbench reads {FORMAT}")
+    paper = doc.fields(("paper",), PAPER, needed=[*PAPER])
+    groups = doc.fields(("groups",), dict.fromkeys(content.get("groups", {}), lines))
+    settings = [
+        doc.fields(("settings", n), SETTING, needed=[*SETTING])
+        for n in range(len(content["settings"]))
+    ]
+    column = {"title": text, "metric": one_of(*METRICS, *groups)}
+    columns = [
+        doc.fields(("columns", n), column, needed=[*column]) for n in range(len(content["columns"]))
+    ]
+    percent = wanted(
+        f"{len(columns)} numbers in percent",
+        lambda numbers: (
+            isinstance(numbers, list)
+            and len(numbers) == len(columns)
+            and all(is_number(number, -100, 100) for number in numbers)
+        ),
+    )
+    names = [setting["name"] for setting in settings]
+    row = {"name": text, "methods": lines, **dict.fromkeys(names, percent)}
+    rows = [doc.fields(("rows", n), row, needed=["name"]) for n in range(len(content["rows"]))]
+    for kind, entries in (("settings", settings), ("rows", rows)):
+        seen: set[str] = set()
+        for n, entry in enumerate(entries):
+            if entry["name"] in seen:
+                raise doc.error((kind, n, "name"), f"{kind} have {entry['name']!r} twice")
+            seen.add(entry["name"])
+    found = {
         (setting["dataset"], setting["fingerprint"]): tuple(
-            _column(content, k, setting["name"]) for k in range(len(content["columns"]))
+            _column(paper, one, k, [row for row in rows if setting["name"] in row], setting["name"])
+            for k, one in enumerate(columns)
         )
-        for setting in content["settings"]
+        for setting in settings
     }
-    return Paper(columns, groups)
+    return Paper(found, groups)
 
 
-def _column(content: Mapping[str, Any], k: int, setting: str) -> PublishedColumn:
-    paper, column = content["paper"], content["columns"][k]
-    rows = [row for row in content["rows"] if setting in row]
+def _column(
+    paper: Mapping[str, Any],
+    column: Mapping[str, Any],
+    k: int,
+    rows: Sequence[Mapping[str, Any]],
+    setting: str,
+) -> PublishedColumn:
     return PublishedColumn(
         paper=paper["title"],
         source=paper["source"],
@@ -163,54 +169,3 @@ def _column(content: Mapping[str, Any], k: int, setting: str) -> PublishedColumn
         methods={row["name"]: tuple(row["methods"]) for row in rows if "methods" in row},
         caveats=tuple(paper["caveats"]),
     )
-
-
-def _check(table: Mapping[str, Any], kind: str, further: Sequence[str] = ()) -> None:
-    """Whether a table has the keys of its kind, of the right types, and no others."""
-    keys = KEYS[kind]
-    where = f"{kind}: " if kind else ""
-    _require(isinstance(table, dict), f"{kind}: write a table of it")
-    for key in table:
-        _require(
-            key in keys or key in further,
-            f"{where}unknown key {key!r}; known: {', '.join([*keys, *further])}",
-        )
-    for key, wanted in keys.items():
-        _require(key in table or key in OPTIONAL, f"{where}{key} is missing")
-        if key in table:
-            _require(type(table[key]) is wanted, f"{where}{key} is no {wanted.__name__}")
-
-
-def _check_row(row: Mapping[str, Any], settings: Sequence[str], columns: int) -> None:
-    _check(row, "rows", settings)
-    name = row["name"]
-    _require(
-        _strings(row.get("methods", ["one"])), f"row {name!r}: methods is a list of their names"
-    )
-    for setting in settings:
-        numbers = row.get(setting, [0.0] * columns)
-        _require(
-            isinstance(numbers, list)
-            and len(numbers) == columns
-            and all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
-            and all(-100 <= n <= 100 for n in numbers),
-            f"row {name!r}, {setting}: give {columns} numbers in percent",
-        )
-
-
-def _strings(values: Any) -> bool:
-    return (
-        isinstance(values, list)
-        and bool(values)
-        and all(isinstance(value, str) and value for value in values)
-    )
-
-
-def _distinct(what: str, names: Sequence[Any]) -> None:
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    _require(not twice, f"{what} {twice[0] if twice else ''!r} is there twice")
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise UserError(otherwise)

@@ -209,22 +209,30 @@ def test_a_row_may_lack_a_setting(tmp_path: Path) -> None:
     [
         ("format = 1", "format = 2", "format 2; this lmdbench reads 1"),
         ("format = 1", "", "format is missing"),
-        ("format = 1", "format = 1\nnote = 3", "unknown key 'note'; known: format, paper"),
-        ('title = "A paper"', "title = 3", "paper: title is no str"),
-        ('caveats = ["Single runs."]', "caveats = [3]", "paper.caveats: give a list of texts"),
-        ('source = "Some, 2020"', "", "paper: source is missing"),
-        ('metric = "macro_f1"', 'metric = "macro_g1"', "metric 'macro_g1' of 'F1': one of"),
-        ('fingerprint = "ff"', "", "settings: fingerprint is missing"),
-        ("all = [50.5]", "all = [50.5, 2]", "row 'CE', all: give 1 numbers in percent"),
-        ("all = [50.5]", 'all = ["50"]', "row 'CE', all: give 1 numbers in percent"),
-        ("all = [50.5]", "all = [nan]", "row 'CE', all: give 1 numbers in percent"),
-        ("all = [50.5]", "all = [505]", "row 'CE', all: give 1 numbers in percent"),
-        ("all = [50.5]", "al = [50.5]", "rows: unknown key 'al'; known: name, methods, all"),
-        ('methods = ["ce"]', "methods = [1]", "row 'CE': methods is a list of their names"),
-        ('name = "RS"', 'name = "CE"', "row 'CE' is there twice"),
-        ('name = "RS"', "", "rows: name is missing"),
-        ("[paper]", "[paper", "not TOML"),
-        ("[[columns]]", "[columns]", "columns is no list"),
+        ("format = 1", "format = 1\nnote = 3", "3: unknown key 'note'. Known: format, paper"),
+        ('title = "A paper"', "title = 3", "4: title is 3; give a text in quotes"),
+        (
+            'caveats = ["Single runs."]',
+            "caveats = [3]",
+            "6: caveats is [3]; give a list of different texts",
+        ),
+        ('source = "Some, 2020"', "", "3: source is missing; add it"),
+        (
+            'metric = "macro_f1"',
+            'metric = "macro_g1"',
+            '13: metric is "macro_g1"; give "balanced_acc',
+        ),
+        ('fingerprint = "ff"', "", "7: fingerprint is missing"),
+        ("all = [50.5]", "all = [50.5, 2]", "17: all is [50.5, 2]; give 1 numbers in percent"),
+        ("all = [50.5]", 'all = ["50"]', '17: all is ["50"]; give 1 numbers in percent'),
+        ("all = [50.5]", "all = [nan]", "17: all is [NaN]; give 1 numbers in percent"),
+        ("all = [50.5]", "all = [505]", "17: all is [505]; give 1 numbers in percent"),
+        ("all = [50.5]", "al = [50.5]", "17: unknown key of [rows] 'al'. Did you mean all"),
+        ('methods = ["ce"]', "methods = [1]", "16: methods is [1]; give a list"),
+        ('name = "RS"', 'name = "CE"', "19: rows have 'CE' twice"),
+        ('name = "RS"', "", "18: name is missing"),
+        ("[paper]", "[paper", "3: no valid TOML"),
+        ("[[columns]]", "[columns]", "columns is {"),
     ],
 )
 def test_a_bad_file_is_answered_in_a_line(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -233,7 +241,7 @@ def test_a_bad_file_is_answered_in_a_line(tmp_path: Path, old: str, new: str, me
     path.write_text(GOOD.replace(old, new, 1))
     with pytest.raises(UserError) as caught:
         load(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(f"{path}:")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -293,7 +293,7 @@ def test_a_mistake_is_one_line_of_the_command(
 ) -> None:
     outcome = run(lmdbench, described_toy("nam = 1"))
     assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
-    assert "toy.toml: unknown key 'nam'. Did you mean name" in outcome.err
+    assert "toy.toml:2: unknown key 'nam'. Did you mean name" in outcome.err
     image = Image.fromarray(np.zeros((4, 4), np.uint8))
     image.save(described_toy().parent / "x.png")
     outcome = lmdbench(

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import unknown
+from lmdbench.core.schema import (
+    Check,
+    Document,
+    is_line,
+    line,
+    lines,
+    read_document,
+    table,
+    wanted,
+    whole,
+)
 from lmdbench.data.groups import NAMES
 
 DESCRIPTION = "dataset.toml"
@@ -22,6 +31,32 @@ KINDS: tuple[Kind, ...] = ("table", "npz", "images")
 COLUMNS = ("image", "label", "group", "split")
 FACTS = ("title", "source", "licence")
 OF_A_TABLE = ("columns", "image_folder", "image_suffix")
+
+
+# Key → what it has to be.
+KEYS: Mapping[str, Check] = {
+    "name": line,
+    **dict.fromkeys((*FACTS, *KINDS), line),
+    "columns": table,
+    "image_folder": line,
+    "image_suffix": wanted(
+        'the end of the images\' names, such as ".jpg"',
+        lambda value: is_line(value) and Path(f"name{value}").suffix.lower() in EXTENSIONS,
+    ),
+    "classes": table,
+    "other_classes": wanted('"drop" where it is given', lambda value: value == "drop"),
+    "class_order": lines,
+    "groups": wanted(
+        'a rule such as "count:500,100", or a table of the lists head, medium and tail',
+        lambda value: is_line(value) or isinstance(value, dict),
+    ),
+    "defaults": table,
+}
+DEFAULTS: Mapping[str, Check] = {
+    "image_size": whole(SMALLEST, LARGEST, of="of pixels "),
+    "backbone": line,
+    "weights": line,
+}
 
 
 @dataclass(frozen=True)
@@ -48,24 +83,32 @@ def read_description(path: Path) -> Description:
     Raises UserError, naming file and key, for a file that cannot be read, an unknown key (with
     those that come near), a value of the wrong type, and keys that do not go together.
     """
-    content = _load(path)
-    _check_keys(path, content)
+    doc = read_document(path)
+    content = doc.fields((), KEYS)
+    doc.fields(("columns",), dict.fromkeys(COLUMNS, line))
+    doc.fields(("classes",), dict.fromkeys(content.get("classes", {}), line))
+    if isinstance(content.get("groups"), dict):
+        doc.fields(("groups",), dict.fromkeys(NAMES, lines))
+    defaults = doc.fields(("defaults",), DEFAULTS)
     given = [kind for kind in KINDS if kind in content]
     if len(given) != 1:
-        raise UserError(
-            f'{path}: give one of table = "labels.csv", npz = "images.npz" and images = "folder" '
-            f"(with a sub-folder a class); here is {' and '.join(given) or 'none'}"
+        raise doc.error(
+            (given[-1],) if given else (),
+            'give one of table = "labels.csv", npz = "images.npz" and images = "folder" '
+            f"(with a sub-folder a class); here is {' and '.join(given) or 'none'}",
         )
     (kind,) = given
     holder = _inside(path, content[kind])
     if not (os.path.isdir if kind == "images" else os.path.isfile)(holder):
         what = "folder" if kind == "images" else "file"
-        raise UserError(f"{path}: {kind} is {content[kind]!r}, but there is no {what} {holder}")
+        raise doc.error((kind,), f"{kind} is {content[kind]!r}, but there is no {what} {holder}")
     for key in OF_A_TABLE:
         if key in content and kind != "table":
-            raise UserError(f"{path}: {key} is about a table, but here is {kind}; leave it out")
+            raise doc.error((key,), f"{key} is about a table, but here is {kind}; leave it out")
     if "other_classes" in content and not content.get("classes"):
-        raise UserError(f"{path}: other_classes is about codes not in [classes], but there is none")
+        raise doc.error(
+            ("other_classes",), "other_classes is about codes not in [classes], but there is none"
+        )
     folder = holder if kind == "images" else holder.parent
     if "image_folder" in content:
         folder = _inside(path, content["image_folder"])
@@ -83,27 +126,16 @@ def read_description(path: Path) -> Description:
         groups=content.get("groups", ""),
         attributes={
             **{key: content[key] for key in FACTS if key in content},
-            **_defaults(path, content.get("defaults", {})),
+            **_defaults(doc, path, defaults),
         },
     )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason}); save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from error
 
 
 def _inside(path: Path, relative: str) -> Path:
     return Path(os.path.normpath(path.parent / relative))
 
 
-def _defaults(path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _defaults(doc: Document, path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The defaults of runs, checked as far as that needs no images."""
     checked = dict(defaults)
     if "backbone" in defaults:
@@ -112,96 +144,15 @@ def _defaults(path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
         try:
             get_backbone(defaults["backbone"])
         except UserError as error:
-            raise UserError(f"{path}: defaults.backbone: {error}") from None
+            raise doc.error(("defaults", "backbone"), error) from None
     weights = defaults.get("weights", "none")
     if weights not in ("none", "imagenet"):
         file = _inside(path, weights)
         if not os.path.isfile(file):
-            raise UserError(
-                f"{path}: defaults.weights is {weights!r}, but there is no file {file}; "
-                "give none, imagenet or a file of weights"
+            raise doc.error(
+                ("defaults", "weights"),
+                f"weights is {weights!r}, but there is no file {file}; "
+                "give none, imagenet or a file of weights",
             )
         checked["weights"] = str(file)
     return checked
-
-
-# What a value has to be: in words, and as a test.
-Wanted = tuple[str, Callable[[Any], bool]]
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and len(value.splitlines()) == 1
-
-
-def _is_list(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(map(_is_text, value))
-        and len(set(value)) == len(value)
-    )
-
-
-def _is_suffix(value: Any) -> bool:
-    return _is_text(value) and Path(f"name{value}").suffix.lower() in EXTENSIONS
-
-
-def _is_size(value: Any) -> bool:
-    return type(value) is int and SMALLEST <= value <= LARGEST  # True is an int, too
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-TEXT: Wanted = ("a line of text in quotes", _is_text)
-LIST: Wanted = ('a list of different texts, such as ["a", "b"]', _is_list)
-TABLE: Wanted = ("a table of its own", _is_table)
-
-# Key → what it has to be.
-KEYS: Mapping[str, Wanted] = {
-    "name": TEXT,
-    **dict.fromkeys(FACTS, TEXT),
-    **dict.fromkeys(KINDS, TEXT),
-    "columns": TABLE,
-    "image_folder": TEXT,
-    "image_suffix": ('the end of the images\' names, such as ".jpg"', _is_suffix),
-    "classes": TABLE,
-    "other_classes": ('"drop" where it is given', lambda value: value == "drop"),
-    "class_order": LIST,
-    "groups": (
-        'a rule such as "count:500,100", or a table of the lists head, medium and tail',
-        lambda value: _is_text(value) or _is_table(value),
-    ),
-    "defaults": TABLE,
-}
-DEFAULTS: Mapping[str, Wanted] = {
-    "image_size": (f"a whole number of pixels from {SMALLEST} to {LARGEST}", _is_size),
-    "backbone": TEXT,
-    "weights": TEXT,
-}
-
-
-def _check_keys(path: Path, content: Mapping[str, Any]) -> None:
-    """Raises UserError for the first key that is unknown or has a value of another kind."""
-    _check_table(path, "", content, KEYS)
-    classes, groups = content.get("classes", {}), content.get("groups", {})
-    _check_table(path, "columns", content.get("columns", {}), dict.fromkeys(COLUMNS, TEXT))
-    _check_table(path, "classes", classes, dict.fromkeys(classes, TEXT))
-    if _is_table(groups):
-        _check_table(path, "groups", groups, dict.fromkeys(NAMES, LIST))
-    _check_table(path, "defaults", content.get("defaults", {}), DEFAULTS)
-
-
-def _check_table(
-    path: Path, name: str, table: Mapping[str, Any], keys: Mapping[str, Wanted]
-) -> None:
-    for key, value in table.items():
-        if key not in keys:
-            raise UserError(
-                f"{path}: {unknown(f'key in [{name}]' if name else 'key', key, [*keys])}"
-            )
-        words, holds = keys[key]
-        if not holds(value):
-            where = f"{name}.{key}" if name else key
-            raise UserError(f"{path}: {where} is {value!r}, but wants {words}")

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.lines import KeyPath
 from lmdbench.core.registry import unknown
+from lmdbench.core.schema import Check, Document, text
 from lmdbench.core.settings import describe, parse, resolve
 from lmdbench.data.dataset import DATASETS
 from lmdbench.models.backbones import get_backbone
 from lmdbench.runs.request import RunContext
-from lmdbench.sweep.config.lines import KeyPath
-from lmdbench.sweep.config.toml import Document
-from lmdbench.sweep.config.values import Check, text
 from lmdbench.training.method import METHODS, Start
 from lmdbench.training.recipes import recipes_for
 
@@ -85,7 +84,7 @@ def read_entries(doc: Document, setups: Sequence[RunContext]) -> list[Entry]:
     chains: set[str] = set()
     labels: set[str | None] = set()
     for path, item in doc.items("methods", "ce"):
-        doc.known(path, item, ["name", "starts_from", "label", "set"], "key of a method")
+        doc.known(path, item, ["name", "starts_from", "label", "set"])
         if item["name"] not in METHODS.names():
             problem = unknown("method", item["name"], METHODS.names())
             raise doc.error((*path, "name"), problem)
@@ -96,7 +95,7 @@ def read_entries(doc: Document, setups: Sequence[RunContext]) -> list[Entry]:
         starts = [None]
         if "starts_from" in item:
             starts = doc.axis((*path, "starts_from"), item["starts_from"], text)
-        own = _axes(doc, (*path, "set"), item.get("set", {}), item["name"])
+        own = _axes(doc, (*path, "set"), item["name"])
         reached: set[KeyPath] = set()
         for start in starts:
             origin, chain = _chain(doc, path, item["name"], start)
@@ -153,24 +152,23 @@ def _told_apart(entries: Sequence[Entry]) -> list[Entry]:
 
 def _common_settings(doc: Document) -> list[Axis]:
     """What [settings.NAME] say, of all methods first."""
-    content = doc.table(("settings",), doc.content.get("settings", {}))
     found: list[Axis] = []
-    for scope, table in content.items():
+    for scope in doc.table(("settings",)):
         path = ("settings", scope)
         if scope != ALL and scope not in METHODS.names():
             raise doc.error(path, unknown("method", scope, [ALL, *METHODS.names()]))
-        axes = _axes(doc, path, table, scope)
+        axes = _axes(doc, path, scope)
         found = [*axes, *found] if scope == ALL else [*found, *axes]
     return found
 
 
-def _axes(doc: Document, path: KeyPath, table: Any, owner: str) -> list[Axis]:
+def _axes(doc: Document, path: KeyPath, owner: str) -> list[Axis]:
     """A table of settings of ``owner``; in a method's ``set`` also those of others above it.
 
     ``"rrl.epochs" = 5`` and ``rrl.epochs = 5`` (to TOML a table in the table) are the same.
     """
     found: list[Axis] = []
-    for key, value in doc.table(path, table).items():
+    for key, value in doc.table(path).items():
         here = (*path, key)
         scope, dot, name = key.rpartition(".")
         inner: dict[KeyPath, tuple[str, str, Any]]

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import load_plugin, unknown
+from lmdbench.core.schema import Document, read_document, text
 from lmdbench.runs.plan import check_interval
 from lmdbench.runs.request import RunContext
 from lmdbench.sweep.config.entries import Entry, read_entries
 from lmdbench.sweep.config.resources import Resources, read_resources
 from lmdbench.sweep.config.setups import read_setups
-from lmdbench.sweep.config.toml import Document
-from lmdbench.sweep.config.values import NAME, seeds, text, texts
+from lmdbench.sweep.config.values import NAME, seeds, texts
 
 MOST_RUNS = 100_000  # of set-ups × entries × seeds: more is a list too many
 TOP = ("name", "seeds", "methods", "datasets", "plugins", "run", "settings", "resources", "slurm")
@@ -65,13 +65,7 @@ def read_sweep(file_or_preset: str, data_root: Path | None) -> Sweep:
     """
     path = Path(file_or_preset).expanduser()
     if path.is_file():
-        try:
-            written = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError:
-            raise UserError(f"{path}: no text in UTF-8; save it as such") from None
-        return _sweep(Document(file_or_preset, written, path.parent), path.stem, data_root)
+        return _sweep(read_document(path, file_or_preset), path.stem, data_root)
     known = presets()
     if file_or_preset in known:
         preset = Document(f"preset {file_or_preset}", known[file_or_preset], Path())
@@ -83,7 +77,7 @@ def read_sweep(file_or_preset: str, data_root: Path | None) -> Sweep:
 
 def _sweep(doc: Document, default_name: str, data_root: Path | None) -> Sweep:
     content = doc.content
-    doc.known((), content, TOP, "key")
+    doc.known((), content, TOP)
     name = doc.check(("name",), content["name"], text) if "name" in content else default_name
     if not NAME.fullmatch(name):
         raise doc.error(

@@ -7,24 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.lines import KeyPath
 from lmdbench.core.registry import registry_of
+from lmdbench.core.schema import Check, Document, flag, number, one_of, text, whole
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
-from lmdbench.sweep.config.lines import KeyPath
 from lmdbench.sweep.config.sbatch import OURS, option_problem
-from lmdbench.sweep.config.toml import Document
-from lmdbench.sweep.config.values import (
-    NAME,
-    Check,
-    duration,
-    flag,
-    gpus,
-    number,
-    one_of,
-    option,
-    text,
-    texts,
-    whole,
-)
+from lmdbench.sweep.config.values import NAME, duration, gpus, option, texts
 
 OF_RESOURCES: dict[str, Check] = {
     "on": text,
@@ -75,15 +63,12 @@ class Resources:
 
 def read_resources(doc: Document) -> Resources:
     content = doc.content
-    table = doc.table(("resources",), content.get("resources", {}))
-    checks = OF_RESOURCES | OF_RUNS
-    doc.known(("resources",), table, list(checks), "key of [resources]")
-    values = {k: doc.check(("resources", k), v, checks[k]) for k, v in table.items()}
+    values = doc.fields(("resources",), OF_RESOURCES | OF_RUNS)
     run = replace(IN_SWEEPS, **{k: values.pop(k) for k in OF_RUNS if k in values})
     if "workers" in values and "gpus" in values:
         raise doc.error(("resources", "workers"), "workers are of the CPU; leave it or gpus out")
     options: dict[str, str | int | bool] = {}
-    for key, value in doc.table(("slurm",), content.get("slurm", {})).items():
+    for key, value in doc.table(("slurm",)).items():
         path = ("slurm", key)
         name = key.replace("-", "_")
         if name in OF_SLURM:

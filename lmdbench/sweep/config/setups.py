@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.lines import KeyPath
 from lmdbench.core.registry import unknown
+from lmdbench.core.schema import Check, Document, flag, number, one_of, text, whole
 from lmdbench.data.dataset import DATASETS
 from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.spec import DEFAULT_FOLDS, MOST_FOLDS, SPLITS, SplitChoice, is_file_name
 from lmdbench.models.backbones import get_backbone, resolve_weights
 from lmdbench.runs.request import RunContext
-from lmdbench.sweep.config.lines import KeyPath
-from lmdbench.sweep.config.toml import Document
-from lmdbench.sweep.config.values import Check, flag, number, one_of, text, whole
 
 # Key of [run] or of a data set → what it may be. A split, groups and weights are looked at after.
 OF_A_SETUP: dict[str, Check] = {
@@ -42,12 +41,12 @@ ONLY_FOR = {"folds": "kfold", "fold": "kfold", "test_per_class": "balanced-test"
 
 def read_setups(doc: Document, data_root: Path | None) -> dict[RunContext, str]:
     """Set-up → FILE:LINE. ``data_root``: of those that name none."""
-    common = doc.table(("run",), doc.content.get("run", {}))
-    doc.known(("run",), common, list(OF_A_SETUP), "key of [run]")
+    common = doc.table(("run",))
+    doc.known(("run",), common, OF_A_SETUP)
     found: dict[RunContext, str] = {}
     used: set[KeyPath] = set()
     for path, item in doc.items("datasets", "demo"):
-        doc.known(path, item, ["name", *OF_A_SETUP], "key of a data set")
+        doc.known(path, item, ["name", *OF_A_SETUP])
         if item["name"] not in DATASETS.names():
             problem = unknown("data set", item["name"], DATASETS.names())
             raise doc.error((*path, "name"), problem)

@@ -1,60 +1,15 @@
-"""What values in a sweep file may be.
-
-Each check takes a value as TOML has it and returns it as it is used; for a wrong one it raises
-ValueError, whose text says what is wanted.
-"""
+"""What values in a sweep file may be, as ``core.schema`` checks them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
+from lmdbench.core.schema import wanted
 from lmdbench.sweep.config.sbatch import minutes
 
 MOST_SEEDS = 1000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-Check = Callable[[Any], Any]
-
-
-def text(value: Any) -> str:
-    if isinstance(value, str) and value.strip():
-        return value
-    raise ValueError("a text in quotes")
-
-
-def flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise ValueError("true or false")
-
-
-def whole(low: int, high: int = 2**31 - 1) -> Check:
-    def check(value: Any) -> int:
-        if type(value) is int and low <= value <= high:  # True is an int, too
-            return value
-        raise ValueError(f"a whole number from {low} to {high}")
-
-    return check
-
-
-def number(low: float) -> Check:
-    def check(value: Any) -> float:
-        if type(value) in (int, float) and low <= value < float("inf"):
-            return float(value)
-        raise ValueError(f"a number from {low:g} on")
-
-    return check
-
-
-def one_of(*words: str) -> Check:
-    def check(value: Any) -> str:
-        if isinstance(value, str) and value in words:
-            return value
-        raise ValueError(" or ".join(f'"{word}"' for word in words))
-
-    return check
 
 
 def texts(value: Any) -> tuple[str, ...]:
@@ -65,10 +20,10 @@ def texts(value: Any) -> tuple[str, ...]:
     raise ValueError("a text in quotes, or a list of them")
 
 
-def option(value: Any) -> str | int | bool:
-    if isinstance(value, str | int) and "\n" not in str(value):
-        return value
-    raise ValueError("a text of one line, a whole number, or true or false")
+option = wanted(
+    "a text of one line, a whole number, or true or false",
+    lambda value: isinstance(value, str | int) and "\n" not in str(value),
+)
 
 
 def duration(value: Any) -> int:

@@ -6,7 +6,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmdbench.sweep.config.lines import lines_of
+from lmdbench.core.lines import lines_of
 
 TEXT = '''# a comment [with] brackets = 1
 name = "a]#"  # x
