@@ -15,7 +15,7 @@ from lmdbench.core.files import check_cache
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset
 from lmdbench.data.folder.description import Description
 from lmdbench.data.folder.image_index import (
-    Listing,
+    ImageIndex,
     describe,
     list_folder,
     list_medmnist,
@@ -233,7 +233,7 @@ class Folder(Dataset):
         return read_medmnist(described.holder) if described.kind == "npz" else None
 
     @cached_property
-    def _listing(self) -> Listing:
+    def _listing(self) -> ImageIndex:
         described = self._described
         if self._medmnist is not None:
             listing = list_medmnist(self._medmnist)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lmdbench.comparison.compare import Comparison
     from lmdbench.comparison.results import Run
     from lmdbench.data.dataset import Dataset
-    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.runs.options import RunOptions
     from lmdbench.training.method import Method
 
@@ -75,7 +75,7 @@ def run(
     seeds: int | Iterable[int] = 0,
     settings: Mapping[str, Any] | None = None,
     starts_from: str | Path | None = None,
-    split: str | SplitChoice | None = None,
+    split: str | SplitSpec | None = None,
     imbalance_factor: float | None = None,
     groups: str | None = None,
     data_root: str | Path | None = None,
@@ -94,7 +94,7 @@ def run(
 
     Runs that exist are not trained again; one that was interrupted goes on where it stopped. The
     parameters are the command's options. ``settings``: of the method, ``{"epochs": 20}``, or of
-    what it starts from, ``{"rrl.epochs": 3}``. ``split``: a name or a CSV, or a ``SplitChoice`` for
+    what it starts from, ``{"rrl.epochs": 3}``. ``split``: a name or a CSV, or a ``SplitSpec`` for
     one with its seed or fold. ``results``: by default $LMDBENCH_RESULTS, else ``results``.
     ``options``: what does not change results, such as ``RunOptions(force=True)``.
 
@@ -104,13 +104,13 @@ def run(
     from lmdbench.comparison.results import Run
     from lmdbench.core.environment import choose_device
     from lmdbench.core.progress import watcher
-    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.runs.options import RunOptions
     from lmdbench.runs.record import read_record
     from lmdbench.runs.request import Contexts, RunContext
     from lmdbench.runs.session import announce, plan_runs, train_runs
 
-    choice = split if isinstance(split, SplitChoice) else SplitChoice(split)
+    choice = split if isinstance(split, SplitSpec) else SplitSpec(split)
     if imbalance_factor is not None:
         choice = replace(choice, imbalance_factor=imbalance_factor)
     context = RunContext(

@@ -30,7 +30,7 @@ RECIPES_OF = {"all": "methods that train the whole network", "head": "methods th
 
 if TYPE_CHECKING:
     from lmdbench.data.dataset import Dataset, Split
-    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.data.store.resolutions import Resolutions
 
 
@@ -101,7 +101,7 @@ def show(
     context: click.Context,
     name: str,
     data_root: Path | None,
-    choices: list[SplitChoice],
+    choices: list[SplitSpec],
     groups: str | None,
     allow_missing: bool,
     plot: str | None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from lmdbench.data.dataset import Dataset
-    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.data.splits.spec import SplitSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MOST_NUMBERS = 1000  # of seeds or folds in a list
@@ -68,7 +68,7 @@ def plugin_option(command: Command) -> Command:
 
 
 def split_options(command: Command) -> Command:
-    """``--split`` and what belongs to it: passes ``choices``, a list of SplitChoice.
+    """``--split`` and what belongs to it: passes ``choices``, a list of SplitSpec.
 
     It has one, or one for each fold of a k-fold split. See ``only``.
     """
@@ -84,12 +84,12 @@ def split_options(command: Command) -> Command:
         test_per_class: int | None,
         **others: Any,
     ) -> Any:
-        from lmdbench.data.splits.spec import DEFAULT_FOLDS, MOST_FOLDS, SplitChoice
+        from lmdbench.data.splits.spec import DEFAULT_FOLDS, MOST_FOLDS, SplitSpec
 
         if fold is None and split == "kfold":
             fold = list(range(min(folds or DEFAULT_FOLDS, MOST_FOLDS)))
         choices = [
-            SplitChoice(split, imbalance_factor, split_seed, folds, one, test_per_class)
+            SplitSpec(split, imbalance_factor, split_seed, folds, one, test_per_class)
             for one in (fold if fold else (None,))
         ]
         return command(*args, choices=choices, **others)
@@ -154,7 +154,7 @@ def check_output(path: Path) -> None:
         raise UserError(f"--output {path}: there is no folder {path.parent}; make it first")
 
 
-def only(choices: list[SplitChoice]) -> SplitChoice:
+def only(choices: list[SplitSpec]) -> SplitSpec:
     """The one choice of a command that works on one split. Raises UserError for several folds."""
     if len(choices) > 1:
         raise UserError("this works on one fold: say which with --fold N")

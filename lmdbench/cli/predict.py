@@ -26,7 +26,7 @@ from lmdbench.core.folders import default_cache
 if TYPE_CHECKING:
     import numpy as np
 
-    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.runs.prediction import Predicted, Score, TrainedRun
     from lmdbench.runs.prediction_sets import Matched, Target
 
@@ -81,7 +81,7 @@ COLUMNS = ("image", "label", "predicted", "probability", "error")
 def predict(
     run_name: str,
     words: tuple[str, ...],
-    choices: list[SplitChoice],
+    choices: list[SplitSpec],
     part: str | None,
     data_root: Path | None,
     allow_missing: bool,

@@ -27,7 +27,7 @@ from lmdbench.core.errors import RunFailed, UserError
 from lmdbench.core.folders import default_cache
 
 if TYPE_CHECKING:
-    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.runs.plan import PlannedRun
     from lmdbench.training.loggers import Log
 
@@ -105,7 +105,7 @@ def run(
     seeds: str,
     assignments: tuple[str, ...],
     starts_from: str | None,
-    choices: list[SplitChoice],
+    choices: list[SplitSpec],
     groups: str | None,
     data_root: Path | None,
     allow_missing: bool,

@@ -14,7 +14,7 @@ from lmdbench.data.check import audit as audits
 from lmdbench.data.check.audit import Leaks
 from lmdbench.data.dataset import DATASETS, Dataset, Split, open_dataset
 from lmdbench.data.splits.availability import prepare_files
-from lmdbench.data.splits.spec import SplitChoice, make_split
+from lmdbench.data.splits.spec import SplitSpec, make_split
 
 OpenDataset = Callable[[str], Dataset | None]  # by name; None where its files are not known
 
@@ -86,11 +86,11 @@ def split_of(run: Run, dataset: Dataset) -> Split:
     return split
 
 
-def _choice(run: Run) -> SplitChoice | None:
+def _choice(run: Run) -> SplitSpec | None:
     split: dict[str, Any] = dict(run.spec.split)
     if str(split["name"]).startswith("file-"):
         return None
-    return SplitChoice(
+    return SplitSpec(
         name=split["name"],
         imbalance_factor=split["imbalance_factor"],
         seed=split["seed"],

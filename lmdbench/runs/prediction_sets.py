@@ -17,7 +17,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.data.dataset import DATASETS, PARTS, Dataset
 from lmdbench.data.folder.image_index import (
-    Listing,
+    ImageIndex,
     describe,
     images_below,
     list_table,
@@ -26,7 +26,7 @@ from lmdbench.data.folder.image_index import (
 from lmdbench.data.reading import read_records
 from lmdbench.data.splits.availability import missing_images
 from lmdbench.data.splits.divide import PART_NAMES, count
-from lmdbench.data.splits.spec import SplitChoice, make_split
+from lmdbench.data.splits.spec import SplitSpec, make_split
 from lmdbench.runs.request import open_dataset
 
 NOT_IMAGES = (".csv", ".gz", ".npz", ".toml")  # files that list or hold many images
@@ -65,14 +65,14 @@ class Choice:
     """How to read a target. ``part``: None: test images where there are parts, else all."""
 
     data_root: Path | None = None
-    split: SplitChoice = SplitChoice()  # noqa: RUF009 (frozen)
+    split: SplitSpec = SplitSpec()  # noqa: RUF009 (frozen)
     part: str | None = None
     unlabelled: bool = False  # take no labels
     allow_missing: bool = False
 
     @property
     def of_a_split(self) -> bool:
-        return self.split != SplitChoice() or self.part not in (None, "all")
+        return self.split != SplitSpec() or self.part not in (None, "all")
 
 
 def open_target(
@@ -193,7 +193,7 @@ def _of_path(path: Path, choice: Choice, cache: Path, say: Callable[[str], None]
     )
 
 
-def _list_folder(root: Path) -> tuple[Listing, str]:
+def _list_folder(root: Path) -> tuple[ImageIndex, str]:
     """The images below a folder: of classes where all lie in sub-folders, by the first of these;
     parts of a split first, where all sub-folders are called so. And a note where some images lie
     beside sub-folders."""
@@ -223,10 +223,10 @@ def _beside(images: Sequence[str], folders: Sequence[Sequence[str]]) -> str:
     return f"{stray[0]}{more} {lie} beside the sub-folders, so their names are not taken as labels"
 
 
-def _listing(images: Sequence[str]) -> Listing:
+def _listing(images: Sequence[str]) -> ImageIndex:
     """Images of which nothing is known but their names."""
     nothing = [""] * len(images)
-    return Listing(images, nothing, nothing, None, ())
+    return ImageIndex(images, nothing, nothing, None, ())
 
 
 def _with_files(target: Target, choice: Choice) -> Target:

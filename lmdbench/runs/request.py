@@ -14,7 +14,7 @@ from typing import Any
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.data.splits.availability import prepare_files
-from lmdbench.data.splits.spec import SplitChoice, make_split
+from lmdbench.data.splits.spec import SplitSpec, make_split
 from lmdbench.models.backbones import BACKBONES, get_backbone, resolve_weights
 from lmdbench.runs.plan import PlannedRun, Precision, ResolvedContext, Selection, plan
 from lmdbench.runs.start_check import check_backbone, check_start
@@ -27,7 +27,7 @@ class RunContext:
 
     dataset: str
     data_root: Path | None = None
-    split: SplitChoice = field(default_factory=SplitChoice)
+    split: SplitSpec = field(default_factory=SplitSpec)
     allow_missing: bool = False
     backbone: str | None = None
     weights: str | None = None
@@ -73,7 +73,7 @@ class RunRequest:
     def from_json(cls, content: Mapping[str, Any]) -> RunRequest:
         context = dict(content["context"])
         root = context["data_root"]
-        context |= {"data_root": root and Path(root), "split": SplitChoice(**context["split"])}
+        context |= {"data_root": root and Path(root), "split": SplitSpec(**context["split"])}
         return cls(**{**content, "context": RunContext(**context)})
 
 

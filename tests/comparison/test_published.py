@@ -17,7 +17,7 @@ from lmdbench.comparison.published import PublishedColumn, load, published_for, 
 from lmdbench.comparison.results import Link, MethodRuns, read_results
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS
-from lmdbench.data.splits.spec import SplitChoice, make_split
+from lmdbench.data.splits.spec import SplitSpec, make_split
 from lmdbench.reporting.tables import markdown
 from lmdbench.training.method import METHODS
 
@@ -111,12 +111,12 @@ def test_fingerprints_are_those_of_the_released_splits(
     test_data: Path, tmp_path: Path, factor: int
 ) -> None:
     dataset = DATASETS.get("isic2019")(test_data, tmp_path)
-    assert make_split(dataset, SplitChoice(imbalance_factor=factor)).fingerprint == FACTORS[factor]
+    assert make_split(dataset, SplitSpec(imbalance_factor=factor)).fingerprint == FACTORS[factor]
 
 
 def test_fingerprint_of_the_archive(test_data: Path, tmp_path: Path) -> None:
     dataset = DATASETS.get("isic-archive")(test_data, tmp_path)
-    split = make_split(dataset, SplitChoice())
+    split = make_split(dataset, SplitSpec())
     assert split.fingerprint == ARCHIVE
     assert {group: list(names) for group, names in split.groups.items()} == ARCHIVE_GROUPS
 

@@ -11,7 +11,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split
 from lmdbench.data.reading import image_root, read_records, read_split
 from lmdbench.data.splits.availability import split_files
-from lmdbench.data.splits.spec import SplitChoice, make_split
+from lmdbench.data.splits.spec import SplitSpec, make_split
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("nevus", "basal cell carcinoma")
@@ -195,7 +195,7 @@ def test_a_split_that_ignores_an_imbalance_factor_refuses_it() -> None:
     silent = Clinic()
     assert "nothing of --imbalance-factor 50; leave it out" in refused(read_split, silent, 50.0, 0)
     with pytest.raises(UserError, match="imbalance-factor 50; leave it out"):
-        make_split(silent, SplitChoice(imbalance_factor=50.0))
+        make_split(silent, SplitSpec(imbalance_factor=50.0))
     pretending = Clinic(split=given(imbalance_factor=50.0))
     told = refused(read_split, pretending, 50.0, 0)
     assert "--imbalance-factor 50 changes nothing in its split" in told
@@ -209,10 +209,10 @@ def test_a_factor_that_the_images_have_anyway_is_no_slip(factor: float) -> None:
 
 def test_a_seed_that_changes_nothing_is_refused() -> None:
     split = given(seed=7)
-    assert make_split(Clinic(split=given()), SplitChoice()).seed is None
-    make_split(Clinic(split=split), SplitChoice())
+    assert make_split(Clinic(split=given()), SplitSpec()).seed is None
+    make_split(Clinic(split=split), SplitSpec())
     with pytest.raises(UserError, match="data set 'clinic': --split-seed 7 changes nothing"):
-        make_split(Clinic(split=split), SplitChoice(seed=7))
+        make_split(Clinic(split=split), SplitSpec(seed=7))
 
 
 def test_where_the_files_lie_must_be_said() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, Dataset, Split
 from lmdbench.data.splits.availability import prepare_files
-from lmdbench.data.splits.spec import SplitChoice, make_split
+from lmdbench.data.splits.spec import SplitSpec, make_split
 
 CODES = {"C43": 12, "D22.1": 10, "D22.9": 10, "L82": 6, "Z01": 4}  # code → images
 CLASSES = """
@@ -170,7 +170,7 @@ def test_groups_by_list_and_by_rule(clinic: Callable[[str], Path]) -> None:
     assert all(counts[c] >= 7 for c in split.groups["head"])
     assert all(counts[c] < 3 for c in split.groups["tail"])
     assert split.group_rule == "by training images, head from 7, tail below 3"
-    asked = make_split(dataset, SplitChoice(groups="rank:1,1,3"))  # --groups goes before
+    asked = make_split(dataset, SplitSpec(groups="rank:1,1,3"))  # --groups goes before
     assert [len(members) for members in asked.groups.values()] == [1, 1, 3]
 
 

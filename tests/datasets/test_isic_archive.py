@@ -78,10 +78,10 @@ def test_sizes_and_groups(official: Dataset) -> None:
 def test_no_factor_and_no_seed_draw_another(official: Dataset) -> None:
     with pytest.raises(UserError, match="no imbalance factor to choose"):
         official.split(100, 42)
-    from lmdbench.data.splits.spec import SplitChoice, make_split
+    from lmdbench.data.splits.spec import SplitSpec, make_split
 
     with pytest.raises(UserError, match="no seed draws it"):
-        make_split(official, SplitChoice(seed=1))
+        make_split(official, SplitSpec(seed=1))
 
 
 @pytest.mark.parametrize("inside", [".", "isic-archive", "split/ISIC_Archive"])

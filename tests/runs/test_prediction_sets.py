@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lmdbench.core.errors import UserError
-from lmdbench.data.splits.spec import SplitChoice
+from lmdbench.data.splits.spec import SplitSpec
 from lmdbench.runs.prediction_sets import Choice, match_labels, open_target, parse_map
 
 PIXEL = Image.new("RGB", (8, 8), (200, 100, 50))
@@ -105,7 +105,7 @@ def test_a_table_without_parts_is_taken_whole_unless_a_split_is_asked_for(toy_fo
     some = target_of(whole, part="test")
     assert 0 < len(some) < len(everything)
     assert some.split["name"] == "random"
-    other = target_of(whole, split=SplitChoice(seed=7), part="validation")
+    other = target_of(whole, split=SplitSpec(seed=7), part="validation")
     assert other.split["seed"] == 7
     assert set(other.ids) < set(everything.ids)
 

@@ -16,9 +16,9 @@ def planned(tmp_path):
     contexts = Contexts(tmp_path / "results", tmp_path / "cache", files=False)
 
     def planned(method="ce", seed=0, factor=100.0, size=None, starts_from=None, **settings):
-        from lmdbench.data.splits.spec import SplitChoice
+        from lmdbench.data.splits.spec import SplitSpec
 
-        setup = RunContext("demo", split=SplitChoice(imbalance_factor=factor), image_size=size)
+        setup = RunContext("demo", split=SplitSpec(imbalance_factor=factor), image_size=size)
         texts = {key.replace("__", "."): str(value) for key, value in settings.items()}
         return RunRequest(setup, method, seed, texts, starts_from).plan(contexts.of(setup))
 

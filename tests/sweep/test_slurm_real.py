@@ -16,7 +16,7 @@ import pytest
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import load_plugin
-from lmdbench.data.splits.spec import SplitChoice
+from lmdbench.data.splits.spec import SplitSpec
 from lmdbench.runs.request import Contexts, RunContext
 from lmdbench.runs.state import run_state
 from lmdbench.sweep.config.entries import Entry
@@ -67,7 +67,7 @@ class Launch:
     def __init__(self, folder, toy_folder, plugin, entries, seeds=(0,), runs_per_job=1, **options):
         self.results = folder / "results"
         setup = RunContext(
-            "folder", toy_folder, SplitChoice(), backbone="small", image_size=24, weights="none"
+            "folder", toy_folder, SplitSpec(), backbone="small", image_size=24, weights="none"
         )
         self.resources = Resources(
             on="slurm",

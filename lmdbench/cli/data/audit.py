@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lmdbench.data.check.audit import Findings
     from lmdbench.data.check.pictures import Found, Pair
     from lmdbench.data.dataset import Dataset, Prepared, Split
-    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.data.splits.spec import SplitSpec
 
 UNREADABLE_SHOWN = 5
 
@@ -71,7 +71,7 @@ def audit(
     context: click.Context,
     name: str,
     data_root: Path | None,
-    choices: list[SplitChoice],
+    choices: list[SplitSpec],
     allow_missing: bool,
     near_duplicates: bool,
     backbone: str,

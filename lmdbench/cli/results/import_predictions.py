@@ -24,7 +24,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.folders import default_cache
 
 if TYPE_CHECKING:
-    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.runs.record import RunRecord
     from lmdbench.sharing.setting import Setting
     from lmdbench.sharing.table import Read
@@ -81,7 +81,7 @@ def import_predictions(
     name: str,
     like: Path | None,
     dataset: str | None,
-    choices: list[SplitChoice],
+    choices: list[SplitSpec],
     groups: str | None,
     data_root: Path | None,
     allow_missing: bool,
@@ -183,15 +183,15 @@ def _check_name(name: str) -> None:
 def _like(
     directory: Path,
     dataset: str | None,
-    choice: SplitChoice,
+    choice: SplitSpec,
     backbone: str | None,
     weights: str | None,
     changes: dict[str, Any],
 ) -> Setting:
-    from lmdbench.data.splits.spec import SplitChoice
+    from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.sharing.setting import setting_like
 
-    if choice != SplitChoice():
+    if choice != SplitSpec():
         raise UserError("--like brings its split and groups along: leave the options of these out")
     changes |= {k: v for k, v in (("backbone", backbone), ("weights", weights)) if v is not None}
     setting = setting_like(directory, changes)
@@ -206,7 +206,7 @@ def _like(
 def _of(
     dataset: str,
     data_root: Path | None,
-    choice: SplitChoice,
+    choice: SplitSpec,
     allow_missing: bool,
     backbone: str | None,
     weights: str | None,

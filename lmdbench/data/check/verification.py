@@ -24,7 +24,7 @@ from lmdbench.data.splits.spec import DEFAULT_SEED
 from lmdbench.data.store.decoding import decode, decoder, open_rgb, reason, whole_images
 from lmdbench.data.store.files import (
     MARK,
-    Stored,
+    StoreFiles,
     read_finished,
     read_unfinished,
     store_folders,
@@ -274,7 +274,7 @@ def check_stores(
 
 
 def check_store(
-    stored: Stored,
+    stored: StoreFiles,
     files: Mapping[str, Path],
     there: Sequence[str],
     sample: int | None,

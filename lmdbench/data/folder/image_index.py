@@ -29,7 +29,7 @@ NAMED_IN_ERROR = 10  # classes that an error names
 
 
 @dataclass(frozen=True)
-class Listing:
+class ImageIndex:
     """Every image: its id, which is its path, its class, its group (lesion or patient, empty where
     unknown) and, where given, its part; and the classes in their order."""
 
@@ -60,7 +60,7 @@ def describe(root: Path) -> Description:
     return describe(only) if only else Description(root, root.name, "images", root, root)
 
 
-def list_table(described: Description, *, labelled: bool = True) -> Listing:
+def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
     """The rows of a CSV, without labels if not ``labelled``. Raises UserError, naming file and
     line, as ``read_table`` and for an image that is listed twice or a part of another name."""
     path = described.holder
@@ -81,10 +81,10 @@ def list_table(described: Description, *, labelled: bool = True) -> Listing:
     has_groups = column["group"] in table.columns
     groups = table[column["group"]] if has_groups else [""] * len(table)
     parts = named_parts(table, column["split"]) if column["split"] in table.columns else None
-    return Listing(images, labels, groups, parts, tuple(sorted(set(labels))))
+    return ImageIndex(images, labels, groups, parts, tuple(sorted(set(labels))))
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path) -> ImageIndex:
     """The images in the sub-folders of a folder: one a class, or train, test and, if there is one,
     val, each with one a class. Raises UserError for other folders."""
     folders = _folders(root)
@@ -114,19 +114,19 @@ def list_folder(root: Path) -> Listing:
             parts += [part] * len(found)
     if not images:
         raise UserError(f"{root}: no images in the class folders of {', '.join(named)}")
-    return Listing(images, labels, [""] * len(images), parts, tuple(sorted(set(labels))))
+    return ImageIndex(images, labels, [""] * len(images), parts, tuple(sorted(set(labels))))
 
 
-def list_medmnist(content: MedMNIST) -> Listing:
+def list_medmnist(content: MedMNIST) -> ImageIndex:
     """The images of a MedMNIST file; its classes, named by their numbers, in the order of these."""
     images = [image for piece in content.labels for image in content.ids(piece)]
     numbers = [number for labels in content.labels.values() for number in labels]
     parts = [PART_NAMES[piece] for piece, labels in content.labels.items() for _ in labels]
     classes = tuple(map(str, sorted(set(numbers))))
-    return Listing(images, list(map(str, numbers)), [""] * len(images), parts, classes, ENDING)
+    return ImageIndex(images, list(map(str, numbers)), [""] * len(images), parts, classes, ENDING)
 
 
-def with_classes(listing: Listing, described: Description) -> Listing:
+def with_classes(listing: ImageIndex, described: Description) -> ImageIndex:
     """The listing with the class names, and in the class order, that a description gives.
 
     Raises UserError, naming file and key, for codes that it does not name, names in vain, or
@@ -169,7 +169,7 @@ def with_classes(listing: Listing, described: Description) -> Listing:
     return listing
 
 
-def refuse_leaks(where: Path, listing: Listing) -> None:
+def refuse_leaks(where: Path, listing: ImageIndex) -> None:
     """Raises UserError for a lesion or patient in two parts: it makes test scores too good."""
     if listing.parts is None:
         return
@@ -190,7 +190,7 @@ def refuse_leaks(where: Path, listing: Listing) -> None:
         )
 
 
-def refuse_names(where: Path, listing: Listing) -> None:
+def refuse_names(where: Path, listing: ImageIndex) -> None:
     """Raises UserError for an image name that cannot be hashed as a line of UTF-8."""
     for image in listing.images:
         if "\n" in image or not _is_unicode(image):
@@ -221,7 +221,7 @@ def _normal_path(image: str, folder: Path) -> str:
     return path.removeprefix(inside)
 
 
-def _list_classes(root: Path, folders: Sequence[str]) -> Listing:
+def _list_classes(root: Path, folders: Sequence[str]) -> ImageIndex:
     if not folders:
         raise UserError(
             f"{root}: neither a {LABELS} nor a sub-folder a class; give a CSV with the columns "
@@ -238,7 +238,7 @@ def _list_classes(root: Path, folders: Sequence[str]) -> Listing:
             )
         images += [f"{label}/{image}" for image in found]
         labels += [label] * len(found)
-    return Listing(images, labels, [""] * len(images), None, tuple(folders))
+    return ImageIndex(images, labels, [""] * len(images), None, tuple(folders))
 
 
 def _only_npz(root: Path) -> Path | None:

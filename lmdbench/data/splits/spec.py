@@ -41,7 +41,7 @@ SPLITS = ("lesion", "balanced-test", "kfold")
 
 
 @dataclass(frozen=True)
-class SplitChoice:
+class SplitSpec:
     """What was asked for; None leaves it to the data set and the split."""
 
     name: str | None = None  # of a data set's own split, of ``SPLITS``, or a CSV file
@@ -53,7 +53,7 @@ class SplitChoice:
     groups: str | None = None  # see ``groups.FORMS``
 
 
-def make_split(dataset: Dataset, choice: SplitChoice) -> Split:
+def make_split(dataset: Dataset, choice: SplitSpec) -> Split:
     """The split that was chosen, from the data set's tables alone.
 
     Raises UserError for an unknown name, a split the data set cannot have, and a choice that the
@@ -333,7 +333,7 @@ def listed_split(dataset: Dataset, path: Path) -> Split:
     )
 
 
-def _own_split(dataset: Dataset, choice: SplitChoice, seed: int) -> Split:
+def _own_split(dataset: Dataset, choice: SplitSpec, seed: int) -> Split:
     split = read_split(dataset, choice.imbalance_factor, seed)
     if choice.name in (None, split.name):
         _require_drawn(dataset, split, choice.imbalance_factor, seed)

@@ -36,7 +36,7 @@ DAMAGE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, S
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoreFiles:
     """Images in a store's folder. ``hashes``: image id → SHA-256 of its file, in order of the rows.
 
     ``pixels``: (M, 3, S, S) uint8, the memory map of ``file``. ``done``: (M,) bool, the rows to be
@@ -88,7 +88,7 @@ def content_digest(ids: Sequence[str], hashes: Sequence[str], size: int) -> str:
     return digest.hexdigest()
 
 
-def read_finished(folder: Path) -> Stored | None:
+def read_finished(folder: Path) -> StoreFiles | None:
     """The finished store in a folder; None if there is none, or one that is damaged."""
     try:
         return _read(folder, folder / PIXELS, read_json(folder / MARK))
@@ -96,7 +96,7 @@ def read_finished(folder: Path) -> Stored | None:
         return None
 
 
-def read_unfinished(folder: Path) -> Stored | None:
+def read_unfinished(folder: Path) -> StoreFiles | None:
     """What a preparation recorded as safe in a folder that is no finished store, if anything."""
     try:
         if (folder / MARK).exists():
@@ -109,7 +109,7 @@ def read_unfinished(folder: Path) -> Stored | None:
         return None
 
 
-def _read(folder: Path, file: Path, record: Mapping[str, str | int]) -> Stored | None:
+def _read(folder: Path, file: Path, record: Mapping[str, str | int]) -> StoreFiles | None:
     """Raises one of DAMAGE, or returns None, for what is not whole."""
     with (folder / INDEX).open(newline="", encoding="utf-8") as index:
         hashes = {row["id"]: row["sha256"] for row in csv.DictReader(index)}
@@ -129,14 +129,14 @@ def _read(folder: Path, file: Path, record: Mapping[str, str | int]) -> Stored |
         return None
     done = np.unpackbits(bits, count=len(hashes)).astype(bool)
     digest, by = str(record["digest"]), str(record.get("decoder", ""))
-    return Stored(folder, file, digest, size, by, hashes, pixels, done)
+    return StoreFiles(folder, file, digest, size, by, hashes, pixels, done)
 
 
 class TakenOver(Exception):
     """Another process took the claim, because this one seemed dead."""
 
 
-class Growing:
+class StoreWriter:
     """The pixels of a store in the making: rows are written in any order, from any thread.
 
     Begins with the rows of ``left``, which must be of the same images, size and decoder. Only for
@@ -146,7 +146,12 @@ class Growing:
     """
 
     def __init__(
-        self, folder: Path, hashes: Mapping[str, str], size: int, claim: Claim, left: Stored | None
+        self,
+        folder: Path,
+        hashes: Mapping[str, str],
+        size: int,
+        claim: Claim,
+        left: StoreFiles | None,
     ) -> None:
         self.folder, self.hashes, self.size, self.claim = folder, hashes, size, claim
         self._identity = {
@@ -211,7 +216,7 @@ class Growing:
         write_json(self.folder / MARK, {**about, **self._identity, "pillow": Image.__version__})
         (self.folder / RECORD).unlink(missing_ok=True)
 
-    def __enter__(self) -> Growing:
+    def __enter__(self) -> StoreWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -26,8 +26,8 @@ from lmdbench.data.store.decoding import decode, decoder, reason, whole_images
 from lmdbench.data.store.files import (
     MARK,
     RECORD,
-    Growing,
-    Stored,
+    StoreFiles,
+    StoreWriter,
     TakenOver,
     content_digest,
     pixels_bytes,
@@ -163,7 +163,7 @@ class _Preparation:
         """The folders of other stores of the same images at the same size."""
         return [f for f in store_folders(self.home, self.name, self.size) if f != self.folder]
 
-    def find(self) -> Stored | None:
+    def find(self) -> StoreFiles | None:
         """A finished store that has all images."""
         ids, hashes = list(self.hashes), list(self.hashes.values())
         for folder in (self.folder, *self.others()):
@@ -174,7 +174,7 @@ class _Preparation:
 
     def run(
         self, unreadable: Mapping[int, str], workers: int, progress: Callable[[int], None]
-    ) -> Stored:
+    ) -> StoreFiles:
         """Make the store, or wait for the process that does."""
         check_cache(self.home)
         claim = _claim(self.folder)
@@ -245,7 +245,7 @@ class _Preparation:
             self.folder.mkdir(exist_ok=True)
             remove_leftovers(self.folder)
             failed = dict(unreadable)
-            with Growing(self.folder, self.hashes, self.size, claim, left) as growing:
+            with StoreWriter(self.folder, self.hashes, self.size, claim, left) as growing:
                 self.copy(growing, progress)
                 failed |= self.decode(growing, set(unreadable), workers, progress)
                 if not failed:
@@ -267,7 +267,7 @@ class _Preparation:
                 "free some space or set LMDBENCH_CACHE to another folder"
             )
 
-    def copy(self, growing: Growing, progress: Callable[[int], None]) -> None:
+    def copy(self, growing: StoreWriter, progress: Callable[[int], None]) -> None:
         """Take over what the data set's other stores have of the same files."""
         for folder in self.others():
             other = read_finished(folder) or read_unfinished(folder)
@@ -283,7 +283,7 @@ class _Preparation:
 
     def decode(
         self,
-        growing: Growing,
+        growing: StoreWriter,
         skip: Collection[int],
         workers: int,
         progress: Callable[[int], None],

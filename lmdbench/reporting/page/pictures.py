@@ -16,7 +16,7 @@ from lmdbench.comparison.results import Run
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset
 from lmdbench.data.store.files import (
-    Stored,
+    StoreFiles,
     content_digest,
     read_finished,
     store_folders,
@@ -88,7 +88,7 @@ def _store(
     ids: Collection[str],
     cache: Path,
     open_dataset: OpenDataset,
-) -> Stored | None:
+) -> StoreFiles | None:
     """The store with the digest that the runs recorded, else one that holds these very images among
     others: the files of the run's split have that digest by it.
 

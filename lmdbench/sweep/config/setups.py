@@ -14,7 +14,7 @@ from lmdbench.core.registry import unknown
 from lmdbench.core.schema import Check, Document, flag, number, one_of, text, whole
 from lmdbench.data.dataset import DATASETS
 from lmdbench.data.folder.description import LARGEST, SMALLEST
-from lmdbench.data.splits.spec import DEFAULT_FOLDS, MOST_FOLDS, SPLITS, SplitChoice, is_file_name
+from lmdbench.data.splits.spec import DEFAULT_FOLDS, MOST_FOLDS, SPLITS, SplitSpec, is_file_name
 from lmdbench.models.backbones import get_backbone, resolve_weights
 from lmdbench.runs.request import RunContext
 
@@ -152,7 +152,7 @@ def _crossed(
         yield RunContext(
             dataset=dataset,
             data_root=root,
-            split=SplitChoice(
+            split=SplitSpec(
                 name=chosen.get("split"),
                 imbalance_factor=chosen.get("imbalance_factor"),
                 seed=chosen.get("split_seed"),

@@ -9,7 +9,7 @@ from scipy.stats import beta, binom
 
 from lmdbench.data.check import leaks
 from lmdbench.data.dataset import DATASETS, Part, Split
-from lmdbench.data.splits.spec import SplitChoice, make_split
+from lmdbench.data.splits.spec import SplitSpec, make_split
 
 
 def split_of(**parts: str) -> Split:
@@ -66,7 +66,7 @@ def test_isic2019_shares_exactly_the_lesions_of_an_independent_join(
     test_data: Path, factor: float
 ) -> None:
     dataset = DATASETS.get("isic2019")(test_data, test_data)
-    split = make_split(dataset, SplitChoice(imbalance_factor=factor))
+    split = make_split(dataset, SplitSpec(imbalance_factor=factor))
     shared = leaks.shared_groups(leaks.listing(split, dataset.records()["group"].to_dict()))
     table = pd.read_csv(test_data / "isic2019" / "ISIC_2019_Training_Metadata.csv")
     lesions = table.dropna(subset=["lesion_id"]).set_index("image")["lesion_id"]

@@ -8,7 +8,7 @@ import pytest
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, PARTS, Dataset, Split
-from lmdbench.data.splits.spec import SplitChoice, make_split
+from lmdbench.data.splits.spec import SplitSpec, make_split
 
 
 def official(name: str, root: Path) -> Dataset:
@@ -50,17 +50,17 @@ def torn(dataset: Dataset, split: Split) -> set[str]:
 
 def test_default_is_the_own_split_and_goes_by_its_name(isic: Dataset, clinic: Dataset) -> None:
     own = isic.split(None, 42)
-    assert make_split(isic, SplitChoice()).fingerprint == own.fingerprint
-    assert make_split(isic, SplitChoice("published")).fingerprint == own.fingerprint
-    assert make_split(clinic, SplitChoice("random", seed=3)).label == "random-split3"
+    assert make_split(isic, SplitSpec()).fingerprint == own.fingerprint
+    assert make_split(isic, SplitSpec("published")).fingerprint == own.fingerprint
+    assert make_split(clinic, SplitSpec("random", seed=3)).label == "random-split3"
 
 
 @pytest.mark.parametrize(("factor", "seed"), [(None, None), (200, None), (500, 7), (100, 1)])
 def test_lesions_are_in_one_part_and_counts_are_the_published_ones(
     isic: Dataset, factor: float | None, seed: int | None
 ) -> None:
-    published = make_split(isic, SplitChoice(None, factor, seed))
-    split = make_split(isic, SplitChoice("lesion", factor, seed))
+    published = make_split(isic, SplitSpec(None, factor, seed))
+    split = make_split(isic, SplitSpec("lesion", factor, seed))
     assert torn(isic, published)
     assert not torn(isic, split)
     assert images(split) == images(published)
@@ -72,7 +72,7 @@ def test_lesions_are_in_one_part_and_counts_are_the_published_ones(
 
 
 def test_lesion_says_how_many_images_stand_alone(isic: Dataset, test_data: Path) -> None:
-    split = make_split(isic, SplitChoice("lesion"))
+    split = make_split(isic, SplitSpec("lesion"))
     table = pd.read_csv(test_data / "isic2019" / "ISIC_2019_Training_Metadata.csv")
     alone = table.loc[table["image"].isin(images(split)), "lesion_id"].isna().sum()
     (note,) = split.notes
@@ -81,11 +81,11 @@ def test_lesion_says_how_many_images_stand_alone(isic: Dataset, test_data: Path)
 
 def test_lesion_needs_lesions(test_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no lesion or patient of hyper-kvasir's images is known"):
-        make_split(official("hyper-kvasir", test_data), SplitChoice("lesion"))
+        make_split(official("hyper-kvasir", test_data), SplitSpec("lesion"))
     truth = "ISIC_2019_Training_GroundTruth.csv"
     (tmp_path / truth).symlink_to(test_data / "isic2019" / truth)
     with pytest.raises(UserError, match=r"ISIC_2019_Training_Metadata\.csv would name them"):
-        make_split(official("isic2019", tmp_path), SplitChoice("lesion"))
+        make_split(official("isic2019", tmp_path), SplitSpec("lesion"))
 
 
 def test_isic_archive_by_lesion(test_data: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_isic_archive_by_lesion(test_data: Path, tmp_path: Path) -> None:
     metadata = pd.read_csv(test_data / "isic2019" / "ISIC_2019_Training_Metadata.csv")
     metadata.rename(columns={"image": "isic_id"}).to_csv(tmp_path / "metadata.csv", index=False)
     archive = official("isic-archive", tmp_path)
-    published, split = archive.split(None, 42), make_split(archive, SplitChoice("lesion"))
+    published, split = archive.split(None, 42), make_split(archive, SplitSpec("lesion"))
     assert len(torn(archive, published)) > 1000
     assert not torn(archive, split)
     assert images(split) == images(published)
@@ -113,7 +113,7 @@ def test_balanced_test_sets_are_equal_and_leave_the_smallest_a_third(
     test_data: Path, name: str, test: int, validation: int
 ) -> None:
     dataset = official(name, test_data)
-    split = make_split(dataset, SplitChoice("balanced-test"))
+    split = make_split(dataset, SplitSpec("balanced-test"))
     assert set(split.counts("test")) == {test}
     assert set(split.counts("validation")) == {validation}
     assert not torn(dataset, split)
@@ -124,7 +124,7 @@ def test_balanced_test_sets_are_equal_and_leave_the_smallest_a_third(
 
 @pytest.mark.parametrize("factor", [20, 100, 300])
 def test_balanced_test_cuts_to_the_imbalance_asked_for(isic: Dataset, factor: float) -> None:
-    split = make_split(isic, SplitChoice("balanced-test", factor, test_per_class=40))
+    split = make_split(isic, SplitSpec("balanced-test", factor, test_per_class=40))
     assert set(split.counts("test")) == {40}
     assert set(split.counts("validation")) == {20}
     assert split.measured_imbalance == pytest.approx(factor, rel=0.03)
@@ -134,13 +134,13 @@ def test_balanced_test_cuts_to_the_imbalance_asked_for(isic: Dataset, factor: fl
 def test_balanced_test_names_the_classes_that_are_too_small(test_data: Path) -> None:
     kvasir = official("hyper-kvasir", test_data)
     with pytest.raises(UserError, match=r"leave none to train .*ileum \(9\)"):
-        make_split(kvasir, SplitChoice("balanced-test", test_per_class=100))
+        make_split(kvasir, SplitSpec("balanced-test", test_per_class=100))
 
 
 @pytest.mark.parametrize("name", ["isic2019", "hyper-kvasir"])
 def test_every_image_is_tested_in_one_fold(test_data: Path, name: str) -> None:
     dataset = official(name, test_data)
-    folds = [make_split(dataset, SplitChoice("kfold", fold=k)) for k in range(5)]
+    folds = [make_split(dataset, SplitSpec("kfold", fold=k)) for k in range(5)]
     own = dataset.split(None, 42)
     tested = sorted(image for split in folds for image in split.parts["test"].ids.tolist())
     assert tested == images(own)
@@ -159,10 +159,10 @@ def test_every_image_is_tested_in_one_fold(test_data: Path, name: str) -> None:
 
 
 def test_folds_follow_their_seed_and_number(clinic: Dataset) -> None:
-    one = make_split(clinic, SplitChoice("kfold", folds=3, fold=0, seed=1))
+    one = make_split(clinic, SplitSpec("kfold", folds=3, fold=0, seed=1))
     assert one.label == "kfold3-fold0-split1"
-    again = make_split(clinic, SplitChoice("kfold", folds=3, fold=0, seed=1))
-    other = make_split(clinic, SplitChoice("kfold", folds=3, fold=0, seed=2))
+    again = make_split(clinic, SplitSpec("kfold", folds=3, fold=0, seed=1))
+    other = make_split(clinic, SplitSpec("kfold", folds=3, fold=0, seed=2))
     assert one.fingerprint == again.fingerprint != other.fingerprint
 
 
@@ -172,31 +172,31 @@ def test_a_class_in_one_lesion_cannot_be_folded(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("image,label,group\n" + "".join(rows[:-1]))
     folder = DATASETS.get("folder")(tmp_path, tmp_path)
     with pytest.raises(UserError, match="class 'b'"):
-        make_split(folder, SplitChoice("kfold", folds=2, fold=0))
+        make_split(folder, SplitSpec("kfold", folds=2, fold=0))
 
 
 @pytest.mark.parametrize(
     ("choice", "problem"),
     [
-        (SplitChoice("lesions"), "unknown split of folder 'lesions'. Did you mean lesion"),
-        (SplitChoice("KFold"), "Did you mean kfold"),
-        (SplitChoice("published"), r"unknown split of folder 'published'.* Known: random, lesion"),
-        (SplitChoice("balanced-test", test_per_class=0), "give a number from 1 on"),
-        (SplitChoice("balanced-test", 0.5), "--imbalance-factor 0.5: give a number from 1 on"),
-        (SplitChoice("kfold", folds=-3), "--folds -3: give a number from 2 to 100"),
-        (SplitChoice("kfold"), "say which fold with --fold, from 0 to 4"),
-        (SplitChoice("kfold", folds=3, fold=3), "--fold 3: with 3 folds give one from 0 to 2"),
-        (SplitChoice("kfold", folds=1, fold=0), "--folds 1: give a number from 2 to 100"),
-        (SplitChoice("lesion", folds=3), "--folds and --fold are for --split kfold"),
-        (SplitChoice(fold=1), "--folds and --fold are for --split kfold"),
-        (SplitChoice("lesion", test_per_class=3), "is for --split balanced-test"),
-        (SplitChoice("lesion", seed=-1), "split seed -1 is out of range"),
-        (SplitChoice(groups="rank:9,9,9"), "these are 27 classes, here are 3"),
-        (SplitChoice("no/such.csv"), r"no/such\.csv: cannot be read: No such file"),
-        (SplitChoice("x.csv", 10), "leave --imbalance-factor out"),
+        (SplitSpec("lesions"), "unknown split of folder 'lesions'. Did you mean lesion"),
+        (SplitSpec("KFold"), "Did you mean kfold"),
+        (SplitSpec("published"), r"unknown split of folder 'published'.* Known: random, lesion"),
+        (SplitSpec("balanced-test", test_per_class=0), "give a number from 1 on"),
+        (SplitSpec("balanced-test", 0.5), "--imbalance-factor 0.5: give a number from 1 on"),
+        (SplitSpec("kfold", folds=-3), "--folds -3: give a number from 2 to 100"),
+        (SplitSpec("kfold"), "say which fold with --fold, from 0 to 4"),
+        (SplitSpec("kfold", folds=3, fold=3), "--fold 3: with 3 folds give one from 0 to 2"),
+        (SplitSpec("kfold", folds=1, fold=0), "--folds 1: give a number from 2 to 100"),
+        (SplitSpec("lesion", folds=3), "--folds and --fold are for --split kfold"),
+        (SplitSpec(fold=1), "--folds and --fold are for --split kfold"),
+        (SplitSpec("lesion", test_per_class=3), "is for --split balanced-test"),
+        (SplitSpec("lesion", seed=-1), "split seed -1 is out of range"),
+        (SplitSpec(groups="rank:9,9,9"), "these are 27 classes, here are 3"),
+        (SplitSpec("no/such.csv"), r"no/such\.csv: cannot be read: No such file"),
+        (SplitSpec("x.csv", 10), "leave --imbalance-factor out"),
     ],
 )
-def test_choices_that_do_not_fit(clinic: Dataset, choice: SplitChoice, problem: str) -> None:
+def test_choices_that_do_not_fit(clinic: Dataset, choice: SplitSpec, problem: str) -> None:
     with pytest.raises(UserError, match=problem) as error:
         make_split(clinic, choice)
     assert "\n" not in str(error.value)
@@ -209,7 +209,7 @@ def test_a_table_that_is_not_the_official_one_has_no_published_split(
     lines = (test_data / "isic2019" / truth).read_text().splitlines()
     (tmp_path / truth).write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(UserError, match="no published split: its tables are not the official"):
-        make_split(official("isic2019", tmp_path), SplitChoice("published"))
+        make_split(official("isic2019", tmp_path), SplitSpec("published"))
 
 
 def test_a_balanced_set_never_has_more_than_asked(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_balanced_set_never_has_more_than_asked(tmp_path: Path) -> None:
     rows = [f"{c}{n}.png,{c},{c}{n // 5}" for c in "abc" for n in range(40)]
     (tmp_path / "labels.csv").write_text("image,label,group\n" + "\n".join(rows) + "\n")
     folder = DATASETS.get("folder")(tmp_path, tmp_path)
-    split = make_split(folder, SplitChoice("balanced-test", test_per_class=2))
+    split = make_split(folder, SplitSpec("balanced-test", test_per_class=2))
     assert set(split.counts("test")) == {2}
     assert set(split.counts("validation")) == {1}
     assert split.details["test_per_class_asked"] == 2
@@ -226,26 +226,26 @@ def test_a_balanced_set_never_has_more_than_asked(tmp_path: Path) -> None:
 
 def test_groups_of_all_folds_are_the_same(test_data: Path) -> None:
     kvasir = official("hyper-kvasir", test_data)
-    choices = [SplitChoice("kfold", fold=k, groups="count:110,30") for k in range(5)]
+    choices = [SplitSpec("kfold", fold=k, groups="count:110,30") for k in range(5)]
     splits = [make_split(kvasir, choice) for choice in choices]
     assert len({str(split.groups) for split in splits}) == 1
-    own = make_split(kvasir, SplitChoice("kfold", fold=4))
+    own = make_split(kvasir, SplitSpec("kfold", fold=4))
     assert own.group_rule.startswith("of the split published: by training images, head from 500")
 
 
 def test_folds_of_one_division_say_so(clinic: Dataset) -> None:
     def division(seed: int, fold: int) -> str:
-        choice = SplitChoice("kfold", folds=3, fold=fold, seed=seed)
+        choice = SplitSpec("kfold", folds=3, fold=fold, seed=seed)
         return str(make_split(clinic, choice).details["division"])
 
     assert division(1, 0) == division(1, 2) != division(2, 0)
 
 
 def test_groups_are_chosen_with_the_split(clinic: Dataset) -> None:
-    split = make_split(clinic, SplitChoice(groups="count:30,10"))
+    split = make_split(clinic, SplitSpec(groups="count:30,10"))
     assert split.groups == {"head": ("often",), "medium": ("seldom",), "tail": ("rare",)}
     assert split.group_rule == "by training images, head from 30, tail below 10"
-    assert split.fingerprint == make_split(clinic, SplitChoice()).fingerprint
+    assert split.fingerprint == make_split(clinic, SplitSpec()).fingerprint
 
 
 class TestFile:
@@ -257,12 +257,12 @@ class TestFile:
         return str(path)
 
     def rows(self, dataset: Dataset) -> list[str]:
-        split = make_split(dataset, SplitChoice("random", seed=9))
+        split = make_split(dataset, SplitSpec("random", seed=9))
         return [f"{image},{name}" for name, part in split.parts.items() for image in part.ids]
 
     def test_it_is_what_it_says(self, clinic: Dataset, tmp_path: Path) -> None:
-        drawn = make_split(clinic, SplitChoice("random", seed=9))
-        split = make_split(clinic, SplitChoice(self.write(tmp_path, self.rows(clinic))))
+        drawn = make_split(clinic, SplitSpec("random", seed=9))
+        split = make_split(clinic, SplitSpec(self.write(tmp_path, self.rows(clinic))))
         assert split.label == "file-mine"
         assert split.fingerprint == drawn.fingerprint
         assert split.seed is None
@@ -270,7 +270,7 @@ class TestFile:
     def test_what_it_leaves_out_is_left_out_and_said(self, clinic: Dataset, tmp_path: Path) -> None:
         labels = clinic.records()["label"]
         rows = [row for row in self.rows(clinic) if labels[row.split(",")[0]] != "seldom"]
-        split = make_split(clinic, SplitChoice(self.write(tmp_path, rows)))
+        split = make_split(clinic, SplitSpec(self.write(tmp_path, rows)))
         assert split.classes == ("often", "rare")
         assert sum(len(part) for part in split.parts.values()) == 70
         assert "20 images of the data set not listed" in split.notes
@@ -286,7 +286,7 @@ class TestFile:
         self, clinic: Dataset, tmp_path: Path, change: str, problem: str
     ) -> None:
         with pytest.raises(UserError, match=problem):
-            make_split(clinic, SplitChoice(self.write(tmp_path, [*self.rows(clinic), change])))
+            make_split(clinic, SplitSpec(self.write(tmp_path, [*self.rows(clinic), change])))
 
     @pytest.mark.parametrize(
         ("header", "rows", "problem"),
@@ -302,11 +302,11 @@ class TestFile:
         self, clinic: Dataset, tmp_path: Path, header: str, rows: list[str], problem: str
     ) -> None:
         with pytest.raises(UserError, match=problem):
-            make_split(clinic, SplitChoice(self.write(tmp_path, rows, header)))
+            make_split(clinic, SplitSpec(self.write(tmp_path, rows, header)))
 
     def test_no_seed_draws_it(self, clinic: Dataset, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"--split-seed 3: split file-mine .* no seed draws it"):
-            make_split(clinic, SplitChoice(self.write(tmp_path, self.rows(clinic)), seed=3))
+            make_split(clinic, SplitSpec(self.write(tmp_path, self.rows(clinic)), seed=3))
 
     def test_classes_keep_the_order_that_the_data_set_gives_them(
         self, clinic: Dataset, tmp_path: Path
@@ -315,5 +315,5 @@ class TestFile:
         order = 'table = "labels.csv"\nclass_order = ["rare", "seldom", "often"]\n'
         (clinic.root / "dataset.toml").write_text(order)
         ordered = DATASETS.get("folder")(clinic.root, tmp_path)
-        split = make_split(ordered, SplitChoice(self.write(tmp_path, self.rows(clinic))))
+        split = make_split(ordered, SplitSpec(self.write(tmp_path, self.rows(clinic))))
         assert split.classes == ("rare", "seldom", "often")

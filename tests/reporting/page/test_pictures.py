@@ -14,7 +14,7 @@ from PIL import Image
 from lmdbench.comparison.results import Run
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import open_dataset
-from lmdbench.data.splits.spec import SplitChoice, make_split
+from lmdbench.data.splits.spec import SplitSpec, make_split
 from lmdbench.data.store.files import content_digest
 from lmdbench.data.store.store import open_images
 from lmdbench.reporting.page.pictures import Pictures, find_pictures
@@ -114,7 +114,7 @@ def test_a_store_of_more_images_serves_where_it_is_proven_to_hold_the_same(
     images = sorted(path.name for path in folder.glob("*.png"))
     name = dataset.results_name
     open_images(name, {image: folder / image for image in images}, 32, cache)
-    split = make_split(dataset, SplitChoice())
+    split = make_split(dataset, SplitSpec())
     there = {str(i): folder / str(i) for part in split.parts.values() for i in part.ids}
     assert 0 < len(there) < len(images)
     digest = content_digest(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, Dataset, Part, Partial, Split
-from lmdbench.data.splits.spec import SplitChoice, make_split
+from lmdbench.data.splits.spec import SplitSpec, make_split
 from lmdbench.reporting.plots.dataset import EXAMPLES, TILE, example_tiles, plot_dataset
 
 COUNTS = {"an ordinary class": 1200, "snake_case $x^2$ & <b>": 40, "tiny": 1}
@@ -139,7 +139,7 @@ def test_no_name_of_hyper_kvasir_is_clipped(test_data, tmp_path):
     """Nothing is drawn at the picture's edge: whatever is cut there would be."""
     dataset = DATASETS.get("hyper-kvasir")(test_data, tmp_path)
     path = tmp_path / "picture.png"
-    plot_dataset(dataset, make_split(dataset, SplitChoice()), {}, path)
+    plot_dataset(dataset, make_split(dataset, SplitSpec()), {}, path)
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("L"))
     assert pixels.min() < 100

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.settings import parse
-from lmdbench.data.splits.spec import SplitChoice
+from lmdbench.data.splits.spec import SplitSpec
 from lmdbench.runs.request import Contexts, RunRequest
 from lmdbench.sweep.config.entries import chain_of, to_text
 from lmdbench.sweep.config.file import Resources, read_sweep
@@ -129,9 +129,9 @@ test_per_class = 10
 split_seed = 7
 """)
     assert [setup.split for setup in sweep.setups] == [
-        SplitChoice("published", seed=7),
-        *(SplitChoice("kfold", seed=7, folds=3, fold=fold) for fold in range(3)),
-        SplitChoice("balanced-test", seed=7, test_per_class=10),
+        SplitSpec("published", seed=7),
+        *(SplitSpec("kfold", seed=7, folds=3, fold=fold) for fold in range(3)),
+        SplitSpec("balanced-test", seed=7, test_per_class=10),
     ]
     named = read('methods = ["ce"]\ndatasets = [{name="demo", split="kfold", fold=[4, 1]}]')
     assert [setup.split.fold for setup in named.setups] == [4, 1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lmdbench.core.errors import UserError
-from lmdbench.data.splits.spec import SplitChoice
+from lmdbench.data.splits.spec import SplitSpec
 from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.runs.request import RunContext
 from lmdbench.sweep.config.file import Entry, Resources, Sweep, read_sweep
@@ -206,7 +206,7 @@ def test_a_split_without_validation_images_is_refused(sweep, toy_folder, tmp_pat
     table = [line.split(",") for line in lines]
     listed = tmp_path / "no-validation.csv"
     listed.write_text("\n".join(f"{image},{part}" for image, _, part in table) + "\n")
-    bare = replace(sweep, setups=(replace(sweep.setups[0], split=SplitChoice(name=str(listed))),))
+    bare = replace(sweep, setups=(replace(sweep.setups[0], split=SplitSpec(name=str(listed))),))
     with pytest.raises(UserError, match="no validation images"):
         plan_study(bare, Search(), tmp_path / "results", tmp_path / "cache", silent)
 
@@ -215,11 +215,11 @@ def test_a_written_sweep_reads_back_whatever_it_holds(toy_folder, tmp_path):
     plugin = tmp_path / "my plugin.py"
     plugin.write_text("")
     setups = (
-        RunContext("demo", toy_folder, SplitChoice(imbalance_factor=50.0, seed=3)),
+        RunContext("demo", toy_folder, SplitSpec(imbalance_factor=50.0, seed=3)),
         RunContext(
             "folder",
             toy_folder,
-            SplitChoice("kfold", folds=3, fold=1, groups="rank:1,2,1"),
+            SplitSpec("kfold", folds=3, fold=1, groups="rank:1,2,1"),
             allow_missing=True,
             backbone="small",
             weights="none",
