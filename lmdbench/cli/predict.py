@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lmdbench.data.splits.spec import SplitSpec
-    from lmdbench.runs.prediction import Predicted, Score, TrainedRun
-    from lmdbench.runs.prediction_sets import Matched, Target
+    from lmdbench.runs.prediction import PredictedLogits, Score, TrainedRun
+    from lmdbench.runs.prediction_sets import LabelMatch, PredictionSet
 
 FEW = 20  # images whose predictions are printed; of more a file is written
 SHOWN = 3  # classes of an image that are printed
@@ -115,7 +115,7 @@ def predict(
     from lmdbench.core.progress import watcher
     from lmdbench.runs.prediction import load_run, score
     from lmdbench.runs.prediction import predict as predict_files
-    from lmdbench.runs.prediction_sets import Choice, match_labels, open_target, parse_map
+    from lmdbench.runs.prediction_sets import SetOptions, match_labels, open_target, parse_map
     from lmdbench.runs.state import find_run
 
     if unlabelled and (maps or ignore_unknown):
@@ -125,7 +125,7 @@ def predict(
     asked = parse_map(maps)
     directory = find_run(run_name, results)
     chosen_device = parse_device(device)
-    choice = Choice(data_root, only(choices), part, unlabelled, allow_missing)
+    choice = SetOptions(data_root, only(choices), part, unlabelled, allow_missing)
     target = open_target(words, choice, default_cache(), progress.say)
     run = load_run(directory, chosen_device, accept_changed=accept_changed)
     matched = match_labels(target.labels, run.classes, asked, ignore_unknown=ignore_unknown)
@@ -170,7 +170,7 @@ def predict(
 
 
 def _output(
-    output: str | None, run: TrainedRun, target: Target, force: bool, as_json: bool
+    output: str | None, run: TrainedRun, target: PredictionSet, force: bool, as_json: bool
 ) -> Path | None:
     """Where the predictions are written, if anywhere. Raises UserError before any is made."""
     from lmdbench.core.files import disk_errors, temporary_path
@@ -193,7 +193,7 @@ def _output(
     return path
 
 
-def _about(run: TrainedRun, target: Target, matched: Matched) -> list[str]:
+def _about(run: TrainedRun, target: PredictionSet, matched: LabelMatch) -> list[str]:
     """What is predicted by what, and what a reader of the scores should know."""
     spec, record = run.spec, run.record
     partial = ", on part of its images" if record.partial else ""
@@ -218,7 +218,7 @@ def _about(run: TrainedRun, target: Target, matched: Matched) -> list[str]:
     return [*lines, seen] if seen else lines
 
 
-def _seen(run: TrainedRun, target: Target) -> str:
+def _seen(run: TrainedRun, target: PredictionSet) -> str:
     """A warning where the run may have been trained on the images."""
     from lmdbench.runs.prediction import named_as_own
 
@@ -254,7 +254,11 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _table(
-    target: Target, run: TrainedRun, matched: Matched, predicted: Predicted, logits: bool
+    target: PredictionSet,
+    run: TrainedRun,
+    matched: LabelMatch,
+    predicted: PredictedLogits,
+    logits: bool,
 ) -> dict[str, list[Any]]:
     """The predictions by column: see ``COLUMNS``, and one a class. None where there is nothing."""
     import numpy as np
@@ -284,10 +288,10 @@ def _table(
 
 def _write(
     path: Path,
-    target: Target,
+    target: PredictionSet,
     run: TrainedRun,
-    matched: Matched,
-    predicted: Predicted,
+    matched: LabelMatch,
+    predicted: PredictedLogits,
     logits: bool,
 ) -> None:
     """The CSV, whole or not at all. Numbers read back as the same float32."""
@@ -304,9 +308,9 @@ def _write(
 
 def _as_json(
     run: TrainedRun,
-    target: Target,
-    matched: Matched,
-    predicted: Predicted,
+    target: PredictionSet,
+    matched: LabelMatch,
+    predicted: PredictedLogits,
     scores: Sequence[Score],
     scored: int,
     file: Path | None,
@@ -361,8 +365,8 @@ def _score_json(one: Score) -> dict[str, Any]:
 
 def _print(
     run: TrainedRun,
-    target: Target,
-    predicted: Predicted,
+    target: PredictionSet,
+    predicted: PredictedLogits,
     scores: Sequence[Score],
     scored: int,
     file: Path | None,
@@ -383,7 +387,7 @@ def _print(
     click.echo("\n" + "\n\n".join(blocks))
 
 
-def _of_each(run: TrainedRun, target: Target, predicted: Predicted) -> str:
+def _of_each(run: TrainedRun, target: PredictionSet, predicted: PredictedLogits) -> str:
     """The likeliest classes of each image."""
     import numpy as np
 
@@ -418,7 +422,7 @@ def _scores(scores: Sequence[Score], scored: int) -> str:
     return table(header, rows, [1, 2, 3, 4]) + f"\n{scored:,} images scored"
 
 
-def _of_classes(run: TrainedRun, predicted: Predicted, scores: Sequence[Score]) -> str:
+def _of_classes(run: TrainedRun, predicted: PredictedLogits, scores: Sequence[Score]) -> str:
     """How often each class is predicted, and how well it is found."""
     import numpy as np
 

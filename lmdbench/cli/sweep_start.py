@@ -19,7 +19,7 @@ from lmdbench.core.folders import default_cache
 if TYPE_CHECKING:
     from lmdbench.runs.options import RunOptions
     from lmdbench.sweep.executors import JobExecutor
-    from lmdbench.sweep.launch import Chosen
+    from lmdbench.sweep.launch import LaunchSet
     from lmdbench.sweep.plan import Node, SweepPlan
     from lmdbench.sweep.status import Overview, State
 
@@ -228,7 +228,7 @@ def _choose(
     options: StartOptions,
     say: Callable[[str], None],
     executor: JobExecutor | None,
-) -> Chosen:
+) -> LaunchSet:
     """What to start. Says what is held back, and why."""
     from lmdbench.sweep.launch import choose
 
@@ -273,7 +273,7 @@ def _check_weights(nodes: Sequence[Node]) -> None:
         build_encoder(run.context.backbone, run.context.weights)
 
 
-def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Callable[[], None]:
+def _open_pool(planned: SweepPlan, chosen: LaunchSet, options: StartOptions) -> Callable[[], None]:
     """Record and claim a pool of workers. Returns what makes it work, until all is over."""
     from contextlib import ExitStack
 
@@ -313,7 +313,7 @@ def _open_pool(planned: SweepPlan, chosen: Chosen, options: StartOptions) -> Cal
 
 def _submit(
     planned: SweepPlan,
-    chosen: Chosen,
+    chosen: LaunchSet,
     overview: Overview,
     options: StartOptions,
     say: Callable[[str], None],
@@ -329,7 +329,7 @@ def _submit(
 
 
 def _show(
-    planned: SweepPlan, chosen: Chosen, overview: Overview, executor: JobExecutor | None
+    planned: SweepPlan, chosen: LaunchSet, overview: Overview, executor: JobExecutor | None
 ) -> None:
     """What would be started: the runs, or the jobs."""
     from lmdbench.sweep.launch import batches, most_array_tasks

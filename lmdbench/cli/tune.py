@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lmdbench.sweep.status import Overview
-    from lmdbench.sweep.tune.study import Choice, Place, Result, Study
+    from lmdbench.sweep.tune.study import MethodTrials, Result, SetupTrials, Study
 
 
 @click.command()
@@ -137,7 +137,7 @@ def tune(
         click.get_current_context().exit(CODES["unfinished"])
 
 
-def _list_trials(study: Study, found: Sequence[Sequence[Choice]]) -> None:
+def _list_trials(study: Study, found: Sequence[Sequence[MethodTrials]]) -> None:
     """Every trial with the settings that are searched."""
     from lmdbench.sweep.tune.study import settings_text
 
@@ -159,7 +159,7 @@ def _list_trials(study: Study, found: Sequence[Sequence[Choice]]) -> None:
 
 def _report(
     study: Study,
-    found: Sequence[Sequence[Choice]],
+    found: Sequence[Sequence[MethodTrials]],
     overview: Overview,
     after: Sequence[Overview],
     *,
@@ -202,7 +202,7 @@ def _summarize(study: Study, overview: Overview, after: Sequence[Overview]) -> N
         click.echo(f"what was tried: {study.folder}")
 
 
-def _table(choices: Sequence[Choice], after: Overview | None) -> Table:
+def _table(choices: Sequence[MethodTrials], after: Overview | None) -> Table:
     """A method a row: its trials, what its own settings came to, what was chosen, its seeds."""
     from rich.markup import escape
     from rich.table import Table
@@ -236,7 +236,9 @@ def _score(result: Result | None) -> str:
     return f"{result.validation.score:.3f}"
 
 
-def _record(place: Place, choices: Sequence[Choice], after: Overview | None) -> dict[str, Any]:
+def _record(
+    place: SetupTrials, choices: Sequence[MethodTrials], after: Overview | None
+) -> dict[str, Any]:
     """What became of a place's trials, as plain data."""
     from lmdbench.sweep.tune.search import searched
 
@@ -275,7 +277,7 @@ def _in_words(overviews: Sequence[Overview]) -> str:
 
 
 def _complain(
-    found: Sequence[Sequence[Choice]], overview: Overview, after: Sequence[Overview]
+    found: Sequence[Sequence[MethodTrials]], overview: Overview, after: Sequence[Overview]
 ) -> None:
     """Raise RunFailed for a method of which no trial worked, and for runs lost or failed."""
     lost = sum(one.count("lost") for one in (overview, *after))

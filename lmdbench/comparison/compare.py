@@ -25,7 +25,7 @@ from lmdbench.comparison.results import (
     run_groups,
     with_part,
 )
-from lmdbench.comparison.scoring import Images, LeaksOf, RowScores
+from lmdbench.comparison.scoring import LeaksOf, RowScores, ScoredImages
 from lmdbench.comparison.types import Cell, MethodResult, Pair, Ranks, ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
@@ -289,7 +289,7 @@ class _Table:
     """The scores of a group's rows, by label, and what their cells are made with."""
 
     scores: Mapping[str, RowScores]
-    images: Images
+    images: ScoredImages
     metrics: Mapping[str, Metric]
 
     def cell(self, row: MethodRuns, name: str, reference: str | None) -> Cell:

@@ -21,7 +21,7 @@ LeaksOf = Callable[[Run], Leaks]  # a run on disk → its test images that leak
 
 
 @dataclass(frozen=True)
-class Images:
+class ScoredImages:
     """The images of a part, in the order all runs of a table are brought into.
 
     ``units`` (N,) codes of lesions or patients, None where every image stands alone. ``grouped``:
@@ -73,14 +73,14 @@ def score_runs(
     part: str,
     chosen: Sequence[Metric],
     leaked: Collection[str] = (),
-) -> tuple[Images, list[RowScores]]:
+) -> tuple[ScoredImages, list[RowScores]]:
     """Score the runs of each row, without the images that leak.
 
     For a bootstrap the runs are read a second time, as any of them may be the first to know units.
 
     Raises UserError, naming the run, for predictions that are not of the images of the others.
     """
-    first: Images | None = None
+    first: ScoredImages | None = None
     units: np.ndarray | None = None
     scored_rows = []
     for row in rows:
@@ -99,7 +99,7 @@ def score_runs(
     if units is not None and (known := int((units != "").sum())):
         codes = inference.unit_codes(units)
         alone = codes.max() + 1 == len(codes)
-        first = Images(first.ids, first.labels, first.counts, None if alone else codes, known)
+        first = ScoredImages(first.ids, first.labels, first.counts, None if alone else codes, known)
     drawn = [metric for metric in chosen if metric.resampled]
     if drawn and not inference.too_small(first.counts):
         images = first
@@ -116,11 +116,11 @@ def score_runs(
     return first, scored_rows
 
 
-def _images(run: Run, predictions: Predictions) -> Images:
+def _images(run: Run, predictions: Predictions) -> ScoredImages:
     if len(np.unique(predictions.ids)) < len(predictions):
         raise UserError(f"{run.directory}: an image is tested twice; do the run again with --force")
     labels = predictions.labels.astype(np.int64)
-    return Images(
+    return ScoredImages(
         predictions.ids, labels, np.bincount(labels, minlength=predictions.logits.shape[1])
     )
 
@@ -149,7 +149,7 @@ def _resampled(
 # What is said of a row, and of two
 
 
-def estimate(row: RowScores, metric: Metric, images: Images) -> Estimate | None:
+def estimate(row: RowScores, metric: Metric, images: ScoredImages) -> Estimate | None:
     """None where a seed has no value. ``no_interval`` says why it has no interval."""
     values = row.values(metric.name)
     if None in values:
@@ -167,7 +167,9 @@ def estimate(row: RowScores, metric: Metric, images: Images) -> Estimate | None:
     )
 
 
-def no_interval(row: RowScores, metric: Metric, images: Images, of_row: Estimate | None) -> str:
+def no_interval(
+    row: RowScores, metric: Metric, images: ScoredImages, of_row: Estimate | None
+) -> str:
     """Why there is no interval; empty if there is, or no value."""
     if of_row is None:
         return ""
@@ -176,7 +178,7 @@ def no_interval(row: RowScores, metric: Metric, images: Images, of_row: Estimate
 
 
 def difference(
-    a: RowScores, b: RowScores, metric: Metric, images: Images, margin: float
+    a: RowScores, b: RowScores, metric: Metric, images: ScoredImages, margin: float
 ) -> Difference | None:
     """``a`` minus ``b`` over their common seeds; None without any, or where a value is missing.
 
@@ -216,7 +218,7 @@ def difference(
 
 
 def _paired(
-    a: RowScores, b: RowScores, metric: Metric, images: Images, margin: float
+    a: RowScores, b: RowScores, metric: Metric, images: ScoredImages, margin: float
 ) -> Difference:
     """Of rows with the same seeds, and a value for each."""
     labels, units, bounds = images.labels, images.units, metric.bounds
@@ -240,7 +242,7 @@ def common_seeds(a: RowScores, b: RowScores) -> list[int]:
 
 
 def permutation(
-    a: RowScores, b: RowScores, metric: Metric, images: Images, seed: int
+    a: RowScores, b: RowScores, metric: Metric, images: ScoredImages, seed: int
 ) -> float | None:
     """p over images, of these trained models only; None for metrics that are no sum of recalls."""
     seeds = common_seeds(a, b)
@@ -255,7 +257,7 @@ def permutation(
     return None if np.isnan(p) else p
 
 
-def _influences(row: RowScores, metric: Metric, images: Images) -> np.ndarray:
+def _influences(row: RowScores, metric: Metric, images: ScoredImages) -> np.ndarray:
     """(S, N), or (S, B) bootstrap samples; NaN where none were computed, as the metric has no
     interval on these images."""
     nothing = np.full(len(images.labels), np.nan)

@@ -141,7 +141,7 @@ def _task_without_images(
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictedLogits:
     """``logits`` (N, C) float32 in the order of the images, NaN for those that can't be read;
     ``unreadable``: position → why."""
 
@@ -154,7 +154,7 @@ def predict(
     images: Sequence[Path] | Sequence[np.ndarray],
     batch_size: int = 256,
     progress: Progress = lambda *_: None,
-) -> Predicted:
+) -> PredictedLogits:
     """Predict image files, decoded as the run's own were, or images (H, W) or (H, W, 3) uint8,
     batch by batch."""
     logits = np.full((len(images), len(run.classes)), np.nan, dtype=np.float32)
@@ -179,7 +179,7 @@ def predict(
                 pixels = np.stack(list(found.values()))  # type: ignore[arg-type]
                 logits[list(found)] = run.logits(torch.from_numpy(pixels))
             progress(positions.stop, len(images))
-    return Predicted(logits, dict(sorted(unreadable.items())))
+    return PredictedLogits(logits, dict(sorted(unreadable.items())))
 
 
 def named_as_own(run: TrainedRun, ids: Sequence[str]) -> int:

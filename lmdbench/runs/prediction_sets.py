@@ -34,7 +34,7 @@ MOST_NAMED = 8  # labels that an error names
 
 
 @dataclass(frozen=True)
-class Target:
+class PredictionSet:
     """Images to predict, in their order. ``labels``: class names, empty where unknown; ``groups``:
     lesion or patient, empty where unknown."""
 
@@ -61,7 +61,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SetOptions:
     """How to read a target. ``part``: None: test images where there are parts, else all."""
 
     data_root: Path | None = None
@@ -76,8 +76,11 @@ class Choice:
 
 
 def open_target(
-    words: Sequence[str], choice: Choice, cache: Path, say: Callable[[str], None] = lambda _: None
-) -> Target:
+    words: Sequence[str],
+    choice: SetOptions,
+    cache: Path,
+    say: Callable[[str], None] = lambda _: None,
+) -> PredictionSet:
     """The images that a command's words name: image files, or one data set, folder, table, ``.npz``
     or description.
 
@@ -109,7 +112,7 @@ def _names() -> list[str]:
     return [name for name in DATASETS.names() if name != "folder"]
 
 
-def _of_files(words: Sequence[str], paths: Sequence[Path], choice: Choice) -> Target:
+def _of_files(words: Sequence[str], paths: Sequence[Path], choice: SetOptions) -> PredictionSet:
     if choice.of_a_split:
         raise UserError("--split and --part are for data sets and folders; leave them out")
     for word, path in zip(words, paths, strict=True):
@@ -124,10 +127,10 @@ def _of_files(words: Sequence[str], paths: Sequence[Path], choice: Choice) -> Ta
     nothing = ("",) * len(files)
     name = paths[0].stem if len(files) == 1 else f"{len(files)}-images"
     title = words[0] if len(files) == 1 else f"{len(files)} image files"
-    return Target(title, _slug(name), tuple(files), tuple(files.values()), nothing, nothing)
+    return PredictionSet(title, _slug(name), tuple(files), tuple(files.values()), nothing, nothing)
 
 
-def _of_split(data: Dataset, choice: Choice, say: Callable[[str], None]) -> Target:
+def _of_split(data: Dataset, choice: SetOptions, say: Callable[[str], None]) -> PredictionSet:
     split = make_split(data, choice.split)
     data.materialise(say)
     named = choice.part or "test"
@@ -137,7 +140,7 @@ def _of_split(data: Dataset, choice: Choice, say: Callable[[str], None]) -> Targ
     if not ids:
         raise UserError(f"{data.results_name} {split.label} has no {named} images; see --part")
     records = read_records(data).loc[ids]
-    return Target(
+    return PredictionSet(
         title=f"{data.results_name} {split.label}, {named} images",
         name=_slug(f"{data.results_name}-{split.label}-{named}"),
         ids=tuple(ids),
@@ -150,7 +153,9 @@ def _of_split(data: Dataset, choice: Choice, say: Callable[[str], None]) -> Targ
     )
 
 
-def _of_path(path: Path, choice: Choice, cache: Path, say: Callable[[str], None]) -> Target:
+def _of_path(
+    path: Path, choice: SetOptions, cache: Path, say: Callable[[str], None]
+) -> PredictionSet:
     """All images of a user's own, or those said to be for testing."""
     described = describe(path)
     data = open_dataset("folder", path, cache)
@@ -179,7 +184,7 @@ def _of_path(path: Path, choice: Choice, cache: Path, say: Callable[[str], None]
         parts = ("test",)
         if not rows:
             raise UserError(f"{path}: none of its images is for testing; --part all takes all")
-    return Target(
+    return PredictionSet(
         title=f"{path}{', test images' if parts else ''}",
         name=_slug(described.name),
         ids=tuple(listing.images[row] for row in rows),
@@ -229,7 +234,7 @@ def _listing(images: Sequence[str]) -> ImageIndex:
     return ImageIndex(images, nothing, nothing, None, ())
 
 
-def _with_files(target: Target, choice: Choice) -> Target:
+def _with_files(target: PredictionSet, choice: SetOptions) -> PredictionSet:
     """The target without the images whose files are not there, if that may be."""
     files = dict(zip(target.ids, target.files, strict=True))
     lacking = missing_images(files)
@@ -260,7 +265,7 @@ def _slug(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Matched:
+class LabelMatch:
     """``codes`` (N,) int64: each image's class, −1 where its label is unknown.
 
     ``renamed``: label → class, where they are not written the same. ``ignored``: label → images,
@@ -278,7 +283,7 @@ def match_labels(
     asked: Mapping[str, str],
     *,
     ignore_unknown: bool = False,
-) -> Matched:
+) -> LabelMatch:
     """The class of each label: as ``asked`` (label → class) says, else by the same name, else by
     the only one that differs in nothing but case, spaces, - and _. These don't matter in ``asked``,
     either, where no label is written so.
@@ -302,7 +307,7 @@ def match_labels(
     if ignored and not ignore_unknown:
         raise UserError(_no_class(ignored, classes, everything=len(ignored) == len(there)))
     code = {label: classes.index(name) for label, name in found.items() if name}
-    return Matched(
+    return LabelMatch(
         np.array([code.get(label, -1) for label in labels], dtype=np.int64),
         {label: name for label, name in sorted(found.items()) if name and name != label},
         ignored,

@@ -32,7 +32,7 @@ UNSHOWN = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories that move a terminal's 
 
 
 @dataclass(frozen=True)
-class Sound:
+class CheckedRun:
     """A run that passed: its record, its predictions by part."""
 
     record: RunRecord
@@ -59,7 +59,7 @@ class Sound:
         return found
 
 
-def check_run(directory: Path) -> Sound:
+def check_run(directory: Path) -> CheckedRun:
     """The run in a directory, if nothing in it contradicts itself.
 
     Its id is the hash of its specification; its label follows from its split; its predictions have
@@ -80,10 +80,10 @@ def check_run(directory: Path) -> Sound:
     if problem := _problem_of(parts, record):
         raise UserError(f"{path}: {problem}")
     _check_history(directory / "history.csv")
-    return Sound(record, parts)
+    return CheckedRun(record, parts)
 
 
-def check_alike(run: Sound, others: Sound, names: tuple[str, str]) -> None:
+def check_alike(run: CheckedRun, others: CheckedRun, names: tuple[str, str]) -> None:
     """Raises UserError where runs of one split fingerprint are of other images after all."""
     here, there = run.images, others.images
     for what in here.keys() & there.keys():

@@ -15,7 +15,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.check import audit as audits
 from lmdbench.runs.sources import PLUGINS
 from lmdbench.sharing.archive import MANIFEST, check_output, new_archive
-from lmdbench.sharing.check import Sound, check_alike, check_run
+from lmdbench.sharing.check import CheckedRun, check_alike, check_run
 from lmdbench.sharing.shared import FORMAT, README, RUN_FILES, shared_record
 from lmdbench.sharing.sweeps import PLUGIN, SharedSweep, compare_command
 from lmdbench.version import __version__
@@ -52,7 +52,7 @@ def export(
     needed, notes = _started_from(chosen, results)
     above = {run.record.key: run for run in needed}
     everything = dict(sorted({**above, **asked}.items()))
-    seen: dict[str, tuple[str, Sound]] = {}
+    seen: dict[str, tuple[str, CheckedRun]] = {}
     listed: list[dict[str, Any]] = []
     with new_archive(output) as add:
         for key, run in everything.items():

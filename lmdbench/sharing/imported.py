@@ -14,17 +14,17 @@ from lmdbench.evaluation.predictions import Predictions, load_predictions, save_
 from lmdbench.runs.record import Imported, RunRecord
 from lmdbench.sharing.check import same_predictions
 from lmdbench.sharing.place import now, place_run
-from lmdbench.sharing.setting import Setting
-from lmdbench.sharing.table import Read
+from lmdbench.sharing.setting import SharedContext
+from lmdbench.sharing.table import TablePredictions
 
 
 def predictions_record(
-    setting: Setting,
+    setting: SharedContext,
     name: str,
     seed: int,
     settings: Mapping[str, Any],
     files: Sequence[Path],
-    read: Read,
+    read: TablePredictions,
     stated: Collection[str],
 ) -> RunRecord:
     """The record of predictions that came from CSV files. ``stated``: which parts of the

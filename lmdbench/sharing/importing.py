@@ -20,7 +20,7 @@ from lmdbench.core.files import write_bytes
 from lmdbench.data.check import audit as audits
 from lmdbench.runs.record import RunRecord
 from lmdbench.sharing.archive import MANIFEST, Archive, new_folder
-from lmdbench.sharing.check import Sound, check_alike, check_run, same_predictions
+from lmdbench.sharing.check import CheckedRun, check_alike, check_run, same_predictions
 from lmdbench.sharing.place import now, place_run
 from lmdbench.sharing.shared import (
     AUDIT_FILES,
@@ -45,7 +45,7 @@ State = Literal["new", "already there", "in the way"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchivedEntry:
     """A run, an audit or a sweep of an archive: its key and its files' hashes, name → SHA-256."""
 
     key: str
@@ -54,33 +54,33 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Found:
+class CheckedEntry:
     """An entry that passed all checks, and what lies under its key here. ``reason``: what is in
     the way."""
 
-    entry: Entry
+    entry: ArchivedEntry
     state: State
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class Looked:
+class CheckedArchive:
     """A whole archive that passed all checks. ``ignored``: files that its manifest doesn't list."""
 
-    runs: tuple[Found, ...]
-    audits: tuple[Found, ...]
-    sweeps: tuple[tuple[Found, SharedSweep], ...]  # without their plug-ins
+    runs: tuple[CheckedEntry, ...]
+    audits: tuple[CheckedEntry, ...]
+    sweeps: tuple[tuple[CheckedEntry, SharedSweep], ...]  # without their plug-ins
     ignored: tuple[str, ...]
 
 
-def look(archive: Archive, results: Results) -> Looked:
+def look(archive: Archive, results: Results) -> CheckedArchive:
     """Check all of an archive, by itself and against the runs that are here. Writes no results.
 
     Raises UserError, naming archive and file, for the first that is not what the manifest or its
     own record says, and where runs here and there of one split are of other images.
     """
     runs, audits, sweeps = _manifest(archive)
-    seen: dict[str, tuple[str, Sound]] = {}
+    seen: dict[str, tuple[str, CheckedRun]] = {}
     found_runs = []
     for entry in runs:
         where = f"{archive.path}: {entry.key}"
@@ -104,10 +104,10 @@ def look(archive: Archive, results: Results) -> Looked:
     entries = (*runs, *audits, *sweeps)
     listed = {f"{entry.key}/{name}" for entry in entries for name in entry.files}
     ignored = tuple(sorted(archive.sizes.keys() - listed - {MANIFEST, README}))
-    return Looked(tuple(found_runs), tuple(found_audits), tuple(found_sweeps), ignored)
+    return CheckedArchive(tuple(found_runs), tuple(found_audits), tuple(found_sweeps), ignored)
 
 
-def carry_out(archive: Archive, looked: Looked, results: Path) -> None:
+def carry_out(archive: Archive, looked: CheckedArchive, results: Path) -> None:
     """Put what is new in place, run by run. Raises UserError for a full disk; the runs that are in
     place by then are whole, and the same import goes on with the others."""
     source = {
@@ -153,7 +153,9 @@ def _source_sha256(archive: Archive) -> str:
 # Reading
 
 
-def _manifest(archive: Archive) -> tuple[list[Entry], list[Entry], list[Entry]]:
+def _manifest(
+    archive: Archive,
+) -> tuple[list[ArchivedEntry], list[ArchivedEntry], list[ArchivedEntry]]:
     """The runs, the audits and the sweeps that a manifest lists."""
     where = f"{archive.path}: {MANIFEST}"
     text = archive.read(MANIFEST)
@@ -172,12 +174,15 @@ def _manifest(archive: Archive) -> tuple[list[Entry], list[Entry], list[Entry]]:
                 f"reads {FORMAT}): use that version"
             )
         runs = [
-            Entry(str(one["key"]), _files(one, RUN_FILES), str(one["id"]))
+            ArchivedEntry(str(one["key"]), _files(one, RUN_FILES), str(one["id"]))
             for one in content["runs"]
         ]
-        audits = [Entry(str(one["key"]), _files(one, AUDIT_FILES)) for one in content["audits"]]
+        audits = [
+            ArchivedEntry(str(one["key"]), _files(one, AUDIT_FILES)) for one in content["audits"]
+        ]
         sweeps = [
-            Entry(str(one["key"]), _files(one, (TABLE, FILE))) for one in content.get("sweeps", ())
+            ArchivedEntry(str(one["key"]), _files(one, (TABLE, FILE)))
+            for one in content.get("sweeps", ())
         ]
     except KeyError as error:
         raise UserError(f"{where}: damaged, lacks {error}; get it anew") from error
@@ -205,7 +210,7 @@ def _files(entry: Mapping[str, Any], allowed: tuple[str, ...]) -> dict[str, str]
     return files
 
 
-def _verified(archive: Archive, entry: Entry) -> dict[str, bytes]:
+def _verified(archive: Archive, entry: ArchivedEntry) -> dict[str, bytes]:
     """The files of an entry, each with the hash that the manifest has."""
     content = {}
     for name, sha256 in entry.files.items():
@@ -220,14 +225,14 @@ def _verified(archive: Archive, entry: Entry) -> dict[str, bytes]:
 
 
 @contextmanager
-def _unpacked(archive: Archive, entry: Entry) -> Iterator[Path]:
+def _unpacked(archive: Archive, entry: ArchivedEntry) -> Iterator[Path]:
     """The files of an entry, verified, in a temporary folder outside the results."""
     with tempfile.TemporaryDirectory(prefix="lmdbench-") as folder:
         _fill(_verified(archive, entry), Path(folder))
         yield Path(folder)
 
 
-def _checked(folder: Path, entry: Entry, where: str) -> Sound:
+def _checked(folder: Path, entry: ArchivedEntry, where: str) -> CheckedRun:
     try:
         run = check_run(folder)
     except UserError as error:
@@ -241,7 +246,7 @@ def _checked(folder: Path, entry: Entry, where: str) -> Sound:
     return run
 
 
-def _checked_sweep(archive: Archive, entry: Entry) -> SharedSweep:
+def _checked_sweep(archive: Archive, entry: ArchivedEntry) -> SharedSweep:
     """The table of a sweep. Its plug-ins are not looked at: they are only to be read."""
     where = f"{archive.path}: {entry.key}"
     content = _verified(archive, entry)
@@ -257,7 +262,7 @@ def _checked_sweep(archive: Archive, entry: Entry) -> SharedSweep:
     return sweep
 
 
-def _check_audit(folder: Path, entry: Entry, where: str) -> None:
+def _check_audit(folder: Path, entry: ArchivedEntry, where: str) -> None:
     facts: Any = None
     try:
         facts = json.loads((folder / audits.FACTS).read_text(encoding="utf-8"))
@@ -283,7 +288,7 @@ def _check_audit(folder: Path, entry: Entry, where: str) -> None:
 # Against what is here
 
 
-def _reference(fingerprint: str, results: Results) -> tuple[str, Sound] | None:
+def _reference(fingerprint: str, results: Results) -> tuple[str, CheckedRun] | None:
     """A sound run of that split among the results."""
     for run in results.runs:
         if run.spec.split.get("fingerprint") == fingerprint:
@@ -294,23 +299,23 @@ def _reference(fingerprint: str, results: Results) -> tuple[str, Sound] | None:
     return None
 
 
-def _against_local(entry: Entry, run: Sound, directory: Path) -> Found:
+def _against_local(entry: ArchivedEntry, run: CheckedRun, directory: Path) -> CheckedEntry:
     if not os.path.lexists(directory):
-        return Found(entry, "new")
+        return CheckedEntry(entry, "new")
     if not (directory / "done").exists():
-        return Found(entry, "in the way", "a run here that is not finished")
+        return CheckedEntry(entry, "in the way", "a run here that is not finished")
     try:
         local = check_run(directory)
     except UserError as error:
-        return Found(entry, "in the way", f"a damaged run here ({error})")
+        return CheckedEntry(entry, "in the way", f"a damaged run here ({error})")
     if local.record.spec != run.record.spec:
-        return Found(entry, "in the way", "a run here whose id begins alike")
+        return CheckedEntry(entry, "in the way", "a run here whose id begins alike")
     if not same_predictions(local.parts, run.parts):
-        return Found(entry, "in the way", "a run here with other predictions")
-    return Found(entry, "already there")
+        return CheckedEntry(entry, "in the way", "a run here with other predictions")
+    return CheckedEntry(entry, "already there")
 
 
-def _audit_here(entry: Entry, folder: Path) -> Found:
+def _audit_here(entry: ArchivedEntry, folder: Path) -> CheckedEntry:
     """An audit that is here stays: it is of the same split, whichever looked at more."""
     found = _there(entry, folder)
     if found.state == "new":
@@ -320,8 +325,10 @@ def _audit_here(entry: Entry, folder: Path) -> Found:
         and hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
         for name, sha256 in entry.files.items()
     )
-    return found if same else Found(entry, "already there", "another audit of this split, kept")
+    return (
+        found if same else CheckedEntry(entry, "already there", "another audit of this split, kept")
+    )
 
 
-def _there(entry: Entry, folder: Path) -> Found:
-    return Found(entry, "already there" if os.path.lexists(folder) else "new")
+def _there(entry: ArchivedEntry, folder: Path) -> CheckedEntry:
+    return CheckedEntry(entry, "already there" if os.path.lexists(folder) else "new")

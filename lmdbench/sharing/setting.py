@@ -35,7 +35,7 @@ NO_METHOD: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Setting:
+class SharedContext:
     """All that a run of this split has in common with the others of its table.
 
     ``record``: that of a run with ``NO_METHOD``. ``parts``: the images, training images only where
@@ -65,7 +65,7 @@ class Setting:
         return replace(self.record, id=spec.id, spec=spec, versions={"lmdbench": __version__})
 
 
-def setting_like(directory: Path, changes: Mapping[str, Any]) -> Setting:
+def setting_like(directory: Path, changes: Mapping[str, Any]) -> SharedContext:
     """The setting of a finished run, with parts of its specification changed.
 
     Raises UserError for a directory that is no sound finished run.
@@ -82,10 +82,10 @@ def setting_like(directory: Path, changes: Mapping[str, Any]) -> Setting:
     spec = replace(run.record.spec, **{**NO_METHOD, **changes})
     facts = {key: getattr(run.record, key) for key in OF_A_SPLIT}
     digests = {"method": None, "store": run.record.digests.get("store")}
-    return Setting(RunRecord(id=spec.id, spec=spec, digests=digests, **facts), parts, units)
+    return SharedContext(RunRecord(id=spec.id, spec=spec, digests=digests, **facts), parts, units)
 
 
-def setting_of(context: ResolvedContext, changes: Mapping[str, Any]) -> Setting:
+def setting_of(context: ResolvedContext, changes: Mapping[str, Any]) -> SharedContext:
     """The setting of a context's runs, with parts of their specification changed."""
     from lmdbench.runs.plan import PlannedRun
 
@@ -105,7 +105,7 @@ def setting_of(context: ResolvedContext, changes: Mapping[str, Any]) -> Setting:
     # Of a run that is never carried out; its record says what follows from data set and split.
     record = PlannedRun(RunSpec(**spec), context, context.folder).describe()
     units = read_records(dataset)["group"]
-    return Setting(
+    return SharedContext(
         replace(record, digests={"method": None, "store": None}),
         split.parts,
         {str(image): str(unit) for image, unit in units.items()},

@@ -16,7 +16,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.splits.divide import count, named_parts
 from lmdbench.data.tables import Table, read_table
 from lmdbench.evaluation.predictions import Predictions
-from lmdbench.sharing.setting import Setting
+from lmdbench.sharing.setting import SharedContext
 
 Values = Literal["auto", "logits", "probabilities"]
 IMAGE_COLUMNS = (
@@ -40,7 +40,7 @@ FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
 
 
 @dataclass(frozen=True)
-class Read:
+class TablePredictions:
     """What came of the files: predictions by part, what their values were, how many zeros were put
     in place of (of probabilities), and what a reader should know, a sentence each."""
 
@@ -50,7 +50,9 @@ class Read:
     notes: tuple[str, ...]
 
 
-def read_predictions(files: Sequence[Path], setting: Setting, values: Values) -> Read:
+def read_predictions(
+    files: Sequence[Path], setting: SharedContext, values: Values
+) -> TablePredictions:
     """Predictions of all test images, and of all validation images or none, from CSV files.
 
     A file has a column with the images' ids and one for each class, in any order; the part of an
@@ -81,7 +83,7 @@ def read_predictions(files: Sequence[Path], setting: Setting, values: Values) ->
         own, logits = logits[: len(there)], logits[len(there) :]
         ids, labels = np.asarray(there.ids, str), np.asarray(there.labels, np.int64)
         predictions[part] = Predictions(ids, labels, own, setting.units_of(part))
-    return Read(predictions, kind, zeros, tuple(notes))
+    return TablePredictions(predictions, kind, zeros, tuple(notes))
 
 
 def as_logits(
@@ -137,7 +139,7 @@ def as_logits(
 
 
 def _read(
-    path: Path, setting: Setting, known: Mapping[str, str], notes: list[str]
+    path: Path, setting: SharedContext, known: Mapping[str, str], notes: list[str]
 ) -> dict[str, np.ndarray]:
     """Image → values (C,) float64, of the validation and test images in a file."""
     table = read_table(path, ())
@@ -295,7 +297,7 @@ def _match(written: Sequence[str], known: Iterable[str]) -> tuple[list[str | Non
     return best[1], best[2]
 
 
-def _complete(rows: Mapping[str, np.ndarray], setting: Setting, files: str) -> list[str]:
+def _complete(rows: Mapping[str, np.ndarray], setting: SharedContext, files: str) -> list[str]:
     """The parts whose images are all there. Raises UserError for one that is not whole."""
     whole = []
     for part in ("test", "validation"):

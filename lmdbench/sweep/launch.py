@@ -35,7 +35,7 @@ USUAL_ARRAY_SIZE = 1001
 
 
 @dataclass(frozen=True)
-class Chosen:
+class LaunchSet:
     """The runs to launch, each after what it needs, and those held back with the reason."""
 
     nodes: tuple[Node, ...]
@@ -44,7 +44,7 @@ class Chosen:
 
 def choose(
     overview: Overview, states: Sequence[State], options: RunOptions, *, join: bool = False
-) -> Chosen:
+) -> LaunchSet:
     """The runs in one of the states, and what belongs with them.
 
     Under ``RETRY``, runs never begun that start from a retried one come along. With
@@ -74,7 +74,7 @@ def choose(
         chosen[key] = node
         if redo:
             redone.add(key)
-    return Chosen(tuple(chosen.values()), held)
+    return LaunchSet(tuple(chosen.values()), held)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class RunStatus:
 
 
 @dataclass(frozen=True)
-class Place:
+class QueueEntry:
     """Where a launch put a run: still in SLURM's queue, in a living pool, or in neither."""
 
     folder: Path  # of the sweep that was launched
@@ -130,24 +130,26 @@ def _is_done(node: Node) -> bool:
 
 def _places(
     launches: Iterable[tuple[Path, Launch]], jobs: Iterable[Queued], launching: bool
-) -> Mapping[str, Place]:
+) -> Mapping[str, QueueEntry]:
     """Key → where it was put: a place that is alive, else the last one."""
     by_name = {(job.name, job.index or 0): job for job in jobs}
-    found: dict[str, Place] = {}
+    found: dict[str, QueueEntry] = {}
     for folder, launch in launches:
         pool = launch.kind == LOCAL and bool(
             (pool_claim(folder, launch.name).holder() or {}).get("alive")
         )
         coming = launching and launch.kind != LOCAL and launch.job is None
         for index, keys in enumerate(launch.units):
-            place = Place(folder, launch, index, by_name.get((launch.name, index)), pool, coming)
+            place = QueueEntry(
+                folder, launch, index, by_name.get((launch.name, index)), pool, coming
+            )
             for key in keys:
                 if place.alive or not (key in found and found[key].alive):
                     found[key] = place
     return found
 
 
-def _status(node: Node, place: Place | None, silent: bool) -> RunStatus:
+def _status(node: Node, place: QueueEntry | None, silent: bool) -> RunStatus:
     try:
         return _told(node, place, silent)
     except OSError as error:  # a directory of somebody else's, a disk that is away
@@ -155,7 +157,7 @@ def _status(node: Node, place: Place | None, silent: bool) -> RunStatus:
         return RunStatus(node, "failed", note=why)
 
 
-def _told(node: Node, place: Place | None, silent: bool) -> RunStatus:
+def _told(node: Node, place: QueueEntry | None, silent: bool) -> RunStatus:
     directory = node.run.directory
     if place is None and not directory.exists():  # most of a fresh sweep
         return RunStatus(node, "missing")
@@ -195,12 +197,12 @@ def _told(node: Node, place: Place | None, silent: bool) -> RunStatus:
     return RunStatus(node, "missing")
 
 
-def _submitted(place: Place) -> bool:
+def _submitted(place: QueueEntry) -> bool:
     """Whether a queue other than this machine's was given the run, and not told to forget it."""
     return place.launch.kind != LOCAL and not place.launch.cancelled
 
 
-def _end_of(place: Place | None) -> str:
+def _end_of(place: QueueEntry | None) -> str:
     """What is known of how a run without a worker came to be so."""
     if place is None:
         return "interrupted"
@@ -226,7 +228,7 @@ def last_words(log: Path) -> str:
     return next((line for line in said if line and not line.startswith(EMPTY_WORDS)), "")
 
 
-def _changed(path: Path, place: Place) -> bool:
+def _changed(path: Path, place: QueueEntry) -> bool:
     """Whether a file is younger than a launch."""
     try:
         return path.stat().st_mtime > place.launch.submitted

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.splits.spec import SplitSpec
-from lmdbench.runs.prediction_sets import Choice, match_labels, open_target, parse_map
+from lmdbench.runs.prediction_sets import SetOptions, match_labels, open_target, parse_map
 
 PIXEL = Image.new("RGB", (8, 8), (200, 100, 50))
 
@@ -25,7 +25,7 @@ def draw(folder: Path, *names: str) -> Path:
 
 def target_of(*words, cache=Path("unused"), said=None, **choice):
     say = said.append if said is not None else (lambda _: None)
-    return open_target([str(word) for word in words], Choice(**choice), cache, say)
+    return open_target([str(word) for word in words], SetOptions(**choice), cache, say)
 
 
 def test_sub_folders_are_labels(tmp_path):

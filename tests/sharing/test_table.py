@@ -14,8 +14,8 @@ from sklearn.metrics import log_loss
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Part
 from lmdbench.runs.record import RunRecord, RunSpec
-from lmdbench.sharing.setting import NO_METHOD, Setting
-from lmdbench.sharing.table import Read, Values, as_logits, read_predictions
+from lmdbench.sharing.setting import NO_METHOD, SharedContext
+from lmdbench.sharing.table import TablePredictions, Values, as_logits, read_predictions
 
 Write = Callable[..., Path]
 
@@ -29,7 +29,7 @@ def record(results_name: str, split_label: str, classes: list[str]) -> RunRecord
 
 
 @pytest.fixture
-def setting() -> Setting:
+def setting() -> SharedContext:
     """Three test, two validation and two training images of three classes."""
     parts = {
         "train": Part(np.array(["t0", "t1"]), np.array([0, 1])),
@@ -37,7 +37,9 @@ def setting() -> Setting:
         "test": Part(np.array(["a", "b", "c"]), np.array([2, 0, 1])),
     }
     classes = ["NV", "MEL", "BCC"]
-    return Setting(record("skin", "plain", classes), parts, {"a": "lesion 1", "c": "lesion 1"})
+    return SharedContext(
+        record("skin", "plain", classes), parts, {"a": "lesion 1", "c": "lesion 1"}
+    )
 
 
 @pytest.fixture
@@ -53,18 +55,18 @@ def write(tmp_path: Path) -> Write:
 TEST = "image,NV,MEL,BCC\na,1,2,3\nb,4,5,6\nc,7,8,9.5\n"
 
 
-def read(setting: Setting, *files: Path, values: Values = "auto") -> Read:
+def read(setting: SharedContext, *files: Path, values: Values = "auto") -> TablePredictions:
     return read_predictions(files, setting, values)
 
 
-def problem(setting: Setting, *files: Path, values: Values = "auto") -> str:
+def problem(setting: SharedContext, *files: Path, values: Values = "auto") -> str:
     with pytest.raises(UserError) as error:
         read(setting, *files, values=values)
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-def test_rows_and_columns_come_in_any_order(setting: Setting, write: Write) -> None:
+def test_rows_and_columns_come_in_any_order(setting: SharedContext, write: Write) -> None:
     found = read(setting, write("BCC,image,NV,MEL\n9.5,c,7,8\n3,a,1,2\n6,b,4,5\n"))
     test = found.parts["test"]
     assert test.ids.tolist() == ["a", "b", "c"]
@@ -75,7 +77,7 @@ def test_rows_and_columns_come_in_any_order(setting: Setting, write: Write) -> N
     assert (list(found.parts), found.values, found.zeros) == (["test"], "logits", 0)
 
 
-def test_compressed_files_are_read(setting: Setting, tmp_path: Path) -> None:
+def test_compressed_files_are_read(setting: SharedContext, tmp_path: Path) -> None:
     path = tmp_path / "mine.csv.gz"
     path.write_bytes(gzip.compress(TEST.encode()))
     assert len(read(setting, path).parts["test"]) == 3
@@ -83,7 +85,9 @@ def test_compressed_files_are_read(setting: Setting, tmp_path: Path) -> None:
     assert "mine.csv.gz: damaged" in problem(setting, path)
 
 
-def test_validation_may_be_in_the_file_or_in_one_of_its_own(setting: Setting, write: Write) -> None:
+def test_validation_may_be_in_the_file_or_in_one_of_its_own(
+    setting: SharedContext, write: Write
+) -> None:
     rows = "v1,1,1,0\nv0,3,0,0\n"
     both = read(setting, write(TEST + rows))
     apart = read(setting, write(TEST), write(f"image,NV,MEL,BCC\n{rows}", "val.csv"))
@@ -92,13 +96,13 @@ def test_validation_may_be_in_the_file_or_in_one_of_its_own(setting: Setting, wr
         assert found.parts["test"].logits[0].tolist() == [1, 2, 3]
 
 
-def test_training_images_are_left_out_and_told(setting: Setting, write: Write) -> None:
+def test_training_images_are_left_out_and_told(setting: SharedContext, write: Write) -> None:
     found = read(setting, write(TEST + "t0,1,1,1\nt1,,x,\n"))
     assert list(found.parts) == ["test"]
     assert found.notes == ("mine.csv: 2 training images left out",)
 
 
-def test_a_part_column_is_checked(setting: Setting, write: Write) -> None:
+def test_a_part_column_is_checked(setting: SharedContext, write: Write) -> None:
     good = "image,part,NV,MEL,BCC\na,test,1,2,3\nb,test,4,5,6\nc,test,7,8,9\nt0,Training,1,1,1\n"
     assert list(read(setting, write(good)).parts) == ["test"]
     bad = good.replace("c,test", "c,val")
@@ -108,7 +112,7 @@ def test_a_part_column_is_checked(setting: Setting, write: Write) -> None:
 
 
 def test_test_images_that_are_called_training_images_are_told(
-    setting: Setting, write: Write
+    setting: SharedContext, write: Write
 ) -> None:
     """Where training images are known, and where (--like) they are not."""
     of_run = replace(setting, parts={k: part for k, part in setting.parts.items() if k != "train"})
@@ -124,7 +128,7 @@ def test_test_images_that_are_called_training_images_are_told(
 
 @pytest.mark.parametrize("form", ["{}.jpg", "images/{}.PNG", "images/{}", r"c:\x\{}.tif"])
 def test_folders_and_endings_of_image_names_do_not_matter(
-    setting: Setting, write: Write, form: str
+    setting: SharedContext, write: Write, form: str
 ) -> None:
     rows = [f"{form.format(name)},1,2,{k}" for k, name in enumerate("abc")]
     found = read(setting, write("\n".join(["image,NV,MEL,BCC", *rows])))
@@ -134,13 +138,13 @@ def test_folders_and_endings_of_image_names_do_not_matter(
 
 def test_endings_matter_where_images_differ_in_nothing_else(write: Write) -> None:
     parts = {"test": Part(np.array(["a.jpg", "a.png"]), np.array([0, 1]))}
-    setting = Setting(record("r", "s", ["x", "y"]), parts, {})
+    setting = SharedContext(record("r", "s", ["x", "y"]), parts, {})
     assert "in no part of r s: a" in problem(setting, write("image,x,y\na,1,2\n"))
     assert len(read(setting, write("image,x,y\na.png,1,2\na.jpg,1,2\n")).parts["test"]) == 2
 
 
 @pytest.mark.parametrize("name", ["image_id", "Filename", "whatever"])
-def test_the_column_of_images_is_found(setting: Setting, write: Write, name: str) -> None:
+def test_the_column_of_images_is_found(setting: SharedContext, write: Write, name: str) -> None:
     assert len(read(setting, write(TEST.replace("image", name))).parts["test"]) == 3
 
 
@@ -167,18 +171,18 @@ def test_the_column_of_images_is_found(setting: Setting, write: Write, name: str
         ("image,nv,MEL,BCC,Nv\na,1,1,2,3\n", "'NV' could be any of the columns 'nv', 'Nv'"),
     ],
 )
-def test_what_is_wrong_is_named(setting: Setting, write: Write, text: str, said: str) -> None:
+def test_what_is_wrong_is_named(setting: SharedContext, write: Write, text: str, said: str) -> None:
     assert said in problem(setting, write(text))
 
 
-def test_an_image_in_both_files_is_named(setting: Setting, write: Write) -> None:
+def test_an_image_in_both_files_is_named(setting: SharedContext, write: Write) -> None:
     again = write("image,NV,MEL,BCC\na,1,2,3\n", "val.csv")
     assert "val.csv: a is there already" in problem(setting, write(TEST), again)
 
 
 def test_class_columns_may_differ_in_case_and_blanks(write: Write) -> None:
     parts = {"test": Part(np.array(["a"]), np.array([0]))}
-    setting = Setting(record("r", "s", ["round plain", "pink-dotted"]), parts, {})
+    setting = SharedContext(record("r", "s", ["round plain", "pink-dotted"]), parts, {})
     found = read(setting, write("image,Pink_Dotted,ROUND-PLAIN\na,1,2\n"))
     assert found.parts["test"].logits.tolist() == [[2, 1]]
 
@@ -250,7 +254,7 @@ def test_values_that_look_like_percentages_may_be_logits() -> None:
 
 
 def test_probabilities_that_were_rounded_are_divided_by_their_sums(
-    setting: Setting, write: Write
+    setting: SharedContext, write: Write
 ) -> None:
     text = "image,NV,MEL,BCC\na,.33,.33,.3\nb,.5,.5,0\nc,.34,.34,.36\n"
     found = read(setting, write(text), values="probabilities")

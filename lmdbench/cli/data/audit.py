@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lmdbench.data.check.audit import Findings
-    from lmdbench.data.check.pictures import Found, Pair
+    from lmdbench.data.check.pictures import Pair, SimilarPictures
     from lmdbench.data.dataset import Dataset, Prepared, Split
     from lmdbench.data.splits.spec import SplitSpec
 
@@ -163,7 +163,7 @@ def _encoder(backbone: str, weights: str) -> nn.Module | None:
     return build_encoder(known, resolve_weights(known, weights, weights))
 
 
-def _compare_pictures(prepared: Prepared, search: _Search) -> Found:
+def _compare_pictures(prepared: Prepared, search: _Search) -> SimilarPictures:
     """Find near-duplicates, with progress."""
     from lmdbench.cli.data.progress import watcher
     from lmdbench.data.check.pictures import find_pairs

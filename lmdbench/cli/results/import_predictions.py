@@ -26,8 +26,8 @@ from lmdbench.core.folders import default_cache
 if TYPE_CHECKING:
     from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.runs.record import RunRecord
-    from lmdbench.sharing.setting import Setting
-    from lmdbench.sharing.table import Read
+    from lmdbench.sharing.setting import SharedContext
+    from lmdbench.sharing.table import TablePredictions
 
 
 @click.command("import-predictions")
@@ -187,7 +187,7 @@ def _like(
     backbone: str | None,
     weights: str | None,
     changes: dict[str, Any],
-) -> Setting:
+) -> SharedContext:
     from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.sharing.setting import setting_like
 
@@ -212,7 +212,7 @@ def _of(
     weights: str | None,
     changes: dict[str, Any],
     results: Path,
-) -> Setting:
+) -> SharedContext:
     """The setting of a data set's runs. Backbones and weights that lmdbench has no name for are
     recorded as they are said."""
     from lmdbench.models.backbones import BACKBONES, FROZEN
@@ -230,7 +230,7 @@ def _of(
     return setting_of(contexts.of(setup), changes)
 
 
-def _announce(record: RunRecord, setting: Setting, read: Read) -> None:
+def _announce(record: RunRecord, setting: SharedContext, read: TablePredictions) -> None:
     """What was read, and its scores: whoever made it knows what they should be."""
     from lmdbench.evaluation.metrics import DEFAULT_METRICS, METRICS, scores
 
@@ -256,7 +256,7 @@ def _announce(record: RunRecord, setting: Setting, read: Read) -> None:
     click.echo(f"test: {' · '.join(words)}")
 
 
-def _say_where_it_stands(record: RunRecord, read: Read, results: Path) -> None:
+def _say_where_it_stands(record: RunRecord, read: TablePredictions, results: Path) -> None:
     """Which runs share a table with these predictions, or what keeps them apart; and which seed of
     the same name has the same ones."""
     from lmdbench.comparison.results import Run, in_words, read_results

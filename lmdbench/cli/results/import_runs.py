@@ -11,7 +11,7 @@ from lmdbench.cli.options import results_option
 from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from lmdbench.sharing.importing import Found, Looked
+    from lmdbench.sharing.importing import CheckedArchive, CheckedEntry
 
 EXAMPLES = 3
 
@@ -63,7 +63,7 @@ def import_runs(archive: Path, results: Path, dry_run: bool, keep_existing: bool
         _say_what_next(looked, results)
 
 
-def _say_what_next(looked: Looked, results: Path) -> None:
+def _say_what_next(looked: CheckedArchive, results: Path) -> None:
     """The command that gives each sweep's table, and which plug-ins came along."""
     from lmdbench.sharing.sweeps import PLUGIN, compare_command
 
@@ -86,7 +86,7 @@ def _say_what_next(looked: Looked, results: Path) -> None:
         )
 
 
-def _in_words(found: Found, dry_run: bool) -> str:
+def _in_words(found: CheckedEntry, dry_run: bool) -> str:
     if found.state == "new":
         return "to import" if dry_run else "imported"
     return f"{found.state}{f': {found.reason}' if found.reason else ''}"

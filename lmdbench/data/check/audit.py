@@ -17,7 +17,7 @@ from lmdbench.data.dataset import Dataset, Split, sha256_lines
 from lmdbench.data.reading import read_records
 
 if TYPE_CHECKING:
-    from lmdbench.data.check.pictures import Found
+    from lmdbench.data.check.pictures import SimilarPictures
 
 FORMAT = 1
 FACTS = "audit.json"
@@ -79,7 +79,7 @@ def audit_tables(dataset: Dataset, split: Split) -> Findings:
     return Findings(facts, rows[COLUMNS])
 
 
-def audit_pictures(split: Split, found: Found, evidence: str) -> Findings:
+def audit_pictures(split: Split, found: SimilarPictures, evidence: str) -> Findings:
     """What the pictures tell: pairs of parts that show the same, and labels that contradict each
     other. ``evidence``: what they were found by, in words."""
     images = leaks.listing(split, {})

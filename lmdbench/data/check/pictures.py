@@ -50,7 +50,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Found:
+class SimilarPictures:
     """``pairs``: the identical first, then the most alike. ``unreadable``: image → why."""
 
     pairs: tuple[Pair, ...]
@@ -64,7 +64,7 @@ def find_pairs(
     encoder: nn.Module | None = None,
     device: torch.device | None = None,
     progress: Progress = lambda *_: None,
-) -> Found:
+) -> SimilarPictures:
     """Images of one part that show what an image of another part shows.
 
     ``parts``: the ids in each. Found are copies that were compressed anew, resized, mirrored,
@@ -101,7 +101,7 @@ def find_pairs(
         if (a, b) in identical or agreement >= SAME
     ]
     found.sort(key=lambda pair: (not pair.identical, -pair.agreement, pair.first, pair.second))
-    return Found(tuple(found), unreadable, contents)
+    return SimilarPictures(tuple(found), unreadable, contents)
 
 
 def read_pictures(

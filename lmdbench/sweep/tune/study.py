@@ -52,7 +52,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Place:
+class SetupTrials:
     """The trials of one set-up: a tuple for each method of the file."""
 
     setup: RunContext
@@ -74,7 +74,7 @@ class Study:
     sweep: Sweep
     search: Search
     folder: Path
-    places: tuple[Place, ...]
+    places: tuple[SetupTrials, ...]
     plan: SweepPlan  # of all trials together, so that one pool works on all
     contexts: Contexts = field(repr=False)  # of every plan, so that tables are read once
 
@@ -103,7 +103,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Choice:
+class MethodTrials:
     """The trials of a method in a set-up and which one is used, None while that is open or where
     all failed."""
 
@@ -130,7 +130,7 @@ def plan_study(
     get_rule(search.rule)
     contexts = Contexts(results, cache, files=False, say=say)
     folder = results / SWEEPS / sweep.name / "tune" / search.folder
-    places: list[Place] = []
+    places: list[SetupTrials] = []
     for setup in sweep.setups:
         slugs = [place.slug for place in places]
         places.append(_place(sweep, search, setup, contexts, folder, slugs))
@@ -145,7 +145,7 @@ def _place(
     contexts: Contexts,
     folder: Path,
     taken: Sequence[str],
-) -> Place:
+) -> SetupTrials:
     prepared = contexts.of(setup).prepared
     dataset, split = prepared.dataset.results_name, prepared.split.label
     if not len(prepared.split.parts["validation"]):
@@ -170,7 +170,7 @@ def _place(
         seeds=search.trial_seeds,
     )
     plan = make_plan(tried, contexts)
-    return Place(setup, dataset, split, slug, tuple(methods), plan)
+    return SetupTrials(setup, dataset, split, slug, tuple(methods), plan)
 
 
 def _labelled(trial: Trial) -> Entry:
@@ -204,7 +204,9 @@ def runs_of(plan: SweepPlan, entry: Entry) -> list[Node]:
 # What came of it
 
 
-def judge(study: Study, overview: Overview, *, accept_changed: bool = False) -> list[list[Choice]]:
+def judge(
+    study: Study, overview: Overview, *, accept_changed: bool = False
+) -> list[list[MethodTrials]]:
     """For each place what each method's trials came to, and which is chosen.
 
     Nothing is chosen for a method before all of its trials are over. Raises UserError for trials
@@ -219,12 +221,12 @@ def judge(study: Study, overview: Overview, *, accept_changed: bool = False) -> 
             tried = [result.validation for result in results]
             over = all(result.fate != "pending" for result in results)
             usable = over and any(one is not None for one in tried)
-            choices.append(Choice(results, rule(tried) if usable else None))
+            choices.append(MethodTrials(results, rule(tried) if usable else None))
         found.append(choices)
     return found
 
 
-def _result(place: Place, trial: Trial, overview: Overview, accept_changed: bool) -> Result:
+def _result(place: SetupTrials, trial: Trial, overview: Overview, accept_changed: bool) -> Result:
     runs = tuple(place.runs(trial))
     told = [_fate(place.plan, overview, node, accept_changed) for node in runs]
     fates = tuple(fate for fate, _ in told)
@@ -258,7 +260,7 @@ def _fate(
     return "pending", ""
 
 
-def chosen_plans(study: Study, found: Sequence[Sequence[Choice]]) -> list[SweepPlan]:
+def chosen_plans(study: Study, found: Sequence[Sequence[MethodTrials]]) -> list[SweepPlan]:
     """For each place its methods with what was chosen, planned for all seeds of the sweep.
 
     Methods of which every trial failed are left out.
@@ -305,7 +307,7 @@ def write_sweeps(study: Study) -> None:
         write_text(Path(place.plan.sweep.source), sweep_text(place.plan.sweep, comment))
 
 
-def write_trials(study: Study, found: Sequence[Sequence[Choice]]) -> Path:
+def write_trials(study: Study, found: Sequence[Sequence[MethodTrials]]) -> Path:
     """Write ``trials.csv``, a row a run, beside the sweep files."""
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -319,7 +321,7 @@ def write_trials(study: Study, found: Sequence[Sequence[Choice]]) -> Path:
     return path
 
 
-def _rows(place: Place, result: Result, chosen: bool) -> list[dict[str, object]]:
+def _rows(place: SetupTrials, result: Result, chosen: bool) -> list[dict[str, object]]:
     """The lines of a trial in ``trials.csv``."""
     trial = result.trial
     told = zip(result.runs, result.fates, result.scores, result.notes, strict=True)

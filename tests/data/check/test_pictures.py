@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from lmdbench.data.check.pictures import Found, find_pairs
+from lmdbench.data.check.pictures import SimilarPictures, find_pairs
 from lmdbench.models.classifier import Encoder
 
 
@@ -65,7 +65,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return files
 
 
-def reported(found: Found) -> set[tuple[str, str]]:
+def reported(found: SimilarPictures) -> set[tuple[str, str]]:
     return {(pair.first, pair.second) for pair in found.pairs}
 
 

@@ -21,7 +21,7 @@ from lmdbench.reporting.page.pictures import Pictures, find_pictures
 from lmdbench.runs.record import read_record
 
 FakeRun = Callable[..., Path]
-Found = Callable[..., Pictures]
+SimilarPictures = Callable[..., Pictures]
 
 COLOURS = {"a": (200, 40, 40), "b": (40, 200, 40), "c": (40, 40, 200)}
 
@@ -68,7 +68,9 @@ def colour(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture).reshape(-1, 3).mean(axis=0)
 
 
-def test_from_the_store_of_the_runs(files: dict[str, Path], tmp_path: Path, found: Found) -> None:
+def test_from_the_store_of_the_runs(
+    files: dict[str, Path], tmp_path: Path, found: SimilarPictures
+) -> None:
     store = open_images("skin", files, 32, tmp_path / "cache")
     before = sorted((tmp_path / "cache").rglob("*"))
     pictures = found(store.digest, ["b", "a"], no_dataset)
@@ -84,7 +86,7 @@ def test_from_the_store_of_the_runs(files: dict[str, Path], tmp_path: Path, foun
 
 
 def test_images_of_the_same_names_with_another_content_are_not_shown(
-    files: dict[str, Path], tmp_path: Path, found: Found
+    files: dict[str, Path], tmp_path: Path, found: SimilarPictures
 ) -> None:
     digests = {}
     for shade in ("first", "second"):
@@ -102,7 +104,7 @@ def test_images_of_the_same_names_with_another_content_are_not_shown(
 
 
 def test_a_store_of_more_images_serves_where_it_is_proven_to_hold_the_same(
-    files: dict[str, Path], tmp_path: Path, found: Found
+    files: dict[str, Path], tmp_path: Path, found: SimilarPictures
 ) -> None:
     """Prepared are all images of the folder, trained on is a split without one of them."""
     folder, cache = files["a"].parent, tmp_path / "cache"
@@ -135,7 +137,7 @@ def test_a_store_of_more_images_serves_where_it_is_proven_to_hold_the_same(
     assert found("0" * 64, ["a.png"], lambda _: dataset, **spec).uris == {}
 
 
-def test_without_images_the_reason_is_told(tmp_path: Path, found: Found) -> None:
+def test_without_images_the_reason_is_told(tmp_path: Path, found: SimilarPictures) -> None:
     pictures = found("0" * 64, ["a"], no_dataset)
     assert pictures.uris == {}
     assert str(tmp_path) in pictures.advice
@@ -145,7 +147,9 @@ def test_without_images_the_reason_is_told(tmp_path: Path, found: Found) -> None
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_photograph_carries_nothing_beside_its_pixels(tmp_path: Path, found: Found) -> None:
+def test_a_photograph_carries_nothing_beside_its_pixels(
+    tmp_path: Path, found: SimilarPictures
+) -> None:
     exif = Image.Exif()
     exif[0x010E] = "name of a patient"
     file = tmp_path / "a.jpg"
