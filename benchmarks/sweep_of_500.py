@@ -10,12 +10,12 @@ figures are the whole command's time less that of a process that only imports wh
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from lmdbench.cli.sweep_common import load_plan
@@ -45,15 +45,15 @@ def pretend(number: int, node: Node) -> None:
         return
     directory = node.run.directory
     directory.mkdir(parents=True)
-    record = {
-        **node.run.describe(),
-        "digests": {**node.run.code, "store": "0", "ancestor": None},
-        "seconds": 3600.0,
-        "epochs": node.run.length,
-        "device": "a GPU",
-        "attempts": 1,
-    }
-    (directory / "run.json").write_text(json.dumps(record))
+    record = replace(
+        node.run.describe(),
+        digests={**node.run.code, "store": "0", "ancestor": None},
+        seconds=3600.0,
+        epochs=node.run.length,
+        device="a GPU",
+        attempts=1,
+    )
+    record.write(directory)
     rows = "".join(f"{n + 1},0.5,0.4,36.0\n" for n in range(node.run.length or 0))
     header = "epoch,loss,validation_balanced_accuracy,seconds\n"
     (directory / "history.csv").write_text(header + rows)

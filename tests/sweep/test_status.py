@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -35,9 +36,7 @@ def begun(plan):
         directory = list(plan.nodes.values())[number].run.directory
         directory.mkdir(parents=True, exist_ok=True)
         run = list(plan.nodes.values())[number].run
-
-        digests = run.code
-        (directory / "run.json").write_text(json.dumps({**run.describe(), "digests": digests}))
+        replace(run.describe(), digests=run.code).write(directory)
         for name, text in files.items():
             (directory / name.replace("_", ".")).write_text(text)
         return directory

@@ -53,8 +53,7 @@ def finish(node, right):
     run = node.run
     split = run.context.prepared.split
     run.directory.mkdir(parents=True)
-    record = run.describe() | {"digests": run.code}
-    (run.directory / "run.json").write_text(json.dumps(record))
+    replace(run.describe(), digests=run.code).write(run.directory)
     labels = np.asarray(split.parts["validation"].labels)
     logits = np.eye(len(split.classes))[
         np.where(np.arange(len(labels)) < right, labels, labels - 1)
@@ -66,7 +65,7 @@ def finish(node, right):
 
 def fail(node):
     node.run.directory.mkdir(parents=True)
-    (node.run.directory / "run.json").write_text(json.dumps(node.run.describe()))
+    node.run.describe().write(node.run.directory)
     (node.run.directory / "failed.txt").write_text("Diverged: loss is nan\n\nTraceback\n")
 
 
