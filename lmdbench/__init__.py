@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lmdbench.models.backbones import Pretrained, register_backbone
     from lmdbench.models.classifier import Encoder
     from lmdbench.reporting.plots import register_plot
+    from lmdbench.training.loggers import register_logger
     from lmdbench.training.method import Method, Start, register_method
     from lmdbench.training.samplers import register_sampler
     from lmdbench.training.task import Batch, Images, Task
@@ -47,6 +48,7 @@ _HOMES = {
     "lmdbench.models.backbones": ("Pretrained", "register_backbone"),
     "lmdbench.models.classifier": ("Encoder",),
     "lmdbench.reporting.plots": ("register_plot",),
+    "lmdbench.training.loggers": ("register_logger",),
     "lmdbench.training.method": ("Method", "Start", "register_method"),
     "lmdbench.training.samplers": ("register_sampler",),
     "lmdbench.training.task": ("Batch", "Images", "Task"),
@@ -84,6 +86,7 @@ __all__ = [
     "predict",
     "register_backbone",
     "register_dataset",
+    "register_logger",
     "register_method",
     "register_metric",
     "register_plot",

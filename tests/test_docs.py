@@ -5,6 +5,7 @@ import html
 import importlib.util
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from lmdbench.core.registry import KINDS
+from lmdbench.evaluation.metrics import balanced_accuracy
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.training.method import built_in_methods
 
@@ -26,6 +28,7 @@ SHOWN = {
     "adding-a-data-set": ("clinic.py",),
     "adding-an-executor": ("one_by_one.py",),
     "adding-a-plot": ("accuracy_calibration.py",),
+    "adding-a-logger": ("json_lines.py",),
     "adding-a-metric": ("kappa.py", "sure_but_wrong.py"),
 }
 
@@ -117,6 +120,35 @@ def test_the_plot_of_the_page_is_listed_and_drawn(lmdbench, fake_run, tmp_path):
     assert (tmp_path / "figure.svg").stat().st_size > 10_000
     near = lmdbench("plot", "accuracy-calibratoin", "--plugin", plugin)
     assert "Did you mean accuracy-calibration?" in near.err
+
+
+def test_the_example_of_a_logger_hears_of_a_run(toy_run, tmp_path):
+    words = ("--log", "json-lines", "--plugin", DOCS / "examples" / "json_lines.py")
+    outcome = toy_run("crt", *words, "--set", "epochs=2", "--set", "ce.epochs=1")
+    assert outcome.code == 0, outcome.err
+    (file,) = tmp_path.glob("results/*/*/crt/*/events.jsonl")
+    begin, *epochs, scores = map(json.loads, file.read_text().splitlines())
+    assert (begin["method"], begin["seed"], begin["epochs"]) == ("crt", 0, 2)
+    history = list(csv.DictReader((file.parent / "history.csv").open()))
+    assert [(line["epoch"], line["loss"]) for line in epochs] == [
+        (int(row["epoch"]), pytest.approx(float(row["loss"]))) for row in history
+    ]
+    test = load_predictions(file.parent / "predictions.npz")["test"]
+    expected = balanced_accuracy(test.labels, test.logits)
+    assert scores["balanced_accuracy"] == pytest.approx(expected)
+    near = toy_run("ce", *words[2:], "--log", "json-line")
+    assert (near.code, "Did you mean json-lines?" in near.err) == (2, True)
+
+
+def test_a_wrong_logger_is_told_as_the_page_says(toy_run, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "lmdbench_plugin_json_lines", raising=False)
+    plugin = tmp_path / "json_lines.py"
+    example = (DOCS / "examples" / "json_lines.py").read_text()
+    plugin.write_text(example.replace("def epoch(self, history)", "def epoch(self)"))
+    outcome = toy_run("ce", "--plugin", plugin)
+    assert outcome.code == 2
+    page = (DOCS / "adding-a-logger.md").read_text()
+    assert outcome.err.strip().replace(f"{tmp_path}/", "") in page
 
 
 @pytest.fixture

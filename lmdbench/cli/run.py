@@ -29,7 +29,6 @@ from lmdbench.core.folders import default_cache
 if TYPE_CHECKING:
     from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.runs.plan import PlannedRun
-    from lmdbench.training.loggers import Log
 
 
 @click.command()
@@ -81,8 +80,10 @@ if TYPE_CHECKING:
 @plugin_option
 @click.option(
     "--log",
-    type=click.Choice(["tensorboard"]),
-    help="Write event files, too, into tensorboard/ of each run that is trained.",
+    "loggers",
+    multiple=True,
+    metavar="NAME",
+    help="Tell a logger, too, such as tensorboard; see `lmdbench list loggers` (repeatable).",
 )
 @click.option(
     "--validate-every",
@@ -117,7 +118,7 @@ def run(
     device: str,
     execution: str,
     results: Path,
-    log: Log | None,
+    loggers: tuple[str, ...],
     validate_every: int,
     dry_run: bool,
     force: bool,
@@ -150,7 +151,7 @@ def run(
     options = RunOptions(
         force=force,
         accept_changed=accept_changed,
-        log=log,
+        log=loggers,
         validate_every=validate_every,
         execution=execution,  # type: ignore[arg-type]
     )

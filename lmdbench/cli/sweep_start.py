@@ -187,7 +187,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
     from lmdbench.sweep.executors import LOCAL, job_executor
     from lmdbench.sweep.launch import launching
     from lmdbench.sweep.status import look
-    from lmdbench.training.loggers import check_log
+    from lmdbench.training.loggers import check_loggers
 
     say: Callable[[str], None] = (lambda _: None) if options.quiet else note
     if options.accept_changed and options.redo_changed:
@@ -199,7 +199,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
             executor.check(planned.sweep.resources)
         except UserError as error:
             raise UserError(f"{planned.sweep.argument}: {error}") from None
-    check_log(planned.sweep.resources.run.log)
+    check_loggers(planned.sweep.resources.run.log)
     if options.dry_run:
         overview = look(planned)
         chosen = _choose(overview, states, options, say, executor)

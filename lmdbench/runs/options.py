@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from lmdbench.training.engine import Asked
-    from lmdbench.training.loggers import Log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +19,13 @@ class RunOptions:
     # What other code or images began, or also what they finished, is moved aside and done again.
     redo: Literal["nothing", "unfinished", "changed"] = "nothing"
     wait: bool = True  # for a run that another worker trains; else Busy is raised
-    log: Log | None = None  # who else is told of each epoch
+    log: tuple[str, ...] = ()  # names of the loggers that are told of them
     validate_every: int = 1  # epochs; the last one is scored in any case
     execution: Asked = "auto"  # auto: compiled on a GPU
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RunOptions:
+        return cls(**{**content, "log": tuple(content["log"])})
 
     @property
     def redoes_changed(self) -> bool:

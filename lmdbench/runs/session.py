@@ -17,7 +17,7 @@ from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, check_interval, nearest, staleness
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.runs.train import Workplace, execute, refuse_stale
-from lmdbench.training.loggers import check_log
+from lmdbench.training.loggers import check_loggers
 from lmdbench.training.method import METHODS
 
 
@@ -36,7 +36,7 @@ def plan_runs(
     minute. Raises UserError.
     """
     METHODS.get(method)
-    check_log(options.log)
+    check_loggers(options.log)
     for context in contexts:
         check_interval(context.selection, options.validate_every)
     seeds = list(seeds)

@@ -29,7 +29,7 @@ from lmdbench.core.progress import Progress
 from lmdbench.core.randomness import Streams, derived_seed
 from lmdbench.data.reading import read_records
 from lmdbench.data.store.store import Store
-from lmdbench.evaluation.metrics import balanced_accuracy
+from lmdbench.evaluation.metrics import balanced_accuracy, scores
 from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.models.backbones import Weights, build_encoder, get_backbone
 from lmdbench.models.classifier import FrozenEncoder
@@ -42,7 +42,7 @@ from lmdbench.runs.record import BEGUN, CODE_PARTS, MOVED_ASIDE
 from lmdbench.runs.sources import keep_sources
 from lmdbench.runs.state import PRUNED
 from lmdbench.training.engine import execution_mode
-from lmdbench.training.loggers import listener
+from lmdbench.training.loggers import Loggers, Scores
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
 from lmdbench.version import __version__
@@ -230,7 +230,7 @@ class Training:
         self.directory = run.directory
         self.progress = place.progress
         self.state = Checkpoint()
-        self.events = listener(place.options.log, run.directory)
+        self.loggers = Loggers(place.options.log)
 
     def carry_out(self) -> None:
         with self._logging():
@@ -251,7 +251,7 @@ class Training:
                 self._fail(error, reason)
             finally:
                 self.progress.end()
-                self.events.close()
+                self.loggers.end()
 
     def _carry_out(self) -> None:
         remove_leftovers(self.directory)
@@ -264,7 +264,10 @@ class Training:
         task = self._task()
         method = self._build(task)
         self._resume(method)
-        self.events.update(self.state.history)
+        settings = dict(self.run.spec.settings)
+        self.loggers.begin(self.record.to_json(), settings, self.directory)
+        if self.state.history:
+            self.loggers.epoch(self.state.history)
         begun = started - self.state.seconds  # as if earlier attempts had been one with this
         self.progress.begin(self.run, self.state.epoch, method.epochs)
         for number in range(self.state.epoch, method.epochs):
@@ -273,7 +276,7 @@ class Training:
             self._save(method)
             row = self.state.history[-1]
             self.progress.epoch(row)
-            self.events.update(self.state.history)
+            self.loggers.epoch(self.state.history)
             logger.info("epoch %d/%d  %s", number + 1, method.epochs, _plain(row))
         if self.state.best_model is not None:
             method.load_state_dict({**method.state_dict(), **self.state.best_model})
@@ -480,18 +483,16 @@ class Training:
             "validation": (task.validation, self._ids("validation")),
             "test": (self._images("test"), self._ids("test")),
         }
-        save_predictions(
-            self.directory / "predictions.npz",
-            {
-                part: Predictions(
-                    ids=ids,
-                    labels=images.host_labels.numpy(),
-                    logits=self._logits(method, task, images, self.state.epoch),
-                    units=self._units(ids),
-                )
-                for part, (images, ids) in parts.items()
-            },
-        )
+        predictions = {
+            part: Predictions(
+                ids=ids,
+                labels=images.host_labels.numpy(),
+                logits=self._logits(method, task, images, self.state.epoch),
+                units=self._units(ids),
+            )
+            for part, (images, ids) in parts.items()
+        }
+        save_predictions(self.directory / "predictions.npz", predictions)
         model = {
             name: tensor.contiguous()
             for name, tensor in _copy(method.state_dict()).items()
@@ -519,6 +520,15 @@ class Training:
         with contextlib.suppress(OSError):
             (self.directory / "checkpoint.pt").unlink(missing_ok=True)
         logger.info("finished in %.0f s", self.state.seconds)
+        self.loggers.end(lambda: self._scores(predictions))
+
+    def _scores(self, parts: Mapping[str, Predictions]) -> Scores:
+        split = self.run.context.prepared.split
+        groups = {
+            group: [split.classes.index(name) for name in members]
+            for group, members in split.groups.items()
+        }
+        return {part: scores(p.labels, p.logits, groups) for part, p in parts.items()}
 
     def _ids(self, part: str) -> np.ndarray:
         return np.asarray(self.run.context.prepared.split.parts[part].ids, dtype=str)

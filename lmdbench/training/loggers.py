@@ -1,57 +1,156 @@
-"""Who else is told of a run's epochs: TensorBoard, from the rows of ``history.csv``, if asked."""
+"""Who else is told of a run: of its settings, of each epoch, and of its scores in the end."""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from types import MappingProxyType
+from typing import Any, BinaryIO, TypeVar
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import HOST
+from lmdbench.core.registry import Registry
 
 logger = logging.getLogger("lmdbench")
 
-Log = Literal["tensorboard"]
 Rows = Sequence[Mapping[str, float]]  # of history.csv, an epoch each
+Scores = Mapping[str, Mapping[str, float | None]]  # part → metric → value, None where undefined
 FOLDER = "tensorboard"  # in the run directory
 
 
-class Listener(Protocol):
-    """Told of a run's history. What goes wrong with it must never cost the run."""
+class Logger:
+    """Told of a run, and does nothing. One is made for each attempt at a run.
 
-    def update(self, history: Rows) -> None:
-        """All rows there are: when an attempt begins, and after each epoch."""
+    What a logger raises never costs the run: it is a line in ``run.log``, and the logger is told
+    nothing more of that attempt.
+    """
 
-    def close(self) -> None: ...
+    def begin(
+        self, record: Mapping[str, Any], settings: Mapping[str, Any], directory: Path
+    ) -> None:
+        """An attempt begins. ``record``: ``run.json`` as it is by now; ``settings``: the method's,
+        which stand in it as well; ``directory``: of the run, for files of one's own."""
 
+    def epoch(self, history: Rows) -> None:
+        """An epoch is done. All rows of ``history.csv`` so far; an attempt that goes on begins with
+        those of the attempts before."""
 
-class Nobody:
-    def update(self, history: Rows) -> None: ...
-    def close(self) -> None: ...
-
-
-def check_log(log: Log | None) -> None:
-    """Raise UserError where the package that ``--log`` needs is not installed."""
-    if log == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
-        raise UserError(
-            "--log tensorboard (in a sweep: log) needs the package tensorboard: "
-            'pip install "lmdbench[tensorboard]", or leave it out'
-        )
-
-
-def listener(log: Log | None, directory: Path) -> Listener:
-    """The listener of a run directory. Raises UserError as ``check_log``."""
-    check_log(log)
-    return Nobody() if log is None else TensorBoard(directory / FOLDER)
+    def end(self, scores: Scores | None) -> None:
+        """The attempt is over. ``scores`` of the validation and test images, where the run is
+        finished; None where it was stopped or failed."""
 
 
-class TensorBoard:
+LoggerClass = TypeVar("LoggerClass", bound=type)
+LOGGERS: Registry[type[Logger]] = Registry("logger", __name__, group="lmdbench.loggers")
+
+
+def register_logger(
+    name: str, *, title: str, needs: str | None = None
+) -> Callable[[LoggerClass], LoggerClass]:
+    """Decorator of a class with the methods of ``Logger``, which it may be derived from.
+
+    ``title``: a line on it. ``needs``: the package that it imports, told before anything is trained
+    where it is not installed. Raises UserError for what makes no sense, ValueError for a name that
+    is taken.
+    """
+    for what, text in (("title", title), ("needs", needs)):
+        if not (isinstance(text, str) and text.strip()) and not (what == "needs" and text is None):
+            raise UserError(f"logger {name!r}: {what} is {text!r}, but must be text")
+
+    def decorate(kind: LoggerClass) -> LoggerClass:
+        check_logger(name, kind)
+        LOGGERS.add(name, kind, kind)
+        kind.name, kind.title, kind.needs = name, title, needs  # type: ignore[attr-defined]
+        return kind
+
+    return decorate
+
+
+def check_logger(name: str, kind: object) -> None:
+    """Raise UserError for what is no class, or has not the methods that are called."""
+    if not isinstance(kind, type):
+        raise UserError(f"logger {name!r} is a {type(kind).__name__}, but must be a class")
+    calls: dict[str, tuple[Any, ...]] = {
+        "__init__": (),
+        "begin": ({}, {}, Path()),
+        "epoch": ([],),
+        "end": (None,),
+    }
+    for method, values in calls.items():
+        words = ", ".join(list(inspect.signature(getattr(Logger, method)).parameters)[1:])
+        if not callable(function := getattr(kind, method, None)):
+            raise UserError(f"logger {name!r} has no method {method}({words})")
+        try:
+            inspect.signature(function).bind(kind, *values)
+        except TypeError as error:
+            called = f"called {method}({words})" if values else "made without arguments"
+            raise UserError(f"logger {name!r}: it is {called}, but {error}") from error
+        except ValueError:  # a signature that nobody can tell, as of object.__init__
+            continue
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Raise UserError for a name that no logger has, or whose package is not installed."""
+    for name in names:
+        needs = getattr(LOGGERS.get(name), "needs", None)
+        if needs and importlib.util.find_spec(needs) is None:
+            ours = LOGGERS.origin(name).startswith("lmdbench.")
+            package = f'"lmdbench[{name}]"' if ours else needs
+            raise UserError(
+                f"--log {name} (in a sweep: log) needs the package {needs}: "
+                f"pip install {package}, or leave it out"
+            )
+
+
+class Loggers:
+    """Several loggers, told alike and never raising. Raises UserError as ``check_loggers``."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        check_loggers(names)
+        self._names = dict.fromkeys(names)
+        self._loggers: dict[str, Logger] = {}
+
+    def begin(
+        self, record: Mapping[str, Any], settings: Mapping[str, Any], directory: Path
+    ) -> None:
+        for name in self._names:
+            with self._guarded(name):
+                self._loggers[name] = LOGGERS[name]()
+                self._loggers[name].begin(record, settings, directory)
+
+    def epoch(self, history: Rows) -> None:
+        rows = tuple(map(MappingProxyType, history))
+        self._all(lambda one: one.epoch(rows))
+
+    def end(self, scores: Callable[[], Scores] | None = None) -> None:
+        """Once: what comes after is not told any more."""
+        self._all(lambda one: one.end(scores and scores()))
+        self._loggers.clear()
+
+    def _all(self, tell: Callable[[Logger], None]) -> None:
+        for name, one in list(self._loggers.items()):
+            with self._guarded(name):
+                tell(one)
+
+    @contextmanager
+    def _guarded(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._loggers.pop(name, None)
+            line = f"{type(error).__name__}: {error}".partition("\n")[0]
+            logger.warning("logger %s: %s; it is told nothing more of this attempt", name, line)
+
+
+@register_logger("tensorboard", title="Event files for TensorBoard", needs="tensorboard")
+class TensorBoard(Logger):
     """Event files of scalars: every column of the history, at the step of its epoch.
 
     The history is the truth: an attempt writes all of it anew into a file of its own and empties
@@ -59,21 +158,28 @@ class TensorBoard:
     a write that failed (a full disk) the next epoch does the same.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
         self._file: BinaryIO | None = None
         self._written = 0  # rows of the history in the file
 
-    def update(self, history: Rows) -> None:
+    def begin(
+        self,
+        record: Mapping[str, Any],  # noqa: ARG002
+        settings: Mapping[str, Any],  # noqa: ARG002
+        directory: Path,
+    ) -> None:
+        self.folder = directory / FOLDER
+
+    def epoch(self, history: Rows) -> None:
         try:
             if self._file is None and history:
                 self._file = self._new_file(history)
             self._write(history)
         except OSError as error:
             logger.warning("TensorBoard: %s; the next epoch tries again", error)
-            self.close()
+            self.end(None)
 
-    def close(self) -> None:
+    def end(self, scores: Scores | None) -> None:  # noqa: ARG002
         if self._file is not None:
             with suppress(OSError):  # of lines that could not be written before
                 self._file.close()

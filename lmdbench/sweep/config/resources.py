@@ -8,11 +8,12 @@ from typing import Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.lines import KeyPath
-from lmdbench.core.registry import registry_of
+from lmdbench.core.registry import registry_of, unknown
 from lmdbench.core.schema import Check, Document, flag, number, one_of, text, whole
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.sweep.config.sbatch import OURS, option_problem
 from lmdbench.sweep.config.values import NAME, duration, gpus, option, texts
+from lmdbench.training.loggers import LOGGERS
 
 OF_RESOURCES: dict[str, Check] = {
     "on": text,
@@ -24,7 +25,7 @@ OF_RESOURCES: dict[str, Check] = {
     "patience": number(0),
 }
 OF_RUNS: dict[str, Check] = {  # in [resources], too
-    "log": one_of("tensorboard"),
+    "log": texts,
     "validate_every": whole(1),
     "execution": one_of("auto", "plain", "compiled"),
 }
@@ -64,6 +65,9 @@ class Resources:
 def read_resources(doc: Document) -> Resources:
     content = doc.content
     values = doc.fields(("resources",), OF_RESOURCES | OF_RUNS)
+    for name in values.get("log", ()):
+        if name not in LOGGERS:
+            raise doc.error(("resources", "log"), unknown("logger", name, LOGGERS.names()))
     run = replace(IN_SWEEPS, **{k: values.pop(k) for k in OF_RUNS if k in values})
     if "workers" in values and "gpus" in values:
         raise doc.error(("resources", "workers"), "workers are of the CPU; leave it or gpus out")

@@ -74,7 +74,7 @@ class SweepJob:
             Path(payload["cache"]),
             torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             log,
-            options=RunOptions(**payload["run"]),
+            options=RunOptions.from_json(payload["run"]),
             patience=payload["patience"],
             wait_for_dead=True,
         )

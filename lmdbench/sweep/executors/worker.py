@@ -242,7 +242,9 @@ class Start:
     def from_json(cls, content: Mapping[str, Any]) -> Start:
         paths = {name: Path(content[name]) for name in ("results", "cache")}
         plugins = tuple(map(Path, content["plugins"]))
-        return cls(**{**content, **paths, "run": RunOptions(**content["run"]), "plugins": plugins})
+        return cls(
+            **{**content, **paths, "run": RunOptions.from_json(content["run"]), "plugins": plugins}
+        )
 
 
 @dataclass
