@@ -126,7 +126,8 @@ def batches(
     queued = {
         key: status.job
         for key, status in overview.runs.items()
-        if status.state in ("queued", "running") and status.job and executor.waits_for(status.job)
+        if status.state in ("queued", "running") and status.executor in ("", executor.name)
+        if status.job and executor.waits_for(status.job)
     }
     per_job = plan.sweep.resources.runs_per_job
     return units([(node.job, node.needs) for node in nodes], per_job, queued, largest), queued
@@ -169,7 +170,8 @@ def submit_all(
     """
     found, jobs = batches(plan, nodes, overview, executor, executor.largest)
     # A job on hold for ever would only stand in the way of what waits for it.
-    stuck = [overview.runs[node.key].job for node in nodes if overview.runs[node.key].stuck]
+    launched = [overview.runs[node.key] for node in nodes]
+    stuck = [status.job for status in launched if status.stuck and status.executor == executor.name]
     executor.cancel([job for job in stuck if job])
     for number, batch in enumerate(found):
         name = launch_name(plan.sweep.name)

@@ -6,7 +6,7 @@ import csv
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -49,6 +49,7 @@ class RunStatus:
     pooled: bool = False  # queued in a pool of local workers
     stuck: bool = False  # its job is in the queue, but on hold for ever
     log: Path | None = None  # of the job, where there is one
+    executor: str = ""  # that it was last launched on
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def _places(
 
 def _status(node: Node, place: QueueEntry | None, silent: bool) -> RunStatus:
     try:
-        return _told(node, place, silent)
+        told = _told(node, place, silent)
+        return told if place is None else replace(told, executor=place.launch.kind)
     except OSError as error:  # a directory of somebody else's, a disk that is away
         why = f"{node.run.directory} cannot be read: {error.strerror}"
         return RunStatus(node, "failed", note=why)

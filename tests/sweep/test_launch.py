@@ -94,6 +94,11 @@ def test_jobs_wait_for_what_is_in_the_queue_already(overview):
     arrays, jobs = batches(found.plan, chosen, found, job_executor("slurm"), 100)
     (array,) = arrays
     assert [jobs[key] for key in array.after] == ["5_1"]
+    elsewhere = {key: replace(status, executor="other") for key, status in found.runs.items()}
+    (array,), jobs = batches(
+        found.plan, chosen, Overview(found.plan, elsewhere), job_executor("slurm"), 100
+    )
+    assert jobs == {}
 
 
 def test_one_launch_at_a_time(tmp_path, until):
