@@ -12,6 +12,7 @@ import pandas as pd
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import check_cache
+from lmdbench.core.words import count
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset
 from lmdbench.data.folder.description import Description
 from lmdbench.data.folder.image_index import (
@@ -30,7 +31,6 @@ from lmdbench.data.splits.availability import missing_images
 from lmdbench.data.splits.divide import (
     NEEDED,
     check_seed,
-    count,
     cut_long_tail,
     divide,
     require_every_class,

@@ -22,6 +22,7 @@ from lmdbench.cli.options import (
 )
 from lmdbench.core.errors import RunFailed, UserError
 from lmdbench.core.folders import default_cache
+from lmdbench.core.words import some
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,7 +148,7 @@ def predict(
         progress.end()
     lost = [f"{target.ids[row]} ({why})" for row, why in predicted.unreadable.items()]
     if len(lost) == len(target):
-        raise UserError(f"none of the images can be read: {_some(lost)}")
+        raise UserError(f"none of the images can be read: {some(lost, NAMED)}")
     if file is not None:
         _write(file, target, run, matched, predicted, logits)
     rows = [
@@ -164,7 +165,7 @@ def predict(
         _print(run, target, predicted, scores, len(rows), file)
     if lost:
         raise RunFailed(
-            f"{len(lost)} of {len(target):,} images can't be read: {_some(lost)}; "
+            f"{len(lost)} of {len(target):,} images can't be read: {some(lost, NAMED)}; "
             "the others are predicted"
         )
 
@@ -246,11 +247,6 @@ def _column(values: Sequence[str]) -> np.ndarray:
     import numpy as np
 
     return np.array(values, dtype=str)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _table(

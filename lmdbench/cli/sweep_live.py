@@ -7,7 +7,6 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,18 +28,6 @@ BAR = 10  # columns
 def pool_watcher(sweep: str) -> PoolWatcher:
     """The right kind of view for where the output goes."""
     return Screen(sweep) if sys.stderr.isatty() else PlainLines()
-
-
-class Silent:
-    """Says nothing."""
-
-    def begin(self, slots: Sequence[Slot], jobs: Sequence[PoolJob]) -> None: ...
-    def started(self, slot: Slot, job: PoolJob) -> None: ...
-    def event(self, slot: Slot, event: Mapping[str, Any]) -> None: ...
-    def ended(self, job: PoolJob, outcome: Outcome) -> None: ...
-    def died(self, slot: Slot, what: str) -> None: ...
-    def count(self, counts: Mapping[str, int]) -> None: ...
-    def end(self) -> None: ...
 
 
 @dataclass
@@ -94,7 +81,7 @@ class _Named:
     title: str
 
 
-class PlainLines:
+class PlainLines(PoolWatcher):
     """Plain lines, for log files: a run's beginning and end, and an epoch now and then."""
 
     def begin(self, slots: Sequence[Slot], jobs: Sequence[PoolJob]) -> None:
@@ -125,23 +112,13 @@ class PlainLines:
         if outcome.kind == "busy":
             if job.key not in self._busy:
                 self._busy.add(job.key)
-                self._say(ending(job, outcome, seconds))
+                Lines().say(ending(job, outcome, seconds))
             return
         self._ended += 1
-        self._say(f"{self._ended}/{self._all} {ending(job, outcome, seconds)}")
+        Lines().say(f"{self._ended}/{self._all} {ending(job, outcome, seconds)}")
 
     def died(self, slot: Slot, what: str) -> None:
-        self._say(f"{slot.name}: {what}")
-
-    def count(self, counts: Mapping[str, int]) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
-
-    def _say(self, text: str) -> None:
-        with suppress(OSError):  # a full disk costs lines only
-            print(text, file=sys.stderr, flush=True)
+        Lines().say(f"{slot.name}: {what}")
 
 
 def ending(job: PoolJob, outcome: Outcome, seconds: float) -> str:
@@ -154,7 +131,7 @@ def ending(job: PoolJob, outcome: Outcome, seconds: float) -> str:
     return f"{job.title}: {word}: {outcome.text}"
 
 
-class Screen:
+class Screen(PoolWatcher):
     """A live view: how far all is, a row for each worker, and what happened last."""
 
     def __init__(self, sweep: str, console: Console | None = None) -> None:

@@ -278,8 +278,8 @@ def _open_pool(planned: SweepPlan, chosen: LaunchSet, options: StartOptions) -> 
     from contextlib import ExitStack
 
     from lmdbench.cli.options import parse_numbers
-    from lmdbench.cli.sweep_live import Silent, pool_watcher
-    from lmdbench.sweep.executors.local import PoolOptions, make_slots, run_locally
+    from lmdbench.cli.sweep_live import pool_watcher
+    from lmdbench.sweep.executors.local import PoolOptions, PoolWatcher, make_slots, run_locally
     from lmdbench.sweep.launch import opened_pool, pool_jobs
 
     resources = planned.sweep.resources
@@ -302,7 +302,7 @@ def _open_pool(planned: SweepPlan, chosen: LaunchSet, options: StartOptions) -> 
     make_slots(pool_options)  # before anything is recorded
     stack = ExitStack()
     name = stack.enter_context(opened_pool(planned, chosen.nodes, pool_options.run))
-    watcher = Silent() if options.quiet else pool_watcher(planned.sweep.name)
+    watcher = PoolWatcher() if options.quiet else pool_watcher(planned.sweep.name)
 
     def work() -> None:
         with stack:

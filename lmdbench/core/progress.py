@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees of a run or a download: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from lmdbench.core.words import size
 
 if TYPE_CHECKING:
     from rich import progress as bars
@@ -27,7 +29,8 @@ class Watched(Protocol):
 
 
 class Progress:
-    """Who watches work, and says nothing. Called from the training loop; must be quick."""
+    """Who watches work, and says nothing. Called from the training loop; must be quick. A download
+    calls it from one thread, but for ``say``."""
 
     def begin(self, run: Watched, epoch: int, epochs: int) -> None: ...
     def tick(self, done: int, total: int) -> None: ...
@@ -35,6 +38,12 @@ class Progress:
     def end(self) -> None: ...
     def say(self, text: str) -> None: ...
     def prepare(self, done: int, total: int, what: str = PREPARING) -> None: ...
+
+    def start(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
+        """Something that is no run begins, of which ``done`` of ``total`` units ("bytes" or
+        "images") are there; a total of None is unknown."""
+
+    def update(self, done: int) -> None: ...
 
 
 class Lines(Progress):
@@ -75,6 +84,27 @@ class Lines(Progress):
         left = (now - self._started) / (number - self._first) * (self._epochs - number)
         self.say(f"{self._name}: epoch {number}/{self._epochs}  {shown(row)}  {clock(left)} left")
 
+    def start(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
+        self._name, self._first, self._total, self._unit = name, done, total, unit
+        self._started = self._last_line = time.monotonic()
+        self.say(f"{name}: {self._amount(done)}")
+
+    def update(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._last_line < LINE_SECONDS and done != self._total:
+            return
+        self._last_line = now
+        left = ""
+        if self._total is not None and done > self._first:
+            each = (now - self._started) / (done - self._first)
+            left = f"  {clock(each * (self._total - done))} left"
+        self.say(f"{self._name}: {self._amount(done)}{left}")
+
+    def _amount(self, done: int) -> str:
+        if self._unit == "bytes":
+            return size(done) if self._total is None else f"{size(done)} of {size(self._total)}"
+        return f"{done:,} {self._unit}" if self._total is None else f"{done:,} of {self._total:,}"
+
 
 class Bars(Progress):
     """A live bar on a terminal, with loss, validation score and time left."""
@@ -88,15 +118,14 @@ class Bars(Progress):
         self._done = 0
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def prepare(self, done: int, total: int, what: str = PREPARING) -> None:
         if self._bars is None:
             from rich.progress import TaskProgressColumn
 
             self._open(what, total, TaskProgressColumn())
-        assert self._bars is not None
-        self._bars.update(self._task, completed=done)
+        self.update(done)
         if done == total:
             self.end()
 
@@ -105,13 +134,22 @@ class Bars(Progress):
 
         self._done = epoch
         self._open(run.title, epochs, MofNCompleteColumn(), TextColumn("epochs"))
-        assert self._bars is not None
-        self._bars.update(self._task, completed=epoch)
+        self.update(epoch)
+
+    def start(self, name: str, total: int | None, unit: str, done: int = 0) -> None:
+        from rich.progress import DownloadColumn, MofNCompleteColumn, TransferSpeedColumn
+
+        amount = (DownloadColumn(), TransferSpeedColumn())
+        self._open(name, total, *(amount if unit == "bytes" else (MofNCompleteColumn(),)))
+        self.update(done)
+
+    def update(self, done: float) -> None:
+        if self._bars is not None:
+            self._bars.update(self._task, completed=done)
 
     def tick(self, done: int, total: int) -> None:
-        if self._bars is not None:
-            # Whole epochs are counted by ``epoch``; several passes in one must not overshoot it.
-            self._bars.update(self._task, completed=self._done + min(done / total, 0.99))
+        # Whole epochs are counted by ``epoch``; several passes in one must not overshoot it.
+        self.update(self._done + min(done / total, 0.99))
 
     def epoch(self, row: Mapping[str, float]) -> None:
         self._done = int(row["epoch"])
@@ -123,7 +161,7 @@ class Bars(Progress):
             self._bars.stop()
             self._bars = None
 
-    def _open(self, name: str, total: int, *amount: bars.ProgressColumn) -> None:
+    def _open(self, name: str, total: int | None, *amount: bars.ProgressColumn) -> None:
         from rich import progress as bars
 
         self.end()

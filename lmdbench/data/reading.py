@@ -10,9 +10,9 @@ import json
 import re
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.words import some
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ T = TypeVar("T")
 COLUMNS = ("label", "file", "group")
 NEEDED = ("train", "test")  # parts that must have every class
 NAMED = 3  # images that a message names
+_some = partial(some, most=NAMED, shown=repr)
 
 
 @lru_cache(maxsize=8)
@@ -244,11 +246,6 @@ def _is_name(value: Any) -> bool:
 
 def _repeated(values: Iterable[str]) -> list[str]:
     return [value for value, n in Counter(values).items() if n > 1]
-
-
-def _some(names: Collection[Any]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(map(repr, list(names)[:NAMED])) + more
 
 
 def _wrong(dataset: Dataset, problem: str) -> UserError:

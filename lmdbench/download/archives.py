@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, remove_leftovers, temporary_path
+from lmdbench.core.progress import Progress
+from lmdbench.core.words import size
 from lmdbench.data.sources import Archive, Home
-from lmdbench.download.disk_space import file_size, require_room, size
-from lmdbench.download.watch import Watch
+from lmdbench.download.disk_space import file_size, require_room
 
 LARGEST = 3  # times the declared size: what claims to unpack to more is no archive of images
 CHUNK = 1 << 20
@@ -88,7 +89,7 @@ def unsafe(member: zipfile.ZipInfo) -> str:
     return ""
 
 
-def unpack(path: Path, archive: Archive, home: Home, watch: Watch) -> None:
+def unpack(path: Path, archive: Archive, home: Home, progress: Progress) -> None:
     """Unpack the needed members. Those that are there, with the right size and CRC, are kept.
 
     Each file appears under its name only when it is whole. Raises as ``needed_members`` does, and
@@ -102,14 +103,14 @@ def unpack(path: Path, archive: Archive, home: Home, watch: Watch) -> None:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(folder)
-    watch.begin(f"unpacking {path.name}", len(members), "images")
+    progress.start(f"unpacking {path.name}", len(members), "images")
     try:
         with disk_errors(home.folder), _damage(path), zipfile.ZipFile(path) as file:
             for done, member in enumerate(members, start=1):
                 _extract(file, member, home.place(member.filename))
-                watch.update(done)
+                progress.update(done)
     finally:
-        watch.end()
+        progress.end()
 
 
 def _extract(file: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.words import size
 
 SPARE_BYTES = 64 << 20  # to leave free beside what is fetched
 
@@ -25,12 +26,3 @@ def require_room(folder: Path, needed: int, what: str) -> None:
 def file_size(path: Path) -> int:
     """Bytes of a file, 0 where there is none."""
     return path.stat().st_size if path.is_file() else 0
-
-
-def size(count: float) -> str:
-    """Bytes for people, such as 9.1 GB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 999.5 or unit == "GB":
-            break
-        count /= 1000
-    return f"{count:.0f} {unit}" if unit in ("bytes", "kB") else f"{count:.3g} {unit}"

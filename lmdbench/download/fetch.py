@@ -12,13 +12,14 @@ from typing import Any
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, read_json, remove_leftovers, write_json
+from lmdbench.core.progress import Progress
+from lmdbench.core.words import size
 from lmdbench.data.sources import ApiImages, Archive, Downloads, File, Home, Source
 from lmdbench.download.archives import Damaged, images_there, unpack
-from lmdbench.download.disk_space import file_size, require_room, size
+from lmdbench.download.disk_space import file_size, require_room
 from lmdbench.download.isic_api import GONE_LIST, fetch_images, files_there, listed_images
 from lmdbench.download.journal import read_gone
 from lmdbench.download.transfer import Transfer
-from lmdbench.download.watch import Watch
 from lmdbench.download.web import GaveUp, Refused, Web
 
 FORMAT = 1  # of the stamp
@@ -56,7 +57,7 @@ class Job:
         ]
 
 
-def run(job: Job, watch: Watch) -> None:
+def run(job: Job, progress: Progress) -> None:
     """Download what is not there.
 
     Whatever stops it, the next call goes on from there and ends with the same files. Raises
@@ -73,7 +74,7 @@ def run(job: Job, watch: Watch) -> None:
         )
     try:
         _clean(job.home)
-        _fetch_all(job, watch, claim)
+        _fetch_all(job, progress, claim)
         os.sync()  # the images themselves are not synced one by one; the stamp vouches for them
         write_json(job.home.work / STAMP, _stamp(job))
     finally:
@@ -117,19 +118,19 @@ def _is_there(source: Source, home: Home) -> bool:
             return set(listed_images(source, home)) <= found
 
 
-def _fetch_all(job: Job, watch: Watch, claim: Claim) -> None:
+def _fetch_all(job: Job, progress: Progress, claim: Claim) -> None:
     needed = sum(_still_needed(source, job.home) for source in job.downloads.sources)
     require_room(job.home.folder, needed, f"data set {job.name}")
-    web = Web(job.mirror, watch.say)
+    web = Web(job.mirror, progress.say)
     for source in job.downloads.sources:
         try:
             match source:
                 case File():
-                    _fetch_file(source, job, web, watch, claim)
+                    _fetch_file(source, job, web, progress, claim)
                 case Archive():
-                    _fetch_archive(source, job, web, watch, claim)
+                    _fetch_archive(source, job, web, progress, claim)
                 case ApiImages():
-                    fetch_images(source, job.home, web, job.workers, watch)
+                    fetch_images(source, job.home, web, job.workers, progress)
         except (Refused, GaveUp) as error:
             raise UserError(
                 f"data set {job.name}: {web.address(source.url)}: {error}. "
@@ -170,46 +171,50 @@ def _still_to_unpack(source: Archive, home: Home) -> int:
     return max(0, source.unpacked - there)
 
 
-def _fetch_file(source: File, job: Job, web: Web, watch: Watch, claim: Claim) -> None:
+def _fetch_file(source: File, job: Job, web: Web, progress: Progress, claim: Claim) -> None:
     target = job.home.place(source.target)
     if not target.exists():
-        _put(_download(source, job.home, web, watch, 0), target, claim)
+        _put(_download(source, job.home, web, progress, 0), target, claim)
     elif problem := _wrong(target, source):
         raise UserError(
             f"{target}: {problem}; move it away, and it is fetched from {web.address(source.url)}"
         )
 
 
-def _fetch_archive(source: Archive, job: Job, web: Web, watch: Watch, claim: Claim) -> None:
+def _fetch_archive(source: Archive, job: Job, web: Web, progress: Progress, claim: Claim) -> None:
     target, part = job.home.place(source.target), _part(source, job.home)
     if not target.exists() and not part.exists() and _is_there(source, job.home):
-        watch.say(f"{source.images:,} images are in {job.home.folder} already; taken as they are")
+        progress.say(
+            f"{source.images:,} images are in {job.home.folder} already; taken as they are"
+        )
         return
     problem = ""
     for _ in range(WHOLE_TRIES):
         if target.exists() and not zipfile.is_zipfile(target):
-            watch.say(f"{target} is no whole zip file: going on as with a broken-off download")
+            progress.say(f"{target} is no whole zip file: going on as with a broken-off download")
             with disk_errors(job.home.folder):
                 if file_size(target) > file_size(part):
-                    Transfer(web, part, watch).drop()
+                    Transfer(web, part, progress).drop()
                     target.replace(part)
                 else:
                     target.unlink()
         if not target.exists():
             to_unpack = _still_to_unpack(source, job.home)
-            _put(_download(source, job.home, web, watch, to_unpack), target, claim)
+            _put(_download(source, job.home, web, progress, to_unpack), target, claim)
         try:
-            unpack(target, source, job.home, watch)
+            unpack(target, source, job.home, progress)
             return
         except Damaged as damage:
             problem = str(damage)
-            watch.say(f"{target.name} is damaged ({problem}); deleted, to be fetched once more")
+            progress.say(f"{target.name} is damaged ({problem}); deleted, to be fetched once more")
             with disk_errors(job.home.folder):
                 target.unlink()
     raise UserError(f"{web.address(source.url)}: damaged each time: {problem}; nothing was kept")
 
 
-def _download(source: File | Archive, home: Home, web: Web, watch: Watch, to_unpack: int) -> Path:
+def _download(
+    source: File | Archive, home: Home, web: Web, progress: Progress, to_unpack: int
+) -> Path:
     """Fetch a file into the work folder, where it may lie already. A wrong one is fetched again.
 
     ``to_unpack``: bytes that it will take besides.
@@ -227,8 +232,8 @@ def _download(source: File | Archive, home: Home, web: Web, watch: Watch, to_unp
             return path
         for _ in range(WHOLE_TRIES):
             if problem:
-                watch.say(f"{name}: {problem}; fetching it once more")
-            transfer = Transfer(web, part, watch, room)
+                progress.say(f"{name}: {problem}; fetching it once more")
+            transfer = Transfer(web, part, progress, room)
             transfer.fetch(source.url)
             transfer.put(path)
             problem = _wrong(path, source)

@@ -16,11 +16,11 @@ from typing import Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, remove_leftovers, temporary_path
+from lmdbench.core.progress import Progress
 from lmdbench.data.sources import ApiImages, Home
 from lmdbench.data.tables import read_table
 from lmdbench.download.disk_space import require_room
 from lmdbench.download.journal import Journal, Record, write_gone, write_metadata
-from lmdbench.download.watch import Watch
 from lmdbench.download.web import Again, GaveUp, Refused, Stopped, Web, host_of
 
 JOURNAL = "images.jsonl"
@@ -70,7 +70,7 @@ def files_there(source: ApiImages, home: Home) -> dict[str, Path]:
     return there
 
 
-def fetch_images(source: ApiImages, home: Home, web: Web, workers: int, watch: Watch) -> None:
+def fetch_images(source: ApiImages, home: Home, web: Web, workers: int, progress: Progress) -> None:
     """Fetch every listed image that is not there.
 
     Tables of metadata and of gone images are written at the end, and when it is interrupted.
@@ -83,13 +83,13 @@ def fetch_images(source: ApiImages, home: Home, web: Web, workers: int, watch: W
         remove_leftovers(folder)
     there = files_there(source, home)
     if set(images) <= there.keys() and not (home.work / JOURNAL).exists():
-        watch.say(f"all {len(images):,} images are in {folder} already; taken as they are")
+        progress.say(f"all {len(images):,} images are in {folder} already; taken as they are")
         return
     with Journal(home.work / JOURNAL) as journal:
         wanted = [image for image in images if not _is_whole(there.get(image), journal, image)]
         share = len(wanted) / len(images)
         require_room(folder, int(source.about * share), f"{len(wanted):,} images")
-        run = _Run(source, folder, web, watch, journal, there, len(images))
+        run = _Run(source, folder, web, progress, journal, there, len(images))
         try:
             run.fetch(wanted, workers)
         finally:
@@ -116,7 +116,7 @@ class _Run:
     source: ApiImages
     folder: Path
     web: Web
-    watch: Watch
+    progress: Progress
     journal: Journal
     there: Mapping[str, Path]
     total: int
@@ -125,7 +125,7 @@ class _Run:
 
     def fetch(self, wanted: list[str], workers: int) -> None:
         done = self.total - len(wanted)
-        self.watch.begin("images", self.total, "images", done)
+        self.progress.start("images", self.total, "images", done)
         try:
             with _in_threads(self._one, wanted, workers, self.web) as results:
                 troubles = gone = 0  # in a row
@@ -140,13 +140,13 @@ class _Run:
                         self.failed[result.image] = result.failed
                         troubles += 1
                     done += 1
-                    self.watch.update(done)
+                    self.progress.update(done)
                     if troubles and (not self.web.reached or troubles >= 2 * workers):
                         raise GaveUp(result.failed)
                     if gone >= min(SUSPICIOUS, self.total):
                         self._doubt_gone(gone, len(wanted))
         finally:
-            self.watch.end()
+            self.progress.end()
 
     def _doubt_gone(self, in_a_row: int, wanted: int) -> None:
         """Raise UserError, unless the few that were left to ask for may well be gone."""

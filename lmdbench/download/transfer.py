@@ -14,7 +14,7 @@ import requests
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, write_json
-from lmdbench.download.watch import Watch
+from lmdbench.core.progress import Progress
 from lmdbench.download.web import Again, GaveUp, Web, host_of
 
 CHUNK = 1 << 16  # bytes read at a time; what is less than one when a connection breaks is lost
@@ -46,10 +46,12 @@ class Transfer:
     as whatever checks the file afterwards would notice.
     """
 
-    def __init__(self, web: Web, part: Path, watch: Watch, room: Room = lambda _: None) -> None:
+    def __init__(
+        self, web: Web, part: Path, progress: Progress, room: Room = lambda _: None
+    ) -> None:
         self.web = web
         self.part = part
-        self.watch = watch
+        self.progress = progress
         self.room = room
         self._record = part.with_name(f"{part.name}.json")
         self._best = 0  # the most bytes the part ever had
@@ -62,7 +64,7 @@ class Transfer:
                 host_of(url), lambda: self._attempt(url), lambda: self._best, say_why=True
             )
         finally:
-            self.watch.end()
+            self.progress.end()
 
     def put(self, target: Path) -> None:
         """Move the part, which is whole, to its target."""
@@ -125,7 +127,7 @@ class Transfer:
     def _receive(self, answer: requests.Response, version: Version, offset: int) -> None:
         if version.total is not None:
             self.room(version.total - offset)
-        self.watch.begin(self.part.stem, version.total, "bytes", offset)
+        self.progress.start(self.part.stem, version.total, "bytes", offset)
         chunks = answer.iter_content(CHUNK)
         size = offset
         if offset == 0:
@@ -141,7 +143,7 @@ class Transfer:
                 file.flush()
                 size += len(chunk)
                 self._best = max(self._best, size)
-                self.watch.update(size)
+                self.progress.update(size)
             os.fsync(file.fileno())
         if version.total is not None and size != version.total:
             if size > version.total:

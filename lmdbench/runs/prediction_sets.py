@@ -15,6 +15,7 @@ import numpy as np
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
+from lmdbench.core.words import count
 from lmdbench.data.dataset import DATASETS, PARTS, Dataset
 from lmdbench.data.folder.image_index import (
     ImageIndex,
@@ -25,7 +26,7 @@ from lmdbench.data.folder.image_index import (
 )
 from lmdbench.data.reading import read_records
 from lmdbench.data.splits.availability import missing_images
-from lmdbench.data.splits.divide import PART_NAMES, count
+from lmdbench.data.splits.divide import PART_NAMES
 from lmdbench.data.splits.spec import SplitSpec, make_split
 from lmdbench.runs.request import open_dataset
 

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 
 from lmdbench.core.errors import UserError
-from lmdbench.data.splits.divide import count, named_parts
+from lmdbench.core.words import count, some
+from lmdbench.data.splits.divide import named_parts
 from lmdbench.data.tables import Table, read_table
 from lmdbench.evaluation.predictions import Predictions
 from lmdbench.sharing.setting import SharedContext
@@ -67,7 +68,7 @@ def read_predictions(
         found = _read(path, setting, known, notes)
         twice = sorted(rows.keys() & found.keys())
         if twice:
-            raise UserError(f"{path}: {_some(twice)} is there already, in a file before")
+            raise UserError(f"{path}: {some(twice, EXAMPLES)} is there already, in a file before")
         rows |= found
     parts = _complete(rows, setting, ", ".join(map(str, files)))
     images = [str(image) for part in parts for image in setting.parts[part].ids]
@@ -160,7 +161,7 @@ def _read(
         train = "" if "train" in setting.parts else "; leave training images out"
         raise UserError(
             f"{path}: {count(len(unknown), 'image')} of it {_are(unknown)} in no part of "
-            f"{setting.title}: {_some(unknown)}{train}"
+            f"{setting.title}: {some(unknown, EXAMPLES)}{train}"
         )
     found = {}
     trained = len(table) - len(kept)
@@ -175,7 +176,7 @@ def _read(
     times = Counter(image for _, image in of)
     twice = [image for image, n in times.items() if n > 1]
     if twice:
-        raise UserError(f"{path}: {_some(twice)} {_are(twice)} there more than once")
+        raise UserError(f"{path}: {some(twice, EXAMPLES)} {_are(twice)} there more than once")
     for row, image in of:
         if known[image] == "train":
             trained += 1
@@ -198,7 +199,7 @@ def _refuse_other_parts(
         images = [image for image, part in parts if (part, known[image]) == wrong[0]]
         raise UserError(
             f"{where} says {here}, the split says {there} of {count(len(images), 'image')}: "
-            f"{_some(images)}; is it of another split?"
+            f"{some(images, EXAMPLES)}; is it of another split?"
         )
 
 
@@ -310,14 +311,9 @@ def _complete(rows: Mapping[str, np.ndarray], setting: SharedContext, files: str
             also = validation if part == "validation" else "is it of another split, or cut short?"
             raise UserError(
                 f"{files}: {len(missing):,} of the {len(images):,} {part} images of "
-                f"{setting.title} {_are(missing)} missing: {_some(missing)}; {also}"
+                f"{setting.title} {_are(missing)} missing: {some(missing, EXAMPLES)}; {also}"
             )
     return whole
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - EXAMPLES:,} more" if len(names) > EXAMPLES else ""
-    return ", ".join(names[:EXAMPLES]) + more
 
 
 def _are(names: Sequence[str]) -> str:

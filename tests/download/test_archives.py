@@ -9,10 +9,10 @@ import pytest
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import temporary_path
+from lmdbench.core.progress import Progress
 from lmdbench.data.sources import Archive, Home
 from lmdbench.download import archives
 from lmdbench.download.archives import Damaged, images_there, needed_members, unpack
-from lmdbench.download.watch import Watch
 
 CONTENT = {f"top/sub/{name}.jpg": bytes([n]) * 5000 for n, name in enumerate("abcd")}
 TABLE = {"top/labels.csv": b"image\na\n"}
@@ -49,7 +49,7 @@ def test_only_what_is_needed_is_unpacked(path, home, tree):
         "top.jpg": b"x",
     }
     write(path, {**others, **CONTENT, **TABLE}, compression=zipfile.ZIP_DEFLATED)
-    unpack(path, ARCHIVE, home, Watch())
+    unpack(path, ARCHIVE, home, Progress())
     assert tree(home.folder) == {**CONTENT, **TABLE}
     assert images_there(ARCHIVE, home) == 4
 
@@ -58,7 +58,7 @@ def test_endings_may_be_in_capitals_and_the_top_folder_left_out(path, tmp_path, 
     content = {name.replace(".jpg", ".JPG"): value for name, value in CONTENT.items()}
     write(path, {**content, **TABLE})
     home = Home(tmp_path / "images", dropped="top")
-    unpack(path, ARCHIVE, home, Watch())
+    unpack(path, ARCHIVE, home, Progress())
     assert set(tree(home.folder)) == {"labels.csv", *(f"sub/{name}.JPG" for name in "abcd")}
     assert images_there(ARCHIVE, home) == 4
 
@@ -87,7 +87,7 @@ def linked(name, kind=stat.S_IFLNK):
 def test_one_bad_member_refuses_the_whole_archive(path, home, member, problem):
     write(path, {**CONTENT, **TABLE, member: b"/etc/passwd"})
     with pytest.raises(UserError, match=problem) as caught:
-        unpack(path, ARCHIVE, home, Watch())
+        unpack(path, ARCHIVE, home, Progress())
     name = member if isinstance(member, str) else member.filename
     assert repr(name) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -105,10 +105,10 @@ def flagged(path, offset_in_entry, value):
 def test_encrypted_and_strangely_compressed_members_are_refused(path, home):
     flagged(write(path, {**TABLE, **CONTENT}), 8, 0x1)
     with pytest.raises(UserError, match=r"'top/sub/d\.jpg' is encrypted"):
-        unpack(path, ARCHIVE, home, Watch())
+        unpack(path, ARCHIVE, home, Progress())
     flagged(write(path, {**TABLE, **CONTENT}), 10, 99)
     with pytest.raises(UserError, match=r"compressed by a method \(99\)"):
-        unpack(path, ARCHIVE, home, Watch())
+        unpack(path, ARCHIVE, home, Progress())
     assert not home.folder.exists()
 
 
@@ -117,7 +117,7 @@ def test_what_unpacks_to_far_more_than_declared_is_refused(path, home):
     write(path, bomb, compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 3000
     with pytest.raises(UserError, match=r"would unpack to 215 kB where about 30 kB .*sub/a\.jpg"):
-        unpack(path, ARCHIVE, home, Watch())
+        unpack(path, ARCHIVE, home, Progress())
     assert not home.folder.exists()
 
 
@@ -129,7 +129,7 @@ def test_a_member_that_lies_about_its_size_is_damage(path, home):
     content[entry + 24 : entry + 28] = (17).to_bytes(4, "little")
     path.write_bytes(content)
     with pytest.raises(Damaged, match=r"d\.jpg"):
-        unpack(path, ARCHIVE, home, Watch())
+        unpack(path, ARCHIVE, home, Progress())
     assert not (home.folder / "top/sub/d.jpg").exists()
 
 
@@ -139,7 +139,7 @@ def test_a_member_that_lies_about_its_size_is_damage(path, home):
 def test_another_number_of_images_or_a_table_that_lacks_is_refused(path, home, members):
     write(path, members)
     with pytest.raises(UserError, match=r"holds \d images and . tables .* where 4 and 1 are expec"):
-        unpack(path, ARCHIVE, home, Watch())
+        unpack(path, ARCHIVE, home, Progress())
     assert not home.folder.exists()
 
 
@@ -161,7 +161,7 @@ def test_wrong_bytes_inside_are_noticed_by_the_crc_and_not_kept(path, home, tree
     content[start + 3] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(Damaged, match=r"a\.zip: "):
-        unpack(path, ARCHIVE, home, Watch())
+        unpack(path, ARCHIVE, home, Progress())
     assert set(tree(home.folder)) == {*TABLE, "top/sub/a.jpg", "top/sub/b.jpg"}
 
 
@@ -176,14 +176,14 @@ def test_files_that_are_there_are_kept_and_others_made_right(path, home, tree):
     leftover = temporary_path(folder / "d.jpg")
     leftover = leftover.with_name(leftover.name.replace(f"~{os.getpid()}~", "~1~"))
     leftover.write_bytes(b"of a killed process")
-    unpack(path, ARCHIVE, home, Watch())
+    unpack(path, ARCHIVE, home, Progress())
     assert tree(home.folder) == {**CONTENT, **TABLE}
     assert (folder / "a.jpg").stat().st_mtime == 1
 
 
 def test_images_are_counted_without_empty_and_temporary_files(path, home):
     write(path, {**TABLE, **CONTENT})
-    unpack(path, ARCHIVE, home, Watch())
+    unpack(path, ARCHIVE, home, Progress())
     folder = home.folder / "top" / "sub"
     (folder / "a.jpg").write_bytes(b"")
     temporary_path(folder / "e.jpg").write_bytes(b"x")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.progress import Progress
 from lmdbench.download import web
 from lmdbench.download.transfer import Transfer
-from lmdbench.download.watch import Watch
 from lmdbench.download.web import GaveUp, Refused, Web
 
 URL = "https://data.example.org/2019/big.zip"
@@ -19,7 +19,7 @@ CONTENT = b"PK\x03\x04" + np.random.default_rng(0).bytes(400_000)
 NEWER = b"PK\x03\x04" + np.random.default_rng(1).bytes(400_000)
 
 
-class Listener(Watch):
+class Listener(Progress):
     def __init__(self):
         self.said = []
         self.begun = []
@@ -28,7 +28,7 @@ class Listener(Watch):
     def say(self, text):
         self.said.append(text)
 
-    def begin(self, name, total, unit, done=0):
+    def start(self, name, total, unit, done=0):
         self.begun.append((name, total, unit, done))
 
     def update(self, done):
@@ -53,7 +53,7 @@ def fetched(transfer, url=URL):
 
 def again(transfer):
     """As a new process would go on."""
-    return Transfer(transfer.web, transfer.part, transfer.watch)
+    return Transfer(transfer.web, transfer.part, transfer.progress)
 
 
 def test_a_file_comes_whole_and_is_asked_for_properly(transfer, server, listener):

@@ -165,7 +165,7 @@ def _encoder(backbone: str, weights: str) -> nn.Module | None:
 
 def _compare_pictures(prepared: Prepared, search: _Search) -> SimilarPictures:
     """Find near-duplicates, with progress."""
-    from lmdbench.cli.data.progress import watcher
+    from lmdbench.core.progress import watcher
     from lmdbench.data.check.pictures import find_pairs
 
     watch, begun = watcher(quiet=False), ""
@@ -173,7 +173,7 @@ def _compare_pictures(prepared: Prepared, search: _Search) -> SimilarPictures:
     def progress(what: str, done: int, total: int) -> None:
         nonlocal begun
         if what != begun:
-            watch.begin(what, total, "images" if "pairs" not in what else "pairs")
+            watch.start(what, total, "images" if "pairs" not in what else "pairs")
             begun = what
         watch.update(done)
 

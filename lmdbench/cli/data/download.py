@@ -12,9 +12,9 @@ from lmdbench.cli.options import data_root_option, plugin_option, stop_on_sigter
 from lmdbench.core.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
+    from lmdbench.core.progress import Progress
     from lmdbench.data.dataset import Dataset
     from lmdbench.download.fetch import Job
-    from lmdbench.download.watch import Watch
 
 MOST_WORKERS = 32  # connections that a public archive should bear with
 
@@ -72,18 +72,18 @@ def download(
             f"data set {name} needs --data-root DIR (or LMDBENCH_DATA): where to put it"
         )
 
-    from lmdbench.cli.data.progress import watcher
+    from lmdbench.core.progress import watcher
     from lmdbench.download.fetch import Job, is_complete, run, summary, tidy
 
     home = kind.downloads.home(data_root.absolute())
     job = Job(name, kind.downloads, home, checked_mirror(mirror), workers, remove_archives)
-    watch = watcher(quiet)
+    progress = watcher(quiet)
     stop_on_sigterm()
     try:
         already = is_complete(job)
         if not already:
-            announce(kind, job, watch)
-            run(job, watch)
+            announce(kind, job, progress)
+            run(job, progress)
     except KeyboardInterrupt:
         raise Interrupted(
             "stopped; what was fetched stays: the same command goes on from there"
@@ -101,17 +101,17 @@ def nothing_because(kind: type[Dataset]) -> str:
     return kind.source or "its files are your own"
 
 
-def announce(kind: type[Dataset], job: Job, watch: Watch) -> None:
+def announce(kind: type[Dataset], job: Job, progress: Progress) -> None:
     """Say what comes from where to where, under which licence, and what to cite."""
-    watch.say(f"{kind.name}: {kind.title}")
-    watch.say(f"licence  {kind.licence}")
+    progress.say(f"{kind.name}: {kind.title}")
+    progress.say(f"licence  {kind.licence}")
     for text in kind.citation:
-        watch.say(f"cite     {text}")
+        progress.say(f"cite     {text}")
     for source in job.downloads.sources:
-        watch.say(f"from     {source.url}")
-        watch.say(f"to       {job.home.place(source.target)}")
+        progress.say(f"from     {source.url}")
+        progress.say(f"to       {job.home.place(source.target)}")
     if job.mirror is not None:
-        watch.say(f"mirror   {job.mirror} stands for https: in these addresses")
+        progress.say(f"mirror   {job.mirror} stands for https: in these addresses")
 
 
 def checked_mirror(mirror: str | None) -> str | None:

@@ -19,7 +19,7 @@ from lmdbench.cli.options import json_option, results_option
 from lmdbench.cli.results.columns import Column, fitted, shortened, terminal_width
 from lmdbench.cli.results.common import count_of, filter_options, kept_runs
 from lmdbench.core.errors import UserError
-from lmdbench.download.disk_space import size as size_text
+from lmdbench.core.words import size as size_text
 
 if TYPE_CHECKING:
     from lmdbench.housekeeping.inventory import Filters, KeptRun

@@ -12,7 +12,7 @@ import click
 from lmdbench.cli.options import data_root_option, results_option
 from lmdbench.cli.results.common import filter_options, kept_runs
 from lmdbench.core.errors import UserError
-from lmdbench.download.disk_space import size as size_text
+from lmdbench.core.words import size as size_text
 
 if TYPE_CHECKING:
     from lmdbench.housekeeping.inventory import Filters, KeptRun

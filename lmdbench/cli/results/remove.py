@@ -13,7 +13,7 @@ from lmdbench.cli.results.columns import terminal_width
 from lmdbench.cli.results.common import count_of, filter_options, kept_runs
 from lmdbench.cli.results.list_runs import run_lines
 from lmdbench.core.errors import UserError
-from lmdbench.download.disk_space import size as size_text
+from lmdbench.core.words import size as size_text
 
 if TYPE_CHECKING:
     from lmdbench.housekeeping.inventory import Filters, KeptRun

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from lmdbench.core.files import atomic
+from lmdbench.core.words import count
 from lmdbench.data.check.pictures import Pair
-from lmdbench.data.splits.divide import count
 from lmdbench.data.store.decoding import open_rgb
 
 MOST = 24  # pairs

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.words import count
 from lmdbench.data.dataset import Dataset, Split, sha256_lines
 from lmdbench.data.folder.description import EXTENSIONS
 from lmdbench.data.reading import read_records, read_split
 from lmdbench.data.sources import RELEASED_SPLIT, File
 from lmdbench.data.splits.availability import missing_images, record_files
-from lmdbench.data.splits.divide import count
 from lmdbench.data.splits.spec import DEFAULT_SEED
 from lmdbench.data.store.decoding import decode, decoder, open_rgb, reason, whole_images
 from lmdbench.data.store.files import (

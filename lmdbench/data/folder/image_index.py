@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
+from lmdbench.core.words import some
 from lmdbench.data.dataset import PARTS
 from lmdbench.data.folder.description import (
     COLUMNS,
@@ -25,7 +26,7 @@ from lmdbench.data.splits.divide import NEEDED, PART_NAMES, named_parts
 from lmdbench.data.tables import read_table
 
 LABELS = "labels.csv"
-NAMED_IN_ERROR = 10  # classes that an error names
+NAMED = 10  # classes that an error names
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,8 @@ def with_classes(listing: ImageIndex, described: Description) -> ImageIndex:
         others = [code for code in listing.classes if code not in names]
         if others and not described.drops_others:
             raise UserError(
-                f"{path}: [classes] has no {_some(others)}, which images have; name it there, "
-                'or leave its images out by other_classes = "drop"'
+                f"{path}: [classes] has no {some(others, NAMED, repr)}, which images have; name it "
+                'there, or leave its images out by other_classes = "drop"'
             )
         for code in names:
             if code not in listing.classes:
@@ -164,7 +165,9 @@ def with_classes(listing: ImageIndex, described: Description) -> ImageIndex:
                 )
         left = [label for label in listing.classes if label not in described.class_order]
         if left:
-            raise UserError(f"{path}: class_order has no {_some(left)}; it takes every class")
+            raise UserError(
+                f"{path}: class_order has no {some(left, NAMED, repr)}; it takes every class"
+            )
         listing = replace(listing, classes=described.class_order)
     return listing
 
@@ -179,13 +182,12 @@ def refuse_leaks(where: Path, listing: ImageIndex) -> None:
             homes.setdefault(group, set()).add(part)
     torn = sorted(group for group, held in homes.items() if len(held) > 1)
     if torn:
-        named = ", ".join(
+        named = [
             f"{group} ({', '.join(part for part in PARTS if part in homes[group])})"
-            for group in torn[:3]
-        )
-        more = f" and {len(torn) - 3:,} more" if len(torn) > 3 else ""
+            for group in torn
+        ]
         raise UserError(
-            f"{where}: groups in more than one part: {named}{more}; mend the split column, or "
+            f"{where}: groups in more than one part: {some(named, 3)}; mend the split column, or "
             "leave the group column out if images of one group may be in several"
         )
 
@@ -207,11 +209,6 @@ def _is_unicode(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED_IN_ERROR:,} more" if len(names) > NAMED_IN_ERROR else ""
-    return ", ".join(map(repr, names[:NAMED_IN_ERROR])) + more
 
 
 def _normal_path(image: str, folder: Path) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.words import count
 from lmdbench.data.dataset import sha256_lines
-from lmdbench.data.splits.divide import count
 
 PIECES = ("train", "val", "test")  # <piece>_images and <piece>_labels; val may be absent
 ENDING = ".png"

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.words import count
 from lmdbench.data.dataset import Dataset, Part, Partial, Prepared, Split
 from lmdbench.data.reading import image_root, read_records
-from lmdbench.data.splits.divide import NEEDED, count
+from lmdbench.data.splits.divide import NEEDED
 
 _EXAMPLES = 3
 

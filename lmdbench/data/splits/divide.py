@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.words import count
 from lmdbench.data.dataset import Part
 from lmdbench.data.splits.assign import allot, shuffled
 from lmdbench.data.tables import Table
@@ -205,11 +206,6 @@ def require_images(labels: Sequence[str], needed: Sequence[str], where: str) -> 
                 f"{where}: class {label!r} has {count(len(positions), 'image')}; it takes at least "
                 f"{len(needed)} to have one each for {' and '.join(needed)}"
             )
-
-
-def count(number: int, noun: str) -> str:
-    """'1 image', '2,000 images'."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _range_of_factors(most: int, own: float, smallest: int) -> str:

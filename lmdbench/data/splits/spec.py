@@ -13,6 +13,7 @@ import numpy as np
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
+from lmdbench.core.words import count
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, sha256_lines
 from lmdbench.data.groups import Groups, by_rank, parse_groups
 from lmdbench.data.reading import read_records, read_split
@@ -20,7 +21,6 @@ from lmdbench.data.splits.assign import allot, even_counts, shuffled
 from lmdbench.data.splits.divide import (
     NEEDED,
     check_seed,
-    count,
     long_tail_counts,
     named_parts,
     require_every_class,

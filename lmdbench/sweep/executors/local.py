@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import Interrupted, UserError
@@ -86,8 +86,8 @@ class PoolSummary:
     outcomes: Mapping[str, Outcome]
 
 
-class PoolWatcher(Protocol):
-    """Who watches a pool, which calls it at least every half second (``count``).
+class PoolWatcher:
+    """Who watches a pool, which calls it at least every half second (``count``); says nothing.
 
     ``event``: of a slot's worker, as ``worker.Events`` writes them.
     """

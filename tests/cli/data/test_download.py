@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from lmdbench.cli.data import progress
 from lmdbench.cli.data.download import checked_mirror
+from lmdbench.core import progress
 from lmdbench.core.errors import UserError
 
 NOWHERE = "http://127.0.0.1:9"  # refuses connections
@@ -96,12 +96,12 @@ def test_plain_lines_come_every_so_often_with_the_time_left(capsys, monkeypatch)
     now = 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     lines = progress.Lines()
-    lines.begin("a.zip", 4_000_000, "bytes", 1_000_000)
+    lines.start("a.zip", 4_000_000, "bytes", 1_000_000)
     for now, done in ((105.0, 1_500_000), (110.0, 2_000_000), (115.0, 2_500_000)):  # noqa: B007
         lines.update(done)
     lines.update(4_000_000)
-    lines.begin("images", 25020, "images")
-    lines.begin("b.csv", None, "bytes")
+    lines.start("images", 25020, "images")
+    lines.start("b.csv", None, "bytes")
     assert capsys.readouterr().err.splitlines() == [
         "a.zip: 1 MB of 4 MB",
         "a.zip: 2 MB of 4 MB  0:20 left",

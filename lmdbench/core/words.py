@@ -1,0 +1,26 @@
+"""Numbers and names in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+
+def count(number: int, noun: str) -> str:
+    """'1 image', '2,000 images'."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def some(names: Collection[Any], most: int, shown: Callable[[Any], str] = str) -> str:
+    """Names in a row, up to ``most`` of them."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(shown, list(names)[:most])) + more
+
+
+def size(count: float) -> str:
+    """Bytes, such as 9.1 GB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 999.5 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit in ("bytes", "kB") else f"{count:.3g} {unit}"
