@@ -26,6 +26,9 @@ LOOP = tuple(
         *(f"training.{name}" for name in ("method", "stepper", "engine", "task", "prefetch")),
     )
 )
+SELECTING = tuple(  # what the balanced accuracy that selects an epoch is made of
+    ("lmdbench.evaluation.metrics", name) for name in ("_recalls", "_set_weights")
+)
 BUILDING = tuple(  # what every backbone is built by
     ("lmdbench.models.backbones", name) for name in ("build_encoder", "torchvision_backbone")
 )
@@ -46,9 +49,10 @@ def code_digests(method: type[Method], backbone: Backbone) -> dict[str, str]:
     """
     views = [VIEWS[name] for name in sorted({*method.views, TEST_VIEW}) if name in VIEWS]
     building = definitions(BUILDING)
+    loop = {name: file for name in LOOP if (file := file_of(name))}
     return {
         "method": method_digest(method),
-        "loop": _digest(_modules({name: file for name in LOOP if (file := file_of(name))})),
+        "loop": _digest([*_modules(loop), *_texts(definitions(SELECTING))]),
         "views": _of_functions(f for view in views for f in (view.draw, view.apply)),
         "samplers": _of_functions(SAMPLERS[name] for name in _samplers(method)),
         "backbone": _digest([*_modules(closure(backbone.code, NETWORKS)), *_texts(building)]),

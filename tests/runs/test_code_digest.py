@@ -210,6 +210,10 @@ ACTS_ON = {
         *(ALL, None, "backbone"),
     ),
     ("lmdbench/models/backbones.py", '"rounds": 10', '"rounds": 11'): (NONE, None, ""),  # a setting
+    ("lmdbench/evaluation/metrics.py", "matrix.sum(axis=1)", "matrix.sum(axis=0)"): (
+        *(ALL, None, "loop"),  # selects the best epoch
+    ),
+    ("lmdbench/evaluation/metrics.py", *ADDED): (NONE, None, ""),
     ("lmdbench/cli/run.py", *ADDED): (NONE, None, ""),  # acts on no number
 }
 EDITS = """
