@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from lmdbench.core.registry import load_plugin
     from lmdbench.core.settings import Choice, LogUniform, Times, Uniform, at_least, at_most
     from lmdbench.data.dataset import Dataset, Part, Split, register_dataset
+    from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.evaluation import inference, metrics
     from lmdbench.evaluation.metrics import register_metric
     from lmdbench.models.backbones import Pretrained, register_backbone
     from lmdbench.models.classifier import Encoder
     from lmdbench.reporting.plots import register_plot
+    from lmdbench.runs.options import RunOptions
+    from lmdbench.sweep.executors import register_executor
     from lmdbench.training.loggers import register_logger
     from lmdbench.training.method import Method, Start, register_method
     from lmdbench.training.samplers import register_sampler
@@ -48,6 +51,9 @@ _HOMES = {
     "lmdbench.models.backbones": ("Pretrained", "register_backbone"),
     "lmdbench.models.classifier": ("Encoder",),
     "lmdbench.reporting.plots": ("register_plot",),
+    "lmdbench.data.splits.spec": ("SplitSpec",),
+    "lmdbench.runs.options": ("RunOptions",),
+    "lmdbench.sweep.executors": ("register_executor",),
     "lmdbench.training.loggers": ("register_logger",),
     "lmdbench.training.method": ("Method", "Start", "register_method"),
     "lmdbench.training.samplers": ("register_sampler",),
@@ -68,7 +74,9 @@ __all__ = [
     "Method",
     "Part",
     "Pretrained",
+    "RunOptions",
     "Split",
+    "SplitSpec",
     "Start",
     "Task",
     "Times",
@@ -86,6 +94,7 @@ __all__ = [
     "predict",
     "register_backbone",
     "register_dataset",
+    "register_executor",
     "register_logger",
     "register_method",
     "register_metric",

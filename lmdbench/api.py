@@ -94,8 +94,8 @@ def run(
 
     Runs that exist are not trained again; one that was interrupted goes on where it stopped. The
     parameters are the command's options. ``settings``: of the method, ``{"epochs": 20}``, or of
-    what it starts from, ``{"rrl.epochs": 3}``. ``split``: a name or a CSV, or a ``SplitSpec`` for
-    one with its seed or fold. ``results``: by default $LMDBENCH_RESULTS, else ``results``.
+    what it starts from, ``{"rrl.epochs": 3}``. ``split``: a name or a CSV, or a ``SplitSpec``
+    for one with its seed or fold. ``results``: by default $LMDBENCH_RESULTS, else ``results``.
     ``options``: what does not change results, such as ``RunOptions(force=True)``.
 
     Returns the runs, one a seed, in the order of the seeds. Raises UserError for what can't be

@@ -2,6 +2,8 @@
 
 import json
 
+from lmdbench.core.registry import KINDS
+
 PLUGIN = '''
 import torch
 from lmdbench import register_sampler
@@ -18,6 +20,12 @@ class InOrder:
         drawn, self.left = self.left[:n], self.left[n:]
         return drawn
 '''
+
+
+def test_the_kinds_are_counted(lmdbench):
+    shown = json.loads(lmdbench("list", "--json").out)
+    assert list(shown) == list(KINDS)
+    assert all(number >= 1 for number in shown.values())
 
 
 def test_what_a_plugin_adds_is_listed_with_where_it_comes_from(lmdbench, tmp_path):
