@@ -333,6 +333,53 @@ def test_plug_ins_of_every_kind_count_in_the_runs_that_use_them(tmp_path, kind, 
     }
 
 
+@pytest.mark.parametrize(
+    ("kind", "what", "label"),
+    [
+        ("view", "its views of images", "code of views="),
+        ("sampler", "its sampler of images", "code of samplers="),
+        ("backbone", "the backbone {name}", "code of backbone="),
+    ],
+)
+def test_an_edit_of_a_plug_in_is_refused_before_resume_and_never_averaged(
+    toy_run, lmdbench, tmp_path, kind, what, label
+):
+    """What it registers is in another file than the method that uses it."""
+    name = f"{tmp_path.name}-{kind}".replace("_", "-")
+    stem = name.replace("-", "_")
+    helper, registering, _ = HELPED[kind]
+    beside, method = tmp_path / f"{stem}_helper.py", tmp_path / f"{stem}_method.py"
+    beside.write_text(PLUGIN[: PLUGIN.index("{imports}")] + helper)
+    other = tmp_path / f"{stem}.py"
+    other.write_text(
+        "from lmdbench.models.backbones import register_backbone\n"
+        "from lmdbench.training.samplers import register_sampler\n"
+        "from lmdbench.training.views.augmentation import register_view\n"
+        f"import {stem}_helper\n"
+        + registering.format(name=name).replace(f"{name}_helper", f"{stem}_helper")
+    )
+    own = {"view": f"views = ('{name}',)", "sampler": f"sampler = '{name}'"}.get(kind, "")
+    method.write_text(PLUGIN.format(imports="", name=name, own=own).replace(".sum()", ".mean()"))
+    words = ["--plugin", other, "--plugin", method, "--set", "epochs=1", "--set", "lr=0"]
+    words += ["--backbone", name] if kind == "backbone" else []
+    assert toy_run(name, *words).code == 0
+    with beside.open("a") as file:
+        file.write("MORE = 1\n")
+    (done,) = tmp_path.glob(f"results/*/*/{name}/*/done")
+    finished = done.read_text()
+    for _ in range(2):  # finished, then as if it had been interrupted
+        refused = toy_run(name, *words)
+        assert refused.code == 2
+        assert f"the code of {what.format(name=name)} has changed since" in refused.err
+        done.unlink(missing_ok=True)
+    done.write_text(finished)
+    assert toy_run(name, *words, "--seeds", "1").code == 0
+    shown = lmdbench("compare", "--results", tmp_path / "results", "--format", "csv").out
+    labels = {row["label"] for row in csv.DictReader(io.StringIO(shown))}
+    assert len(labels) == 2
+    assert all(label in one for one in labels)
+
+
 def test_a_view_of_one_file_counts_in_a_method_of_another(tmp_path):
     name = tmp_path.name
     view, method = tmp_path / f"{name}_v.py", tmp_path / f"{name}_m.py"
