@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.files import check_cache
 from lmdbench.core.words import count
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset
@@ -171,10 +171,8 @@ class Folder(Dataset):
         return self._divided(self._cut(everything, imbalance_factor, 2, seed), seed)
 
     def _divided(self, rows: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        try:
+        with told_of(self._where):
             members = divide(*self._columns(rows), seed)
-        except UserError as error:
-            raise UserError(f"{self._where}: {error}") from None
         return {part: rows[chosen] for part, chosen in members.items()}
 
     def _given(
@@ -198,10 +196,9 @@ class Folder(Dataset):
 
     def _cut(self, rows: np.ndarray, factor: float, smallest: int, seed: int) -> np.ndarray:
         ids, labels, _ = self._columns(rows)
-        try:
-            return rows[cut_long_tail(ids, labels, factor, smallest, seed)]
-        except UserError as error:
-            raise UserError(f"{self._where}: {error}") from None
+        with told_of(self._where):
+            kept = cut_long_tail(ids, labels, factor, smallest, seed)
+        return rows[kept]
 
     def _columns(self, rows: np.ndarray) -> tuple[list[str], list[str], list[str]]:
         listing = self._listing

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from lmdbench.cli.options import data_root_option, results_option
+from lmdbench.core.words import count
 
 if TYPE_CHECKING:
     from lmdbench.sweep.plan import SweepPlan
@@ -69,8 +71,7 @@ def exit_code(overview: Overview) -> int:
     return CODES["done" if done else "unfinished"]
 
 
-def runs(number: int) -> str:
-    return f"{number:,} run" if number == 1 else f"{number:,} runs"
+runs = partial(count, noun="run")
 
 
 def run_record(status: RunStatus) -> dict[str, Any]:
@@ -97,16 +98,6 @@ def run_record(status: RunStatus) -> dict[str, Any]:
         "note": status.note,
         "log": status.log and str(status.log),
     }
-
-
-def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Rows of text in aligned columns; quicker by far than a drawn table of 500 rows."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def hours(seconds: float) -> str:

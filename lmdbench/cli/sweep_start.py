@@ -12,7 +12,7 @@ import click
 
 from lmdbench.cli.options import stop_on_sigterm
 from lmdbench.cli.sweep_common import again, counts, load_plan, note, runs
-from lmdbench.core.errors import RunFailed, UserError
+from lmdbench.core.errors import RunFailed, UserError, told_of
 from lmdbench.core.files import check_writable
 from lmdbench.core.folders import default_cache
 
@@ -137,10 +137,8 @@ def place_of(planned: SweepPlan, options: StartOptions) -> str:
     }
     given = [name for name, value in here.items() if value is not None]
     if options.on is not None:
-        try:
+        with told_of("--on"):
             EXECUTORS.get(options.on)
-        except UserError as error:
-            raise UserError(f"--on: {error}") from None
     if options.on not in (None, LOCAL) and given:
         raise UserError(f"{given[0]} is for this machine; leave it out, or --on {options.on}")
     if options.workers is not None and len(given) > 1:
@@ -195,10 +193,8 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
     on = place_of(planned, options)
     executor = None if on == LOCAL else job_executor(on)
     if executor is not None:
-        try:
+        with told_of(planned.sweep.argument):
             executor.check(planned.sweep.resources)
-        except UserError as error:
-            raise UserError(f"{planned.sweep.argument}: {error}") from None
     check_loggers(planned.sweep.resources.run.log)
     if options.dry_run:
         overview = look(planned)

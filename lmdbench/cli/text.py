@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Columns side by side, those in ``right`` set flush right."""
     widths = [max(len(row[c]) for row in [header, *rows]) for c in range(len(header))]
     return "\n".join(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmdbench.cli.options import json_option, parse_numbers, plugin_option
-from lmdbench.cli.sweep_common import CODES, columns, note, sweep_options
+from lmdbench.cli.sweep_common import CODES, note, sweep_options
 from lmdbench.cli.sweep_start import StartOptions, place_of, start_plan, where_options
+from lmdbench.cli.text import table
 from lmdbench.core.errors import RunFailed
 from lmdbench.core.folders import default_cache
 
@@ -153,8 +154,7 @@ def _list_trials(study: Study, found: Sequence[Sequence[MethodTrials]]) -> None:
             for result in choice.results
         ]
         click.echo(f"\n{place.dataset} {place.split}: trials, the first with its own settings")
-        for line in columns([("method", "trial", "state", "settings"), *rows]):
-            click.echo(line)
+        click.echo(table(("method", "trial", "state", "settings"), rows))
 
 
 def _report(

@@ -1,5 +1,8 @@
 """The ways a command can end early."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Something the user can mend: one line naming the thing and what to do. Exit code 2."""
@@ -15,3 +18,14 @@ class RunFailed(Exception):
 
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM, with a word on how to go on. Exit code 130."""
+
+
+@contextmanager
+def told_of(thing: object) -> Iterator[None]:
+    """What is wrong inside is told of a thing, whose name comes first."""
+    try:
+        yield
+    except DiskError:
+        raise
+    except UserError as error:
+        raise UserError(f"{thing}: {error}") from None

@@ -12,11 +12,12 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.lines import KeyPath, lines_of
 from lmdbench.core.registry import unknown
 
@@ -114,6 +115,10 @@ class Document:
 
     def place(self, path: KeyPath) -> str:
         return f"{self.source}:{self.line(path)}"
+
+    def told_of(self, path: KeyPath) -> AbstractContextManager[None]:
+        """What is wrong inside is told of what stands there."""
+        return told_of(self.place(path))
 
     def error(self, path: KeyPath, what: object) -> UserError:
         return UserError(f"{self.place(path)}: {what}")

@@ -8,11 +8,12 @@ import functools
 import inspect
 import io
 import math
+import operator
 import textwrap
 import tokenize
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
@@ -214,36 +215,21 @@ def fits(hint: Any, value: Any) -> bool:
     return type(value) is hint
 
 
-def at_least(settings: Any, **bounds: float) -> None:
-    """Raise ValueError for a setting below its bound. For a Settings class's ``__post_init__``."""
-    for name, bound in bounds.items():
-        value = getattr(settings, name)
-        if value < bound:
-            raise ValueError(f"{name} is {value}, but must be at least {bound:g}")
+def _bound(words: str, holds: Callable[[Any, float], bool]) -> Callable[..., None]:
+    def check(settings: Any, **bounds: float) -> None:
+        for name, bound in bounds.items():
+            if not holds(value := getattr(settings, name), bound):
+                raise ValueError(f"{name} is {value}, but must be {words} {bound:g}")
+
+    check.__doc__ = (
+        f"Raise ValueError for a setting that is not {words} its bound, as in "
+        "``(self, lr=0)``. For a Settings class's ``__post_init__``."
+    )
+    return check
 
 
-def at_most(settings: Any, **bounds: float) -> None:
-    """Raise ValueError for a setting above its bound."""
-    for name, bound in bounds.items():
-        value = getattr(settings, name)
-        if value > bound:
-            raise ValueError(f"{name} is {value}, but must be at most {bound:g}")
-
-
-def above(settings: Any, **bounds: float) -> None:
-    """Raise ValueError for a setting at its bound or below."""
-    for name, bound in bounds.items():
-        value = getattr(settings, name)
-        if value <= bound:
-            raise ValueError(f"{name} is {value}, but must be above {bound:g}")
-
-
-def below(settings: Any, **bounds: float) -> None:
-    """Raise ValueError for a setting at its bound or above."""
-    for name, bound in bounds.items():
-        value = getattr(settings, name)
-        if value >= bound:
-            raise ValueError(f"{name} is {value}, but must be below {bound:g}")
+at_least, at_most = _bound("at least", operator.ge), _bound("at most", operator.le)
+above, below = _bound("above", operator.gt), _bound("below", operator.lt)
 
 
 def _range(hint: Any) -> Range | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.registry import unknown
 from lmdbench.core.settings import describe, fits, resolve, type_name
 from lmdbench.training.method import METHODS, Method
@@ -22,10 +22,8 @@ def recipes_for(method: type[Method], owner: str, recipes: Recipes) -> list[Mapp
     """
     check_recipes(owner, recipes)
     acting = [recipes[key] for key in (method.trains, method.name) if key in recipes]
-    try:
+    with told_of(f"{owner}: recipes"):
         resolve(method.name, method.Settings, acting, {})
-    except UserError as error:  # out of bounds
-        raise UserError(f"{owner}: recipes: {error}") from None
     return acting
 
 

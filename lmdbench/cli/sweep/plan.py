@@ -11,7 +11,6 @@ import click
 
 from lmdbench.cli.options import json_option, parse_device
 from lmdbench.cli.sweep_common import (
-    columns,
     counts,
     hours,
     load_plan,
@@ -20,6 +19,7 @@ from lmdbench.cli.sweep_common import (
     runs,
     sweep_options,
 )
+from lmdbench.cli.text import table
 
 if TYPE_CHECKING:
     from lmdbench.sweep.estimate import Estimate
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lmdbench.sweep.status import Overview
 
 CALIBRATIONS = "calibrations.json"
+COLUMNS = ("id", "method", "data set and split", "seed", "starts from", "state", "takes")
 
 
 @click.command()
@@ -66,9 +67,7 @@ def plan(
         click.echo(json.dumps(_record(planned, overview, estimates), indent=2, ensure_ascii=False))
         return
     if not summary:
-        for line in columns(_rows(overview, estimates)):
-            click.echo(line)
-        click.echo()
+        click.echo(f"{table(COLUMNS, _rows(overview, estimates))}\n")
     for line in _summary(planned, overview, estimates):
         click.echo(line)
     if overview.silent:
@@ -107,9 +106,7 @@ def _estimates(
 
 
 def _rows(overview: Overview, estimates: dict[str, Estimate]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [
-        ("id", "method", "data set and split", "seed", "starts from", "state", "takes")
-    ]
+    rows: list[tuple[str, ...]] = []
     for key, status in overview.runs.items():
         node = status.node
         above = node.run.ancestor

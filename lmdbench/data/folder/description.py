@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lmdbench.core.errors import UserError
 from lmdbench.core.schema import (
     Check,
     Document,
@@ -141,10 +140,8 @@ def _defaults(doc: Document, path: Path, defaults: Mapping[str, Any]) -> dict[st
     if "backbone" in defaults:
         from lmdbench.models.backbones import get_backbone  # torch: only where it is needed
 
-        try:
+        with doc.told_of(("defaults", "backbone")):
             get_backbone(defaults["backbone"])
-        except UserError as error:
-            raise doc.error(("defaults", "backbone"), error) from None
     weights = defaults.get("weights", "none")
     if weights not in ("none", "imagenet"):
         file = _inside(path, weights)

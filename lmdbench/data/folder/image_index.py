@@ -104,18 +104,16 @@ def list_folder(root: Path) -> ImageIndex:
             f"{root}: beside the parts {', '.join(named)} the folder {others[0]!r} holds images, "
             f"too; move it elsewhere, or describe the images in a {LABELS}"
         )
-    images: list[str] = []
-    labels: list[str] = []
-    parts: list[str] = []
-    for folder, part in named.items():
-        for label in _folders(root / folder):
-            found = [f"{folder}/{label}/{image}" for image in images_below(root / folder / label)]
-            images += found
-            labels += [label] * len(found)
-            parts += [part] * len(found)
-    if not images:
+    rows = [
+        (f"{folder}/{label}/{image}", label, "", part)
+        for folder, part in named.items()
+        for label in _folders(root / folder)
+        for image in images_below(root / folder / label)
+    ]
+    if not rows:
         raise UserError(f"{root}: no images in the class folders of {', '.join(named)}")
-    return ImageIndex(images, labels, [""] * len(images), parts, tuple(sorted(set(labels))))
+    images, labels, groups, parts = zip(*rows, strict=True)
+    return ImageIndex(images, labels, groups, parts, tuple(sorted(set(labels))))
 
 
 def list_medmnist(content: MedMNIST) -> ImageIndex:
@@ -224,18 +222,16 @@ def _list_classes(root: Path, folders: Sequence[str]) -> ImageIndex:
             f"{root}: neither a {LABELS} nor a sub-folder a class; give a CSV with the columns "
             "image and label, or sort the images into a folder a class"
         )
-    images: list[str] = []
-    labels: list[str] = []
+    found = {label: images_below(root / label) for label in folders}
     for label in folders:
-        found = images_below(root / label)
-        if not found:
+        if not found[label]:
             raise UserError(
                 f"{root}: the class folder {label!r} has no images "
                 f"({', '.join(sorted(e[1:] for e in EXTENSIONS))}); fill it or remove it"
             )
-        images += [f"{label}/{image}" for image in found]
-        labels += [label] * len(found)
-    return ImageIndex(images, labels, [""] * len(images), None, tuple(folders))
+    rows = [(f"{label}/{image}", label, "") for label in folders for image in found[label]]
+    images, labels, groups = zip(*rows, strict=True)
+    return ImageIndex(images, labels, groups, None, tuple(folders))
 
 
 def _only_npz(root: Path) -> Path | None:

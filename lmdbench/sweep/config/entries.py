@@ -222,10 +222,9 @@ def _chain(
             return start, [method]
         problem = unknown("method", start, METHODS.names())
         raise doc.error(where, f"neither a run's id nor a run directory, and {problem}")
-    try:
-        return start, chain_of(method, start)
-    except UserError as error:
-        raise doc.error(where, error) from None
+    with doc.told_of(where):
+        chain = chain_of(method, start)
+    return start, chain
 
 
 def _targets(axis: Axis, chain: Sequence[str]) -> list[str]:

@@ -94,10 +94,8 @@ def _sweep(doc: Document, default_name: str, data_root: Path | None) -> Sweep:
         )
     resources = read_resources(doc)
     for setup in setups:
-        try:
+        with doc.told_of(("resources", "validate_every")):
             check_interval(setup.selection, resources.run.validate_every)
-        except UserError as error:
-            raise doc.error(("resources", "validate_every"), error) from None
     return Sweep(
         name=name,
         source=doc.source,
@@ -116,9 +114,7 @@ def _plugins(doc: Document) -> tuple[Path, ...]:
         value = doc.content["plugins"]
         for position, name in enumerate(doc.check(("plugins",), value, texts)):
             path = doc.resolved(name)
-            try:
+            with doc.told_of(("plugins", position)):
                 load_plugin(path)
-            except UserError as error:
-                raise doc.error(("plugins", position), error) from None
             found.append(path)
     return tuple(found)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lmdbench.core.errors import UserError
 from lmdbench.core.lines import KeyPath
 from lmdbench.core.registry import registry_of, unknown
 from lmdbench.core.schema import Check, Document, flag, number, one_of, text, whole
@@ -83,10 +82,8 @@ def read_resources(doc: Document) -> Resources:
                 _add_option(doc, options, (*path, extra), one, any_name=True)
         else:
             _add_option(doc, options, path, value, any_name=False)
-    try:
+    with doc.told_of(("resources", "on")):
         registry_of("executors").get(values.get("on", Resources.on))
-    except UserError as error:
-        raise doc.error(("resources", "on"), error) from None
     if values.get("on") == "slurm" and "time_minutes" not in values:
         raise doc.error(
             ("slurm",) if "slurm" in content else ("resources", "on"),

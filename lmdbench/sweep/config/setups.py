@@ -8,7 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lmdbench.core.errors import UserError
 from lmdbench.core.lines import KeyPath
 from lmdbench.core.registry import unknown
 from lmdbench.core.schema import Check, Document, flag, number, one_of, text, whole
@@ -87,10 +86,8 @@ def _axis(doc: Document, key: str, value: Any, path: KeyPath) -> list[Any]:
         return [_weights(doc, path, name) for name in values]
     if key == "backbone":
         for name in values:
-            try:
+            with doc.told_of(path):
                 get_backbone(name)
-            except UserError as error:
-                raise doc.error(path, error) from None
     return values
 
 
@@ -120,10 +117,8 @@ def _check_weights(
     """Refuse ImageNet weights of a backbone that has none."""
     if chosen.get("weights") == "imagenet":
         backbone = get_backbone(chosen.get("backbone") or DATASETS.get(dataset).backbone)
-        try:
+        with doc.told_of(paths["weights"]):
             resolve_weights(backbone, "imagenet", "none")
-        except UserError as error:
-            raise doc.error(paths["weights"], error) from None
 
 
 def _crossed(

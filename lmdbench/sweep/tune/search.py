@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.randomness import derived_seed
 from lmdbench.core.registry import unknown
 from lmdbench.core.settings import Setting, describe, draw, resolve
@@ -80,10 +80,8 @@ def trials(entry: Entry, defaults: Mapping[str, Any], draws: int, seed: int) -> 
 def _check_range(method: str, setting: Setting, defaults: Mapping[str, Any]) -> None:
     for share in (0.0, 1.0):
         end = {setting.name: draw(setting, share, defaults[setting.name])}
-        try:
+        with told_of(f"range of {method}.{setting.name}, {setting.range}"):
             resolve(method, METHODS.get(method).Settings, [defaults], end)
-        except UserError as error:
-            raise UserError(f"range of {method}.{setting.name}, {setting.range}: {error}") from None
 
 
 # Judging
