@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -15,6 +14,7 @@ from lmdbench.cli.options import (
     precision_option,
     stop_on_sigterm,
 )
+from lmdbench.cli.text import json_text
 from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def bench(
         )
     found = measure(chosen, say)
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        click.echo(json_text(found))
     else:
         show(found)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from lmdbench.cli.options import (
     plugin_option,
     split_options,
 )
-from lmdbench.cli.text import table
+from lmdbench.cli.text import json_text, table
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import write_text
 
@@ -58,7 +57,7 @@ def datasets(context: click.Context, as_json: bool) -> None:
             }
             for kind in kinds
         ]
-        click.echo(json.dumps(listing, indent=2))
+        click.echo(json_text(listing))
         return
     rows = [
         [
@@ -150,7 +149,7 @@ def show(
         write_text(listing, split_table(split))
         facts["saved_split"] = str(listing)
     as_json |= bool(context.parent and context.parent.params.get("as_json"))
-    click.echo(json.dumps(facts, indent=2) if as_json else _text(facts))
+    click.echo(json_text(facts) if as_json else _text(facts))
 
 
 def _new_file(option: str, text: str, endings: Sequence[str]) -> Path:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmdbench.cli.options import json_option, plugin_option
-from lmdbench.cli.text import table
+from lmdbench.cli.text import json_text, table
 from lmdbench.core.registry import KINDS, registry_of, unknown
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def list_kinds(kind: str | None, as_json: bool) -> None:
     if kind is None:
         rows = [[name, str(len(registry_of(name)))] for name in KINDS]
         if as_json:
-            click.echo(json.dumps({name: int(number) for name, number in rows}, indent=2))
+            click.echo(json_text({name: int(number) for name, number in rows}))
             return
         click.echo(table(["kind", "there are"], rows, right=(1,)))
         click.echo("\nlmdbench list KIND: their names; docs/adding.md: how to add one")
@@ -44,7 +43,7 @@ def list_kinds(kind: str | None, as_json: bool) -> None:
     registry = registry_of(kind)
     things = [_thing(registry, name) for name in registry.names()]
     if as_json:
-        click.echo(json.dumps(things, indent=2, ensure_ascii=False))
+        click.echo(json_text(things))
     else:
         rows = [[one["name"], one["title"], one["from"]] for one in things]
         click.echo(table([registry.kind, "what it is", "from"], rows, right=()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmdbench.cli.options import json_option, plugin_option
+from lmdbench.cli.text import json_text
 
 UNWRAPPED = 200  # columns, where the output is no terminal
 WITH_SOURCE = 120  # columns from which the list has room for papers
@@ -49,7 +49,7 @@ def methods(ctx: click.Context, as_json: bool) -> None:
 
     cards = [card(METHODS.get(name)) for name in METHODS.names()]
     if as_json:
-        click.echo(json.dumps(cards, indent=2, ensure_ascii=False))
+        click.echo(json_text(cards))
     else:
         console = Console()
         if not console.is_terminal:
@@ -83,7 +83,7 @@ def show(json_before: bool, name: str, as_json: bool) -> None:
 
     c = card(METHODS.get(name))
     if as_json or json_before:
-        click.echo(json.dumps(c, indent=2, ensure_ascii=False))
+        click.echo(json_text(c))
         return
     console = Console(highlight=False)
     console.print(f"[bold]{escape(c['name'])}[/]  {escape(c['title'])}  (version {c['version']})")

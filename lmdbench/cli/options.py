@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MOST_NUMBERS = 1000  # of seeds or folds in a list
+
+
+def stacked(command: Command, options: Iterable[Callable[[Any], Any]]) -> Command:
+    """A command with options that its help lists in this order."""
+    for option in reversed([*options]):
+        command = option(command)
+    return command
 
 
 def data_root_option(command: Command) -> Command:
@@ -130,10 +137,7 @@ def split_options(command: Command) -> Command:
             help="Of --split balanced-test.  [default: 100, or what the smallest class allows]",
         ),
     )
-    decorated: Any = with_choices
-    for option in reversed(options):
-        decorated = option(decorated)
-    return cast(Command, decorated)
+    return cast(Command, stacked(with_choices, options))
 
 
 def groups_option(command: Command) -> Command:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from lmdbench.cli.options import (
     split_options,
     stop_on_sigterm,
 )
+from lmdbench.cli.text import json_text
 from lmdbench.core.errors import RunFailed, UserError
 from lmdbench.core.folders import default_cache
 from lmdbench.core.words import some
@@ -160,7 +160,7 @@ def predict(
     scores = score(run, matched.codes[rows], predicted.logits[rows], units) if rows else []
     if as_json:
         content = _as_json(run, target, matched, predicted, scores, len(rows), file)
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        click.echo(json_text(content))
     else:
         _print(run, target, predicted, scores, len(rows), file)
     if lost:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from lmdbench.cli.options import (
     split_options,
     stop_on_sigterm,
 )
+from lmdbench.cli.text import json_text
 from lmdbench.core.errors import RunFailed, UserError
 from lmdbench.core.folders import default_cache
 
@@ -178,7 +178,7 @@ def run(
     if dry_run:
         if as_json:
             records = [plan_record(run) for run in everything]
-            click.echo(json.dumps(records, indent=2, ensure_ascii=False))
+            click.echo(json_text(records))
         return
     failed: dict[Path, RunFailed] = {}
     for runs in planned:
@@ -225,7 +225,7 @@ def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
         Console(highlight=False).print(scores_table(results, images, reasons))
         click.echo(f"results: {run.directory}")
     if as_json:
-        click.echo(json.dumps(records, indent=2, ensure_ascii=False))
+        click.echo(json_text(records))
         return
     splits = [run.context.prepared.split for run in runs]
     for words in dict.fromkeys(in_words(split.groups, split.group_rule) for split in splits):

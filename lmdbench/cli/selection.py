@@ -14,6 +14,7 @@ from lmdbench.cli.options import (
     data_root_option,
     groups_option,
     results_option,
+    stacked,
 )
 
 if TYPE_CHECKING:
@@ -75,10 +76,7 @@ def selection_options(command: Command) -> Command:
         chosen["reference"] = compared_with
         return command(*args, selection=Selection(**chosen), **values)
 
-    decorated: Any = with_selection
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return cast(Command, decorated)
+    return cast(Command, stacked(with_selection, _OPTIONS))
 
 
 # Of finished runs, by what their folders are called.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lmdbench.cli.options import stop_on_sigterm
+from lmdbench.cli.options import stacked, stop_on_sigterm
 from lmdbench.cli.sweep_common import again, counts, load_plan, note, runs
 from lmdbench.core.errors import RunFailed, UserError, told_of
 from lmdbench.core.files import check_writable
@@ -52,59 +52,53 @@ class StartOptions:
 
 def where_options(command: Command) -> Command:
     """``--on``, ``--workers``, ``--gpus``, ``--runs-per-gpu``: where runs are done."""
-    for option in reversed(
-        (
-            click.option(
-                "--on",
-                metavar="EXECUTOR",
-                help="local: this machine; slurm: a SLURM cluster; others: lmdbench list executors."
-                "  [default: the file's, else local]",
-            ),
-            click.option(
-                "--workers",
-                type=click.IntRange(min=1),
-                metavar="N",
-                help="Work on the CPU, N runs at a time.  [default: one worker a GPU]",
-            ),
-            click.option("--gpus", metavar="LIST", help="Such as 0,1 or 0-3.  [default: all]"),
-            click.option(
-                "--runs-per-gpu",
-                type=click.IntRange(min=1),
-                metavar="N",
-                help="Small runs side by side on one GPU.  [default: the file's, else 1]",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+    options = (
+        click.option(
+            "--on",
+            metavar="EXECUTOR",
+            help="local: this machine; slurm: a SLURM cluster; others: lmdbench list executors."
+            "  [default: the file's, else local]",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Work on the CPU, N runs at a time.  [default: one worker a GPU]",
+        ),
+        click.option("--gpus", metavar="LIST", help="Such as 0,1 or 0-3.  [default: all]"),
+        click.option(
+            "--runs-per-gpu",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Small runs side by side on one GPU.  [default: the file's, else 1]",
+        ),
+    )
+    return stacked(command, options)
 
 
 def start_options(command: Command) -> Command:
     """The options of a command that starts runs, which passes them to ``start``."""
-    for option in reversed(
-        (
-            where_options,
-            click.option(
-                "--join",
-                is_flag=True,
-                help="Help other launches with what they have queued on their machines.",
-            ),
-            click.option(
-                "--accept-changed",
-                is_flag=True,
-                help="Start from runs made by code that changed since.",
-            ),
-            click.option(
-                "--redo-changed",
-                is_flag=True,
-                help="Move such runs aside and train them anew, with what starts from them.",
-            ),
-            click.option("--dry-run", is_flag=True, help="Show what would be started."),
-            click.option("--quiet", is_flag=True, help="Print nothing but errors."),
-        )
-    ):
-        command = option(command)
-    return command
+    options = (
+        where_options,
+        click.option(
+            "--join",
+            is_flag=True,
+            help="Help other launches with what they have queued on their machines.",
+        ),
+        click.option(
+            "--accept-changed",
+            is_flag=True,
+            help="Start from runs made by code that changed since.",
+        ),
+        click.option(
+            "--redo-changed",
+            is_flag=True,
+            help="Move such runs aside and train them anew, with what starts from them.",
+        ),
+        click.option("--dry-run", is_flag=True, help="Show what would be started."),
+        click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+    )
+    return stacked(command, options)
 
 
 def start(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from lmdbench.cli.options import json_option, parse_numbers, plugin_option
 from lmdbench.cli.sweep_common import CODES, note, sweep_options
 from lmdbench.cli.sweep_start import StartOptions, place_of, start_plan, where_options
-from lmdbench.cli.text import table
+from lmdbench.cli.text import json_text, table
 from lmdbench.core.errors import RunFailed
 from lmdbench.core.folders import default_cache
 
@@ -180,7 +179,7 @@ def _report(
             "chosen_runs": dict(_states(after)),
             "set_ups": records,
         }
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        click.echo(json_text(content))
         return
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""What a TOML file may hold: checks by key, and errors that name file, line, key and value.
+"""What values may be: by type, and in TOML files by checks, with errors that name file and line.
 
 A check takes a value as TOML has it and returns it as it is used; for a wrong one it raises
 ValueError, whose text says what is wanted.
@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.lines import KeyPath, lines_of
@@ -25,6 +26,39 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 Check = Callable[[Any], Any]
+
+
+def fits(hint: Any, value: Any) -> bool:
+    """Whether a value, of a setting or from JSON, is of a type; whole numbers are numbers, too."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(fits(one, value) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is list:
+        return isinstance(value, list) and all(fits(inner[0], item) for item in value)
+    if origin is Mapping:
+        return isinstance(value, dict) and all(fits(inner[1], item) for item in value.values())
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return hint is Any or type(value) is hint
+
+
+def type_name(hint: Any) -> str:
+    """A type in words."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(str(choice) for choice in get_args(hint))
+    if origin in (Union, UnionType):
+        return " or ".join(type_name(arg) for arg in get_args(hint))
+    names = {
+        int: "a whole number",
+        float: "a finite number",
+        bool: "true or false",
+        str: "text",
+        type(None): "none",
+    }
+    return names.get(hint, str(hint))
 
 
 def wanted(words: str, holds: Callable[[Any], bool]) -> Check:

@@ -19,6 +19,7 @@ from typing import Any, Literal, Union
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
+from lmdbench.core.schema import type_name
 
 # Where `lmdbench tune` looks for a setting's values, written beside the setting:
 #     lr: Annotated[float, LogUniform(1e-3, 1e-1)] = 0.01
@@ -203,18 +204,6 @@ def parse(name: str, hint: Any, text: str) -> Any:
     raise UserError(f"{name} is {text!r}, but wants {type_name(hint)}")
 
 
-def fits(hint: Any, value: Any) -> bool:
-    """Whether a value is of a setting's type, as ``parse`` would give it."""
-    origin = typing.get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return any(fits(arg, value) for arg in typing.get_args(hint))
-    if origin is Literal:
-        return value in typing.get_args(hint)
-    if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is hint
-
-
 def _bound(words: str, holds: Callable[[Any, float], bool]) -> Callable[..., None]:
     def check(settings: Any, **bounds: float) -> None:
         for name, bound in bounds.items():
@@ -235,23 +224,6 @@ above, below = _bound("above", operator.gt), _bound("below", operator.lt)
 def _range(hint: Any) -> Range | None:
     marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
     return next((mark for mark in marks if isinstance(mark, Range)), None)
-
-
-def type_name(hint: Any) -> str:
-    """A setting's type in words."""
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        return "one of " + ", ".join(str(choice) for choice in typing.get_args(hint))
-    if origin in (Union, types.UnionType):
-        return " or ".join(type_name(arg) for arg in typing.get_args(hint))
-    names = {
-        int: "a whole number",
-        float: "a finite number",
-        bool: "true or false",
-        str: "text",
-        type(None): "none",
-    }
-    return names.get(hint, str(hint))
 
 
 def _field_comments(cls: type) -> dict[str, str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.registry import unknown
-from lmdbench.core.settings import describe, fits, resolve, type_name
+from lmdbench.core.schema import fits, type_name
+from lmdbench.core.settings import describe, resolve
 from lmdbench.training.method import METHODS, Method
 
 Recipes = Mapping[str, Mapping[str, Any]]  # a method's name, or what it trains → settings

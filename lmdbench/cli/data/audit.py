@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from lmdbench.cli.options import (
     results_option,
     split_options,
 )
-from lmdbench.cli.text import table
+from lmdbench.cli.text import json_text, table
 from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def audit(
         for choice in choices
     ]
     if as_json:
-        click.echo(json.dumps(audits if len(audits) > 1 else audits[0], indent=2))
+        click.echo(json_text(audits if len(audits) > 1 else audits[0]))
     context.exit(0 if all(facts["clean"] for facts in audits) else 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -19,6 +18,7 @@ from lmdbench.cli.options import (
     plugin_option,
     stop_on_sigterm,
 )
+from lmdbench.cli.text import json_text
 from lmdbench.core.errors import Interrupted, UserError
 from lmdbench.core.folders import default_cache
 
@@ -96,7 +96,7 @@ def prepare(
         progress.end()
     if as_json:
         facts = {"name": name, "images": len(files), "missing": missing, "stores": made}
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json_text(facts))
     elif not quiet:
         click.echo(_text(data.results_name, len(files), missing, made))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from lmdbench.cli.options import (
     parse_size,
     plugin_option,
 )
+from lmdbench.cli.text import json_text
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import default_cache
 
@@ -80,7 +80,7 @@ def verify(
         progress.end()
     if as_json:
         facts = {"name": name, "ok": not problems, "problems": problems, "checks": listed}
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json_text(facts))
     else:
         click.echo(f"{data.results_name}: {problems or 'no'} problem{'s' * (problems != 1)}")
     context.exit(1 if problems else 0)

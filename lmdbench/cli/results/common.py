@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from lmdbench.cli.options import parse_numbers, plugin_option
+from lmdbench.cli.options import parse_numbers, plugin_option, stacked
 from lmdbench.cli.selection import CHOICES
 from lmdbench.core.errors import UserError
 
@@ -23,9 +23,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def choice_options(command: Command) -> Command:
     """``--dataset``, ``--method`` and ``--split``: pass ``datasets``, ``methods`` and ``splits``,
     tuples of str, for ``finished_runs``."""
-    for option in reversed(CHOICES):
-        command = option(command)
-    return command
+    return stacked(command, CHOICES)
 
 
 def finished_runs(
@@ -102,10 +100,7 @@ def filter_options(command: Command) -> Command:
         ),
         plugin_option,
     )
-    decorated: Any = with_filters
-    for option in reversed(options):
-        decorated = option(decorated)
-    return cast(Command, decorated)
+    return cast(Command, stacked(with_filters, options))
 
 
 def kept_runs(results: Path) -> list[KeptRun]:

@@ -18,6 +18,7 @@ import click
 from lmdbench.cli.options import json_option, results_option
 from lmdbench.cli.results.columns import Column, fitted, shortened, terminal_width
 from lmdbench.cli.results.common import count_of, filter_options, kept_runs
+from lmdbench.cli.text import json_text
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import size as size_text
 
@@ -62,7 +63,7 @@ def list_runs(filters: Filters, sort: str, as_json: bool, as_csv: bool, results:
     if sort in ORDERS:
         runs.sort(key=ORDERS[sort])
     if as_json:
-        click.echo(json.dumps([_facts(run) for run in runs], indent=2, ensure_ascii=False))
+        click.echo(json_text([_facts(run) for run in runs]))
     elif as_csv:
         click.echo(_csv(runs), nl=False)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from lmdbench.cli.sweep_common import (
     runs,
     sweep_options,
 )
-from lmdbench.cli.text import table
+from lmdbench.cli.text import json_text, table
 
 if TYPE_CHECKING:
     from lmdbench.sweep.estimate import Estimate
@@ -64,7 +63,7 @@ def plan(
     overview = look(planned)
     estimates = _estimates(planned, overview, calibrate, device)
     if as_json:
-        click.echo(json.dumps(_record(planned, overview, estimates), indent=2, ensure_ascii=False))
+        click.echo(json_text(_record(planned, overview, estimates)))
         return
     if not summary:
         click.echo(f"{table(COLUMNS, _rows(overview, estimates))}\n")

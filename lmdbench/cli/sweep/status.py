@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from lmdbench.cli.sweep_common import (
     runs,
     sweep_options,
 )
+from lmdbench.cli.text import json_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -68,7 +68,7 @@ def status(
     if watch:
         overview = _watch(overview, every, everything, quiet=as_json)
     if as_json:
-        click.echo(json.dumps(_record(overview), indent=2, ensure_ascii=False))
+        click.echo(json_text(_record(overview)))
     elif not (watch and sys.stdout.isatty()):
         from rich.console import Console
 
