@@ -183,11 +183,11 @@ def results_option(command: Command) -> Command:
     )(command)
 
 
-def make_dataset(name: str, data_root: Path | None, cache: Path | None = None) -> Dataset:
+def make_dataset(name: str, data_root: Path | None) -> Dataset:
     """``dataset.open_dataset`` with the default cache."""
     from lmdbench.data.dataset import open_dataset
 
-    return open_dataset(name, data_root, cache or default_cache())
+    return open_dataset(name, data_root, default_cache())
 
 
 def _path(_context: click.Context, _option: click.Parameter, value: str | None) -> Path | None:

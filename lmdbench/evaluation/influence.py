@@ -19,11 +19,6 @@ def centred(influences: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return influences - means[labels]
 
 
-def from_gradient(gradient: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Influences (N,) of a metric with this gradient by confusion cell."""
-    return centred(gradient[labels, predicted], labels)
-
-
 def recall_gradient(weights: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Of Σ weights · TP / images of the class."""
     return np.diag(_per(weights, matrix.sum(axis=1)))

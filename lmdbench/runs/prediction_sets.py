@@ -15,7 +15,7 @@ import numpy as np
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
-from lmdbench.core.words import count
+from lmdbench.core.words import count, some
 from lmdbench.data.dataset import DATASETS, PARTS, Dataset
 from lmdbench.data.folder.image_index import (
     ImageIndex,
@@ -46,15 +46,21 @@ class PredictionSet:
     labels: tuple[str, ...]
     groups: tuple[str, ...]
     data_set: str = ""  # the results folder of the data set they are from
-    split: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # what is known of its identity, if they are of one
+    split: Mapping[str, Any] = field(default_factory=dict)  # what is known of its identity
     parts: tuple[str, ...] = ()  # of it
     missing: int = 0  # images left out because their files are not there
     note: str = ""  # why folders are not taken for labels
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def rows(self, rows: Sequence[int]) -> PredictionSet:
+        """Some of the images."""
+        chosen: dict[str, Any] = {
+            name: tuple(getattr(self, name)[row] for row in rows)
+            for name in ("ids", "files", "labels", "groups")
+        }
+        return replace(self, **chosen)
 
     @property
     def labelled(self) -> int:
@@ -188,15 +194,15 @@ def _of_path(
     return PredictionSet(
         title=f"{path}{', test images' if parts else ''}",
         name=_slug(described.name),
-        ids=tuple(listing.images[row] for row in rows),
-        files=tuple(files[row] for row in rows),
-        labels=tuple(listing.labels[row] for row in rows),
-        groups=tuple(listing.groups[row] for row in rows),
+        ids=tuple(listing.images),
+        files=tuple(files),
+        labels=tuple(listing.labels),
+        groups=tuple(listing.groups),
         data_set=data.results_name,
         split={"name": "given"} if parts else {},
         parts=parts,
         note=note,
-    )
+    ).rows(rows)
 
 
 def _list_folder(root: Path) -> tuple[ImageIndex, str]:
@@ -224,9 +230,8 @@ def _beside(images: Sequence[str], folders: Sequence[Sequence[str]]) -> str:
     if not any(folders):
         return ""
     stray = [image for image, inside in zip(images, folders, strict=True) if not inside]
-    more = f" and {len(stray) - 1:,} more" if len(stray) > 1 else ""
-    lie = "lie" if more else "lies"
-    return f"{stray[0]}{more} {lie} beside the sub-folders, so their names are not taken as labels"
+    they_lie = f"{some(stray, 1)} {'lie' if len(stray) > 1 else 'lies'}"
+    return f"{they_lie} beside the sub-folders, so their names are not taken as labels"
 
 
 def _listing(images: Sequence[str]) -> ImageIndex:
@@ -248,14 +253,7 @@ def _with_files(target: PredictionSet, choice: SetOptions) -> PredictionSet:
     if not choice.allow_missing:
         raise UserError(f"{problem}, such as {example}; add them, or pass --allow-missing")
     rows = [row for row, image in enumerate(target.ids) if image not in lacking]
-    return replace(
-        target,
-        ids=tuple(target.ids[row] for row in rows),
-        files=tuple(target.files[row] for row in rows),
-        labels=tuple(target.labels[row] for row in rows),
-        groups=tuple(target.groups[row] for row in rows),
-        missing=len(lacking),
-    )
+    return replace(target.rows(rows), missing=len(lacking))
 
 
 def _slug(name: str) -> str:
@@ -329,15 +327,14 @@ def _plain(name: str) -> str:
 
 def _no_class(ignored: Mapping[str, int], classes: Sequence[str], *, everything: bool) -> str:
     named = []
-    for label, images in list(ignored.items())[:MOST_NAMED]:
-        plain = {_plain(name): name for name in classes}
+    plain = {_plain(name): name for name in classes}
+    for label, images in ignored.items():
         near = difflib.get_close_matches(_plain(label), plain, n=1, cutoff=0.5)
         hint = f"; {plain[near[0]]}?" if near else ""
         named.append(f"{label} ({count(images, 'image')}{hint})")
-    more = f" and {len(ignored) - MOST_NAMED} more" if len(ignored) > MOST_NAMED else ""
     first = next(iter(ignored))
     return (
-        f"labels that the run has no class for: {', '.join(named)}{more}. "
+        f"labels that the run has no class for: {some(named, MOST_NAMED)}. "
         f"Its classes: {', '.join(classes)}. Say which is which by --map '{first}=CLASS,…', or "
         "--ignore-unknown predicts these images without scoring them"
         + ("; --unlabelled, if the names are no labels" if everything else "")
