@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import default_cache, default_results
+from lmdbench.core.registry import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +60,7 @@ class Runs(Sequence["Run"]):
         recall of each group. Raises UserError for a metric that there is not."""
         from lmdbench.comparison.frames import run_scores
 
-        return run_scores(self.runs, part, list(metrics))
+        return run_scores(self.runs, part, _names("metrics", metrics))
 
     def images(self, *, part: str = "test") -> pd.DataFrame:
         """A row an image of a part and run: image, unit (lesion or patient), truth, predicted, and
@@ -96,7 +98,8 @@ def run(
     parameters are the command's options. ``settings``: of the method, ``{"epochs": 20}``, or of
     what it starts from, ``{"rrl.epochs": 3}``. ``split``: a name or a CSV, or a ``SplitSpec``
     for one with its seed or fold. ``results``: by default $LMDBENCH_RESULTS, else ``results``.
-    ``options``: what does not change results, such as ``RunOptions(force=True)``.
+    ``options``: what does not change results, such as ``RunOptions(force=True)``, a logger, or
+    ``validate_every``.
 
     Returns the runs, one a seed, in the order of the seeds. Raises UserError for what can't be
     asked for, RunFailed where a run breaks (those before it are kept).
@@ -110,12 +113,13 @@ def run(
     from lmdbench.runs.request import Contexts, RunContext
     from lmdbench.runs.session import announce, plan_runs, train_runs
 
-    choice = split if isinstance(split, SplitSpec) else SplitSpec(split)
+    choice = split if isinstance(split, SplitSpec) else SplitSpec(split and str(split))
     if imbalance_factor is not None:
+        _number("imbalance_factor", imbalance_factor)
         choice = replace(choice, imbalance_factor=imbalance_factor)
     context = RunContext(
-        dataset=_name(dataset),
-        data_root=None if data_root is None else Path(data_root).expanduser(),
+        dataset=_name("dataset", dataset),
+        data_root=None if data_root is None else _folder("data_root", data_root),
         split=replace(choice, groups=groups or choice.groups),
         allow_missing=allow_missing,
         backbone=backbone,
@@ -124,13 +128,13 @@ def run(
         selection=selection,  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]
     )
-    folder = default_results() if results is None else Path(results).expanduser()
+    folder = _results(results)
     progress, cache, options = watcher(quiet), default_cache(), options or RunOptions()
     (planned,) = plan_runs(
         [context],
-        _name(method),
-        [seeds] if isinstance(seeds, int) else seeds,
-        {key: str(value) for key, value in (settings or {}).items()},
+        _name("method", method),
+        _seeds(seeds),
+        _texts(settings or {}),
         None if starts_from is None else str(starts_from),
         Contexts(folder, cache, files=True, say=progress.say),
         options,
@@ -183,7 +187,11 @@ def fit(
     side = side_of(images)
     if image_size is None and side is not None and side <= SMALL:
         image_size = max(side, SMALLEST)
-    more.setdefault("data_root", root)
+    for word in more:
+        known = inspect.signature(run).parameters
+        if word not in known or word in ("dataset", "data_root"):
+            raise unknown("parameter of fit", word, [*inspect.signature(fit).parameters, *known])
+    more["data_root"] = root
     return run(method, "folder", backbone=backbone, weights=weights, image_size=image_size, **more)
 
 
@@ -205,12 +213,14 @@ def load_runs(
     found = read_results(_results(results))
     if not found.runs:
         raise UserError(nothing(found))
-    chosen = select_runs(found, list(datasets), list(methods), list(splits))
+    chosen = select_runs(
+        found, _names("datasets", datasets), _names("methods", methods), _names("splits", splits)
+    )
     return Runs(found.folder, tuple(chosen))
 
 
 def compare(
-    results: str | Path | Runs | None = None,
+    results: str | Path | Iterable[Run] | None = None,
     *,
     datasets: Iterable[str] = (),
     methods: Iterable[str] = (),
@@ -231,7 +241,7 @@ def compare(
 ) -> Comparison:
     """Score finished runs, sort them into tables, and test each method against ``reference``.
 
-    ``results``: the folder, or ``Runs``. ``metrics``: the first is tested; by default the usual
+    ``results``: the folder, or runs of one. ``metrics``: the first is tested; by default the usual
     ones and the recall of each group. The other parameters are the options of ``lmdbench compare``.
     ``say``: told of runs and tables that are left out; by default a warning.
 
@@ -244,25 +254,30 @@ def compare(
     from lmdbench.comparison.results import read_results
 
     tell = say or _warn
-    folder = results.results if isinstance(results, Runs) else _results(results)
-    root = None if data_root is None else Path(data_root).expanduser()
+    runs: tuple[Run, ...] | None = None
+    if results is None or isinstance(results, str | Path):
+        folder = _results(results)
+    else:
+        runs = _runs(results)
+        folder = runs[0].directory.parents[3]
+    root = None if data_root is None else _folder("data_root", data_root)
     found = read_results(folder)
     for problem in found.unreadable:
         tell(f"left out: {problem}")
-    if isinstance(results, Runs):
-        found = replace(found, runs=results.runs)
+    if runs is not None:
+        found = replace(found, runs=runs)
     comparison = comparing.compare(
         found,
-        datasets=list(datasets),
-        methods=list(methods),
-        splits=list(splits),
-        names=list(metrics),
+        datasets=_names("datasets", datasets),
+        methods=_names("methods", methods),
+        splits=_names("splits", splits),
+        names=_names("metrics", metrics),
         part=part,
         pooled=pool_folds,
         leaked=leaks_of(folder, root, default_cache()) if drop_leaked else None,
         groups=groups,
-        sweep=_asked_by(list(map(str, sweeps)), folder, root),
-        reference=reference,
+        sweep=_asked_by(sweeps, folder, root),
+        reference=_name("reference", reference),
         per_class=per_class,
         pairwise=pairwise,
         published=published,
@@ -304,6 +319,8 @@ def predict(
 
     directory = getattr(run, "directory", None) or find_run(str(run), _results(results))
     trained = prediction.load_run(directory, choose_device(device), accept_changed=accept_changed)
+    if images is None:
+        raise UserError("images: none is given; give paths, an array, or a sequence of images")
     images = [images] if isinstance(images, str | Path) else list(images)
     inputs: Any
     index: list[Any]
@@ -327,13 +344,73 @@ def predict(
     return pd.DataFrame(columns, index=pd.Index(index, name="image"))
 
 
-def _name(thing: Any) -> str:
+def _name(what: str, thing: Any) -> str:
     """Of a registered class, or itself."""
-    return thing if isinstance(thing, str) else str(thing.name)
+    name = thing if isinstance(thing, str) else getattr(thing, "name", None)
+    if not isinstance(name, str):
+        raise UserError(f"{what}: give a name or a registered class, not {thing!r}")
+    return name
+
+
+def _names(what: str, value: Iterable[str] | str | None) -> list[str]:
+    """One name, or several."""
+    if value is None or isinstance(value, str):
+        return [] if value is None else [value]
+    try:
+        names: list[Any] = list(value)
+    except TypeError:
+        names = [value]
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(f"{what}: give names, not {name!r}")
+    return names
+
+
+def _runs(runs: Iterable[Any]) -> tuple[Run, ...]:
+    """Runs of one results folder."""
+    from lmdbench.comparison.results import Run
+
+    given = (runs,) if isinstance(runs, Run) else tuple(runs) if isinstance(runs, Iterable) else ()
+    if not given or not all(isinstance(run, Run) for run in given):
+        raise UserError(f"results: give a folder, or runs as load_runs returns them, not {runs!r}")
+    if len({run.directory.parents[3] for run in given}) > 1:
+        raise UserError("results: these runs lie in several folders; compare those of one")
+    return given
+
+
+def _seeds(seeds: Any) -> list[int]:
+    """Whole numbers from 0 on, each once, in their order."""
+    import numpy as np
+
+    values = [seeds] if isinstance(seeds, str) or not isinstance(seeds, Iterable) else list(seeds)
+    for seed in values:
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise UserError(f"seeds: give whole numbers from 0 on, as 0 or range(5), not {seed!r}")
+    if not values:
+        raise UserError("seeds: none is given; give one, as 0, or several, as range(5)")
+    return list(dict.fromkeys(map(int, values)))
+
+
+def _texts(settings: Any) -> dict[str, str]:
+    """Settings as the command takes them."""
+    if not isinstance(settings, Mapping):
+        raise UserError(f'settings: give a dict, as {{"epochs": 20}}, not {settings!r}')
+    return {str(key): str(value) for key, value in settings.items()}
+
+
+def _number(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{what}: give a number, not {value!r}")
+
+
+def _folder(what: str, value: Any) -> Path:
+    if not isinstance(value, str | Path):
+        raise UserError(f"{what}: give a path, not {value!r}")
+    return Path(value).expanduser()
 
 
 def _results(results: str | Path | None) -> Path:
-    return default_results() if results is None else Path(results).expanduser()
+    return default_results() if results is None else _folder("results", results)
 
 
 def _warn(text: str) -> None:
@@ -342,17 +419,20 @@ def _warn(text: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
-def _asked_by(sweeps: Sequence[str], folder: Path, root: Path | None) -> dict[str, str] | None:
+def _asked_by(
+    sweeps: Iterable[str | Path] | str | Path, folder: Path, root: Path | None
+) -> dict[str, str] | None:
     """The directories, below the results, of what sweeps ask for, not of what is only started from,
     with the names that these have there; None without sweeps. A sweep that was imported needs no
     data set's tables."""
-    if not sweeps:
+    sources = [sweeps] if isinstance(sweeps, str | Path) else list(sweeps)
+    if not sources:
         return None
     from lmdbench.sharing.sweeps import read_shared, shared_folder
     from lmdbench.sweep.plan import load_plan
 
     found: dict[str, str] = {}
-    for source in sweeps:
+    for source in map(str, sources):
         if (shared := shared_folder(source)) is not None:
             found |= read_shared(shared).labels
         else:

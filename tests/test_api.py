@@ -97,6 +97,36 @@ def test_loaded_runs_are_the_same_and_can_be_chosen(runs, results):
         lmdbench.load_runs(results, methods=["crtt"])
 
 
+def test_one_name_a_run_and_a_list_of_runs_will_do(runs, results):
+    assert len(lmdbench.load_runs(results, methods="ce")) == 2
+    assert len(lmdbench.load_runs(results, methods=None)) == 4
+    compare = lmdbench.compare
+    assert set(compare(list(runs["ce"]), reference="ce").frame()["method"]) == {"ce"}
+    assert set(compare(runs["ce"][0], metrics="accuracy").frame()["metric"]) == {"accuracy"}
+    with pytest.raises(UserError, match="reference: give a name"):
+        compare(results, reference=None)
+    with pytest.raises(UserError, match="metrics: give names"):
+        compare(results, metrics=[max])
+    with pytest.raises(UserError, match="images: none is given"):
+        lmdbench.predict(runs["ce"][0], None)
+
+
+def test_seeds_of_numpy_and_twice_are_whole_numbers_once(runs, results):
+    again = lmdbench.fit(
+        "ce",
+        *drawn(60, 0),
+        test=drawn(30, 1),
+        validation=drawn(12, 2),
+        classes=CLASSES,
+        name="toy",
+        seeds=np.array([1, 0, 1]),
+        results=results,
+        quiet=True,
+        settings=SHORT,
+    )
+    assert [run.id for run in again] == [runs["ce"][1].id, runs["ce"][0].id]
+
+
 def test_a_frame_of_runs_has_a_row_a_run(runs):
     frame = runs["ce"].frame()
     assert list(frame["seed"]) == [0, 1]
@@ -176,6 +206,27 @@ def test_predictions_of_its_own_test_images_are_those_it_kept(runs, tmp_path, as
         (lambda x, y: lmdbench.run("ce", "isic2020"), "unknown data set 'isic2020'"),
         (lambda x, y: lmdbench.run("ce", "isic2019", data_root="/nowhere"), "does not exist"),
         (lambda x, y: lmdbench.load_runs("/nowhere"), "no results folder /nowhere"),
+        (lambda x, y: lmdbench.fit("ce", x, y, seeds="0-1"), "whole numbers from 0 on"),
+        (lambda x, y: lmdbench.fit("ce", x, y, seeds=[-1]), "whole numbers from 0 on"),
+        (lambda x, y: lmdbench.fit("ce", x, y, seeds=[0.5]), "not 0.5"),
+        (lambda x, y: lmdbench.fit("ce", x, y, seeds=[]), "seeds: none is given"),
+        (lambda x, y: lmdbench.fit("ce", x, y, seeds=None), "whole numbers from 0 on"),
+        (lambda x, y: lmdbench.fit("ce", x, y, selection="bst"), "Did you mean best"),
+        (lambda x, y: lmdbench.fit("ce", x, y, precision="fp16"), "unknown precision 'fp16'"),
+        (lambda x, y: lmdbench.fit("ce", x, y, image_size="20"), "image_size: give a whole"),
+        (lambda x, y: lmdbench.fit("ce", x, y, image_size=0), "pixels from 16 to 2048, not 0"),
+        (lambda x, y: lmdbench.fit("ce", x, y, settings=["epochs=1"]), "settings: give a dict"),
+        (lambda x, y: lmdbench.fit("ce", x, y, setting={}), "Did you mean settings"),
+        (lambda x, y: lmdbench.fit("ce", x, y, imbalance_factor="x"), "give a number, not 'x'"),
+        (lambda x, y: lmdbench.fit("ce", None, y), "train: images must be an array"),
+        (lambda x, y: lmdbench.fit("ce", x, None), "train: labels must be an array"),
+        (lambda x, y: lmdbench.fit(None, x, y), "method: give a name or a registered class"),
+        (lambda x, y: lmdbench.fit(lmdbench.Method, x, y), "method: give a name or a registered"),
+        (lambda x, y: lmdbench.run("ce", "folder", data_root=4), "data_root: give a path, not 4"),
+        (lambda x, y: lmdbench.compare([]), "results: give a folder, or runs as load_runs"),
+        (lambda x, y: lmdbench.compare(3), "results: give a folder, or runs as load_runs"),
+        (lambda x, y: lmdbench.load_runs(3), "results: give a path, not 3"),
+        (lambda x, y: lmdbench.predict("12345678", None), "neither a run"),
         (lambda x, y: lmdbench.compare("/nowhere"), "no results folder /nowhere"),
         (
             lambda x, y: lmdbench.predict("12345678", x, results="/nowhere"),

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from lmdbench.core.errors import UserError
 from lmdbench.core.registry import Registry, unknown
 from lmdbench.evaluation import influence
 from lmdbench.evaluation.metric_check import (
@@ -197,8 +198,13 @@ class Scorer:
     """
 
     def __init__(self, labels: np.ndarray, logits: np.ndarray) -> None:
-        self.labels = labels
-        self.logits = logits
+        self.labels, self.logits = labels, logits = np.asarray(labels), np.asarray(logits)
+        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+            raise UserError(
+                f"labels {labels.shape} and logits {logits.shape}: give (N,) and (N, C)"
+            )
+        if len(labels) and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
+            raise UserError(f"labels: give class indices from 0 to {logits.shape[1] - 1}")
         self.classes = logits.shape[1]
         self.counts = np.bincount(labels, minlength=self.classes)
         self.broken = unusable(logits)
@@ -299,7 +305,7 @@ def scores(
     balanced accuracy.
     """
     scorer = Scorer(labels, logits)
-    found = {m.name: scorer.value(m) for m in _chosen(names, logits.shape[1], groups)}
+    found = {m.name: scorer.value(m) for m in _chosen(names, scorer.classes, groups)}
     return {name: None if np.isnan(value) else value for name, value in found.items()}
 
 
@@ -311,7 +317,7 @@ def missing(
 ) -> dict[str, str]:
     """Metric → why ``scores``, called with the same arguments, has no value for it."""
     scorer = Scorer(labels, logits)
-    found = {m.name: scorer.reason(m) for m in _chosen(names, logits.shape[1], groups)}
+    found = {m.name: scorer.reason(m) for m in _chosen(names, scorer.classes, groups)}
     return {name: reason for name, reason in found.items() if reason}
 
 
@@ -323,7 +329,7 @@ def influences(
 ) -> dict[str, np.ndarray]:
     """Each image's influence on each metric, (N,), in the order of the images."""
     scorer = Scorer(labels, logits)
-    return {m.name: scorer.influence(m) for m in _chosen(names, logits.shape[1], groups)}
+    return {m.name: scorer.influence(m) for m in _chosen(names, scorer.classes, groups)}
 
 
 def _chosen(

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.registry import unknown
 from lmdbench.data.dataset import Dataset, Prepared, open_dataset
+from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitSpec, make_split
 from lmdbench.models.backbones import BACKBONES, get_backbone, resolve_weights
@@ -34,6 +36,17 @@ class RunContext:
     image_size: int | None = None
     selection: Selection = "last"
     precision: Precision = "mixed"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("selection", Selection), ("precision", Precision)):
+            if getattr(self, name) not in get_args(choices):
+                raise unknown(name, str(getattr(self, name)), list(get_args(choices)))
+        size = self.image_size
+        if size is not None and not (type(size) is int and SMALLEST <= size <= LARGEST):
+            raise UserError(
+                f"image_size: give a whole number of pixels from {SMALLEST} to {LARGEST}, "
+                f"not {size!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -463,3 +463,23 @@ def test_what_is_known_of_a_name_without_classes() -> None:
         known, whole = metrics.described(name), metrics.parse(name, CLASSES, GROUPS)
         for what in ("name", "title", "bounds", "lower_is_better", "percent", "resampled"):
             assert getattr(known, what) == getattr(whole, what), (name, what)
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits", "message"),
+    [
+        ([0, 1], [[1.0, 0.0]], r"labels \(2,\) and logits \(1, 2\): give \(N,\) and \(N, C\)"),
+        ([0], [1.0], r"give \(N,\) and \(N, C\)"),
+        ([2], [[1.0, 0.0]], "class indices from 0 to 1"),
+        ([-1], [[1.0, 0.0]], "class indices from 0 to 1"),
+    ],
+)
+def test_what_are_no_labels_and_logits_is_told(labels: Any, logits: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        metrics.scores(labels, logits, {})
+
+
+def test_lists_will_do() -> None:
+    found = metrics.scores([0, 1, 1], [[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]], {"head": [0]})
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["head"] == 1

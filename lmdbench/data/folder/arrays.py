@@ -56,17 +56,20 @@ def write_arrays(
     for row in rows:
         facts = (row.part, row.label, row.group, row.image.shape)
         digest.update(f"{facts}\n".encode() + row.image.tobytes())
-    root = folder / digest.hexdigest()[:16] / name
+    content = digest.hexdigest()[:16]
+    root = folder / content / name
 
     def write(new: Path) -> None:
         table = pd.DataFrame(
             {
-                "image": [f"{number:06}.png" for number in range(len(rows))],
+                # Named after the content, so that other images make another split, and other runs.
+                "image": [f"{content[:8]}/{number:06}.png" for number in range(len(rows))],
                 "label": [row.label for row in rows],
                 "group": [row.group for row in rows],
                 "split": [row.part for row in rows],
             }
         )
+        (new / content[:8]).mkdir()
         for file, row in zip(table["image"], rows, strict=True):
             Image.fromarray(row.image).save(new / file, compress_level=1)
         lacking = [] if len(parts) > 1 else ["split"]
@@ -89,6 +92,9 @@ def _rows(part: str, content: Part, classes: Sequence[str] | None) -> Iterator[R
     if not (isinstance(content, tuple) and len(content) in (2, 3)):
         raise UserError(f"{part}: give (images, labels), or (images, labels, groups)")
     images, labels, *more = content
+    for what, value in zip(("images", "labels", "groups"), content, strict=False):
+        if not (hasattr(value, "__len__") and hasattr(value, "__iter__")):
+            raise UserError(f"{part}: {what} must be an array or a sequence, not {value!r}")
     names = [_class_name(part, label, classes) for label in _list(labels)]
     groups = [str(group) for group in _list(more[0])] if more else [""] * len(names)
     for what, found in (("labels", names), ("groups", groups)):
