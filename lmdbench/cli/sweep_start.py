@@ -188,7 +188,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
     executor = None if on == LOCAL else job_executor(on)
     if executor is not None:
         with told_of(planned.sweep.argument):
-            executor.check(planned.sweep.resources)
+            executor.asked(executor.check, planned.sweep.resources)
     check_loggers(planned.sweep.resources.run.log)
     if options.dry_run:
         overview = look(planned)

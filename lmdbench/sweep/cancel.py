@@ -45,7 +45,7 @@ def cancel(plan: SweepPlan, say: Callable[[str], None]) -> tuple[int, int]:
         executor = job_executor(kind)
         named = {name: launch.job for name, (_, launch) in submitted.items()}
         jobs = [job for job in executor.queue(named, ()) if job.name in submitted]
-        executor.cancel([job.job for job in jobs])
+        executor.asked(executor.cancel, [job.job for job in jobs])
         for name in {job.name for job in jobs}:
             folder, launch = submitted[name]
             write_launch(folder, replace(launch, cancelled=True))

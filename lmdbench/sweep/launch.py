@@ -172,7 +172,8 @@ def submit_all(
     # A job on hold for ever would only stand in the way of what waits for it.
     launched = [overview.runs[node.key] for node in nodes]
     stuck = [status.job for status in launched if status.stuck and status.executor == executor.name]
-    executor.cancel([job for job in stuck if job])
+    if stuck:
+        executor.asked(executor.cancel, [job for job in stuck if job])
     for number, batch in enumerate(found):
         name = launch_name(plan.sweep.name)
         keys = tuple(tuple(run.key for run in unit) for unit in batch.units)

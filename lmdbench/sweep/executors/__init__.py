@@ -79,6 +79,16 @@ class JobExecutor(Executor, ABC):
     def log(self, folder: Path, name: str, job: str) -> Path:
         """What a job prints of what goes wrong."""
 
+    def asked(self, method: Callable[..., Any], *words: Any) -> Any:
+        """What one of its methods gives, which may be a plug-in's; errors in one line."""
+        try:
+            return method(*words)
+        except UserError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise UserError(f"{self.name}: {method.__name__} fails with {reason}") from error
+
     def waits_for(self, job: str) -> bool:  # noqa: ARG002
         """Whether a new job can wait for one of another launch, as its id looks."""
         return False
@@ -124,10 +134,10 @@ class CommandExecutor(JobExecutor):
         with disk_errors(folder):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, job_content(unit, resources, work))
-        job = self._asked(self.submit, self._job(batch, name, folder, jobs))
-        if not (isinstance(job, str) and job):
+        job = self.asked(self.submit, self._job(batch, name, folder, jobs))
+        if type(job) not in (str, int) or job == "":
             raise Unsure(f"{self.name}: submit gives {job!r}, no id of the job that it started")
-        return job
+        return str(job)
 
     def preview(
         self,
@@ -145,8 +155,14 @@ class CommandExecutor(JobExecutor):
         users: Iterable[int],  # noqa: ARG002
     ) -> list[Queued]:
         names = {job: name for name, job in launches.items() if job is not None}
-        alive = self._asked(self.alive, list(names))
-        return [Queued(job, names[job], None, word.upper()) for job, word in alive.items()]
+        alive = self.asked(self.alive, list(names))
+        if not isinstance(alive, Mapping):
+            raise UserError(
+                f"{self.name}: alive gives {type(alive).__name__}, but must give a table of those "
+                'of the jobs that have not ended, id → a word, as in {"17": "running"}'
+            )
+        words = {str(job): str(word).upper() for job, word in alive.items()}
+        return [Queued(job, names[job], None, word) for job, word in words.items() if job in names]
 
     def log(self, folder: Path, name: str, job: str) -> Path:  # noqa: ARG002
         return folder / JOBS / f"{name}.log"
@@ -156,16 +172,6 @@ class CommandExecutor(JobExecutor):
         command = (sys.executable, "-m", "lmdbench.sweep.executors.job_file", str(path))
         after = dict.fromkeys(jobs[key] for key in batch.after if key in jobs)
         return Job(name, command, self.log(folder.absolute(), name, ""), tuple(after))
-
-    def _asked(self, method: Callable[..., Any], *words: Any) -> Any:
-        """What a method of the plug-in gives; its errors in one line."""
-        try:
-            return method(*words)
-        except UserError:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise UserError(f"{self.name}: {method.__name__} fails with {reason}") from error
 
 
 EXECUTORS: Registry[type[Executor]] = Registry(

@@ -1,6 +1,7 @@
 """Executors by name: what is refused as one is registered, and a plug-in's that does a sweep."""
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -144,6 +145,63 @@ def test_what_goes_wrong_in_one_is_told_in_a_line(sweep, tmp_path):
         told = sweep("launch", path, f"broken{number}")
         assert (told.code, message in told.err) == (2, True), told.err
         assert "Traceback" not in told.err
+
+
+@pytest.fixture
+def deaf(sweep, tmp_path):
+    """The sweep's runs handed over to an executor whose jobs end before they do anything, and whose
+    ids are whole numbers. Returns its file and its class."""
+    path = tmp_path / "deaf_executor.py"
+    path.write_text(
+        EXAMPLE.read_text()
+        .replace('"one-by-one"', '"deaf"')
+        .replace('["flock", lock, *job.command]', '["true"]')
+        .replace("str(process.pid)", "process.pid")
+    )
+    launched = sweep("launch", path, "deaf")
+    assert launched.code == 0, launched.err
+    yield path, EXECUTORS["deaf"]
+    EXECUTORS._things.pop("deaf")
+    del sys.modules["lmdbench_plugin_deaf_executor"]
+
+
+def broken(*_):
+    raise KeyError("x")
+
+
+def test_jobs_with_whole_numbers_as_ids(sweep, deaf, monkeypatch):
+    path, executor = deaf
+    words = lambda self, ids: {int(ids[0]): 1, "of another": "running"}  # noqa: E731
+    monkeypatch.setattr(executor, "alive", words)
+    runs = json.loads(sweep("status", path, "deaf", "--json").out)["runs"]
+    assert sorted(run["state"] for run in runs) == ["lost", "queued"]
+
+
+@pytest.mark.parametrize(
+    ("alive", "message"),
+    [
+        (lambda self, ids: list(ids), "deaf: alive gives list, but must give a table"),
+        (broken, "deaf: broken fails with KeyError: 'x'"),
+    ],
+)
+def test_what_alive_gives_wrong_is_told_in_a_line(sweep, deaf, monkeypatch, alive, message):
+    path, executor = deaf
+    monkeypatch.setattr(executor, "alive", alive)
+    shown = sweep("status", path, "deaf")
+    assert (shown.code, message in shown.out) == (3, True), shown
+    for command in ("launch", "cancel"):
+        told = sweep(command, path, "deaf")
+        assert (told.code, message in told.err) == (2, True), told
+        assert "Traceback" not in told.err
+
+
+def test_a_cancel_that_fails_is_told_in_a_line(sweep, deaf, monkeypatch):
+    path, executor = deaf
+    monkeypatch.setattr(executor, "alive", lambda self, ids: dict.fromkeys(ids, "running"))
+    monkeypatch.setattr(executor, "cancel", broken)
+    told = sweep("cancel", path, "deaf")
+    assert (told.code, "deaf: broken fails with KeyError: 'x'" in told.err) == (2, True), told
+    assert "Traceback" not in told.err
 
 
 def test_another_name_is_told_with_its_line(sweep):
