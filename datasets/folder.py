@@ -184,9 +184,7 @@ class Folder(Dataset):
         labels = np.array([classes.index(label) for label in listing.labels])
         empty = np.array([], dtype=str)
         require_every_class(
-            classes,
-            {part: Part(empty, labels[members[part]]) for part in PARTS},
-            self._where,
+            classes, {part: Part(empty, labels[members[part]]) for part in PARTS}, self._where
         )
         if len(members["validation"]) == 0:
             rows = members["train"]

@@ -100,11 +100,7 @@ def print_table(
 ) -> None:
     """A table whose columns but the first are flush right, or those in ``right``."""
     table = Table(
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="bold",
-        show_header=any(header),
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(header)
     )
     for place, name in enumerate(header):
         flush = place > 0 if right is None else place in right

@@ -187,11 +187,7 @@ class BareStudentAndTeacher(BareStep):
     """The same with the forward pass of a teacher on another view: what RRL can't do without."""
 
     def __init__(
-        self,
-        model: Classifier,
-        optimizer: torch.optim.Optimizer,
-        task: Task,
-        teacher: nn.Module,
+        self, model: Classifier, optimizer: torch.optim.Optimizer, task: Task, teacher: nn.Module
     ) -> None:
         super().__init__(model, optimizer, task)
         self.teacher = teacher

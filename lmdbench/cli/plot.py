@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmdbench.cli.options import (
-    check_output,
-    make_dataset,
-    parse_device,
-    plugin_option,
-)
+from lmdbench.cli.options import check_output, make_dataset, parse_device, plugin_option
 from lmdbench.cli.selection import selection_options
 from lmdbench.cli.text import table
 from lmdbench.core.errors import UserError

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from lmdbench.cli.options import (
-    data_root_option,
-    groups_option,
-    results_option,
-    stacked,
-)
+from lmdbench.cli.options import data_root_option, groups_option, results_option, stacked
 
 if TYPE_CHECKING:
     from lmdbench.comparison.compare import Comparison

@@ -102,11 +102,7 @@ def start_options(command: Command) -> Command:
 
 
 def start(
-    source: str,
-    results: Path,
-    data_root: Path | None,
-    states: Sequence[State],
-    **options: Any,
+    source: str, results: Path, data_root: Path | None, states: Sequence[State], **options: Any
 ) -> None:
     """Start the runs of a sweep that are in one of the states, and tell what became of them.
 

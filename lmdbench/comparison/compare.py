@@ -476,11 +476,7 @@ def _permuted(row: MethodResult, table: _Table, primary: str, against: str) -> M
     if row.cells[primary].difference is None:
         return row
     p = scoring.permutation(
-        table.scores[row.label],
-        table.scores[against],
-        table.metrics[primary],
-        table.images,
-        SEED,
+        table.scores[row.label], table.scores[against], table.metrics[primary], table.images, SEED
     )
     return _with_cell(row, primary, permutation_p=p)
 

@@ -64,10 +64,7 @@ def outcomes(table: ResultTable, row: MethodResult) -> Outcomes:
     logits, units = [predictions.logits], predictions.units
     for run in others:
         one = aligned(
-            run,
-            predictions_of(run, table.part, table.leaked),
-            predictions.ids,
-            predictions.labels,
+            run, predictions_of(run, table.part, table.leaked), predictions.ids, predictions.labels
         )
         logits.append(one.logits)
         units = one.units if units is None else units

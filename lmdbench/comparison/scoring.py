@@ -69,10 +69,7 @@ class RowScores:
 
 
 def score_runs(
-    rows: Sequence[Sequence[Run]],
-    part: str,
-    chosen: Sequence[Metric],
-    leaked: Collection[str] = (),
+    rows: Sequence[Sequence[Run]], part: str, chosen: Sequence[Metric], leaked: Collection[str] = ()
 ) -> tuple[ScoredImages, list[RowScores]]:
     """Score the runs of each row, without the images that leak.
 

@@ -152,10 +152,7 @@ def draw(setting: Setting, share: float, default: Any) -> str:
 
 
 def resolve(
-    owner: str,
-    settings_class: type,
-    recipes: list[Mapping[str, Any]],
-    texts: Mapping[str, str],
+    owner: str, settings_class: type, recipes: list[Mapping[str, Any]], texts: Mapping[str, str]
 ) -> Any:
     """A ``settings_class`` from its defaults, then each recipe in turn, then what the user wrote.
 

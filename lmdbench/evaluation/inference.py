@@ -726,10 +726,7 @@ def nemenyi_critical_difference(methods: int, settings: int, level: float = 0.95
 
 
 def bootstrap_mean_ranks(
-    scores: np.ndarray,
-    generator: np.random.Generator,
-    rounds: int = 10_000,
-    level: float = 0.95,
+    scores: np.ndarray, generator: np.random.Generator, rounds: int = 10_000, level: float = 0.95
 ) -> np.ndarray:
     """Percentile intervals (M, 2) of the mean ranks, settings drawn with replacement."""
     by_setting = _ranks(scores)

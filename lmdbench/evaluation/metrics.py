@@ -26,12 +26,7 @@ import numpy as np
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import Registry, unknown
 from lmdbench.evaluation import influence
-from lmdbench.evaluation.metric_check import (
-    check_influences,
-    check_metric,
-    influences_of,
-    tried,
-)
+from lmdbench.evaluation.metric_check import check_influences, check_metric, influences_of, tried
 
 # The metrics a table shows, before the groups, when none is asked for.
 DEFAULT_METRICS = ("balanced_accuracy", "macro_f1", "macro_auroc", "accuracy")

@@ -18,13 +18,7 @@ from lmdbench.models.classifier import Encoder, FrozenEncoder
 from lmdbench.models.efficientnet_lite import EfficientNetLite0
 from lmdbench.models.small import SmallNet
 from lmdbench.models.stages import says_stages, stages_of
-from lmdbench.models.weights import (
-    State,
-    file_sha256,
-    load_state,
-    load_torchvision,
-    read_state,
-)
+from lmdbench.models.weights import State, file_sha256, load_state, load_torchvision, read_state
 
 
 @dataclass(frozen=True)
@@ -233,10 +227,7 @@ for _backbone in (
     torchvision_backbone("resnet34", "ResNet-34", "ResNet34_Weights", "fc"),
     torchvision_backbone("resnet50", "ResNet-50", "ResNet50_Weights", "fc"),
     torchvision_backbone(
-        "efficientnet_v2_s",
-        "EfficientNetV2-S",
-        "EfficientNet_V2_S_Weights",
-        "classifier",
+        "efficientnet_v2_s", "EfficientNetV2-S", "EfficientNet_V2_S_Weights", "classifier"
     ),
     Backbone(
         "efficientnet-lite0",

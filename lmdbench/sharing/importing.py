@@ -31,15 +31,7 @@ from lmdbench.sharing.shared import (
     ancestor_key,
     shared_record,
 )
-from lmdbench.sharing.sweeps import (
-    FILE,
-    KEY,
-    PLUGIN,
-    TABLE,
-    SharedSweep,
-    digest_of,
-    parse_table,
-)
+from lmdbench.sharing.sweeps import FILE, KEY, PLUGIN, TABLE, SharedSweep, digest_of, parse_table
 
 State = Literal["new", "already there", "in the way"]
 
@@ -110,11 +102,7 @@ def look(archive: Archive, results: Results) -> CheckedArchive:
 def carry_out(archive: Archive, looked: CheckedArchive, results: Path) -> None:
     """Put what is new in place, run by run. Raises UserError for a full disk; the runs that are in
     place by then are whole, and the same import goes on with the others."""
-    source = {
-        "from": archive.path.resolve().name,
-        "sha256": _source_sha256(archive),
-        "date": now(),
-    }
+    source = {"from": archive.path.resolve().name, "sha256": _source_sha256(archive), "date": now()}
     for found in looked.runs:
         if found.state == "new":
             content = _verified(archive, found.entry)

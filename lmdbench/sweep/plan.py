@@ -87,10 +87,7 @@ class SweepPlan:
 
 
 def load_plan(
-    source: str,
-    results: Path,
-    data_root: Path | None,
-    say: Callable[[str], None] = lambda _: None,
+    source: str, results: Path, data_root: Path | None, say: Callable[[str], None] = lambda _: None
 ) -> SweepPlan:
     """Read and plan a sweep, by its file or a preset's name. Raises UserError for what is wrong."""
     sweep = read_sweep(source, data_root and data_root.absolute())

@@ -107,10 +107,7 @@ class Execution:
         return torch.compiler.set_stance("force_eager")
 
     def replay(
-        self,
-        function: Callable[..., Outputs],
-        state: Callable[[], Iterable[Tensor]],
-        name: str,
+        self, function: Callable[..., Outputs], state: Callable[[], Iterable[Tensor]], name: str
     ) -> Replay:
         """See ``Replay``."""
         return Replay(function, state, name, self)

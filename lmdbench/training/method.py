@@ -206,11 +206,7 @@ class Method(nn.Module):
         """SGD as the settings say."""
         s = self.settings
         return torch.optim.SGD(
-            list(parameters),
-            lr=s.lr,
-            momentum=s.momentum,
-            weight_decay=s.weight_decay,
-            fused=True,
+            list(parameters), lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay, fused=True
         )
 
     def update(self, loss: Tensor, *names: str) -> None:

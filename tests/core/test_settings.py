@@ -13,6 +13,10 @@ from lmdbench.core.settings import (
     LogUniform,
     Times,
     Uniform,
+    above,
+    at_least,
+    at_most,
+    below,
     describe,
     draw,
     parse,
@@ -189,3 +193,22 @@ def test_what_makes_a_budget_has_no_range():
     for name in METHODS.names():
         settings = describe(METHODS.get(name).Settings)
         assert not [key for key in budget if key in settings and settings[key].range is not None]
+
+
+@pytest.mark.parametrize(
+    ("bound", "words", "within"),
+    [
+        (at_least, "at least", lambda value, limit: value >= limit),
+        (at_most, "at most", lambda value, limit: value <= limit),
+        (above, "above", lambda value, limit: value > limit),
+        (below, "below", lambda value, limit: value < limit),
+    ],
+)
+@given(value=st.integers(-2, 2), limit=st.integers(-2, 2))
+def test_bounds(bound, words, within, value, limit):
+    settings = replace(Base(), lr=value)
+    if within(value, limit):
+        bound(settings, lr=limit)
+    else:
+        with pytest.raises(ValueError, match=f"^lr is {value}, but must be {words} {limit}$"):
+            bound(settings, lr=limit)

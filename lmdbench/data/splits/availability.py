@@ -19,10 +19,7 @@ _EXAMPLES = 3
 
 
 def prepare_files(
-    dataset: Dataset,
-    split: Split,
-    allow_missing: bool,
-    say: Callable[[str], None] = lambda _: None,
+    dataset: Dataset, split: Split, allow_missing: bool, say: Callable[[str], None] = lambda _: None
 ) -> Prepared:
     """The split with the files of its images, made first where the data set draws them itself.
 

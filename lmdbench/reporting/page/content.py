@@ -211,9 +211,7 @@ def _classes(table: ResultTable, evidence: Evidence, anchor: str) -> list[ClassP
         wrong, right = most_often(evidence, k)
         rows = [
             OfMethod(
-                row.label,
-                row.recalls[name],
-                tuple(mistakes(predicted, evidence.labels, k, names)),
+                row.label, row.recalls[name], tuple(mistakes(predicted, evidence.labels, k, names))
             )
             for row, predicted in zip(table.rows, evidence.predicted, strict=True)
         ]

@@ -42,10 +42,7 @@ SHOWN = {
         "Reliability",
         "For each method the share of right predictions against the confidence in them.",
     ),
-    "curves": (
-        "Training curves",
-        "Loss and validation score of each method's runs, by epoch.",
-    ),
+    "curves": ("Training curves", "Loss and validation score of each method's runs, by epoch."),
 }
 
 

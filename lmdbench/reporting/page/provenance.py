@@ -177,10 +177,7 @@ def _in_sentences(facts: Mapping[str, Any]) -> AuditFacts:
         (label, n["shared"], n["test"], n["test_with_train"])
         for label, n in shared["by_class"].items()
     )
-    evidence = {
-        "an id": tables["shared_images"],
-        "a lesion (or patient)": tables["shared_groups"],
-    }
+    evidence = {"an id": tables["shared_images"], "a lesion (or patient)": tables["shared_groups"]}
     if pictures:
         evidence["a picture"] = pictures["shared"]
     clean = audits.is_clean(facts)

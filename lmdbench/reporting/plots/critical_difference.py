@@ -14,13 +14,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.evaluation.inference import NEMENYI_FROM, nemenyi_critical_difference
 from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.figures import drawing, shortened
-from lmdbench.reporting.plots.style import (
-    LONGEST_LABEL,
-    SMALL,
-    WIDTH,
-    write_footer,
-    write_title,
-)
+from lmdbench.reporting.plots.style import LONGEST_LABEL, SMALL, WIDTH, write_footer, write_title
 
 LINE = 0.2  # inches a method takes
 

@@ -31,15 +31,7 @@ GRID: dict[str, Any] = {"color": "#E4E4E4", "linewidth": 0.6, "zorder": 0}
 # Colours of Okabe and Ito; ce, which others are measured by, is grey. In grey print markers and
 # hatches tell methods apart.
 BASELINE_COLOUR = "#6E6E6E"
-METHOD_COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-)
+METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("s", "^", "D", "v", "P", "X", "*")
 METHOD_HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++")
 

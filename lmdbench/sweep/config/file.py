@@ -81,8 +81,7 @@ def _sweep(doc: Document, default_name: str, data_root: Path | None) -> Sweep:
     name = doc.check(("name",), content["name"], text) if "name" in content else default_name
     if not NAME.fullmatch(name):
         raise doc.error(
-            ("name",),
-            f'name {name!r} names a folder; name = "..." of letters, digits, - _ and .',
+            ("name",), f'name {name!r} names a folder; name = "..." of letters, digits, - _ and .'
         )
     plugins = _plugins(doc)
     setups = read_setups(doc, data_root)

@@ -53,12 +53,7 @@ NO_LIMIT = 1_000_000  # requeues after a time limit: submitit takes any end of a
 
 
 def submit(
-    batch: Batch,
-    name: str,
-    folder: Path,
-    resources: Resources,
-    work: Work,
-    jobs: Mapping[str, str],
+    batch: Batch, name: str, folder: Path, resources: Resources, work: Work, jobs: Mapping[str, str]
 ) -> str:
     """Submit a batch as one job (array) called ``name``. Returns its number.
 

@@ -343,9 +343,7 @@ def _start(start: Start, events: Events) -> Worker:
 
 
 def _read(
-    lines: TextIO,
-    inbox: queue.SimpleQueue[Mapping[str, Any] | None],
-    working: threading.Event,
+    lines: TextIO, inbox: queue.SimpleQueue[Mapping[str, Any] | None], working: threading.Event
 ) -> None:
     """Bring lines to the inbox; at their end, stop the process whatever it does."""
     for line in lines:
