@@ -8,7 +8,7 @@ import importlib.util
 import sys
 import sysconfig
 from collections.abc import Collection, Iterable, Iterator
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 # Class attributes that only describe
@@ -32,11 +32,31 @@ def file_of(name: str) -> Path | None:
     path, spec = None, None
     parts = name.split(".")
     for k in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: k + 1]), path)
+        spec = _found(".".join(parts[: k + 1]), path)
         if spec is None:
             return None
         path = spec.submodule_search_locations
     return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
+
+def files_of(names: Iterable[str]) -> dict[str, Path]:
+    """Of modules that must be there, name → file. Raises LookupError for one that has none."""
+    files = {}
+    for name in names:
+        file = file_of(name)
+        if file is None:
+            raise LookupError(f"the module {name} has no file: what its code is can't be told")
+        files[name] = file
+    return files
+
+
+def _found(name: str, path: Iterable[str] | None) -> ModuleSpec | None:
+    """What ``import`` would find, with the finders of editable installs too."""
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, None if path is None else list(path))
+        if spec is not None:
+            return spec
+    return None
 
 
 @functools.cache
@@ -105,8 +125,10 @@ def _belongs(name: str, followed: tuple[str, ...], packages: Collection[str]) ->
 
 @functools.cache  # what is installed stays so for as long as a process lives
 def _is_installed(top: str) -> bool:
+    if top in sys.stdlib_module_names:
+        return True
     file = file_of(top)
-    return top in sys.stdlib_module_names or (file is not None and not is_loose(file))
+    return file is not None and not is_loose(file)
 
 
 def code_of(path: Path) -> bytes:
@@ -174,10 +196,12 @@ def definitions(roots: Iterable[Definition]) -> dict[Definition, bytes]:
     """The code of functions, classes and constants at the top of modules and of all that they name
     there or in other modules of the same package.
 
-    A name that its module does not have stands for all of the module.
+    A name that its module does not have stands for all of the module. Raises LookupError for a root
+    whose module is not there.
     """
     found: dict[Definition, bytes] = {}
     pending = list(roots)
+    files_of(module for module, _ in pending)
     while pending:
         module, name = one = pending.pop()
         file = file_of(module)

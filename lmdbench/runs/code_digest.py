@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lmdbench.core.code import closure, code_of, definitions, file_of, imported_by, is_loose
+from lmdbench.core.code import closure, code_of, definitions, files_of, imported_by, is_loose
 from lmdbench.core.registry import PLUGIN_MODULE
 from lmdbench.models.backbones import Backbone
 from lmdbench.runs.record import CODE_PARTS
@@ -49,10 +49,9 @@ def code_digests(method: type[Method], backbone: Backbone) -> dict[str, str]:
     """
     views = [VIEWS[name] for name in sorted({*method.views, TEST_VIEW}) if name in VIEWS]
     building = definitions(BUILDING)
-    loop = {name: file for name in LOOP if (file := file_of(name))}
     return {
         "method": method_digest(method),
-        "loop": _digest([*_modules(loop), *_texts(definitions(SELECTING))]),
+        "loop": _digest([*_modules(files_of(LOOP)), *_texts(definitions(SELECTING))]),
         "views": _of_functions(f for view in views for f in (view.draw, view.apply)),
         "samplers": _of_functions(SAMPLERS[name] for name in _samplers(method)),
         "backbone": _digest([*_modules(closure(backbone.code, NETWORKS)), *_texts(building)]),

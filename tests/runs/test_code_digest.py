@@ -15,6 +15,7 @@ from lmdbench.core import settings
 from lmdbench.core.code import RANGES
 from lmdbench.core.registry import load_plugin
 from lmdbench.models.backbones import get_backbone
+from lmdbench.runs import code_digest
 from lmdbench.runs.code_digest import (
     changed_part,
     code_digests,
@@ -159,6 +160,46 @@ def in_copy(copy, code):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+EDITABLE = """
+import sys
+from importlib.machinery import PathFinder
+from importlib.util import spec_from_file_location
+
+class Editable:  # as that of an install with pip's -e, which no path leads to
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        parent, _, child = name.rpartition(".")
+        if name in FOLDERS:
+            return spec_from_file_location(name, f"{{FOLDERS[name]}}/__init__.py")
+        return PathFinder.find_spec(name, [FOLDERS[parent]]) if parent in FOLDERS else None
+
+FOLDERS = {folders!r}
+sys.meta_path.insert(0, Editable)
+from lmdbench.models.backbones import BACKBONES
+from lmdbench.runs.code_digest import code_digests
+from lmdbench.training.method import METHODS
+assert "lmdbench.runs.train" not in sys.modules
+before = code_digests(METHODS["ce"], BACKBONES["small"])
+import lmdbench.runs.train
+assert code_digests(METHODS["ce"], BACKBONES["small"]) == before
+print(*before.values())
+"""
+
+
+def test_digests_are_the_same_before_all_is_imported_and_however_it_is_installed(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    folders = {"lmdbench": root / "lmdbench"}
+    folders |= {f"lmdbench.{name}": root / name for name in ("methods", "datasets")}
+    program = EDITABLE.format(folders={name: str(path) for name, path in folders.items()})
+    assert in_copy(tmp_path, program).split() == [*code_digests(METHODS["ce"], SMALL).values()]
+
+
+def test_a_module_of_the_list_that_is_not_there_is_an_error(monkeypatch):
+    monkeypatch.setattr(code_digest, "LOOP", (*code_digest.LOOP, "lmdbench.runs.trian"))
+    with pytest.raises(LookupError, match=r"lmdbench\.runs\.trian has no file"):
+        code_digests(METHODS["ce"], SMALL)
 
 
 def named(*names):
