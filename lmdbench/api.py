@@ -336,11 +336,12 @@ def predict(
     probabilities = softmax(values)
     best = values.argmax(axis=1)
     shown = values if logits else probabilities.astype(np.float32)
-    columns = {
+    columns: dict[str, Any] = {
         "predicted": [trained.classes[k] for k in best],
         "probability": probabilities[np.arange(len(best)), best],
-        **{name: shown[:, k] for k, name in enumerate(trained.classes)},
     }
+    for k, name in enumerate(trained.classes):
+        columns[name if name not in columns else f"class {name}"] = shown[:, k]
     return pd.DataFrame(columns, index=pd.Index(index, name="image"))
 
 
