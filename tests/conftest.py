@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,14 +176,22 @@ def lmdbench(
     return call
 
 
-@pytest.fixture
-def own_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metrics that this test registers, itself or from a plug-in of the docs, are gone after it."""
-    from lmdbench.evaluation.metrics import METRICS
+@pytest.fixture(autouse=True)
+def _own_plugins() -> Iterator[None]:
+    """What third parties register during a test is gone after it, as are the modules of plug-ins.
 
-    monkeypatch.setattr(METRICS, "_things", dict(METRICS.all()))
-    for name in ("kappa", "sure_but_wrong"):
-        monkeypatch.delitem(sys.modules, f"lmdbench_plugin_{name}", raising=False)
+    What is built in stays: any look-up may have loaded it."""
+    from lmdbench.core.registry import PLUGIN_MODULE, loaded_registries
+
+    before = {registry: registry.added() for registry in loaded_registries()}
+    modules = set(sys.modules)
+    yield
+    for registry in loaded_registries():
+        for name in registry.added() - before.get(registry, set()):
+            del registry._things[name], registry._origins[name]
+    for name in set(sys.modules) - modules:
+        if name.startswith(PLUGIN_MODULE):
+            del sys.modules[name]
 
 
 @pytest.fixture

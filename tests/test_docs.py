@@ -5,7 +5,6 @@ import html
 import importlib.util
 import json
 import re
-import sys
 import tomllib
 from pathlib import Path
 
@@ -140,8 +139,7 @@ def test_the_example_of_a_logger_hears_of_a_run(toy_run, tmp_path):
     assert (near.code, "Did you mean json-lines?" in near.err) == (2, True)
 
 
-def test_a_wrong_logger_is_told_as_the_page_says(toy_run, tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "lmdbench_plugin_json_lines", raising=False)
+def test_a_wrong_logger_is_told_as_the_page_says(toy_run, tmp_path):
     plugin = tmp_path / "json_lines.py"
     example = (DOCS / "examples" / "json_lines.py").read_text()
     plugin.write_text(example.replace("def epoch(self, history)", "def epoch(self)"))
@@ -152,7 +150,7 @@ def test_a_wrong_logger_is_told_as_the_page_says(toy_run, tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def compared(own_metrics, fake_run, tmp_path):
+def compared(fake_run, tmp_path):
     """Results of ce and lmd, two seeds each, with twenty test images of each of four classes."""
     labels = np.repeat(np.arange(4), 20)
     record = {"class_counts": {"train": [60, 20, 10, 2], "test": [20] * 4}}
@@ -210,7 +208,7 @@ def test_the_examples_of_metrics_are_plotted_and_reported(lmdbench, compared, tm
 
 
 def test_a_run_and_its_predictions_are_scored_with_the_metric(
-    lmdbench, own_metrics, toy_run, trained_run, toy_folder
+    lmdbench, toy_run, trained_run, toy_folder
 ):
     words = ("--plugin", DOCS / "examples" / "kappa.py")
     outcome = toy_run("ce", "--set", "epochs=1", *words)
@@ -221,7 +219,7 @@ def test_a_run_and_its_predictions_are_scored_with_the_metric(
     assert re.search(r"Cohen's kappa +\d+\.\d", outcome.out)
 
 
-def test_a_wrong_metric_is_told_as_the_page_says(lmdbench, own_metrics, tmp_path):
+def test_a_wrong_metric_is_told_as_the_page_says(lmdbench, tmp_path):
     plugin = tmp_path / "kappa.py"
     example = (DOCS / "examples" / "kappa.py").read_text()
     plugin.write_text(example.replace("bounds=(-1, 1)", "bounds=(-1, 1), lower_is_better=True"))

@@ -13,8 +13,6 @@ from lmdbench.core.registry import KINDS, registry_of, unknown
 if TYPE_CHECKING:
     from lmdbench.core.registry import Registry
 
-BUILT_IN = "lmdbench"  # in place of the module that registered it
-
 
 @click.command()
 @click.argument("kind", required=False)
@@ -52,9 +50,8 @@ def list_kinds(kind: str | None, as_json: bool) -> None:
 
 
 def _thing(registry: Registry[Any], name: str) -> dict[str, str]:
-    module = registry.origin(name).partition(":")[0]
     return {
         "name": name,
         "title": registry.title(registry[name]),
-        "from": BUILT_IN if module.startswith("lmdbench.") else module,
+        "from": registry.whence(name),
     }

@@ -212,7 +212,7 @@ def _load_plugins(
     from lmdbench.core.registry import load_plugin
 
     for value in values:
-        load_plugin(Path(value).expanduser())
+        load_plugin(value)
 
 
 def _imbalance_factor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -13,11 +14,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from lmdbench.core.errors import UserError
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 PLUGIN_MODULE = "lmdbench_plugin_"  # before a plug-in file's name, as a module
 
@@ -84,12 +86,12 @@ class Registry(Generic[T]):
         self.broken: dict[str, str] = {}  # entry point → why it could not be imported
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Class decorator, which gives the class its ``name``. Raises as ``add``, and TypeError for
+        """Class decorator, which gives the class its ``name``. Raises UserError as ``add``, and for
         a wrong base class."""
 
         def decorate(cls: T) -> T:
             if self.base is not None and not (isinstance(cls, type) and issubclass(cls, self.base)):
-                raise TypeError(f"{self.kind} {name!r} must be a subclass of {self.base.__name__}")
+                raise UserError(f"{self.kind} {name!r} must be a subclass of {self.base.__name__}")
             self.add(name, cls, cls)
             cls.name = name  # type: ignore[attr-defined]
             return cls
@@ -99,19 +101,17 @@ class Registry(Generic[T]):
     def add(self, name: str, thing: T, origin: Any) -> None:
         """Register a thing; ``origin`` is the class or function that a message names for it.
 
-        Raises ValueError for a name that is taken, or that holds other than letters, digits, - and
+        Raises UserError for a name that is taken, or that holds other than letters, digits, - and
         underscores.
         """
         if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name)):
-            raise ValueError(f"{self.kind} {name!r}: a name has letters, digits, - and _ only")
+            raise UserError(f"{self.kind} {name!r}: a name has letters, digits, - and _ only")
         if not origin.__module__.startswith("lmdbench."):
             self._load()  # a third party's name must not take a built-in one's place
         if name in self._things:
-            raise ValueError(
-                f"{self.kind} {name!r} is already registered by "
-                f"{self._origins[name].replace(':', '.')}; "
-                "choose another name"
-            )
+            ours = self._origins[name].startswith("lmdbench.")
+            by = "built in" if ours else f"already registered by {self.whence(name)}"
+            raise UserError(f"{self.kind} {name!r} is {by}; choose another name")
         self._things[name] = thing
         self._origins[name] = f"{origin.__module__}:{origin.__qualname__}"
 
@@ -153,6 +153,17 @@ class Registry(Generic[T]):
         """Whether it is of this repository, and not of a plug-in or another package."""
         return self.origin(name).startswith("lmdbench.")
 
+    def whence(self, name: str) -> str:
+        """Where it comes from, for people: ``lmdbench``, a plug-in's file, or another module."""
+        module = self.origin(name).partition(":")[0]
+        if module.startswith(PLUGIN_MODULE):
+            return f"{module.removeprefix(PLUGIN_MODULE)}.py"
+        return "lmdbench" if module.startswith("lmdbench.") else module
+
+    def added(self) -> set[str]:
+        """The names that third parties have registered so far; loads nothing."""
+        return {name for name in self._things if not self._origins[name].startswith("lmdbench.")}
+
     def _load(self) -> None:
         if self._loaded:
             return
@@ -190,11 +201,41 @@ def registry_of(kind: str) -> Registry[Any]:
     return registry
 
 
-def load_plugin(path: Path) -> None:
+def loaded_registries() -> Iterator[Registry[Any]]:
+    """The registries whose modules are imported by now."""
+    for place in KINDS.values():
+        module, _, name = place.partition(":")
+        if (registry := getattr(sys.modules.get(module), name, None)) is not None:
+            yield registry
+
+
+def registrar(register: Callable[P, T]) -> Callable[P, T]:
+    """A ``register_…``, a decorator with a name and more, whose wrong arguments are told in a line
+    that shows the right form."""
+    signature = inspect.signature(register)
+    needed = [key for key, one in signature.parameters.items() if one.default is one.empty]
+    words = ", ".join(['"a-name"', *(f"{key}=…" for key in needed if key != "name")])
+
+    @functools.wraps(register)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            name = signature.bind(*args, **kwargs).arguments["name"]
+            problem = "" if isinstance(name, str) else f"{name!r} is no name"
+        except TypeError as error:
+            problem = str(error)
+        if problem:
+            raise UserError(f"{problem}; write @{register.__name__}({words})")
+        return register(*args, **kwargs)
+
+    return called
+
+
+def load_plugin(path: Path | str) -> None:
     """Import a Python file, whose decorators register what it adds, of any of ``KINDS``.
 
-    Raises UserError, naming the file, if it is absent or does not import.
+    Raises UserError, naming the file, if it is absent, does not import or registers nothing.
     """
+    path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"plug-in {path}: no such file")
     name = f"{PLUGIN_MODULE}{path.stem}"
@@ -211,9 +252,30 @@ def load_plugin(path: Path) -> None:
     beside = str(path.resolve().parent)  # helper files; last, so that nothing is hidden by them
     if beside not in sys.path:
         sys.path.append(beside)
+    before = _added()
     try:
         spec.loader.exec_module(module)
+        if _added() <= before:
+            raise UserError("it registers nothing: is the decorator missing?")
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        raise UserError(f"plug-in {path}: {kind}{error}") from error
+        raise UserError(f"plug-in {path}: {_why(error)}") from error
+
+
+def _added() -> set[tuple[str, str]]:
+    """Kind and name of all that third parties have registered."""
+    return {(registry.kind, name) for registry in loaded_registries() for name in registry.added()}
+
+
+def _why(error: BaseException) -> str:
+    """Why a plug-in does not import, in a line."""
+    if isinstance(error, UserError):
+        return str(error)
+    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    package = missing.partition(".")[0]
+    if package and importlib.util.find_spec(package) is None:
+        return (
+            f"it imports {missing}, which is neither installed nor a file beside it: "
+            f"pip install {package}"
+        )
+    return f"{type(error).__name__}: {error}"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import Registry
+from lmdbench.core.registry import Registry, registrar
 from lmdbench.data.definition import check_dataset
 from lmdbench.data.sources import Downloads
 
@@ -212,6 +212,7 @@ DATASETS: Registry[type[Dataset]] = Registry(
 )
 
 
+@registrar
 def register_dataset(name: str) -> Callable[[type[Dataset]], type[Dataset]]:
     """Class decorator: make a data set available under a name. See ``Registry.register``.
 

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import Registry, unknown
+from lmdbench.core.registry import Registry, registrar, unknown
 from lmdbench.evaluation import influence
 from lmdbench.evaluation.metric_check import check_influences, check_metric, influences_of, tried
 
@@ -81,6 +81,7 @@ class Metric:
 METRICS: Registry[Metric] = Registry("metric", __name__, group="lmdbench.metrics")
 
 
+@registrar
 def register_metric(
     name: str,
     *,
@@ -98,8 +99,8 @@ def register_metric(
     without it intervals come from a bootstrap of images (or lesions, patients) within classes.
     Where the function raises or returns NaN, the metric has no value, and tables say why.
 
-    It is tried on a few images. Raises UserError, in one line, for what makes no sense as a metric;
-    ValueError for a name that is taken.
+    It is tried on a few images. Raises UserError, in one line, for what makes no sense as a metric,
+    and for a taken name.
     """
 
     def decorate(function: Function) -> Function:

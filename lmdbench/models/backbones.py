@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import Registry
+from lmdbench.core.registry import Registry, registrar
 from lmdbench.data.definition import check_recipes
 from lmdbench.models import efficientnet_lite
 from lmdbench.models.classifier import Encoder, FrozenEncoder
@@ -89,6 +89,7 @@ SMALL_ICC = {"rounds": 10, "virtual_per_class": 5_000, "head_lr": 0.1}
 BACKBONES: Registry[Backbone] = Registry("backbone", __name__, group="lmdbench.backbones")
 
 
+@registrar
 def register_backbone(
     name: str,
     *,
@@ -106,8 +107,7 @@ def register_backbone(
     ``recipes``: settings that suit it better than a method's own defaults, by the method's name, or
     by what it trains ("all", "head").
 
-    Raises UserError for what makes no sense, as features of another shape; ValueError for a name
-    that is taken.
+    Raises UserError for what makes no sense, as features of another shape, and for a taken name.
     """
     if not (isinstance(title, str) and title.strip()):
         raise UserError(f'backbone {name!r}: title is {title!r}, but must be text, as in title="…"')

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import HOST
-from lmdbench.core.registry import Registry
+from lmdbench.core.registry import Registry, registrar
 
 logger = logging.getLogger("lmdbench")
 
@@ -51,14 +51,14 @@ LoggerClass = TypeVar("LoggerClass", bound=type)
 LOGGERS: Registry[type[Logger]] = Registry("logger", __name__, group="lmdbench.loggers")
 
 
+@registrar
 def register_logger(
     name: str, *, title: str, needs: str | None = None
 ) -> Callable[[LoggerClass], LoggerClass]:
     """Decorator of a class with the methods of ``Logger``, which it may be derived from.
 
     ``title``: a line on it. ``needs``: the package that it imports, told before anything is trained
-    where it is not installed. Raises UserError for what makes no sense, ValueError for a name that
-    is taken.
+    where it is not installed. Raises UserError for what makes no sense, and for a taken name.
     """
     for what, text in (("title", title), ("needs", needs)):
         if not (isinstance(text, str) and text.strip()) and not (what == "needs" and text is None):

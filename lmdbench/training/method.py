@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import Registry
+from lmdbench.core.registry import Registry, registrar
 from lmdbench.core.settings import LogUniform, at_least, at_most, below
 from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.training.definition import check_definition
@@ -326,6 +326,7 @@ def built_in_methods() -> list[type[Method]]:
     return [method for method in map(METHODS.get, METHODS.names()) if is_built_in(method)]
 
 
+@registrar
 def register_method(name: str) -> Callable[[type[Method]], type[Method]]:
     """Class decorator: make a method available under a name. See ``Registry.register``.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import Registry, first_line
+from lmdbench.core.registry import Registry, first_line, registrar
 
 
 class Sampler(Protocol):
@@ -85,11 +85,12 @@ SAMPLERS: Registry[SamplerFactory] = Registry(
 )
 
 
+@registrar
 def register_sampler(name: str) -> Callable[[SamplerFactory], SamplerFactory]:
     """Decorator of a class or function that makes a sampler of labels (N,) int64.
 
     It is tried on three labels. Raises UserError where that gives nothing with a ``draw`` of
-    positions; ValueError for a name that is taken.
+    positions, and for a taken name.
     """
 
     def decorate(make: SamplerFactory) -> SamplerFactory:

@@ -34,7 +34,7 @@ def test_what_a_plugin_adds_is_listed_with_where_it_comes_from(lmdbench, tmp_pat
     shown = json.loads(lmdbench("list", "samplers", "--json", "--plugin", path).out)
     by_name = {one["name"]: one for one in shown}
     assert by_name["in-order"]["title"] == "The images in their order."
-    assert by_name["in-order"]["from"] == "lmdbench_plugin_in_order_plugin"
+    assert by_name["in-order"]["from"] == "in_order_plugin.py"
     assert by_name["instance"]["from"] == "lmdbench"
 
 

@@ -70,7 +70,7 @@ def test_the_run_s_own_test_images_get_the_run_s_own_logits(
 
 
 def test_predictions_are_scored_with_a_metric_that_is_no_percent(
-    lmdbench, own_metrics, trained_run, toy_folder, tmp_path
+    lmdbench, trained_run, toy_folder, tmp_path
 ):
     plugin = tmp_path / "surprise.py"
     plugin.write_text(

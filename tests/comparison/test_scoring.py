@@ -321,7 +321,6 @@ def register_twin(**words: Any) -> None:
     )
 
 
-@pytest.mark.usefixtures("own_metrics")
 @pytest.mark.parametrize("lesions", [False, True])
 def test_an_added_metric_has_intervals_and_tests_by_a_bootstrap(
     folder: Path, wide: dict[str, list[Path]], lesions: bool
@@ -347,7 +346,6 @@ def test_an_added_metric_has_intervals_and_tests_by_a_bootstrap(
     assert ours.p_corrected == ours.difference.p
 
 
-@pytest.mark.usefixtures("own_metrics")
 def test_a_note_says_that_an_interval_is_a_bootstrap(
     folder: Path, wide: dict[str, list[Path]]
 ) -> None:
@@ -363,7 +361,6 @@ def test_a_note_says_that_an_interval_is_a_bootstrap(
     )
 
 
-@pytest.mark.usefixtures("own_metrics")
 def test_the_same_runs_give_the_same_bootstrap(folder: Path, wide: dict[str, list[Path]]) -> None:
     register_twin()
     one, other = (by_label(only(folder, names=["twin"]))["ce"].cells["twin"] for _ in range(2))
@@ -372,7 +369,6 @@ def test_the_same_runs_give_the_same_bootstrap(folder: Path, wide: dict[str, lis
     assert alone.estimate == one.estimate
 
 
-@pytest.mark.usefixtures("own_metrics")
 def test_an_added_metric_has_no_interval_where_a_class_is_small(
     folder: Path, three: dict[str, list[Path]]
 ) -> None:
@@ -382,7 +378,6 @@ def test_an_added_metric_has_no_interval_where_a_class_is_small(
     assert cell.no_interval == "a class has fewer than 5 test images"
 
 
-@pytest.mark.usefixtures("own_metrics")
 def test_direction_and_bounds_of_an_added_metric_are_its_own(
     folder: Path, wide: dict[str, list[Path]]
 ) -> None:
@@ -400,7 +395,6 @@ def test_direction_and_bounds_of_an_added_metric_are_its_own(
     assert rows["ce"].cells["likelihood"].estimate.high < 0
 
 
-@pytest.mark.usefixtures("own_metrics")
 def test_an_added_metric_that_fails_leaves_the_others_be(
     folder: Path, wide: dict[str, list[Path]]
 ) -> None:
@@ -419,7 +413,6 @@ def test_an_added_metric_that_fails_leaves_the_others_be(
     )
 
 
-@pytest.mark.usefixtures("own_metrics")
 def test_no_value_on_some_samples_is_no_interval(folder: Path, wide: dict[str, list[Path]]) -> None:
     def without_the_last_image(labels: np.ndarray, logits: np.ndarray) -> float:
         seen = np.unique(logits, axis=0)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import lmdbench
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import Registry, load_plugin
 
@@ -55,12 +56,12 @@ def test_near_matches_by_case_part_and_title(shapes, typed, hint):
 
 def test_duplicate_name_raises(shapes):
     shapes.register("circle")(type("Circle", (Shape,), {}))
-    with pytest.raises(ValueError, match="already registered"):
+    with pytest.raises(UserError, match="already registered"):
         shapes.register("circle")(type("Other", (Shape,), {}))
 
 
 def test_wrong_base_class_raises(shapes):
-    with pytest.raises(TypeError, match="subclass of Shape"):
+    with pytest.raises(UserError, match="subclass of Shape"):
         shapes.register("dict")(dict)
 
 
@@ -83,7 +84,7 @@ def test_plugin_file_registers_and_loads_once(tmp_path):
     path = tmp_path / "plugin_of_registry_test.py"
     path.write_text(PLUGIN.format(name="registry-test"))
     load_plugin(path)
-    load_plugin(path)  # named twice on a command line: no duplicate
+    load_plugin(str(path))  # named twice on a command line: no duplicate
     assert DATASETS.get("registry-test").title == "from a plug-in"
 
 
@@ -91,10 +92,19 @@ def test_plugin_file_registers_and_loads_once(tmp_path):
     ("name", "text", "message"),
     [
         ("absent.py", None, "no such file"),
-        ("broken_plugin.py", "import no_such_module_anywhere", "no_such_module_anywhere"),
+        (
+            "broken_plugin.py",
+            "import no_such_module_anywhere",
+            "it imports no_such_module_anywhere, which is neither installed nor a file beside it",
+        ),
         ("syntax_plugin.py", "def", "SyntaxError"),
         ("plugin.txt", "", "must end in .py"),
-        ("taken_plugin.py", PLUGIN.format(name="folder"), "already registered"),
+        (
+            "taken_plugin.py",
+            PLUGIN.format(name="folder"),
+            "data set 'folder' is built in; choose another name",
+        ),
+        ("idle_plugin.py", "def loss(): ...", "it registers nothing: is the decorator missing"),
     ],
 )
 def test_plugin_that_cannot_be_loaded_is_named(tmp_path, name, text, message):
@@ -130,7 +140,48 @@ def test_entry_points_of_installed_packages_are_found(tmp_path):
     assert "No module named 'no_such_module'" in result.stdout
 
 
+FORMS = {
+    "register_method": '@register_method("a-name")',
+    "register_dataset": '@register_dataset("a-name")',
+    "register_backbone": '@register_backbone("a-name", title=…)',
+    "register_metric": '@register_metric("a-name", title=…)',
+    "register_plot": '@register_plot("a-name", title=…)',
+    "register_logger": '@register_logger("a-name", title=…)',
+    "register_executor": '@register_executor("a-name", title=…)',
+    "register_sampler": '@register_sampler("a-name")',
+    "register_view": '@register_view("a-name", draw=…)',
+}
+
+
+@pytest.mark.parametrize("register", FORMS)
+def test_a_decorator_without_its_arguments_is_told_the_right_form(register):
+    decorator = getattr(lmdbench, register)
+    for given in ((), (Shape,), ("mine", "of", "too", "many", "words")):
+        with pytest.raises(UserError, match=re.escape(f"; write {FORMS[register]}")) as told:
+            decorator(*given)
+        assert "\n" not in str(told.value)
+
+
+def test_a_name_that_another_plugin_took_is_told_with_its_file(tmp_path):
+    for file in ("first_plugin.py", "second_plugin.py"):
+        (tmp_path / file).write_text(PLUGIN.format(name="wanted"))
+    load_plugin(tmp_path / "first_plugin.py")
+    with pytest.raises(UserError, match=r"'wanted' is already registered by first_plugin\.py; "):
+        load_plugin(tmp_path / "second_plugin.py")
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_what_a_test_registers_is_gone_after_it(tmp_path, turn):
+    from lmdbench.data.dataset import DATASETS
+
+    assert "of-each-turn" not in DATASETS
+    path = tmp_path / "plugin_of_each_turn.py"
+    path.write_text(PLUGIN.format(name="of-each-turn"))
+    load_plugin(path)
+    assert "of-each-turn" in DATASETS
+
+
 @pytest.mark.parametrize("name", ["a/../b", "", ".", "a b", "-a", "a.b"])
 def test_a_name_is_fit_for_a_folder_and_an_option(shapes, name):
-    with pytest.raises(ValueError, match="letters, digits"):
+    with pytest.raises(UserError, match="letters, digits"):
         shapes.register(name)(type("Odd", (Shape,), {}))

@@ -87,5 +87,5 @@ def test_ways_to_be_wrong(changes, problem: str) -> None:
 
 
 def test_other_classes_are_refused_by_the_registry() -> None:
-    with pytest.raises(TypeError, match="'other' must be a subclass of Dataset"):
+    with pytest.raises(UserError, match="'other' must be a subclass of Dataset"):
         register_dataset("other")(dict)

@@ -10,8 +10,6 @@ from lmdbench.core.errors import UserError
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.metric_check import check_influences, example, tried
 
-pytestmark = pytest.mark.usefixtures("own_metrics")
-
 
 def hits(labels, logits):
     return (logits.argmax(axis=1) == labels) / len(labels)
@@ -33,9 +31,8 @@ def draws(labels, logits):
 WRONG = [
     ({"name": "two words"}, share, "a name has letters, digits, - and _ only"),
     ({"name": "tail"}, share, "called like a group of classes; choose another name"),
-    ({"name": "accuracy"}, share, "already registered by lmdbench.evaluation.metrics.Metric"),
-    ({"name": "Macro-F1"}, share, "metric 'macro_f1' is already registered"),
-    ({"name": 3}, share, "metric 3: a name has"),
+    ({"name": "accuracy"}, share, "metric 'accuracy' is built in; choose another name"),
+    ({"name": "Macro-F1"}, share, "metric 'macro_f1' is built in"),
     ({}, "share", "must be a function of labels"),
     ({}, functools.partial(share), "must be a function of labels"),
     ({"title": " "}, share, "title ' '; give the words at the head of its column"),
@@ -71,7 +68,7 @@ WRONG = [
 def test_a_wrong_metric_is_told_in_one_line(words, function, message):
     given = {"name": "own", "title": "Own", **words}
     before = list(metrics.METRICS)
-    with pytest.raises((UserError, ValueError)) as told:
+    with pytest.raises(UserError) as told:
         metrics.register_metric(given.pop("name"), **given)(function)
     assert message in str(told.value)
     assert str(told.value).startswith("metric ")

@@ -342,9 +342,9 @@ def test_mean_logs():
 
 
 def test_a_taken_name_and_a_wrong_base_are_refused():
-    with pytest.raises(ValueError, match="'ce' is already registered"):
+    with pytest.raises(UserError, match="method 'ce' is built in; choose another name"):
         register_method("ce")(Plain)
-    with pytest.raises(TypeError, match="must be a subclass of Method"):
+    with pytest.raises(UserError, match="must be a subclass of Method"):
         register_method("no-method")(dataclass(type("No", (), {})))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import Registry, unknown
+from lmdbench.core.registry import Registry, registrar, unknown
 from lmdbench.reporting.plots.figures import drawing
 
 # What a plot is of → what its function is given of it
@@ -48,11 +48,12 @@ class Plot:
 PLOTS: Registry[Plot] = Registry("plot", __name__, group="lmdbench.plots")
 
 
+@registrar
 def register_plot(name: str, *, title: str, of: str = "table") -> Callable[[Draw], Draw]:
     """Decorator of a function ``(data, width in inches) -> Figure``, which then draws in the common
     style. ``title``: a line on what it shows; ``of``: what it is given, a key of ``DATA``.
 
-    Raises UserError for what can't draw; ValueError for a name that is taken.
+    Raises UserError for what can't draw, and for a taken name.
     """
 
     def decorate(function: Draw) -> Draw:

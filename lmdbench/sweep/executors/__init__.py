@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, write_json
-from lmdbench.core.registry import Registry
+from lmdbench.core.registry import Registry, registrar
 from lmdbench.sweep.executors.batches import Batch, Queued, Unsure, Work, job_content
 
 if TYPE_CHECKING:
@@ -179,10 +179,11 @@ EXECUTORS: Registry[type[Executor]] = Registry(
 )
 
 
+@registrar
 def register_executor(name: str, *, title: str) -> Callable[[type[Any]], type[Any]]:
     """Class decorator: make an executor available to ``--on`` and to ``on`` in sweep files.
 
-    Raises UserError for what makes no sense in it; ValueError for a name that is taken.
+    Raises UserError for what makes no sense in it, and for a taken name.
     """
 
     def decorate(cls: type[Any]) -> type[Any]:

@@ -67,7 +67,7 @@ class SweepJob:
         else:
             limit_threads()
         for path in payload["plugins"]:
-            load_plugin(Path(path))
+            load_plugin(path)
         log = Log(self)
         worker = Worker(
             Path(payload["results"]),

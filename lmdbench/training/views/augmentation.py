@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import Registry, first_line
+from lmdbench.core.registry import Registry, first_line, registrar
 from lmdbench.training.views import blurs, warps
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -271,13 +271,14 @@ VIEWS: Registry[View] = Registry(
 )
 
 
+@registrar
 def register_view(
     name: str, draw: Callable[[int, torch.Generator], tuple[Tensor, ...]]
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Decorator of a view's ``apply``; see ``View``.
 
-    It is tried on two images. Raises UserError where that does not give images of their size;
-    ValueError for a name that is taken.
+    It is tried on two images. Raises UserError where that does not give images of their size, and
+    for a taken name.
     """
 
     def decorate(apply: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -10,19 +10,6 @@ from pathlib import Path
 import pytest
 
 from lmdbench.sweep.launch_record import Launch, read_launches, write_launch
-from lmdbench.training.method import METHODS
-
-
-@pytest.fixture(autouse=True)
-def _plugins_of_one_test(monkeypatch):
-    """What a test's plug-ins register is gone after it."""
-    METHODS.names()
-    monkeypatch.setattr(METHODS, "_things", dict(METHODS._things))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith("lmdbench_plugin_"):
-            del sys.modules[name]
 
 
 @pytest.fixture

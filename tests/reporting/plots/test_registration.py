@@ -41,7 +41,7 @@ def test_what_cannot_draw_is_refused_in_a_line(function, words, said):
 
 
 def test_a_name_is_taken_once():
-    with pytest.raises(ValueError, match=r"'forest' is already registered by .*draw_forest"):
+    with pytest.raises(UserError, match=r"^plot 'forest' is built in; choose another name$"):
         register_plot("forest", title="another")(empty)
 
 
