@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -42,11 +43,13 @@ class Run:
     """A finished run: its directory and its ``run.json``.
 
     ``folds``: the runs of a k-fold split that this one stands for, see ``folds.pool_folds``.
+    ``above``, of a row's run: those that it started from, nearest first, as far as they are found.
     """
 
     directory: Path
     record: RunRecord
     folds: tuple[Run, ...] = ()
+    above: tuple[Run, ...] = ()
 
     @property
     def members(self) -> tuple[Run, ...]:
@@ -123,7 +126,8 @@ class Link:
     """One stage of the chain a run ends: a method with its settings.
 
     ``settings`` is None where that run is no longer to be found; ``usual`` says that a method
-    starts there by itself, None that it is not recorded.
+    starts there by itself, None that it is not recorded. ``anew``: only one that was trained again
+    since is to be found, so its code is not that of the chain.
     """
 
     method: str
@@ -132,6 +136,7 @@ class Link:
     changed: Mapping[str, Any]
     code: Mapping[str, str] = field(default_factory=dict)  # part → digest, of what is recorded
     usual: bool | None = None
+    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -317,7 +322,8 @@ def _rows(runs: Sequence[Run], by_id: Mapping[str, Run]) -> list[MethodRuns]:
     for run in runs:
         chain = _chain(run, by_id)
         key = chain_key(chain)
-        by_chain.setdefault(key, []).append(run)
+        above = tuple(stage for stage, known in _stages(run, by_id) if known)[1:]
+        by_chain.setdefault(key, []).append(replace(run, above=above))
         chains[key] = chain
     rows = []
     for key, members in by_chain.items():
@@ -334,62 +340,87 @@ def _chain(run: Run, by_id: Mapping[str, Run]) -> tuple[Link, ...]:
     is other counts as a setting of that stage.
     """
     links: list[Link] = []
-    stage = run
     usual: bool | None = None
-    while True:
+    for stage, known in _stages(run, by_id):
         other = {
             k: v for k, v in stage.setting.items() if k != "groups" and v != run.setting.get(k)
         }
-        spec = stage.spec
+        spec, ancestor = stage.spec, stage.record.ancestor
         links.append(
             Link(
                 stage.method,
                 spec.method_version,
                 {**spec.settings, **other},
                 {**stage.record.changed_settings, **other},
-                stage.record.code,
+                stage.record.code if known else {},
                 usual,
+                anew=not known and not any(link.anew for link in links),
             )
         )
-        ancestor = stage.record.ancestor
-        if not ancestor:
-            return tuple(links)
-        usual = ancestor.usual
-        above = ancestor_of(stage, by_id)
-        if above is None:
-            return (*links, Link(ancestor.method, None, None, {}, usual=usual))
-        stage = above
+        usual = ancestor.usual if ancestor else None
+    if ancestor:
+        links.append(Link(ancestor.method, None, None, {}, usual=usual))
+    return tuple(links)
 
 
 def chain_key(chain: Sequence[Link]) -> str:
     """What two rows have in common that are the same methods with the same settings and code."""
-    return _canonical([[link.method, link.version, link.settings, link.code] for link in chain])
+    return _canonical(
+        [[link.method, link.version, link.settings, link.code, link.anew] for link in chain]
+    )
+
+
+def _stages(run: Run, by_id: Mapping[str, Run]) -> Iterator[tuple[Run, bool]]:
+    """A run, what it started from, and so on; with False for one that was trained anew since, and
+    for what is behind that: of these no more is known than their ids promise."""
+    stage: Run | None = run
+    known = True
+    while stage is not None:
+        yield stage, known
+        above = _at_ancestor(stage, by_id)
+        fitting = next((one for one in above if _is_start(one, stage)), None)
+        known = known and fitting is not None
+        stage = fitting or next(iter(above), None)
 
 
 def ancestor_of(run: Run, by_id: Mapping[str, Run] | None = None) -> Run | None:
-    """What a run started from: among the known ones, beside it, or where it lay then.
+    """What a run started from: among the known ones, beside it, where it lay then, or moved aside.
 
-    None if it started from nothing, or that is gone.
+    None if it started from nothing, or that is gone or was trained anew since.
     """
+    return next((one for one in _at_ancestor(run, by_id) if _is_start(one, run)), None)
+
+
+def _at_ancestor(run: Run, by_id: Mapping[str, Run] | None) -> list[Run]:
+    """What is found of the id that a run started from, those moved aside last."""
     ancestor = run.record.ancestor
     if not ancestor:
-        return None
-    if by_id and ancestor.id in by_id:
-        return by_id[ancestor.id]
-    beside = run.directory.parent.parent.glob(f"{ancestor.method}/seed*-{ancestor.id[:8]}")
-    for directory in (*sorted(beside), Path(ancestor.directory or "/nowhere")):
-        if (directory / "run.json").is_file():
+        return []
+    found = [by_id[ancestor.id]] if by_id and ancestor.id in by_id else []
+    if found and _is_start(found[0], run):
+        return found
+    there = Path(ancestor.directory or "/nowhere")
+    name = f"seed*-{ancestor.id[:8]}*"
+    beside = sorted(run.directory.parent.parent.glob(f"{ancestor.method}/{name}"))
+    places = dict.fromkeys([*beside, there, *sorted(there.parent.glob(name))])
+    for directory in sorted(places, key=lambda place: MOVED_ASIDE in place.name):
+        with contextlib.suppress(UserError):  # what is damaged is as good as gone
             candidate = Run(directory, read_record(directory))
-            if candidate.id == ancestor.id:
-                return candidate
-    return None
+            found += [candidate] * (candidate.id == ancestor.id)
+    return found
+
+
+def _is_start(candidate: Run, run: Run) -> bool:
+    """Whether a run of the right id has the model that another started from, where that is
+    recorded."""
+    return run.record.digests.get("ancestor") in (None, candidate.record.digests.get("model"))
 
 
 def _by_ancestry(runs: Sequence[Run], by_id: Mapping[str, Run]) -> list[list[Run]]:
     """Runs that each started from a run of their own seed, and runs that share one, apart."""
     unshared, shared = [], dict[str, list[Run]]()
     for run in runs:
-        ancestor = ancestor_of(run, by_id)
+        ancestor = next(iter(_at_ancestor(run, by_id)), None)
         if ancestor is None or ancestor.seed == run.seed:
             unshared.append(run)
         else:
@@ -422,6 +453,18 @@ def _with_doubts(row: MethodRuns) -> MethodRuns:
             notes.append(
                 f"the {link.method} run it started from is gone, so its settings are not checked"
             )
+        if link.anew:
+            notes.append(
+                f"the {link.method} run it started from was trained anew since, so by which code "
+                "it was trained before is not known"
+            )
+    notes += [
+        f"seed {run.seed} started from {stage.method}/{stage.directory.name}, "
+        "which was trained anew since"
+        for run in row.runs
+        for stage in run.above
+        if MOVED_ASIDE in stage.directory.name
+    ]
     imported = [run for run in row.runs if run.predictions_from]
     if imported:
         silent = {name for run in imported for name in run.unstated}
@@ -514,18 +557,13 @@ def label_of(run: Run, by_id: Mapping[str, Run], first: Collection[str] = ()) ->
 
 def _label(chain: Sequence[Link]) -> str:
     """``method (changed=setting) ← ancestor (changed=setting)``; a usual ancestor goes unsaid."""
-    words = [_named(chain[0].method, chain[0].changed)]
-    for k, link in enumerate(chain[1:], start=1):
-        if all(further.usual for further in chain[k:]):
+    words = []
+    for k, link in enumerate(chain):
+        if k and all(further.usual and not further.anew for further in chain[k:]):
             break
-        words.append(_named(link.method, link.changed))
+        facts = [_in_a_row(link.changed)] * bool(link.changed) + ["trained anew since"] * link.anew
+        words.append(f"{link.method} ({', '.join(facts)})" if facts else link.method)
     return " ← ".join(words)
-
-
-def _named(method: str, changed: Mapping[str, Any]) -> str:
-    if not changed:
-        return method
-    return f"{method} ({_in_a_row(changed)})"
 
 
 def _in_a_row(settings: Mapping[str, Any]) -> str:

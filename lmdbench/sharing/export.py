@@ -136,7 +136,7 @@ def _started_from(chosen: Iterable[Run], results: Results) -> tuple[list[Run], t
     for run in chosen:
         stage: Run | None = run
         while stage is not None and stage.record.ancestor:
-            there = ancestor_of(stage, known)
+            there = known.get(stage.record.ancestor.id) or ancestor_of(stage)
             if there is None or not (there.directory / "done").exists():
                 gone.append(
                     f"{run.record.key}: the {stage.record.ancestor.method} run it "

@@ -13,6 +13,7 @@ import pytest
 from lmdbench.comparison.results import (
     Run,
     RunGroup,
+    ancestor_of,
     read_results,
     renamed,
     run_groups,
@@ -237,6 +238,75 @@ def test_an_ancestor_that_is_gone_is_said_to_be(folder: Path, fake_run: FakeRun)
     (row,) = block.rows
     assert (row.label, row.seeds) == ("crt ← ce", [0, 1])
     assert row.remarks == ("the ce run it started from is gone, so its settings are not checked",)
+
+
+def with_digests(directory: Path, **digests: str) -> Path:
+    record = json.loads((directory / "run.json").read_text())
+    change(directory, digests={**record.get("digests", {}), **digests})
+    return directory
+
+
+def trained_anew(directory: Path, *, keep: bool, **digests: str) -> Path:
+    """The run's place with other digests; what lay there is moved aside, or gone."""
+    if keep:
+        shutil.copytree(directory, directory.with_name(f"{directory.name}.old-20250101-000000"))
+    return with_digests(directory, **digests)
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["moved aside", "gone"])
+@pytest.mark.parametrize("known", [True, False], ids=["chosen too", "elsewhere"])
+def test_an_ancestor_trained_anew_is_not_what_a_run_started_from(
+    folder: Path, fake_run: FakeRun, tmp_path: Path, keep: bool, known: bool
+) -> None:
+    place = folder if known else tmp_path / "elsewhere"
+    ce = [fake_run("ce", seed, results=place) for seed in (0, 1, 2, 3)]
+    for seed, directory in enumerate(ce):
+        with_digests(directory, method="before", model=f"model {seed}")
+        crt = fake_run("crt", seed, ancestor=directory)
+        with_digests(crt, ancestor="model of now" if seed > 1 else f"model {seed}")
+    for directory in (ce[0], ce[2], ce[3]):
+        trained_anew(directory, keep=keep, method="now", model="model of now")
+    found = {label: seeds for label, seeds in rows(folder).items() if "crt" in label}
+    (block,) = all_blocks(folder)
+    notes = {row.label: row.remarks for row in block.rows}
+    before, now = "crt ← ce [ce.code=before]", "crt ← ce [ce.code=now]"
+    if keep:
+        assert found == {before: [0, 1], now: [2, 3]}
+        (note,) = notes[before]
+        aside = f"ce/{ce[0].name}.old-20250101-000000"
+        assert note == f"seed 0 started from {aside}, which was trained anew since"
+    else:
+        anew = "crt ← ce (trained anew since)"
+        assert sorted(found.values()) == [[0], [1], [2, 3]]
+        assert found[anew] == [0]
+        assert "by which code it was trained before is not known" in " ".join(notes[anew])
+        assert sum("trained anew" in note for notes_of in notes.values() for note in notes_of) == 1
+
+
+def test_an_ancestor_trained_anew_by_the_same_code_parts_no_seeds(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    for seed in (0, 1):
+        ce = with_digests(fake_run("ce", seed), method="code", model=f"model {seed}")
+        with_digests(fake_run("crt", seed, ancestor=ce), ancestor=f"model {seed}")
+    trained_anew(ce, keep=True, model="by another GPU")
+    assert rows(folder) == {"ce": [0, 1], "crt ← ce": [0, 1]}
+
+
+def test_what_is_behind_an_ancestor_trained_anew_is_not_known_either(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    ce = with_digests(fake_run("ce"), method="code", model="model")
+    crt = with_digests(fake_run("crt", ancestor=ce), ancestor="model", model="second")
+    run = with_digests(fake_run("lws", ancestor=crt), ancestor="second")
+    trained_anew(crt, keep=False, model="other")
+    (block,) = all_blocks(folder)
+    (row,) = [row for row in block.rows if row.method == "lws"]
+    assert row.label == "lws ← crt (trained anew since) ← ce"
+    assert [dict(link.code) for link in row.chain] == [{}, {}, {}]
+    assert row.runs[0].above == ()
+    assert ancestor_of(row.runs[0]) is None
+    assert run == row.runs[0].directory
 
 
 def test_an_ancestor_with_other_weights_makes_another_row(folder: Path, fake_run: FakeRun) -> None:

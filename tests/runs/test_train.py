@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lmdbench.comparison.results import read_results, run_groups
 from lmdbench.runs.state import last_error
 from lmdbench.training.method import METHODS
 
@@ -287,6 +289,35 @@ def test_a_run_made_by_other_code_is_refused(toy_run, tmp_path):
     assert list((tmp_path / "results").glob("*/*/changing/*.old-*"))
 
 
+def test_seeds_from_before_and_after_a_change_of_their_ancestor_stand_apart(toy_run, tmp_path):
+    base, upper = tmp_path / "base_method.py", tmp_path / "upper_method.py"
+    base.write_text(PLUGIN.format(name="base", loss=LOSS))
+    later = PLUGIN.format(name="upper", loss=LOSS)
+    upper.write_text(later.replace("def loss", "starts_from = 'base'\n\n    def loss"))
+    words = ("--plugin", base, "--plugin", upper, "--set", "epochs=1", "--quiet")
+    assert toy_run("upper", *words, "--set", "base.epochs=1").code == 0
+    base.write_text(PLUGIN.format(name="base", loss=f"2 * {LOSS}"))
+    del sys.modules["lmdbench_plugin_base_method"]
+    METHODS._things.pop("base")
+    assert toy_run("base", *words, "--force").code == 0
+    words = (*words, "--set", "base.epochs=1")
+    assert "trained anew" in toy_run("upper", *words).err
+    assert toy_run("upper", *words, "--seeds", 1).code == 0
+    results = tmp_path / "results"
+
+    def upper_rows() -> dict[str, list[int]]:
+        found = read_results(results)
+        (group,) = run_groups(found, found.runs)
+        return {row.label: row.seeds for row in group.rows if row.method == "upper"}
+
+    assert sorted(upper_rows().values()) == [[0], [1]]
+    assert all("base.code=" in label for label in upper_rows())
+    (aside,) = results.glob("*/*/base/*.old-*")
+    shutil.rmtree(aside)
+    assert sorted(upper_rows().values()) == [[0], [1]]
+    assert any("base (" in label and "trained anew since" in label for label in upper_rows())
+
+
 @pytest.mark.parametrize(
     ("name", "loss", "message"),
     [
@@ -307,8 +338,6 @@ def test_a_run_that_breaks_leaves_its_traceback(toy_run, tmp_path, name, loss, m
 
 
 def test_changed_images_make_a_run_stale(toy_run, toy_folder, tmp_path, lmdbench):
-    import shutil
-
     copy = tmp_path / toy_folder.name
     shutil.copytree(toy_folder, copy)
     assert toy_run("ce", *SHORT, "--data-root", copy).code == 0
@@ -367,8 +396,6 @@ def test_a_full_disk_loses_nothing(toy_run, toy_folder, tmp_path):
 
 def test_a_given_run_is_never_trained(toy_run, toy_folder, tmp_path):
     """Its images have changed: it is refused, with --force too, and stays where it is."""
-    import shutil
-
     copy = tmp_path / toy_folder.name
     shutil.copytree(toy_folder, copy)
     toy_run("crt", *SHORT, "--set", "ce.epochs=1", "--data-root", copy)
@@ -385,8 +412,6 @@ def test_a_given_run_is_never_trained(toy_run, toy_folder, tmp_path):
 
 
 def test_an_ancestor_that_is_gone_is_not_trained_again(toy_run, tmp_path):
-    import shutil
-
     words = (*SHORT, "--set", "ce.epochs=1")
     toy_run("crt", *words)
     (ce,) = run_directories(tmp_path / "results", "ce")
@@ -461,8 +486,6 @@ def test_a_results_folder_that_is_a_file(toy_run, tmp_path):
 
 
 def test_folders_of_one_name_do_not_share_an_id(toy_run, toy_folder, tmp_path):
-    import shutil
-
     other = tmp_path / "other"
     shutil.copytree(toy_folder, other)
     toy_run("ce", *SHORT)

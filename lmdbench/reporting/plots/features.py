@@ -74,7 +74,9 @@ def embedding_of(
         else:
             features = {f"before: {above.method}, seed {above.seed}": before, **features}
     elif trained.record.ancestor:
-        notes.append("The run it started from is gone: no features from before.")
+        notes.append(
+            "The run it started from is gone, or was trained anew: no features from before."
+        )
     else:
         features = {name: after}
         notes.append(f"{trained.spec.method} starts from no other run.")
