@@ -161,10 +161,13 @@ class Outcome:
 def lmdbench(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Outcome]:
-    """Runs the command in this process, through its entry point."""
+    """Runs the command in this process, through its entry point, as in a new one that loads the
+    code as it is now."""
     from lmdbench.cli.main import main
+    from lmdbench.core.code import LOADED
 
     def call(*words: object) -> Outcome:
+        LOADED.clear()
         monkeypatch.setattr(sys, "argv", ["lmdbench", *map(str, words)])
         capfd.readouterr()
         with pytest.raises(SystemExit) as stop:

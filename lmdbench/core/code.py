@@ -59,6 +59,23 @@ def _found(name: str, path: Iterable[str] | None) -> ModuleSpec | None:
     return None
 
 
+# Of modules that are loaded: module → what it was loaded by, and its source then
+LOADED: dict[str, tuple[object, bytes]] = {}
+
+
+def source_of(name: str, file: Path) -> bytes:
+    """The content of a module's file; of one that is loaded as it was when it was first asked for,
+    since what runs is not what the file becomes by an edit. ``importlib.reload`` has it read anew.
+    """
+    module = sys.modules.get(name)
+    if module is None:
+        return file.read_bytes()
+    loaded_by = module.__spec__ or module  # a script has no spec
+    if LOADED.get(name, (None,))[0] is not loaded_by:
+        LOADED[name] = loaded_by, file.read_bytes()
+    return LOADED[name][1]
+
+
 @functools.cache
 def is_loose(file: Path) -> bool:
     """Whether a file is neither lmdbench's own nor an installed package's."""
@@ -67,14 +84,14 @@ def is_loose(file: Path) -> bool:
 
 def imported_by(name: str, file: Path) -> tuple[str, ...]:
     """The names that a module's imports, wherever in the file they stand, may mean as modules."""
-    return _imports(name, file, _stamp(file)) if file.suffix == ".py" else ()
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    return _imports(package, source_of(name, file)) if file.suffix == ".py" else ()
 
 
 @functools.lru_cache(maxsize=512)
-def _imports(name: str, file: Path, _stamp: object) -> tuple[str, ...]:
-    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+def _imports(package: str, source: bytes) -> tuple[str, ...]:
     found: dict[str, None] = {}
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -131,27 +148,20 @@ def _is_installed(top: str) -> bool:
     return file is not None and not is_loose(file)
 
 
-def code_of(path: Path) -> bytes:
-    """What a file's code comes to: without comments, docstrings, formatting and descriptions."""
-    return _content(path, _stamp(path))
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when a file is edited."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino
+def code_of(name: str, file: Path) -> bytes:
+    """What a module's code comes to: without comments, docstrings, formatting and descriptions; of
+    a compiled one its bytes."""
+    source = source_of(name, file)
+    return _unparsed(source) if file.suffix == ".py" else source
 
 
 @functools.lru_cache(maxsize=256)  # a look at a sweep asks for the same files 500 times
-def _content(path: Path, _stamp: object) -> bytes:
-    """A file's code without what only describes it; a compiled file's bytes."""
-    if path.suffix != ".py":
-        return path.read_bytes()
-    return ast.unparse(_bare(path)).encode()
+def _unparsed(source: bytes) -> bytes:
+    return ast.unparse(_bare(source)).encode()
 
 
-def _bare(path: Path) -> ast.Module:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _bare(source: bytes) -> ast.Module:
+    tree = ast.parse(source)
     documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     for node in ast.walk(tree):
         if not isinstance(node, documented):
@@ -207,9 +217,9 @@ def definitions(roots: Iterable[Definition]) -> dict[Definition, bytes]:
         file = file_of(module)
         if one in found or file is None:
             continue
-        tops, imports = _tops(module, file, _stamp(file))
+        tops, imports = _tops(module.rpartition(".")[0], source_of(module, file))
         if name not in tops:
-            found[one] = code_of(file)
+            found[one] = code_of(module, file)
             continue
         found[one], names = tops[name]
         package = module.rpartition(".")[0]
@@ -226,16 +236,16 @@ def definitions(roots: Iterable[Definition]) -> dict[Definition, bytes]:
 
 @functools.lru_cache(maxsize=64)
 def _tops(
-    module: str, file: Path, _stamp: object
+    package: str, source: bytes
 ) -> tuple[dict[str, tuple[bytes, frozenset[tuple[str, str]]]], dict[str, Definition]]:
-    """Of a module each name that its top binds, with the code of the statements that do and the
-    names in them; and what it imports from where, by the name it has here. A name comes with what
-    is asked of it: ``warps.sample`` is ("warps", "sample"), and ("warps", "")."""
+    """Of a module in a package each name that its top binds, with the code of the statements that
+    do and the names in them; and what it imports from where, by the name it has here. A name comes
+    with what is asked of it: ``warps.sample`` is ("warps", "sample"), and ("warps", "")."""
     tops: dict[str, list[ast.stmt]] = {}
     imports: dict[str, Definition] = {}
-    for statement in _bare(file).body:
+    for statement in _bare(source).body:
         if isinstance(statement, ast.ImportFrom):
-            base = _base(statement, module.rpartition(".")[0])
+            base = _base(statement, package)
             imports |= {a.asname or a.name: (base, a.name) for a in statement.names}
         elif not isinstance(statement, ast.Expr | ast.Import):  # of registries one looks up names
             for name in _bound(statement):

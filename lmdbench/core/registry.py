@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from lmdbench.core.code import closure, source_of
 from lmdbench.core.errors import UserError
 
 T = TypeVar("T")
@@ -260,6 +261,8 @@ def load_plugin(path: Path | str) -> None:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"plug-in {path}: {_why(error)}") from error
+    for one, file in closure([name], ()).items():  # before an edit can come between
+        source_of(one, file)
 
 
 def _added() -> set[tuple[str, str]]:

@@ -10,7 +10,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lmdbench.core.code import closure, code_of, definitions, files_of, imported_by, is_loose
+from lmdbench.core.code import (
+    closure,
+    code_of,
+    definitions,
+    files_of,
+    imported_by,
+    is_loose,
+    source_of,
+)
 from lmdbench.core.registry import PLUGIN_MODULE
 from lmdbench.models.backbones import Backbone
 from lmdbench.runs.record import CODE_PARTS
@@ -87,7 +95,7 @@ def plugin_sources(method: type[Method], backbone: Backbone) -> dict[str, bytes]
         if is_loose(file) and file.suffix == ".py":
             parts = name.removeprefix(PLUGIN_MODULE).split(".")
             parts += ["__init__"] if file.stem == "__init__" else []
-            sources["/".join(parts) + ".py"] = file.read_bytes()
+            sources["/".join(parts) + ".py"] = source_of(name, file)
     return sources
 
 
@@ -145,7 +153,7 @@ def _of_functions(functions: Iterable[Any]) -> str:
 
 
 def _modules(files: Mapping[str, Path]) -> list[tuple[str, bytes]]:
-    return [(name, code_of(file)) for name, file in sorted(files.items())]
+    return [(name, code_of(name, file)) for name, file in sorted(files.items())]
 
 
 def _texts(parts: Mapping[tuple[str, str], bytes]) -> list[tuple[str, bytes]]:

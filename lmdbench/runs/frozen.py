@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,7 @@ import torch
 from torch import Tensor
 
 import lmdbench.models
-import lmdbench.training.views.augmentation
-from lmdbench.core.code import code_of
+from lmdbench.core.code import code_of, files_of
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import check_cache
 from lmdbench.data.store.build_once import make_once
@@ -28,6 +28,7 @@ from lmdbench.models.weights import file_sha256
 from lmdbench.training.task import Images
 
 FILE = "features.npy"
+VIEWS = "lmdbench.training.views.augmentation"
 BATCH = 64  # images encoded at a time
 
 
@@ -94,9 +95,8 @@ def open_features(
 
 def _key(store: Store, backbone: Backbone, weights: Weights, precision: torch.dtype | None) -> str:
     """A digest of all that features depend on, but for the device and the libraries."""
-    models = Path(lmdbench.models.__file__ or "").parent
-    views = Path(lmdbench.training.views.augmentation.__file__ or "")
-    files = (*sorted(models.glob("*.py")), views, Path(__file__))
-    code = hashlib.sha256(b"".join(map(code_of, files)))
+    models = sorted(module.name for module in pkgutil.iter_modules(lmdbench.models.__path__))
+    names = (*(f"{lmdbench.models.__name__}.{name}" for name in models), VIEWS, __name__)
+    code = hashlib.sha256(b"".join(code_of(*one) for one in files_of(names).items()))
     what = [store.digest, backbone.name, weights.identity, str(precision), code.hexdigest()]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()

@@ -208,7 +208,20 @@ def plan(
         if name not in trained:
             chain = " → ".join([*trained, method])
             raise UserError(f"--set {name}.…: {method} does not start from {name}: {chain}")
+    for link in run.chain:
+        _look_at_code(link)
     return run
+
+
+def _look_at_code(run: PlannedRun) -> None:
+    """Remember the code that is loaded, before an edit can come between."""
+    known = run.spec.method in METHODS  # that of a given run need not be
+    if known and (seen := (run.method, run.context.backbone.name)) not in _SEEN:
+        _SEEN.add(seen)
+        _ = run.code
+
+
+_SEEN: set[tuple[type[Method], str]] = set()  # methods and backbones whose code was looked at
 
 
 def _plan(

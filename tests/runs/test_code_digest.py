@@ -1,6 +1,7 @@
 """What changes a method's digest, and what does not."""
 
 import csv
+import importlib
 import io
 import json
 import shutil
@@ -12,7 +13,7 @@ import pytest
 import scipy
 
 from lmdbench.core import settings
-from lmdbench.core.code import RANGES
+from lmdbench.core.code import LOADED, RANGES
 from lmdbench.core.registry import load_plugin
 from lmdbench.models.backbones import get_backbone
 from lmdbench.runs import code_digest
@@ -43,10 +44,16 @@ class Mine(Method):
 '''
 
 
+def write(path: Path, text: str) -> None:
+    """Other code, as a new process loads it."""
+    path.write_text(text)
+    LOADED.clear()
+
+
 def edited(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new))
+    write(path, text.replace(old, new))
 
 
 def changes_digest(folder: Path, method: str, old: str, new: str) -> bool:
@@ -128,10 +135,69 @@ def test_what_a_plug_in_imports_from_beside_it_counts(tmp_path):
     path.write_text(HELPER.format(name=tmp_path.name))
     load_plugin(path)
     before = method_digest(METHODS.get(tmp_path.name))
-    helper.write_text("SCALE = 2.0  # twice\n")
+    write(helper, "SCALE = 2.0  # twice\n")
     assert method_digest(METHODS.get(tmp_path.name)) == before
-    helper.write_text("SCALE = 3.0\n")
+    write(helper, "SCALE = 3.0\n")
     assert method_digest(METHODS.get(tmp_path.name)) != before
+
+
+def test_an_edit_of_what_is_loaded_does_not_count_before_it_is_loaded_anew(tmp_path):
+    """Nor in the sources that are kept, and in the helper that a plug-in imports."""
+    name = tmp_path.name
+    helper, path = tmp_path / f"{name}_helper.py", tmp_path / f"{name}.py"
+    helper.write_text("SCALE = 2.0\n")
+    text = HELPER.format(name=name)
+    path.write_text(text)
+    load_plugin(path)
+    for file in (path, helper):
+        file.write_text(file.read_text() + "MORE = 1\n")
+    before = code_digests(METHODS[name], SMALL)
+    sources = plugin_sources(METHODS[name], SMALL)
+    assert sources == {f"{name}.py": text.encode(), f"{name}_helper.py": b"SCALE = 2.0\n"}
+    importlib.reload(sys.modules[f"{name}_helper"])
+    assert plugin_sources(METHODS[name], SMALL)[f"{name}_helper.py"] == helper.read_bytes()
+    now = code_digests(METHODS[name], SMALL)
+    assert {part for part in now if now[part] != before[part]} == {"method"}
+
+
+EDITED_MEANWHILE = """
+from pathlib import Path
+import lmdbench.methods.ce as ce
+old = ce.CrossEntropy.loss
+def loss(self, batch):  # while it trains
+    file = Path(ce.__file__)
+    file.write_text(file.read_text() + "MORE = 1\\n")
+    return old(self, batch)
+ce.CrossEntropy.loss = loss
+"""
+
+
+def test_seeds_after_an_edit_record_the_code_that_trains_them(copy, toy_folder, tmp_path):
+    """The first seed's training edits the method's file."""
+    words = [
+        *("run", "--method", "ce", "--dataset", "folder", "--data-root", str(toy_folder)),
+        *("--backbone", "small", "--image-size", "24", "--set", "epochs=1", "--seeds", "0-1"),
+        *("--results", str(tmp_path / "results")),
+    ]
+    before = in_copy(copy, f"{DIGEST_OF_CE}")
+    in_copy(copy, EDITED_MEANWHILE + RUN.format(words=words).replace("main()", STOPPED))
+    records = [json.loads(p.read_text()) for p in tmp_path.glob("results/**/run.json")]
+    assert len(records) == 2
+    assert {record["digests"]["method"] for record in records} == {before.strip()}
+    assert in_copy(copy, f"{DIGEST_OF_CE}") != before
+
+
+DIGEST_OF_CE = """
+from lmdbench.runs.code_digest import method_digest
+from lmdbench.training.method import METHODS
+print(method_digest(METHODS["ce"]))
+"""
+STOPPED = """
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code == 0, stop.code
+"""
 
 
 def test_parts_that_nobody_recorded_can_not_be_told():
@@ -260,6 +326,7 @@ ACTS_ON = {
 EDITS = """
 import json
 from pathlib import Path
+from lmdbench.core.code import LOADED
 from lmdbench.runs.code_digest import code_digests
 from lmdbench.training.method import METHODS
 from lmdbench.models.backbones import BACKBONES
@@ -278,8 +345,10 @@ for file, old, new in EDITED:
     text = path.read_text()
     assert old in text, (file, old)
     path.write_text(text.replace(old, new, 1) if old else text + new)
+    LOADED.clear()  # as a new process begins
     changed.append([key for key, digest in digests().items() if before[key] != digest])
     path.write_text(text)
+LOADED.clear()
 assert digests() == before
 print(json.dumps(changed))
 """
@@ -357,7 +426,7 @@ def test_plug_ins_of_every_kind_count_in_the_runs_that_use_them(tmp_path, kind, 
 
     def changed(file, text):
         before = code_digests(METHODS.get(name), backbone), code_digests(METHODS.get("ce"), SMALL)
-        file.write_text(text)
+        write(file, text)
         now = code_digests(METHODS.get(name), backbone)
         assert code_digests(METHODS.get("ce"), SMALL) == before[1]
         return {part for part, digest in now.items() if before[0][part] != digest}
@@ -468,9 +537,7 @@ def test_seeds_of_other_code_are_never_averaged(copy, toy_folder, tmp_path):
         )
 
     assert call("--seeds", "0").returncode == 0
-    edited(
-        copy / "lmdbench" / "training" / "method.py", "fused=True,", "fused=True, nesterov=True,"
-    )
+    edited(copy / "lmdbench" / "training" / "method.py", "fused=True", "fused=True, nesterov=True")
     again = call("--seeds", "0")
     assert again.returncode != 0
     assert "the code of lmdbench's training has changed since this run" in again.stderr
