@@ -11,7 +11,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -37,18 +37,48 @@ def unknown(
 
 
 def _near(name: str, known: list[str], titles: Mapping[str, str]) -> list[str]:
-    """The known names that may be meant: the same but for case, or else those that hold it, then
-    those that look like it, nearest first; three at most."""
+    """The known names that may be meant, three at most: the same but for case, or else initials;
+    or else those that hold it, look much like it, are words of it, or look like it at all."""
     typed = name.lower()
     if not typed:
         return []
     same = [k for k in known if typed in (k.lower(), titles.get(k, "").lower())]
+    same = same or [k for k in known if k.lower() == _initials(typed) or _initials(k) == typed]
     if same:
-        return same
+        return same[:3]
     lowered = {k.lower(): k for k in known}
     holding = difflib.get_close_matches(typed, [k for k in lowered if typed in k], cutoff=0)
-    close = difflib.get_close_matches(typed, lowered, cutoff=0.5)
-    return [lowered[k] for k in dict.fromkeys([*holding, *close])][:3]
+    close = [difflib.get_close_matches(typed, lowered, cutoff=cutoff) for cutoff in (0.8, 0.5)]
+    words = _words(typed)
+    within = [k for k in lowered if k in words]
+    return [lowered[k] for k in dict.fromkeys([*holding, *close[0], *within, *close[1]])][:3]
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W_]+", name.lower())
+
+
+def _initials(name: str) -> str:
+    """Of several words; empty for one."""
+    words = _words(name)
+    return "".join(word[0] for word in words) if len(words) > 1 else ""
+
+
+def misspelt(cls: Any, base: Any, known: Collection[str]) -> Iterator[str]:
+    """What to say of each public name of a class's own that nothing reads, but that looks like one
+    of ``base`` that is read, and that the class does not say itself."""
+    for name, value in vars(cls).items():
+        if name.startswith("_") or name in known:
+            continue
+        alike = [
+            key
+            for key in known
+            if key not in vars(cls) and callable(getattr(base, key, None)) == callable(value)
+        ]
+        # Of functions there are more that are helpers of one's own.
+        cutoff = 0.85 if callable(value) else 0.8
+        if near := difflib.get_close_matches(name, alike, n=1, cutoff=cutoff):
+            yield f"nothing reads its {name}. Did you mean {near[0]}?"
 
 
 def first_line(thing: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import re
@@ -11,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.registry import misspelt
 from lmdbench.data.sources import Downloads
 
 # Method → how the harness calls it, and the parameters that it must take then
@@ -55,11 +55,9 @@ def _problems(cls: Any, base: Any) -> Iterator[str]:
     fixed = {k: v for k, v in said.items() if not isinstance(v, property | cached_property)}
     for key in TEXTS:
         if key in fixed and not (isinstance(fixed[key], str) and fixed[key].strip()):
-            near = _slip(key, cls, base)
-            yield near or f'{key} is {fixed[key]!r}, but must be text, as in {key} = "…"'
-    for key in vars(cls):
-        if slip := _slip_of(key, cls, base):
-            yield slip
+            near = (slip for slip in _slips(cls, base) if slip.endswith(f" {key}?"))
+            yield next(near, "") or f'{key} is {fixed[key]!r}, but must be text, as in {key} = "…"'
+    yield from _slips(cls, base)
     for key in PROPERTIES:
         if callable(said[key]):
             yield f"{key} must be a property; write @property above def {key}(self)"
@@ -118,19 +116,8 @@ def _problems_of_methods(cls: Any) -> Iterator[str]:
         yield f"it leaves {', '.join(unfinished)} abstract"
 
 
-def _slip(key: str, cls: Any, base: Any) -> str:
-    """The message on an attribute of the class that was meant to be ``key``; empty for none."""
-    slips = (_slip_of(name, cls, base) for name in vars(cls))
-    return next((slip for slip in slips if slip.endswith(f" {key}?")), "")
-
-
-def _slip_of(name: str, cls: Any, base: Any) -> str:
-    """The message on an attribute that nothing reads but that looks like one that is read."""
-    known = [key for key in dir(base) if not key.startswith("_")]
-    if name.startswith("_") or name in known or callable(getattr(cls, name)):
-        return ""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    return f"nothing reads its {name}. Did you mean {near[0]}?" if near else ""
+def _slips(cls: Any, base: Any) -> Iterator[str]:
+    return misspelt(cls, base, [key for key in dir(base) if not key.startswith("_")])
 
 
 def _all_of(values: Any, kind: Any, each: type) -> bool:

@@ -72,12 +72,12 @@ def read_records(dataset: Dataset) -> pd.DataFrame:
 def read_split(dataset: Dataset, imbalance_factor: float | None, seed: int) -> Split:
     """``Dataset.split``. Raises UserError for one that is not of the data set's own images and
     labels, or that an imbalance factor asked for does nothing to."""
+    labels = read_records(dataset)["label"]  # first: a wrong table is why a split breaks
     split = _called(dataset, "split", dataset.split, imbalance_factor, seed)
     if not isinstance(split, Split):
         raise _wrong(dataset, f"split gives {type(split).__name__}, no Split")
     _check_facts(dataset, split)
     _check_classes(dataset, split)
-    labels = read_records(dataset)["label"]
     _check_parts(dataset, split, dict(zip(labels.index, labels, strict=True)))
     if imbalance_factor is not None:
         _check_factor(dataset, split, imbalance_factor, seed)

@@ -101,9 +101,9 @@ def register_backbone(
     """Decorator of a function that makes a network without its classifier, with random weights.
 
     The network takes images (B, 3, H, W) float32, normalised as ImageNet's, and returns features
-    (B, D) or (B, D, 1, 1); an ``Encoder`` is taken as it is. It is tried on two images of
-    ``image_size``, without computing anything. Methods that divide a network ask its method
-    ``stages()``, if it has one: the modules that are the network when one follows the other.
+    (B, D) or (B, D, 1, 1) float32; an ``Encoder`` is taken as it is. It is tried on two images of
+    ``image_size`` and on one, without computing anything. Methods that divide a network ask its
+    method ``stages()``, if it has one: the modules that are the network when one follows the other.
     ``recipes``: settings that suit it better than a method's own defaults, by the method's name, or
     by what it trains ("all", "head").
 
@@ -145,27 +145,8 @@ def features_of(name: str, construct: Callable[[], nn.Module], image_size: int) 
 
     Raises UserError for what is no network without a classifier, or takes no such images."""
     tried = (2, 3, image_size, image_size)
-    try:
-        network, features = _tried(construct, "meta", tried)
-    except UserError:
-        raise
-    except Exception:  # it looks at numbers, which are not there
-        try:
-            network, features = _tried(construct, "cpu", tried)
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(
-                f"backbone {name!r} can't make features of images {tried}: {_reason(error)}"
-            ) from error
-    shape = tuple(features.shape) if isinstance(features, Tensor) else ()
-    if shape[:1] != tried[:1] or len(shape) not in (2, 4) or any(n != 1 for n in shape[2:]):
-        raise UserError(
-            f"backbone {name!r} makes {shape or type(features).__name__} of images {tried}; it "
-            "must make features (2, D), one row an image: pool them, and leave its classifier out"
-        )
-    if not features.is_floating_point():
-        raise UserError(f"backbone {name!r} makes features of {features.dtype}, not of float32")
+    network, features = _features(name, construct, tried)
+    _features(name, construct, (1, *tried[1:]))
     body = network.body if isinstance(network, Encoder) else network
     if says_stages(body):
         _check_stages(name, body, features, tried)
@@ -174,7 +155,35 @@ def features_of(name: str, construct: Callable[[], nn.Module], image_size: int) 
             f"backbone {name!r} is the same network each time; make a new one, with new weights, "
             "in the function"
         )
-    return int(shape[1])
+    return int(features.shape[1])
+
+
+def _features(
+    name: str, construct: Callable[[], nn.Module], images: tuple[int, ...]
+) -> tuple[nn.Module, Tensor]:
+    """A network, and the features that it makes of images of that shape. Raises UserError for what
+    is no network, or other than features."""
+    try:
+        network, features = _tried(construct, "meta", images)
+    except Exception:  # it looks at numbers, which are not there
+        try:
+            network, features = _tried(construct, "cpu", images)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"backbone {name!r} can't make features of images {images}: {_reason(error)}"
+            ) from error
+    shape = tuple(features.shape) if isinstance(features, Tensor) else ()
+    if shape[:1] != images[:1] or len(shape) not in (2, 4) or any(n != 1 for n in shape[2:]):
+        raise UserError(
+            f"backbone {name!r} makes {shape or type(features).__name__} of images {images}; it "
+            f"must make features ({images[0]}, D), one row an image: pool them, and leave its "
+            "classifier out"
+        )
+    if features.dtype != torch.float32:
+        raise UserError(f"backbone {name!r} makes features of {features.dtype}, not of float32")
+    return network, features
 
 
 def _tried(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import unknown
+from lmdbench.core.registry import misspelt, unknown
 from lmdbench.training.samplers import SAMPLERS
 from lmdbench.training.views.augmentation import VIEWS
 
@@ -22,6 +22,7 @@ TUPLES = (
 )  # attributes of which a text would be taken apart
 TRAINING = ("loss", "step", "epoch")  # hooks of which one makes a method that trains
 FITTING = ("finish", "start", "predict")  # and one of these a method that does not
+OTHERS = ("build", "optimizers", "phase", "Settings")  # that a method may say besides
 
 
 def check_definition(name: str, cls: Any, base: Any) -> None:
@@ -31,6 +32,8 @@ def check_definition(name: str, cls: Any, base: Any) -> None:
 
 
 def _problems(cls: Any, base: Any) -> Iterator[str]:
+    said = [key for key in inspect.get_annotations(base) if key not in ("settings", "model")]
+    yield from misspelt(cls, base, [*said, "epochs", *TRAINING, *FITTING, *OTHERS])
     for attribute in TUPLES:
         value = getattr(cls, attribute)
         if isinstance(value, str):

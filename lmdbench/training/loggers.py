@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import HOST
-from lmdbench.core.registry import Registry, registrar
+from lmdbench.core.registry import Registry, misspelt, registrar
 
 logger = logging.getLogger("lmdbench")
 
@@ -83,6 +83,8 @@ def check_logger(name: str, kind: object) -> None:
         "epoch": ([],),
         "end": (None,),
     }
+    for slip in misspelt(kind, Logger, calls):
+        raise UserError(f"logger {name!r}: {slip}")
     for method, values in calls.items():
         words = ", ".join(list(inspect.signature(getattr(Logger, method)).parameters)[1:])
         if not callable(function := getattr(kind, method, None)):

@@ -212,6 +212,8 @@ class Method(nn.Module):
     def update(self, loss: Tensor, *names: str) -> None:
         """Backward, then a step of the optimisers named (all of them, if none is named) at the
         schedule's learning rate."""
+        if not (isinstance(loss, Tensor) and loss.numel() == 1):
+            raise TypeError(f"the loss of {type(self).__name__} {_no_scalar(loss)}")
         optimizers = [self.running_optimizers[name] for name in names or self.running_optimizers]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -281,6 +283,13 @@ class Method(nn.Module):
     def start_training(self) -> None:
         """Make the optimisers, once the weights are where they start from."""
         self.running_optimizers = self.optimizers()
+
+
+def _no_scalar(loss: Any) -> str:
+    """What is wrong with a loss that is no scalar tensor, in words."""
+    if isinstance(loss, Tensor):
+        return f"must be a scalar, but has the shape {tuple(loss.shape)}: return its mean()"
+    return f"must be a tensor, but is {type(loss).__name__}: return what torch made, unchanged"
 
 
 WARMUP_STEPS = 5  # the official recipes' epochs of warm-up

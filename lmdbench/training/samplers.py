@@ -118,6 +118,19 @@ def check_sampler(name: str, make: SamplerFactory) -> None:
             f"sampler {name!r}: draw(2, …) of 3 images returned {drawn.tolist()}; it must return "
             "one or two positions from 0 to 2"
         )
+    if not torch.equal(_drawn(make, 1), _drawn(make, 2)):
+        raise UserError(
+            f"sampler {name!r} draws other images with a generator of the same seed; draw from the "
+            "generator that draw is given, and from nothing else"
+        )
+
+
+def _drawn(make: SamplerFactory, seed: int) -> Tensor:
+    """What it draws of 64 images with the same generator; ``seed``: torch's own, for this only."""
+    labels = torch.arange(64) % 3
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make(labels).draw(32, torch.Generator().manual_seed(0))
 
 
 register_sampler("instance")(InstanceSampler)

@@ -8,7 +8,7 @@ import pytest
 
 import lmdbench
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import Registry, load_plugin
+from lmdbench.core.registry import Registry, load_plugin, misspelt
 
 
 class Shape:
@@ -52,6 +52,43 @@ def test_near_matches_by_case_part_and_title(shapes, typed, hint):
     shapes.register("half-ellipse")(type("HalfEllipse", (Shape,), {}))
     with pytest.raises(UserError, match=re.escape(hint)):
         shapes.get(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("learning_rate", "Did you mean lr? Known"),
+        ("wd", "Did you mean weight_decay? Known"),
+        ("base_lr", "Did you mean lr? Known"),
+        ("weight_dekay", "Did you mean weight_decay"),
+    ],
+)
+def test_near_matches_by_initials_and_words(shapes, typed, hint):
+    for name in ("lr", "weight_decay", "weights_after"):
+        shapes.register(name)(type("One", (Shape,), {}))
+    with pytest.raises(UserError, match=re.escape(hint)):
+        shapes.get(typed)
+
+
+class Base:
+    colour = "red"
+    size: int
+
+    def draw(self): ...
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        ({"color": 1}, ["nothing reads its color. Did you mean colour?"]),
+        ({"draws": len}, ["nothing reads its draws. Did you mean draw?"]),
+        ({"sizes": 3}, ["nothing reads its sizes. Did you mean size?"]),
+        ({"sizes": 3, "size": 3}, []),  # it says both
+        ({"colours": len, "drawing": len, "_color": 1, "other": 2}, []),
+    ],
+)
+def test_what_is_misspelt_in_a_class(own, told):
+    assert list(misspelt(type("Own", (Base,), own), Base, ["colour", "size", "draw"])) == told
 
 
 def test_duplicate_name_raises(shapes):

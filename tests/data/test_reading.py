@@ -246,6 +246,17 @@ def test_what_breaks_inside_is_told_in_one_line() -> None:
     assert f"{__file__}, line " in told
 
 
+def test_a_wrong_table_is_told_before_the_split_that_it_breaks() -> None:
+    class Unlabelled(Clinic):
+        def records(self):
+            return super().records().rename(columns={"label": "diagnosis"})
+
+        def split(self, *_):
+            return self.records()["label"]
+
+    assert "its table has no column 'label'" in refused(read_split, Unlabelled(), None, 0)
+
+
 def test_nothing_else_reads_tables_and_splits() -> None:
     for path in (ROOT / "lmdbench").rglob("*.py"):
         if path.name == "reading.py":

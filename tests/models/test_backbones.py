@@ -151,6 +151,18 @@ class OfWholeNumbers(nn.Module):
         return images.long().sum(dim=(2, 3))
 
 
+class Then(nn.Module):
+    """A convolution, pooled, and then what is given."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.pooled = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1))
+        self.function = function
+
+    def forward(self, images):
+        return self.function(self.pooled(images))
+
+
 class Staged(nn.Sequential):
     """A network of three modules whose stages are what a function makes of it."""
 
@@ -185,6 +197,9 @@ SHARED = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1))
             lambda: Staged(lambda net: list(net)[::-1]),
             "stages() can't follow one another: ValueError",
         ),
+        (lambda: Then(torch.Tensor.double), "makes features of torch.float64, not of float32"),
+        (lambda: Then(torch.Tensor.squeeze), "makes (8,) of images (1, 3, 224, 224); it must make"),
+        (lambda: Then(lambda pooled: pooled.view(2, 8)), "features of images (1, 3, 224, 224)"),
         (
             lambda: Staged(lambda net: [*list(net)[:2], nn.Identity()]),
             "the last one must pool and flatten",

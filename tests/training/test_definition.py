@@ -60,6 +60,18 @@ NO_SENSE = {
         'class Mine(Trains):\n    authors = {"epoch": 200}',
         "authors: unknown setting 'epoch'. Did you mean epochs",
     ),
+    "misspelt attribute": (
+        'class Mine(Trains):\n    sampelr = "class-balanced"',
+        "nothing reads its sampelr. Did you mean sampler?",
+    ),
+    "misspelt hook": (
+        "class Mine(Trains):\n    def optimisers(self):\n        return {}",
+        "nothing reads its optimisers. Did you mean optimizers?",
+    ),
+    "misspelt settings": (
+        "class Mine(Trains):\n    class Setting(Method.Settings): ...",
+        "nothing reads its Setting. Did you mean Settings?",
+    ),
     "sampler": ("class Mine(Trains):\n    sampler = 3", "sampler is 3, but must be a name, a fun"),
     "nothing": ("class Mine(Method):\n    pass", "it defines neither loss, step nor epoch"),
     "finish after no epochs that train": (
@@ -105,6 +117,10 @@ SENSE = {
     "bounds alone in its settings": (
         "class Mine(Trains):\n    class Settings(Method.Settings):\n"
         "        def __post_init__(self):\n            super().__post_init__()"
+    ),
+    "helpers named like hooks": (
+        "class Mine(Method):\n    def losses(self, batch): ...\n"
+        "    def step(self, batch):\n        return {}\n    def steps(self): ..."
     ),
     "a step alone": "class Mine(Method):\n    def step(self, batch):\n        return {}",
     "a function for a sampler": (

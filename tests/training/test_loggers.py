@@ -283,6 +283,12 @@ def test_one_that_can_not_be_made_costs_a_line(toy_run, broken, tmp_path, monkey
             "it is called end(scores), but too many positional",
         ),
         (
+            lambda: register_logger("x", title="X")(
+                type("X", (Logger,), {"epochs": lambda self, history: None})
+            ),
+            "nothing reads its epochs. Did you mean epoch?",
+        ),
+        (
             lambda: register_logger("x", title="X")(type("X", (Logger,), {"epoch": 3})),
             "has no method epoch(history)",
         ),

@@ -341,6 +341,25 @@ def test_mean_logs():
     assert logs.means() == {"loss": 3.0, "other": 6.0}
 
 
+@pytest.mark.parametrize(
+    ("reduced", "told"),
+    [
+        (lambda losses: losses, r"must be a scalar, but has the shape \(4,\): return its mean\(\)"),
+        (lambda losses: losses.mean().item(), "must be a tensor, but is float"),
+        (lambda losses: None, "must be a tensor, but is NoneType"),
+    ],
+)
+def test_a_loss_that_is_no_scalar_tensor(make_task, make_method, train, reduced, told):
+    class Odd(Method):
+        def loss(self, batch):
+            logits = self.model(batch.images)
+            return reduced(F.cross_entropy(logits, batch.labels, reduction="none"))
+
+    method = make_method(Odd, make_task())
+    with pytest.raises(TypeError, match=f"^the loss of Odd {told}"):
+        train(method)
+
+
 def test_a_taken_name_and_a_wrong_base_are_refused():
     with pytest.raises(UserError, match="method 'ce' is built in; choose another name"):
         register_method("ce")(Plain)

@@ -27,7 +27,8 @@ def test_those_that_act_come_from_what_it_trains_to_the_method_itself() -> None:
         ({"cee": {"epochs": 3}}, "recipes: unknown method 'cee'. Did you mean ce?"),
         (
             {"head": {"learning_rate": 3}},
-            "recipes['head']: unknown setting of method that trains 'head' 'learning_rate'",
+            "recipes['head']: unknown setting of method that trains 'head' "
+            "'learning_rate'. Did you mean lr?",
         ),
         ({"ce": {"epochs": "3"}}, "recipes['ce']: epochs is '3', but wants a whole number"),
         ({"all": {"epochs": 2.5}}, "recipes['all']: epochs is 2.5, but wants a whole number"),

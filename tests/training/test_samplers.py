@@ -1,6 +1,7 @@
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -122,6 +123,19 @@ def test_an_epoch_restarts_the_same(make_task, name):
     assert torch.equal(epoch(other, 1), straight[0])
     assert not torch.equal(straight[0], straight[1])
     assert len(straight[0]) == len(one.train)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda n, generator: torch.randperm(3)[:n] if n < 3 else torch.randperm(64)[:n],
+        lambda n, generator: torch.from_numpy(np.random.default_rng().permutation(n)),
+    ],
+)
+def test_a_sampler_that_ignores_its_generator_is_refused(draw):
+    with pytest.raises(UserError, match="sampler 'own' draws other images with a generator of the"):
+        register_sampler("own")(lambda labels: SimpleNamespace(draw=draw))
+    assert "own" not in SAMPLERS
 
 
 def test_an_object_with_draw_is_a_sampler(make_task):

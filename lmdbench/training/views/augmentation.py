@@ -293,13 +293,20 @@ def register_view(
 def check_view(name: str, view: View) -> None:
     """Raise UserError for a view that does not make float32 images of uint8 ones."""
     pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    drawn: object = ()
     try:
-        images = view(pixels, torch.Generator().manual_seed(0))
+        drawn = view.draw(len(pixels), torch.Generator().manual_seed(0))
+        images = view.apply(pixels, *drawn) if isinstance(drawn, tuple) else pixels
     except Exception as error:
         raise UserError(
             f"view {name!r} can't be made of images: {type(error).__name__}: {error}; its draw "
             "takes n and a generator, its apply pixels (B, 3, H, W) uint8 and what draw returned"
         ) from error
+    if not isinstance(drawn, tuple):
+        raise UserError(
+            f"view {name!r}: its draw returned {type(drawn).__name__}; return a tuple of tensors, "
+            "as in (numbers,)"
+        )
     if not isinstance(images, Tensor):
         raise UserError(f"view {name!r} returned no tensor but {type(images).__name__}")
     if images.shape != pixels.shape or images.dtype != torch.float32:

@@ -682,6 +682,11 @@ def _nothing(batch: int, generator: torch.Generator) -> tuple[()]:
         (_nothing, lambda pixels: pixels, "made torch.uint8 (2, 3, 32, 32) of images"),
         (_nothing, lambda pixels: pixels.double(), "it must return float32 of the same shape"),
         (_nothing, lambda pixels: pixels[:, :1].float(), "made torch.float32 (2, 1, 32, 32)"),
+        (
+            lambda n, generator: torch.rand(n, generator=generator),
+            lambda pixels, numbers: pixels.float(),
+            "its draw returned Tensor; return a tuple of tensors, as in (numbers,)",
+        ),
         (_nothing, lambda pixels: None, "returned no tensor but NoneType"),
     ],
 )
