@@ -20,7 +20,7 @@ demo: $(VENV)/.installed
 	@echo "its stage 1 follows a teacher that averages a training from random weights (its authors begin at pretrained ones)."
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations=20 --durations-min=5
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20 --durations-min=5
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
