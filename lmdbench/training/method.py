@@ -213,7 +213,8 @@ class Method(nn.Module):
         """Backward, then a step of the optimisers named (all of them, if none is named) at the
         schedule's learning rate."""
         if not (isinstance(loss, Tensor) and loss.numel() == 1):
-            raise TypeError(f"the loss of {type(self).__name__} {_no_scalar(loss)}")
+            name = getattr(self, "name", type(self).__name__)
+            raise TypeError(f"the loss of {name} {_no_scalar(loss)}")
         optimizers = [self.running_optimizers[name] for name in names or self.running_optimizers]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)

@@ -5,8 +5,6 @@ import json
 import pytest
 import torch
 
-from lmdbench.training.method import METHODS
-
 CE = "such as ce"
 STARTS = [  # method, what it is to start from, why it can't
     ("crt", "ride", "crt takes over one encoder, and that of ride is built otherwise"),
@@ -126,9 +124,7 @@ class OfImages(METHODS.get("crt")):
 def plugin(tmp_path_factory):
     path = tmp_path_factory.mktemp("plugins") / "starting_plugin.py"
     path.write_text(PLUGIN)
-    yield path
-    for name in ("ride-again", "of-teachers", "of-ce-teachers", "third", "of-weights", "of-images"):
-        METHODS._things.pop(name)
+    return path
 
 
 def test_with_the_settings_of_both(toy_run, plugin):

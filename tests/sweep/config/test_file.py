@@ -140,10 +140,13 @@ split_seed = 7
 def test_data_root_and_paths(read, tmp_path, monkeypatch):
     (tmp_path / "own.csv").write_text("image,split\n")
     (tmp_path / "w.pt").touch()
-    (tmp_path / "nothing_at_all.py").write_text("")
+    (tmp_path / "one_more.py").write_text(
+        "from lmdbench.training.samplers import InstanceSampler, register_sampler\n"
+        'register_sampler("one-more")(lambda labels: InstanceSampler(labels))\n'
+    )
     monkeypatch.chdir("/")
     sweep = read(
-        'plugins = ["nothing_at_all.py"]\nmethods=["ce"]\n'
+        'plugins = ["one_more.py"]\nmethods=["ce"]\n'
         'datasets=[{name="demo", split="own.csv", weights="w.pt"}]',
         data_root=Path("there"),
     )
@@ -151,7 +154,7 @@ def test_data_root_and_paths(read, tmp_path, monkeypatch):
     assert setup.data_root == Path("there")
     assert setup.split.name == str(tmp_path / "own.csv")
     assert setup.weights == str(tmp_path / "w.pt")
-    assert sweep.plugins == (tmp_path / "nothing_at_all.py",)
+    assert sweep.plugins == (tmp_path / "one_more.py",)
 
 
 def test_settings_act_on_a_method_wherever_it_stands(read):

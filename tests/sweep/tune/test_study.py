@@ -212,7 +212,10 @@ def test_a_split_without_validation_images_is_refused(sweep, toy_folder, tmp_pat
 
 def test_a_written_sweep_reads_back_whatever_it_holds(toy_folder, tmp_path):
     plugin = tmp_path / "my plugin.py"
-    plugin.write_text("")
+    plugin.write_text(
+        "from lmdbench.training.samplers import InstanceSampler, register_sampler\n"
+        'register_sampler("of-my-plugin")(lambda labels: InstanceSampler(labels))\n'
+    )
     setups = (
         RunContext("demo", toy_folder, SplitSpec(imbalance_factor=50.0, seed=3)),
         RunContext(
