@@ -27,6 +27,7 @@ from lmdbench.comparison.results import (
 )
 from lmdbench.comparison.scoring import LeaksOf, RowScores, ScoredImages
 from lmdbench.comparison.types import Cell, MethodResult, Pair, Ranks, ResultTable
+from lmdbench.comparison.versions import versions_of_row
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.data.groups import parse_groups
@@ -344,7 +345,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     primary = shown[0]
     rows = [
         MethodResult(
-            **vars(row),
+            **{**vars(row), "remarks": (*row.remarks, *versions_of_row(row))},
             cells={name: table.cell(row, name, against) for name in shown},
             recalls={name: table.cell(row, metric, None) for name, metric in recalls.items()},
             by_class={name: table.cell(row, metric, None) for name, metric in of_class.items()},

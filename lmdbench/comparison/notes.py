@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lmdbench.comparison.results import in_words as setting_in_words
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
+from lmdbench.comparison.versions import versions_of_table
 from lmdbench.data.groups import in_words
 from lmdbench.evaluation.inference import SMALLEST_CLASS
 from lmdbench.evaluation.metrics import BUILT_IN, METRICS, RESAMPLES, SEED, described
@@ -21,6 +22,7 @@ def notes_of(table: ResultTable) -> list[str]:
         *_setting_notes(table),
         *_seed_notes(table.rows),
         *_row_notes(table.rows),
+        *versions_of_table(table.rows),
         *_interval_notes(table),
         *_difference_notes(table),
         *_missing_notes(table),

@@ -34,8 +34,15 @@ CODE_IN_WORDS = {
     "samplers": "code of samplers",
     "backbone": "code of backbone",
     "begun": "begun by code",
+    "begun_store": "begun with images",
+    "begun_ancestor": "begun from model",
 }
-NO_NUMBERS = ("python", "numpy")  # whose versions are recorded, but act on none
+# Of the same what another began → the words of a note
+BEGUN_IN_WORDS = {
+    "begun": "by other code",
+    "begun_store": "with other images",
+    "begun_ancestor": "from another model",
+}
 
 
 @dataclass(frozen=True)
@@ -448,7 +455,10 @@ def _one_a_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
 def _with_doubts(row: MethodRuns) -> MethodRuns:
     """The row with notes on what its mean and deviation don't show."""
     notes = list(row.remarks)
-    for link in row.chain[1:]:
+    for k, link in enumerate(row.chain):
+        if other := [words for part, words in BEGUN_IN_WORDS.items() if part in link.code]:
+            who = f"the {link.method} run it started from" if k else "its training"
+            notes.append(f"{who} was begun {' and '.join(other)} than it was finished")
         if link.settings is None:
             notes.append(
                 f"the {link.method} run it started from is gone, so its settings are not checked"
@@ -473,12 +483,6 @@ def _with_doubts(row: MethodRuns) -> MethodRuns:
             "imported predictions: what they were trained with is as whoever imported them says"
             + (f"; {NOT_STATED}: {', '.join(words)}" if words else "")
         )
-    records = [run.record for run in row.runs]
-    versions = [one for r in records for one in (r.versions, r.begun_versions or {})]
-    for name in dict.fromkeys(name for one in versions for name in one if name not in NO_NUMBERS):
-        numbers = {str(one[name]) for one in versions if one.get(name)}
-        if len(numbers) > 1:
-            notes.append(f"its seeds are of {name} {' and '.join(sorted(numbers))}")
     ancestors = {run.spec.ancestor for run in row.runs}
     if len(row.runs) > 1 and None not in ancestors and len(ancestors) < len(row.runs):
         notes.append(

@@ -21,7 +21,7 @@ from lmdbench.core.code import (
 )
 from lmdbench.core.registry import PLUGIN_MODULE
 from lmdbench.models.backbones import Backbone
-from lmdbench.runs.record import CODE_PARTS
+from lmdbench.runs.record import BEGUN, CODE_PARTS
 from lmdbench.training.method import Method
 from lmdbench.training.samplers import SAMPLERS
 from lmdbench.training.views.augmentation import VIEWS
@@ -78,6 +78,21 @@ def changed_part(recorded: Mapping[str, str | None], now: Mapping[str, str]) -> 
         if recorded.get(part) not in (None, now[part]):
             return part
     return None
+
+
+def begun_by(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """The ``BEGUN`` digests of an attempt that goes on with what is ``now``, where a record has
+    another; each of all that took part before."""
+    last = {
+        f"begun_{what}": str(recorded[what])
+        for what in ("store", "ancestor")
+        if recorded.get(what) not in (None, now[what])
+    }
+    if changed_part(recorded, now) is not None:
+        last["begun"] = combined({part: str(recorded.get(part)) for part in CODE_PARTS})
+    before = {key: str(recorded[key]) for key in BEGUN if recorded.get(key)}
+    both = {key: combined({"1": before[key], "2": last[key]}) for key in before if key in last}
+    return {**before, **last, **both}
 
 
 def method_digest(method: type[Method]) -> str:

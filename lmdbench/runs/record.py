@@ -26,7 +26,8 @@ Precision = Literal["mixed", "float32"]
 
 # The parts of the code behind a run's numbers, in the order of its ``digests``
 CODE_PARTS = ("method", "loop", "views", "samplers", "backbone")
-BEGUN = "begun"  # beside them: of all code that began a run which other code went on with
+# Beside them, of what began a run that went on with another: all code, images, ancestor's model
+BEGUN = ("begun", "begun_store", "begun_ancestor")
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,11 @@ class RunRecord:
     partial: Mapping[str, Any] | None = None  # missing, total, dropped_classes
     synthetic: bool | None = None
     changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
-    # The CODE_PARTS and BEGUN, the store, the ancestor's and its own model, frozen features
+    # The CODE_PARTS, BEGUN, the store, the ancestor's and its own model, frozen features
     digests: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
-    begun_versions: Mapping[str, Any] | None = None  # of what began it, where they were others
+    # Of what began it, where they were others; several with commas between
+    begun_versions: Mapping[str, Any] | None = None
     git_commit: str | None = None
     device: str | None = None
     threads: int | None = None
@@ -125,10 +127,12 @@ class RunRecord:
 
     @property
     def code(self) -> dict[str, str]:
-        """The digests of the code that the run was made by, and of that which began it where it was
-        another; parts that nobody recorded are left out."""
-        parts = (*CODE_PARTS, BEGUN)
-        return {part: self.digests[part] for part in parts if self.digests.get(part)}
+        """The digests of the code that the run was made by, and of what began it where that was
+        another; parts that nobody recorded are left out. Of an ancestor's other model it says no
+        more than that it was another, as every seed has its own."""
+        parts = (*CODE_PARTS, *BEGUN)
+        code = {part: self.digests[part] for part in parts if self.digests.get(part)}
+        return {part: "another" if part == "begun_ancestor" else code[part] for part in code}
 
     @property
     def was_imported(self) -> bool:

@@ -34,11 +34,11 @@ from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.models.backbones import Weights, build_encoder, get_backbone
 from lmdbench.models.classifier import FrozenEncoder
 from lmdbench.models.weights import file_sha256
-from lmdbench.runs.code_digest import changed_part, combined, package_versions, plugin_sources
+from lmdbench.runs.code_digest import begun_by, package_versions, plugin_sources
 from lmdbench.runs.frozen import Features, open_features
 from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
-from lmdbench.runs.record import BEGUN, CODE_PARTS, MOVED_ASIDE
+from lmdbench.runs.record import BEGUN, MOVED_ASIDE, RunRecord
 from lmdbench.runs.sources import keep_sources
 from lmdbench.runs.state import PRUNED
 from lmdbench.training.engine import execution_mode
@@ -385,19 +385,24 @@ class Training:
         previous = self.run.record() if path.exists() else None
         here = environment(self.place.device)
         here["versions"] |= package_versions(self.run.method, self.run.context.backbone)
-        code = self.run.code
         goes_on = (self.directory / "checkpoint.pt").exists()
-        begun, begun_versions = None, None
+        ancestor = self.run.ancestor
+        digests: dict[str, Any] = {
+            **self.run.code,
+            "store": self.place.store.digest,
+            "ancestor": ancestor and ancestor.record().digests.get("model"),
+            **({"features": self.features.digest} if self.features else {}),
+        }
+        begun_versions = None
         if previous is not None:
-            begun = begun_by(previous.digests, code) if goes_on else previous.digests.get(BEGUN)
             if goes_on:
-                differ = previous.versions != here["versions"]
-                begun_versions = previous.begun_versions or (previous.versions if differ else None)
+                digests |= begun_by(previous.digests, digests)
+                begun_versions = versions_before(previous, here["versions"])
             changes = {key: (getattr(previous, key), here[key]) for key in HERE}
             if self.features is not None:
                 changes["features"] = previous.digests.get("features"), self.features.digest
-            if begun:
-                changes["code"] = begun[:8], "changed"
+            words = dict(zip(BEGUN, ("code", "images", "starting weights"), strict=True))
+            changes |= {words[k]: (digests[k][:8], "changed") for k in BEGUN if k in digests}
             for what, (before, now) in changes.items():
                 if before != now:
                     warning = (
@@ -406,19 +411,12 @@ class Training:
                     )
                     logger.warning(warning)
                     self.progress.say(warning)
-        ancestor = self.run.ancestor
         attempts = (previous and previous.attempts) or 0
         sources = plugin_sources(self.run.method, self.run.context.backbone)
         keep_sources(self.directory, sources, attempts)
         self.record = replace(
             self.run.describe(),
-            digests={
-                **code,
-                **({BEGUN: begun} if begun else {}),
-                "store": self.place.store.digest,
-                "ancestor": ancestor and ancestor.record().digests.get("model"),
-                **({"features": self.features.digest} if self.features else {}),
-            },
+            digests=digests,
             **here,
             begun_versions=begun_versions,
             validate_every=self.place.options.validate_every,
@@ -569,11 +567,15 @@ class Training:
             handler.close()
 
 
-def begun_by(recorded: Mapping[str, str], code: Mapping[str, str]) -> str | None:
-    """A digest of the code that began an attempt that goes on by ``code``, where it was another."""
-    if recorded.get(BEGUN) or changed_part(recorded, code) is None:
-        return recorded.get(BEGUN)
-    return combined({part: str(recorded.get(part)) for part in CODE_PARTS})
+def versions_before(previous: RunRecord, now: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """By name, the versions of all attempts before one that goes on, commas between; None where
+    these are as they are ``now``."""
+    if previous.versions == now:
+        return previous.begun_versions
+    versions: dict[str, dict[str, None]] = {}
+    for name, text in [*(previous.begun_versions or {}).items(), *previous.versions.items()]:
+        versions.setdefault(name, {}).update(dict.fromkeys(str(text).split(", ")))
+    return {name: ", ".join(each) for name, each in versions.items()}
 
 
 def resolved_precision(spec: RunSpec, device: torch.device) -> torch.dtype | None:

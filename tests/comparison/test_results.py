@@ -293,6 +293,23 @@ def test_an_ancestor_trained_anew_by_the_same_code_parts_no_seeds(
     assert rows(folder) == {"ce": [0, 1], "crt ← ce": [0, 1]}
 
 
+def test_runs_that_another_model_began_stand_apart_whichever_that_was(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    for seed in range(4):
+        ce = with_digests(fake_run("ce", seed), model=f"model {seed}")
+        crt = with_digests(fake_run("crt", seed, ancestor=ce), ancestor=f"model {seed}")
+        if seed > 1:
+            with_digests(crt, begun_ancestor=f"another of seed {seed}")
+    (block,) = all_blocks(folder)
+    found = {row.label: (row.seeds, row.remarks) for row in block.rows if row.method == "crt"}
+    note = "its training was begun from another model than it was finished"
+    assert found == {
+        "crt ← ce [begun from model=–]": ([0, 1], ()),
+        "crt ← ce [begun from model=another]": ([2, 3], (note,)),
+    }
+
+
 def test_what_is_behind_an_ancestor_trained_anew_is_not_known_either(
     folder: Path, fake_run: FakeRun
 ) -> None:

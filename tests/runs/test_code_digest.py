@@ -18,8 +18,10 @@ from lmdbench.core.registry import load_plugin
 from lmdbench.models.backbones import get_backbone
 from lmdbench.runs import code_digest
 from lmdbench.runs.code_digest import (
+    begun_by,
     changed_part,
     code_digests,
+    combined,
     method_digest,
     package_versions,
     plugin_sources,
@@ -205,6 +207,25 @@ def test_parts_that_nobody_recorded_can_not_be_told():
     assert changed_part({}, now) is None
     assert changed_part({"method": "new", "views": None}, now) is None
     assert changed_part({"method": "new", "views": "old"}, now) == "views"
+
+
+def test_all_that_took_part_in_a_chain_of_attempts_counts():
+    def attempt(code, store="images", ancestor="model"):
+        return {**dict.fromkeys(CODE_PARTS, code), "store": store, "ancestor": ancestor}
+
+    first, second, third = attempt("a"), attempt("b"), attempt("c")
+    assert begun_by(first, first) == {}
+    assert begun_by({}, first) == {}
+    once = begun_by(first, second)
+    assert once == {"begun": combined(dict.fromkeys(CODE_PARTS, "a"))}
+    assert begun_by({**second, **once}, second) == once
+    twice = begun_by({**second, **once}, third)
+    assert len({*once.values(), *twice.values(), *begun_by(first, third).values()}) == 2
+    assert twice.keys() == {"begun"}
+    assert begun_by({**third, **begun_by(first, third)}, second) != twice
+    others = begun_by(attempt("a", "x", "y"), first)
+    assert others == {"begun_store": "x", "begun_ancestor": "y"}
+    assert begun_by({**attempt("a", "z"), **others}, first).keys() == others.keys()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ import pytest
 import torch
 
 from lmdbench.comparison.results import read_results, run_groups
+from lmdbench.runs.record import read_record
 from lmdbench.runs.state import last_error
+from lmdbench.runs.train import versions_before
 from lmdbench.training.method import METHODS
 
 TOY = {"dotted": 4, "rare": 1, "round": 20, "striped": 8}  # training images of the toy folder
@@ -213,6 +216,48 @@ def test_versions_that_differ_between_attempts_are_recorded_and_named(
     assert after["versions"]["torch"] == torch.__version__
     shown = lmdbench("compare", "--results", results).out
     assert f"its seeds are of torch 1.0 and {torch.__version__}" in " ".join(shown.split())
+
+
+def test_versions_of_all_attempts_are_kept(trained_run):
+    record = replace(read_record(trained_run), versions={"torch": "1", "numpy": "1"})
+    assert versions_before(record, record.versions) is None
+    second = {"torch": "2", "numpy": "1"}
+    begun = versions_before(record, second)
+    assert begun == record.versions
+    record = replace(record, versions=second, begun_versions=begun)
+    assert versions_before(record, second) == begun
+    assert versions_before(record, {"torch": "3"}) == {"torch": "1, 2", "numpy": "1"}
+
+
+def test_goes_on_from_another_ancestor_and_other_images_and_says_so(
+    toy_run, toy_folder, tmp_path, lmdbench
+):
+    results, words = tmp_path / "results", ("--set", "epochs=60", "--set", "ce.epochs=1")
+    process = start(toy_folder, results, "crt", *words)
+    wait_for_checkpoint(results, "crt", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (path,) = results.glob("*/*/crt/seed*/run.json")
+    record = json.loads(path.read_text())
+    now = record["digests"]
+    before = {"ancestor": "a" * 64, "store": "b" * 64}
+    path.write_text(json.dumps({**record, "digests": {**now, **before}}))
+    assert "have changed since this run" in toy_run("crt", *words).err
+    goes_on = toy_run("crt", *words, "--accept-changed")
+    assert goes_on.code == 0
+    assert "goes on with other starting weights (changed) than it began with (aaaa" in goes_on.err
+    after = json.loads(path.read_text())["digests"]
+    assert {**after, "model": None} == {
+        **now,
+        "begun_store": before["store"],
+        "begun_ancestor": before["ancestor"],
+        "model": None,
+    }
+    shown = " ".join(lmdbench("compare", "--results", results).out.split())
+    assert (
+        "its training was begun with other images and from another model than it was finished"
+        in shown
+    )
 
 
 def test_of_epochs_that_score_alike_the_first_is_the_best(toy_run, tmp_path):
