@@ -157,22 +157,39 @@ def code_of(name: str, file: Path) -> bytes:
 
 @functools.lru_cache(maxsize=256)  # a look at a sweep asks for the same files 500 times
 def _unparsed(source: bytes) -> bytes:
-    return ast.unparse(_bare(source)).encode()
+    return ast.unparse(bare(source)).encode()
 
 
-def _bare(source: bytes) -> ast.Module:
+def bare(source: bytes) -> ast.Module:
+    """Code without comments, docstrings and descriptions."""
     tree = ast.parse(source)
+    methods = _methods(tree)
     documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     for node in ast.walk(tree):
         if not isinstance(node, documented):
             continue
         if ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-        if isinstance(node, ast.ClassDef):
+        if isinstance(node, ast.ClassDef) and node.name in methods:
             node.body = [line for line in node.body if not _describes(line)] or [ast.Pass()]
-    bare = _WithoutRanges().visit(tree)
-    assert isinstance(bare, ast.Module)
-    return bare
+    _WithoutRanges().visit(tree)
+    return tree
+
+
+def _methods(tree: ast.Module) -> set[str]:
+    """The names of classes that are methods: registered as such, or subclasses of those."""
+    found, classes = {"Method"}, [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+    for cls in classes:
+        registered = (one.func for one in cls.decorator_list if isinstance(one, ast.Call))
+        named = {_last_name(one) for one in (*registered, *cls.bases)}
+        if "register_method" in named or named & found:
+            found.add(cls.name)
+    return found
+
+
+def _last_name(node: ast.expr) -> str:
+    """``register`` of ``register`` and of ``methods.register``."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 class _WithoutRanges(ast.NodeTransformer):
@@ -243,7 +260,7 @@ def _tops(
     with what is asked of it: ``warps.sample`` is ("warps", "sample"), and ("warps", "")."""
     tops: dict[str, list[ast.stmt]] = {}
     imports: dict[str, Definition] = {}
-    for statement in _bare(source).body:
+    for statement in bare(source).body:
         if isinstance(statement, ast.ImportFrom):
             base = _base(statement, package)
             imports |= {a.asname or a.name: (base, a.name) for a in statement.names}

@@ -44,6 +44,7 @@ class Backbone:
     imagenet: Pretrained | None = None
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     code: tuple[str, ...] = ()  # modules of ours that define the network; of libraries: versions
+    network: Callable[[], nn.Module] | None = None  # what makes it, of a registered one
     frozen: bool = False  # not trained: its features are computed once (see lmdbench.runs.frozen)
 
     @property
@@ -132,6 +133,7 @@ def register_backbone(
             imagenet,
             recipes or {},
             code=(construct.__module__,),
+            network=construct,
         )
         BACKBONES.add(name, backbone, construct)
         return construct

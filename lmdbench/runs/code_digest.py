@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from lmdbench.core.code import (
     closure,
     code_of,
     definitions,
+    file_of,
     files_of,
     imported_by,
     is_loose,
     source_of,
 )
+from lmdbench.core.fileless import fileless
 from lmdbench.core.registry import PLUGIN_MODULE
 from lmdbench.models.backbones import Backbone
 from lmdbench.runs.record import BEGUN, CODE_PARTS
@@ -57,12 +59,13 @@ def code_digests(method: type[Method], backbone: Backbone) -> dict[str, str]:
     """
     views = [VIEWS[name] for name in sorted({*method.views, TEST_VIEW}) if name in VIEWS]
     building = definitions(BUILDING)
+    network = [backbone.network] if backbone.network else []
     return {
         "method": method_digest(method),
         "loop": _digest([*_modules(files_of(LOOP)), *_texts(definitions(SELECTING))]),
         "views": _of_functions(f for view in views for f in (view.draw, view.apply)),
         "samplers": _of_functions(SAMPLERS[name] for name in _samplers(method)),
-        "backbone": _digest([*_modules(closure(backbone.code, NETWORKS)), *_texts(building)]),
+        "backbone": _digest([*_texts(building), *_code(network, backbone.code, NETWORKS)]),
     }
 
 
@@ -98,7 +101,7 @@ def begun_by(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, s
 def method_digest(method: type[Method]) -> str:
     """SHA-256 of the code that defines a method: its own file, the method files it builds on, and
     what a plug-in imports from files beside it or elsewhere outside the installed packages."""
-    return _digest(_modules(closure(_defined_in(method), FOLLOWED)))
+    return _digest(_code([cls for cls in method.__mro__ if cls not in Method.__mro__]))
 
 
 def plugin_sources(method: type[Method], backbone: Backbone) -> dict[str, bytes]:
@@ -161,10 +164,22 @@ def _place(function: Any) -> tuple[str, str]:
 
 def _of_functions(functions: Iterable[Any]) -> str:
     """Digest of lmdbench's functions by what they use, and of others by all of their files."""
-    places = {_place(function) for function in functions}
-    ours = [place for place in places if place[0].startswith("lmdbench.")]
-    others = sorted({module for module, _ in places} - {module for module, _ in ours})
-    return _digest([*_texts(definitions(ours)), *_modules(closure(others, FOLLOWED))])
+    placed = [(_place(function), function) for function in functions]
+    ours = [place for place, _ in placed if place[0].startswith("lmdbench.")]
+    others = [function for place, function in placed if place not in ours]
+    return _digest([*_texts(definitions(ours)), *_code(others)])
+
+
+def _code(
+    things: Sequence[Any], modules: Iterable[str] = (), followed: tuple[str, ...] = FOLLOWED
+) -> list[tuple[str, bytes]]:
+    """Of functions and classes the files that define them, with what these import, and the code of
+    what is in no file, as in a notebook. ``modules``: more of the former."""
+    text, used = fileless(things, Method)
+    loose = {name for name in used if (file := file_of(name)) and is_loose(file)}
+    homes = {*modules, *(_place(thing)[0] for thing in things), *loose}
+    files = _modules(closure(sorted(homes), followed))
+    return [*files, ("", "\n".join(text).encode())] if text else files
 
 
 def _modules(files: Mapping[str, Path]) -> list[tuple[str, bytes]]:

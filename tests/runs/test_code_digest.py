@@ -82,6 +82,11 @@ def test_code_counts_and_descriptions_do_not(tmp_path, old, new, counts):
     assert changes_digest(tmp_path, METHOD, old, new) == counts
 
 
+def test_what_describes_a_method_counts_in_another_class(tmp_path):
+    helped = METHOD.replace("@register", "class Loop:\n    passes = 2\n\n\n@register")
+    assert changes_digest(tmp_path, helped, "passes = 2", "passes = 3")
+
+
 SEARCHED = METHOD.replace(
     "    def loss",
     """    @dataclass(frozen=True, kw_only=True)
