@@ -190,6 +190,7 @@ def test_a_metric_is_unknown_without_its_plugin(lmdbench, compared):
     outcome = lmdbench("compare", "--results", compared, "--metric", "kappa")
     assert outcome.code == 2
     assert outcome.err.startswith("lmdbench: unknown metric 'kappa'.")
+    assert outcome.err.endswith("That of a plug-in needs --plugin FILE.py.\n")
 
 
 @pytest.mark.parametrize("metric", ["kappa", "sure-but-wrong"])

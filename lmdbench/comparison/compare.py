@@ -60,6 +60,9 @@ class Comparison:
     ranks: Ranks | None = None
     not_dropped: tuple[str, ...] = ()  # why tables have no second one without leaked images
 
+    def __repr__(self) -> str:
+        return "\n".join([f"Comparison of {len(self.tables)} tables", *map(repr, self.tables)])
+
     def frame(self) -> DataFrame:
         """A row for each table, method and metric, in full precision; see ``frames.scores``."""
         return frames.scores(self.tables)

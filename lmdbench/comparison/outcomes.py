@@ -13,9 +13,11 @@ import numpy as np
 from lmdbench.comparison.results import Run
 from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.errors import UserError
+from lmdbench.core.registry import unknown
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.predictions import Predictions, load_predictions
 
+PARTS = ("test", "validation")
 KEPT = 512 << 20  # bytes of predictions that are kept in memory
 
 
@@ -99,8 +101,11 @@ def aligned(run: Run, predictions: Predictions, ids: np.ndarray, labels: np.ndar
 def predictions_of(run: Run, part: str, leaked: Collection[str] = ()) -> Predictions:
     """The predictions of a run, of all its folds, without the images that leak.
 
-    Raises UserError for a file that is damaged or not what ``run.json`` counts.
+    Raises UserError for a part that there is not, and for a file that is damaged or not what
+    ``run.json`` counts.
     """
+    if part not in PARTS:
+        raise unknown("part", part, list(PARTS))
     pieces = [_on_disk(member, part) for member in run.members]
     predictions = pieces[0]
     if len(pieces) > 1:

@@ -58,6 +58,9 @@ class Run:
     folds: tuple[Run, ...] = ()
     above: tuple[Run, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Run({self.method}, seed {self.seed}, {self.id[:8]})"
+
     @property
     def members(self) -> tuple[Run, ...]:
         """The runs on disk: itself, or those of the folds."""

@@ -75,6 +75,9 @@ class ResultTable(RunGroup):
     grouped: int = 0  # images of the part whose lesion or patient is known
     notes: tuple[str, ...] = ()  # what a reader must know beside the numbers, see ``notes.py``
 
+    def __repr__(self) -> str:
+        return f"{self.title}: {', '.join(row.label for row in self.rows)}"
+
     @property
     def partial(self) -> Mapping[str, Any] | None:
         return self.record.partial

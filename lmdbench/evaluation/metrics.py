@@ -100,11 +100,16 @@ def register_metric(
     Where the function raises or returns NaN, the metric has no value, and tables say why.
 
     It is tried on a few images. Raises UserError, in one line, for what makes no sense as a metric,
-    and for a taken name.
+    and for a taken name or title.
     """
 
     def decorate(function: Function) -> Function:
         check_metric(name, function, title, bounds, lower_is_better)
+        for other, one in METRICS.all().items():
+            if _plain(other) != _plain(name) and _plain(one.title) == _plain(title):
+                raise UserError(
+                    f"metric {name!r}: {other!r} has the title {one.title!r} already; give another"
+                )
         same = [one for one in METRICS if _plain(one) == _plain(str(name))]
         if influences is not None:
             check_influences(name, function, influences)
@@ -178,7 +183,8 @@ def _find(kind: str, name: str, known: list[str]) -> str:
         return name
     plain = {_plain(one): one for one in reversed(known)}
     if _plain(name) not in plain:
-        raise unknown(kind, name, known)
+        hint = " That of a plug-in needs --plugin FILE.py." * (kind == "metric")
+        raise UserError(f"{unknown(kind, name, known)}{hint}")
     return plain[_plain(name)]
 
 

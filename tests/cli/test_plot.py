@@ -140,3 +140,24 @@ def test_torch_is_not_imported_to_plot_predictions(runs):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_whatever_a_plug_ins_plot_raises_is_one_line_and_others_are_drawn(
+    lmdbench, fake_run, tmp_path
+):
+    fake_run("ce", dataset="skin")
+    fake_run("ce", dataset="lung")
+    path = tmp_path / "breaks_here.py"
+    path.write_text(
+        "from matplotlib.figure import Figure\nfrom lmdbench import register_plot\n\n\n"
+        "@register_plot('breaks-here', title='Breaks')\n"
+        "def breaks(table, width):\n"
+        "    return Figure() if table.setting['results_name'] == 'lung' else table.rows[9]\n"
+    )
+    outcome = lmdbench("plot", "breaks-here", "--plugin", path)
+    assert "Traceback" not in outcome.err
+    (line,) = [line for line in outcome.err.splitlines() if "not drawn" in line]
+    assert line.endswith(
+        "plot 'breaks-here' of plug-in breaks_here raised IndexError: tuple index out of range"
+    )
+    assert len(list(tmp_path.glob("breaks-here-lung*.pdf"))) == 1

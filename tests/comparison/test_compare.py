@@ -298,3 +298,25 @@ def test_what_mixed_precision_came_to_is_said(folder: Path, fake_run: FakeRun) -
     notes = only(folder).notes
     assert "Runs were computed in different precision: bfloat16 and float32." in notes
     assert not any("came to" in note for note in notes)
+
+
+def test_a_part_that_there_is_not_is_named_and_nobody_is_sent_to_train(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    fake_run()
+    with pytest.raises(UserError, match=r"unknown part 'tst'\. Did you mean test\?"):
+        compared(folder, part="tst")
+
+
+def test_a_comparison_is_printed_in_a_line_a_table(folder: Path, fake_run: FakeRun) -> None:
+    directory = fake_run("ce", seed=3)
+    fake_run("crt")
+    fake_run("ce", dataset="lung")
+    found = compared(folder)
+    assert repr(found).splitlines() == [
+        "Comparison of 2 tables",
+        "lung · plain-if100 · test images: ce",
+        "skin · plain-if100 · test images: ce, crt",
+    ]
+    (run,) = [row.runs[0] for row in found.tables[1].rows if row.method == "ce"]
+    assert repr(run) == f"Run(ce, seed 3, {directory.name[-8:]})"

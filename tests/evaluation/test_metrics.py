@@ -480,3 +480,12 @@ def test_lists_will_do() -> None:
     found = metrics.scores([0, 1, 1], [[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]], {"head": [0]})
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found["head"] == 1
+
+
+@pytest.mark.parametrize("title", ["Accuracy", "accuracy "])
+def test_a_title_that_another_has_is_refused(title):
+    with pytest.raises(
+        UserError, match="metric 'hits': 'accuracy' has the title 'Accuracy' already"
+    ):
+        metrics.register_metric("hits", title=title)(lambda labels, logits: 0.5)
+    assert "hits" not in metrics.METRICS

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import Registry, registrar, unknown
+from lmdbench.core.registry import PLUGIN_MODULE, Registry, registrar, unknown
 from lmdbench.reporting.plots.figures import drawing
 
 # What a plot is of → what its function is given of it
@@ -35,8 +35,18 @@ class Plot:
     function: Draw
 
     def draw(self, data: Any, width: float) -> Figure:
-        """The figure, ``width`` inches wide. Raises UserError where the function makes none."""
-        figure = self.function(data, width)
+        """The figure, ``width`` inches wide. Raises UserError where the function makes none, and
+        for whatever that of a plug-in raises."""
+        try:
+            figure = self.function(data, width)
+        except UserError:
+            raise
+        except Exception as error:
+            if PLOTS.is_built_in(self.name):
+                raise
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            where = PLOTS.origin(self.name).partition(":")[0].removeprefix(PLUGIN_MODULE)
+            raise UserError(f"plot {self.name!r} of plug-in {where} raised {said}") from error
         if not isinstance(figure, Figure):
             raise UserError(
                 f"plot {self.name!r} must return a matplotlib Figure; it returned "
@@ -62,6 +72,8 @@ def register_plot(name: str, *, title: str, of: str = "table") -> Callable[[Draw
         if not (isinstance(title, str) and title.strip() and title.isprintable()):
             raise UserError(f"plot {name!r}: title must say in a line what it shows")
         try:
+            if inspect.isclass(function):
+                raise TypeError
             inspect.signature(function).bind(None, None)
         except (TypeError, ValueError):
             raise UserError(

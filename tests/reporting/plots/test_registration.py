@@ -25,6 +25,11 @@ def empty(data, width):
     ("function", "words", "said"),
     [
         ("no function", {}, "'mine' must be a function of two parameters: a ResultTable"),
+        (
+            type("Mine", (), {"__init__": lambda self, table, width: None}),
+            {},
+            "must be a function of two",
+        ),
         (lambda: None, {}, "must be a function of two parameters"),
         (lambda table, width, height: None, {"of": "run"}, "two parameters: a Run"),
         (empty, {"of": "tables"}, "unknown of 'tables'. Did you mean table?"),
