@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Set before torch is imported, and inherited by commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+os.environ.pop("COLUMNS", None)  # set by pytest-xdist: output here goes to no terminal
+
 # Tests that run in the background ignore SIGINT, and commands that they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
