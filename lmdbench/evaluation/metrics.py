@@ -106,7 +106,7 @@ def register_metric(
     def decorate(function: Function) -> Function:
         check_metric(name, function, title, bounds, lower_is_better)
         for other, one in METRICS.all().items():
-            if _plain(other) != _plain(name) and _plain(one.title) == _plain(title):
+            if _plain(other) != _plain(str(name)) and _plain(one.title) == _plain(title):
                 raise UserError(
                     f"metric {name!r}: {other!r} has the title {one.title!r} already; give another"
                 )
