@@ -137,6 +137,9 @@ class Registry(Generic[T]):
         """
         if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name)):
             raise UserError(f"{self.kind} {name!r}: a name has letters, digits, - and _ only")
+        if not hasattr(origin, "__qualname__"):
+            kind = type(origin).__name__
+            raise TypeError(f"{self.kind} {name!r} is a {kind}; register a function (def) or class")
         if not origin.__module__.startswith("lmdbench."):
             self._load()  # a third party's name must not take a built-in one's place
         if name in self._things:

@@ -32,7 +32,14 @@ from lmdbench.training.views.augmentation import VIEWS
 LOOP = tuple(
     f"lmdbench.{name}"
     for name in (
-        *("runs.train", "runs.frozen", "core.randomness", "models.classifier", "models.stages"),
+        *(
+            "runs.train",
+            "runs.frozen",
+            "core.randomness",
+            "data.store.decoding",
+            "models.classifier",
+            "models.stages",
+        ),
         *(f"training.{name}" for name in ("method", "stepper", "engine", "task", "prefetch")),
     )
 )
@@ -40,7 +47,8 @@ SELECTING = tuple(  # what the balanced accuracy that selects an epoch is made o
     ("lmdbench.evaluation.metrics", name) for name in ("_recalls", "_set_weights")
 )
 BUILDING = tuple(  # what every backbone is built by
-    ("lmdbench.models.backbones", name) for name in ("build_encoder", "torchvision_backbone")
+    ("lmdbench.models.backbones", name)
+    for name in ("build_encoder", "_encoder", "torchvision_backbone")
 )
 # Beginnings of the names of those that act on numbers only where they are imported
 NETWORKS = ("lmdbench.models.small", "lmdbench.models.efficientnet_lite")
@@ -58,15 +66,20 @@ def code_digests(method: type[Method], backbone: Backbone) -> dict[str, str]:
     those count that the method names, and what they use.
     """
     views = [VIEWS[name] for name in sorted({*method.views, TEST_VIEW}) if name in VIEWS]
-    building = definitions(BUILDING)
-    network = [backbone.network] if backbone.network else []
     return {
         "method": method_digest(method),
         "loop": _digest([*_modules(files_of(LOOP)), *_texts(definitions(SELECTING))]),
         "views": _of_functions(f for view in views for f in (view.draw, view.apply)),
         "samplers": _of_functions(SAMPLERS[name] for name in _samplers(method)),
-        "backbone": _digest([*_texts(building), *_code(network, backbone.code, NETWORKS)]),
+        "backbone": backbone_digest(backbone),
     }
+
+
+def backbone_digest(backbone: Backbone) -> str:
+    """SHA-256 of the code that defines and builds a network."""
+    network = [backbone.network] if backbone.network else []
+    building = _texts(definitions(BUILDING))
+    return _digest([*building, *_code(network, backbone.code, NETWORKS)])
 
 
 def combined(digests: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from lmdbench.data.store.build_once import make_once
 from lmdbench.data.store.store import Store
 from lmdbench.models.backbones import Backbone, Weights, build_encoder
 from lmdbench.models.weights import file_sha256
+from lmdbench.runs.code_digest import backbone_digest
 from lmdbench.training.task import Images
 
 FILE = "features.npy"
@@ -98,5 +99,13 @@ def _key(store: Store, backbone: Backbone, weights: Weights, precision: torch.dt
     models = sorted(module.name for module in pkgutil.iter_modules(lmdbench.models.__path__))
     names = (*(f"{lmdbench.models.__name__}.{name}" for name in models), VIEWS, __name__)
     code = hashlib.sha256(b"".join(code_of(*one) for one in files_of(names).items()))
-    what = [store.digest, backbone.name, weights.identity, str(precision), code.hexdigest()]
+    network = backbone_digest(backbone)  # of plug-ins too
+    what = [
+        store.digest,
+        backbone.name,
+        network,
+        weights.identity,
+        str(precision),
+        code.hexdigest(),
+    ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()

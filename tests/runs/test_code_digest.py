@@ -1,6 +1,7 @@
 """What changes a method's digest, and what does not."""
 
 import csv
+import functools
 import importlib
 import io
 import json
@@ -28,6 +29,7 @@ from lmdbench.runs.code_digest import (
 )
 from lmdbench.runs.record import CODE_PARTS
 from lmdbench.training.method import METHODS, is_built_in
+from lmdbench.training.samplers import InstanceSampler, register_sampler
 
 SMALL = get_backbone("small")
 
@@ -346,6 +348,9 @@ ACTS_ON = {
     ("lmdbench/evaluation/metrics.py", "matrix.sum(axis=1)", "matrix.sum(axis=0)"): (
         *(ALL, None, "loop"),  # selects the best epoch
     ),
+    ("lmdbench/data/store/decoding.py", "Resampling.BILINEAR", "Resampling.BICUBIC"): (
+        *(ALL, None, "loop"),
+    ),
     ("lmdbench/evaluation/metrics.py", *ADDED): (NONE, None, ""),
     ("lmdbench/cli/run.py", *ADDED): (NONE, None, ""),  # acts on no number
 }
@@ -514,6 +519,12 @@ def test_an_edit_of_a_plug_in_is_refused_before_resume_and_never_averaged(
     labels = {row["label"] for row in csv.DictReader(io.StringIO(shown))}
     assert len(labels) == 2
     assert all(label in one for one in labels)
+
+
+def test_what_has_no_name_of_its_own_is_refused_in_a_line():
+    draw_by_size = functools.partial(InstanceSampler)
+    with pytest.raises(TypeError, match=r"sampler 'part' is a partial; register a function"):
+        register_sampler("part")(draw_by_size)
 
 
 def test_a_view_of_one_file_counts_in_a_method_of_another(tmp_path):
