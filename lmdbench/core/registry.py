@@ -113,6 +113,8 @@ class Registry(Generic[T]):
         self.title = title
         self._things: dict[str, T] = {}
         self._origins: dict[str, str] = {}  # name → what registered it
+        self._files: dict[str, str] = {}  # name → the plug-in file that added it, as a module
+        self._installed: set[str] = set()  # names that entry points added
         self._loaded = False
         self.broken: dict[str, str] = {}  # entry point → why it could not be imported
 
@@ -194,6 +196,14 @@ class Registry(Generic[T]):
             return f"{module.removeprefix(PLUGIN_MODULE)}.py"
         return "lmdbench" if module.startswith("lmdbench.") else module
 
+    def plugin(self, name: str) -> list[str]:
+        """The module of the plug-in file that added a name, if one did."""
+        return [self._files[name]] if name in self._files else []
+
+    def note_plugin(self, module: str, names: set[str]) -> None:
+        """Remember the plug-in file that added names, but for what it loaded of others."""
+        self._files = dict.fromkeys(names - self._installed, module) | self._files
+
     def added(self) -> set[str]:
         """The names that third parties have registered so far; loads nothing."""
         return {name for name in self._things if not self._origins[name].startswith("lmdbench.")}
@@ -210,6 +220,7 @@ class Registry(Generic[T]):
                 entry_point.load()
             except Exception as error:  # a broken plug-in must not take the harness down
                 self.broken[entry_point.value] = f"{type(error).__name__}: {error}"
+        self._installed = self.added()
 
 
 # What people add → where its registry is; imported when it is asked for.
@@ -294,6 +305,9 @@ def load_plugin(path: Path | str) -> None:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"plug-in {path}: {_why(error)}") from error
+    for registry in loaded_registries():
+        known = {added for kind, added in before if kind == registry.kind}
+        registry.note_plugin(name, registry.added() - known)
     for one, file in closure([name], ()).items():  # before an edit can come between
         source_of(one, file)
 

@@ -22,9 +22,9 @@ from lmdbench.core.code import (
 )
 from lmdbench.core.fileless import fileless
 from lmdbench.core.registry import PLUGIN_MODULE
-from lmdbench.models.backbones import Backbone
+from lmdbench.models.backbones import BACKBONES, Backbone
 from lmdbench.runs.record import BEGUN, CODE_PARTS
-from lmdbench.training.method import Method
+from lmdbench.training.method import METHODS, Method
 from lmdbench.training.samplers import SAMPLERS
 from lmdbench.training.views.augmentation import VIEWS
 
@@ -69,8 +69,14 @@ def code_digests(method: type[Method], backbone: Backbone) -> dict[str, str]:
     return {
         "method": method_digest(method),
         "loop": _digest([*_modules(files_of(LOOP)), *_texts(definitions(SELECTING))]),
-        "views": _of_functions(f for view in views for f in (view.draw, view.apply)),
-        "samplers": _of_functions(SAMPLERS[name] for name in _samplers(method)),
+        "views": _of_functions(
+            (f for view in views for f in (view.draw, view.apply)),
+            [file for name in method.views for file in VIEWS.plugin(name)],
+        ),
+        "samplers": _of_functions(
+            (SAMPLERS[name] for name in _samplers(method)),
+            [file for name in _samplers(method) for file in SAMPLERS.plugin(name)],
+        ),
         "backbone": backbone_digest(backbone),
     }
 
@@ -79,7 +85,8 @@ def backbone_digest(backbone: Backbone) -> str:
     """SHA-256 of the code that defines and builds a network."""
     network = [backbone.network] if backbone.network else []
     building = _texts(definitions(BUILDING))
-    return _digest([*building, *_code(network, backbone.code, NETWORKS)])
+    modules = [*backbone.code, *BACKBONES.plugin(backbone.architecture)]
+    return _digest([*building, *_code(network, modules, NETWORKS)])
 
 
 def combined(digests: Mapping[str, str]) -> str:
@@ -114,7 +121,8 @@ def begun_by(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, s
 def method_digest(method: type[Method]) -> str:
     """SHA-256 of the code that defines a method: its own file, the method files it builds on, and
     what a plug-in imports from files beside it or elsewhere outside the installed packages."""
-    return _digest(_code([cls for cls in method.__mro__ if cls not in Method.__mro__]))
+    classes = [cls for cls in method.__mro__ if cls not in Method.__mro__]
+    return _digest(_code(classes, METHODS.plugin(getattr(method, "name", ""))))
 
 
 def plugin_sources(method: type[Method], backbone: Backbone) -> dict[str, bytes]:
@@ -155,7 +163,11 @@ def _roots(method: type[Method], backbone: Backbone) -> list[str]:
     views = [VIEWS[name] for name in method.views if name in VIEWS]
     functions: list[Any] = [f for view in views for f in (view.draw, view.apply)]
     functions += [SAMPLERS[name] for name in _samplers(method)]
-    return [*_defined_in(method), *backbone.code, *(_place(f)[0] for f in functions)]
+    files = [*METHODS.plugin(method.name), *BACKBONES.plugin(backbone.architecture)]
+    files += [file for name in method.views for file in VIEWS.plugin(name)]
+    files += [file for name in _samplers(method) for file in SAMPLERS.plugin(name)]
+    places = (_place(f)[0] for f in functions)
+    return [*_defined_in(method), *backbone.code, *files, *places]
 
 
 def _defined_in(method: type[Method]) -> list[str]:
@@ -175,12 +187,12 @@ def _place(function: Any) -> tuple[str, str]:
     return thing.__module__, thing.__qualname__.partition(".")[0]
 
 
-def _of_functions(functions: Iterable[Any]) -> str:
+def _of_functions(functions: Iterable[Any], modules: Iterable[str]) -> str:
     """Digest of lmdbench's functions by what they use, and of others by all of their files."""
     placed = [(_place(function), function) for function in functions]
     ours = [place for place, _ in placed if place[0].startswith("lmdbench.")]
     others = [function for place, function in placed if place not in ours]
-    return _digest([*_texts(definitions(ours)), *_code(others)])
+    return _digest([*_texts(definitions(ours)), *_code(others, modules)])
 
 
 def _code(

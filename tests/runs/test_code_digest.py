@@ -521,6 +521,30 @@ def test_an_edit_of_a_plug_in_is_refused_before_resume_and_never_averaged(
     assert all(label in one for one in labels)
 
 
+def test_the_plug_in_file_that_calls_a_helper_to_register_counts(tmp_path):
+    name = tmp_path.name
+    (tmp_path / f"{name}_nets.py").write_text(
+        "from torch import nn\n"
+        "def make(width):\n"
+        "    def net():\n"
+        "        pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten()\n"
+        "        return nn.Sequential(nn.Conv2d(3, width, 3, 4), *pooled)\n"
+        "    return net\n"
+    )
+    path = tmp_path / f"{name}.py"
+    path.write_text(
+        "from lmdbench.models.backbones import register_backbone\n"
+        f"from {name}_nets import make\n"
+        f"register_backbone({name!r}, title='Mine')(make(8))\n"
+    )
+    load_plugin(path)
+    before = code_digests(METHODS["ce"], get_backbone(name))
+    assert set(plugin_sources(METHODS["ce"], get_backbone(name))) == {path.name, f"{name}_nets.py"}
+    edited(path, "make(8)", "make(8 if title else 16)")
+    now = code_digests(METHODS["ce"], get_backbone(name))
+    assert {part for part in now if now[part] != before[part]} == {"backbone"}
+
+
 def test_what_has_no_name_of_its_own_is_refused_in_a_line():
     draw_by_size = functools.partial(InstanceSampler)
     with pytest.raises(TypeError, match=r"sampler 'part' is a partial; register a function"):
