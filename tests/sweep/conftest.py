@@ -28,12 +28,14 @@ def cache() -> Path:
 @pytest.fixture
 def pool_jobs(toy_folder: Path, cache: Path) -> Callable[..., list[Any]]:
     """``pool_jobs(results, ("crt", 0, {"ce.epochs": "2"}), …)``: each with what it starts from."""
+    from lmdbench.core.code import LOADED
     from lmdbench.runs.code_digest import combined
     from lmdbench.runs.request import Contexts, RunContext, RunRequest
     from lmdbench.sweep.executors.jobs import RunJob
     from lmdbench.sweep.executors.local import PoolJob
 
     def make(results: Path, *wanted: Wanted, **setup: Any) -> list[PoolJob]:
+        LOADED.clear()  # as a new process begins
         contexts = Contexts(results, cache, files=False)
         base = {"dataset": "folder", "data_root": toy_folder, "backbone": "small", "image_size": 24}
         shared = RunContext(**{**base, **setup})
