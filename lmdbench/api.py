@@ -318,7 +318,6 @@ def predict(
     from lmdbench.runs.state import find_run
 
     directory = getattr(run, "directory", None) or find_run(str(run), _results(results))
-    trained = prediction.load_run(directory, choose_device(device), accept_changed=accept_changed)
     if images is None:
         raise UserError("images: none is given; give paths, an array, or a sequence of images")
     images = [images] if isinstance(images, str | Path) else list(images)
@@ -329,6 +328,7 @@ def predict(
     else:
         inputs = [image_array(image, f"image {number}") for number, image in enumerate(images)]
         index = list(range(len(inputs)))
+    trained = prediction.load_run(directory, choose_device(device), accept_changed=accept_changed)
     predicted = prediction.predict(trained, inputs, batch_size)
     for number, why in predicted.unreadable.items():
         raise UserError(f"image {index[number]} can't be read: {why}")

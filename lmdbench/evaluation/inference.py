@@ -553,10 +553,15 @@ def smooth_difference(
 
 
 def _smooth_variance(influences: np.ndarray, labels: np.ndarray, units: np.ndarray | None) -> float:
+    return _known(labels, lambda: jackknife_variance(influences.mean(axis=0), labels, units))
+
+
+def _known(labels: np.ndarray, variance: Callable[[], float]) -> float:
+    """The variance of the test part; NaN where a class is too small for one, or it is nothing."""
     if too_small(np.bincount(labels)):
         return math.nan
-    variance = jackknife_variance(influences.mean(axis=0), labels, units)
-    return variance if variance > NOTHING else math.nan
+    value = variance()
+    return value if value > NOTHING else math.nan
 
 
 def within_class_bootstrap(
@@ -627,10 +632,7 @@ def bootstrap_difference(
 
 
 def _bootstrap_variance(resamples: np.ndarray, labels: np.ndarray) -> float:
-    if too_small(np.bincount(labels)):
-        return math.nan
-    variance = float(resamples.mean(axis=0).var(ddof=1))
-    return variance if variance > NOTHING else math.nan
+    return _known(labels, lambda: float(resamples.mean(axis=0).var(ddof=1)))
 
 
 def _unknown(values: np.ndarray) -> Estimate:

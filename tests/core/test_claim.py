@@ -4,8 +4,6 @@ import errno
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,18 +16,7 @@ from lmdbench.core.files import (
     write_json,
 )
 
-
-def start_python(code: str, *arguments: object) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-# Atomic files
-
+from .helpers import start_python
 
 HOLD = """
 import sys; from pathlib import Path; from lmdbench.core.claim import Claim

@@ -4,7 +4,6 @@ import errno
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,8 @@ from lmdbench.core.files import (
     write_text,
 )
 
+from .helpers import start_python
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path):
@@ -33,15 +34,6 @@ def small_disk(tmp_path: Path):
         pytest.skip("a small file system can only be mounted as root")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def start_python(code: str, *arguments: object) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
 
 
 # Atomic files

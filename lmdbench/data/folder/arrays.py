@@ -128,7 +128,8 @@ def _class_name(part: str, label: Any, classes: Sequence[str] | None) -> str:
 
 def side_of(images: Any) -> int | None:
     """The side of square images that are all of one size, in pixels; None for others."""
-    shapes = {image_array(image, "image").shape[:2] for image in images}
+    some = images[:1] if hasattr(images, "shape") else images  # in an array all are of one size
+    shapes = {image_array(image, "image").shape[:2] for image in some}
     height, width = next(iter(shapes)) if len(shapes) == 1 else (0, 1)
     return height if height == width else None
 
