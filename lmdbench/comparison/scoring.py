@@ -151,17 +151,9 @@ def estimate(row: RowScores, metric: Metric, images: ScoredImages) -> Estimate |
     values = row.values(metric.name)
     if None in values:
         return None
-    if metric.weights is not None:
-        weights = metric.weights(images.counts)
-        return inference.linear_estimate(row.correct, images.labels, weights, images.units)
-    values_of_seeds, influences = np.array(values, float), _influences(row, metric, images)
-    if metric.resampled:
-        return inference.bootstrap_estimate(
-            values_of_seeds, influences, images.labels, metric.bounds
-        )
-    return inference.smooth_estimate(
-        values_of_seeds, influences, images.labels, images.units, metric.bounds
-    )
+    pieces = None if metric.weights is not None else _influences(row, metric, images)
+    of_part = images.labels, images.counts, images.units
+    return metric.estimate(np.array(values, float), row.correct, pieces, *of_part)
 
 
 def no_interval(

@@ -25,7 +25,7 @@ import numpy as np
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import Registry, registrar, unknown
-from lmdbench.evaluation import influence
+from lmdbench.evaluation import inference, influence
 from lmdbench.evaluation.metric_check import check_influences, check_metric, influences_of, tried
 
 # The metrics a table shows, before the groups, when none is asked for.
@@ -76,6 +76,27 @@ class Metric:
         """Images of the classes it is about, of ``counts`` (C,) in the part."""
         members = {k for _, classes in self.sets for k in classes}
         return int(counts[sorted(members)].sum() if self.sets else counts.sum())
+
+    def estimate(
+        self,
+        values: np.ndarray,
+        correct: np.ndarray,
+        pieces: np.ndarray | None,
+        labels: np.ndarray,
+        counts: np.ndarray,
+        units: np.ndarray | None,
+    ) -> inference.Estimate:
+        """The mean over seeds with its interval, in the way that the metric has.
+
+        ``values`` (S,), ``correct`` (S, N); ``pieces``: the influences (S, N), or the samples
+        (S, B) of one that is ``resampled``, None for a weighted sum of recalls; ``counts`` (C,).
+        """
+        if self.weights is not None:
+            return inference.linear_estimate(correct, labels, self.weights(counts), units)
+        assert pieces is not None
+        if self.resampled:
+            return inference.bootstrap_estimate(values, pieces, labels, self.bounds)
+        return inference.smooth_estimate(values, pieces, labels, units, self.bounds)
 
 
 METRICS: Registry[Metric] = Registry("metric", __name__, group="lmdbench.metrics")

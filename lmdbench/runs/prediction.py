@@ -16,13 +16,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.randomness import Streams
 from lmdbench.data.store.decoding import decode, reason, resized, to_rgb, whole_images
 from lmdbench.data.store.hashing import Progress, default_workers, in_parallel
-from lmdbench.evaluation.inference import (
-    Estimate,
-    bootstrap_estimate,
-    linear_estimate,
-    no_interval,
-    smooth_estimate,
-)
+from lmdbench.evaluation.inference import Estimate, no_interval
 from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.models.backbones import get_backbone
@@ -230,18 +224,16 @@ def _score(here: Scorer, own: Scorer | None, metric: Metric, units: np.ndarray |
     there = None if own is None or own.reason(metric) else own.value(metric)
     if why := here.reason(metric):
         return Score(metric, images, None, why, there)
-    if metric.weights is not None:
-        weights = metric.weights(here.counts)
-        estimate = linear_estimate(here.correct[None], here.labels, weights, units)
-        return Score(metric, images, estimate, "", there)
-    value, resamples = np.array([here.value(metric)]), None
+    pieces = resamples = None
     if metric.resampled:
-        resamples = here.resamples(metric, units)[None]
-        estimate = bootstrap_estimate(value, resamples, here.labels, metric.bounds)
-    else:
-        influences = here.influence(metric)[None]
-        estimate = smooth_estimate(value, influences, here.labels, units, metric.bounds)
-    return Score(metric, images, estimate, no_interval(here.counts, estimate, resamples), there)
+        pieces = resamples = here.resamples(metric, units)[None]
+    elif metric.weights is None:
+        pieces = here.influence(metric)[None]
+    value = np.array([here.value(metric)])
+    estimate = metric.estimate(value, here.correct[None], pieces, here.labels, here.counts, units)
+    linear = metric.weights is not None
+    reason = "" if linear else no_interval(here.counts, estimate, resamples)
+    return Score(metric, images, estimate, reason, there)
 
 
 def _own_scorer(run: TrainedRun, labels: np.ndarray) -> Scorer | None:
