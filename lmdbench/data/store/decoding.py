@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import warnings
@@ -12,6 +13,16 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 FORMATS = ("JPEG", "JPEG2000", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")  # names of Pillow
+# Endings of files that are read beside those that Pillow knows for these formats
+OTHER_ENDINGS = (".mpo",)  # JPEG with a second picture behind, as some cameras write it
+
+
+@functools.cache
+def readable_endings() -> frozenset[str]:
+    """The endings of files that are images by their names, lower-case and with the dot."""
+    Image.init()
+    known = Image.registered_extensions().items()
+    return frozenset({ending for ending, name in known if name in FORMATS} | {*OTHER_ENDINGS})
 
 
 def decode(content: bytes, size: int) -> np.ndarray:
