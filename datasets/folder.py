@@ -20,12 +20,12 @@ from lmdbench.data.folder.image_index import (
     describe,
     list_folder,
     list_medmnist,
-    list_table,
     refuse_leaks,
     refuse_names,
     with_classes,
 )
 from lmdbench.data.folder.medmnist import ENDING, MedMNIST, read_medmnist, write_images
+from lmdbench.data.folder.table import list_table
 from lmdbench.data.groups import Groups, by_rank, from_lists, parse_groups
 from lmdbench.data.splits.availability import missing_images
 from lmdbench.data.splits.divide import (
@@ -99,6 +99,10 @@ class Folder(Dataset):
         if described.kind != "table":
             return ""
         return f"the column {described.columns.get('group', 'group')!r} of {described.holder.name}"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self._listing.remarks
 
     @property
     def given_parts(self) -> Sequence[str] | None:

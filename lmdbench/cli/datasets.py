@@ -188,6 +188,8 @@ def _facts(
         }
         for name, part in split.parts.items()
     }
+    from lmdbench.data.reading import read_remarks
+
     partial = split.partial
     total = partial.total if partial else sum(len(part) for part in split.parts.values())
     return {
@@ -197,6 +199,7 @@ def _facts(
         "licence": dataset.licence,
         "synthetic": dataset.synthetic,
         "results_name": dataset.results_name,
+        "remarks": list(read_remarks(dataset)),
         "recipes": {key: dict(recipe) for key, recipe in dataset.recipes.items()},
         "classes": list(split.classes),
         "split": {
@@ -240,6 +243,7 @@ def _text(facts: dict[str, Any]) -> str:
         f"{facts['name']}: {facts['title']}" + (" (synthetic)" if facts["synthetic"] else ""),
         f"source     {facts['source']}",
         f"licence    {facts['licence']}",
+        *(f"read as    {remark}" for remark in facts["remarks"]),
         f"split      {split['label']}{seed}",
         *(f"           {note}" for note in split["notes"]),
         f"imbalance  {split['measured_imbalance']:.4g}{asked}",

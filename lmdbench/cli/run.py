@@ -144,7 +144,7 @@ def run(
     from lmdbench.core.progress import watcher
     from lmdbench.runs.options import RunOptions
     from lmdbench.runs.request import Contexts, RunContext
-    from lmdbench.runs.session import announce, plan_runs, train_runs
+    from lmdbench.runs.session import announce_all, plan_runs, train_runs
 
     progress = watcher(quiet)
     chosen_device = parse_device(device)
@@ -172,8 +172,7 @@ def run(
     cache = default_cache()
     resolved = Contexts(results, cache, files=not dry_run, say=progress.say)
     planned = plan_runs(contexts, method, chosen_seeds, overrides, starts_from, resolved, options)
-    for runs in planned:
-        announce(runs, progress)
+    announce_all(planned, progress)
     everything = [run for runs in planned for run in runs]
     if dry_run:
         if as_json:

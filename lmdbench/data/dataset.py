@@ -188,6 +188,12 @@ class Dataset(ABC):
         """The file or column that names lesions or patients where it is there; empty: none."""
         return ""
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader should know of how its tables and files were understood, such as rows left
+        out or words taken for "unknown": a line each, told before anything is done with them."""
+        return ()
+
     def is_official(self, records: pd.DataFrame) -> bool:
         """Whether the records are the official ones, in their order: the recipes depend on it."""
         rows = zip(records.index, records["label"], strict=True)

@@ -23,7 +23,7 @@ CALLED = {
 }
 TEXTS = ("title", "source", "licence")  # none of them may be empty
 SWITCHES = ("needs_root", "synthetic")
-PROPERTIES = ("image_root", "makes_images", "results_name", "group_source")
+PROPERTIES = ("image_root", "makes_images", "results_name", "group_source", "remarks")
 
 
 def check_dataset(name: str, cls: Any, base: Any) -> None:

@@ -69,6 +69,15 @@ def read_records(dataset: Dataset) -> pd.DataFrame:
     return pd.DataFrame(columns, index=index, dtype=object)
 
 
+@lru_cache(maxsize=8)
+def read_remarks(dataset: Dataset) -> tuple[str, ...]:
+    """``Dataset.remarks``. Raises UserError for what are no lines of text."""
+    remarks = _called(dataset, "remarks", lambda: dataset.remarks)
+    if not isinstance(remarks, tuple) or not all(map(_is_name, remarks)):
+        raise _wrong(dataset, f"remarks are {remarks!r}, no tuple of lines of text")
+    return remarks
+
+
 def read_split(dataset: Dataset, imbalance_factor: float | None, seed: int) -> Split:
     """``Dataset.split``. Raises UserError for one that is not of the data set's own images and
     labels, or that an imbalance factor asked for does nothing to."""

@@ -21,9 +21,9 @@ from lmdbench.data.folder.image_index import (
     ImageIndex,
     describe,
     images_below,
-    list_table,
     refuse_names,
 )
+from lmdbench.data.folder.table import list_table
 from lmdbench.data.reading import read_records
 from lmdbench.data.splits.availability import missing_images
 from lmdbench.data.splits.divide import PART_NAMES

@@ -11,6 +11,7 @@ from lmdbench.core.errors import Interrupted, RunFailed
 from lmdbench.core.files import check_writable
 from lmdbench.core.progress import Progress
 from lmdbench.data.groups import in_words
+from lmdbench.data.reading import read_remarks
 from lmdbench.data.store.store import open_store
 from lmdbench.models.backbones import build_encoder
 from lmdbench.runs.options import RunOptions
@@ -80,6 +81,15 @@ def train_runs(
     finally:
         progress.end()
     return failed
+
+
+def announce_all(planned: Sequence[Sequence[PlannedRun]], progress: Progress) -> None:
+    """Say once what a data set's reader should know, then ``announce`` the runs of each context."""
+    datasets = [runs[0].context.prepared.dataset for runs in planned]
+    for remark in dict.fromkeys(remark for data in datasets for remark in read_remarks(data)):
+        progress.say(remark)
+    for runs in planned:
+        announce(runs, progress)
 
 
 def announce(runs: Sequence[PlannedRun], progress: Progress) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split
-from lmdbench.data.reading import image_root, read_records, read_split
+from lmdbench.data.reading import image_root, read_records, read_remarks, read_split
 from lmdbench.data.splits.availability import split_files
 from lmdbench.data.splits.spec import SplitSpec, make_split
 
@@ -264,3 +264,15 @@ def test_nothing_else_reads_tables_and_splits() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 assert node.func.attr != "records", f"{path}, line {node.lineno}"
+
+
+def test_remarks_are_lines() -> None:
+    assert read_remarks(Clinic()) == ()
+
+    class Remarking(Clinic):
+        remarks = ("12 rows without a label are left out",)
+
+    assert read_remarks(Remarking()) == Remarking.remarks
+    for wrong in ("one text", ("two\nlines",), (3,), [], ("",)):
+        Remarking.remarks = wrong
+        assert "no tuple of lines of text" in refused(read_remarks, Remarking())

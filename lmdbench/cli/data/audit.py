@@ -199,6 +199,7 @@ def _text(facts: Mapping[str, Any], clean: bool) -> str:
         lines.append(facts["partial"])
     if facts["synthetic"]:
         lines.append("SYNTHETIC DATA, drawn by a program")
+    lines += facts["remarks"]
     lines += ["", _shared_line("images", tables["shared_images"])]
     lines.append(f"images with two labels: {tables['label_conflicts'] or 'none'}")
     if groups["known"]:

@@ -14,7 +14,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, read_json, write_json, write_text
 from lmdbench.data.check import leaks
 from lmdbench.data.dataset import Dataset, Split, sha256_lines
-from lmdbench.data.reading import read_records
+from lmdbench.data.reading import read_records, read_remarks
 
 if TYPE_CHECKING:
     from lmdbench.data.check.pictures import SimilarPictures
@@ -180,6 +180,7 @@ def describe(dataset: Dataset, split: Split, parts: Mapping[str, Findings]) -> d
             "fingerprint": split.fingerprint,
             **split.details,
         },
+        "remarks": list(read_remarks(dataset)),
         "partial": split.partial and str(split.partial),
         "lists": {
             LISTS[name]: sha256_lines([csv_text(findings.rows)]) for name, findings in parts.items()

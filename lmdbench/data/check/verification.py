@@ -17,7 +17,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.words import count
 from lmdbench.data.dataset import Dataset, Split, sha256_lines
 from lmdbench.data.folder.description import EXTENSIONS
-from lmdbench.data.reading import read_records, read_split
+from lmdbench.data.reading import read_records, read_remarks, read_split
 from lmdbench.data.sources import RELEASED_SPLIT, File
 from lmdbench.data.splits.availability import missing_images, record_files
 from lmdbench.data.splits.spec import DEFAULT_SEED
@@ -72,6 +72,7 @@ def verify(
     there = [image for image in files if image not in missing]
     if dataset.official_digest:
         yield check_tables(dataset, records)
+    yield from (Finding("read as", "note", remark) for remark in read_remarks(dataset))
     yield check_classes(dataset, records)
     yield check_presence(dataset, records, missing)
     if there:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,6 @@ from lmdbench.core.registry import unknown
 from lmdbench.core.words import some
 from lmdbench.data.dataset import PARTS
 from lmdbench.data.folder.description import (
-    COLUMNS,
     DESCRIPTION,
     EXTENSIONS,
     Description,
@@ -22,8 +20,7 @@ from lmdbench.data.folder.description import (
     read_description,
 )
 from lmdbench.data.folder.medmnist import ENDING, MedMNIST
-from lmdbench.data.splits.divide import NEEDED, PART_NAMES, named_parts
-from lmdbench.data.tables import read_table
+from lmdbench.data.splits.divide import NEEDED, PART_NAMES
 
 LABELS = "labels.csv"
 NAMED = 10  # classes that an error names
@@ -40,6 +37,7 @@ class ImageIndex:
     parts: Sequence[str] | None
     classes: tuple[str, ...]
     ending: str = ""  # of the files, where the ids lack it
+    remarks: tuple[str, ...] = ()  # what was understood or left out, a line each
 
 
 def describe(root: Path) -> Description:
@@ -59,30 +57,6 @@ def describe(root: Path) -> Description:
             return describe(root / name)
     only = _only_npz(root)
     return describe(only) if only else Description(root, root.name, "images", root, root)
-
-
-def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
-    """The rows of a CSV, without labels if not ``labelled``. Raises UserError, naming file and
-    line, as ``read_table`` and for an image that is listed twice or a part of another name."""
-    path = described.holder
-    column = {role: described.columns.get(role, role).lower() for role in COLUMNS}
-    needed = ("image", "label") if labelled else ("image",)
-    usual = [role for role in needed if role not in described.columns]
-    table = read_table(path, usual, any_case=True)
-    for role, name in described.columns.items():
-        if name.lower() not in table.columns:
-            missing = unknown(f"column of {path.name}", name, table.columns)
-            raise UserError(f"{described.path}: columns.{role}: {missing}")
-    images = [
-        _normal_path(image + described.suffix, described.folder)
-        for image in table.filled(column["image"])
-    ]
-    table.refuse_repeats(column["image"], images)
-    labels = table.filled(column["label"]) if labelled else [""] * len(table)
-    has_groups = column["group"] in table.columns
-    groups = table[column["group"]] if has_groups else [""] * len(table)
-    parts = named_parts(table, column["split"]) if column["split"] in table.columns else None
-    return ImageIndex(images, labels, groups, parts, tuple(sorted(set(labels))))
 
 
 def list_folder(root: Path) -> ImageIndex:
@@ -207,13 +181,6 @@ def _is_unicode(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _normal_path(image: str, folder: Path) -> str:
-    """One spelling a file: relative to the folder where it lies inside, with forward slashes."""
-    path = posixpath.normpath(Path(image).as_posix())
-    inside = folder.as_posix().rstrip("/") + "/"
-    return path.removeprefix(inside)
 
 
 def _list_classes(root: Path, folders: Sequence[str]) -> ImageIndex:
