@@ -207,6 +207,7 @@ def _about(run: TrainedRun, target: PredictionSet, matched: LabelMatch) -> list[
     ]
     if target.missing:
         lines.append(f"  {target.missing:,} more are missing and left out")
+    lines += target.remarks
     if target.note:
         lines.append(target.note)
     if matched.renamed:
@@ -329,6 +330,7 @@ def _as_json(
         "ignored": dict(matched.ignored),
         "unreadable": {target.ids[row]: why for row, why in predicted.unreadable.items()},
         "note": target.note or None,
+        "remarks": list(target.remarks),
         "warning": _seen(run, target) or None,
         "scores": {one.metric.name: _score_json(one) for one in scores},
         "file": file and str(file),

@@ -20,11 +20,11 @@ from lmdbench.data.dataset import DATASETS, PARTS, Dataset
 from lmdbench.data.folder.image_index import (
     ImageIndex,
     describe,
-    images_below,
     refuse_names,
 )
 from lmdbench.data.folder.table import list_table
-from lmdbench.data.reading import read_records
+from lmdbench.data.folder.walk import endings, look_below, remarks
+from lmdbench.data.reading import read_records, read_remarks
 from lmdbench.data.splits.availability import missing_images
 from lmdbench.data.splits.divide import PART_NAMES
 from lmdbench.data.splits.spec import SplitSpec, make_split
@@ -50,6 +50,7 @@ class PredictionSet:
     parts: tuple[str, ...] = ()  # of it
     missing: int = 0  # images left out because their files are not there
     note: str = ""  # why folders are not taken for labels
+    remarks: tuple[str, ...] = ()  # how tables and files were understood, see Dataset.remarks
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -157,6 +158,7 @@ def _of_split(data: Dataset, choice: SetOptions, say: Callable[[str], None]) -> 
         data_set=data.results_name,
         split=split.identity,
         parts=parts,
+        remarks=read_remarks(data),
     )
 
 
@@ -181,6 +183,7 @@ def _of_path(
             labels=list(records["label"]),
             groups=list(records["group"]),
             parts=data.given_parts,  # type: ignore[attr-defined]
+            remarks=read_remarks(data),
         )
         files = [data.image_root / file for file in records["file"]]
     refuse_names(path, listing)
@@ -202,6 +205,7 @@ def _of_path(
         split={"name": "given"} if parts else {},
         parts=parts,
         note=note,
+        remarks=listing.remarks,
     ).rows(rows)
 
 
@@ -209,10 +213,12 @@ def _list_folder(root: Path) -> tuple[ImageIndex, str]:
     """The images below a folder: of classes where all lie in sub-folders, by the first of these;
     parts of a split first, where all sub-folders are called so. And a note where some images lie
     beside sub-folders."""
-    images = images_below(root)
+    found = look_below(root)
+    images = found.images
     if not images:
-        raise UserError(f"{root}: no images in it, at any depth")
-    listing = _listing(images)
+        only = f", only {endings(found.others)}" if found.others else ""
+        raise UserError(f"{root}: no images in it, at any depth{only}")
+    listing = replace(_listing(images), remarks=remarks({"": found}, str(root)))
     folders = [image.split("/")[:-1] for image in images]
     if not all(folders):
         return listing, _beside(images, folders)

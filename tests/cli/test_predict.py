@@ -177,6 +177,14 @@ def test_few_images_are_printed_and_no_file_is_made(lmdbench, trained_run, toy_f
     assert "label" not in row
 
 
+def test_files_that_are_not_read_are_told(lmdbench, trained_run, hospital):
+    (hospital / "Round" / "scan.heic").touch()
+    told = f"not read: 1 file in {hospital}: 1 .heic, such as Round/scan.heic; "
+    assert told in lmdbench("predict", trained_run, hospital, *MAP, "--output", "a.csv").out
+    content = lmdbench("predict", trained_run, hospital, *MAP, "--output", "b.csv", "--json").out
+    assert told in json.loads(content)["remarks"][0]
+
+
 def test_unreadable_images_are_named_and_the_others_predicted(lmdbench, trained_run, hospital):
     (hospital / "Round" / "text.png").write_text("hello")
     (hospital / "Round" / "empty.png").touch()

@@ -262,6 +262,8 @@ def test_a_folder_a_part_and_class(tmp_path: Path) -> None:
     [
         ([], "neither a labels.csv nor a sub-folder"),
         (["a/1.png", "a/2.png", "b/readme.txt"], "class folder 'b' has no images"),
+        (["a/1.png", "b/1.heic", "b/2.heic"], "'b' has no images .*, only 2 .heic, such as 1.heic"),
+        (["train/a/1.svs", "test/a/2.svs"], "no images in the class folders .*, only 2 .svs"),
         (["a/1.png", "a/2.png"], "only one class, 'a'"),
         (["a/1.png", "b/1.png", "b/2.png"], "class 'a' has 1 image"),
         (["train/a/1.png", "train/b/1.png", "val/a/1.png"], "has train, val but no folder test"),
@@ -276,6 +278,54 @@ def test_folders_that_make_no_data_set(tmp_path: Path, files: list[str], problem
     with pytest.raises(UserError, match=problem) as error:
         folder(tmp_path).split(None, 42)
     assert str(tmp_path) in str(error.value)
+
+
+def test_what_is_left_out_of_class_folders_is_remarked(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{c}/{n}.png" for c in "ab" for n in range(4)), "b/1.heic", "b/IM2")
+    touch(tmp_path, "stray.png", "notes.txt")
+    assert folder(tmp_path).remarks == (
+        "not read: 2 files in class folders: 1 without ending, 1 .heic, such as b/1.heic; "
+        "convert or rename those that are images",
+        "not used: 1 image beside the class folders, such as stray.png",
+    )
+
+
+def test_what_is_left_out_of_parts_is_remarked(tmp_path: Path) -> None:
+    touch(
+        tmp_path, *(f"{part}/{c}/{n}.png" for part in ("train", "test") for c in "ab" for n in "12")
+    )
+    touch(tmp_path, "test/b/x.dicom", "train/stray.png")
+    (tmp_path / "test" / "a" / "train").symlink_to("../../train/a")
+    assert folder(tmp_path).remarks == (
+        "not read: 1 file in class folders: 1 .dicom, such as test/b/x.dicom; "
+        "convert or rename those that are images",
+        "taken twice, by links: train/a is test/a/train; remove one, they are the same",
+        "not used: 1 image beside the class folders, such as train/stray.png",
+    )
+
+
+def test_class_folders_that_are_links(tmp_path: Path) -> None:
+    touch(tmp_path / "disk", *(f"{c}/{n}.png" for c in "ab" for n in range(4)))
+    root = tmp_path / "mine"
+    root.mkdir()
+    for name in "ab":
+        (root / name).symlink_to(tmp_path / "disk" / name)
+    (root / "self").symlink_to(".")
+    (tmp_path / "linked").symlink_to("mine")
+    for path in (root, tmp_path / "linked"):
+        assert folder(path).split(None, 42).classes == ("a", "b")
+    (root / "c").symlink_to(tmp_path / "unmounted" / "c")
+    with pytest.raises(UserError, match=r"mine/c: a link to nothing .*unmounted/c"):
+        folder(root).split(None, 42)
+
+
+def test_names_that_are_nearly_the_same_are_different_images(tmp_path: Path) -> None:
+    names = ["1.png", "1.PNG", "\u00e9.png", "e\u0301.png", f"{'x' * 251}.png", " 1.png"]
+    touch(tmp_path, *(f"{c}/{name}" for c in "ab" for name in names))
+    dataset = folder(tmp_path)
+    split = dataset.split(None, 42)
+    assert len(dataset.records()) == 12
+    assert prepare_files(dataset, split, allow_missing=False).split is split
 
 
 @pytest.mark.parametrize("name", [b"n\xe4vus.png", b"two\nlines.png"])

@@ -49,6 +49,25 @@ def test_images_beside_sub_folders_have_no_labels(tmp_path):
     assert target_of(draw(tmp_path / "flat", "a.png", "b.png")).note == ""
 
 
+def test_what_is_no_image_is_remarked_and_links_are_followed(tmp_path):
+    folder = draw(tmp_path / "skin", "mel/a.png", "nv/b.gif")
+    (folder / "nv" / "c.heic").touch()
+    draw(tmp_path / "disk", "d.png")
+    (folder / "nv" / "patient").symlink_to(tmp_path / "disk")
+    (folder / "nv" / "gone").symlink_to("/nowhere/at/all")
+    target = target_of(folder)
+    assert target.ids == ("mel/a.png", "nv/b.gif", "nv/patient/d.png")
+    assert target.remarks == (
+        f"not read: 1 file in {folder}: 1 .heic, such as nv/c.heic; "
+        "convert or rename those that are images",
+        "not there: 1 link to nothing, such as nv/gone",
+    )
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "x.svs").touch()
+    with pytest.raises(UserError, match=r"only: no images in it, at any depth, only 1 \.svs"):
+        target_of(tmp_path / "only")
+
+
 def test_labels_can_be_left_aside(tmp_path):
     folder = draw(tmp_path / "skin", "patient 1/a.png", "patient 2/b.png")
     assert target_of(folder, unlabelled=True).labels == ("", "")

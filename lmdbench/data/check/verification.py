@@ -16,7 +16,7 @@ import pandas as pd
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import count
 from lmdbench.data.dataset import Dataset, Split, sha256_lines
-from lmdbench.data.folder.description import EXTENSIONS
+from lmdbench.data.folder.walk import images_below, images_in
 from lmdbench.data.reading import read_records, read_remarks, read_split
 from lmdbench.data.sources import RELEASED_SPLIT, File
 from lmdbench.data.splits.availability import missing_images, record_files
@@ -149,11 +149,8 @@ def _image_files(dataset: Dataset, known: set[str]) -> Iterator[str]:
     inside = Path(common).is_relative_to(os.path.abspath(dataset.image_root))
     tops = [common] if inside else sorted({os.path.dirname(path) for path in known})
     for top in tops:
-        for folder, folders, names in os.walk(top):
-            folders[:] = sorted(n for n in folders if inside and not n.startswith("."))
-            for name in sorted(names):
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
-                    yield os.path.join(folder, name)
+        names = images_below(Path(top)) if inside else images_in(Path(top))
+        yield from (os.path.join(top, name) for name in names)
 
 
 def released_tables(dataset: Dataset) -> dict[str, Path]:

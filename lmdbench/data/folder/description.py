@@ -19,10 +19,10 @@ from lmdbench.core.schema import (
     wanted,
     whole,
 )
+from lmdbench.data.folder.walk import is_image
 from lmdbench.data.groups import NAMES
 
 DESCRIPTION = "dataset.toml"
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 SMALLEST, LARGEST = 16, 2048  # pixels of an image's side
 
 Kind = Literal["table", "npz", "images"]
@@ -40,7 +40,7 @@ KEYS: Mapping[str, Check] = {
     "image_folder": line,
     "image_suffix": wanted(
         'the end of the images\' names, such as ".jpg"',
-        lambda value: is_line(value) and Path(f"name{value}").suffix.lower() in EXTENSIONS,
+        lambda value: is_line(value) and is_image(f"name{value}"),
     ),
     "classes": table,
     "other_classes": wanted('"drop" where it is given', lambda value: value == "drop"),

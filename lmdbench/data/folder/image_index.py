@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
-from lmdbench.core.words import some
+from lmdbench.core.words import count, some
 from lmdbench.data.dataset import PARTS
 from lmdbench.data.folder.description import (
     DESCRIPTION,
-    EXTENSIONS,
     Description,
     Kind,
     read_description,
 )
 from lmdbench.data.folder.medmnist import ENDING, MedMNIST
+from lmdbench.data.folder.walk import (
+    Found,
+    endings,
+    folders_in,
+    images_below,
+    images_in,
+    look_below,
+    remarks,
+    scan,
+    shown,
+)
 from lmdbench.data.splits.divide import NEEDED, PART_NAMES
 
 LABELS = "labels.csv"
@@ -62,7 +72,7 @@ def describe(root: Path) -> Description:
 def list_folder(root: Path) -> ImageIndex:
     """The images in the sub-folders of a folder: one a class, or train, test and, if there is one,
     val, each with one a class. Raises UserError for other folders."""
-    folders = _folders(root)
+    folders = folders_in(root)
     named = {name: PART_NAMES[name.lower()] for name in folders if name.lower() in PART_NAMES}
     lacking = [part for part in NEEDED if part not in named.values()]
     if lacking and len(named) == len(folders) > 0:
@@ -78,16 +88,20 @@ def list_folder(root: Path) -> ImageIndex:
             f"{root}: beside the parts {', '.join(named)} the folder {others[0]!r} holds images, "
             f"too; move it elsewhere, or describe the images in a {LABELS}"
         )
+    inner = [(folder, label) for folder in named for label in folders_in(root / folder)]
+    found = {f"{folder}/{label}": look_below(root / folder / label) for folder, label in inner}
     rows = [
-        (f"{folder}/{label}/{image}", label, "", part)
-        for folder, part in named.items()
-        for label in _folders(root / folder)
-        for image in images_below(root / folder / label)
+        (f"{folder}/{label}/{image}", label, "", named[folder])
+        for folder, label in inner
+        for image in found[f"{folder}/{label}"].images
     ]
     if not rows:
-        raise UserError(f"{root}: no images in the class folders of {', '.join(named)}")
+        raise UserError(
+            f"{root}: no images in the class folders of {', '.join(named)}{_only_others(found)}"
+        )
     images, labels, groups, parts = zip(*rows, strict=True)
-    return ImageIndex(images, labels, groups, parts, tuple(sorted(set(labels))))
+    told = _remarks(root, found, ["", *named])
+    return ImageIndex(images, labels, groups, parts, tuple(sorted(set(labels))), remarks=told)
 
 
 def list_medmnist(content: MedMNIST) -> ImageIndex:
@@ -189,26 +203,47 @@ def _list_classes(root: Path, folders: Sequence[str]) -> ImageIndex:
             f"{root}: neither a {LABELS} nor a sub-folder a class; give a CSV with the columns "
             "image and label, or sort the images into a folder a class"
         )
-    found = {label: images_below(root / label) for label in folders}
+    found = {label: look_below(root / label) for label in folders}
     for label in folders:
-        if not found[label]:
+        if not found[label].images:
+            only = _only_others({label: found[label]})
+            readable = "such as .jpg, .png, .tif" if not only else "convert them to .png"
             raise UserError(
-                f"{root}: the class folder {label!r} has no images "
-                f"({', '.join(sorted(e[1:] for e in EXTENSIONS))}); fill it or remove it"
+                f"{root}: the class folder {label!r} has no images that can be read{only} "
+                f"({readable}); fill it or remove it"
             )
-    rows = [(f"{label}/{image}", label, "") for label in folders for image in found[label]]
+    rows = [(f"{label}/{image}", label, "") for label in folders for image in found[label].images]
     images, labels, groups = zip(*rows, strict=True)
-    return ImageIndex(images, labels, groups, None, tuple(folders))
+    told = _remarks(root, found, [""])
+    return ImageIndex(images, labels, groups, None, tuple(folders), remarks=told)
+
+
+def _only_others(found: Mapping[str, Found]) -> str:
+    """What lies in folders without images, with a comma before; empty for nothing."""
+    others = [path for below in found.values() for path in below.others]
+    return f", only {endings(others)}, such as {shown(others[0])}" if others else ""
+
+
+def _remarks(root: Path, found: Mapping[str, Found], beside: Sequence[str]) -> tuple[str, ...]:
+    """What ``walk.remarks`` says, and images that lie right in the folders ``beside``."""
+    stray = [
+        f"{folder}/{name}".lstrip("/") for folder in beside for name in images_in(root / folder)
+    ]
+    told = remarks(found)
+    if stray:
+        they = f"{count(len(stray), 'image')} beside the class folders, such as {shown(stray[0])}"
+        told += (f"not used: {they}",)
+    return told
 
 
 def _only_npz(root: Path) -> Path | None:
     """The ``.npz`` of a folder without images. Raises UserError where there are several."""
-    found = sorted(
+    found = [
         entry.name
-        for entry in _scan(root)
+        for entry in scan(root)
         if entry.is_file() and Path(entry.name).suffix.lower() == ".npz"
-    )
-    if not found or any(images_below(root / folder) for folder in _folders(root)):
+    ]
+    if not found or any(images_below(root / folder) for folder in folders_in(root)):
         return None
     if len(found) > 1:
         raise UserError(
@@ -216,39 +251,3 @@ def _only_npz(root: Path) -> Path | None:
             f"--data-root {root / found[0]}"
         )
     return root / found[0]
-
-
-def _folders(root: Path) -> list[str]:
-    """Sub-folders by name, without hidden ones and what archivers leave."""
-    return sorted(
-        entry.name
-        for entry in _scan(root)
-        if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-    )
-
-
-def images_below(folder: Path) -> list[str]:
-    """Image files below a folder, at any depth: sorted paths relative to it."""
-    found = []
-    for path, folders, files in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(path).relative_to(folder)
-        found += [
-            (inside / file).as_posix()
-            for file in files
-            if Path(file).suffix.lower() in EXTENSIONS and not file.startswith(".")
-        ]
-    return sorted(found)
-
-
-def _scan(root: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(root) as entries:
-            return list(entries)
-    except OSError as error:
-        _unreadable(error)
-        raise
-
-
-def _unreadable(error: OSError) -> None:
-    raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
