@@ -11,6 +11,7 @@ import pandas as pd
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset, Split, register_dataset
+from lmdbench.data.lesions import Lesions, known_lesions
 from lmdbench.data.sources import LMD_CITATION, Archive, Downloads, File, released_split
 from lmdbench.data.splits.divide import isic_released_split
 from lmdbench.data.tables import one_hot, read_table
@@ -130,17 +131,24 @@ class ISIC2019(Dataset):
             {"label": labels, "file": [f"{IMAGES}/{image}.jpg" for image in ids]},
             index=pd.Index(ids, name="image"),
         )
-        lesions = self._lesions()
+        listed, known = self._lesions
+        lesions = dict(zip(listed, known.groups, strict=True))
         records["group"] = [lesions.get(image, "") for image in ids]
         return records[records["label"] != "UNK"]
 
-    def _lesions(self) -> dict[str, str]:
-        """Image → lesion, from the metadata; empty where those are absent."""
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        none = self._lesions[1].none
+        return self._lesions[1].remarks if set(none) - {""} else ()  # empty ones are as published
+
+    @cached_property
+    def _lesions(self) -> tuple[list[str], Lesions]:
+        """The images of the metadata and their lesions; none where those are absent."""
         path = self._ground_truth.with_name(METADATA)
         if not path.is_file():
-            return {}
+            return [], Lesions([], {})
         table = read_table(path, ["image", "lesion_id"])
-        return dict(zip(table.unique("image"), table["lesion_id"], strict=True))
+        return table.unique("image"), known_lesions(table["lesion_id"])
 
     @property
     def group_source(self) -> str:

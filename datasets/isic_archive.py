@@ -13,6 +13,7 @@ import pandas as pd
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset, sha256_lines
+from lmdbench.data.lesions import Lesions, known_lesions
 from lmdbench.data.sources import LMD_CITATION, ApiImages, Downloads, released_split
 from lmdbench.data.splits.divide import require_every_class
 from lmdbench.data.tables import one_hot, read_table
@@ -147,7 +148,8 @@ class ISICArchive(Dataset):
             raise UserError(f"{self._folder}: image {image!r} is listed in {where}")
         endings = self._endings
         records["file"] = [f"{image}{endings.get(image, ENDINGS[0])}" for image in records.index]
-        lesions = self._lesions()
+        listed, known = self._lesions
+        lesions = dict(zip(listed, known.groups, strict=True))
         records["group"] = [lesions.get(image, "") for image in records.index]
         return records
 
@@ -162,13 +164,19 @@ class ISICArchive(Dataset):
                     found.setdefault(name, dot + ending)
         return found
 
-    def _lesions(self) -> dict[str, str]:
-        """Image → lesion, from the metadata; empty where those are absent."""
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        none = self._lesions[1].none
+        return self._lesions[1].remarks if set(none) - {""} else ()  # empty ones are as published
+
+    @cached_property
+    def _lesions(self) -> tuple[list[str], Lesions]:
+        """The images of the metadata and their lesions; none where those are absent."""
         path = self._folder / METADATA
         if not path.is_file():
-            return {}
+            return [], Lesions([], {})
         table = read_table(path, ["lesion_id"])
         key = next((name for name in ("isic_id", "image") if name in table.columns), None)
         if key is None:
             raise UserError(f"{path}: no column 'isic_id' or 'image' to name the images by")
-        return dict(zip(table.unique(key), table["lesion_id"], strict=True))
+        return table.unique(key), known_lesions(table["lesion_id"])

@@ -300,3 +300,22 @@ def test_a_mistake_is_one_line_of_the_command(
         "datasets", "show", "folder", "--data-root", described_toy().parent / "x.png"
     )
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "None", "unknown"])
+def test_a_word_for_no_patient_is_none_and_counted(tmp_path: Path, word: str) -> None:
+    rows = [f"{n}.png,{'ab'[n % 2]},{word if n % 3 == 0 else n // 2}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,label,group", *rows]) + "\n")
+    dataset = folder(tmp_path / "t.csv")
+    assert list(dataset.records()["group"])[:4] == ["", "0", "1", ""]
+    assert dataset.remarks == (f'lesions: 20 images have none ("{word}": 20)',)
+    described = tmp_path / "dataset.toml"
+    described.write_text('table = "t.csv"\nno_group = []\n')
+    assert list(folder(tmp_path).records()["group"])[:4] == [word, "0", "1", word]
+    assert folder(tmp_path).remarks == ()
+    described.write_text('table = "t.csv"\nno_group = ["absent"]\n')
+    with pytest.raises(UserError, match="no_group has 'absent', but no image's group is"):
+        folder(tmp_path).records()
+    described.write_text('table = "t.csv"\nno_group = "NA"\n')
+    with pytest.raises(UserError, match=r'give a list of the words .* such as ."NA".; .. for none'):
+        folder(tmp_path).records()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,7 @@ Kind = Literal["table", "npz", "images"]
 KINDS: tuple[Kind, ...] = ("table", "npz", "images")
 COLUMNS = ("image", "label", "group", "split")
 FACTS = ("title", "source", "licence")
-OF_A_TABLE = ("columns", "image_folder", "image_suffix")
+OF_A_TABLE = ("columns", "image_folder", "image_suffix", "no_group")
 
 
 # Key → what it has to be.
@@ -48,6 +48,10 @@ KEYS: Mapping[str, Check] = {
     "groups": wanted(
         'a rule such as "count:500,100", or a table of the lists head, medium and tail',
         lambda value: is_line(value) or isinstance(value, dict),
+    ),
+    "no_group": wanted(
+        'a list of the words that stand for no lesion or patient, such as ["NA"]; [] for none',
+        lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value),
     ),
     "defaults": table,
 }
@@ -71,9 +75,18 @@ class Description:
     columns: Mapping[str, str] = field(default_factory=dict)  # of the table, those called otherwise
     classes: Mapping[str, str] = field(default_factory=dict)  # code → class; empty: codes are names
     drops_others: bool = False  # images of other codes are left out
+    no_group: frozenset[str] | None = None  # words for "no group"; None: those that are known
     class_order: tuple[str, ...] = ()
     groups: str | Mapping[str, list[str]] = ""  # a rule, or group → classes
     attributes: Mapping[str, Any] = field(default_factory=dict)  # of the data set, those it sets
+
+    @property
+    def settings(self) -> str:
+        """Where keys of a description go, for messages that advise one."""
+        if self.path != self.holder:
+            return self.path.name
+        holder = "." if self.kind == "images" else self.holder.name
+        return f'a {DESCRIPTION} beside it, with {self.kind} = "{holder}"'
 
 
 def read_description(path: Path) -> Description:
@@ -121,6 +134,7 @@ def read_description(path: Path) -> Description:
         columns=content.get("columns", {}),
         classes=content.get("classes", {}),
         drops_others="other_classes" in content,
+        no_group=None if "no_group" not in content else _words(content["no_group"]),
         class_order=tuple(content.get("class_order", ())),
         groups=content.get("groups", ""),
         attributes={
@@ -132,6 +146,10 @@ def read_description(path: Path) -> Description:
 
 def _inside(path: Path, relative: str) -> Path:
     return Path(os.path.normpath(path.parent / relative))
+
+
+def _words(listed: Sequence[str]) -> frozenset[str]:
+    return frozenset(word.strip() for word in listed)
 
 
 def _defaults(doc: Document, path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.data.folder.description import COLUMNS, Description
 from lmdbench.data.folder.image_index import ImageIndex
+from lmdbench.data.lesions import alike, known_lesions, outstanding
 from lmdbench.data.splits.divide import named_parts
 from lmdbench.data.tables import read_table
 
@@ -31,10 +33,26 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
     ]
     table.refuse_repeats(column["image"], images)
     labels = table.filled(column["label"]) if labelled else [""] * len(table)
-    has_groups = column["group"] in table.columns
-    groups = table[column["group"]] if has_groups else [""] * len(table)
+    groups: Sequence[str] = [""] * len(table)
+    remarks: tuple[str, ...] = ()
+    if column["group"] in table.columns:
+        groups, remarks = _groups(table[column["group"]], described)
     parts = named_parts(table, column["split"]) if column["split"] in table.columns else None
-    return ImageIndex(images, labels, groups, parts, tuple(sorted(set(labels))))
+    classes = tuple(sorted(set(labels)))
+    return ImageIndex(images, labels, groups, parts, classes, remarks=remarks)
+
+
+def _groups(cells: Sequence[str], described: Description) -> tuple[list[str], tuple[str, ...]]:
+    """Lesions or patients, and what to say of them. Raises UserError for a word for none that is
+    not there."""
+    found = known_lesions(cells, described.no_group)
+    for word in sorted(described.no_group or ()):
+        if word not in found.none:
+            raise UserError(
+                f"{described.path}: no_group has {word!r}, but no image's group is called so"
+            )
+    doubts = outstanding(found, described.settings) if described.no_group is None else ()
+    return found.groups, (*found.remarks, *doubts, *alike(found))
 
 
 def _normal_path(image: str, folder: Path) -> str:
