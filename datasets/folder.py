@@ -26,6 +26,7 @@ from lmdbench.data.folder.image_index import (
 )
 from lmdbench.data.folder.medmnist import ENDING, MedMNIST, read_medmnist, write_images
 from lmdbench.data.folder.table import list_table
+from lmdbench.data.folder.taken import taken
 from lmdbench.data.groups import Groups, by_rank, from_lists, parse_groups
 from lmdbench.data.splits.availability import missing_images
 from lmdbench.data.splits.divide import (
@@ -102,7 +103,10 @@ class Folder(Dataset):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        return self._listing.remarks
+        assert self.root is not None
+        root = self.image_root
+        files = [root / file for file in self.records()["file"]]
+        return (*taken(self.root, self._described, files), *self._listing.remarks)
 
     @property
     def given_parts(self) -> Sequence[str] | None:

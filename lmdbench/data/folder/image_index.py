@@ -19,6 +19,7 @@ from lmdbench.data.folder.description import (
     read_description,
 )
 from lmdbench.data.folder.medmnist import ENDING, MedMNIST
+from lmdbench.data.folder.taken import lists_in
 from lmdbench.data.folder.walk import (
     Found,
     endings,
@@ -198,6 +199,12 @@ def _is_unicode(name: str) -> bool:
 
 
 def _list_classes(root: Path, folders: Sequence[str]) -> ImageIndex:
+    lists = lists_in(root)
+    if lists and len(folders) < 2:
+        raise UserError(
+            f"{root}: no {LABELS} and no sub-folder a class, but {some(lists, NAMED, shown)}; give "
+            f"the table to take, such as --data-root {root / shown(lists[0])}"
+        )
     if not folders:
         raise UserError(
             f"{root}: neither a {LABELS} nor a sub-folder a class; give a CSV with the columns "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ class Found:
     ``images``: by their endings. ``others``: files that may be images and are not read.
     ``broken``: links to nothing. ``circles``: links to a folder that holds them. ``repeats``:
     folder that is reached once more → what it was called before. ``folders``: real path → name.
+    ``looked_at``: how many files were seen.
     """
 
     images: list[str] = field(default_factory=list)
@@ -42,18 +44,20 @@ class Found:
     circles: list[str] = field(default_factory=list)
     repeats: dict[str, str] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
+    looked_at: int = 0
 
 
-def look_below(folder: Path) -> Found:
+def look_below(folder: Path, most: float = math.inf) -> Found:
     """All files below a folder, at any depth. Links to folders are followed, each folder is looked
-    into once: first those that lie there, then those that are linked.
+    into once: first those that lie there, then those that are linked. After ``most`` files no
+    further folder is looked into.
 
     Raises UserError for a folder that cannot be read.
     """
     found = Found()
     places = os.path.realpath(folder), os.path.realpath(folder.parent)
     near, linked = [("", places[0])], deque[tuple[str, str]]()
-    while near or linked:
+    while (near or linked) and found.looked_at < most:
         inside, real = near.pop() if near else linked.popleft()
         if real in found.folders:
             found.repeats[inside] = found.folders[real]
@@ -81,6 +85,7 @@ def look_below(folder: Path) -> Found:
 
 
 def _file(found: Found, path: str, entry: os.DirEntry[str]) -> None:
+    found.looked_at += 1
     if is_image(entry.name):
         found.images.append(path)
     elif is_broken(entry):
