@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -218,6 +219,31 @@ def read_terminal() -> Callable[[int], bytes]:
         return seen
 
     return read
+
+
+@pytest.fixture(scope="session")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library for LD_PRELOAD by which file systems lack calls or stumble; see refusing.c."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc, by which calls are made to fail")
+    library = tmp_path_factory.mktemp("refusing") / "refusing.so"
+    source = Path(__file__).with_name("refusing.c")
+    command = ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", library, source, "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
+@pytest.fixture
+def on_refusing_disk(refusing: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs Python code, in the test's folder, whose calls fail as variables of refusing.c say."""
+
+    def run(code: str, *arguments: object, **faults: object) -> subprocess.CompletedProcess:
+        said = {f"FAULT_{name.upper()}": str(value) for name, value in faults.items()}
+        env = {**os.environ, "LD_PRELOAD": str(refusing), "FAULT_UNDER": str(tmp_path), **said}
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+
+    return run
 
 
 TOY_CLASSES = {"round": 20, "striped": 8, "dotted": 4, "rare": 1}  # class → training images

@@ -90,8 +90,10 @@ def main() -> None:
             2,
         )
     except OSError as error:
-        from lmdbench.core.files import FULL
+        from lmdbench.core.files import FULL, PASSING, REFUSED, unreadable
 
+        if error.errno in (*PASSING, *REFUSED) and error.filename is not None:
+            sys.exit(_complain(str(unreadable(error.filename, error)), 2))
         if error.errno not in FULL:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmdbench.core.files import FULL, HOST, disk_errors, file_system_time, temporary_path
+from lmdbench.core.errors import DiskError
+from lmdbench.core.files import (
+    FULL,
+    HOST,
+    REFUSED,
+    disk_errors,
+    file_system_time,
+    patiently,
+    read_text,
+    temporary_path,
+    unreadable,
+)
 
 HEARTBEAT_SECONDS = 10.0
 DEAD_AFTER_SECONDS = 120.0  # without a heartbeat, where the process itself cannot be looked up
@@ -69,17 +80,20 @@ def slurm_job() -> str | None:
 class _Link:
     """A claim as found on disk."""
 
+    path: Path
     token: str
     record: dict[str, Any]  # empty where the file could not be understood
     modified: float
+    text: str = ""
 
 
 class Claim:
     """An exclusive claim on a folder, by a file in it, that ends with its process.
 
-    While it is held a thread renews the file's time every ten seconds. A holder on this machine is
-    dead once its process is gone (a process id used again is told apart by its start). One on
-    another machine is dead once its heartbeat is 120 seconds old, by the file system's clock.
+    While it is held a thread renews the file's time every ten seconds, by writing it anew where a
+    file system lets nobody set times. A holder on this machine is dead once its process is gone (a
+    process id used again is told apart by its start). One on another machine is dead once its
+    heartbeat is 120 seconds old, by the file system's clock.
 
     Exactly one of several takers gets a dead claim: a taker does not touch the dead claim's file
     but links its own as that token's successor, a name that can be taken once. The holder is always
@@ -89,7 +103,7 @@ class Claim:
     finds out only when it asks ``is_mine``: ask right before each save. What it had begun to write
     by then can still land. Heartbeats seen through a network file system may be up to a minute
     late, for which the 120 seconds leave room. File systems whose links or renames are not atomic
-    are not safe.
+    are not safe. A file that another node replaced or removed (a stale handle) counts as gone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,14 +126,23 @@ class Claim:
                 # Where another process removed the temporary file as a leftover, the chain stays as
                 # it is, and works as well.
                 with suppress(FileNotFoundError):
-                    own.replace(self.path)
-                    self._remove_remains()
+                    self._shorten(own)
             finally:
                 with suppress(OSError):
                     own.unlink(missing_ok=True)
         self._stop = threading.Event()
         threading.Thread(target=self._beat, args=(self._stop,), daemon=True).start()
         return True
+
+    def _shorten(self, own: Path) -> None:
+        """Put the holder's file in place of the first one, where the file system can rename so."""
+        try:
+            own.replace(self.path)
+        except OSError as error:
+            if error.errno not in (*REFUSED, errno.EEXIST):
+                raise
+        else:
+            self._remove_remains()
 
     def is_mine(self) -> bool:
         """Whether this object holds the claim now, read anew from disk."""
@@ -136,9 +159,12 @@ class Claim:
             self._stop.set()
             self._stop = None
             _given_up.add(self.token)
-            with suppress(OSError):
-                if self.is_mine():
+            with suppress(OSError, DiskError):
+                end = self._end()
+                if end is not None and end.token == self.token:
                     self.path.unlink(missing_ok=True)
+                    if end.path != self.path:
+                        end.path.unlink(missing_ok=True)
 
     def holder(self) -> dict[str, Any] | None:
         """Who holds it: token, host, pid, started (seconds since 1970) and more, with ``alive``,
@@ -176,10 +202,10 @@ class Claim:
             try:
                 os.link(own, target)
             except OSError as error:
-                if error.errno in (errno.EEXIST, errno.ENOENT, errno.EACCES, *FULL):
+                if error.errno in (errno.EEXIST, errno.ENOENT, *FULL):
                     raise
                 with target.open("x") as file:  # a file system without links
-                    file.write(own.read_text())
+                    file.write(read_text(own))
         if self.is_mine():
             return True
         # The chain moved on between reading and linking: a successor linked here leads nowhere.
@@ -202,17 +228,21 @@ class Claim:
             first = again  # a taker shortened the chain meanwhile
 
     def _read(self, path: Path) -> _Link | None:
+        """Raises DiskError for a file that is there and cannot be read."""
         try:
-            with path.open() as file:
-                status, text = os.fstat(file.fileno()), file.read()
+            status, text = patiently(lambda: _content(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                return None
+            raise unreadable(path, error) from error
         try:
             record = json.loads(text)
-            return _Link(str(record["token"]), record, status.st_mtime)
+            return _Link(path, str(record["token"]), record, status.st_mtime, text)
         except (ValueError, KeyError, TypeError):
             token = f"damaged-{status.st_ino}-{status.st_mtime_ns}"
-            return _Link(token, {}, status.st_mtime)
+            return _Link(path, token, {}, status.st_mtime)
 
     def _lives(self, link: _Link) -> bool:
         if link.token in _given_up:
@@ -235,7 +265,22 @@ class Claim:
 
     def _beat(self, stop: threading.Event) -> None:
         while not stop.wait(HEARTBEAT_SECONDS):
-            with suppress(OSError):  # a network file system may be away for a while
-                if not self.is_mine():
+            with suppress(OSError, DiskError):  # a network file system may be away for a while
+                end = self._end()
+                if end is None or end.token != self.token:
                     return
-                os.utime(self.path)
+                try:
+                    os.utime(end.path)
+                except OSError:
+                    _write_again(end)
+
+
+def _content(path: Path) -> tuple[os.stat_result, str]:
+    with path.open(errors="replace") as file:
+        return os.fstat(file.fileno()), file.read()
+
+
+def _write_again(link: _Link) -> None:
+    """Renew a file's time by its own content: who reads meanwhile finds nothing else."""
+    with link.path.open("r+") as file:
+        file.write(link.text)

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+from lmdbench.core.files import read_bytes
+
 # Class attributes that only describe
 TEXTS = {"title", "source", "deviations", "authors", "passes", "needs_images", "of_encoder"}
 RANGES = {"Annotated", "Uniform", "LogUniform", "Times", "Choice"}  # of a setting's search
@@ -69,10 +71,10 @@ def source_of(name: str, file: Path) -> bytes:
     """
     module = sys.modules.get(name)
     if module is None:
-        return file.read_bytes()
+        return read_bytes(file)
     loaded_by = module.__spec__ or module  # a script has no spec
     if LOADED.get(name, (None,))[0] is not loaded_by:
-        LOADED[name] = loaded_by, file.read_bytes()
+        LOADED[name] = loaded_by, read_bytes(file)
     return LOADED[name][1]
 
 

@@ -3,28 +3,115 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
+import logging
 import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lmdbench.core.errors import DiskError, UserError
 
+logger = logging.getLogger("lmdbench")
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+# How file systems say that they lack a call: FUSE, SMB shares, object stores.
+REFUSED = (
+    *(errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP),
+    *(errno.EROFS, errno.ENODEV, errno.ENOTTY),
+)
+# What network file systems answer for a moment, when a file was replaced or a server is away.
+PASSING = (
+    *(errno.ESTALE, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ETIMEDOUT, errno.EBUSY),
+    *(errno.EREMOTEIO, errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTDOWN),
+)
+PAUSES = (0.02, 0.1, 0.3, 0.6)  # seconds before a reading is tried again
+VAIN = 5  # readings in a row that failed to the end, after which none is waited for: a disk is gone
 NEARLY_NOTHING = 1 << 20  # bytes free below which a failed write is put down to a full disk
 
 HOST = re.sub(r"[^\w.-]", "-", socket.gethostname()) or "unknown"
+ASIDE = "~before"  # ends the hidden name of a file that is being replaced in two steps
 TEMPORARY = re.compile(r"^\..*~(?P<host>[\w.-]+)~(?P<pid>\d+)~\d+(\.[^~]*)?$")
 _numbers = itertools.count()
 _umask = os.umask(0)  # can only be read by setting it
 os.umask(_umask)
+_in_vain = 0
+_unsynced: set[Path] = set()  # folders of which the log says that they are not synced
+
+T = TypeVar("T")
+
+
+def patiently(read: Callable[[], T]) -> T:
+    """What ``read`` returns, tried again a few times where it raises an OSError that may pass.
+
+    ``read`` begins anew each time: it opens its file itself.
+    """
+    global _in_vain
+    for pause in PAUSES if _in_vain < VAIN else ():
+        try:
+            return read()
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+        time.sleep(pause)
+    try:
+        content = read()
+    except OSError as error:
+        _in_vain += error.errno in PASSING
+        raise
+    _in_vain = 0
+    return content
+
+
+def read_file(path: Path, read: Callable[[Path], T]) -> T:
+    """What ``read`` makes of a file, which it opens itself; see ``patiently``.
+
+    Raises DiskError, naming the file, where the system refuses to read it. That it is absent or
+    damaged is left to what ``read`` raises.
+    """
+    try:
+        return patiently(lambda: read(path))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno is None:  # a library's own, about the content
+            raise
+        raise unreadable(path, error) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content. See ``patiently``."""
+    return patiently(path.read_bytes)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits. See ``patiently``."""
+
+    def digest() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return patiently(digest)
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """A text file's content. See ``patiently``."""
+    return patiently(lambda: path.read_text(encoding=encoding))
+
+
+def unreadable(path: Path, error: OSError) -> DiskError:
+    """What to say of a file that is there and cannot be read."""
+    advice = "check its permissions"
+    if error.errno in PASSING:
+        advice = "its disk or server does not answer; run the same command again once it does"
+    return DiskError(f"{path}: cannot be read ({error.strerror}); {advice}")
 
 
 def temporary_path(path: Path) -> Path:
@@ -42,6 +129,10 @@ def remove_leftovers(folder: Path) -> None:
         if named and (named["host"], int(named["pid"])) != (HOST, os.getpid()):
             with suppress(OSError):
                 path.unlink()
+    for aside in folder.glob(f".*{ASIDE}"):
+        path = aside.with_name(aside.name[1:].removesuffix(ASIDE))
+        with suppress(OSError):
+            aside.unlink() if path.exists() else aside.rename(path)
 
 
 def _is_full(folder: Path) -> bool:
@@ -106,15 +197,58 @@ def atomic(path: Path) -> Iterator[Path]:
         with disk_errors(path.parent):
             yield temporary
             with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+                sync(file.fileno(), path.parent)
             # Some libraries make files that nobody else can read, whatever the umask says.
-            temporary.chmod(0o666 & ~_umask)
-            temporary.replace(path)
+            with suppress(OSError):  # shares and FUSE mounts that have no such modes
+                temporary.chmod(0o666 & ~_umask)
+            move_over(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def sync(descriptor: int, folder: Path) -> None:
+    """Make a file in ``folder`` safe on its disk. Raises OSError if the disk fails or is full.
+
+    Where the file system has no such call the file is whole all the same, though a power failure
+    may take it: that is said once a folder, in the log of the run at work.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        if folder not in _unsynced and logger.hasHandlers():
+            _unsynced.add(folder)
+            logger.info(
+                "%s: its file system has no fsync (%s): what is written there may not survive a "
+                "power failure",
+                folder,
+                error.strerror,
+            )
+
+
+def move_over(temporary: Path, path: Path) -> None:
+    """Rename a file to ``path``, over what is there; in two steps where a file system renames
+    nothing over another file."""
+    try:
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno not in (*REFUSED, errno.EEXIST) or not path.is_file():
+            raise
+        aside = path.with_name(f".{path.name}{ASIDE}")
+        with suppress(OSError):
+            aside.unlink()
+        path.rename(aside)
+        try:
+            temporary.rename(path)
+        except BaseException:
+            aside.rename(path)
+            raise
+        with suppress(OSError):
+            aside.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -169,11 +303,11 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """Raises UserError, naming the file, if it is absent, unreadable or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
     except ValueError as error:
         raise UserError(f"{path}: damaged, not JSON ({error}); move it away") from error
 

@@ -19,6 +19,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from lmdbench.core.errors import UserError, told_of
+from lmdbench.core.files import patiently
 from lmdbench.core.lines import KeyPath, lines_of
 from lmdbench.core.registry import unknown
 
@@ -241,7 +242,7 @@ class Document:
 def read_document(path: Path | Traversable, source: str = "") -> Document:
     """Raises UserError for a file that cannot be read or is no TOML. ``source``: else its path."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = patiently(lambda: path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:

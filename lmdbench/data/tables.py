@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import patiently
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ def one_hot(table: Table, classes: Sequence[str]) -> list[str]:
     return labels
 
 
+def _lines(path: Path) -> list[str]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        return file.readlines()
+
+
 def read_table(path: Path, needed: Sequence[str], *, any_case: bool = False) -> Table:
     """Read a CSV file that has the needed columns, cells stripped of blanks around them.
 
@@ -84,14 +91,10 @@ def read_table(path: Path, needed: Sequence[str], *, any_case: bool = False) -> 
     lacks a column or has a row of another length.
     """
     try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            lines = file.readlines()
-            _refuse_other_separators(path, lines)
-            reader = csv.reader(lines, strict=True)
-            content = [
-                (reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)
-            ]
+        lines = patiently(lambda: _lines(path))
+        _refuse_other_separators(path, lines)
+        reader = csv.reader(lines, strict=True)
+        content = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a CSV in UTF-8 ({error.reason}); save it as UTF-8") from error
     except csv.Error as error:

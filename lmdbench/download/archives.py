@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import disk_errors, remove_leftovers, temporary_path
+from lmdbench.core.files import disk_errors, move_over, remove_leftovers, temporary_path
 from lmdbench.core.progress import Progress
 from lmdbench.core.words import size
 from lmdbench.data.sources import Archive, Home
@@ -125,7 +125,7 @@ def _extract(file: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> No
                 left -= copy.write(chunk)
         if left:
             raise Damaged(f"{member.filename} is {left:,} bytes short")
-        temporary.replace(target)
+        move_over(temporary, target)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

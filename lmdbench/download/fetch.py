@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 from dataclasses import dataclass
@@ -11,7 +10,14 @@ from typing import Any
 
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import disk_errors, read_json, remove_leftovers, write_json
+from lmdbench.core.files import (
+    disk_errors,
+    read_bytes,
+    read_json,
+    remove_leftovers,
+    sha256_of,
+    write_json,
+)
 from lmdbench.core.progress import Progress
 from lmdbench.core.words import size
 from lmdbench.data.sources import ApiImages, Archive, Downloads, File, Home, Source
@@ -248,13 +254,11 @@ def _wrong(path: Path, source: File | Archive) -> str:
     if isinstance(source, Archive):
         return ""
     if source.sha256:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
         if found != source.sha256:
             return f"SHA-256 {source.sha256} expected, {found} found"
     if source.rows:
-        with path.open("rb") as file:
-            rows = sum(1 for line in file if line.strip()) - 1
+        rows = sum(1 for line in read_bytes(path).split(b"\n") if line.strip()) - 1
         if rows != source.rows:
             return f"{source.rows:,} rows expected, {max(rows, 0):,} found"
     return ""

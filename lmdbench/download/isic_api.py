@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import disk_errors, remove_leftovers, temporary_path
+from lmdbench.core.files import disk_errors, move_over, remove_leftovers, temporary_path
 from lmdbench.core.progress import Progress
 from lmdbench.data.sources import ApiImages, Home
 from lmdbench.data.tables import read_table
@@ -184,7 +184,7 @@ class _Run:
             temporary = temporary_path(target)
             try:
                 temporary.write_bytes(content)
-                temporary.replace(target)
+                move_over(temporary, target)
             finally:
                 temporary.unlink(missing_ok=True)
         return record

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 import requests
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import disk_errors, write_json
+from lmdbench.core.files import disk_errors, move_over, read_text, sync, write_json
 from lmdbench.core.progress import Progress
 from lmdbench.download.web import Again, GaveUp, Web, host_of
 
@@ -68,7 +67,7 @@ class Transfer:
 
     def put(self, target: Path) -> None:
         """Move the part, which is whole, to its target."""
-        self.part.replace(target)
+        move_over(self.part, target)
         self._record.unlink(missing_ok=True)
 
     def drop(self) -> None:
@@ -116,7 +115,7 @@ class Transfer:
         if not self._record.exists():
             return None, self.part.stat().st_size
         try:
-            version = Version(**json.loads(self._record.read_text(encoding="utf-8")))
+            version = Version(**json.loads(read_text(self._record)))
         except (ValueError, TypeError):
             version = None
         if version is None or version.url != url:
@@ -144,7 +143,7 @@ class Transfer:
                 size += len(chunk)
                 self._best = max(self._best, size)
                 self.progress.update(size)
-            os.fsync(file.fileno())
+            sync(file.fileno(), self.part.parent)
         if version.total is not None and size != version.total:
             if size > version.total:
                 self.drop()

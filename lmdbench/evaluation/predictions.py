@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import atomic
+from lmdbench.core.files import atomic, read_file
 
 ARRAYS = ("ids", "labels", "logits")
 
@@ -76,16 +76,7 @@ def load_predictions(path: Path, parts: Sequence[str] | None = None) -> dict[str
     Raises UserError, naming the file, if it is absent, damaged or lacks an array.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if parts is None:
-                parts = [name.removesuffix("_ids") for name in arrays if name.endswith("_ids")]
-            return {
-                part: Predictions(
-                    **{name: arrays[f"{part}_{name}"] for name in ARRAYS},
-                    units=arrays.get(f"{part}_units"),
-                )
-                for part in parts
-            }
+        return read_file(path, lambda path: _load(path, parts))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; do the run again with --force") from None
     except KeyError as error:
@@ -93,9 +84,20 @@ def load_predictions(path: Path, parts: Sequence[str] | None = None) -> dict[str
         raise UserError(
             f"{path}: lacks the array {lacking}; do the run again with --force"
         ) from None
-    except PermissionError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{path}: damaged ({type(error).__name__}); do the run again with --force"
         ) from error
+
+
+def _load(path: Path, parts: Sequence[str] | None) -> dict[str, Predictions]:
+    with np.load(path, allow_pickle=False) as arrays:
+        if parts is None:
+            parts = [name.removesuffix("_ids") for name in arrays if name.endswith("_ids")]
+        return {
+            part: Predictions(
+                **{name: arrays[f"{part}_{name}"] for name in ARRAYS},
+                units=arrays.get(f"{part}_units"),
+            )
+            for part in parts
+        }

@@ -13,6 +13,7 @@ from typing import Any
 
 from lmdbench.comparison.results import RUN_FOLDERS, Run, label_of, setting_text, short_weights
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_text
 from lmdbench.core.registry import unknown
 from lmdbench.data.dataset import DATASETS, Dataset
 from lmdbench.evaluation.metrics import scores
@@ -117,7 +118,7 @@ class KeptRun:
     def epoch(self) -> int | None:
         """The last one that its history has."""
         try:
-            last = (self.directory / "history.csv").read_text(encoding="utf-8").split("\n")[-2]
+            last = read_text(self.directory / "history.csv").split("\n")[-2]
             return int(last.partition(",")[0])
         except (OSError, ValueError, IndexError):
             return None

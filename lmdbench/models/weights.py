@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import re
 import socket
@@ -19,7 +18,8 @@ import torch
 import torch.hub
 from torch import Tensor
 
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import DiskError, UserError
+from lmdbench.core.files import read_file, sha256_of
 from lmdbench.models.classifier import Encoder
 
 State = Mapping[str, Tensor]  # a state dict: tensors by name
@@ -34,18 +34,16 @@ CONNECT_SECONDS = 15.0
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def read_state(path: Path) -> State:
     """The tensors in a .safetensors or torch file. UserError, naming it, for anything else."""
     content: Any
     try:
-        if path.suffix == ".safetensors":
-            content = safetensors.torch.load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_file(path, _content)
+    except DiskError:
+        raise
     except Exception as error:  # a damaged pickle can raise anything
         reason = next(iter(str(error).splitlines()), "").split(". ")[0]
         raise UserError(
@@ -60,6 +58,13 @@ def read_state(path: Path) -> State:
     if not state:
         raise UserError(f"weights {path}: holds no state dict (tensors by name)")
     return state
+
+
+def _content(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load(path.read_bytes())
+    with path.open("rb") as file:
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def load_state(encoder: Encoder, state: State, source: str) -> None:

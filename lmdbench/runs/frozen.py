@@ -20,7 +20,7 @@ from torch import Tensor
 import lmdbench.models
 from lmdbench.core.code import code_of, files_of
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import check_cache
+from lmdbench.core.files import check_cache, read_file
 from lmdbench.data.store.build_once import make_once
 from lmdbench.data.store.store import Store
 from lmdbench.models.backbones import Backbone, Weights, build_encoder
@@ -87,7 +87,7 @@ def open_features(
         check_cache(folder.parent)
         make_once(folder, path.is_file, compute)
     try:
-        rows = np.load(path, allow_pickle=False)
+        rows = read_file(path, lambda path: np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} can't be read ({error}); delete it to compute it anew") from error
     index = {image: row for row, image in enumerate(ids)}

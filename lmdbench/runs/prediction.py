@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_bytes
 from lmdbench.core.randomness import Streams
 from lmdbench.data.store.decoding import decode, reason, resized, to_rgb, whole_images
 from lmdbench.data.store.hashing import Progress, default_workers, in_parallel
@@ -158,7 +159,7 @@ def predict(
         try:
             image = images[position]
             if isinstance(image, Path):
-                return decode(image.read_bytes(), run.image_size)
+                return decode(read_bytes(image), run.image_size)
             return resized(to_rgb(Image.fromarray(image)), run.image_size)
         except Exception as error:  # Pillow's plug-ins raise errors of every kind
             unreadable[position] = reason(error)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_text
 from lmdbench.core.registry import unknown
 from lmdbench.core.words import count, some
 from lmdbench.data.dataset import DATASETS, PARTS, Dataset
@@ -357,7 +358,7 @@ def parse_map(texts: Sequence[str]) -> dict[str, str]:
         path = Path(text).expanduser()
         if path.is_file():
             try:
-                lines = path.read_text(encoding="utf-8-sig").splitlines()
+                lines = read_text(path, "utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"--map {text}: can't be read as UTF-8 text ({error})") from error
             items = [line for line in lines if line.strip() and not line.startswith("#")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lmdbench.core.files import disk_errors, remove_leftovers, write_bytes
+from lmdbench.core.files import disk_errors, read_bytes, remove_leftovers, write_bytes
 
 PLUGINS = "plugins"  # in the run directory
 
@@ -20,7 +20,7 @@ def keep_sources(directory: Path, sources: Mapping[str, bytes], attempts: int) -
     with disk_errors(directory):
         for inner in (folder, *folder.rglob("*/")):
             remove_leftovers(inner)
-        kept = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.py")}
+        kept = {p.relative_to(folder).as_posix(): read_bytes(p) for p in folder.rglob("*.py")}
         if any(sources.get(name) != content for name, content in kept.items()):
             folder.rename(directory / f"{PLUGINS}-of-attempt-{attempts}")
         for name, content in sources.items():

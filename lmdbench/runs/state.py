@@ -10,6 +10,7 @@ from typing import Literal
 
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_text
 from lmdbench.runs.record import read_record
 
 LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
@@ -35,7 +36,7 @@ def run_state(directory: Path) -> State:
 def last_error(directory: Path) -> str:
     """What ``failed.txt`` says went wrong, in its first line; empty where that can't be read."""
     with suppress(OSError, ValueError):
-        return (directory / "failed.txt").read_text(encoding="utf-8").partition("\n")[0].strip()
+        return read_text(directory / "failed.txt").partition("\n")[0].strip()
     return ""
 
 

@@ -18,13 +18,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from lmdbench.core.claim import Claim
 from lmdbench.core.environment import device_name, environment, peak_memory_mib, reset_peak_memory
-from lmdbench.core.errors import RunFailed, UserError
-from lmdbench.core.files import atomic, disk_errors, remove_leftovers, write_text
+from lmdbench.core.errors import DiskError, RunFailed, UserError
+from lmdbench.core.files import (
+    atomic,
+    disk_errors,
+    read_file,
+    read_text,
+    remove_leftovers,
+    write_text,
+)
 from lmdbench.core.progress import Progress
 from lmdbench.core.randomness import Streams, derived_seed
 from lmdbench.data.reading import read_records
@@ -368,11 +375,13 @@ class Training:
         if not path.exists() or self.record.attempts == 1:  # of a run whose record is lost
             return
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = read_file(path, read_checkpoint)
             method.load_state_dict({**method.state_dict(), **saved["method"]})
             for name, optimizer in method.running_optimizers.items():
                 optimizer.load_state_dict(saved["optimizers"][name])
             self.state = Checkpoint(**saved["state"])
+        except DiskError:
+            raise
         except Exception as error:
             raise UserError(
                 f"{path} can't be read ({type(error).__name__}); "
@@ -631,12 +640,18 @@ def require_weights(directory: Path, spec: RunSpec) -> None:
     if not (directory / "model.safetensors").exists():
         why = "finished, but without its weights (model.safetensors), as imported runs are"
         with contextlib.suppress(OSError, ValueError):
-            date = (directory / PRUNED).read_text(encoding="utf-8").strip()
+            date = read_text(directory / PRUNED).strip()
             why = f"its weights were pruned on {date}"
         raise UserError(
             f"{directory}: {why}; train it here: lmdbench run --method {spec.method} --seeds "
             f"{spec.seed} … --force (moves this one aside)"
         )
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a checkpoint holds. Opened here, as torch tells no reason where it opens a file."""
+    with path.open("rb") as file:
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
@@ -647,7 +662,12 @@ def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
     if path.exists() and not os.access(path, os.R_OK):
         raise UserError(f"{path} can't be read: no permission; ask its owner to allow it")
     try:
-        weights = load_file(path, device=str(task.device))
+        content = load(
+            read_file(path, Path.read_bytes)
+        )  # load_file maps it, which a mount may lack
+        weights = {name: tensor.to(task.device) for name, tensor in content.items()}
+    except DiskError:
+        raise
     except Exception as error:
         raise UserError(
             f"{path} can't be read ({type(error).__name__}); train that run anew: "

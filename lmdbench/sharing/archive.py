@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import atomic, disk_errors, temporary_path, write_bytes
+from lmdbench.core.files import atomic, disk_errors, patiently, temporary_path, write_bytes
 
 MANIFEST = "manifest.json"
 MOST_OF_A_FILE = 512 << 20  # bytes: logits of 500,000 images in 250 classes
@@ -125,7 +125,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         yield _found(path, _files(path), lambda name, size: _content(path / name, size))
         return
     try:
-        file = zipfile.ZipFile(path)
+        file = patiently(lambda: zipfile.ZipFile(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file or folder") from None
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
@@ -136,8 +136,11 @@ def open_archive(path: Path) -> Iterator[Archive]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
     def read(name: str, size: int) -> bytes:
-        with file.open(name) as member:
-            return member.read(size)
+        def content() -> bytes:
+            with file.open(name) as member:
+                return member.read(size)
+
+        return patiently(content)
 
     with file:
         yield _found(path, _members(path, file), read)
@@ -210,8 +213,11 @@ def _files(path: Path) -> dict[str, int]:
 
 
 def _content(path: Path, size: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(size)
+    def read() -> bytes:
+        with path.open("rb") as file:
+            return file.read(size)
+
+    return patiently(read)
 
 
 def _refuse_unsafe(path: Path, name: str) -> None:

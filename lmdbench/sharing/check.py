@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_text
 from lmdbench.data.dataset import DATASETS, PARTS, sha256_lines, split_label
 from lmdbench.evaluation.predictions import ARRAYS, Predictions, load_predictions
 from lmdbench.runs.record import RunRecord, read_record
@@ -216,7 +217,7 @@ def _refuse_lies(path: Path) -> None:
 def _check_history(path: Path) -> None:
     """Raise UserError for a history that is no table of numbers."""
     try:
-        header, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")), strict=True)
+        header, *rows = csv.reader(io.StringIO(read_text(path)), strict=True)
         for row in rows:
             if len(row) != len(header):
                 raise ValueError("rows of different lengths")

@@ -12,6 +12,7 @@ from typing import Any
 
 from lmdbench.comparison.results import Results, Run, ancestor_of
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_bytes
 from lmdbench.data.check import audit as audits
 from lmdbench.runs.sources import PLUGINS
 from lmdbench.sharing.archive import MANIFEST, check_output, new_archive
@@ -153,7 +154,7 @@ def _content(run: Run, name: str) -> bytes:
         return _json(shared_record(run.record).to_json())
     path = run.directory / name
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -169,7 +170,7 @@ def _audits(runs: Iterable[Run], results: Path) -> dict[str, dict[str, bytes]]:
         if facts is not None and audits.kept_leaks(folder, fingerprint) is not None:
             key = folder.relative_to(results).as_posix()
             found[key] = {
-                file: (folder / file).read_bytes() for file in (audits.FACTS, *facts["lists"])
+                file: read_bytes(folder / file) for file in (audits.FACTS, *facts["lists"])
             }
     return dict(sorted(found.items()))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_bytes
 from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
 from lmdbench.runs.record import Imported, RunRecord
 from lmdbench.sharing.check import same_predictions
@@ -31,7 +32,7 @@ def predictions_record(
     specification were said of them; what a table asks for beside these is taken as usual."""
     source = {
         "from": " and ".join(path.name for path in files),
-        "sha256": " and ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files),
+        "sha256": " and ".join(hashlib.sha256(read_bytes(path)).hexdigest() for path in files),
         "date": now(),
         "values": read.values,
         "zeros": read.zeros,

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from lmdbench.comparison.results import Results
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import write_bytes
+from lmdbench.core.files import read_bytes, read_text, sha256_of, write_bytes
 from lmdbench.data.check import audit as audits
 from lmdbench.runs.record import RunRecord
 from lmdbench.sharing.archive import MANIFEST, Archive, new_folder
@@ -134,8 +134,7 @@ def _source_sha256(archive: Archive) -> str:
     """Of a zip file; of a folder that of its manifest, which vouches for the rest."""
     if archive.path.is_dir():
         return hashlib.sha256(archive.read(MANIFEST)).hexdigest()
-    with archive.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(archive.path)
 
 
 # Reading
@@ -253,7 +252,7 @@ def _checked_sweep(archive: Archive, entry: ArchivedEntry) -> SharedSweep:
 def _check_audit(folder: Path, entry: ArchivedEntry, where: str) -> None:
     facts: Any = None
     try:
-        facts = json.loads((folder / audits.FACTS).read_text(encoding="utf-8"))
+        facts = json.loads(read_text(folder / audits.FACTS))
         split = facts["split"]
         own = audits.audit_folder(
             Path(), facts["results_name"], split["label"], split["fingerprint"]
@@ -310,7 +309,7 @@ def _audit_here(entry: ArchivedEntry, folder: Path) -> CheckedEntry:
         return found
     same = all(
         (folder / name).is_file()
-        and hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
+        and hashlib.sha256(read_bytes(folder / name)).hexdigest() == sha256
         for name, sha256 in entry.files.items()
     )
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,11 +24,10 @@ def place_run(directory: Path, record: RunRecord, fill: Callable[[Path], None]) 
         record.write(folder)
         finished = record.finished or now()
         write_text(folder / "done", f"{finished}\n")
-        try:
+        # No date, or a mount that lets nobody set times: it stays as of now.
+        with suppress(ValueError, OverflowError, OSError):
             when = datetime.fromisoformat(finished).timestamp()
             os.utime(folder / "done", (when, when))
-        except (ValueError, OverflowError):  # no date: it stays as of now
-            pass
 
 
 def now() -> str:

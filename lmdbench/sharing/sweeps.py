@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import read_json
+from lmdbench.core.files import read_bytes, read_json, read_text
 from lmdbench.runs.sources import PLUGINS
 
 FORMAT = 1  # of a table's file
@@ -76,9 +76,9 @@ def read_shared(folder: Path) -> SharedSweep:
     """
     sweep = parse_table(read_json(folder / TABLE), str(folder / TABLE))
     try:
-        text = (folder / FILE).read_text(encoding="utf-8") if (folder / FILE).exists() else ""
+        text = read_text(folder / FILE) if (folder / FILE).exists() else ""
         source = folder / PLUGINS
-        plugins = {p.relative_to(source).as_posix(): p.read_bytes() for p in source.rglob("*.py")}
+        plugins = {p.relative_to(source).as_posix(): read_bytes(p) for p in source.rglob("*.py")}
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{folder}: cannot be read ({error})") from error
     return SharedSweep(sweep.name, sweep.labels, sweep.reference, text, plugins)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_text
 from lmdbench.runs.plan import staleness
 from lmdbench.runs.state import last_error, run_state
 from lmdbench.sweep.executors import LOCAL, job_executor
@@ -241,8 +243,7 @@ def _changed(path: Path, place: QueueEntry) -> bool:
 def _progress(history: Path, epochs: int | None) -> tuple[int | None, float | None]:
     """Epochs done, and seconds left at the pace of the last ones."""
     try:
-        with history.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(read_text(history), newline="")))
         done = int(rows[-1]["epoch"])
         seconds = [float(row["seconds"]) for row in rows[-RECENT_EPOCHS:]]
     except (OSError, ValueError, KeyError, TypeError, IndexError):

@@ -248,3 +248,72 @@ def test_claims_never_overlap_while_processes_are_killed(tmp_path):
     assert claim.acquire()
     claim.release()
     assert {path.name for path in tmp_path.iterdir()} == {"lock", "count"}
+
+
+def test_a_claim_where_calls_are_refused(on_refusing_disk, tmp_path):
+    code = """
+import os, sys; from pathlib import Path; from lmdbench.core.claim import Claim
+path = Path("claim").absolute()
+for calls in ("link", "replace", "utime", "link,replace,utime,chmod,fsync"):
+    for error in sys.argv[1:]:
+        os.environ.update(FAULT_CALLS=calls, FAULT_ERRNO=error)
+        one, two = Claim(path), Claim(path)
+        assert one.acquire() and not two.acquire() and one.is_mine(), (calls, error)
+        one.release()
+        assert two.acquire() and not one.is_mine(), (calls, error)
+        two.release()
+        assert os.listdir() == [], os.listdir()
+"""
+    errnos = (errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+    done = on_refusing_disk(code, *errnos)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_dead_claim_is_taken_where_nothing_is_renamed_over(on_refusing_disk, tmp_path):
+    claim = tmp_path / "claim"
+    claim.write_text(json.dumps({"token": "old", "machine": "elsewhere"}))
+    long_ago = time.time() - 1000
+    os.utime(claim, (long_ago, long_ago))
+    code = """
+import os; from pathlib import Path; from lmdbench.core.claim import Claim
+path = Path("claim").absolute()
+one, two = Claim(path), Claim(path)
+assert one.acquire() and one.is_mine() and not two.acquire()
+one.release()
+assert two.acquire() and not one.is_mine()
+"""
+    done = on_refusing_disk(code, calls="replace,link", errno=errno.EPERM)
+    assert done.returncode == 0, done.stderr
+
+
+def test_heartbeats_where_nobody_may_set_times(on_refusing_disk, tmp_path):
+    code = """
+import os, time; from pathlib import Path; from lmdbench.core import claim
+claim.HEARTBEAT_SECONDS = 0.05
+path = Path("claim").absolute()
+one = claim.Claim(path)
+assert one.acquire()
+began, text = path.stat().st_mtime_ns, path.read_text()
+deadline = time.monotonic() + 20
+while path.stat().st_mtime_ns == began:
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+assert path.read_text() == text and one.is_mine()
+"""
+    done = on_refusing_disk(code, calls="utime", errno=errno.EPERM)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stale_claim_is_read_again_and_then_counts_as_gone(on_refusing_disk, tmp_path):
+    code = """
+from pathlib import Path; from lmdbench.core import files; from lmdbench.core.claim import Claim
+files.PAUSES = (0.01,) * len(files.PAUSES)
+print(Claim(Path("claim")).holder())
+"""
+    (tmp_path / "claim").write_text(json.dumps({"token": "a", "machine": "elsewhere"}))
+    faults = {"name": "claim", "from": 1, "errno": errno.ESTALE}
+    assert "'token': 'a'" in on_refusing_disk(code, **faults, to=1).stdout
+    assert on_refusing_disk(code, **faults, to=99).stdout == "None\n"
+    faults["errno"] = errno.EIO
+    said = on_refusing_disk(code, **faults, to=99).stderr.strip().split("\n")[-1]
+    assert "claim: cannot be read (Input/output error); its disk or server does not" in said

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lmdbench.core import files
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import DiskError, UserError
 from lmdbench.core.files import (
@@ -134,6 +135,93 @@ def test_only_leftovers_of_others_are_removed(tmp_path):
         (tmp_path / ".hidden").write_text("")
         remove_leftovers(tmp_path)
         assert {p.name for p in tmp_path.iterdir()} == {".hidden", temporary.name}
+
+
+ERRNOS = (errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+
+
+def test_calls_that_only_improve_may_be_refused(on_refusing_disk, tmp_path):
+    code = """
+import os, sys; from pathlib import Path; from lmdbench.core.files import write_text
+path = Path("a.txt").absolute()
+for call in sys.argv[1].split(","):
+    for error in sys.argv[2].split(","):
+        os.environ.update(FAULT_CALLS=call, FAULT_ERRNO=error)
+        write_text(path, call + error)
+        assert path.read_text() == call + error
+        assert os.listdir() == ["a.txt"], os.listdir()
+"""
+    calls = "chmod,fsync,replace,utime,link,mmap"
+    done = on_refusing_disk(code, calls, ",".join(map(str, ERRNOS)))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fails_to_sync_is_an_error(on_refusing_disk, tmp_path, error):
+    code = """
+from pathlib import Path; from lmdbench.core.files import *; from lmdbench.core.errors import *
+try:
+    write_text(Path("a.txt").absolute(), "new")
+except DiskError as error:
+    print(error)
+"""
+    (tmp_path / "a.txt").write_text("old")
+    done = on_refusing_disk(code, calls="fsync", errno=error)
+    words = "cannot write in" if error == errno.EIO else "no space left on"
+    assert done.stdout.startswith(words), done
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_folder_without_fsync_is_told_once(monkeypatch, tmp_path, caplog):
+    def refuse(_: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with caplog.at_level("INFO", "lmdbench"):
+        for _ in range(3):
+            write_text(tmp_path / "a", "")
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [str(tmp_path)]
+    assert "may not survive a power failure" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [errno.ESTALE, errno.EIO, errno.EAGAIN, errno.ETIMEDOUT, errno.EBUSY]
+)
+def test_a_reading_that_stumbles_is_tried_again(on_refusing_disk, tmp_path, error):
+    write_json(tmp_path / "a.json", [1])
+    code = """
+from pathlib import Path; from lmdbench.core import files
+files.PAUSES = (0.01,) * len(files.PAUSES)
+print(files.read_json(Path('a.json')))
+"""
+    faults = {"name": "a.json", "from": 1, "errno": error}
+    assert on_refusing_disk(code, **faults, to=2).stdout == "[1]\n"
+    failed = on_refusing_disk(code, **faults, to=99).stderr.strip().split("\n")[-1]
+    assert f"DiskError: a.json: cannot be read ({os.strerror(error)}); its disk" in failed
+
+
+def test_a_disk_that_is_gone_is_not_waited_for_at_each_file(monkeypatch):
+    monkeypatch.setattr(files, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(files, "_in_vain", 0)
+    tries = []
+
+    def read() -> None:
+        tries.append(1)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for _ in range(20):
+        with pytest.raises(OSError, match="Input/output"):
+            files.patiently(read)
+    assert len(tries) == 3 * files.VAIN + 20 - files.VAIN
+
+
+def test_what_a_kill_left_between_two_renames_comes_back(tmp_path):
+    (tmp_path / ".a.txt~before").write_text("old")
+    (tmp_path / "b.txt").write_text("new")
+    (tmp_path / ".b.txt~before").write_text("old")
+    remove_leftovers(tmp_path)
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"a.txt": "old", "b.txt": "new"}
 
 
 # Claims

@@ -12,6 +12,7 @@ import click
 from lmdbench.cli.options import data_root_option, plugin_option, results_option
 from lmdbench.cli.results.common import choice_options, finished_runs
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_bytes
 
 if TYPE_CHECKING:
     from lmdbench.comparison.results import Run
@@ -142,7 +143,7 @@ def _planned(source: str, results: Path, data_root: Path | None) -> SharedSweep:
 
     plan = load_plan(source, results, data_root)
     labels = {key: node.label for key, node in plan.nodes.items() if node.asked}
-    plugins = {path.name: path.read_bytes() for path in plan.sweep.plugins}
+    plugins = {path.name: read_bytes(path) for path in plan.sweep.plugins}
     runs = {(n.run.spec.method, n.run.spec.backbone): n.run for n in plan.nodes.values()}
     for run in runs.values():
         plugins |= plugin_sources(run.method, run.context.backbone)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import disk_errors, read_json, write_json, write_text
+from lmdbench.core.files import disk_errors, read_json, read_text, write_json, write_text
 from lmdbench.data.check import leaks
 from lmdbench.data.dataset import Dataset, Split, sha256_lines
 from lmdbench.data.reading import read_records, read_remarks
@@ -248,7 +248,7 @@ def unseen(facts: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _read_list(path: Path, sha256: str) -> pd.DataFrame:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); do the audit again") from error
     if sha256_lines([text]) != sha256:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lmdbench.core.files import atomic
+from lmdbench.core.files import atomic, read_bytes
 from lmdbench.core.words import count
 from lmdbench.data.check.pictures import Pair
 from lmdbench.data.store.decoding import open_rgb
@@ -52,7 +52,7 @@ def draw_pairs(
 
 
 def _small(file: Path) -> np.ndarray:
-    image = open_rgb(file.read_bytes())
+    image = open_rgb(read_bytes(file))
     image.thumbnail((PIXELS, PIXELS), Image.Resampling.LANCZOS)
     return np.asarray(image)
 

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from lmdbench.core.files import read_bytes
 from lmdbench.data.check import fingerprints, registration
 from lmdbench.data.store.decoding import open_rgb, reason, whole_images
 from lmdbench.data.store.hashing import default_workers, in_parallel
@@ -113,7 +114,7 @@ def read_pictures(
 
     def one(row: int) -> tuple[np.ndarray | None, str]:
         try:
-            content = files[ids[row]].read_bytes()
+            content = read_bytes(files[ids[row]])
             small = open_rgb(content).resize((size, size), Image.Resampling.BOX)
         except Exception as error:  # Pillow's plug-ins raise errors of every kind
             return None, reason(error)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_bytes
 from lmdbench.core.words import count
 from lmdbench.data.dataset import Dataset, Split, sha256_lines
 from lmdbench.data.folder.walk import images_below, images_in
@@ -209,7 +210,7 @@ def check_images(
 
     def one(position: int) -> tuple[int, int] | str:
         try:
-            return open_rgb(files[position].read_bytes()).size
+            return open_rgb(read_bytes(files[position])).size
         except Exception as error:  # Pillow's plug-ins raise errors of every kind
             return reason(error)
 
@@ -286,7 +287,7 @@ def check_store(
     def one(position: int) -> str:
         image = chosen[position]
         try:
-            content = files[image].read_bytes()
+            content = read_bytes(files[image])
             if hashlib.sha256(content).hexdigest() != stored.hashes[image]:
                 return "file"
             pixels = decode(content, stored.size)

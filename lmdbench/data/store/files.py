@@ -25,7 +25,16 @@ from PIL import Image
 
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import read_json, write_json, write_text
+from lmdbench.core.files import (
+    REFUSED,
+    move_over,
+    patiently,
+    read_json,
+    read_text,
+    sync,
+    write_json,
+    write_text,
+)
 from lmdbench.data.store.decoding import decoder
 
 FORMAT = 1  # raise it when the same files would give other pixels or another layout
@@ -111,10 +120,10 @@ def read_unfinished(folder: Path) -> StoreFiles | None:
 
 def _read(folder: Path, file: Path, record: Mapping[str, str | int]) -> StoreFiles | None:
     """Raises one of DAMAGE, or returns None, for what is not whole."""
-    with (folder / INDEX).open(newline="", encoding="utf-8") as index:
-        hashes = {row["id"]: row["sha256"] for row in csv.DictReader(index)}
+    index = io.StringIO(read_text(folder / INDEX), newline="")
+    hashes = {row["id"]: row["sha256"] for row in csv.DictReader(index)}
     size = int(record["size"])
-    pixels = np.load(file, mmap_mode="c")  # copy on write: torch warns of arrays only to be read
+    pixels = patiently(lambda: _open_pixels(file))
     bits = np.packbits(np.ones(len(hashes), dtype=bool))
     if "done" in record:
         bits = np.frombuffer(bytes.fromhex(str(record["done"])), dtype=np.uint8)
@@ -123,13 +132,24 @@ def _read(folder: Path, file: Path, record: Mapping[str, str | int]) -> StoreFil
         and record["digest"] == content_digest(list(hashes), list(hashes.values()), size)
         and pixels.shape == (len(hashes), 3, size, size)
         and pixels.dtype == np.uint8
-        and file.stat().st_size == pixels.offset + pixels.nbytes
+        and file.stat().st_size == len(pixels_header(len(hashes), size)) + pixels.nbytes
     )
     if not whole:
         return None
     done = np.unpackbits(bits, count=len(hashes)).astype(bool)
     digest, by = str(record["digest"]), str(record.get("decoder", ""))
     return StoreFiles(folder, file, digest, size, by, hashes, pixels, done)
+
+
+def _open_pixels(file: Path) -> np.ndarray:
+    """A map of them, copied on write as torch warns of arrays only to be read. On a mount that maps
+    no files they are read into memory."""
+    try:
+        return np.load(file, mmap_mode="c")
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        return np.load(file)
 
 
 class TakenOver(Exception):
@@ -177,8 +197,17 @@ class StoreWriter:
         self._start = len(header)
         if left is None:
             self._file.write(header)
-            self._file.truncate(len(header) + pixels_bytes(len(hashes), size))
             self._file.flush()
+            self._reserve(len(header) + pixels_bytes(len(hashes), size))
+
+    def _reserve(self, length: int) -> None:
+        """Give the file its length, by a last byte where a file system stretches none."""
+        try:
+            self._file.truncate(length)
+        except OSError as error:
+            if error.errno not in REFUSED:
+                raise
+            os.pwrite(self._file.fileno(), b"\0", length - 1)
 
     def write(self, row: int, pixels: np.ndarray) -> None:
         """Write one image, (3, S, S) uint8."""
@@ -196,7 +225,7 @@ class StoreWriter:
     def record(self) -> None:
         """Make what is written safe on the disk, and then say so beside it."""
         safe = self.written.copy()
-        os.fsync(self._file.fileno())
+        sync(self._file.fileno(), self.folder)
         self._check()
         if not self.recorded:
             self._write_index()
@@ -207,10 +236,10 @@ class StoreWriter:
 
     def finish(self, data_set: str) -> None:
         """Turn the folder into a finished store."""
-        os.fsync(self._file.fileno())
+        sync(self._file.fileno(), self.folder)
         self._check()
         if self.path.name != PIXELS:
-            self.path.replace(self.folder / PIXELS)
+            move_over(self.path, self.folder / PIXELS)
         self._write_index()
         about = {"format": FORMAT, "data_set": data_set, "images": len(self.hashes)}
         write_json(self.folder / MARK, {**about, **self._identity, "pillow": Image.__version__})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import TypeVar
 
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import write_text
+from lmdbench.core.files import patiently, read_text, sha256_of, write_text
 from lmdbench.data.store.decoding import reason
 
 MOST_WORKERS = 32  # threads; beyond, Python's lock is the limit
@@ -36,8 +35,9 @@ class KnownHashes:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.hashes: dict[Signature, str] = {}
-        with suppress(OSError, ValueError), path.open(newline="", encoding="utf-8") as file:
-            self.hashes = {(p, int(s), int(t)): h for p, s, t, h in csv.reader(file)}
+        with suppress(OSError, ValueError):
+            rows = csv.reader(io.StringIO(read_text(path), newline=""))
+            self.hashes = {(p, int(s), int(t)): h for p, s, t, h in rows}
 
     def add(self, hashes: Mapping[Signature, str]) -> None:
         newest = time.time_ns() - int(SETTLED_SECONDS * 1e9)
@@ -74,15 +74,14 @@ def hash_files(
 
     def signature(position: int) -> tuple[Signature | None, str]:
         try:
-            status = files[position].stat()
+            status = patiently(files[position].stat)
         except OSError as error:
             return None, reason(error)
         return (str(files[position]), status.st_size, status.st_mtime_ns), ""
 
     def sha256(position: int) -> tuple[str, str]:
         try:
-            with files[position].open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest(), ""
+            return sha256_of(files[position]), ""
         except OSError as error:
             return "", reason(error)
 

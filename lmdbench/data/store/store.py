@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import DiskError, UserError
-from lmdbench.core.files import check_cache, disk_errors, remove_leftovers, write_text
+from lmdbench.core.files import check_cache, disk_errors, read_bytes, remove_leftovers, write_text
 from lmdbench.data.dataset import Prepared
 from lmdbench.data.store.decoding import decode, decoder, reason, whole_images
 from lmdbench.data.store.files import (
@@ -299,7 +299,7 @@ class _Preparation:
 
         def one(row: int) -> str:
             try:
-                content = self.files[row].read_bytes()
+                content = read_bytes(self.files[row])
                 if hashlib.sha256(content).hexdigest() != hashes[row]:
                     return CHANGED
                 pixels = decode(content, self.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from lmdbench.comparison.results import Run, ancestor_of
 from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_text
 from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.style import (
     GRID,
@@ -162,11 +164,10 @@ def read_history(directory: Path) -> list[dict[str, float]]:
     """
     path = directory / "history.csv"
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [
-                {name: float(text) for name, text in row.items() if text}
-                for row in csv.DictReader(file)
-            ]
+        return [
+            {name: float(text) for name, text in row.items() if text}
+            for row in csv.DictReader(io.StringIO(read_text(path), newline=""))
+        ]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, AttributeError) as error:

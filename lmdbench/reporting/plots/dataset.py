@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image, ImageOps
 
+from lmdbench.core.files import read_bytes
 from lmdbench.data.dataset import Dataset, Split
 from lmdbench.data.splits.assign import shuffled
 from lmdbench.data.store.decoding import FORMATS, to_rgb, whole_images
@@ -77,7 +79,7 @@ def example_tiles(files: Sequence[Path]) -> list[np.ndarray]:
             if len(tiles) == EXAMPLES:
                 break
             try:
-                with Image.open(file, formats=FORMATS) as image:
+                with Image.open(io.BytesIO(read_bytes(file)), formats=FORMATS) as image:
                     image.draft("RGB", (2 * TILE, 2 * TILE))
                     small = to_rgb(ImageOps.exif_transpose(image))
             except Exception:  # Pillow's plug-ins raise errors of every kind
