@@ -28,6 +28,7 @@ from lmdbench.core.files import (
 
 HEARTBEAT_SECONDS = 10.0
 DEAD_AFTER_SECONDS = 120.0  # without a heartbeat, where the process itself cannot be looked up
+_ahead: dict[tuple[str, float], float] = {}  # token and time of claims → when they were first seen
 _given_up: set[str] = set()  # tokens of claims that this process released
 
 
@@ -93,7 +94,8 @@ class Claim:
     While it is held a thread renews the file's time every ten seconds, by writing it anew where a
     file system lets nobody set times. A holder on this machine is dead once its process is gone (a
     process id used again is told apart by its start). One on another machine is dead once its
-    heartbeat is 120 seconds old, by the file system's clock.
+    heartbeat is 120 seconds old, by the file system's clock; one that lies ahead of that clock once
+    it has stayed the same for as long.
 
     Exactly one of several takers gets a dead claim: a taker does not touch the dead claim's file
     but links its own as that token's successor, a name that can be taken once. The holder is always
@@ -250,7 +252,11 @@ class Claim:
         if link.record.get("machine") == _machine():
             start = _process_start(int(link.record["pid"]))
             return start is not None and start == link.record["process_start"]
-        return file_system_time(self.path.parent) - link.modified < DEAD_AFTER_SECONDS
+        age = file_system_time(self.path.parent) - link.modified
+        if age < -DEAD_AFTER_SECONDS:  # a clock was set back since: does its time still change?
+            first_seen = _ahead.setdefault((link.token, link.modified), time.monotonic())
+            age = time.monotonic() - first_seen
+        return age < DEAD_AFTER_SECONDS
 
     def _remove_remains(self) -> None:
         """What takers that lost or died left behind. Only for the holder: else it breaks chains."""

@@ -317,3 +317,20 @@ print(Claim(Path("claim")).holder())
     faults["errno"] = errno.EIO
     said = on_refusing_disk(code, **faults, to=99).stderr.strip().split("\n")[-1]
     assert "claim: cannot be read (Input/output error); its disk or server does not" in said
+
+
+def test_a_claim_whose_time_lies_ahead_dies_once_it_stayed_so(tmp_path, monkeypatch):
+    path = tmp_path / "claim"
+    path.write_text(json.dumps({"token": "old", "machine": "elsewhere"}))
+    ahead = time.time() + 10_000
+    os.utime(path, (ahead, ahead))
+    claim = Claim(path)
+    assert claim.holder()["alive"]
+    monkeypatch.setattr(claim_module, "DEAD_AFTER_SECONDS", 0.05)
+    time.sleep(0.1)
+    os.utime(path, (ahead + 1, ahead + 1))  # a heartbeat
+    assert claim.holder()["alive"]
+    time.sleep(0.1)
+    assert not claim.holder()["alive"]
+    assert claim.acquire()
+    claim.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,11 +19,16 @@ from lmdbench.data.store.decoding import reason
 
 MOST_WORKERS = 32  # threads; beyond, Python's lock is the limit
 CHUNK = 16  # images a thread takes at a time
-SETTLED_SECONDS = 2.0  # a file that changed less long ago could change again at the same time stamp
+SECOND = 10**9  # ns
+SETTLED = 2 * SECOND  # a file that changed less long ago could change again at the same time stamp
+SETTLED_FINE = SECOND // 10  # where the stamp has parts of a millisecond
+MOST_SKEW = 600 * SECOND  # what a file server's clock may be ahead; what lies further ahead was set
 SAVE_SECONDS = 5.0  # of reading that a killed process may lose
 
 Progress = Callable[[int, int], None]  # done, of how many
-Signature = tuple[str, int, int]  # path, size in bytes, time of change in ns
+# Path, size in bytes, time of change in ns; and where that was set to lie ahead, the time in ns of
+# the last change of anything, which only the file system sets: 0 elsewhere
+Signature = tuple[str, int, int, int]
 T = TypeVar("T")
 
 
@@ -37,26 +43,53 @@ class KnownHashes:
         self.hashes: dict[Signature, str] = {}
         with suppress(OSError, ValueError):
             rows = csv.reader(io.StringIO(read_text(path), newline=""))
-            self.hashes = {(p, int(s), int(t)): h for p, s, t, h in rows}
+            self.hashes = dict(map(_known, rows))
 
     def add(self, hashes: Mapping[Signature, str]) -> None:
-        newest = time.time_ns() - int(SETTLED_SECONDS * 1e9)
-        self._replace({key: value for key, value in hashes.items() if key[2] <= newest}, set())
+        self._replace({key: value for key, value in hashes.items() if _is_settled(key)}, set())
 
     def forget(self, files: list[Path]) -> None:
         self._replace({}, {str(path) for path in files})
 
     def _replace(self, new: Mapping[Signature, str], forgotten: set[str]) -> None:
-        old_paths = forgotten | {path for path, _, _ in new}
+        old_paths = forgotten | {path for path, *_ in new}
         kept = {key: value for key, value in self.hashes.items() if key[0] not in old_paths}
         if len(kept) == len(self.hashes) and not new:
             return
         self.hashes = {**kept, **new}
         rows = io.StringIO()
-        csv.writer(rows, lineterminator="\n").writerows((*k, v) for k, v in self.hashes.items())
+        writer = csv.writer(rows, lineterminator="\n")
+        for (*key, changed), sha in self.hashes.items():
+            writer.writerow((*key, *([changed] if changed else []), sha))
         with suppress(OSError, UserError, UnicodeError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.path, rows.getvalue())
+
+
+def _known(row: Sequence[str]) -> tuple[Signature, str]:
+    """A row of the CSV file: path, size, time, with a time ahead that of any change, SHA-256."""
+    path, size, modified, *changed, sha = row
+    return (path, int(size), int(modified), int("".join(changed) or 0)), sha
+
+
+def signature_of(path: Path, status: os.stat_result) -> Signature:
+    """What tells whether a file is still as it was."""
+    modified = status.st_mtime_ns
+    changed = status.st_ctime_ns if modified > time.time_ns() + MOST_SKEW else 0
+    return str(path), status.st_size, modified, changed
+
+
+def _is_settled(key: Signature) -> bool:
+    """Whether any later change of a file would show, as it gives it another time stamp.
+
+    A time that a camera or an archive set to lie ahead is not the clock's: the next change is
+    stamped otherwise. Then the change of anything is looked at instead.
+    """
+    *_, modified, changed = key
+    stamp = changed or modified
+    fine = changed % (SECOND // 1000) != 0
+    since = time.time_ns() - stamp
+    return since >= (SETTLED_FINE if fine else SETTLED) or since < -MOST_SKEW
 
 
 def hash_files(
@@ -77,7 +110,7 @@ def hash_files(
             status = patiently(files[position].stat)
         except OSError as error:
             return None, reason(error)
-        return (str(files[position]), status.st_size, status.st_mtime_ns), ""
+        return signature_of(files[position], status), ""
 
     def sha256(position: int) -> tuple[str, str]:
         try:
