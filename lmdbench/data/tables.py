@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import re
-import zlib
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import patiently
+from lmdbench.data.written import SEPARATORS, Written, read_text, separator_of
+
+PLAIN = Written()
+NAMED = {",": "a comma", ";": "a semicolon", "\t": "a tab"}  # separators in words
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Table:
     columns: list[str]
     rows: list[list[str]]
     lines: list[int]
+    header: Sequence[str] = ()  # the columns as the file has them
+    separator: str = ","
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,64 +80,78 @@ def one_hot(table: Table, classes: Sequence[str]) -> list[str]:
     return labels
 
 
-def _lines(path: Path) -> list[str]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        return file.readlines()
-
-
-def read_table(path: Path, needed: Sequence[str], *, any_case: bool = False) -> Table:
-    """Read a CSV file that has the needed columns, cells stripped of blanks around them.
+def read_table(
+    path: Path, needed: Sequence[str], *, any_case: bool = False, written: Written = PLAIN
+) -> Table:
+    """Read a CSV file that has the needed columns, cells stripped of blanks around them, without
+    empty rows and without empty columns behind the last.
 
     ``any_case`` takes the header in lower case. Raises UserError, naming file and line, for a file
-    that cannot be read, is not UTF-8, is separated by something else than commas, has no rows,
-    lacks a column or has a row of another length.
+    that cannot be read, is not in UTF-8 or as ``written`` says, has no rows, lacks a column or has
+    a row of another length.
     """
-    try:
-        lines = patiently(lambda: _lines(path))
-        _refuse_other_separators(path, lines)
-        reader = csv.reader(lines, strict=True)
-        content = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a CSV in UTF-8 ({error.reason}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise UserError(f"{path}: not a readable CSV: line {reader.line_num}: {error}") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: damaged, not a whole gzip file ({error})") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    content, separator = _cells(path, written)
     if not content:
         needs = f"; it needs the columns {', '.join(needed)}" if needed else ""
         raise UserError(f"{path}: the file is empty{needs}")
-    (_, header), *body = content
+    (_, header), *body = _without_empty_columns(content)
     columns = [name.lower() for name in header] if any_case else header
     missing = [name for name in needed if name not in columns]
     if missing:
         raise UserError(
             f"{path}: no column {' and no column '.join(map(repr, missing))}; "
-            f"its columns are {', '.join(map(repr, header))}"
+            f"its columns are {', '.join(map(repr, header))}{_other(header, needed, written)}"
         )
     repeated = sorted({name for name in columns if name and columns.count(name) > 1})
     if repeated:
         raise UserError(f"{path}: the column {repeated[0]!r} is there twice")
     if not body:
         raise UserError(f"{path}: no rows below the header")
-    table = Table(path, columns, [row for _, row in body], [line for line, _ in body])
+    table = Table(path, columns, [row for _, row in body], [line for line, _ in body], header)
+    table = replace(table, separator=separator)
     for row, cells in enumerate(table.rows):
         if len(cells) != len(columns):
             raise UserError(
                 f"{table.line(row)}: {len(cells)} values where the header has {len(columns)} "
-                "columns (a value with a comma in it needs quotes)"
+                f"columns (a value with {NAMED.get(separator, repr(separator))} in it needs quotes)"
             )
+        if cells == header:
+            raise UserError(f"{table.line(row)}: the header again; take it out")
     return table
 
 
-def _refuse_other_separators(path: Path, lines: Sequence[str]) -> None:
-    """Raises UserError for a header between semicolons or tabs, and for Excel's line above it."""
-    first = next((line.strip(" \r\n") for line in lines if line.strip()), "")
-    if first.lower() == "sep=,":
-        raise UserError(f"{path}: its first line, {first!r}, is for Excel alone; take it out")
-    unquoted = re.sub(r'"[^"]*"', "", first)
-    for separator, name in ((";", "';'"), ("\t", "tabs")):
-        if separator in unquoted and "," not in unquoted:
-            raise UserError(f"{path}: its columns seem separated by {name}; save it with commas")
+def _cells(path: Path, written: Written) -> tuple[list[tuple[int, list[str]]], str]:
+    """The line and the cells of each row that is not empty, and the separator."""
+    lines = io.StringIO(read_text(path, written), newline="").readlines()
+    separator, by_excel = separator_of(lines, written)
+    reader = csv.reader(lines, strict=True, delimiter=separator)
+    try:
+        stripped = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}: not a readable CSV: line {reader.line_num}: {error}") from error
+    rows = [(line, row) for line, row in stripped if any(row)]
+    return rows[by_excel:], separator
+
+
+def _without_empty_columns(
+    content: Sequence[tuple[int, list[str]]],
+) -> list[tuple[int, list[str]]]:
+    """The rows without what hangs on behind the last column that has a name or a value: Excel
+    leaves separators there."""
+    header = content[0][1]
+    width = len(header)
+    while width and not header[width - 1]:
+        width -= 1
+    if any(any(row[width : len(header)]) for _, row in content):
+        width = len(header)
+    return [(line, row if any(row[width:]) else row[:width]) for line, row in content]
+
+
+def _other(header: Sequence[str], needed: Sequence[str], written: Written) -> str:
+    """The advice to take another separator, where that makes the needed columns of the header."""
+    for one, name in SEPARATORS.items():
+        names = [cell.strip().lower() for cell in ",".join(header).split(one)]
+        if not written.separator and all(column.lower() in names for column in needed):
+            key = "\\t" if one == "\t" else one
+            return f" (separated by {name}? save it with commas{written.way('separator', key)})"
+    return ""

@@ -21,6 +21,7 @@ from lmdbench.core.schema import (
 )
 from lmdbench.data.folder.walk import is_image
 from lmdbench.data.groups import NAMES
+from lmdbench.data.written import Written, is_encoding, is_separator
 
 DESCRIPTION = "dataset.toml"
 SMALLEST, LARGEST = 16, 2048  # pixels of an image's side
@@ -29,7 +30,7 @@ Kind = Literal["table", "npz", "images"]
 KINDS: tuple[Kind, ...] = ("table", "npz", "images")
 COLUMNS = ("image", "label", "group", "split")
 FACTS = ("title", "source", "licence")
-OF_A_TABLE = ("columns", "image_folder", "image_suffix", "no_group")
+OF_A_TABLE = ("columns", "image_folder", "image_suffix", "no_group", "separator", "encoding")
 
 
 # Key → what it has to be.
@@ -42,6 +43,8 @@ KEYS: Mapping[str, Check] = {
         'the end of the images\' names, such as ".jpg"',
         lambda value: is_line(value) and is_image(f"name{value}"),
     ),
+    "separator": wanted('the character between columns, such as ";" or "\\t"', is_separator),
+    "encoding": wanted('how letters are written, such as "cp1252" or "utf-16"', is_encoding),
     "classes": table,
     "other_classes": wanted('"drop" where it is given', lambda value: value == "drop"),
     "class_order": lines,
@@ -73,6 +76,8 @@ class Description:
     folder: Path  # that image paths are relative to
     suffix: str = ""  # behind the table's image names
     columns: Mapping[str, str] = field(default_factory=dict)  # of the table, those called otherwise
+    separator: str = ""  # between these; empty: as it looks
+    encoding: str = ""  # of the table; empty: UTF-8, or what its first bytes say
     classes: Mapping[str, str] = field(default_factory=dict)  # code → class; empty: codes are names
     drops_others: bool = False  # images of other codes are left out
     no_group: frozenset[str] | None = None  # words for "no group"; None: those that are known
@@ -87,6 +92,10 @@ class Description:
             return self.path.name
         holder = "." if self.kind == "images" else self.holder.name
         return f'a {DESCRIPTION} beside it, with {self.kind} = "{holder}"'
+
+    @property
+    def written(self) -> Written:
+        return Written(self.separator, self.encoding, self.settings)
 
 
 def read_description(path: Path) -> Description:
@@ -132,6 +141,8 @@ def read_description(path: Path) -> Description:
         folder=folder,
         suffix=content.get("image_suffix", ""),
         columns=content.get("columns", {}),
+        separator=content.get("separator", ""),
+        encoding=content.get("encoding", ""),
         classes=content.get("classes", {}),
         drops_others="other_classes" in content,
         no_group=None if "no_group" not in content else _words(content["no_group"]),

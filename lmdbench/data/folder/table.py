@@ -22,7 +22,7 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
     column = {role: described.columns.get(role, role).lower() for role in COLUMNS}
     needed = ("image", "label") if labelled else ("image",)
     usual = [role for role in needed if role not in described.columns]
-    table = read_table(path, usual, any_case=True)
+    table = read_table(path, usual, any_case=True, written=described.written)
     for role, name in described.columns.items():
         if name.lower() not in table.columns:
             missing = unknown(f"column of {path.name}", name, table.columns)
