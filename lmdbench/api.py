@@ -82,6 +82,7 @@ def run(
     groups: str | None = None,
     data_root: str | Path | None = None,
     allow_missing: bool = False,
+    skip_damaged: bool = False,
     backbone: str | None = None,
     weights: str | Path | None = None,
     image_size: int | None = None,
@@ -122,6 +123,7 @@ def run(
         data_root=None if data_root is None else _folder("data_root", data_root),
         split=replace(choice, groups=groups or choice.groups),
         allow_missing=allow_missing,
+        skip_damaged=skip_damaged,
         backbone=backbone,
         weights=None if weights is None else str(weights),
         image_size=image_size,
@@ -136,7 +138,7 @@ def run(
         _seeds(seeds),
         _texts(settings or {}),
         None if starts_from is None else str(starts_from),
-        Contexts(folder, cache, files=True, say=progress.say),
+        Contexts(folder, cache, files=True, say=progress.say, progress=progress.prepare),
         options,
     )
     announce_all([planned], progress)

@@ -18,11 +18,16 @@ from lmdbench.cli.options import (
     make_dataset,
     only,
     plugin_option,
+    skip_damaged_option,
     split_options,
 )
 from lmdbench.cli.text import json_text, table
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import write_text
+from lmdbench.core.folders import default_cache
+from lmdbench.core.words import some
+
+NAMED = 3  # damaged images that a line names
 
 # Whose settings a recipe replaces: a key of ``Dataset.recipes`` that is no method → in words
 RECIPES_OF = {"all": "methods that train the whole network", "head": "methods that train a head"}
@@ -83,6 +88,7 @@ def datasets(context: click.Context, as_json: bool) -> None:
 @click.option(
     "--allow-missing", is_flag=True, help="Show what is left of the split with the images there."
 )
+@skip_damaged_option
 @click.option(
     "--plot",
     metavar="FILE",
@@ -103,6 +109,7 @@ def show(
     choices: list[SplitSpec],
     groups: str | None,
     allow_missing: bool,
+    skip_damaged: bool,
     plot: str | None,
     save_split: str | None,
     as_json: bool,
@@ -129,8 +136,12 @@ def show(
         dataset.materialise(lambda text: click.echo(text, err=True))
     there: dict[str, Path] | None = None  # unknown where images are made when first used
     missing = None
-    if allow_missing:
-        prepared = prepare_files(dataset, split, allow_missing=True)
+    if allow_missing or skip_damaged:
+        prepared = prepare_files(dataset, split, allow_missing)
+        if skip_damaged:
+            from lmdbench.data.store.damage import skip_damaged as without_damaged
+
+            prepared = without_damaged(prepared, dataset.image_size, default_cache())
         split, there = prepared.split, dict(prepared.files)
         missing = split.partial.missing if split.partial else 0
     elif picture is not None or not dataset.makes_images:
@@ -223,6 +234,7 @@ def _facts(
             "missing": partial.missing,
             "total": partial.total,
             "dropped_classes": list(partial.dropped_classes),
+            "damaged": list(partial.damaged),
         },
     }
 
@@ -259,6 +271,8 @@ def _text(facts: dict[str, Any]) -> str:
         lines.append(f"images     {facts['images_present']:,} of {total:,} are there")
         lines.append(f"sizes      {_sizes_text(facts['resolutions'])}")
     if facts["partial"]:
+        if damaged := facts["partial"]["damaged"]:
+            lines.append(f"damaged    {some(damaged, NAMED)}: left out")
         dropped = ", ".join(facts["partial"]["dropped_classes"]) or "none"
         lines.append(f"partial    classes without images in train or test, left out: {dropped}")
 

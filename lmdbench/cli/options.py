@@ -44,6 +44,12 @@ def data_root_option(command: Command) -> Command:
     )(command)
 
 
+skip_damaged_option = click.option(
+    "--skip-damaged",
+    is_flag=True,
+    help="Go on without images that cannot be read; marks it as partial.",
+)
+
 precision_option = click.option(
     "--precision",
     type=click.Choice(["mixed", "float32"]),

@@ -19,6 +19,7 @@ from lmdbench.cli.options import (
     plugin_option,
     precision_option,
     results_option,
+    skip_damaged_option,
     split_options,
     stop_on_sigterm,
 )
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-missing", is_flag=True, help="Go on with the images there are; marks it as partial."
 )
+@skip_damaged_option
 @click.option(
     "--backbone",
     metavar="NAME",
@@ -110,6 +112,7 @@ def run(
     groups: str | None,
     data_root: Path | None,
     allow_missing: bool,
+    skip_damaged: bool,
     backbone: str | None,
     weights: str | None,
     image_size: str | None,
@@ -161,6 +164,7 @@ def run(
             data_root=data_root,
             split=replace(choice, groups=groups),
             allow_missing=allow_missing,
+            skip_damaged=skip_damaged,
             backbone=backbone,
             weights=weights,
             image_size=size,
@@ -170,7 +174,9 @@ def run(
         for choice in choices  # one, or the folds
     ]
     cache = default_cache()
-    resolved = Contexts(results, cache, files=not dry_run, say=progress.say)
+    resolved = Contexts(
+        results, cache, files=not dry_run, say=progress.say, progress=progress.prepare
+    )
     planned = plan_runs(contexts, method, chosen_seeds, overrides, starts_from, resolved, options)
     announce_all(planned, progress)
     everything = [run for runs in planned for run in runs]

@@ -13,7 +13,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.check import audit as audits
 from lmdbench.data.check.audit import Leaks
 from lmdbench.data.dataset import DATASETS, Dataset, Split, open_dataset
-from lmdbench.data.splits.availability import prepare_files
+from lmdbench.data.splits.availability import prepare_files, without_damaged
 from lmdbench.data.splits.spec import SplitSpec, make_split
 
 OpenDataset = Callable[[str], Dataset | None]  # by name; None where its files are not known
@@ -81,8 +81,9 @@ def split_of(run: Run, dataset: Dataset) -> Split:
     if choice is None:
         raise UserError(f"its split {run.record.split_label} came from a file")
     split = make_split(dataset, choice)
-    if run.record.partial:
-        split = prepare_files(dataset, split, allow_missing=True).split
+    if partial := run.record.partial:
+        prepared = prepare_files(dataset, split, allow_missing=True)
+        split = without_damaged(prepared, partial.get("damaged") or ()).split
     return split
 
 
@@ -127,4 +128,5 @@ def _command(run: Run, results: Path) -> str:
                 words.append(f"{option} {f'{value:g}' if isinstance(value, float) else value}")
     if run.record.partial:
         words.append("--allow-missing")
+        words += ["--skip-damaged"] * bool(run.record.partial.get("damaged"))
     return " ".join(words)

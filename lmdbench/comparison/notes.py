@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lmdbench.comparison.results import in_words as setting_in_words
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.comparison.versions import versions_of_table
+from lmdbench.core.words import count, some
 from lmdbench.data.groups import in_words
 from lmdbench.evaluation.inference import SMALLEST_CLASS
 from lmdbench.evaluation.metrics import BUILT_IN, METRICS, RESAMPLES, SEED, described
@@ -35,8 +36,11 @@ def _data_notes(table: ResultTable) -> list[str]:
         present = partial["total"] - partial["missing"]
         dropped = partial.get("dropped_classes") or ()
         dropped_text = f" Dropped classes: {', '.join(dropped)}." if dropped else ""
+        damaged = partial.get("damaged") or ()
+        left = f" {count(len(damaged), 'damaged image')} left out: {some(damaged, 3)}."
+        left *= bool(damaged)
         notes.append(
-            f"PARTIAL DATA: {present:,} of {partial['total']:,} images.{dropped_text} "
+            f"PARTIAL DATA: {present:,} of {partial['total']:,} images.{left}{dropped_text} "
             "Not comparable with results on all of them."
         )
     if table.synthetic:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ import pandas as pd
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import Registry, registrar
+from lmdbench.core.words import count
 from lmdbench.data.definition import check_dataset
 from lmdbench.data.sources import Downloads
 
@@ -44,15 +45,23 @@ class Part:
 
 @dataclass(frozen=True)
 class Partial:
-    """What a split lacks when it is used with images missing."""
+    """What a split lacks when it is used with images missing: ``missing`` of ``total``, and of
+    these the ids of the ``damaged`` ones, whose files are there and cannot be read."""
 
     missing: int
     total: int
     dropped_classes: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         dropped = f", without {', '.join(self.dropped_classes)}" if self.dropped_classes else ""
-        return f"partial: {self.total - self.missing} of {self.total} images{dropped}"
+        damaged = f", {count(len(self.damaged), 'damaged image')} left out" * bool(self.damaged)
+        return f"partial: {self.total - self.missing} of {self.total} images{damaged}{dropped}"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As ``run.json`` has it, which says nothing of damaged images where there are none."""
+        return {key: value for key, value in asdict(self).items() if value or key != "damaged"}
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class PlannedRun:
             groups={group: list(names) for group, names in split.groups.items()},
             group_rule=split.group_rule,
             split_notes=list(split.notes),
-            partial=asdict(split.partial) if split.partial else None,
+            partial=split.partial.record if split.partial else None,
             synthetic=self.context.prepared.dataset.synthetic,
             changed_settings=dict(self.changed_settings),
         )

@@ -99,7 +99,7 @@ class RunRecord:
     groups: Mapping[str, list[str]]
     group_rule: str | None = None  # how the groups came to be, in words
     split_notes: list[str] | None = None
-    partial: Mapping[str, Any] | None = None  # missing, total, dropped_classes
+    partial: Mapping[str, Any] | None = None  # see Partial.record
     synthetic: bool | None = None
     changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
     # The CODE_PARTS, BEGUN, the store, the ancestor's and its own model, frozen features

@@ -17,6 +17,7 @@ from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitSpec, make_split
+from lmdbench.data.store.damage import skip_damaged
 from lmdbench.models.backbones import BACKBONES, get_backbone, resolve_weights
 from lmdbench.runs.plan import PlannedRun, Precision, ResolvedContext, Selection, plan
 from lmdbench.runs.start_check import check_backbone, check_start
@@ -36,6 +37,7 @@ class RunContext:
     image_size: int | None = None
     selection: Selection = "last"
     precision: Precision = "mixed"
+    skip_damaged: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (("selection", Selection), ("precision", Precision)):
@@ -94,8 +96,9 @@ class Contexts:
     """Contexts, resolved; tables are read once for all that share a data set.
 
     ``files``: whether the images must be there and are looked for, as a run needs; a plan does not,
-    unless missing ones are allowed, when it depends on them. Raises UserError for a name that there
-    is not, a data set that lacks its files, and a split it cannot have.
+    unless missing ones are allowed, when it depends on them, or damaged ones left out, when they
+    are prepared to find these, which ``progress`` is told of. Raises UserError for a name that
+    there is not, a data set that lacks its files, and a split it cannot have.
     """
 
     def __init__(
@@ -105,11 +108,13 @@ class Contexts:
         *,
         files: bool,
         say: Callable[[str], None] = lambda _: None,
+        progress: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
         self.results = results
         self.cache = cache
         self.files = files
         self.say = say
+        self.progress = progress
         self._datasets: dict[tuple[str, Path | None], Dataset] = {}
         self._made: dict[RunContext, ResolvedContext] = {}
 
@@ -134,15 +139,18 @@ class Contexts:
             raise UserError(f"{whose}{error}") from None
         weights = resolve_weights(backbone, context.weights, data.weights)
         split = make_split(data, context.split)
-        if self.files or context.allow_missing:
+        size = context.image_size or data.image_size
+        if self.files or context.allow_missing or context.skip_damaged:
             prepared = prepare_files(data, split, context.allow_missing, self.say)
         else:
             prepared = Prepared(data, split, {})
+        if context.skip_damaged:
+            prepared = skip_damaged(prepared, size, self.cache, self.progress, self.say)
         return ResolvedContext(
             prepared=prepared,
             backbone=backbone,
             weights=weights,
-            image_size=context.image_size or data.image_size,
+            image_size=size,
             precision=context.precision,
             selection=context.selection,
             results=self.results,

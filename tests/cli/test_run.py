@@ -172,6 +172,46 @@ def test_real_images(lmdbench, test_data, tmp_path, dataset):
     assert run["directory"].count("partial") == 1
 
 
+def test_damaged_images_are_refused_then_left_out(lmdbench, toy_folder, tmp_path):
+    root, results = tmp_path / "toy", tmp_path / "results"
+    root.mkdir()
+    for path in toy_folder.iterdir():
+        (root / path.name).write_bytes(path.read_bytes())
+    words = ("run", "--method", "ce", "--dataset", "folder", "--data-root", root, *SHORT)
+    words = (*words, "--backbone", "small", "--image-size", 24, "--results", results)
+    whole = lmdbench(*words, "--skip-damaged", "--json")
+    assert "partial" not in whole.err
+    same = lmdbench(*words, "--json")
+    ids = [json.loads(outcome.out)[0]["id"] for outcome in (whole, same)]
+    assert ids[0] == ids[1]
+
+    (root / "round-0.png").write_bytes(b"<html>404</html>")
+    (root / "striped-0.png").write_bytes(b"")
+    refused = lmdbench(*words)
+    assert refused.code == 2
+    assert "2 of 53 images of folder-toy cannot be read" in refused.err
+    assert "--skip-damaged (in a sweep: skip_damaged = true)" in refused.err
+    left = lmdbench(*words, "--skip-damaged")
+    assert left.code == 0
+    assert f"left out: 2 damaged images, {root}/round-0.png (not an image)" in left.err
+    assert "partial: 51 of 53 images, 2 damaged images left out" in left.err
+    record = json.loads(next(results.glob("*/given-partial/ce/seed0-*/run.json")).read_text())
+    assert record["partial"]["damaged"] == ["round-0.png", "striped-0.png"]
+    assert record["id"] not in ids
+    again = lmdbench(*words, "--skip-damaged", "--dry-run", "--json")
+    assert json.loads(again.out)[0]["state"] == "finished"
+    table = lmdbench("compare", "--results", results, "--split", "given-partial")
+    told = "51 of 53 images. 2 damaged images left out: round-0.png, striped-0.png."
+    assert told in " ".join(table.out.split())
+    folder = ("--data-root", root, "--results", results)
+    assert lmdbench("data", "audit", "folder", *folder, "--skip-damaged").code in (0, 1)
+    fingerprint = record["spec"]["split"]["fingerprint"]
+    assert [*results.glob(f"*/given-partial/audit-{fingerprint[:8]}*")]
+    shown = lmdbench("datasets", "show", "folder", "--data-root", root, "--skip-damaged").out
+    assert "damaged    round-0.png, striped-0.png: left out" in shown
+    assert fingerprint in shown
+
+
 def test_groups_are_no_part_of_a_run_and_compare_takes_its_own(toy_run, lmdbench, tmp_path):
     words = ("--set", "epochs=1", "--set", "ce.epochs=1")
     assert toy_run("crt", *words).code == 0

@@ -16,10 +16,12 @@ from lmdbench.cli.options import (
     parse_device,
     plugin_option,
     results_option,
+    skip_damaged_option,
     split_options,
 )
 from lmdbench.cli.text import json_text, table
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import default_cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +44,7 @@ UNREADABLE_SHOWN = 5
 @click.option(
     "--allow-missing", is_flag=True, help="Audit what is left of the split with the images there."
 )
+@skip_damaged_option
 @click.option(
     "--near-duplicates",
     is_flag=True,
@@ -72,6 +75,7 @@ def audit(
     data_root: Path | None,
     choices: list[SplitSpec],
     allow_missing: bool,
+    skip_damaged: bool,
     near_duplicates: bool,
     backbone: str,
     weights: str,
@@ -97,10 +101,13 @@ def audit(
     if near_duplicates:
         search = _Search(backbone, _encoder(backbone, weights), parse_device(device))
     dataset = make_dataset(name, data_root)
-    audits = [
-        _audit(dataset, make_split(dataset, choice), allow_missing, search, results, as_json)
+    made = [
+        _prepared(
+            dataset, make_split(dataset, choice), allow_missing, skip_damaged, search is not None
+        )
         for choice in choices
     ]
+    audits = [_audit(prepared, search, results, as_json) for prepared in made]
     if as_json:
         click.echo(json_text(audits if len(audits) > 1 else audits[0]))
     context.exit(0 if all(facts["clean"] for facts in audits) else 1)
@@ -115,23 +122,31 @@ class _Search:
     device: torch.device
 
 
-def _audit(
-    dataset: Dataset,
-    split: Split,
-    allow_missing: bool,
-    search: _Search | None,
-    results: Path,
-    quiet: bool,
-) -> dict[str, Any]:
-    """Audit one split: look, say what was found, and keep it. Returns the facts, with ``clean``."""
-    from lmdbench.data.check import audit as audits
+def _prepared(
+    dataset: Dataset, split: Split, allow_missing: bool, without_damaged: bool, files: bool
+) -> Prepared:
+    """What is left of a split. ``files``: whether its images are needed."""
     from lmdbench.data.dataset import Prepared
     from lmdbench.data.splits.availability import prepare_files
 
-    prepared = Prepared(dataset, split, {})
-    if allow_missing or search:
-        prepared = prepare_files(dataset, split, allow_missing, partial(click.echo, err=True))
-    split = prepared.split
+    say = partial(click.echo, err=True)
+    if not (allow_missing or without_damaged or files):
+        return Prepared(dataset, split, {})
+    prepared = prepare_files(dataset, split, allow_missing, say)
+    if without_damaged:
+        from lmdbench.data.store.damage import skip_damaged  # torch: only where it is needed
+
+        prepared = skip_damaged(prepared, dataset.image_size, default_cache(), say=say)
+    return prepared
+
+
+def _audit(
+    prepared: Prepared, search: _Search | None, results: Path, quiet: bool
+) -> dict[str, Any]:
+    """Audit one split: look, say what was found, and keep it. Returns the facts, with ``clean``."""
+    from lmdbench.data.check import audit as audits
+
+    dataset, split = prepared.dataset, prepared.split
     parts = {"tables": audits.audit_tables(dataset, split)}
     found = None
     if search:

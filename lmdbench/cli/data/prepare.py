@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from lmdbench.cli.options import (
     make_dataset,
     parse_size,
     plugin_option,
+    skip_damaged_option,
     stop_on_sigterm,
 )
 from lmdbench.cli.text import json_text
@@ -23,6 +24,7 @@ from lmdbench.core.errors import Interrupted, UserError
 from lmdbench.core.folders import default_cache
 
 MOST_WORKERS = 256
+MOST_NAMED = 20  # damaged images that are printed
 
 
 @click.command()
@@ -38,6 +40,7 @@ MOST_WORKERS = 256
 @click.option(
     "--allow-missing", is_flag=True, help="Go on with the images of the table that are there."
 )
+@skip_damaged_option
 @click.option("--workers", metavar="N", help="Threads.  [default: one a processor]")
 @plugin_option
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -47,6 +50,7 @@ def prepare(
     data_root: Path | None,
     sizes: tuple[str, ...],
     allow_missing: bool,
+    skip_damaged: bool,
     workers: str | None,
     quiet: bool,
     as_json: bool,
@@ -67,15 +71,21 @@ def prepare(
 
     from lmdbench.core.progress import watcher
     from lmdbench.data.splits.availability import table_files
+    from lmdbench.data.store.damage import damaged_images
     from lmdbench.data.store.store import open_images
 
     progress = watcher(quiet)
     made = []
+    damaged: dict[str, str] = {}
     try:
         files, missing = table_files(data, allow_missing, progress.say)
         for size in chosen:
             started = time.monotonic()
             tick = partial(progress.prepare, what=f"{data.results_name} at {size} px")
+            if skip_damaged:
+                where = (data.results_name, files, size, default_cache())
+                damaged |= damaged_images(*where, tick, threads)
+                files = _without(data.results_name, files, damaged)
             store = open_images(data.results_name, files, size, default_cache(), tick, threads)
             progress.end()
             made.append(
@@ -95,10 +105,16 @@ def prepare(
     finally:
         progress.end()
     if as_json:
-        facts = {"name": name, "images": len(files), "missing": missing, "stores": made}
-        click.echo(json_text(facts))
+        facts = {"name": name, "images": len(files), "missing": missing, "damaged": damaged}
+        click.echo(json_text({**facts, "stores": made}))
     elif not quiet:
-        click.echo(_text(data.results_name, len(files), missing, made))
+        click.echo(_text(data.results_name, len(files), missing, damaged, made))
+
+
+def _named(damaged: Mapping[str, str]) -> list[str]:
+    named = [f"damaged    {image} ({why})" for image, why in damaged.items()]
+    more = len(named) - MOST_NAMED
+    return named[:MOST_NAMED] + [f"and {more:,} more, see --json"] * (more > 0)
 
 
 def parse_workers(text: str | None) -> int | None:
@@ -109,9 +125,24 @@ def parse_workers(text: str | None) -> int | None:
     return int(text)
 
 
-def _text(name: str, images: int, missing: int, stores: Sequence[dict[str, Any]]) -> str:
-    lacking = f" of {images + missing:,}, {missing:,} are missing" if missing else ""
-    lines = [f"{name}: {images:,} images{lacking}"]
+def _without(name: str, files: Mapping[str, Path], damaged: Mapping[str, str]) -> dict[str, Path]:
+    kept = {image: file for image, file in files.items() if image not in damaged}
+    if files and not kept:
+        raise UserError(f"none of the {len(files):,} images of {name} can be read")
+    return kept
+
+
+def _text(
+    name: str,
+    images: int,
+    missing: int,
+    damaged: Mapping[str, str],
+    stores: Sequence[dict[str, Any]],
+) -> str:
+    lacking = f", {missing:,} are missing" if missing else ""
+    lacking += f", {len(damaged):,} are damaged and left out" if damaged else ""
+    of = f" of {images + missing + len(damaged):,}" if lacking else ""
+    lines = [f"{name}: {images:,} images{of}{lacking}", *_named(damaged)]
     for store in stores:
         seconds = store["seconds"]
         pace = f"made in {seconds:.1f} s, {images / seconds:,.0f} images/s"

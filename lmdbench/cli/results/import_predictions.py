@@ -18,6 +18,7 @@ from lmdbench.cli.options import (
     parse_size,
     plugin_option,
     results_option,
+    skip_damaged_option,
     split_options,
 )
 from lmdbench.core.errors import UserError
@@ -26,6 +27,7 @@ from lmdbench.core.folders import default_cache
 if TYPE_CHECKING:
     from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.runs.record import RunRecord
+    from lmdbench.runs.request import RunContext
     from lmdbench.sharing.setting import SharedContext
     from lmdbench.sharing.table import TablePredictions
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 @groups_option
 @data_root_option
 @click.option("--allow-missing", is_flag=True, help="The split of the images there are, as in run.")
+@skip_damaged_option
 @click.option(
     "--validation",
     metavar="FILE.csv",
@@ -85,6 +88,7 @@ def import_predictions(
     groups: str | None,
     data_root: Path | None,
     allow_missing: bool,
+    skip_damaged: bool,
     validation: Path | None,
     seed: str,
     values: str,
@@ -123,9 +127,18 @@ def import_predictions(
     elif dataset is None:
         raise UserError("say which split these are of: --like RUN, or --dataset NAME")
     else:
-        setting = _of(
-            dataset, data_root, choice, allow_missing, backbone, weights, changes, results
+        from lmdbench.runs.request import RunContext
+
+        setup = RunContext(
+            dataset,
+            data_root,
+            choice,
+            allow_missing,
+            backbone,
+            weights,
+            skip_damaged=skip_damaged,
         )
+        setting = _of(setup, changes, results)
 
     from lmdbench.sharing.imported import place_predictions, predictions_record
     from lmdbench.sharing.table import read_predictions
@@ -203,26 +216,17 @@ def _like(
     return setting
 
 
-def _of(
-    dataset: str,
-    data_root: Path | None,
-    choice: SplitSpec,
-    allow_missing: bool,
-    backbone: str | None,
-    weights: str | None,
-    changes: dict[str, Any],
-    results: Path,
-) -> SharedContext:
-    """The setting of a data set's runs. Backbones and weights that lmdbench has no name for are
+def _of(setup: RunContext, changes: dict[str, Any], results: Path) -> SharedContext:
+    """The setting of a set-up's runs. Backbones and weights that lmdbench has no name for are
     recorded as they are said."""
     from lmdbench.models.backbones import BACKBONES, FROZEN
-    from lmdbench.runs.request import Contexts, RunContext
+    from lmdbench.runs.request import Contexts
     from lmdbench.sharing.setting import setting_of
 
-    setup = RunContext(dataset, data_root, choice, allow_missing, backbone, weights)
+    backbone = setup.backbone
     known = backbone is None or backbone in BACKBONES or backbone.startswith(FROZEN)
     if not known:
-        changes |= {"backbone": backbone, "weights": weights or "none"}
+        changes |= {"backbone": backbone, "weights": setup.weights or "none"}
         setup = replace(setup, backbone=None, weights=None)
     contexts = Contexts(
         results, default_cache(), files=False, say=lambda text: click.echo(text, err=True)

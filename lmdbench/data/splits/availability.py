@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,14 +35,41 @@ def prepare_files(
     if not missing:
         return Prepared(dataset, split, files)
     partial = without_missing(split, missing)
-    if len(partial.classes) < 2:
-        raise UserError(
-            f"{_problem(dataset, files, missing)}; with the {len(files) - len(missing):,} that are "
-            "there, only "
-            f"{len(partial.classes)} of the classes would have images in train and test; it takes 2"
+    left = f"with the {len(files) - len(missing):,} that are there"
+    return _kept(dataset, partial, files, f"{_problem(dataset, files, missing)}; {left}")
+
+
+def without_damaged(prepared: Prepared, damaged: Iterable[str]) -> Prepared:
+    """What is left of a prepared split without images whose files cannot be read, marked as
+    partial. Raises UserError where too little is left to train on."""
+    dataset, before = prepared.dataset, prepared.split.partial
+    lost = dict.fromkeys(sorted(image for image in damaged if image in prepared.files))
+    if not lost:
+        return prepared
+    split = without_missing(prepared.split, lost)
+    assert split.partial is not None
+    partial = replace(split.partial, damaged=tuple(lost))
+    if before is not None:
+        partial = replace(
+            partial,
+            missing=before.missing + len(lost),
+            total=before.total,
+            dropped_classes=(*before.dropped_classes, *partial.dropped_classes),
         )
-    kept = {image: files[image] for part in partial.parts.values() for image in map(str, part.ids)}
-    return Prepared(dataset, partial, kept)
+    files = prepared.files
+    problem = f"data set {dataset.name}: {len(lost):,} of {count(len(files), 'image')} are damaged"
+    return _kept(dataset, replace(split, partial=partial), files, f"{problem}; without them")
+
+
+def _kept(dataset: Dataset, split: Split, files: Mapping[str, Path], problem: str) -> Prepared:
+    """A smaller split with its files. Raises UserError where it has fewer than two classes."""
+    if len(split.classes) < 2:
+        raise UserError(
+            f"{problem}, only {len(split.classes)} of the classes would have images in train and "
+            "test; it takes 2"
+        )
+    ids = (str(image) for part in split.parts.values() for image in part.ids)
+    return Prepared(dataset, split, {image: files[image] for image in ids})
 
 
 def table_files(
@@ -77,11 +106,26 @@ def _tolerated(dataset: Dataset, files: Mapping[str, Path], allow_missing: bool)
 
 
 def _problem(dataset: Dataset, files: Mapping[str, Path], missing: Mapping[str, object]) -> str:
-    examples = ", ".join(_short(files[image], dataset) for image in list(missing)[:_EXAMPLES])
+    examples = ", ".join(
+        f"{_short(files[image], dataset)}{_what_is_there(files[image])}"
+        for image in list(missing)[:_EXAMPLES]
+    )
     return (
         f"data set {dataset.name}: {len(missing):,} of {count(len(files), 'image')} are missing "
         f"under {dataset.image_root}, for example {examples}"
     )
+
+
+def _what_is_there(file: Path) -> str:
+    """What has the name of a file that is missing, in brackets; empty for nothing."""
+    with suppress(OSError):
+        mode = file.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            mode = file.stat().st_mode if file.exists() else mode
+        kinds = ((stat.S_ISLNK, "a link to nothing"), (stat.S_ISDIR, "a folder"))
+        named = [name for is_kind, name in kinds if is_kind(mode)]
+        return f" ({named[0] if named else 'there, but no file'})"
+    return ""
 
 
 def _short(file: Path, dataset: Dataset) -> str:

@@ -46,7 +46,7 @@ from lmdbench.data.store.hashing import (
     in_parallel,
 )
 
-NAMED_IN_ERROR = 20  # unreadable images that the error names; a file lists the rest
+NAMED_IN_ERROR = 3  # unreadable images that the error names; a file lists the rest
 SPARE_BYTES = 16 << 20  # free space to leave beside a new store
 KEPT_SECONDS = 7 * 86400.0  # how long an interrupted preparation is kept to go on from
 WAIT_SECONDS = 0.2
@@ -130,6 +130,14 @@ def open_images(
     row = {image: row for row, image in enumerate(found.hashes)}
     index = {image: row[image] for image in ids}
     return Store(preparation.digest, torch.from_numpy(found.pixels), index, found.folder, made)
+
+
+class UnreadableImages(UserError):
+    """Images that cannot be read: image id → reason."""
+
+    def __init__(self, text: str, reasons: Mapping[str, str]) -> None:
+        super().__init__(text)
+        self.reasons = reasons
 
 
 class _FilesChanged(Exception):
@@ -328,12 +336,15 @@ class _Preparation:
         more = ""
         if len(lines) > NAMED_IN_ERROR:
             more = f" and {len(lines) - NAMED_IN_ERROR} more"
-            with suppress(OSError, UserError):
+            with suppress(OSError, UserError, UnicodeError):
                 write_text(self.unreadable_list, "\n".join(lines) + "\n")
                 more += f", all listed in {self.unreadable_list}"
-        raise UserError(
+        ids = list(self.hashes)
+        raise UnreadableImages(
             f"{len(lines)} of {len(self.files)} images of {self.name} cannot be read: "
-            f"{', '.join(lines[:NAMED_IN_ERROR])}{more}; fetch them again or remove them"
+            f"{', '.join(lines[:NAMED_IN_ERROR])}{more}; fetch them again or remove them, or pass "
+            "--skip-damaged (in a sweep: skip_damaged = true) to go on without them",
+            {ids[row]: why for row, why in sorted(unreadable.items())},
         )
 
 

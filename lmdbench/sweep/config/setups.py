@@ -28,13 +28,14 @@ OF_A_SETUP: dict[str, Check] = {
     "groups": text,
     "data_root": text,
     "allow_missing": flag,
+    "skip_damaged": flag,
     "backbone": text,
     "weights": text,
     "image_size": whole(SMALLEST, LARGEST),
     "selection": one_of("last", "best"),
     "precision": one_of("mixed", "float32"),
 }
-ONE_VALUE = ("data_root", "allow_missing")  # of those, what is no matter of science
+ONE_VALUE = ("data_root", "allow_missing", "skip_damaged")  # of those, what is no matter of science
 ONLY_FOR = {"folds": "kfold", "fold": "kfold", "test_per_class": "balanced-test"}  # key → split
 
 

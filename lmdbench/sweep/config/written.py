@@ -85,6 +85,7 @@ def _dataset(setup: RunContext) -> dict[str, Any]:
         "test_per_class": split.test_per_class,
         "groups": split.groups,
         "allow_missing": setup.allow_missing,
+        "skip_damaged": setup.skip_damaged or None,
         "backbone": setup.backbone,
         "weights": setup.weights,
         "image_size": setup.image_size,

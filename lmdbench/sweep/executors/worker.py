@@ -88,7 +88,9 @@ class Worker:
         self.options = options
         self.wait_for_dead = wait_for_dead
         self.spoiled = ""  # why this process can't use its device any more
-        self._contexts = Contexts(results, cache, files=True, say=progress.say)
+        self._contexts = Contexts(
+            results, cache, files=True, say=progress.say, progress=progress.prepare
+        )
         self._stores: dict[RunContext, Store] = {}
 
     def carry_out(self, job: RunJob) -> Outcome:

@@ -86,7 +86,18 @@ def test_all_unreadable_images_are_named(lmdbench, toy_folder, tmp_path):
     assert f"{root / 'dotted-2.png'} (not an image)" in outcome.err
     assert f"{root / 'round-3.png'} (empty file)" in outcome.err
     (complaint,) = [line for line in outcome.err.splitlines() if line.startswith("lmdbench:")]
-    assert complaint.endswith("fetch them again or remove them")
+    assert complaint.endswith(
+        "fetch them again or remove them, or pass --skip-damaged (in a sweep: skip_damaged = true) "
+        "to go on without them"
+    )
+    words = ("data", "prepare", "folder", "--data-root", root, "--skip-damaged")
+    outcome = lmdbench(*words, "--image-size", 24, "--image-size", 32)
+    assert outcome.code == 0
+    assert "51 images of 53, 2 are damaged and left out" in outcome.out
+    assert "damaged    dotted-2.png (not an image)" in outcome.out
+    again = facts(lmdbench(*words, "--image-size", 24, "--json"))
+    assert again["damaged"] == {"dotted-2.png": "not an image", "round-3.png": "empty file"}
+    assert [store["made"] for store in again["stores"]] == [False]
 
 
 @pytest.mark.parametrize(

@@ -509,21 +509,25 @@ def test_all_unreadable_images_are_named_at_once(photos, tmp_path):
     message = str(caught.value)
     assert message.startswith("6 of 46 images of photos cannot be read: ")
     assert "\n" not in message
+    listed = tmp_path / "cache" / "stores" / f"photos-{SIZE}px.unreadable.txt"
+    assert f"{photos / 'cut.png'} (image file is truncated" in message
+    assert message.count(" (") == store_module.NAMED_IN_ERROR + 1  # and what a sweep says
+    text = listed.read_text()
     for name, (_, why) in BAD.items():
-        assert f"{photos / name} (" in message
-        assert why in message.split(str(photos / name))[1].split(")")[0]
-    assert f"{photos / 'gone.jpg'} (No such file" in message
-    assert [p.name for p in (tmp_path / "cache" / "stores").iterdir()] == ["photos.files.csv"]
+        assert why in text.split(f"{photos / name} (")[1].split(")")[0]
+    assert f"{photos / 'gone.jpg'} (No such file" in text
+    left = ["photos.files.csv", listed.name]
+    assert sorted(p.name for p in (tmp_path / "cache" / "stores").iterdir()) == sorted(left)
     del files["gone"]
     with pytest.raises(UserError, match="5 of 45 images"):
         open_store(prepared, SIZE, tmp_path / "cache")
-    assert [p.name for p in (tmp_path / "cache" / "stores").iterdir()] == ["photos.files.csv"]
+    assert sorted(p.name for p in (tmp_path / "cache" / "stores").iterdir()) == sorted(left)
 
 
 def test_a_long_list_of_unreadable_images_goes_into_a_file(photos, tmp_path):
     for i in range(25):
         (photos / f"bad{i}.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match="and 5 more, all listed in ") as caught:
+    with pytest.raises(UserError, match="and 22 more, all listed in ") as caught:
         open_store(prepared_from(photos), SIZE, tmp_path)
     path = tmp_path / "stores" / f"photos-{SIZE}px.unreadable.txt"
     assert str(path) in str(caught.value)

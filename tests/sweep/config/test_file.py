@@ -377,6 +377,7 @@ MISTAKES = {
     "empty list": ("[run]\nimage_size = []", 4, "image_size is an empty list"),
     "twice in a list": ("[run]\nimage_size = [32, 32]", 4, "32 twice"),
     "no list here": ("[run]\nallow_missing = [true, false]", 4, "give true or false"),
+    "nor here": ("[run]\nskip_damaged = 1", 4, "give true or false"),
     "word": ('[run]\nselection = "first"', 4, 'give "last" or "best"'),
     "backbone": ('[run]\nbackbone = "resnet19"', 4, "Did you mean resnet18"),
     "no such weights": ('[run]\nbackbone = "small"\nweights = "imagenet"', 5, "none for small"),

@@ -1,0 +1,129 @@
+"""Images that cannot be read: found while a data set is prepared, remembered by their content."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.files import write_text
+from lmdbench.core.words import count, some
+from lmdbench.data.dataset import Prepared
+from lmdbench.data.splits.availability import without_damaged
+from lmdbench.data.store.decoding import decoder, open_rgb, whole_images
+from lmdbench.data.store.files import store_name
+from lmdbench.data.store.hashing import KnownHashes, Progress, default_workers, hash_files
+from lmdbench.data.store.store import UnreadableImages, open_images
+
+NAMED = 3  # damaged images that a line names
+
+
+class KnownDamage:
+    """Contents that this decoder does not read: SHA-256 → reason; kept in a CSV file.
+
+    A help and never needed: where the file is absent, damaged or cannot be written, images are
+    tried again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: dict[tuple[str, str], str] = {}
+        with suppress(OSError, ValueError), path.open(newline="", encoding="utf-8") as file:
+            self._rows = {(by, sha256): why for by, sha256, why in csv.reader(file)}
+
+    def reason(self, sha256: str) -> str | None:
+        return self._rows.get((decoder(), sha256))
+
+    def add(self, reasons: Mapping[str, str]) -> None:
+        if not reasons:
+            return
+        self._rows |= {(decoder(), sha256): why for sha256, why in reasons.items()}
+        rows = io.StringIO()
+        csv.writer(rows, lineterminator="\n").writerows((*k, v) for k, v in self._rows.items())
+        with suppress(OSError, UserError, UnicodeError):
+            write_text(self.path, rows.getvalue())
+
+
+def damaged_images(
+    data_set: str,
+    files: Mapping[str, Path],
+    size: int,
+    cache: Path,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> dict[str, str]:
+    """Image id → why its file cannot be read, of those in ``files`` (image id → file).
+
+    The others are prepared at size × size pixels on the way, see ``open_images``: once that is
+    done, nothing is read to find out again. Raises UserError as that does for anything else.
+    """
+    home, name = cache / "stores", store_name(data_set)
+    known = KnownDamage(home / f"{name}.damaged.csv")
+    hashes, unreadable, _ = hash_files(
+        list(files.values()),
+        KnownHashes(home / f"{name}.files.csv"),
+        workers or default_workers(),
+        len(files),
+        progress or (lambda *_: None),
+    )
+    hash_of = dict(zip(files, hashes, strict=True))
+    ids = list(files)
+    damaged = {ids[position]: why for position, why in unreadable.items()}
+    damaged |= {i: why for i, sha256 in hash_of.items() if (why := known.reason(sha256))}
+    while rest := {image: file for image, file in files.items() if image not in damaged}:
+        try:
+            open_images(data_set, rest, size, cache, progress, workers)
+            break
+        except UnreadableImages as error:
+            new = error.reasons
+        damaged |= new
+        known.add({hash_of[i]: why for i, why in new.items() if _stays(files[i], hash_of[i])})
+    return {image: damaged[image] for image in files if image in damaged}
+
+
+def skip_damaged(
+    prepared: Prepared,
+    size: int,
+    cache: Path,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Prepared:
+    """The split without the images that cannot be read, marked as partial; where there are none it
+    is left as it is.
+
+    Raises UserError as ``damaged_images``, and where too little is left to train on.
+    """
+    name = prepared.dataset.results_name
+    damaged = damaged_images(name, prepared.files, size, cache, progress)
+    if not damaged:
+        return prepared
+    say(f"left out: {in_words(damaged, prepared.files)}")
+    return without_damaged(prepared, damaged)
+
+
+def in_words(damaged: Mapping[str, str], files: Mapping[str, Path]) -> str:
+    """How many images cannot be read, and why the first of them."""
+    reasons = [f"{files[image]} ({why})" for image, why in damaged.items()]
+    return f"{count(len(damaged), 'damaged image')}, {some(reasons, NAMED)}"
+
+
+def _stays(file: Path, sha256: str) -> bool:
+    """Whether it is the content that cannot be read, and not the disk."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return False
+    if hashlib.sha256(content).hexdigest() != sha256:
+        return False
+    try:
+        with whole_images():
+            open_rgb(content)
+    except MemoryError:
+        return False
+    except Exception:  # Pillow's plug-ins raise errors of every kind
+        return True
+    return False
