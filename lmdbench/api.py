@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.folders import default_cache, default_results
+from lmdbench.core.folders import default_cache, default_results, expanded
 from lmdbench.core.registry import unknown
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ def predict(
     inputs: Any
     index: list[Any]
     if all(isinstance(image, str | Path) for image in images):
-        inputs, index = [Path(image).expanduser() for image in images], [*map(str, images)]
+        inputs, index = [expanded(image) for image in images], [*map(str, images)]
     else:
         inputs = [image_array(image, f"image {number}") for number, image in enumerate(images)]
         index = list(range(len(inputs)))
@@ -409,7 +409,7 @@ def _number(what: str, value: Any) -> None:
 def _folder(what: str, value: Any) -> Path:
     if not isinstance(value, str | Path):
         raise UserError(f"{what}: give a path, not {value!r}")
-    return Path(value).expanduser()
+    return expanded(value)
 
 
 def _results(results: str | Path | None) -> Path:

@@ -24,7 +24,7 @@ from lmdbench.cli.options import (
 from lmdbench.cli.text import json_text, table
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import write_text
-from lmdbench.core.folders import default_cache
+from lmdbench.core.folders import default_cache, expanded
 from lmdbench.core.words import some
 
 NAMED = 3  # damaged images that a line names
@@ -165,7 +165,7 @@ def show(
 
 def _new_file(option: str, text: str, endings: Sequence[str]) -> Path:
     """Raises UserError for a name with another ending, and for a file that is there already."""
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.suffix.lower() not in endings:
         raise UserError(f"{option} {text}: the name must end in {', '.join(endings)}")
     if path.exists():

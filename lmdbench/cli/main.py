@@ -11,6 +11,7 @@ import click
 
 from lmdbench.cli.lazy import LazyGroup
 from lmdbench.core.errors import Interrupted, RunFailed, UserError
+from lmdbench.core.folders import settle_libraries
 from lmdbench.version import __version__
 
 # Command → what `lmdbench --help` says of it. Each lives in the module of its own name.
@@ -62,6 +63,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # ± on a terminal without it
+    settle_libraries()
     try:
         code = cli.main(prog_name="lmdbench", standalone_mode=False)
         sys.stdout.flush()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.folders import default_cache
+from lmdbench.core.folders import default_cache, expanded
 
 if TYPE_CHECKING:
     import torch
@@ -201,13 +201,13 @@ def _path(_context: click.Context, _option: click.Parameter, value: str | None) 
         return None
     if not value.strip():
         raise UserError("--data-root is empty; give the folder that holds the data set's files")
-    return Path(value).expanduser()
+    return expanded(value)
 
 
 def _results_folder(_context: click.Context, _option: click.Parameter, value: str) -> Path:
     if not value.strip():
         raise UserError("--results is empty; give the folder that holds the runs")
-    return Path(value).expanduser()
+    return expanded(value)
 
 
 def _load_plugins(

@@ -21,7 +21,7 @@ from lmdbench.cli.options import (
 )
 from lmdbench.cli.text import json_text
 from lmdbench.core.errors import RunFailed, UserError
-from lmdbench.core.folders import default_cache
+from lmdbench.core.folders import default_cache, expanded
 from lmdbench.core.words import some
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _output(
     if output is None and (as_json or len(target) <= FEW):
         return None
     name = f"{run.spec.method}-{run.directory.name}-on-{target.name}.csv"
-    path = Path(output).expanduser() if output is not None else Path(name)
+    path = expanded(output) if output is not None else Path(name)
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise UserError(f"--output {path}: {what}; give a file, such as {name}")

@@ -17,6 +17,7 @@ import torch
 
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import settle_libraries
 from lmdbench.version import __version__
 
 
@@ -49,6 +50,7 @@ def choose_device(text: str) -> torch.device:
     From then on no more CPU threads work than there are processors for.
     """
     limit_threads()
+    settle_libraries()
     if text == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", text)

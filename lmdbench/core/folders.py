@@ -1,16 +1,67 @@
-"""Where things lie, unless somebody says otherwise."""
+"""Where things lie, unless somebody says otherwise; also where there is no home folder."""
 
 from __future__ import annotations
 
+import getpass
+import logging
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from lmdbench.core.errors import UserError
+
+HOME_CACHE = "~/.cache/lmdbench"
+# Variables by which libraries are told where their own files go → a folder in the cache for them
+LIBRARIES = {"MPLCONFIGDIR": "matplotlib", "TORCH_HOME": "torch", "TRITON_CACHE_DIR": "triton"}
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder put for ~. Raises UserError where there is no such folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{path}: there is no home folder to put for ~ (no HOME, and no such user on this "
+            "machine); give the whole path"
+        ) from None
 
 
 def default_cache() -> Path:
-    """Where files may be made: $LMDBENCH_CACHE or ~/.cache/lmdbench."""
-    return Path(os.environ.get("LMDBENCH_CACHE") or "~/.cache/lmdbench").expanduser()
+    """Where files may be made: $LMDBENCH_CACHE or ~/.cache/lmdbench.
+
+    Raises UserError where there is neither.
+    """
+    given = os.environ.get("LMDBENCH_CACHE")
+    if not given and not has_home():
+        raise UserError(
+            "there is no home folder to keep prepared images in (no HOME, and no entry of this "
+            "user in /etc/passwd); set LMDBENCH_CACHE to a folder that can be written"
+        )
+    return expanded(given or HOME_CACHE)
 
 
 def default_results() -> Path:
     """Where runs lie: $LMDBENCH_RESULTS or ./results."""
-    return Path(os.environ.get("LMDBENCH_RESULTS") or "results").expanduser()
+    return expanded(os.environ.get("LMDBENCH_RESULTS") or "results")
+
+
+def has_home() -> bool:
+    """Whether the system can tell this user's home folder."""
+    return not os.path.expanduser("~").startswith("~")
+
+
+def settle_libraries() -> None:
+    """Give libraries what they look up of the user, in a container whose user has no entry in
+    /etc/passwd: a name, and, where there is no home folder either, places in the cache."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = f"user{os.getuid()}"
+    if not os.access(os.path.expanduser("~"), os.W_OK):
+        # It looks its fonts up each time then, and would say so in a paragraph.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    if not has_home() and os.environ.get("LMDBENCH_CACHE"):
+        with suppress(UserError):
+            cache = default_cache().absolute()
+            for name, folder in LIBRARIES.items():
+                os.environ.setdefault(name, str(cache / folder))

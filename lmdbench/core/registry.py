@@ -18,6 +18,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from lmdbench.core.code import closure, source_of
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import expanded
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -280,7 +281,7 @@ def load_plugin(path: Path | str) -> None:
 
     Raises UserError, naming the file, if it is absent, does not import or registers nothing.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise UserError(f"plug-in {path}: no such file")
     name = f"{PLUGIN_MODULE}{path.stem}"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.files import patiently
+from lmdbench.core.folders import expanded
 from lmdbench.core.lines import KeyPath, lines_of
 from lmdbench.core.registry import unknown
 
@@ -236,7 +237,7 @@ class Document:
 
     def resolved(self, written: str) -> Path:
         """A path in the file, relative to it."""
-        return Path(os.path.abspath(self.folder / Path(written).expanduser()))
+        return Path(os.path.abspath(self.folder / expanded(written)))
 
 
 def read_document(path: Path | Traversable, source: str = "") -> Document:

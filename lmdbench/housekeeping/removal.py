@@ -10,6 +10,7 @@ from pathlib import Path
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, temporary_path
+from lmdbench.core.folders import expanded
 from lmdbench.housekeeping.inventory import KeptRun, disk_usage
 
 EXAMPLES = 3
@@ -28,7 +29,7 @@ def named(runs: Sequence[KeptRun], references: Iterable[str]) -> list[KeptRun]:
 
 
 def _named(runs: Sequence[KeptRun], reference: str) -> KeptRun:
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     place = path.resolve() if path.is_dir() else None
     fitting = [run for run in runs if place is not None and run.directory.resolve() == place]
     fitting = fitting or [run for run in runs if reference in (run.key, run.name)]

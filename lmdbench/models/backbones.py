@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import expanded
 from lmdbench.core.registry import Registry, registrar
 from lmdbench.data.definition import check_recipes
 from lmdbench.models import efficientnet_lite
@@ -303,7 +304,7 @@ def resolve_weights(backbone: Backbone, requested: str | None, default: str) -> 
                 f"or a backbone that has them: {having}"
             )
         return Weights("imagenet", backbone.imagenet.identity)
-    path = Path(requested).expanduser()
+    path = expanded(requested)
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
         raise UserError(f"--weights {requested}: {what}; give none, imagenet or a file of weights")

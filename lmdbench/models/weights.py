@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lmdbench.core.errors import DiskError, UserError
 from lmdbench.core.files import read_file, sha256_of
+from lmdbench.core.folders import expanded
 from lmdbench.models.classifier import Encoder
 
 State = Mapping[str, Tensor]  # a state dict: tensors by name
@@ -125,7 +126,7 @@ def load_torchvision(full_name: str) -> State:
     import torchvision.models
 
     url = torchvision.models.get_weight(full_name).url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    path = expanded(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     start_of_hash = path.stem.rpartition("-")[2]
     if not path.is_file():
         download(url, path, start_of_hash)

@@ -15,6 +15,7 @@ import numpy as np
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_text
+from lmdbench.core.folders import expanded
 from lmdbench.core.registry import unknown
 from lmdbench.core.words import count, some
 from lmdbench.data.dataset import DATASETS, PARTS, Dataset
@@ -95,7 +96,7 @@ def open_target(
 
     Raises UserError where there are none, files are missing, or names can't be understood.
     """
-    paths = [Path(word).expanduser() for word in words]
+    paths = [expanded(word) for word in words]
     if len(words) > 1 or (paths[0].is_file() and paths[0].suffix.lower() not in NOT_IMAGES):
         target = _of_files(words, paths, choice)
     elif words[0] in DATASETS.names():
@@ -355,7 +356,7 @@ def parse_map(texts: Sequence[str]) -> dict[str, str]:
     """
     pairs: dict[str, str] = {}
     for text in texts:
-        path = Path(text).expanduser()
+        path = expanded(text)
         if path.is_file():
             try:
                 lines = read_text(path, "utf-8-sig").splitlines()

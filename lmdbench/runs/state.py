@@ -11,6 +11,7 @@ from typing import Literal
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_text
+from lmdbench.core.folders import expanded
 from lmdbench.runs.record import read_record
 
 LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
@@ -45,7 +46,7 @@ def find_run(reference: str, results: Path) -> Path:
 
     Raises UserError where it is neither or the id is not of one run alone.
     """
-    directory = Path(reference).expanduser()
+    directory = expanded(reference)
     if (directory / "run.json").is_file():
         return directory
     if directory.exists():

@@ -13,6 +13,7 @@ from typing import Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_bytes, read_json, read_text
+from lmdbench.core.folders import expanded
 from lmdbench.runs.sources import PLUGINS
 
 FORMAT = 1  # of a table's file
@@ -64,7 +65,7 @@ def digest_of(files: Mapping[str, bytes]) -> str:
 
 def shared_folder(source: str) -> Path | None:
     """The folder of a shared sweep that is named by its path; None where it is none."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     folder = path.parent if path.name == TABLE else path
     return folder if (folder / TABLE).is_file() else None
 

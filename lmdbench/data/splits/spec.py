@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import expanded
 from lmdbench.core.registry import unknown
 from lmdbench.core.words import count
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, sha256_lines
@@ -79,7 +80,7 @@ def make_split(dataset: Dataset, choice: SplitSpec) -> Split:
     elif name is not None and is_file_name(name):
         if choice.imbalance_factor is not None:
             raise UserError(f"--split {name} lists its images; leave --imbalance-factor out")
-        split = listed_split(dataset, Path(name).expanduser())
+        split = listed_split(dataset, expanded(name))
     else:
         split = _own_split(dataset, choice, seed)
     if choice.seed is not None and split.seed is None:

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.folders import expanded
 from lmdbench.core.registry import load_plugin, unknown
 from lmdbench.core.schema import Document, read_document, text
 from lmdbench.runs.plan import check_interval
@@ -63,7 +64,7 @@ def read_sweep(file_or_preset: str, data_root: Path | None) -> Sweep:
     data set is read: what only those can tell is left to planning. Raises UserError, FILE:LINE
     first, for whatever is wrong.
     """
-    path = Path(file_or_preset).expanduser()
+    path = expanded(file_or_preset)
     if path.is_file():
         return _sweep(read_document(path, file_or_preset), path.stem, data_root)
     known = presets()

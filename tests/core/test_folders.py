@@ -1,0 +1,79 @@
+"""Places, also of a user that the machine does not know."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmdbench.core.errors import UserError
+from lmdbench.core.folders import default_cache, default_results, expanded
+
+UNKNOWN = ("unshare", "-U", "--map-user=54321", "--map-group=54321")
+
+
+@pytest.fixture
+def nobody(tmp_path: Path):
+    """Runs Python code as a container's user without an entry in passwd, and without HOME."""
+    try:
+        subprocess.run([*UNKNOWN, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no user namespaces: {error}")
+
+    def run(code: str, **env: object) -> str:
+        variables = {name: str(value) for name, value in env.items()}
+        command = [*UNKNOWN, sys.executable, "-c", code]
+        done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    return run
+
+
+MAIN = "import sys; from lmdbench.cli.main import main; sys.argv[1:] = {}; main()"
+
+
+def test_the_home_folder_stands_for_its_sign(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    monkeypatch.delenv("LMDBENCH_CACHE", raising=False)
+    assert expanded("~/a") == Path("/somewhere/a")
+    assert default_cache() == Path("/somewhere/.cache/lmdbench")
+    monkeypatch.setenv("LMDBENCH_CACHE", "~/c")
+    monkeypatch.setenv("LMDBENCH_RESULTS", "~/r")
+    assert (default_cache(), default_results()) == (Path("/somewhere/c"), Path("/somewhere/r"))
+
+
+def test_the_home_of_a_user_who_is_not_there(lmdbench):
+    with pytest.raises(UserError, match=r"~nobody-of-that-name/r: there is no home folder"):
+        expanded("~nobody-of-that-name/r")
+    for option in ("--results", "--data-root", "--plugin"):
+        outcome = lmdbench(
+            "run", "--method", "ce", "--dataset", "demo", option, "~nobody-of-that-name/r"
+        )
+        assert outcome.code == 2
+        assert outcome.err.count("\n") == 1
+        assert "give the whole path" in outcome.err
+
+
+def test_without_home_a_line_says_what_to_set(nobody):
+    for words in (["datasets", "show", "demo"], ["data", "audit", "demo"]):
+        said = nobody(MAIN.format(words))
+        assert said.count("\n") == 1
+        assert "set LMDBENCH_CACHE to a folder" in said
+    said = nobody(MAIN.format(["datasets", "show", "demo"]), LMDBENCH_CACHE="c")
+    assert said.startswith("demo")
+
+
+def test_libraries_find_a_name_and_places_without_home(nobody, tmp_path):
+    code = """
+import getpass, os; from lmdbench.core.folders import settle_libraries
+settle_libraries()
+print(getpass.getuser(), os.environ.get("TORCH_HOME"), os.environ.get("MPLCONFIGDIR"))
+"""
+    assert nobody(code) == "user54321 None None\n"
+    own = {"LMDBENCH_CACHE": "c", "MPLCONFIGDIR": "/mine"}
+    assert nobody(code, **own) == f"user54321 {tmp_path}/c/torch /mine\n"
+
+
+def test_plots_say_nothing_of_places_of_fonts(nobody):
+    code = "from lmdbench.core.folders import *; settle_libraries(); import matplotlib.figure"
+    assert nobody(code) == ""
