@@ -17,6 +17,15 @@ def some(names: Collection[Any], most: int, shown: Callable[[Any], str] = str) -
     return ", ".join(map(shown, list(names)[:most])) + more
 
 
+MOST_NAMES = 40  # that a sentence can hold
+FEW_NAMES = 6  # of more, as many are named
+
+
+def listed(names: Collection[Any], shown: Callable[[Any], str] = str) -> str:
+    """Names in a row, all of them unless there are so many that nobody would read them."""
+    return some(names, MOST_NAMES if len(names) <= MOST_NAMES else FEW_NAMES, shown)
+
+
 def size(count: float) -> str:
     """Bytes, such as 9.1 GB."""
     for unit in ("bytes", "kB", "MB", "GB"):

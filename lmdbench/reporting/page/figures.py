@@ -35,8 +35,8 @@ SHOWN = {
     ),
     "confusion": (
         "Confusion matrices",
-        "For each method the share of every class's images that is taken for each class. The most "
-        "frequent confusions stand in words on the page of each class.",
+        "For each method the share of every class's images that is taken for each class; of many "
+        "classes the largest confusions. They stand in words on the page of each class.",
     ),
     "reliability": (
         "Reliability",

@@ -13,8 +13,10 @@ from lmdbench.comparison.types import ResultTable
 from lmdbench.evaluation import metrics
 from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.figures import shortened, wrapped
+from lmdbench.reporting.plots.largest_confusions import draw_largest
 from lmdbench.reporting.plots.style import (
     LONGEST_CLASS,
+    MOST_CLASSES,
     SMALL,
     WIDTH,
     class_order,
@@ -37,8 +39,11 @@ def draw_confusion(table: ResultTable, width: float = WIDTH) -> Figure:
     """Row-normalised confusion matrices in percent, means over seeds.
 
     Classes stand by training images, the largest first; lines part head, medium and tail. Where so
-    many classes need it, the figure is wider than ``width``.
+    many classes need it, the figure is wider than ``width``; of more than ``MOST_CLASSES`` the
+    largest confusions are drawn.
     """
+    if len(table.record.classes) > MOST_CLASSES:
+        return draw_largest(table, width)
     order = class_order(table)
     classes = table.record.classes
     counts = [table.rows[0].recalls[classes[c]].n for c in order]

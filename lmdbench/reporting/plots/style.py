@@ -26,6 +26,7 @@ LETTERS_PER_INCH = 18.0  # at 7 points
 LETTER_INCHES = 0.06  # at 7 points, on average
 LONGEST_LABEL = 44
 LONGEST_CLASS = 28
+MOST_CLASSES = 40  # that are drawn and named one by one
 GRID: dict[str, Any] = {"color": "#E4E4E4", "linewidth": 0.6, "zorder": 0}
 
 # Colours of Okabe and Ito; ce, which others are measured by, is grey. In grey print markers and
