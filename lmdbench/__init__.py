@@ -14,11 +14,13 @@ loggers and executors.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from lmdbench.version import __version__
 
+TYPE_CHECKING = False  # what typing calls so; its import takes longer than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from lmdbench.api import compare, fit, load_runs, predict, run
     from lmdbench.core.errors import UserError
     from lmdbench.core.registry import load_plugin

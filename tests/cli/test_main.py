@@ -53,7 +53,62 @@ def test_a_mistyped_command_line_gets_one_line(lmdbench, words, message):
     assert len(outcome.err.strip().splitlines()) == 1
 
 
-def test_a_reader_that_goes_away_is_no_error():
-    pipe = f"{sys.executable} -m lmdbench methods show lmd --json | head -c 10"
-    result = subprocess.run(pipe, shell=True, capture_output=True, text=True, check=True)
-    assert result.stderr == ""
+@pytest.mark.parametrize(
+    "command", ["methods show lmd --json", "list", "--help", "sweep show paper"]
+)
+@pytest.mark.parametrize("reader", ["head -c 10", "true"])
+def test_a_reader_that_goes_away_is_no_error(command, reader):
+    pipe = f"set -o pipefail; {sys.executable} -m lmdbench {command} | {reader}"
+    result = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_failure_is_one_though_nobody_reads(tmp_path):
+    command = f"{sys.executable} -m lmdbench compare --results {tmp_path}/no"
+    pipe = f"set -o pipefail; {command} 2>&1 | true"
+    assert subprocess.run(["bash", "-c", pipe]).returncode == 2
+
+
+def test_output_that_has_no_room_is_told():
+    command = [sys.executable, "-m", "lmdbench", "list"]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert result.stderr == ("lmdbench: its output can't be written: no space left where it goes\n")
+
+
+INTERRUPTED_AT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            for _ in range({times}):
+                os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["lmdbench", *{words!r}]
+from lmdbench.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("click", ["--help"]),
+        ("lmdbench.cli.commands", ["list"]),
+        ("lmdbench.cli.list_kinds", ["list"]),
+        ("lmdbench.core.registry", ["list"]),
+        ("numpy", ["compare"]),
+        ("lmdbench.comparison.compare", ["compare"]),
+    ],
+)
+def test_interrupted_while_it_is_imported_it_says_so_in_a_word(module, words, times, tmp_path):
+    code = INTERRUPTED_AT.format(module=module, words=words, times=times)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 130
+    assert result.stderr == "\nlmdbench: interrupted\n"

@@ -139,7 +139,7 @@ def test_real_runs_with_thumbnails_or_without(
 
 def test_torch_is_not_imported(folder: Path) -> None:
     code = (
-        "import sys; from lmdbench.cli.main import cli;"
+        "import sys; from lmdbench.cli.commands import cli;"
         f"cli.main(['report', '--results', {str(folder)!r}, '--output', 'r.html'],"
         " standalone_mode=False); sys.exit('torch' in sys.modules)"
     )
