@@ -14,6 +14,7 @@ from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.files import check_cache
 from lmdbench.core.words import count
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset
+from lmdbench.data.folder.classes import with_classes
 from lmdbench.data.folder.description import Description
 from lmdbench.data.folder.image_index import (
     ImageIndex,
@@ -22,7 +23,6 @@ from lmdbench.data.folder.image_index import (
     list_medmnist,
     refuse_leaks,
     refuse_names,
-    with_classes,
 )
 from lmdbench.data.folder.medmnist import ENDING, MedMNIST, read_medmnist, write_images
 from lmdbench.data.folder.table import list_table

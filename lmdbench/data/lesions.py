@@ -93,7 +93,7 @@ def alike(lesions: Lesions) -> Iterator[str]:
 
 
 def _none(sizes: Mapping[str, int]) -> set[str]:
-    words = {word for word in sizes if word and _is_no_word(word)}
+    words = {word for word in sizes if word and is_no_word(word)}
     fillers = {word for word in sizes if FILLER.fullmatch(word)}
     for word in sorted(fillers, key=lambda word: -sizes[word]):
         others = [n for other, n in sizes.items() if other and other not in words | {word}]
@@ -102,8 +102,14 @@ def _none(sizes: Mapping[str, int]) -> set[str]:
     return words
 
 
-def _is_no_word(word: str) -> bool:
-    plain = " ".join(word.lower().strip(" <>()[]{}'\"").rstrip(".").replace("_", " ").split())
+def plain_word(word: str) -> str:
+    """In lower case, without brackets and quotes around it and dots behind."""
+    return " ".join(word.lower().strip(" <>()[]{}'\"").rstrip(".").replace("_", " ").split())
+
+
+def is_no_word(word: str) -> bool:
+    """Whether it is known to stand for nothing known."""
+    plain = plain_word(word)
     return plain in NO_GROUP or not re.search(r"\w", plain) or bool(NEGATIVE.fullmatch(word))
 
 

@@ -33,6 +33,12 @@ class Table:
         position = self.columns.index(column)
         return [row[position] for row in self.rows]
 
+    def only(self, rows: Sequence[int]) -> Table:
+        """The table of some of its rows."""
+        return replace(
+            self, rows=[self.rows[row] for row in rows], lines=[self.lines[row] for row in rows]
+        )
+
     def line(self, row: int) -> str:
         return f"{self.path}, line {self.lines[row]}"
 

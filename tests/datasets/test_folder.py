@@ -168,9 +168,9 @@ FOUR = ("a.png,x", "b.png,x", "c.png,y", "d.png,y")
     ("lines", "problem"),
     [
         (["image,diagnosis", "a.png,x"], "no column 'label'; its columns are 'image', 'diagnosis'"),
-        (["a.png,x", "b.png,y"], "no column 'image' and no column 'label'"),
+        (["a.png,x", "b.png,y"], "no column 'image'; its columns are 'a.png'"),
         (["image,label"], "no rows"),
-        (["image,label", *FOUR, "e.png,"], "line 6: label is empty"),
+        (["image,label", *FOUR, "e.png,"], "1 row of 5 without a label, in line 6; fill"),
         (["image,label", *FOUR, " ,x"], "line 6: image is empty"),
         (["image,label", *FOUR, "e.png"], "line 6: 1 values"),
         (["image,label", *FOUR, "./a.png,x"], "line 6: image 'a.png' is listed twice.* line 2"),

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from lmdbench.core.schema import (
     Check,
     Document,
+    flag,
     is_line,
     line,
     lines,
@@ -45,6 +46,7 @@ KEYS: Mapping[str, Check] = {
     ),
     "separator": wanted('the character between columns, such as ";" or "\\t"', is_separator),
     "encoding": wanted('how letters are written, such as "cp1252" or "utf-16"', is_encoding),
+    "merge_spellings": flag,
     "classes": table,
     "other_classes": wanted('"drop" where it is given', lambda value: value == "drop"),
     "class_order": lines,
@@ -65,6 +67,15 @@ DEFAULTS: Mapping[str, Check] = {
 }
 
 
+def _label(value: Any) -> Any:
+    """A column of labels, or columns of 0 and 1."""
+    if isinstance(value, list) and len(value) > 1:
+        return lines(value)
+    if is_line(value):
+        return value
+    raise ValueError('a column, or a list of columns of 0 and 1, such as ["MEL", "NV"]')
+
+
 @dataclass(frozen=True)
 class Description:
     """Images of one's own: where they are listed, and what else is known of them."""
@@ -76,10 +87,12 @@ class Description:
     folder: Path  # that image paths are relative to
     suffix: str = ""  # behind the table's image names
     columns: Mapping[str, str] = field(default_factory=dict)  # of the table, those called otherwise
+    label_columns: tuple[str, ...] = ()  # of 0 and 1, one a class, instead of one of labels
     separator: str = ""  # between these; empty: as it looks
     encoding: str = ""  # of the table; empty: UTF-8, or what its first bytes say
     classes: Mapping[str, str] = field(default_factory=dict)  # code → class; empty: codes are names
-    drops_others: bool = False  # images of other codes are left out
+    drops_others: bool = False  # images of other codes, or of none, are left out
+    merges_spellings: bool | None = None  # alike classes are one; None: are refused
     no_group: frozenset[str] | None = None  # words for "no group"; None: those that are known
     class_order: tuple[str, ...] = ()
     groups: str | Mapping[str, list[str]] = ""  # a rule, or group → classes
@@ -106,7 +119,7 @@ def read_description(path: Path) -> Description:
     """
     doc = read_document(path)
     content = doc.fields((), KEYS)
-    doc.fields(("columns",), dict.fromkeys(COLUMNS, line))
+    columns = doc.fields(("columns",), {**dict.fromkeys(COLUMNS, line), "label": _label})
     doc.fields(("classes",), dict.fromkeys(content.get("classes", {}), line))
     if isinstance(content.get("groups"), dict):
         doc.fields(("groups",), dict.fromkeys(NAMES, lines))
@@ -126,7 +139,7 @@ def read_description(path: Path) -> Description:
     for key in OF_A_TABLE:
         if key in content and kind != "table":
             raise doc.error((key,), f"{key} is about a table, but here is {kind}; leave it out")
-    if "other_classes" in content and not content.get("classes"):
+    if "other_classes" in content and not content.get("classes") and kind != "table":
         raise doc.error(
             ("other_classes",), "other_classes is about codes not in [classes], but there is none"
         )
@@ -140,11 +153,13 @@ def read_description(path: Path) -> Description:
         holder=holder,
         folder=folder,
         suffix=content.get("image_suffix", ""),
-        columns=content.get("columns", {}),
+        columns={role: name for role, name in columns.items() if isinstance(name, str)},
+        label_columns=tuple(label) if isinstance(label := columns.get("label"), list) else (),
         separator=content.get("separator", ""),
         encoding=content.get("encoding", ""),
         classes=content.get("classes", {}),
         drops_others="other_classes" in content,
+        merges_spellings=content.get("merge_spellings"),
         no_group=None if "no_group" not in content else _words(content["no_group"]),
         class_order=tuple(content.get("class_order", ())),
         groups=content.get("groups", ""),

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import unknown
 from lmdbench.core.words import count, some
 from lmdbench.data.dataset import PARTS
 from lmdbench.data.folder.description import (
@@ -112,51 +111,6 @@ def list_medmnist(content: MedMNIST) -> ImageIndex:
     parts = [PART_NAMES[piece] for piece, labels in content.labels.items() for _ in labels]
     classes = tuple(map(str, sorted(set(numbers))))
     return ImageIndex(images, list(map(str, numbers)), [""] * len(images), parts, classes, ENDING)
-
-
-def with_classes(listing: ImageIndex, described: Description) -> ImageIndex:
-    """The listing with the class names, and in the class order, that a description gives.
-
-    Raises UserError, naming file and key, for codes that it does not name, names in vain, or
-    orders in vain.
-    """
-    path, names = described.path, described.classes
-    if names:
-        others = [code for code in listing.classes if code not in names]
-        if others and not described.drops_others:
-            raise UserError(
-                f"{path}: [classes] has no {some(others, NAMED, repr)}, which images have; name it "
-                'there, or leave its images out by other_classes = "drop"'
-            )
-        for code in names:
-            if code not in listing.classes:
-                raise UserError(f"{path}: {unknown('code in [classes]', code, [*listing.classes])}")
-        kept = [row for row, code in enumerate(listing.labels) if code in names]
-        images, codes, groups = (
-            [column[row] for row in kept]
-            for column in (listing.images, listing.labels, listing.groups)
-        )
-        listing = replace(
-            listing,
-            images=images,
-            labels=[names[code] for code in codes],
-            groups=groups,
-            parts=listing.parts and [listing.parts[row] for row in kept],
-            classes=tuple(dict.fromkeys(names[c] for c in listing.classes if c in names)),
-        )
-    if described.class_order:
-        for label in described.class_order:
-            if label not in listing.classes:
-                raise UserError(
-                    f"{path}: {unknown('class in class_order', label, [*listing.classes])}"
-                )
-        left = [label for label in listing.classes if label not in described.class_order]
-        if left:
-            raise UserError(
-                f"{path}: class_order has no {some(left, NAMED, repr)}; it takes every class"
-            )
-        listing = replace(listing, classes=described.class_order)
-    return listing
 
 
 def refuse_leaks(where: Path, listing: ImageIndex) -> None:

@@ -10,6 +10,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.data.folder.description import COLUMNS, Description
 from lmdbench.data.folder.image_index import ImageIndex
+from lmdbench.data.folder.labels import labelled_rows, left_out, read_labels
 from lmdbench.data.lesions import alike, known_lesions, outstanding
 from lmdbench.data.splits.divide import named_parts
 from lmdbench.data.tables import read_table
@@ -20,26 +21,31 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
     line, as ``read_table`` and for an image that is listed twice or a part of another name."""
     path = described.holder
     column = {role: described.columns.get(role, role).lower() for role in COLUMNS}
-    needed = ("image", "label") if labelled else ("image",)
-    usual = [role for role in needed if role not in described.columns]
+    usual = [] if "image" in described.columns else ["image"]
     table = read_table(path, usual, any_case=True, written=described.written)
     for role, name in described.columns.items():
         if name.lower() not in table.columns:
             missing = unknown(f"column of {path.name}", name, table.columns)
             raise UserError(f"{described.path}: columns.{role}: {missing}")
+    labels: Sequence[str] = [""] * len(table)
+    classes: Sequence[str] = [""]
+    remarks: tuple[str, ...] = ()
+    if labelled:
+        found = read_labels(table, described, column["label"], list(column.values()))
+        rows = labelled_rows(table, found, described)
+        table, labels, classes = table.only(rows), [found.labels[r] for r in rows], found.classes
+        remarks = (*found.remarks, *left_out(found))
     images = [
         _normal_path(image + described.suffix, described.folder)
         for image in table.filled(column["image"])
     ]
     table.refuse_repeats(column["image"], images)
-    labels = table.filled(column["label"]) if labelled else [""] * len(table)
     groups: Sequence[str] = [""] * len(table)
-    remarks: tuple[str, ...] = ()
     if column["group"] in table.columns:
-        groups, remarks = _groups(table[column["group"]], described)
+        groups, told = _groups(table[column["group"]], described)
+        remarks += told
     parts = named_parts(table, column["split"]) if column["split"] in table.columns else None
-    classes = tuple(sorted(set(labels)))
-    return ImageIndex(images, labels, groups, parts, classes, remarks=remarks)
+    return ImageIndex(images, labels, groups, parts, tuple(classes), remarks=remarks)
 
 
 def _groups(cells: Sequence[str], described: Description) -> tuple[list[str], tuple[str, ...]]:
