@@ -25,7 +25,7 @@ from lmdbench.cli.text import json_text, table
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import write_text
 from lmdbench.core.folders import default_cache, expanded
-from lmdbench.core.words import some
+from lmdbench.core.words import both_ends, listed, some
 
 NAMED = 3  # damaged images that a line names
 
@@ -273,7 +273,7 @@ def _text(facts: dict[str, Any]) -> str:
     if facts["partial"]:
         if damaged := facts["partial"]["damaged"]:
             lines.append(f"damaged    {some(damaged, NAMED)}: left out")
-        dropped = ", ".join(facts["partial"]["dropped_classes"]) or "none"
+        dropped = listed(facts["partial"]["dropped_classes"]) or "none"
         lines.append(f"partial    classes without images in train or test, left out: {dropped}")
 
     group_of = {label: group for group, members in facts["groups"].items() for label in members}
@@ -283,6 +283,7 @@ def _text(facts: dict[str, Any]) -> str:
         [label, group_of.get(label, ""), *(f"{part['counts'][label]:,}" for part in parts.values())]
         for label in order
     ]
+    rows = both_ends(rows, lambda n: [f"… {n:,} more (--json)", *[""] * (1 + len(parts))])
     for group, members in facts["groups"].items():
         sums = (sum(part["counts"][label] for label in members) for part in parts.values())
         rows.append([f"all of {group}", "", *(f"{n:,}" for n in sums)])

@@ -22,7 +22,7 @@ from lmdbench.cli.options import (
 from lmdbench.cli.text import json_text
 from lmdbench.core.errors import RunFailed, UserError
 from lmdbench.core.folders import default_cache, expanded
-from lmdbench.core.words import some
+from lmdbench.core.words import MOST_NAMES, listed, some
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,10 +211,10 @@ def _about(run: TrainedRun, target: PredictionSet, matched: LabelMatch) -> list[
     if target.note:
         lines.append(target.note)
     if matched.renamed:
-        pairs = ", ".join(f"{label} → {name}" for label, name in matched.renamed.items())
+        pairs = listed([f"{label} → {name}" for label, name in matched.renamed.items()])
         lines.append(f"labels taken for classes: {pairs}")
     if matched.ignored:
-        named = ", ".join(f"{label} ({n:,})" for label, n in matched.ignored.items())
+        named = listed([f"{label} ({n:,})" for label, n in matched.ignored.items()])
         lines.append(f"predicted but not scored, as the run has no such class: {named}")
     seen = _seen(run, target)
     return [*lines, seen] if seen else lines
@@ -424,7 +424,7 @@ def _of_classes(run: TrainedRun, predicted: PredictedLogits, scores: Sequence[Sc
     """How often each class is predicted, and how well it is found."""
     import numpy as np
 
-    from lmdbench.cli.text import table
+    from lmdbench.cli.text import class_table
 
     there = [row for row in range(len(predicted.logits)) if row not in predicted.unreadable]
     counts = np.bincount(predicted.logits[there].argmax(axis=1), minlength=len(run.classes))
@@ -439,7 +439,9 @@ def _of_classes(run: TrainedRun, predicted: PredictedLogits, scores: Sequence[Sc
         header += ["images", "recall (%)", "95 %", "own test"]
         for row, one in zip(rows, recalls, strict=True):
             row += [f"{one.images:,}", *_numbers(one)]
-    return table(header, rows, range(1, len(header)))
+    if len(rows) > MOST_NAMES:
+        rows = [rows[c] for c in np.argsort(-np.array(training), kind="stable")]
+    return class_table(header, rows, range(1, len(header)))
 
 
 def _numbers(one: Score) -> list[str]:
@@ -467,7 +469,7 @@ def _notes(run: TrainedRun, scores: Sequence[Score]) -> list[str]:
     ]
     if absent:
         notes.append(
-            f"no images of {', '.join(absent)}: means are over the "
+            f"no images of {listed(absent)}: means are over the "
             f"{len(run.classes) - len(absent)} of {len(run.classes)} classes that have some"
         )
     if plain := [one.metric.title for one in scores if not one.metric.percent]:
@@ -478,4 +480,4 @@ def _notes(run: TrainedRun, scores: Sequence[Score]) -> list[str]:
     for one in scores:
         if one.reason and (one.images or not one.metric.of_class):
             reasons.setdefault(one.reason, []).append(one.metric.title)
-    return [*notes, *(f"– {', '.join(names)}: {why}" for why, names in reasons.items())]
+    return [*notes, *(f"– {listed(names)}: {why}" for why, names in reasons.items())]

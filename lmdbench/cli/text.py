@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from lmdbench.core.words import both_ends
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Columns side by side, those in ``right`` set flush right."""
@@ -17,6 +19,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
         ).rstrip()
         for row in [header, *rows]
     )
+
+
+def class_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
+) -> str:
+    """A table with a row a class; of many classes the first and the last ones."""
+
+    def gap(left_out: int) -> Sequence[str]:
+        return [f"… {left_out:,} more (--json)", *[""] * (len(header) - 1)]
+
+    return table(header, both_ends(rows, gap), right)
 
 
 def json_text(content: Any) -> str:

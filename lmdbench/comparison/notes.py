@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lmdbench.comparison.results import in_words as setting_in_words
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.comparison.versions import versions_of_table
-from lmdbench.core.words import count, some
+from lmdbench.core.words import count, listed, some
 from lmdbench.data.groups import in_words
 from lmdbench.evaluation.inference import SMALLEST_CLASS
 from lmdbench.evaluation.metrics import BUILT_IN, METRICS, RESAMPLES, SEED, described
@@ -35,7 +35,7 @@ def _data_notes(table: ResultTable) -> list[str]:
     if partial := table.partial:
         present = partial["total"] - partial["missing"]
         dropped = partial.get("dropped_classes") or ()
-        dropped_text = f" Dropped classes: {', '.join(dropped)}." if dropped else ""
+        dropped_text = f" Dropped classes: {listed(dropped)}." if dropped else ""
         damaged = partial.get("damaged") or ()
         left = f" {count(len(damaged), 'damaged image')} left out: {some(damaged, 3)}."
         left *= bool(damaged)
@@ -65,7 +65,7 @@ def _data_notes(table: ResultTable) -> list[str]:
     absent = [name for name, n in zip(record.classes, counts, strict=True) if n == 0]
     if absent:
         notes.append(
-            f"No {table.part} images of {', '.join(absent)}: averages over classes are over the "
+            f"No {table.part} images of {listed(absent)}: averages over classes are over the "
             f"other {len(counts) - len(absent)}."
         )
     if table.part == "validation":
@@ -183,7 +183,7 @@ def _by_reason(
             concerned.setdefault((why, tuple(labels)), []).append(title)
     return [
         (
-            (every if every and len(names) == len(titles) else ", ".join(names))
+            (every if every and len(names) == len(titles) else listed(names))
             + (f" of {', '.join(labels)}" if len(labels) < len(cells) else ""),
             why,
         )

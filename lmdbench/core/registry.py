@@ -19,6 +19,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from lmdbench.core.code import closure, source_of
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import expanded
+from lmdbench.core.words import listed
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -34,7 +35,7 @@ def unknown(
     ``titles``: known names → what else they may be called."""
     near = _near(name, known, titles or {})
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    return UserError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(known) or 'none'}.")
+    return UserError(f"unknown {kind} {name!r}. {hint}Known: {listed(known) or 'none'}.")
 
 
 def _near(name: str, known: list[str], titles: Mapping[str, str]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
+
+Row = TypeVar("Row")
 
 
 def count(number: int, noun: str) -> str:
@@ -24,6 +26,16 @@ FEW_NAMES = 6  # of more, as many are named
 def listed(names: Collection[Any], shown: Callable[[Any], str] = str) -> str:
     """Names in a row, all of them unless there are so many that nobody would read them."""
     return some(names, MOST_NAMES if len(names) <= MOST_NAMES else FEW_NAMES, shown)
+
+
+def both_ends(rows: Sequence[Row], gap: Callable[[int], Row]) -> list[Row]:
+    """The rows of a table that people read; of more than ``MOST_NAMES`` the first and the last half
+    of as many, and between them ``gap`` of how many are left out."""
+    left_out = len(rows) - MOST_NAMES
+    if left_out <= 0:
+        return list(rows)
+    half = MOST_NAMES // 2
+    return [*rows[:half], gap(left_out), *rows[-half:]]
 
 
 def size(count: float) -> str:

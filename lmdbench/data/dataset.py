@@ -15,7 +15,7 @@ import pandas as pd
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import Registry, registrar
-from lmdbench.core.words import count
+from lmdbench.core.words import count, listed
 from lmdbench.data.definition import check_dataset
 from lmdbench.data.sources import Downloads
 
@@ -54,7 +54,7 @@ class Partial:
     damaged: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        dropped = f", without {', '.join(self.dropped_classes)}" if self.dropped_classes else ""
+        dropped = f", without {listed(self.dropped_classes)}" if self.dropped_classes else ""
         damaged = f", {count(len(self.damaged), 'damaged image')} left out" * bool(self.damaged)
         return f"partial: {self.total - self.missing} of {self.total} images{damaged}{dropped}"
 

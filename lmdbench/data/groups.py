@@ -10,7 +10,9 @@ import numpy as np
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
+from lmdbench.core.words import MOST_NAMES, listed, some
 
+IN_GROUP = 3  # classes of a group that are named where there are many
 NAMES = ("head", "medium", "tail")
 FORMS = (
     "rank, rank:2,3,3 (classes in each, largest first), count:500,100 (head from 500 training "
@@ -104,7 +106,7 @@ def from_lists(lists: Mapping[str, Sequence[str]], classes: Sequence[str], where
     if empty or not lists:
         raise UserError(f"{where}: no classes in {' and '.join(empty) or 'any group'}")
     left = [label for label in classes if label not in seen]
-    rule = "as listed" + (f", without {', '.join(left)}" if left else "")
+    rule = "as listed" + (f", without {listed(left)}" if left else "")
     return Groups({group: tuple(labels) for group, labels in lists.items()}, rule)
 
 
@@ -122,6 +124,13 @@ def _lists(text: str, where: str) -> dict[str, list[str]]:
 
 
 def in_words(members: Mapping[str, Sequence[str]], rule: str = "") -> str:
-    """The groups with their classes, for people: ``head NV, MEL; tail DF (by rank …)``."""
-    text = "; ".join(f"{group} {', '.join(labels)}" for group, labels in members.items())
+    """The groups with their classes, for people: ``head NV, MEL; tail DF (by rank …)``; of many
+    classes how many they are and some of them: ``head 33 classes (A, B, C and 30 more); …``."""
+    many = sum(map(len, members.values())) > MOST_NAMES
+    named = _counted if many else ", ".join
+    text = "; ".join(f"{group} {named(labels)}" for group, labels in members.items())
     return f"{text} ({rule})" if rule else text
+
+
+def _counted(labels: Sequence[str]) -> str:
+    return f"{len(labels):,} class{'es' * (len(labels) != 1)} ({some(labels, IN_GROUP)})"

@@ -10,6 +10,7 @@ from typing import Any
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.core.settings import describe, resolve
+from lmdbench.core.words import listed
 from lmdbench.data.dataset import PARTS, Prepared
 from lmdbench.models.backbones import Backbone, Weights
 from lmdbench.runs.code_digest import changed_part, code_digests
@@ -150,7 +151,7 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
         return f"its run.json is of another run ({record.id[:8]})"
     if record.classes != list(run.context.prepared.split.classes):
         raise UserError(
-            f"{run.directory}: its classes stand in another order, {', '.join(record.classes)}; "
+            f"{run.directory}: its classes stand in another order, {listed(record.classes)}; "
             "order them so (class_order), or give the data set another name"
         )
     kept = (run.directory / name for name in ("checkpoint.pt", "predictions.npz"))

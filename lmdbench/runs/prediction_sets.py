@@ -17,7 +17,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_text
 from lmdbench.core.folders import expanded
 from lmdbench.core.registry import unknown
-from lmdbench.core.words import count, some
+from lmdbench.core.words import count, listed, some
 from lmdbench.data.dataset import DATASETS, PARTS, Dataset
 from lmdbench.data.folder.image_index import (
     ImageIndex,
@@ -343,7 +343,7 @@ def _no_class(ignored: Mapping[str, int], classes: Sequence[str], *, everything:
     first = next(iter(ignored))
     return (
         f"labels that the run has no class for: {some(named, MOST_NAMED)}. "
-        f"Its classes: {', '.join(classes)}. Say which is which by --map '{first}=CLASS,…', or "
+        f"Its classes: {listed(classes)}. Say which is which by --map '{first}=CLASS,…', or "
         "--ignore-unknown predicts these images without scoring them"
         + ("; --unlabelled, if the names are no labels" if everything else "")
     )

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.words import count, some
+from lmdbench.core.words import count, listed, some
 from lmdbench.data.splits.divide import named_parts
 from lmdbench.data.tables import Table, read_table
 from lmdbench.evaluation.predictions import Predictions
@@ -147,7 +147,7 @@ def _read(
     names = _class_columns(table, setting.classes)
     image_column, part_column, ignored = _other_columns(table, names)
     if ignored:
-        notes.append(f"{path.name}: other columns are ignored: {', '.join(ignored)}")
+        notes.append(f"{path.name}: other columns are ignored: {listed(ignored)}")
     said = named_parts(table, part_column) if part_column else None
     written = table.filled(image_column)
     # Training images are left out, by the column where the split's are not known.
@@ -246,7 +246,7 @@ def _class_columns(table: Table, classes: Sequence[str]) -> list[str]:
         if len(columns) > 1:
             raise UserError(
                 f"{table.path}: the class {name!r} could be any of the columns "
-                f"{', '.join(map(repr, columns))}; name it as in the data set"
+                f"{listed(columns, repr)}; name it as in the data set"
             )
     missing = [name for name, columns in found.items() if not columns]
     if missing:
@@ -254,11 +254,11 @@ def _class_columns(table: Table, classes: Sequence[str]) -> list[str]:
         others = [column for column in table.columns if column not in taken]
         near = {name: difflib.get_close_matches(name, others, n=1, cutoff=0.5) for name in missing}
         hints = [f"{match[0]!r} for {name!r}" for name, match in near.items() if match]
-        meant = f" (is {', '.join(hints)}?)" if hints else ""
+        meant = f" (is {listed(hints)}?)" if hints else ""
         raise UserError(
             f"{table.path}: no column for the class{'es' * (len(missing) > 1)} "
-            f"{', '.join(map(repr, missing))}{meant}; it needs one for each of "
-            f"{', '.join(classes)}, and has {', '.join(map(repr, table.columns))}"
+            f"{listed(missing, repr)}{meant}; it needs one for each of "
+            f"{listed(classes)}, and has {listed(table.columns, repr)}"
         )
     return [found[name][0] for name in classes]
 

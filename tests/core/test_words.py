@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmdbench.core.errors import DiskError, UserError, told_of
-from lmdbench.core.words import count, size, some
+from lmdbench.core.words import both_ends, count, listed, size, some
 
 
 def test_counts():
@@ -40,3 +40,15 @@ def test_an_error_is_told_of_a_thing_and_stays_what_it_is():
         raise DiskError("no space")
     with pytest.raises(ValueError, match=r"^else$"), told_of("x.toml:3"):
         raise ValueError("else")
+
+
+def test_names_are_all_listed_unless_nobody_would_read_them():
+    names = [f"n{k}" for k in range(1000)]
+    assert listed(names[:40]) == ", ".join(names[:40])
+    assert listed(names) == "n0, n1, n2, n3, n4, n5 and 994 more"
+
+
+def test_of_a_long_table_both_ends_are_shown():
+    rows = list(range(1000))
+    assert both_ends(rows[:40], lambda n: -n) == rows[:40]
+    assert both_ends(rows, lambda n: -n) == [*rows[:20], -960, *rows[-20:]]

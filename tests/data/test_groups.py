@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmdbench.core.errors import UserError
-from lmdbench.data.groups import by_count, by_rank, in_words, parse_groups
+from lmdbench.data.groups import by_count, by_rank, from_lists, in_words, parse_groups
 
 CLASSES = ["nv", "mel", "bcc", "df"]
 COUNTS = [900, 300, 120, 9]
@@ -50,6 +50,22 @@ def test_groups_by_hand_keep_their_names_and_say_what_they_leave_out() -> None:
     assert in_words(groups.members, groups.rule) == (
         "common nv, mel; rare df (as listed, without bcc)"
     )
+
+
+def test_groups_of_a_thousand_classes_are_told_in_a_line() -> None:
+    classes = [f"c{n}" for n in range(1000)]
+    groups = by_rank(classes, [1000 - n for n in range(1000)])
+    assert in_words(groups.members) == (
+        "head 333 classes (c0, c1, c2 and 330 more); medium 333 classes (c333, c334, c335 and 330 "
+        "more); tail 334 classes (c666, c667, c668 and 331 more)"
+    )
+    few = from_lists({"one": ["c7"]}, classes, "--groups")
+    assert few.rule == "as listed, without c0, c1, c2, c3, c4, c5 and 993 more"
+
+
+def test_an_unknown_class_of_a_thousand_is_told_in_a_line() -> None:
+    with pytest.raises(UserError, match=r"Did you mean c7.*and 994 more\.$"):
+        from_lists({"one": ["C7"]}, [f"c{n}" for n in range(1000)], "--groups")
 
 
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=20))

@@ -19,7 +19,7 @@ from lmdbench.cli.options import (
     skip_damaged_option,
     split_options,
 )
-from lmdbench.cli.text import json_text, table
+from lmdbench.cli.text import class_table, json_text
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import default_cache
 
@@ -288,7 +288,7 @@ def _class_table(by_class: Mapping[str, Mapping[str, int]]) -> str:
         for label, n in sorted(by_class.items(), key=lambda item: -item[1]["test"])
     ]
     header = ["class", "shared", "test images", "of them shared with training", "share"]
-    return table(header, rows, right=range(1, 5))
+    return class_table(header, rows, right=range(1, 5))
 
 
 def _small_table(small: list[Mapping[str, Any]]) -> str:
@@ -300,6 +300,6 @@ def _small_table(small: list[Mapping[str, Any]]) -> str:
     return "\n".join(
         [
             "classes whose test images say little (95 % interval of a recall of one half):",
-            table(["class", "test images", "interval"], rows, right=(1, 2)),
+            class_table(["class", "test images", "interval"], rows, right=(1, 2)),
         ]
     )

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_bytes
-from lmdbench.core.words import count
+from lmdbench.core.words import count, listed
 from lmdbench.data.dataset import Dataset, Split, sha256_lines
 from lmdbench.data.folder.walk import images_below, images_in
 from lmdbench.data.reading import read_records, read_remarks, read_split
@@ -106,8 +106,8 @@ def check_classes(dataset: Dataset, records: pd.DataFrame) -> Finding:
     }
     facts = {"counts": counts, "differing": off}
     if off:
-        named = ", ".join(
-            f"{label} {n:,} instead of {wanted:,}" for label, (n, wanted) in off.items()
+        named = listed(
+            [f"{label} {n:,} instead of {wanted:,}" for label, (n, wanted) in off.items()]
         )
         return Finding("classes", "problem", named, facts)
     text = f"{len(counts)}, from {max(counts.values()):,} to {count(min(counts.values()), 'image')}"
@@ -128,7 +128,7 @@ def check_presence(
     if dataset.makes_images:
         return Finding("images", "note", f"{text}; they are made on first use", facts)
     sizes = labels.value_counts()
-    named = ", ".join(f"{label} {n:,} of {sizes[label]:,}" for label, n in per_class.items())
+    named = listed([f"{label} {n:,} of {sizes[label]:,}" for label, n in per_class.items()])
     return Finding("images", "problem", f"{text}; missing: {named}", facts)
 
 

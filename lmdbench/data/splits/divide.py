@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.words import count
+from lmdbench.core.words import count, listed
 from lmdbench.data.dataset import Part
 from lmdbench.data.splits.assign import allot, shuffled
 from lmdbench.data.tables import Table
@@ -193,7 +193,7 @@ def require_every_class(classes: Sequence[str], parts: Mapping[str, Part], where
         counts = np.bincount(parts[name].labels, minlength=len(classes))
         empty = [label for label, n in zip(classes, counts, strict=True) if n == 0]
         if empty:
-            lacking.append(f"no {name} image of {', '.join(empty)}")
+            lacking.append(f"no {name} image of {listed(empty)}")
     if lacking:
         raise UserError(f"{where}: {' and '.join(lacking)}; every class needs at least one of each")
 

@@ -14,7 +14,7 @@ import numpy as np
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import expanded
 from lmdbench.core.registry import unknown
-from lmdbench.core.words import count
+from lmdbench.core.words import count, listed
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, sha256_lines
 from lmdbench.data.groups import Groups, by_rank, parse_groups
 from lmdbench.data.reading import read_records, read_split
@@ -165,7 +165,7 @@ def balanced_split(
     if small:
         raise UserError(
             f"--split balanced-test of {dataset.name}: {test} test and {validation} validation "
-            f"images of each class leave none to train {', '.join(small)}; "
+            f"images of each class leave none to train {listed(small)}; "
             "give another --test-per-class"
         )
     wanted = np.stack(
@@ -178,7 +178,7 @@ def balanced_split(
         raise UserError(
             f"--split balanced-test of {dataset.name}: no division found that keeps lesions or "
             "patients together and has every class in every part; short of it: "
-            f"{', '.join(lacking)}"
+            f"{listed(lacking)}"
         )
     keep = got.copy()
     asked = np.array([validation, test])

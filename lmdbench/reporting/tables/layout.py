@@ -17,6 +17,7 @@ from lmdbench.comparison.notes import class_notes, column_title, in_text
 from lmdbench.comparison.published import PublishedColumn, stands_for
 from lmdbench.comparison.results import chain_key
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
+from lmdbench.core.words import MOST_NAMES, both_ends
 from lmdbench.evaluation.metrics import CLASS_STATS, described
 from lmdbench.reporting.tables.words import (
     MARKS,
@@ -493,8 +494,17 @@ def _per_class(result: ResultTable, style: Style) -> list[Table]:
     )
     if result.per_class != "recall":
         legend += f" {what} is of all {result.images[result.part]['all']:,} images."
-    notes = tuple(class_notes(result))
-    return [Table("classes", f"{what} by class", tuple(columns), tuple(rows), legend, notes)]
+    notes = class_notes(result)
+    nothing = [TableCell("")] * (len(columns) - 1)
+    shown = both_ends(rows, lambda n: (TableCell(f"… {n:,} more"), *nothing))
+    if len(shown) < len(rows):
+        notes.insert(
+            0,
+            f"The {MOST_NAMES // 2} largest and the {MOST_NAMES // 2} smallest of {len(rows):,} "
+            "classes; --format csv and json have all.",
+        )
+    table = Table("classes", f"{what} by class", tuple(columns), tuple(shown), legend, tuple(notes))
+    return [table]
 
 
 def _pairs(result: ResultTable, style: Style) -> list[Table]:

@@ -5,9 +5,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from lmdbench.comparison.compare import Comparison, compare
 from lmdbench.comparison.results import read_results
-from lmdbench.reporting.tables import markdown
+from lmdbench.reporting.tables import csv_text, markdown
 
 FakeRun = Callable[..., Path]
 
@@ -146,3 +148,24 @@ def test_classes_pairs_published_and_ranks(awkward: Comparison) -> None:
     assert r"- As printed in Some\_one, 100%, in percent" in text
     assert table(text, 4)[2] == r"| \[odd\] 100%\_\| | 1.50 [1.00, 2.00] | 1 | 0 | 1 |"
     assert r"- Two settings\_only." in text
+
+
+def test_of_many_classes_the_largest_and_the_smallest_stand_in_the_table(
+    fake_run: FakeRun, tmp_path: Path
+) -> None:
+    names = [f"class {k}" for k in range(100)]
+    labels = np.arange(100)
+    logits = np.eye(100)[labels]
+    record = {
+        "classes": names,
+        "groups": {"head": names[:50], "tail": names[50:]},
+        "class_counts": {"train": list(range(1, 101)), "validation": [1] * 100},
+    }
+    fake_run("ce", 0, test=(labels, logits), record=record)
+    comparison = compare(read_results(tmp_path / "results"), per_class=True)
+    text = markdown(comparison)
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| class")]
+    assert rows == [*names[:-21:-1], *names[19::-1]]
+    assert "| … 60 more |" in text
+    assert "of 100 classes; --format csv and json have all" in text
+    assert csv_text(comparison).count(",recall:class ") == 100
