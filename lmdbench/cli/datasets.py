@@ -139,7 +139,7 @@ def show(
     if allow_missing or skip_damaged:
         prepared = prepare_files(dataset, split, allow_missing)
         if skip_damaged:
-            from lmdbench.data.store.damage import skip_damaged as without_damaged
+            from lmdbench.runs.damaged import skip_damaged as without_damaged
 
             prepared = without_damaged(prepared, dataset.image_size, default_cache())
         split, there = prepared.split, dict(prepared.files)

@@ -17,8 +17,8 @@ from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitSpec, make_split
-from lmdbench.data.store.damage import skip_damaged
 from lmdbench.models.backbones import BACKBONES, get_backbone, resolve_weights
+from lmdbench.runs.damaged import skip_damaged
 from lmdbench.runs.plan import PlannedRun, Precision, ResolvedContext, Selection, plan
 from lmdbench.runs.start_check import check_backbone, check_start
 from lmdbench.training.method import is_built_in

@@ -134,7 +134,7 @@ def _prepared(
         return Prepared(dataset, split, {})
     prepared = prepare_files(dataset, split, allow_missing, say)
     if without_damaged:
-        from lmdbench.data.store.damage import skip_damaged  # torch: only where it is needed
+        from lmdbench.runs.damaged import skip_damaged  # torch: only where it is needed
 
         prepared = skip_damaged(prepared, dataset.image_size, default_cache(), say=say)
     return prepared

@@ -5,21 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import write_text
-from lmdbench.core.words import count, some
-from lmdbench.data.dataset import Prepared
-from lmdbench.data.splits.availability import without_damaged
 from lmdbench.data.store.decoding import decoder, open_rgb, whole_images
 from lmdbench.data.store.files import store_name
 from lmdbench.data.store.hashing import KnownHashes, Progress, default_workers, hash_files
 from lmdbench.data.store.store import UnreadableImages, open_images
-
-NAMED = 3  # damaged images that a line names
 
 
 class KnownDamage:
@@ -83,32 +78,6 @@ def damaged_images(
         damaged |= new
         known.add({hash_of[i]: why for i, why in new.items() if _stays(files[i], hash_of[i])})
     return {image: damaged[image] for image in files if image in damaged}
-
-
-def skip_damaged(
-    prepared: Prepared,
-    size: int,
-    cache: Path,
-    progress: Progress | None = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> Prepared:
-    """The split without the images that cannot be read, marked as partial; where there are none it
-    is left as it is.
-
-    Raises UserError as ``damaged_images``, and where too little is left to train on.
-    """
-    name = prepared.dataset.results_name
-    damaged = damaged_images(name, prepared.files, size, cache, progress)
-    if not damaged:
-        return prepared
-    say(f"left out: {in_words(damaged, prepared.files)}")
-    return without_damaged(prepared, damaged)
-
-
-def in_words(damaged: Mapping[str, str], files: Mapping[str, Path]) -> str:
-    """How many images cannot be read, and why the first of them."""
-    reasons = [f"{files[image]} ({why})" for image, why in damaged.items()]
-    return f"{count(len(damaged), 'damaged image')}, {some(reasons, NAMED)}"
 
 
 def _stays(file: Path, sha256: str) -> bool:

@@ -14,8 +14,9 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset, Part, Prepared, Split
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.store import damage
-from lmdbench.data.store.damage import damaged_images, skip_damaged
+from lmdbench.data.store.damage import damaged_images
 from lmdbench.data.store.store import open_images
+from lmdbench.runs.damaged import skip_damaged
 
 SIZE = 16
 
