@@ -84,9 +84,9 @@ def _caveats(scores: np.ndarray, datasets: Sequence[str], left_out: Sequence[str
 
 def _note(settings: int, methods: int) -> str:
     words = (
-        "Won, tied and lost: of the tables in which the method was tested against the reference, "
-        "those in which the corrected test finds it better, finds no difference, or finds it "
-        f"worse. Intervals of mean ranks: bootstrap over tables, generator seed {SEED}. "
+        "Won, neither and lost: of the tables in which the method was tested against the "
+        "reference, those in which the corrected test finds it better, neither better nor worse, "
+        f"and worse. Intervals of mean ranks: bootstrap over tables, generator seed {SEED}. "
     )
     apart = inference.nemenyi_critical_difference(methods, settings)
     if settings >= inference.NEMENYI_FROM:

@@ -105,9 +105,9 @@ class ResultTable(RunGroup):
 class Rank:
     """A method across data sets: its mean rank with an interval.
 
-    ``wins``, ``ties`` and ``losses`` count the settings in which the method was tested against the
-    reference, by the corrected test: a tie wherever it finds no difference. None where it never
-    was, as the reference itself.
+    ``wins``, ``neither`` and ``losses`` count the settings in which the method was tested against
+    the reference: where the corrected test finds it better, neither better nor worse, and worse.
+    None where it never was, as the reference itself.
     """
 
     label: str
@@ -115,7 +115,7 @@ class Rank:
     low: float
     high: float
     wins: int | None
-    ties: int | None
+    neither: int | None
     losses: int | None
 
 

@@ -36,12 +36,12 @@ def test_the_best_everywhere_has_rank_one(tables):
     assert len(found.settings) == 3
 
 
-def test_won_tied_and_lost_are_of_the_test_against_the_reference(tables):
+def test_won_neither_and_lost_are_of_the_test_against_the_reference(tables):
     lmd, crt, ce = rank(tables(2)).rows
-    assert (lmd.wins, lmd.ties, lmd.losses) == (None, None, None)  # never against itself
+    assert (lmd.wins, lmd.neither, lmd.losses) == (None, None, None)  # never against itself
     for one in (crt, ce):
         assert one.wins == 0
-        assert one.ties + one.losses == 2
+        assert one.neither + one.losses == 2
     assert ce.losses == 2
 
 
@@ -64,14 +64,14 @@ def test_methods_that_are_not_everywhere_are_named_and_not_ranked(tables):
     assert "not ranked: crt" in found.caveats
 
 
-def test_only_tables_with_a_test_are_won_tied_or_lost(fake_run, tmp_path):
+def test_only_tables_with_a_test_are_won_neither_or_lost(fake_run, tmp_path):
     for name, seeds in (("skin0", 3), ("skin1", 1)):
         for method, skill in SKILLS.items():
             for seed in range(seeds):
                 fake_run(method, seed, skill=skill, dataset=name)
     comparison = compare(read_results(tmp_path / "results"))
     for one in comparison.ranks.rows:
-        counts = (one.wins, one.ties, one.losses)
+        counts = (one.wins, one.neither, one.losses)
         assert counts == (None, None, None) if one.label == "lmd" else sum(counts) == 1
     rows = {row["label"]: row for row in json.loads(json_text(comparison))["ranks"]["rows"]}
     assert rows["lmd"]["wins"] is None

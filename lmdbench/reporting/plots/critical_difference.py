@@ -26,14 +26,14 @@ def draw_diagram(
     """Methods by mean rank (M,), the best at the left; a bar joins those within ``critical``."""
     order = np.argsort(ranks, kind="stable")
     methods = len(order)
-    ties = cliques(ranks[order], critical)
+    joined = cliques(ranks[order], critical)
     half = -(-methods // 2)
-    inches = 0.8 + LINE * half + 0.1 * len(ties)
+    inches = 0.8 + LINE * half + 0.1 * len(joined)
     figure = Figure(figsize=(width, inches), layout="constrained")
     axes = figure.subplots()
     margin = 0.42 * (methods - 1)  # for the names at both sides
     axes.set_xlim(1 - margin, methods + margin)
-    depth = 0.1 * len(ties) + 0.12
+    depth = 0.1 * len(joined) + 0.12
     axes.set_ylim(depth + LINE * half + 0.05, -0.42)
     axes.axis("off")
     axes.plot([1, methods], [0, 0], color="black", linewidth=1)
@@ -50,7 +50,7 @@ def draw_diagram(
         name = shortened(labels[method], LONGEST_LABEL)
         text = f"{name} ({rank:.2f}) " if at_left else f" ({rank:.2f}) {name}"
         axes.text(side, y, text, ha="right" if at_left else "left", va="center")
-    for number, (first, last) in enumerate(ties):
+    for number, (first, last) in enumerate(joined):
         y = 0.06 + 0.1 * number
         ends = [ranks[order[first]] - 0.03, ranks[order[last]] + 0.03]
         axes.plot(ends, [y, y], color="black", linewidth=3, solid_capstyle="butt")

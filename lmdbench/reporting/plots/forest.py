@@ -103,8 +103,8 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
     write_footer(
         figure,
         f"Paired differences over the same seeds and {n} {table.part} image{'s' * (n != '1')}, "
-        "with 95 % intervals.",
-        "p: two-sided, by Holm over the rows of this table." if tested else "",
+        f"with 95 % intervals{', unadjusted' * tested}.",
+        "p: two-sided, corrected by Holm over the rows of this table." if tested else "",
         f"One seed{whose}: intervals for the test images only, and no p." if single else "",
         f"Grey band: ±{MARGIN:g} point{inside}." if is_share(primary) else "",
         "The smaller, the better." if described(primary).lower_is_better else "",

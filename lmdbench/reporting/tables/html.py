@@ -110,6 +110,8 @@ def _head(columns: tuple[Column, ...]) -> list[str]:
             tall = ' rowspan="2"' if spanned and not span else ""
             words = ' class="words"' if column.words else ""
             n = f'<span class="n">n = {escape_html(column.n)}</span>' if column.n else ""
+            if column.brackets:
+                n += f'<span class="behind">[{escape_html(column.brackets)}]</span>'
             head = f'<th scope="col"{tall}{words}>{escape_html(column.head)}{n}</th>'
             if tall:
                 upper += head

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from lmdbench.comparison.compare import Comparison
-from lmdbench.reporting.tables.escape import escape_latex
+from lmdbench.reporting.tables.escape import GLYPH_COMMAND, code_point, escape_latex, glyphs
 from lmdbench.reporting.tables.layout import Column, Section, Table, TableCell, sections
 from lmdbench.reporting.tables.words import MARKS, left_out
 
@@ -17,6 +17,7 @@ from lmdbench.reporting.tables.words import MARKS, left_out
 SUPERSCRIPTS = {"better": "+", "worse": "-", "equal": r"\approx"}
 ABREAST = 3  # intervals in brackets, beside their numbers
 ROWS = 45  # that fit a page; a longer table is set as several
+MOST_NAMED = 20  # characters that a comment names
 COLUMNS = 9  # that a reader can read on one; a wider table likewise
 
 
@@ -30,12 +31,13 @@ def latex(
     label: str | None = None,
 ) -> str:
     """A ``table`` for each, to be included in a document that loads booktabs and graphicx.
+    Signs that pdfTeX has no font for are named at the top.
 
     ``spread`` and ``layout`` as ``sections`` takes them. ``caption``: the first table's, instead of
     the one made of its title and legend. ``label``: of the first table, and the beginning of the
     others', instead of one made of data set and split.
     """
-    lines = [r"% needs \usepackage{booktabs,graphicx}"]
+    lines: list[str] = []
     used: Counter[str] = Counter()
     for section in sections(comparison, percent, spread=spread, layout=layout):
         for number, table in enumerate(section.tables):
@@ -52,7 +54,23 @@ def latex(
                 lines += ["", *table_lines(page, rows, words, name, [] if part else notes)]
     if line := left_out(comparison):
         lines += ["", f"% {line}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*_head(glyphs("\n".join(lines))), *lines]) + "\n"
+
+
+def _head(beyond: str) -> list[str]:
+    """What the document needs; ``beyond``: characters that pdfTeX can't set."""
+    lines = [r"% needs \usepackage{booktabs,graphicx}"]
+    if not beyond:
+        return lines
+    named = ", ".join(f"{one} ({code_point(one)})" for one in beyond[:MOST_NAMED])
+    more = f" and {len(beyond) - MOST_NAMED} more" if len(beyond) > MOST_NAMED else ""
+    return [
+        *lines,
+        f"% pdfLaTeX has no font for {named}{more}: it prints their numbers, such as "
+        f"{code_point(beyond[0])}.",
+        r"% Use xelatex or lualatex, with \usepackage{fontspec} and a \setmainfont that has them.",
+        GLYPH_COMMAND,
+    ]
 
 
 def _pages(table: Table) -> list[tuple[Table, tuple[tuple[TableCell, ...], ...]]]:
@@ -181,6 +199,12 @@ def _heads(columns: tuple[Column, ...]) -> list[str]:
     if any(column.n for column in columns):
         sizes = [_size(column.n) if column.n else "" for column in columns]
         lines.append(_line(sizes))
+    if any(column.brackets for column in columns):
+        words = [
+            rf"{{\footnotesize [{escape_latex(c.brackets)}]}}" if c.brackets else ""
+            for c in columns
+        ]
+        lines.append(_line(words))
     return lines
 
 

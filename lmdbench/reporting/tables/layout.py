@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SPREADS = ("interval", "sd", "none")  # what stands behind a mean
 LAYOUTS = ("metrics", "split")
+UNADJUSTED = "95 %, unadjusted"  # an interval, beside a p that is corrected
 BEST = "Best of a column in bold, second best underlined."  # of a legend
 
 
@@ -59,13 +60,15 @@ class TableCell:
 class Column:
     """``span``: the heading over this and the columns beside it with the same one.
 
-    ``n``: images behind it, as words.
+    ``n``: images behind it, as words. ``brackets``: what stands in brackets behind its numbers,
+    where it is no interval like those of other columns.
     """
 
     head: str
     n: str = ""
     span: str = ""
     words: bool = False  # and no numbers
+    brackets: str = ""
 
 
 @dataclass(frozen=True)
@@ -337,9 +340,10 @@ def _differences(result: ResultTable, style: Style) -> list[Table]:
     others = sorted((n for n in result.metrics if n != primary), key=lambda n: n not in groups)
     spans = {name: "Recall by group" if name in groups else "Other metrics" for name in others}
     verdicts = _verdicts(result, rows, style)
+    tested = any(row.cells[primary].p_corrected is not None for row in rows)
     columns = (
         Column("Method", words=True),
-        Column(column_title(primary)),
+        Column(column_title(primary), brackets=UNADJUSTED if tested else ""),
         *(Column(verdict.head) for verdict in verdicts),
         *(Column(column_title(name), span=spans[name]) for name in others),
     )
@@ -353,7 +357,7 @@ def _differences(result: ResultTable, style: Style) -> list[Table]:
         for row in rows
     )
     legend = [
-        f"On the same images and seeds, {style.points}, with 95 % intervals.",
+        f"On the same images and seeds, {style.points}, with {_intervals(tested)}.",
         *(verdict.legend for verdict in verdicts),
     ]
     title = f"Differences to {reference}"
@@ -404,6 +408,12 @@ def _verdicts(result: ResultTable, rows: Sequence[MethodResult], style: Style) -
         ),
     )
     return [v for v in verdicts if any(v.text(row.cells[primary]) != MISSING for row in rows)]
+
+
+def _intervals(tested: bool) -> str:
+    """What the intervals of differences are; Holm's correction is of the p alone."""
+    alone = ", each for itself (unadjusted: Holm's correction is of the p alone)"
+    return f"95 % intervals{alone * tested}"
 
 
 def _larger(primary: str) -> str:
@@ -512,10 +522,11 @@ def _pairs(result: ResultTable, style: Style) -> list[Table]:
     if not result.pairwise:
         return []
     of_primary = column_title(result.primary)
+    tested = any(pair.p_corrected is not None for pair in result.pairwise)
     columns = (
         Column("A", words=True),
         Column("B", words=True),
-        Column("A−B"),
+        Column("A−B", brackets=UNADJUSTED if tested else ""),
         Column("p (Holm)"),
         Column("P(A>B)"),
     )
@@ -531,8 +542,8 @@ def _pairs(result: ResultTable, style: Style) -> list[Table]:
     )
     legend = (
         f"{of_primary} of A minus that of B on the same images and seeds, {style.points}, with "
-        f"95 % intervals; p corrected after Holm for all pairs. P(A>B): of all pairs of a seed of "
-        f"A and one of B, the share in which A's {_larger(result.primary)}."
+        f"{_intervals(tested)}; p corrected after Holm for all pairs. P(A>B): of all pairs of a "
+        f"seed of A and one of B, the share in which A's {_larger(result.primary)}."
     )
     return [Table("pairs", "All pairs", columns, rows, legend)]
 
@@ -549,7 +560,7 @@ def _ranks(comparison: Comparison) -> list[Section]:
         Column("Method", words=True),
         Column("Mean rank"),
         Column("Won"),
-        Column("Tied"),
+        Column("Neither"),
         Column("Lost"),
     )
     rows = tuple(
@@ -558,7 +569,7 @@ def _ranks(comparison: Comparison) -> list[Section]:
             TableCell(f"{rank.mean:.2f}", interval=_rank_interval(rank)),
             *(
                 TableCell(MISSING if n is None else str(n))
-                for n in (rank.wins, rank.ties, rank.losses)
+                for n in (rank.wins, rank.neither, rank.losses)
             ),
         )
         for rank in ranks.rows

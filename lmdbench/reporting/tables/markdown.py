@@ -46,6 +46,8 @@ def _table(table: Table) -> list[str]:
 def _head(column: Column, repeated: bool) -> str:
     """In one line, with the heading above it where the columns can't be told apart without."""
     head = f"{column.span}: {column.head}" if column.span and repeated else column.head
+    if column.brackets:
+        head += f" [{column.brackets}]"
     return f"{head} (n = {column.n})" if column.n else head
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lmdbench.comparison.compare import Comparison
 from lmdbench.comparison.notes import column_title
 from lmdbench.evaluation.metrics import METRICS
+from lmdbench.reporting.tables.escape import one_line
 from lmdbench.reporting.tables.layout import BEST, Table, TableCell, sections
 from lmdbench.reporting.tables.words import MARKS, MISSING, is_share, left_out, number
 
@@ -68,10 +69,10 @@ def print_comparison(comparison: Comparison, console: Console, percent: bool = T
     from rich.text import Text
 
     for section in sections(comparison, percent):
-        console.print(Text(section.title, style="bold"), soft_wrap=True)
+        console.print(Text(one_line(section.title), style="bold"), soft_wrap=True)
         for number_, table in enumerate(section.tables):
             if number_ or table.slug:
-                console.print(Text(table.title, style="bold"), soft_wrap=True)
+                console.print(Text(one_line(table.title), style="bold"), soft_wrap=True)
             for place, grid in enumerate(_tables(table, console)):
                 if place:
                     console.print()
@@ -88,7 +89,7 @@ def _print_notes(notes: Sequence[str], console: Console) -> None:
     from rich.text import Text
 
     for note in notes:
-        console.print(Text(note, style="dim"), soft_wrap=not console.is_terminal)
+        console.print(Text(one_line(note), style="dim"), soft_wrap=not console.is_terminal)
 
 
 def _legend(table: Table, console: Console) -> str:
@@ -143,7 +144,7 @@ def _table(table: Table, chosen: Sequence[int], console: Console, *, stacked: bo
     grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     if stacked:
         grid.padding = TIGHT
-    names = [Text(row[0].text) for row in table.rows]
+    names = [Text(one_line(row[0].text)) for row in table.rows]
     widest = max((len(name) for name in names), default=0)
     # A long name is folded at a third of the console, for the numbers to have the rest.
     fold = max(console.width // 3, 12) if stacked else widest
@@ -155,6 +156,9 @@ def _table(table: Table, chosen: Sequence[int], console: Console, *, stacked: bo
         lines = [*_head(span, stacked), *_head(column.head, stacked)]
         if column.n:
             lines.append(f"n={column.n.removeprefix('n = ')}")
+        if column.brackets:
+            brackets = f"[{column.brackets}]"
+            lines += brackets.rsplit(maxsplit=1) if stacked else [brackets]
         grid.add_column(
             Text("\n".join(lines)),
             justify="left" if column.words else "right",
@@ -176,7 +180,7 @@ def _text(cell: TableCell, console: Console, stacked: bool) -> Text:
 
     star = "*" if cell.best and not console.is_terminal else ""
     style = "bold" if cell.best else "underline" if cell.second else ""
-    text = Text.assemble((star + cell.text, style))
+    text = Text.assemble((star + one_line(cell.text), style))
     if cell.mark:
         text.append(f" {_signs(console)[cell.mark]}")
     between = "\n" if stacked else " "

@@ -75,7 +75,7 @@ def test_a_real_gain_in_the_tail(block: ResultTable) -> None:
     assert found.kind == "real"
     assert found.answer == (
         "The gain is real by these images and seeds: lmd is 12.3 points above ce in balanced "
-        "accuracy (95 % interval +9.1 to +15.5, corrected p < .001, 2 seeds)."
+        "accuracy (unadjusted 95 % interval +9.1 to +15.5, corrected p < .001, 2 seeds)."
     )
     assert found.details[:3] == (
         "It is in the tail: +30.0 points of recall (+20.0 to +40.0; 20 images of 1 class).",

@@ -159,14 +159,14 @@ def test_a_class_among_all_images(tmp_path: Path, fake_run: Callable[..., Path])
 # Through a real LaTeX
 
 
-def compiled(folder: Path, *texts: str) -> str:
-    if shutil.which("pdflatex") is None:
-        pytest.skip("pdflatex is not installed")
+def compiled(folder: Path, *texts: str, engine: str = "pdflatex") -> str:
+    if shutil.which(engine) is None:
+        pytest.skip(f"{engine} is not installed")
     document = [r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"]
     document += [*texts, r"\end{document}"]
     (folder / "doc.tex").write_text("\n".join(document), encoding="utf-8")
     done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "doc.tex"],
+        [engine, "-interaction=nonstopmode", "-halt-on-error", "doc.tex"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -187,3 +187,42 @@ def test_it_compiles(
     texts += [latex(awkward), latex(awkward, caption=r"\_%$&#^~{", label="tab:x")]
     texts += [latex(factors, layout="split", label="tab:split")]
     assert "Overfull" not in compiled(tmp_path, *texts)
+
+
+ODD = {
+    "Latin": "Mélanome à cellules géantes, Świerzb, naïve œdème, Håkan ﬁbroma",
+    "Greek": "β-nevus, Δελτα Άλφα ς",
+    "combining": "e\u0301 x\u0304 n\u0303",
+    "Cyrillic": "Меланома",
+    "CJK": "黑色素瘤 メラノーマ 흑색종",
+    "right to left": "ورم ميلانيني",
+    "emoji": "🔬 👩‍⚕️ ✓",
+    "controls": "a\x1b[31mb\x07",
+    "TeX": r"a_b % # {} \ ~ ^ < | > $x$ & \input{x} ``q'' --- [x]",
+}
+IN_PDFLATEX = {"Latin", "Greek", "combining", "controls", "TeX"}
+
+
+@pytest.mark.parametrize("engine", ["pdflatex", "lualatex"])
+def test_names_of_all_alphabets_compile(
+    engine: str, tmp_path: Path, fake_run: Callable[..., Path]
+) -> None:
+    names = list(ODD.values())
+    test = (list(range(9)), [[float(a == b) for a in range(9)] for b in range(9)])
+    groups = {"head": names[:4], "tail": names[4:]}
+    record = {"classes": names, "groups": groups, "class_counts": {"train": [9] * 9}}
+    fake_run("ce", record=record, test=test)
+    comparison = compare(read_results(tmp_path / "results"), per_class="recall")
+    text = latex(comparison)
+    assert text.isascii() or text.splitlines()[1].startswith("% pdfLaTeX has no font for ")
+    compiled(tmp_path, text, engine=engine)
+
+
+@pytest.mark.parametrize("alphabet", ODD)
+def test_the_head_names_what_pdflatex_has_not(
+    alphabet: str, tmp_path: Path, fake_run: Callable[..., Path]
+) -> None:
+    fake_run(ODD[alphabet])
+    text = latex(compare(read_results(tmp_path / "results")))
+    assert ("xelatex" in text) == (alphabet not in IN_PDFLATEX)
+    assert (r"\DeclareRobustCommand" in text) == (alphabet not in IN_PDFLATEX)
