@@ -413,7 +413,7 @@ def fake_run(tmp_path: Path) -> Callable[..., Path]:
                         ]
                     ),
                     labels,
-                    logits,
+                    logits.astype(np.float32),
                 )
                 for part, (labels, logits) in parts.items()
             },

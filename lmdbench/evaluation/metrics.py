@@ -35,6 +35,9 @@ DEFAULT_METRICS = ("balanced_accuracy", "macro_f1", "macro_auroc", "accuracy")
 SUMMARY = (*DEFAULT_METRICS, "mcc", "group_mean")
 
 ECE_BINS = 15
+# How far the rounded probabilities of an image may add up to other than 1, in floating point: to be
+# taken for probabilities, and where they are said to be some
+ROUNDED_SUM, SAID_SUM = 0.01 + 1e-9, 0.05 + 1e-9
 RESAMPLES = 500  # of the bootstrap: its standard errors are right to 3 %
 SEED = 0  # of its generator
 
@@ -257,11 +260,18 @@ class Scorer:
         return softmax(self.logits)
 
     @cached_property
+    def ranks(self) -> np.ndarray:
+        """What ranks images by each class, (N, C) float64: probabilities, and of imported ones
+        those that were given, whatever they add up to."""
+        given = _given(self.logits, SAID_SUM)
+        return self.probabilities if given is None else given
+
+    @cached_property
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:
         """AUROC of each class (C,) and each image's part in it (N, C)."""
         if self.broken or not len(self.labels):
             return np.full(self.classes, np.nan), np.full(self.logits.shape, np.nan)
-        return influence.aurocs(self.labels, self.probabilities)
+        return influence.aurocs(self.labels, self.ranks)
 
     def value(self, metric: Metric) -> float:
         """NaN where ``reason`` says why."""
@@ -402,10 +412,26 @@ def equal_mass_bins(confidence: np.ndarray, bins: int = ECE_BINS) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (N, C) float64 of logits (N, C)."""
+    """Probabilities (N, C) float64 of logits (N, C).
+
+    Logarithms of probabilities in float64, as imported predictions have them, give these
+    themselves: divided by a sum that is 1 but for rounding, equal ones would differ.
+    """
+    given = _given(logits, ROUNDED_SUM)
+    if given is not None:
+        return given
     exact = logits.astype(np.float64)
     powers = np.exp(exact - exact.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _given(logits: np.ndarray, off: float) -> np.ndarray | None:
+    """The probabilities (N, C) that float64 logits are the logarithms of, if each row adds up to 1
+    but for ``off``."""
+    if logits.dtype != np.float64 or not logits.size or logits.max() > off:
+        return None
+    given = np.exp(logits)
+    return given if np.abs(given.sum(axis=1) - 1).max() <= off else None
 
 
 def unusable(logits: np.ndarray) -> int:

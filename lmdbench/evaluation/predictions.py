@@ -18,7 +18,8 @@ ARRAYS = ("ids", "labels", "logits")
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one part: ``ids`` (N,) str, ``labels`` (N,) int64, ``logits`` (N, C) float32.
+    """Of one part: ``ids`` (N,) str, ``labels`` (N,) int64, ``logits`` (N, C) float32, or
+    float64 as other code gave them.
 
     ``units`` (N,) str: the lesion or patient of each image, "" where unknown; None if none is.
     """
@@ -63,7 +64,7 @@ def save_predictions(path: Path, parts: Mapping[str, Predictions]) -> None:
     for part, predictions in parts.items():
         arrays[f"{part}_ids"] = np.asarray(predictions.ids, dtype=np.str_)
         arrays[f"{part}_labels"] = np.asarray(predictions.labels, dtype=np.int64)
-        arrays[f"{part}_logits"] = np.asarray(predictions.logits, dtype=np.float32)
+        arrays[f"{part}_logits"] = predictions.logits
         if predictions.units is not None:
             arrays[f"{part}_units"] = predictions.units
     with atomic(path) as temporary, temporary.open("wb") as file:

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import count, listed, some
+from lmdbench.data.image_names import Matches, match
 from lmdbench.data.splits.divide import named_parts
 from lmdbench.data.tables import Table, read_table
+from lmdbench.evaluation.metrics import ROUNDED_SUM
 from lmdbench.evaluation.predictions import Predictions
+from lmdbench.sharing.columns import class_columns, other_columns
+from lmdbench.sharing.own_labels import OwnColumn, compare_decisions, compare_truth
 from lmdbench.sharing.setting import SharedContext
+from lmdbench.sharing.values import Values, as_logits
 
-Values = Literal["auto", "logits", "probabilities"]
-IMAGE_COLUMNS = (
-    *("image", "image_id", "image_name", "isic_id", "id", "file", "filename", "file_name", "path"),
-)
-PART_COLUMNS = ("part", "split")
-IMAGE_ENDING = re.compile(r"\.(jpe?g|png|tiff?|bmp|webp|gif|dcm)$", re.IGNORECASE)
-SUM_TOLERANCE = 0.01  # of probabilities that were rounded when they were written
-ROUNDED = 0.05  # the same, where they are said to be probabilities
 EXAMPLES = 3
-
-# How the names of images may differ from the split's, in the order in which it is tried.
-FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    ("", lambda name: name),
-    ("matched without their folders", lambda name: re.split(r"[/\\]", name)[-1]),
-    (
-        "matched without their folders and endings",
-        lambda name: IMAGE_ENDING.sub("", re.split(r"[/\\]", name)[-1]),
-    ),
+# How files end that hold predictions, but not as CSV
+NO_TABLES = re.compile(
+    r"\.(npz|npy|parquet|feather|pkl|pickle|pth?|h5|hdf5|mat|jsonl?|xlsx?|zip)", re.IGNORECASE
 )
 
 
@@ -75,9 +64,9 @@ def read_predictions(
     given = np.stack([rows[image] for image in images])
     logits, kind, zeros = as_logits(given, values, images)
     sums = given.sum(axis=1)
-    if kind == "probabilities" and np.abs(sums - 1).max() > SUM_TOLERANCE:
+    if kind == "probabilities" and np.abs(sums - 1).max() > ROUNDED_SUM:
         between = f"{sums.min():.4g} to {sums.max():.4g}"
-        notes.append(f"rows add up to {between}: each is divided by its sum")
+        notes.append(f"rows add up to {between}: each is divided by its sum, except to rank")
     predictions = {}
     for part in parts:
         there = setting.parts[part]
@@ -87,81 +76,36 @@ def read_predictions(
     return TablePredictions(predictions, kind, zeros, tuple(notes))
 
 
-def as_logits(
-    values: np.ndarray, kind: Values, images: Sequence[str]
-) -> tuple[np.ndarray, Literal["logits", "probabilities"], int]:
-    """Values (N, C) float64 as logits (N, C) float32, what they were, and how many zeros.
-
-    Probabilities lie in [0, 1] and add up to 1 in each row, but for rounding; their logits are the
-    logarithms of their shares in that sum. For the logarithm a zero counts as 2.2e-16, as in
-    scikit-learn's log loss, or as the smallest value that is no zero, if that is less. Raises
-    UserError, naming an image, for percentages, for probabilities that are none, and for values of
-    which it can't be told.
-    """
-    sums = values.sum(axis=1)
-    if kind != "logits" and (values >= 0).all() and abs(np.median(sums) - 100) <= 100 * ROUNDED:
-        raise UserError(
-            f"no value is below 0 and rows add up to about 100 (image {images[0]}: {sums[0]:.4g}), "
-            "as percentages do: divide them by 100, or say --values logits"
-        )
-    inside = (values >= 0).all() and (values <= 1 + 1e-6).all()
-    off = np.abs(sums - 1)
-    worst = int(off.argmax())
-    total = f"image {images[worst]}: {sums[worst]:.4g}"
-    if kind == "auto":
-        if inside and off[worst] > SUM_TOLERANCE:
-            advice = (
-                "say --values probabilities if they are, rounded: each row is divided by its sum"
-                if off[worst] <= ROUNDED
-                else "say --values logits if softmax is to be taken of them; scores of a sigmoid "
-                "are better given as they were before it"
-            )
-            raise UserError(
-                f"all values lie in [0, 1], but not all rows add up to 1 ({total}): {advice}"
-            )
-        kind = "probabilities" if inside else "logits"
-    if kind == "logits":
-        return values.astype(np.float32), kind, 0
-    if not inside:
-        row = int(np.flatnonzero(((values < 0) | (values > 1 + 1e-6)).any(axis=1))[0])
-        raise UserError(
-            f"--values probabilities: those of image {images[row]} are not all in [0, 1]; "
-            "leave --values out, or give logits"
-        )
-    if off[worst] > ROUNDED:
-        raise UserError(
-            f"--values probabilities: they don't add up to 1 ({total}); say --values logits if "
-            "softmax is to be taken of them"
-        )
-    shares = values / sums[:, None]
-    zero = shares == 0
-    floor = min(np.finfo(np.float64).eps, shares[~zero].min())
-    return np.log(np.where(zero, floor, shares)).astype(np.float32), kind, int(zero.sum())
-
-
 def _read(
     path: Path, setting: SharedContext, known: Mapping[str, str], notes: list[str]
 ) -> dict[str, np.ndarray]:
     """Image → values (C,) float64, of the validation and test images in a file."""
+    if NO_TABLES.fullmatch(path.suffix):
+        raise UserError(
+            f"{path}: predictions are read from CSV files (or .csv.gz): write one with a column "
+            f"image and one for each of {listed(setting.classes)}"
+        )
     table = read_table(path, ())
-    names = _class_columns(table, setting.classes)
-    image_column, part_column, ignored = _other_columns(table, names)
-    if ignored:
-        notes.append(f"{path.name}: other columns are ignored: {listed(ignored)}")
-    said = named_parts(table, part_column) if part_column else None
-    written = table.filled(image_column)
+    names, how = class_columns(table, setting.classes)
+    if how:
+        notes.append(f"{path.name}: {how}")
+    columns = other_columns(table, names)
+    if columns.ignored:
+        notes.append(f"{path.name}: other columns are ignored: {listed(columns.ignored)}")
+    said = named_parts(table, columns.part) if columns.part else None
+    written = table.filled(columns.image)
     # Training images are left out, by the column where the split's are not known.
     only_said = said if said is not None and "train" not in setting.parts else [""] * len(table)
     kept = [row for row in range(len(table)) if only_said[row] != "train"]
-    matched, how = _match([written[row] for row in kept], known)
-    if how:
-        notes.append(f"{path.name}: image names are {how}")
+    matched, matches = _match([written[row] for row in kept], known)
+    if matches.found:
+        notes.append(f"{path.name}: image names differ from the split's in {matches.told()}")
     unknown = [written[row] for row, image in zip(kept, matched, strict=True) if image is None]
     if unknown:
         train = "" if "train" in setting.parts else "; leave training images out"
         raise UserError(
             f"{path}: {count(len(unknown), 'image')} of it {_are(unknown)} in no part of "
-            f"{setting.title}: {some(unknown, EXAMPLES)}{train}"
+            f"{setting.title}: {some(unknown, EXAMPLES)}{_meant(unknown, known, matches)}{train}"
         )
     found = {}
     trained = len(table) - len(kept)
@@ -172,11 +116,12 @@ def _read(
         others = [name for name, part in zip(written, only_said, strict=True) if part == "train"]
         left_out = {name for name in _match(others, known)[0] if name}
         parts += [(name, "train") for name in sorted(left_out.difference(matched))]
-        _refuse_other_parts(f"{path}: {part_column}", parts, known)
+        _refuse_other_parts(f"{path}: {columns.part}", parts, known)
     times = Counter(image for _, image in of)
     twice = [image for image, n in times.items() if n > 1]
     if twice:
         raise UserError(f"{path}: {some(twice, EXAMPLES)} {_are(twice)} there more than once")
+    _compare_labels(table, columns.truth, names, of, setting, notes)
     for row, image in of:
         if known[image] == "train":
             trained += 1
@@ -185,7 +130,59 @@ def _read(
     if trained:
         notes.append(f"{path.name}: {count(trained, 'training image')} left out")
     numbers = _numbers(table, list(found.values()), names)
+    for column in columns.decision:
+        own = _own_column(table, column, names, list(found.values()), list(found), setting)
+        _note(table, compare_decisions(own, numbers), notes)
     return dict(zip(found, numbers, strict=True))
+
+
+def _compare_labels(
+    table: Table,
+    truth: Sequence[str],
+    names: Sequence[str],
+    of: Sequence[tuple[int, str]],
+    setting: SharedContext,
+    notes: list[str],
+) -> None:
+    """Compare what a table's columns say of its images' true classes with the split."""
+    labels = {
+        str(image): int(label)
+        for part in setting.parts.values()
+        for image, label in zip(part.ids, part.labels, strict=True)
+    }
+    rows, images = [row for row, _ in of], [image for _, image in of]
+    for column in truth:
+        own = _own_column(table, column, names, rows, images, setting)
+        _note(table, compare_truth(own, [labels[image] for image in images]), notes)
+
+
+def _own_column(
+    table: Table,
+    column: str,
+    names: Sequence[str],
+    rows: Sequence[int],
+    images: Sequence[str],
+    setting: SharedContext,
+) -> OwnColumn:
+    cells = table[column]
+    places = [table.columns.index(name) for name in names]
+    order = sorted(range(len(names)), key=lambda code: places[code])
+    where = f"{table.path}: {column}"
+    return OwnColumn(where, images, [cells[row] for row in rows], setting.classes, order)
+
+
+def _note(table: Table, note: str, notes: list[str]) -> None:
+    if note:
+        notes.append(note.replace(str(table.path), table.path.name, 1))
+
+
+def _meant(unknown: Sequence[str], known: Iterable[str], matches: Matches) -> str:
+    """What the first image that is no part's could be, where its name comes near others."""
+    name = unknown[0]
+    if name in matches.unclear:
+        return f" ({name} could be {' or '.join(matches.unclear[name][:EXAMPLES])})"
+    taken = match([name], list(known)).found
+    return f" (is {name} the image {taken[name]}, which has a row already?)" if taken else ""
 
 
 def _refuse_other_parts(
@@ -234,68 +231,12 @@ def _is_number(cell: str) -> bool:
         return False
 
 
-def _class_columns(table: Table, classes: Sequence[str]) -> list[str]:
-    """The column of each class, by its name; case, blanks, - and _ don't matter if need be."""
-    if set(classes) <= set(table.columns):
-        return list(classes)
-    by_plain: dict[str, list[str]] = {}
-    for column in table.columns:
-        by_plain.setdefault(_plain(column), []).append(column)
-    found = {name: by_plain.get(_plain(name), []) for name in classes}
-    for name, columns in found.items():
-        if len(columns) > 1:
-            raise UserError(
-                f"{table.path}: the class {name!r} could be any of the columns "
-                f"{listed(columns, repr)}; name it as in the data set"
-            )
-    missing = [name for name, columns in found.items() if not columns]
-    if missing:
-        taken = {column for columns in found.values() for column in columns}
-        others = [column for column in table.columns if column not in taken]
-        near = {name: difflib.get_close_matches(name, others, n=1, cutoff=0.5) for name in missing}
-        hints = [f"{match[0]!r} for {name!r}" for name, match in near.items() if match]
-        meant = f" (is {listed(hints)}?)" if hints else ""
-        raise UserError(
-            f"{table.path}: no column for the class{'es' * (len(missing) > 1)} "
-            f"{listed(missing, repr)}{meant}; it needs one for each of "
-            f"{listed(classes)}, and has {listed(table.columns, repr)}"
-        )
-    return [found[name][0] for name in classes]
-
-
-def _other_columns(table: Table, of_classes: Iterable[str]) -> tuple[str, str | None, list[str]]:
-    """The column of image ids, that of parts if there is one, and the others."""
-    taken = set(of_classes)
-    others = {column.lower(): column for column in table.columns if column not in taken}
-    part = next((others.pop(name) for name in PART_COLUMNS if name in others), None)
-    image = next((others[name] for name in IMAGE_COLUMNS if name in others), None)
-    if image is None and len(others) == 1:
-        (image,) = others.values()
-    if image is None:
-        raise UserError(
-            f"{table.path}: no column with the images' ids; call it image (its columns are "
-            f"{', '.join(map(repr, table.columns))})"
-        )
-    return image, part, [column for column in others.values() if column != image and column]
-
-
-def _match(written: Sequence[str], known: Iterable[str]) -> tuple[list[str | None], str]:
-    """The split's name of each image, None where it has none; and how they were matched.
-
-    The first form in which most are found; forms in which two images of the split are alike don't
-    count.
-    """
-    best: tuple[int, list[str | None], str] = (-1, [], "")
-    names = list(known)
-    for how, form in FORMS:
-        own = {form(name): name for name in names}
-        if len(own) < len(names):
-            continue
-        matched = [own.get(form(name)) for name in written]
-        found = sum(name is not None for name in matched)
-        if found > best[0]:
-            best = found, matched, how
-    return best[1], best[2]
+def _match(written: Sequence[str], known: Iterable[str]) -> tuple[list[str | None], Matches]:
+    """The split's name of each image, None where it has none; and how the others were matched."""
+    names = set(known)
+    others = [name for name in written if name not in names]
+    matches = match(others, sorted(names.difference(written)) if others else ())
+    return [name if name in names else matches.found.get(name) for name in written], matches
 
 
 def _complete(rows: Mapping[str, np.ndarray], setting: SharedContext, files: str) -> list[str]:
@@ -318,7 +259,3 @@ def _complete(rows: Mapping[str, np.ndarray], setting: SharedContext, files: str
 
 def _are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().lower()

@@ -1,21 +1,20 @@
-"""CSV files of predictions: which image, which class, logits or probabilities."""
+"""CSV files of predictions: which image, which class."""
 
 import gzip
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import softmax
-from sklearn.metrics import log_loss
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Part
+from lmdbench.evaluation.metrics import Scorer, softmax
 from lmdbench.runs.record import RunRecord, RunSpec
 from lmdbench.sharing.setting import NO_METHOD, SharedContext
-from lmdbench.sharing.table import TablePredictions, Values, as_logits, read_predictions
+from lmdbench.sharing.table import TablePredictions, read_predictions
+from lmdbench.sharing.values import Values
 
 Write = Callable[..., Path]
 
@@ -133,7 +132,7 @@ def test_folders_and_endings_of_image_names_do_not_matter(
     rows = [f"{form.format(name)},1,2,{k}" for k, name in enumerate("abc")]
     found = read(setting, write("\n".join(["image,NV,MEL,BCC", *rows])))
     assert found.parts["test"].logits[:, 2].tolist() == [0, 1, 2]
-    assert "image names are matched without their folders" in found.notes[0]
+    assert f": {rows[0].split(',')[0]} → a (3 of 3 like this)" in found.notes[0]
 
 
 def test_endings_matter_where_images_differ_in_nothing_else(write: Write) -> None:
@@ -165,8 +164,7 @@ def test_the_column_of_images_is_found(setting: SharedContext, write: Write, nam
         (TEST.replace("9.5", ""), "BCC is ''"),
         (TEST.replace("9.5", "nine"), "BCC is 'nine'"),
         (TEST.replace("BCC", "BBC"), "no column for the class 'BCC' (is 'BBC' for 'BCC'?)"),
-        (TEST.replace(",", ";"), "its columns seem separated by ';'; save it with commas"),
-        ("x,y,NV,MEL,BCC\na,1,1,2,3\n", "no column with the images' ids; call it image"),
+        ("x,z,NV,MEL,BCC\na,1,1,2,3\n", "no column with the images' ids; call it image"),
         ("image,nv,MEL,BCC,N V\n", "no rows"),
         ("image,nv,MEL,BCC,Nv\na,1,1,2,3\n", "'NV' could be any of the columns 'nv', 'Nv'"),
     ],
@@ -187,78 +185,74 @@ def test_class_columns_may_differ_in_case_and_blanks(write: Write) -> None:
     assert found.parts["test"].logits.tolist() == [[2, 1]]
 
 
-# Values
-
-IMAGES = [f"i{k}" for k in range(50)]
-
-
-def test_probabilities_are_told_by_their_sums_and_keep_every_score() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(50, 4)) * 3
-    p = softmax(logits, axis=1)
-    for given in (p, p.round(4)):  # as a CSV has them
-        stored, kind, zeros = as_logits(given, "auto", IMAGES)
-        assert (kind, zeros) == ("probabilities", int((given == 0).sum()))
-        np.testing.assert_allclose(
-            softmax(stored, axis=1), given / given.sum(1)[:, None], atol=1e-6
-        )
-
-
-def test_zeros_count_as_in_scikit_learns_log_loss() -> None:
-    p = np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
-    stored, _, zeros = as_logits(p, "auto", IMAGES)
-    assert zeros == 2
-    assert np.isfinite(stored).all()
-    nll = -np.log(softmax(stored.astype(float), axis=1)[[0, 1, 2], [0, 0, 0]]).mean()
-    assert math.isclose(nll, log_loss([0, 0, 0], p, labels=[0, 1]), rel_tol=1e-6)
-
-
-def test_zeros_stay_below_all_that_is_not_zero() -> None:
-    stored, _, _ = as_logits(np.array([[0.0, 1e-30, 1 - 1e-30]]), "auto", IMAGES)
-    assert stored[0, 0] <= stored[0, 1] < stored[0, 2]
-
-
-def test_logits_stay_as_they_are() -> None:
-    values = np.array([[0.2, 0.8], [-3.0, 7.0]])
-    stored, kind, _ = as_logits(values, "auto", IMAGES)
-    assert kind == "logits"
-    np.testing.assert_array_equal(stored, values.astype(np.float32))
-    forced, kind, _ = as_logits(np.array([[0.2, 0.8]]), "logits", IMAGES)
-    assert kind == "logits"
-    np.testing.assert_allclose(forced, [[0.2, 0.8]])
-
-
-@pytest.mark.parametrize(
-    ("values", "kind", "said"),
-    [
-        ([[0.9, 0.8], [0.5, 0.5]], "auto", "add up to 1 (image i0: 1.7): say --values logits"),
-        ([[0.5, 0.5], [0.5, 0.53]], "auto", "(image i1: 1.03): say --values probabilities if"),
-        ([[0.5, 0.5], [0.9, 0.8]], "probabilities", "(image i1: 1.7); say --values logits if"),
-        ([[0.5, 0.5], [0.5, 0.56]], "probabilities", "don't add up to 1 (image i1: 1.06)"),
-        ([[99, 1.0], [40, 59.6]], "auto", "about 100 (image i0: 100), as percentages do: divide"),
-        ([[99, 1.0], [40, 59.6]], "probabilities", "divide them by 100"),
-        ([[0.5, 0.5], [-1.0, 2.0]], "probabilities", "those of image i1 are not all in [0, 1]"),
-    ],
-)
-def test_values_that_are_neither_are_refused(
-    values: list[list[float]], kind: Values, said: str
-) -> None:
-    with pytest.raises(UserError) as error:
-        as_logits(np.array(values), kind, IMAGES)
-    assert said in str(error.value)
-
-
-def test_values_that_look_like_percentages_may_be_logits() -> None:
-    stored, kind, _ = as_logits(np.array([[99, 1.0]]), "logits", IMAGES)
-    assert (kind, stored.tolist()) == ("logits", [[99, 1]])
-
-
 def test_probabilities_that_were_rounded_are_divided_by_their_sums(
     setting: SharedContext, write: Write
 ) -> None:
     text = "image,NV,MEL,BCC\na,.33,.33,.3\nb,.5,.5,0\nc,.34,.34,.36\n"
     found = read(setting, write(text), values="probabilities")
-    assert found.notes == ("rows add up to 0.96 to 1.04: each is divided by its sum",)
-    shares = np.exp(found.parts["test"].logits)
+    assert found.notes == (
+        "rows add up to 0.96 to 1.04: each is divided by its sum, except to rank",
+    )
+    shares = softmax(found.parts["test"].logits)
     np.testing.assert_allclose(shares[0], [0.34375, 0.34375, 0.3125], rtol=1e-6)
+    ranks = Scorer(found.parts["test"].labels, found.parts["test"].logits).ranks
+    np.testing.assert_allclose(ranks[:2], [[0.33, 0.33, 0.3], [0.5, 0.5, 0]], atol=1e-15)
     assert "say --values probabilities if they are, rounded" in problem(setting, write(text))
+
+
+# Names, labels and files as other programs leave them
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.png", "{}.0", "x/{}.jpeg", r"D:\img\{}.png", "{}e+00"])
+def test_names_that_lost_their_zeros_are_found_and_told(write: Write, form: str) -> None:
+    ids = [f"{n:05}.png" for n in (3, 1, 2)]
+    parts = {"test": Part(np.array(ids), np.array([0, 1, 1]))}
+    setting = SharedContext(record("r", "s", ["x", "y"]), parts, {})
+    rows = [f"{form.format(n)},{n},0" for n in (1, 2, 3)]
+    found = read(setting, write("\n".join(["image,x,y", *rows])))
+    assert found.parts["test"].logits[:, 0].tolist() == [3, 1, 2]
+    assert f": {form.format(1)} → 00001.png (3 of 3 like this)" in found.notes[0]
+
+
+def test_names_that_could_be_several_are_told(write: Write) -> None:
+    parts = {"test": Part(np.array(["01.png", "001.png"]), np.array([0, 1]))}
+    setting = SharedContext(record("r", "s", ["x", "y"]), parts, {})
+    text = problem(setting, write("image,x,y\n1,1,2\n2,1,2\n"))
+    assert "2 images of it are in no part of r s: 1, 2 (1 could be 001.png or 01.png)" in text
+
+
+def test_one_image_under_two_names_is_there_twice(setting: SharedContext, write: Write) -> None:
+    text = problem(setting, write(TEST + "A.png,1,2,3\n"))
+    assert "A.png (is A.png the image a, which has a row already?)" in text
+    twice = TEST.replace("a,", "a.png,") + "a.jpg,1,2,3\n"
+    assert "a is there more than once" in problem(setting, write(twice))
+
+
+def test_labels_of_the_file_are_compared(setting: SharedContext, write: Write) -> None:
+    text = "image,NV,MEL,BCC,label,y_pred\na,1,2,3,BCC,BCC\nb,4,5,6,NV,BCC\nc,7,8,9,MEL,BCC\n"
+    found = read(setting, write(text))
+    assert found.notes == (
+        "mine.csv: label agrees with the split (3 images)",
+        "mine.csv: y_pred agrees with the largest values (3 images)",
+    )
+    for name in ("label", "Target", "true", "Y_TRUE", "class", "ground truth", "gt"):
+        wrong = text.replace("NV,BCC\nc", "MEL,BCC\nc").replace("label", name)
+        said = problem(setting, write(wrong))
+        assert (
+            f"mine.csv: {name}: 1 of 3 labels (33%) contradict the split, e.g. b: MEL here" in said
+        )
+    other = problem(setting, write(text.replace("c,7,8,9,MEL,BCC", "c,7,8,9,MEL,NV")))
+    assert "y_pred: 1 of 3 images (33%) have their largest value in another class" in other
+
+
+def test_labels_of_training_images_are_compared_where_known(
+    setting: SharedContext, write: Write
+) -> None:
+    text = "image,NV,MEL,BCC,label\na,1,2,3,BCC\nb,4,5,6,NV\nc,7,8,9,MEL\nt0,,,,MEL\n"
+    assert "e.g. t0: MEL here, NV there" in problem(setting, write(text))
+
+
+@pytest.mark.parametrize("name", ["mine.npz", "mine.PARQUET", "mine.xlsx", "mine.json", "mine.pt"])
+def test_other_kinds_of_files_are_told(setting: SharedContext, write: Write, name: str) -> None:
+    said = problem(setting, write("PK", name))
+    assert "are read from CSV files (or .csv.gz): write one with a column image and one" in said
