@@ -31,10 +31,9 @@ from lmdbench.core.folders import default_cache
 )
 @click.option(
     "--sample",
-    default="200",
-    show_default=True,
     metavar="N|all",
-    help="Images to decode, and to compare with the prepared ones.",
+    help="Images to decode, and to compare with the prepared ones.  [default: all are decoded, "
+    "200 compared]",
 )
 @plugin_option
 @json_option
@@ -44,7 +43,7 @@ def verify(
     name: str,
     data_root: Path | None,
     sizes: tuple[str, ...],
-    sample: str,
+    sample: str | None,
     as_json: bool,
 ) -> None:
     """Check a data set's tables, images and prepared stores. Writes nothing.
@@ -54,16 +53,18 @@ def verify(
     """
     data = make_dataset(name, data_root)
     chosen = list(dict.fromkeys(map(parse_size, sizes)))
-    number = parse_sample(sample)
+    number = None if sample is None else parse_sample(sample)
 
     from lmdbench.core.progress import watcher
+    from lmdbench.data.check.verification import COMPARED
     from lmdbench.data.check.verification import verify as findings
 
+    compared = COMPARED if sample is None else number
     progress = watcher(quiet=as_json or number is not None)  # a sample takes seconds
     tick = partial(progress.prepare, what="decoding images")
     listed, problems = [], 0
     try:
-        for finding in findings(data, default_cache(), chosen, number, tick):
+        for finding in findings(data, default_cache(), chosen, number, tick, compared):
             progress.end()
             problems += finding.state == "problem"
             listed.append(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_bytes
-from lmdbench.core.words import count, listed
+from lmdbench.core.words import count, listed, some
 from lmdbench.data.dataset import Dataset, Split, sha256_lines
 from lmdbench.data.folder.walk import images_below, images_in
 from lmdbench.data.reading import read_records, read_remarks, read_split
@@ -36,6 +36,7 @@ from lmdbench.data.store.resolutions import spread
 from lmdbench.data.tables import read_table
 
 EXAMPLES = 3
+COMPARED = 200  # images that are compared with each store, if no number is asked for
 # Part → the released table of it; the id column is one of those below.
 RELEASED = {"train": "training.csv", "validation": "validation.csv", "test": "testing.csv"}
 ID_COLUMNS = ("image", "Video file")
@@ -58,14 +59,15 @@ def verify(
     dataset: Dataset,
     cache: Path,
     sizes: Sequence[int] = (),
-    sample: int | None = 200,
+    sample: int | None = None,
     progress: Progress = lambda *_: None,
+    compared: int | None = COMPARED,
 ) -> Iterator[Finding]:
     """The checks that apply to the data set, one after the other.
 
     ``sizes``: the stores to check, all that are there if empty. ``sample``: how many images are
-    decoded, and compared with each store; None for all. Raises UserError for tables that cannot be
-    read.
+    decoded, ``compared``: how many are compared with each store; None for all. Raises UserError for
+    tables that cannot be read.
     """
     records = read_records(dataset)
     files = record_files(dataset)
@@ -83,7 +85,7 @@ def verify(
     if there:
         chosen = [files[there[p]] for p in spread(len(there), _number(sample, there))]
         yield from check_images(chosen, len(there), dataset.side_range, progress)
-    yield from check_stores(dataset, files, there, cache, sizes, sample, progress)
+    yield from check_stores(dataset, files, there, cache, sizes, compared, progress)
 
 
 def check_tables(dataset: Dataset, records: pd.DataFrame) -> Finding:
@@ -220,8 +222,11 @@ def check_images(
     among = f"{len(files):,} of {total:,}" if len(files) < total else f"all {total:,}"
     facts: dict[str, Any] = {"tried": len(files), "of": total, "unreadable": failed}
     if failed:
-        named = ", ".join(f"{path} ({why})" for path, why in list(failed.items())[:EXAMPLES])
-        text = f"{len(failed):,} of the {len(files):,} tried cannot be read: {named}"
+        named = some([f"{path} ({why})" for path, why in failed.items()], EXAMPLES)
+        tried = among if len(files) < total else f"the {total:,}"
+        text = f"{len(failed):,} of {tried} tried cannot be read: {named}"
+        if len(failed) > EXAMPLES:
+            text += ", all listed by --json"
         yield Finding("decoding", "problem", text, facts)
     else:
         yield Finding("decoding", "ok", f"{among} images tried, each is whole", facts)

@@ -1,6 +1,7 @@
 """``lmdbench data verify``: what is right, and every kind of thing that can be wrong."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,38 @@ def test_sample_or_all(checks, toy):
     assert checks("folder", toy, "--sample", "7")[1]["decoding"]["tried"] == 7
     (toy / "round-0.png").write_bytes(b"")
     assert checks("folder", toy, "--sample", "all")[1]["decoding"]["tried"] == 53
+    assert checks("folder", toy)[1]["decoding"]["tried"] == 53
+
+
+def test_every_damaged_image_is_found(lmdbench, checks, toy):
+    bad = [f"round-{n}.png" for n in range(5)]
+    for name in bad:
+        (toy / name).write_bytes(b"<html>404</html>")
+    _, found = checks("folder", toy)
+    assert found["decoding"]["unreadable"] == {str(toy / name): "not an image" for name in bad}
+    outcome = lmdbench("data", "verify", "folder", "--data-root", toy)
+    assert "5 of the 53 tried cannot be read" in outcome.out
+    assert "(not an image) and 2 more, all listed by --json" in outcome.out
+    assert "decoding images: 100 %" in outcome.err
+
+
+def test_what_is_no_file_is_missing_and_never_opened(lmdbench, toy):
+    """Pipes wait for ever for who writes to them."""
+    for name in ("round-0.png", "round-1.png", "round-2.png"):
+        (toy / name).unlink()
+    os.mkfifo(toy / "round-0.png")
+    (toy / "round-1.png").mkdir()
+    (toy / "round-2.png").symlink_to("/nowhere/at/all.png")
+    outcome = lmdbench("data", "verify", "folder", "--data-root", toy)
+    assert "50 of 53 are there" in outcome.out
+    refused = lmdbench("data", "prepare", "folder", "--data-root", toy)
+    assert "3 of 53 images are missing" in refused.err
+    for told in ("0.png (there, but no file)", "1.png (a folder)", "2.png (a link to nothing)"):
+        assert f"round-{told}" in refused.err
+    allowed = lmdbench(
+        *("data", "prepare", "folder", "--data-root", toy, "--image-size", 16, "--allow-missing")
+    )
+    assert "50 images of 53, 3 are missing" in allowed.out
 
 
 # Stores
