@@ -13,7 +13,7 @@ import pandas as pd
 from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.files import check_cache
 from lmdbench.core.words import count
-from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset
+from lmdbench.data.dataset import PARTS, Dataset, GivenFolds, Part, Split, register_dataset
 from lmdbench.data.folder.classes import with_classes
 from lmdbench.data.folder.description import Description
 from lmdbench.data.folder.image_index import (
@@ -107,6 +107,10 @@ class Folder(Dataset):
         root = self.image_root
         files = [root / file for file in self.records()["file"]]
         return (*taken(self.root, self._described, files), *self._listing.remarks)
+
+    @property
+    def given_folds(self) -> GivenFolds | None:
+        return self._listing.folds
 
     @property
     def given_parts(self) -> Sequence[str] | None:

@@ -97,10 +97,13 @@ def split_options(command: Command) -> Command:
         test_per_class: int | None,
         **others: Any,
     ) -> Any:
-        from lmdbench.data.splits.spec import DEFAULT_FOLDS, MOST_FOLDS, SplitSpec
+        from lmdbench.data.splits.given import MOST_FOLDS, number_of_folds
+        from lmdbench.data.splits.spec import SplitSpec
 
         if fold is None and split == "kfold":
-            fold = list(range(min(folds or DEFAULT_FOLDS, MOST_FOLDS)))
+            name = others.get("dataset") or others.get("name") or ""
+            there = folds or number_of_folds(name, others.get("data_root"), default_cache())
+            fold = list(range(min(there, MOST_FOLDS)))
         choices = [
             SplitSpec(split, imbalance_factor, split_seed, folds, one, test_per_class)
             for one in (fold if fold else (None,))

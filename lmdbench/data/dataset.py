@@ -65,6 +65,15 @@ class Partial:
 
 
 @dataclass(frozen=True)
+class GivenFolds:
+    """Folds of a k-fold split as tables give them. ``words``: image id → the name of its fold, such
+    as ``"0"`` or ``"fold1"``, "" where it has none; ``source``: the file and column, in words."""
+
+    source: str
+    words: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Split:
     """A named division of a data set's images into train, validation and test."""
 
@@ -202,6 +211,11 @@ class Dataset(ABC):
         """What a reader should know of how its tables and files were understood, such as rows left
         out or words taken for "unknown": a line each, told before anything is done with them."""
         return ()
+
+    @property
+    def given_folds(self) -> GivenFolds | None:
+        """Folds that its tables give, which ``--split kfold`` then takes; None: they give none."""
+        return None
 
     def is_official(self, records: pd.DataFrame) -> bool:
         """Whether the records are the official ones, in their order: the recipes depend on it."""

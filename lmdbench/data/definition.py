@@ -23,7 +23,14 @@ CALLED = {
 }
 TEXTS = ("title", "source", "licence")  # none of them may be empty
 SWITCHES = ("needs_root", "synthetic")
-PROPERTIES = ("image_root", "makes_images", "results_name", "group_source", "remarks")
+PROPERTIES = (
+    "image_root",
+    "makes_images",
+    "results_name",
+    "group_source",
+    "remarks",
+    "given_folds",
+)
 
 
 def check_dataset(name: str, cls: Any, base: Any) -> None:

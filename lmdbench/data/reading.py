@@ -21,7 +21,7 @@ import pandas as pd
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import some
-from lmdbench.data.dataset import PARTS, Dataset, Part, Split
+from lmdbench.data.dataset import PARTS, Dataset, GivenFolds, Part, Split
 
 T = TypeVar("T")
 
@@ -76,6 +76,14 @@ def read_remarks(dataset: Dataset) -> tuple[str, ...]:
     if not isinstance(remarks, tuple) or not all(map(_is_name, remarks)):
         raise _wrong(dataset, f"remarks are {remarks!r}, no tuple of lines of text")
     return remarks
+
+
+def read_given_folds(dataset: Dataset) -> GivenFolds | None:
+    """``Dataset.given_folds``. Raises UserError for what are none."""
+    folds = _called(dataset, "given_folds", lambda: dataset.given_folds)
+    if folds is not None and not isinstance(folds, GivenFolds):
+        raise _wrong(dataset, f"given_folds is {folds!r}, no GivenFolds and not None")
+    return folds
 
 
 def read_split(dataset: Dataset, imbalance_factor: float | None, seed: int) -> Split:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 REMARK = "7 rows without a label are left out"
 PLUGIN = f"""
@@ -33,3 +34,17 @@ def test_each_command_tells_it_once(lmdbench, tmp_path: Path, monkeypatch, comma
     outcome = lmdbench(*command.split(), "--plugin", str(plugin))
     told = outcome.out + outcome.err
     assert told.count(REMARK) == 1
+
+
+def test_every_given_fold_is_planned_and_said(lmdbench, tmp_path: Path) -> None:
+    rows = [f"{n}.png,{'ab'[n % 2]},{n // 2 % 4}" for n in range(40)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label,fold", *rows]))
+    for n in range(40):
+        Image.new("RGB", (24, 24), (n, 0, 0)).save(tmp_path / f"{n}.png")
+    words = ("--dataset", "folder", "--data-root", tmp_path, "--results", tmp_path / "results")
+    method = ("--method", "ce", "--backbone", "small", "--image-size", 24, "--dry-run")
+    outcome = lmdbench("run", *words, *method, "--split", "kfold")
+    told = outcome.out + outcome.err
+    assert (outcome.code, told.count("folds: column 'fold' of labels.csv, 4 folds")) == (0, 4)
+    told = lmdbench("run", *words, *method)
+    assert "column 'fold' of labels.csv is not used; --split kfold" in told.out + told.err

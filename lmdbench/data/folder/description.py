@@ -29,7 +29,7 @@ SMALLEST, LARGEST = 16, 2048  # pixels of an image's side
 
 Kind = Literal["table", "npz", "images"]
 KINDS: tuple[Kind, ...] = ("table", "npz", "images")
-COLUMNS = ("image", "label", "group", "split")
+COLUMNS = ("image", "label", "group", "split", "fold")
 FACTS = ("title", "source", "licence")
 OF_A_TABLE = ("columns", "image_folder", "image_suffix", "no_group", "separator", "encoding")
 

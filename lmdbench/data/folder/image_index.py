@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import count, some
-from lmdbench.data.dataset import PARTS
+from lmdbench.data.dataset import PARTS, GivenFolds
 from lmdbench.data.folder.description import (
     DESCRIPTION,
     Description,
@@ -47,6 +47,7 @@ class ImageIndex:
     parts: Sequence[str] | None
     classes: tuple[str, ...]
     ending: str = ""  # of the files, where the ids lack it
+    folds: GivenFolds | None = None  # of a k-fold split
     remarks: tuple[str, ...] = ()  # what was understood or left out, a line each
 
 

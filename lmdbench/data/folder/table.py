@@ -11,8 +11,8 @@ from lmdbench.core.registry import unknown
 from lmdbench.data.folder.description import COLUMNS, Description
 from lmdbench.data.folder.image_index import ImageIndex
 from lmdbench.data.folder.labels import labelled_rows, left_out, read_labels
+from lmdbench.data.folder.parts import read_places
 from lmdbench.data.lesions import alike, known_lesions, outstanding
-from lmdbench.data.splits.divide import named_parts
 from lmdbench.data.tables import read_table
 
 
@@ -44,8 +44,16 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
     if column["group"] in table.columns:
         groups, told = _groups(table[column["group"]], described)
         remarks += told
-    parts = named_parts(table, column["split"]) if column["split"] in table.columns else None
-    return ImageIndex(images, labels, groups, parts, tuple(classes), remarks=remarks)
+    places = read_places(table, described, column, images)
+    return ImageIndex(
+        images,
+        labels,
+        groups,
+        places.parts,
+        tuple(classes),
+        folds=places.folds,
+        remarks=(*remarks, *places.remarks),
+    )
 
 
 def _groups(cells: Sequence[str], described: Description) -> tuple[list[str], tuple[str, ...]]:

@@ -17,7 +17,7 @@ from lmdbench.core.registry import unknown
 from lmdbench.core.words import count, listed
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split, sha256_lines
 from lmdbench.data.groups import Groups, by_rank, parse_groups
-from lmdbench.data.reading import read_records, read_split
+from lmdbench.data.reading import read_given_folds, read_records, read_split
 from lmdbench.data.splits.assign import allot, even_counts, shuffled
 from lmdbench.data.splits.divide import (
     NEEDED,
@@ -26,11 +26,10 @@ from lmdbench.data.splits.divide import (
     named_parts,
     require_every_class,
 )
+from lmdbench.data.splits.given import DEFAULT_FOLDS, MOST_FOLDS, Folds, folds_of, refuse_torn
 from lmdbench.data.tables import read_table
 
 DEFAULT_SEED = 42
-DEFAULT_FOLDS = 5
-MOST_FOLDS = 100
 MOST_PER_CLASS = 100  # test images of a class in a balanced test set, where nothing else is asked
 HELD_OUT_SHARE = 2 / 3  # of the smallest class that a balanced test and validation set may take
 VALIDATION_SHARE = 1 / 8  # of what a fold leaves: with five folds 70/10/20
@@ -62,7 +61,8 @@ def make_split(dataset: Dataset, choice: SplitSpec) -> Split:
     """
     seed = check_seed(DEFAULT_SEED if choice.seed is None else choice.seed)
     name = choice.name
-    folds = DEFAULT_FOLDS if choice.folds is None else choice.folds
+    given = folds_of(dataset) if name == "kfold" else None
+    folds = _number_of_folds(choice.folds, given)
     if not 2 <= folds <= MOST_FOLDS:
         raise UserError(f"--folds {folds}: give a number from 2 to {MOST_FOLDS}")
     if name != "kfold" and (choice.folds is not None or choice.fold is not None):
@@ -76,7 +76,7 @@ def make_split(dataset: Dataset, choice: SplitSpec) -> Split:
     elif name == "kfold":
         if choice.fold is None:
             raise UserError(f"--split kfold: say which fold with --fold, from 0 to {folds - 1}")
-        split = fold_split(dataset, choice.imbalance_factor, seed, folds, choice.fold)
+        split = fold_split(dataset, choice.imbalance_factor, seed, folds, choice.fold, given)
     elif name is not None and is_file_name(name):
         if choice.imbalance_factor is not None:
             raise UserError(f"--split {name} lists its images; leave --imbalance-factor out")
@@ -88,12 +88,28 @@ def make_split(dataset: Dataset, choice: SplitSpec) -> Split:
             f"--split-seed {choice.seed}: split {split.name} of {dataset.name} is a list, no seed "
             "draws it; leave it out"
         )
+    unused = read_given_folds(dataset) if name != "kfold" else None
+    if unused is not None:
+        note = f"{unused.source} is not used; --split kfold takes it as folds"
+        split = replace(split, notes=(*split.notes, note))
     if choice.groups is not None:
         everything = {part: split.counts(part) for part in PARTS}
         counts = training_counts(everything, split.details.get("folds"))
         groups = parse_groups(choice.groups, split.classes, counts)
         split = replace(split, groups=groups.members, group_rule=groups.rule)
     return split
+
+
+def _number_of_folds(asked: int | None, given: Folds | None) -> int:
+    """Raises UserError where other than the given folds are asked for."""
+    if given is None:
+        return DEFAULT_FOLDS if asked is None else asked
+    if asked not in (None, len(given)):
+        raise UserError(
+            f"--folds {asked}: {given.source} gives {len(given)} folds; leave --folds out, or give "
+            "the column another name to have folds drawn"
+        )
+    return len(given)
 
 
 def training_counts(counts: Mapping[str, np.ndarray], folds: int | None = None) -> np.ndarray:
@@ -217,17 +233,30 @@ def balanced_split(
 
 
 def fold_split(
-    dataset: Dataset, imbalance_factor: float | None, seed: int, folds: int, fold: int
+    dataset: Dataset,
+    imbalance_factor: float | None,
+    seed: int,
+    folds: int,
+    fold: int,
+    given: Folds | None = None,
 ) -> Split:
     """Fold ``fold`` of ``folds``: the images of the data set's own split, stratified by class, each
-    in the test set of one fold.
+    in the test set of one fold; or in that of the fold that is ``given``, without images that are
+    in none.
 
     An eighth of what a fold leaves is its validation set. Lesions or patients stay in one fold, and
-    in one part, where the tables name them. Raises UserError for a class that one fold takes whole.
+    in one part, where the tables name them. Raises UserError for a class that one fold takes whole,
+    and for lesions in two given folds.
     """
     if not 0 <= fold < folds:
         raise UserError(f"--fold {fold}: with {folds} folds give one from 0 to {folds - 1}")
-    own, ids, codes, groups, home = _divided(dataset, imbalance_factor, seed, folds)
+    own, ids, codes, groups, home = _divided(dataset, imbalance_factor, seed, folds, given is None)
+    notes = [*_alone(groups, ids)] if any(groups) else []
+    if given is not None:
+        home, notes = _given_homes(given, ids, groups), [given.note, *notes]
+        if out := int((home < 0).sum()):
+            notes.append(f"{count(out, 'image')} without a fold left out")
+            ids, codes, groups, home = _only(home >= 0, ids, codes, groups, home)
     size = len(own.classes)
     inside = {"test": home == fold}
     rest = np.flatnonzero(~inside["test"])
@@ -264,18 +293,45 @@ def fold_split(
         seed=seed,
         group_rule=_inherited(own),
         details={"folds": folds, "fold": fold, "division": _division(ids, codes, home)},
-        notes=_alone(groups, ids) if any(groups) else (),
+        notes=tuple(notes),
+    )
+
+
+def _given_homes(given: Folds, ids: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """The fold (N,) of each image, -1 for none. Raises UserError for lesions in two folds and
+    a fold without images."""
+    home = np.array([given.of.get(image, -1) for image in ids.tolist()], dtype=np.int64)
+    inside = home >= 0
+    refuse_torn(
+        given, [group for group, kept in zip(groups, inside, strict=True) if kept], home[inside]
+    )
+    empty = [name for fold, name in enumerate(given.names) if not (home == fold).any()]
+    if empty:
+        raise UserError(f"{given.source}: no image left in fold {', '.join(empty)}")
+    return home
+
+
+def _only(
+    kept: np.ndarray, ids: np.ndarray, codes: np.ndarray, groups: Sequence[str], home: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
+    return (
+        ids[kept],
+        codes[kept],
+        [groups[row] for row in np.flatnonzero(kept).tolist()],
+        home[kept],
     )
 
 
 @lru_cache(maxsize=4)  # every fold of a plan asks for it
 def _divided(
-    dataset: Dataset, imbalance_factor: float | None, seed: int, folds: int
+    dataset: Dataset, imbalance_factor: float | None, seed: int, folds: int, drawn: bool
 ) -> tuple[Split, np.ndarray, np.ndarray, list[str], np.ndarray]:
     """The own split, its images with classes and groups as ``_images`` gives them, and the fold
-    (N,) of each."""
+    (N,) of each, 0 if not ``drawn``."""
     own = read_split(dataset, imbalance_factor, seed)
     ids, codes, groups = _images(dataset, own)
+    if not drawn:
+        return own, ids, codes, groups, np.zeros(len(ids), dtype=np.int64)
     wanted = even_counts(np.bincount(codes, minlength=len(own.classes)), folds)
     return own, ids, codes, groups, allot(ids, codes, groups, wanted, f"{seed}/kfold")
 

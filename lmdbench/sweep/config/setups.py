@@ -8,12 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from lmdbench.core.folders import default_cache
 from lmdbench.core.lines import KeyPath
 from lmdbench.core.registry import unknown
 from lmdbench.core.schema import Check, Document, flag, number, one_of, text, whole
 from lmdbench.data.dataset import DATASETS
 from lmdbench.data.folder.description import LARGEST, SMALLEST
-from lmdbench.data.splits.spec import DEFAULT_FOLDS, MOST_FOLDS, SPLITS, SplitSpec, is_file_name
+from lmdbench.data.splits.given import MOST_FOLDS, number_of_folds
+from lmdbench.data.splits.spec import SPLITS, SplitSpec, is_file_name
 from lmdbench.models.backbones import get_backbone, resolve_weights
 from lmdbench.runs.request import RunContext
 
@@ -131,18 +133,18 @@ def _crossed(
 ) -> Iterator[RunContext]:
     """The set-up of one combination, or one for each fold."""
     folds: Sequence[int | None] = [chosen.get("fold")]
-    if chosen.get("split") == "kfold":
-        most = chosen.get("folds", DEFAULT_FOLDS)
-        folds = range(most) if folds[0] is None else folds
-        if chosen.get("fold", 0) >= most:
-            raise doc.error(
-                paths["fold"], f"fold is {chosen['fold']}; give one from 0 to {most - 1}"
-            )
     root = data_root
     if "data_root" in chosen:
         root = doc.resolved(chosen["data_root"])
         if not root.exists():
             raise doc.error(paths["data_root"], f"data_root {root} does not exist; mend it")
+    if chosen.get("split") == "kfold":
+        most = chosen.get("folds") or number_of_folds(dataset, root, default_cache())
+        folds = range(most) if folds[0] is None else folds
+        if chosen.get("fold", 0) >= most:
+            raise doc.error(
+                paths["fold"], f"fold is {chosen['fold']}; give one from 0 to {most - 1}"
+            )
     own = {f.name for f in fields(RunContext)} - {"dataset", "split", "data_root"}
     for fold in folds:
         yield RunContext(
