@@ -74,6 +74,8 @@ class Folder(Dataset):
     source = "your own images: a folder a class, a CSV, a MedMNIST .npz or a dataset.toml"
     licence = "yours"
 
+    spellings_stay = False  # whether classes of alike spelling stay as they are, told or not
+
     def __init__(self, root: Path | None, cache: Path) -> None:
         super().__init__(root, cache)
         if root is not None:
@@ -248,7 +250,7 @@ class Folder(Dataset):
             listing = list_table(described)
         else:
             listing = list_folder(described.holder)
-        listing = with_classes(listing, described)
+        listing = with_classes(listing, described, spellings_stay=self.spellings_stay)
         refuse_leaks(described.holder, listing)
         refuse_names(described.holder, listing)
         return listing

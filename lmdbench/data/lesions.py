@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from lmdbench.core.words import count, some
@@ -78,18 +78,35 @@ def outstanding(lesions: Lesions, settings: str) -> Iterator[str]:
         )
 
 
-def alike(lesions: Lesions) -> Iterator[str]:
-    """A line that names groups whose spelling alone differs, if there are any."""
+def alike(lesions: Lesions, settings: str) -> Iterator[str]:
+    """A line that names groups whose spelling alone differs, if there are any. ``settings``: where
+    to say what becomes of them."""
+    if several := _alike(lesions):
+        yield (
+            f"lesions: {_pairs(several)} differ in spelling only, and count as different; "
+            f"merge_spellings = true in {settings} takes them for the same"
+        )
+
+
+def merged(lesions: Lesions) -> tuple[Lesions, tuple[str, ...]]:
+    """The lesions with one spelling each, the first in order, and a line that says so."""
+    several = _alike(lesions)
+    if not several:
+        return lesions, ()
+    name_of = {name: names[0] for names in map(sorted, several) for name in names}
+    groups = [name_of.get(group, group) for group in lesions.groups]
+    return replace(lesions, groups=groups), (f"lesions: {_pairs(several)} taken for the same",)
+
+
+def _alike(lesions: Lesions) -> list[list[str]]:
     spellings: dict[str, list[str]] = {}
     for group in dict.fromkeys(filter(None, lesions.groups)):
         spellings.setdefault(_spelling(group), []).append(group)
-    several = [names for names in spellings.values() if len(names) > 1]
-    if several:
-        named = some([" and ".join(f'"{name}"' for name in names) for names in several], NAMED)
-        yield (
-            f"lesions: {named} differ in spelling only, and count as different; write them alike "
-            "if they are the same"
-        )
+    return [names for names in spellings.values() if len(names) > 1]
+
+
+def _pairs(several: Sequence[Sequence[str]]) -> str:
+    return some([" and ".join(f'"{name}"' for name in names) for names in several], NAMED)
 
 
 def _none(sizes: Mapping[str, int]) -> set[str]:

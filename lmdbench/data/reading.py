@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import traceback
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -55,7 +56,7 @@ def read_records(dataset: Dataset) -> pd.DataFrame:
     if repeated := _repeated(ids):
         raise _wrong(dataset, f"image ids come twice: {_some(repeated)}")
     columns = {column: table[column].tolist() for column in COLUMNS}
-    _check(dataset, "column 'label'", ids, columns["label"], _is_name, "the name of a class")
+    _check(dataset, "column 'label'", ids, columns["label"], _is_class, "the name of a class")
     _check(dataset, "column 'file'", ids, columns["file"], _is_name, "a path, as text")
     _check(
         dataset,
@@ -259,6 +260,11 @@ def _check(
 def _is_name(value: Any) -> bool:
     """Text that can stand as a line: ids and classes are hashed so."""
     return isinstance(value, str) and bool(value.strip()) and "\n" not in value
+
+
+def _is_class(value: Any) -> bool:
+    """A name that can stand in tables: without tabs and other control characters."""
+    return _is_name(value) and not any(unicodedata.category(c) in ("Cc", "Cs") for c in value)
 
 
 def _repeated(values: Iterable[str]) -> list[str]:

@@ -24,6 +24,7 @@ from lmdbench.data.folder.image_index import (
     describe,
     refuse_names,
 )
+from lmdbench.data.folder.spelling import spelling
 from lmdbench.data.folder.table import list_table
 from lmdbench.data.folder.walk import endings, look_below, remarks
 from lmdbench.data.reading import read_records, read_remarks
@@ -178,6 +179,7 @@ def _of_path(
         listing = list_table(described, labelled=False)
         files = [described.folder / image for image in listing.images]
     else:
+        data.spellings_stay = True  # type: ignore[attr-defined]  # they are matched with classes
         data.materialise(say)
         records = read_records(data)
         listing = replace(
@@ -292,8 +294,8 @@ def match_labels(
     ignore_unknown: bool = False,
 ) -> LabelMatch:
     """The class of each label: as ``asked`` (label → class) says, else by the same name, else by
-    the only one that differs in nothing but case, spaces, - and _. These don't matter in ``asked``,
-    either, where no label is written so.
+    the only one that differs in nothing but its spelling (see ``spelling``). That doesn't matter in
+    ``asked``, either, where no label is written so.
 
     Raises UserError for a label or class in ``asked`` that there is not, and for labels that are
     none of the classes, unless those are to be ignored.
@@ -301,7 +303,7 @@ def match_labels(
     there = Counter(label for label in labels if label)
     given: dict[str, str] = {}
     for key, name in asked.items():
-        meant = [key] if key in there else [one for one in there if _plain(one) == _plain(key)]
+        meant = [key] if key in there else [one for one in there if spelling(one) == spelling(key)]
         if not meant:
             raise UserError(f"--map: {unknown('label', key, sorted(there))}")
         if name not in classes:
@@ -325,19 +327,15 @@ def _same(label: str, classes: Sequence[str]) -> str:
     """The class of that name; empty where there is none, or more than one that looks like it."""
     if label in classes:
         return label
-    alike = [name for name in classes if _plain(name) == _plain(label)]
+    alike = [name for name in classes if spelling(name) == spelling(label)]
     return alike[0] if len(alike) == 1 else ""
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", name).casefold()
 
 
 def _no_class(ignored: Mapping[str, int], classes: Sequence[str], *, everything: bool) -> str:
     named = []
-    plain = {_plain(name): name for name in classes}
+    plain = {spelling(name): name for name in classes}
     for label, images in ignored.items():
-        near = difflib.get_close_matches(_plain(label), plain, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(spelling(label), plain, n=1, cutoff=0.5)
         hint = f"; {plain[near[0]]}?" if near else ""
         named.append(f"{label} ({count(images, 'image')}{hint})")
     first = next(iter(ignored))

@@ -47,4 +47,4 @@ def test_every_given_fold_is_planned_and_said(lmdbench, tmp_path: Path) -> None:
     told = outcome.out + outcome.err
     assert (outcome.code, told.count("folds: column 'fold' of labels.csv, 4 folds")) == (0, 4)
     told = lmdbench("run", *words, *method)
-    assert "column 'fold' of labels.csv is not used; --split kfold" in told.out + told.err
+    assert "column 'fold' of labels.csv is not used here; --split kfold" in told.out + told.err

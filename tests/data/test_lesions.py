@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmdbench.data.lesions import alike, known_lesions, outstanding
+from lmdbench.data.lesions import alike, known_lesions, merged, outstanding
 
 PAIRS = [f"L{n // 2}" for n in range(200)]
 
@@ -64,6 +64,11 @@ def test_a_group_that_stands_out_is_named_with_the_way() -> None:
 
 @pytest.mark.parametrize("pair", [("P01", "p01"), ("P 01", "P01"), ("12", "12.0")])
 def test_groups_that_differ_in_spelling_only_are_named(pair: tuple[str, str]) -> None:
-    (line,) = alike(known_lesions([*pair, "other"]))
+    lesions = known_lesions([*pair, "other"])
+    (line,) = alike(lesions, "dataset.toml")
     assert all(f'"{name}"' in line for name in pair)
     assert "differ in spelling only" in line
+    one, (said,) = merged(lesions)
+    assert one.groups == [min(pair)] * 2 + ["other"]
+    assert said.endswith("taken for the same")
+    assert merged(one) == (one, ())

@@ -98,6 +98,7 @@ def test_texts_may_come_in_any_of_pandas_kinds(same: pd.DataFrame) -> None:
             table(label=[c == "nevus" for c in LABELS]),
             "'label': True \\(bool\\) for 'train0' and 17",
         ),
+        (table(label=["a\tb", *LABELS[1:]]), "'label': 'a\\\\tb' for 'train0', but must be the"),
         (table(file=Path("a.jpg")), "column 'file': .*Path.* for 'train0' and 17 more"),
         (table(group=float("nan")), "column 'group': nan \\(float\\) .* \"\" where no lesion"),
         (table(group=7), "column 'group': 7 \\(int\\) for 'train0' and 17 more"),

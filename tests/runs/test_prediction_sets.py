@@ -247,6 +247,17 @@ def test_labels_by_name_however_written_and_as_asked():
     assert matched.ignored == {}
 
 
+def test_signs_tell_classes_apart():
+    matched = match_labels(["her2-", "HER2 +", "HER2"], ("HER2+", "HER2-"), {}, ignore_unknown=True)
+    assert matched.codes.tolist() == [1, 0, -1]
+
+
+def test_spellings_in_a_table_stay_to_be_matched(tmp_path):
+    draw(tmp_path, "a.png", "b.png")
+    (tmp_path / "labels.csv").write_text("image,label\na.png,mel\nb.png,MEL\n")
+    assert target_of(tmp_path / "labels.csv").labels == ("mel", "MEL")
+
+
 def test_what_is_asked_for_comes_first():
     assert match_labels(["MEL"], CLASSES, {"MEL": "NV"}).codes.tolist() == [1]
 

@@ -180,7 +180,7 @@ def describe(dataset: Dataset, split: Split, parts: Mapping[str, Findings]) -> d
             "fingerprint": split.fingerprint,
             **split.details,
         },
-        "remarks": list(read_remarks(dataset)),
+        "remarks": [*read_remarks(dataset), *split.notes],
         "partial": split.partial and str(split.partial),
         "lists": {
             LISTS[name]: sha256_lines([csv_text(findings.rows)]) for name, findings in parts.items()

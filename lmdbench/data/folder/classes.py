@@ -17,16 +17,20 @@ NAMED = 10  # classes that an error names
 PAIRS = 5  # classes of which an error names the spellings
 
 
-def with_classes(listing: ImageIndex, described: Description) -> ImageIndex:
+def with_classes(
+    listing: ImageIndex, described: Description, *, spellings_stay: bool = False
+) -> ImageIndex:
     """The listing with the class names, and in the class order, that a description gives.
 
     Raises UserError, naming file and key, for codes that it does not name, names in vain, or
     orders in vain, for classes that differ in spelling alone unless the description says what
-    becomes of them, and for names that are no text.
+    becomes of them or ``spellings_stay``, and for names that are no text.
     """
-    listing = _spelt_once(listing, described, described.classes)
+    if not spellings_stay:
+        listing = _spelt_once(listing, described, described.classes)
     if described.classes:
-        listing = _spelt_once(_named(listing, described), described, ())
+        listing = _named(listing, described)
+        listing = listing if spellings_stay else _spelt_once(listing, described, ())
     _refuse_no_text(listing, described)
     return _ordered(listing, described) if described.class_order else listing
 

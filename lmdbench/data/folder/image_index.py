@@ -33,6 +33,7 @@ from lmdbench.data.folder.walk import (
 from lmdbench.data.splits.divide import NEEDED, PART_NAMES
 
 LABELS = "labels.csv"
+WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".parquet", ".json")  # instead of a CSV
 NAMED = 10  # classes that an error names
 
 
@@ -153,6 +154,12 @@ def _is_unicode(name: str) -> bool:
     return True
 
 
+def _workbooks(root: Path) -> str:
+    """The tables of other kinds that lie there, in words."""
+    found = [entry.name for entry in scan(root) if entry.name.lower().endswith(WORKBOOKS)]
+    return f" (save {some(sorted(found), NAMED, shown)} as CSV in UTF-8)" if found else ""
+
+
 def _list_classes(root: Path, folders: Sequence[str]) -> ImageIndex:
     lists = lists_in(root)
     if lists and len(folders) < 2:
@@ -162,8 +169,8 @@ def _list_classes(root: Path, folders: Sequence[str]) -> ImageIndex:
         )
     if not folders:
         raise UserError(
-            f"{root}: neither a {LABELS} nor a sub-folder a class; give a CSV with the columns "
-            "image and label, or sort the images into a folder a class"
+            f"{root}: neither a {LABELS} nor a sub-folder a class{_workbooks(root)}; give a CSV "
+            "with the columns image and label, or sort the images into a folder a class"
         )
     found = {label: look_below(root / label) for label in folders}
     for label in folders:

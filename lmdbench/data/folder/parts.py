@@ -28,7 +28,6 @@ class Places:
 
     parts: Sequence[str] | None
     folds: GivenFolds | None
-    remarks: tuple[str, ...] = ()
 
 
 def read_places(
@@ -40,8 +39,7 @@ def read_places(
     fold = _fold_column(table, described, column)
     if not fold and split and _are_numbers(table[split]):
         _refuse_few(table, described, split)
-        told = f"the column {split!r} of {table.path.name} has numbers, taken as folds"
-        return Places(None, _folds(table, split, images), (told,))
+        return Places(None, _folds(table, split, images))
     parts = named_parts(table, split) if split and split != fold else None
     return Places(parts, _folds(table, fold, images) if fold else None)
 

@@ -12,7 +12,7 @@ from lmdbench.data.folder.description import COLUMNS, Description
 from lmdbench.data.folder.image_index import ImageIndex
 from lmdbench.data.folder.labels import labelled_rows, left_out, read_labels
 from lmdbench.data.folder.parts import read_places
-from lmdbench.data.lesions import alike, known_lesions, outstanding
+from lmdbench.data.lesions import alike, known_lesions, merged, outstanding
 from lmdbench.data.tables import read_table
 
 
@@ -52,7 +52,7 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
         places.parts,
         tuple(classes),
         folds=places.folds,
-        remarks=(*remarks, *places.remarks),
+        remarks=remarks,
     )
 
 
@@ -65,8 +65,15 @@ def _groups(cells: Sequence[str], described: Description) -> tuple[list[str], tu
             raise UserError(
                 f"{described.path}: no_group has {word!r}, but no image's group is called so"
             )
-    doubts = outstanding(found, described.settings) if described.no_group is None else ()
-    return found.groups, (*found.remarks, *doubts, *alike(found))
+    told = [*found.remarks]
+    if described.no_group is None:
+        told += outstanding(found, described.settings)
+    if described.merges_spellings:
+        found, said = merged(found)
+        return found.groups, (*told, *said)
+    if described.merges_spellings is None:
+        told += alike(found, described.settings)
+    return found.groups, tuple(told)
 
 
 def _normal_path(image: str, folder: Path) -> str:

@@ -10,7 +10,7 @@ from lmdbench.core.words import count, some
 from lmdbench.data.folder.description import DESCRIPTION, Description
 from lmdbench.data.folder.walk import folders_in, look_below, scan, shown
 
-LISTS = (".csv", ".npz")  # endings of files that list or hold images
+LISTS = (".csv", ".tsv", ".npz")  # endings of files that list or hold images
 LOOKED_AT = 100_000  # files below a folder, looked at for what no row lists
 NAMED = 3
 

@@ -15,6 +15,7 @@ from lmdbench.core.words import count, some
 from lmdbench.data.dataset import Dataset, GivenFolds, open_dataset
 from lmdbench.data.lesions import is_no_word
 from lmdbench.data.reading import read_given_folds
+from lmdbench.data.splits.divide import PART_NAMES
 
 DEFAULT_FOLDS = 5
 MOST_FOLDS = 100
@@ -91,6 +92,10 @@ def _numbered(given: GivenFolds) -> Folds:
     strange = [
         f"{word!r} (image {image})" for image, word in words.items() if numbers[word] is None
     ]
+    if strange and {word.lower() for word in words.values()} <= set(PART_NAMES):
+        raise UserError(
+            f"{given.source}: {some(strange, NAMED)} names a part, no fold; call the column split"
+        )
     if strange:
         raise UserError(
             f"{given.source}: {some(strange, NAMED)} names no fold; give numbers such as 0 or "

@@ -90,7 +90,7 @@ def make_split(dataset: Dataset, choice: SplitSpec) -> Split:
         )
     unused = read_given_folds(dataset) if name != "kfold" else None
     if unused is not None:
-        note = f"{unused.source} is not used; --split kfold takes it as folds"
+        note = f"{unused.source} is not used here; --split kfold takes it as folds"
         split = replace(split, notes=(*split.notes, note))
     if choice.groups is not None:
         everything = {part: split.counts(part) for part in PARTS}

@@ -72,7 +72,7 @@ def test_the_seed_draws_validation_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [None, "random", "balanced-test"])
 def test_a_split_that_does_not_take_them_says_so(tmp_path: Path, name: str | None) -> None:
     dataset = clinic(tmp_path, FIVE)
-    note = "column 'fold' of labels.csv is not used; --split kfold takes it as folds"
+    note = "column 'fold' of labels.csv is not used here; --split kfold takes it as folds"
     split = make_split(dataset, SplitSpec(name))
     assert split.notes[-1] == note
     bare = DATASETS.get("folder")(tmp_path, tmp_path)
@@ -89,6 +89,8 @@ def test_what_contradicts_is_refused(tmp_path: Path) -> None:
     dataset = clinic(tmp_path, ["axillary", "1"] * 10)
     refused(dataset, SplitSpec("kfold", fold=0), "'axillary' .image 00.png.*names no fold; give")
     assert make_split(dataset, SplitSpec()).notes[-1].startswith("column 'fold' of labels.csv is")
+    dataset = clinic(tmp_path, ["train", "Test"] * 10)
+    refused(dataset, SplitSpec("kfold", fold=0), "names a part, no fold; call the column split")
     dataset = clinic(tmp_path, ["3"] * 20)
     refused(dataset, SplitSpec("kfold", fold=0), "1 fold; a k-fold split has 2 to 100")
 
@@ -114,8 +116,9 @@ def test_images_without_a_fold_are_left_out_and_counted(tmp_path: Path) -> None:
 def test_numbers_in_a_column_split(tmp_path: Path) -> None:
     dataset = clinic(tmp_path, FIVE, "split")
     assert len(in_test(make_split(dataset, SplitSpec("kfold", fold=0)))) == 12
-    assert dataset.remarks == ("the column 'split' of labels.csv has numbers, taken as folds",)
-    assert make_split(dataset, SplitSpec()).name == "random"
+    split = make_split(dataset, SplitSpec())
+    assert split.name == "random"
+    assert split.notes[0].startswith("column 'split' of labels.csv is not used here; --split kfold")
     dataset = clinic(tmp_path, ["0", "1", "2"] * 20, "split")
     refused(dataset, SplitSpec(), "the column 'split' has 0, 1, 2; write train, validation")
     described = tmp_path / "dataset.toml"
