@@ -88,7 +88,7 @@ def test_a_table_of_images_alone(tmp_path):
     target = target_of(table, unlabelled=True)
     assert (target.ids, target.labels) == (("x/a.png", "x/b.png"), ("", ""))
     assert target.groups == ("p", "q")
-    with pytest.raises(UserError, match="line 2: label is empty"):
+    with pytest.raises(UserError, match="2 rows of 3 without a label, in line 2, 4; "):
         target_of(table)
 
 
