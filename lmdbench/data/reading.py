@@ -23,6 +23,7 @@ import pandas as pd
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import some
 from lmdbench.data.dataset import PARTS, Dataset, GivenFolds, Part, Split
+from lmdbench.data.lesions import known_lesions
 
 T = TypeVar("T")
 
@@ -76,7 +77,16 @@ def read_remarks(dataset: Dataset) -> tuple[str, ...]:
     remarks = _called(dataset, "remarks", lambda: dataset.remarks)
     if not isinstance(remarks, tuple) or not all(map(_is_name, remarks)):
         raise _wrong(dataset, f"remarks are {remarks!r}, no tuple of lines of text")
-    return remarks
+    return remarks if type(dataset).remarks is not Dataset.remarks else _unsaid(dataset)
+
+
+def _unsaid(dataset: Dataset) -> tuple[str, ...]:
+    """What a data set that remarks nothing should have said: words for "none" in its groups."""
+    lesions = known_lesions(read_records(dataset)["group"].tolist())
+    words = [f'"{word}" ({n:,} images)' for word, n in lesions.none.items() if word and n > 1]
+    if not words:
+        return ()
+    return (f'lesions: {some(words, NAMED)} counts as one lesion; give "" where none is known',)
 
 
 def read_given_folds(dataset: Dataset) -> GivenFolds | None:

@@ -269,6 +269,8 @@ def test_nothing_else_reads_tables_and_splits() -> None:
 
 def test_remarks_are_lines() -> None:
     assert read_remarks(Clinic()) == ()
+    (said,) = read_remarks(Clinic(table(group=["NA", "nan", *(["NA", ""] * 8)])))
+    assert said == 'lesions: "NA" (9 images) counts as one lesion; give "" where none is known'
 
     class Remarking(Clinic):
         remarks = ("12 rows without a label are left out",)
