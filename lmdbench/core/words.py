@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
@@ -45,3 +46,12 @@ def size(count: float) -> str:
             break
         count /= 1000
     return f"{count:.0f} {unit}" if unit in ("bytes", "kB") else f"{count:.3g} {unit}"
+
+
+# NAME:PASSWORD@ in an address, with or without its scheme
+SECRET = re.compile(r"""(?<=//)[^\s'"]*@|[^\s/'"]*:[^\s/'"]*@""")
+
+
+def no_secrets(text: str) -> str:
+    """A text whose addresses have no name and password any more."""
+    return SECRET.sub("…@", text)

@@ -139,7 +139,7 @@ def _fetch_all(job: Job, progress: Progress, claim: Claim) -> None:
                     fetch_images(source, job.home, web, job.workers, progress)
         except (Refused, GaveUp) as error:
             raise UserError(
-                f"data set {job.name}: {web.address(source.url)}: {error}. "
+                f"data set {job.name}: {web.shown(source.url)}: {error}. "
                 f"{_by_hand(source, job.home)}"
             ) from error
 
@@ -183,7 +183,7 @@ def _fetch_file(source: File, job: Job, web: Web, progress: Progress, claim: Cla
         _put(_download(source, job.home, web, progress, 0), target, claim)
     elif problem := _wrong(target, source):
         raise UserError(
-            f"{target}: {problem}; move it away, and it is fetched from {web.address(source.url)}"
+            f"{target}: {problem}; move it away, and it is fetched from {web.shown(source.url)}"
         )
 
 
@@ -215,7 +215,7 @@ def _fetch_archive(source: Archive, job: Job, web: Web, progress: Progress, clai
             progress.say(f"{target.name} is damaged ({problem}); deleted, to be fetched once more")
             with disk_errors(job.home.folder):
                 target.unlink()
-    raise UserError(f"{web.address(source.url)}: damaged each time: {problem}; nothing was kept")
+    raise UserError(f"{web.shown(source.url)}: damaged each time: {problem}; nothing was kept")
 
 
 def _download(
@@ -226,7 +226,7 @@ def _download(
     ``to_unpack``: bytes that it will take besides.
     """
     part = _part(source, home)
-    name, address = part.stem, web.address(source.url)
+    name, address = part.stem, web.shown(source.url)
     path = home.work / name
 
     def room(coming: int) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, move_over, remove_leftovers, temporary_path
 from lmdbench.core.progress import Progress
@@ -21,7 +23,7 @@ from lmdbench.data.sources import ApiImages, Home
 from lmdbench.data.tables import read_table
 from lmdbench.download.disk_space import require_room
 from lmdbench.download.journal import Journal, Record, write_gone, write_metadata
-from lmdbench.download.web import Again, GaveUp, Refused, Stopped, Web, host_of
+from lmdbench.download.web import PAGES, Again, GaveUp, Refused, Stopped, Web, content_type, host_of
 
 JOURNAL = "images.jsonl"
 METADATA = "metadata.csv"
@@ -30,6 +32,7 @@ GONE_LIST = "gone.csv"
 SUSPICIOUS, SUSPICIOUS_SHARE = 50, 0.1
 CHUNK = 1 << 16
 JOIN_SECONDS = 3.0  # that threads get to come to an end
+PAGE_INSTEAD = "a web page came instead: is there a login page before the network?"
 POLL_SECONDS = 0.5  # between two looks for Ctrl-C
 
 
@@ -156,7 +159,7 @@ class _Run:
         self.gone = {}
         raise UserError(
             f"{in_a_row} images in a row seem to be gone, such as "
-            f"{self.web.address(self.source.address(image))} ({why}): "
+            f"{self.web.shown(self.source.address(image))} ({why}): "
             "is the archive still at this address, or does the --mirror lack it?"
         )
 
@@ -192,7 +195,7 @@ class _Run:
     def _ask(self, image: str) -> tuple[Record, str]:
         try:
             with self.web.get(self.source.address(image)) as answer:
-                content: Any = answer.json()
+                content = _json(answer)
         except Refused as refusal:
             # Without JSON, 401 and 403 are not the API's own: a proxy or a guard against too many.
             not_public = refusal.status in (401, 403) and refusal.json
@@ -223,6 +226,7 @@ class _Run:
         content = bytearray()
         try:
             with self.web.get(url) as answer:
+                page = content_type(answer) in PAGES
                 for chunk in answer.iter_content(CHUNK):
                     content += chunk
                     if len(content) > size:
@@ -231,11 +235,23 @@ class _Run:
             if refusal.status in (404, 410):
                 raise Gone(f"its file answers {refusal.status}") from refusal
             raise Again(str(refusal)) from refusal
+        if page and (len(content) != size or content.lstrip()[:1] == b"<"):
+            raise GaveUp(PAGE_INSTEAD)
         if len(content) != size:
             more = "more" if len(content) > size else f"{len(content):,}"
             raise Again(f"its file has {more} bytes where the archive tells {size:,}")
         refuse_no_image(bytes(content))
         return bytes(content)
+
+
+def _json(answer: requests.Response) -> Any:
+    """What the API answers. Raises GaveUp for a web page."""
+    try:
+        return answer.json()
+    except ValueError:
+        if content_type(answer) in PAGES:
+            raise GaveUp(PAGE_INSTEAD) from None
+        raise
 
 
 def refuse_no_image(content: bytes) -> None:

@@ -14,7 +14,8 @@ import requests
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, move_over, read_text, sync, write_json
 from lmdbench.core.progress import Progress
-from lmdbench.download.web import Again, GaveUp, Web, host_of
+from lmdbench.core.words import no_secrets
+from lmdbench.download.web import PAGES, Again, GaveUp, Web, content_type, host_of
 
 CHUNK = 1 << 16  # bytes read at a time; what is less than one when a connection breaks is lost
 
@@ -180,16 +181,16 @@ def check_beginning(answer: requests.Response, head: bytes, name: str) -> None:
     """Raise UserError if what begins with ``head`` is a web page or an error message."""
     if not head:
         raise Again("it sent nothing")
-    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    kind = content_type(answer)
     if name.endswith(".zip"):
         wrong = not head.startswith(b"PK")
     else:
-        wrong = kind in ("text/html", "application/xhtml+xml")
+        wrong = kind in PAGES
         wrong |= head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"<", b"{")
     if wrong:
         begins = " ".join(head[:40].decode("utf-8", "replace").split())
         raise UserError(
-            f"{answer.url}: something else came instead of {name} "
+            f"{no_secrets(answer.url)}: something else came instead of {name} "
             f"({kind or 'no Content-Type'}, beginning {begins!r}); nothing was kept. "
             "Is there a login page before the network, or a wrong --mirror?"
         )

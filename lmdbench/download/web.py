@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,15 @@ from urllib.parse import urlsplit
 
 import requests
 
+from lmdbench.core.words import no_secrets
+from lmdbench.download.trust import (
+    bad_proxy,
+    distrust,
+    proxy_of,
+    proxy_refusal,
+    proxy_status,
+    trust,
+)
 from lmdbench.version import __version__
 
 TRIES = 6  # in a row that bring nothing new
@@ -23,6 +33,9 @@ LONGEST_BACK_OFF = 60.0
 LONGEST_PAUSE = 600.0  # what a server may ask for
 TIMEOUT = (20.0, 60.0)  # seconds to connect, and without a byte
 WORTH_SAYING = 1.0  # seconds of pause
+
+
+PAGES = ("text/html", "application/xhtml+xml")
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -73,6 +86,10 @@ class Web:
         """Where a file is really fetched from: ``https://host/path`` → ``MIRROR/host/path``."""
         return url if self.mirror is None else f"{self.mirror}/{url.split('://', 1)[1]}"
 
+    def shown(self, url: str) -> str:
+        """The same for who reads it, without a password."""
+        return no_secrets(self.address(url))
+
     def stop(self) -> None:
         """Make every thread give up soon, with Stopped."""
         self._stopped.set()
@@ -83,26 +100,41 @@ class Web:
     ) -> Iterator[requests.Response]:
         """One try: an answer 200, 206 or 416 whose body is still to be read.
 
-        Raises Again for what may pass, here and while the body is read, and Refused otherwise.
+        Raises Again for what may pass, here and while the body is read, Refused for an answer that
+        will not change, and GaveUp for what is wrong with certificates or the proxy.
         """
         self._wait_for_turn()
+        proxy = proxy_of(self.address(url))  # requests takes none with a password and no scheme
+        if problem := bad_proxy(self.address(url)):
+            raise GaveUp(problem)
         try:
             with self._session().get(
-                self.address(url), headers=headers, stream=True, timeout=TIMEOUT
+                self.address(url),
+                headers=headers,
+                stream=True,
+                timeout=TIMEOUT,
+                proxies={urlsplit(self.address(url)).scheme: proxy} if proxy else None,
             ) as answer:
                 self.reached = True
                 status = answer.status_code
+                if status == 407:
+                    raise GaveUp(proxy_refusal(status, url))
                 if status >= 500 or status in (408, 425, 429):
                     raise Again(f"the server answers {status_text(status)}", asked_pause(answer))
                 if status not in (200, 206, 416):
                     raise Refused(status, "json" in answer.headers.get("Content-Type", ""))
                 yield answer
         except requests.exceptions.SSLError as error:
-            raise GaveUp(
-                f"its certificate is not trusted ({reason(error)}); behind a proxy that replaces "
-                "certificates set REQUESTS_CA_BUNDLE"
-            ) from error
+            raise _tls_trouble(error) from error
+        except requests.exceptions.ProxyError as error:
+            answered = proxy_status(_within(error))
+            if answered is not None and answered < 500:
+                raise GaveUp(proxy_refusal(answered, self.address(url))) from error
+            why = f"the proxy answers {status_text(answered)}" if answered else reason(error)
+            raise Again(why) from error
         except (requests.RequestException, UnicodeError) as error:
+            if isinstance(error, requests.exceptions.InvalidSchema):  # SOCKS without its package
+                raise GaveUp(f"{reason(error)} `pip install 'requests[socks]'`") from error
             raise Again(reason(error)) from error
 
     def persist(
@@ -142,6 +174,7 @@ class Web:
             session = requests.Session()
             session.headers["User-Agent"] = f"lmdbench/{__version__}"
             session.headers["Accept-Encoding"] = "identity"
+            trust(session)
             self._sessions.session = session
         made: requests.Session = self._sessions.session
         return made
@@ -167,6 +200,11 @@ class Web:
 
 def host_of(url: str) -> str:
     return urlsplit(url).netloc
+
+
+def content_type(answer: requests.Response) -> str:
+    """Such as ``text/html``, without parameters; empty where it is not told."""
+    return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def status_text(status: int) -> str:
@@ -209,11 +247,29 @@ def reason(error: BaseException) -> str:
         "JSONDecodeError": "its answer is no JSON",
     }
     text = ""
-    seen: list[BaseException] = [error]
-    for one in seen:
+    for one in _within(error):
         if type(one).__name__ in names:
             return names[type(one).__name__]
-        text = text or getattr(one, "strerror", None) or ""
+        text = text or getattr(one, "verify_message", None) or getattr(one, "strerror", None) or ""
+    return no_secrets(" ".join((text or str(error) or type(error).__name__).split())[:200])
+
+
+def _tls_trouble(error: requests.exceptions.SSLError) -> Again | GaveUp:
+    kinds = {type(one) for one in _within(error)}
+    if ssl.SSLCertVerificationError in kinds:
+        return GaveUp(distrust(reason(error)))
+    if kinds & {ssl.SSLEOFError, ssl.SSLZeroReturnError, TimeoutError}:
+        return Again("the connection broke")
+    return GaveUp(
+        f"no TLS can be spoken with it ({reason(error)}); is a proxy in between that speaks "
+        "plain HTTP (https_proxy=http://…)?"
+    )
+
+
+def _within(error: BaseException) -> list[BaseException]:
+    """An error and those that it wraps, from the outermost on."""
+    seen: list[BaseException] = [error]
+    for one in seen:
         inner = [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
         seen.extend(e for e in inner if isinstance(e, BaseException) and e not in seen)
-    return " ".join((text or str(error) or type(error).__name__).split())[:200]
+    return seen

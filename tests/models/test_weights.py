@@ -178,6 +178,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr("lmdbench.download.web.BACK_OFF", 0.0)
     return tmp_path / "hub" / "checkpoints"
 
 

@@ -10,6 +10,7 @@ import click
 
 from lmdbench.cli.options import data_root_option, plugin_option, stop_on_sigterm
 from lmdbench.core.errors import Interrupted, UserError
+from lmdbench.core.words import no_secrets
 
 if TYPE_CHECKING:
     from lmdbench.core.progress import Progress
@@ -111,7 +112,7 @@ def announce(kind: type[Dataset], job: Job, progress: Progress) -> None:
         progress.say(f"from     {source.url}")
         progress.say(f"to       {job.home.place(source.target)}")
     if job.mirror is not None:
-        progress.say(f"mirror   {job.mirror} stands for https: in these addresses")
+        progress.say(f"mirror   {no_secrets(job.mirror)} stands for https: in these addresses")
 
 
 def checked_mirror(mirror: str | None) -> str | None:
@@ -120,6 +121,6 @@ def checked_mirror(mirror: str | None) -> str | None:
         return None
     if not re.match(r"https?://[^/\s]+", mirror):
         raise UserError(
-            f"--mirror {mirror!r}: give an address that begins with http:// or https://"
+            f"--mirror {no_secrets(mirror)!r}: give an address that begins with http:// or https://"
         )
     return mirror.rstrip("/")
