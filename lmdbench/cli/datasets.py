@@ -123,6 +123,7 @@ def show(
     from lmdbench.data.splits.availability import missing_images, prepare_files, split_files
     from lmdbench.data.splits.spec import make_split
     from lmdbench.data.store.resolutions import measure
+    from lmdbench.data.store.survey import remembered_lines
 
     dataset = make_dataset(name, data_root)
     if dataset.recipes:
@@ -151,10 +152,13 @@ def show(
         missing = len(lacking)
     resolutions = measure(list(there.values())) if there else None
     facts = _facts(dataset, split, missing, resolutions)
+    facts["pictures"] = list(remembered_lines(dataset, there, default_cache()))
     if picture is not None:
+        from lmdbench.data.store.survey import take_survey
         from lmdbench.reporting.plots.dataset import plot_dataset
 
-        plot_dataset(dataset, split, there or {}, picture)
+        survey = take_survey(dataset, there or {}, default_cache())
+        plot_dataset(dataset, split, there or {}, picture, survey.scale)
         facts["plot"] = str(picture)
     if listing is not None:
         write_text(listing, split_table(split))
@@ -270,6 +274,7 @@ def _text(facts: dict[str, Any]) -> str:
         total = facts["images_present"] + facts["images_missing"]
         lines.append(f"images     {facts['images_present']:,} of {total:,} are there")
         lines.append(f"sizes      {_sizes_text(facts['resolutions'])}")
+        lines += [f"pictures   {remark}" for remark in facts["pictures"]]
     if facts["partial"]:
         if damaged := facts["partial"]["damaged"]:
             lines.append(f"damaged    {some(damaged, NAMED)}: left out")

@@ -196,6 +196,8 @@ def _output(
 
 def _about(run: TrainedRun, target: PredictionSet, matched: LabelMatch) -> list[str]:
     """What is predicted by what, and what a reader of the scores should know."""
+    from lmdbench.runs.prediction import told_of_pictures
+
     spec, record = run.spec, run.record
     partial = ", on part of its images" if record.partial else ""
     synthetic = ", synthetic images" if record.synthetic else ""
@@ -208,6 +210,7 @@ def _about(run: TrainedRun, target: PredictionSet, matched: LabelMatch) -> list[
     if target.missing:
         lines.append(f"  {target.missing:,} more are missing and left out")
     lines += target.remarks
+    lines += told_of_pictures(run, target.ids, target.files)
     if target.note:
         lines.append(target.note)
     if matched.renamed:

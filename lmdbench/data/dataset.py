@@ -162,6 +162,11 @@ class Dataset(ABC):
     class_sizes: ClassVar[Mapping[str, int]] = {}  # class → images, where known without the tables
     side_range: ClassVar[tuple[int, int] | None] = None  # pixels of the official images' sides
 
+    # Of pictures of more than 8 bits, where their values don't tell: how many bits they hold, or
+    # which values are black and white (what is beyond is cut)
+    bit_depth: int | None = None
+    intensity_range: tuple[float, float] | None = None
+
     image_size: int = 224
     backbone: str = "resnet18"
     weights: str = "imagenet"

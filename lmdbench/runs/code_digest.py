@@ -36,7 +36,7 @@ LOOP = tuple(
             "runs.train",
             "runs.frozen",
             "core.randomness",
-            "data.store.decoding",
+            *(f"data.store.{name}" for name in ("decoding", "deep", "dicom", "png", "scale")),
             "models.classifier",
             "models.stages",
         ),

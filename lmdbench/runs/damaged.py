@@ -10,6 +10,7 @@ from lmdbench.data.dataset import Prepared
 from lmdbench.data.splits.availability import without_damaged
 from lmdbench.data.store.damage import damaged_images
 from lmdbench.data.store.hashing import Progress
+from lmdbench.data.store.survey import asked_scale, table_files
 
 NAMED = 3  # damaged images that a line names
 
@@ -27,7 +28,11 @@ def skip_damaged(
     Raises UserError as ``damaged_images``, and where too little is left to train on.
     """
     name = prepared.dataset.results_name
-    damaged = damaged_images(name, prepared.files, size, cache, progress)
+    damaged = damaged_images(
+        *(name, prepared.files, size, cache, progress),
+        asked=asked_scale(prepared.dataset),
+        everything=lambda: table_files(prepared.dataset),
+    )
     if not damaged:
         return prepared
     say(f"left out: {in_words(damaged, prepared.files)}")

@@ -4,6 +4,7 @@ is."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -17,6 +18,9 @@ from lmdbench.core.files import read_bytes
 from lmdbench.core.randomness import Streams
 from lmdbench.data.store.decoding import decode, reason, resized, to_rgb, whole_images
 from lmdbench.data.store.hashing import Progress, default_workers, in_parallel
+from lmdbench.data.store.looking import KnownLooks, look_at
+from lmdbench.data.store.scale import USUAL, Scale, common_scale, parse_scale
+from lmdbench.data.store.survey import Survey, values_of
 from lmdbench.evaluation.inference import Estimate, no_interval
 from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
 from lmdbench.evaluation.predictions import load_predictions
@@ -45,6 +49,12 @@ class TrainedRun:
     @property
     def image_size(self) -> int:
         return self.spec.image_size
+
+    @property
+    def scale(self) -> Scale:
+        """Of the pictures of more than 8 bits that it was trained on."""
+        text = self.record.intensity_scale
+        return USUAL if text is None else parse_scale(text)
 
     @property
     def groups(self) -> dict[str, list[int]]:
@@ -159,7 +169,7 @@ def predict(
         try:
             image = images[position]
             if isinstance(image, Path):
-                return decode(read_bytes(image), run.image_size)
+                return decode(read_bytes(image), run.image_size, run.scale)
             return resized(to_rgb(Image.fromarray(image)), run.image_size)
         except Exception as error:  # Pillow's plug-ins raise errors of every kind
             unreadable[position] = reason(error)
@@ -175,6 +185,18 @@ def predict(
                 logits[list(found)] = run.logits(torch.from_numpy(pixels))
             progress(positions.stop, len(images))
     return PredictedLogits(logits, dict(sorted(unreadable.items())))
+
+
+def told_of_pictures(run: TrainedRun, ids: Sequence[str], files: Sequence[Path]) -> list[str]:
+    """What is particular about images to predict, a line each: all is read by the run's scale."""
+    found = look_at(files, list(ids), KnownLooks(), default_workers())
+    survey = Survey(dict(zip(ids, found, strict=True)), run.scale, "as those of the run were")
+    lines = list(survey.lines)
+    with suppress(UserError):
+        own = common_scale(values_of(survey.looks))
+        if own.high < run.scale.high and not run.scale.clips:
+            lines.append(f"{own.words}, by their own values: read as the run's they are dark")
+    return lines
 
 
 def named_as_own(run: TrainedRun, ids: Sequence[str]) -> int:

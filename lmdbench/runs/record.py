@@ -110,6 +110,8 @@ class RunRecord:
     git_commit: str | None = None
     device: str | None = None
     threads: int | None = None
+    # Values of pictures of more than 8 bits that are black and white; None: those of 16 bits
+    intensity_scale: str | None = None
     validate_every: int | None = None
     started: str | None = None
     attempts: int | None = None

@@ -67,6 +67,8 @@ def train_runs(
             # Weights that lack are told before images are prepared.
             build_encoder(context.backbone, context.weights)
         store = open_store(context.prepared, context.image_size, cache, progress.prepare)
+        for line in store.survey.lines:
+            progress.say(line)
         place = Workplace(store, device, progress, options)
         refuse_stale(runs, place)
         for planned in runs:

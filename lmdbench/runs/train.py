@@ -35,6 +35,7 @@ from lmdbench.core.files import (
 from lmdbench.core.progress import Progress
 from lmdbench.core.randomness import Streams, derived_seed
 from lmdbench.data.reading import read_records
+from lmdbench.data.store.scale import USUAL
 from lmdbench.data.store.store import Store
 from lmdbench.evaluation.metrics import balanced_accuracy, scores
 from lmdbench.evaluation.predictions import Predictions, save_predictions
@@ -421,6 +422,7 @@ class Training:
                     logger.warning(warning)
                     self.progress.say(warning)
         attempts = (previous and previous.attempts) or 0
+        scale = self.place.store.survey.scale
         sources = plugin_sources(self.run.method, self.run.context.backbone)
         keep_sources(self.directory, sources, attempts)
         self.record = replace(
@@ -429,6 +431,7 @@ class Training:
             **here,
             begun_versions=begun_versions,
             validate_every=self.place.options.validate_every,
+            intensity_scale=None if scale == USUAL else scale.text,
             started=(previous and previous.started) or _now(),
             attempts=attempts + 1,
         )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lmdbench.data.check.pictures import Pair, SimilarPictures
     from lmdbench.data.dataset import Dataset, Prepared, Split
     from lmdbench.data.splits.spec import SplitSpec
+    from lmdbench.data.store.scale import Scale
 
 UNREADABLE_SHOWN = 5
 
@@ -149,19 +150,25 @@ def _audit(
     dataset, split = prepared.dataset, prepared.split
     parts = {"tables": audits.audit_tables(dataset, split)}
     found = None
+    told = _remembered(dataset, split)
     if search:
-        found = _compare_pictures(prepared, search)
+        from lmdbench.data.store.survey import take_survey
+
+        survey = take_survey(dataset, prepared.files, default_cache())
+        found = _compare_pictures(prepared, search, survey.scale)
+        told = survey.lines
         by = "perceptual hash" + (f" and features of {search.backbone}" if search.encoder else "")
         parts["pictures"] = audits.audit_pictures(split, found, by)
     where = (dataset.results_name, split.label, split.fingerprint)
     folder = audits.audit_folder(results, *where)
     facts = audits.with_earlier(folder, audits.describe(dataset, split, parts))
+    facts["picture_remarks"] = list(told)
     clean = audits.is_clean(facts)
     if not quiet:  # before it is kept: a full disk must not cost what was found
         click.echo(_text(facts, clean))
     audits.save(folder, facts, parts)
     if found and found.pairs:
-        _draw(folder / audits.SHEET, found.pairs, prepared.files, parts["pictures"])
+        _draw(folder / audits.SHEET, found.pairs, prepared.files, parts["pictures"], survey.scale)
     if not quiet:
         click.echo(f"\nlists: {folder}\n")
     return {**facts, "clean": clean}
@@ -177,7 +184,18 @@ def _encoder(backbone: str, weights: str) -> nn.Module | None:
     return build_encoder(known, resolve_weights(known, weights, weights))
 
 
-def _compare_pictures(prepared: Prepared, search: _Search) -> SimilarPictures:
+def _remembered(dataset: Dataset, split: Split) -> tuple[str, ...]:
+    """What is known of the pictures, if any is there: an audit needs the tables alone."""
+    from lmdbench.data.splits.availability import missing_images, split_files
+    from lmdbench.data.store.survey import remembered_lines
+
+    files = split_files(dataset, split)
+    lacking = missing_images(files)
+    there = {image: file for image, file in files.items() if image not in lacking}
+    return remembered_lines(dataset, there, default_cache())
+
+
+def _compare_pictures(prepared: Prepared, search: _Search, scale: Scale) -> SimilarPictures:
     """Find near-duplicates, with progress."""
     from lmdbench.core.progress import watcher
     from lmdbench.data.check.pictures import find_pairs
@@ -193,17 +211,24 @@ def _compare_pictures(prepared: Prepared, search: _Search) -> SimilarPictures:
 
     parts = [part.ids.tolist() for part in prepared.split.parts.values()]
     try:
-        return find_pairs(prepared.files, parts, search.encoder, search.device, progress)
+        return find_pairs(prepared.files, parts, search.encoder, search.device, progress, scale)
     finally:
         watch.end()
 
 
-def _draw(path: Path, pairs: Sequence[Pair], files: Mapping[str, Path], findings: Findings) -> None:
+def _draw(
+    path: Path,
+    pairs: Sequence[Pair],
+    files: Mapping[str, Path],
+    findings: Findings,
+    scale: Scale,
+) -> None:
     """Draw the sheet of the worst pairs."""
     from lmdbench.data.check.contact_sheet import draw_pairs
 
     rows = zip(*(findings.rows[column] for column in ("image", "part", "label")), strict=True)
-    draw_pairs(path, pairs, files, {image: f"{part}, {label}" for image, part, label in rows})
+    captions = {image: f"{part}, {label}" for image, part, label in rows}
+    draw_pairs(path, pairs, files, captions, scale)
 
 
 def _text(facts: Mapping[str, Any], clean: bool) -> str:
@@ -214,7 +239,7 @@ def _text(facts: Mapping[str, Any], clean: bool) -> str:
         lines.append(facts["partial"])
     if facts["synthetic"]:
         lines.append("SYNTHETIC DATA, drawn by a program")
-    lines += facts["remarks"]
+    lines += [*facts["remarks"], *facts["picture_remarks"]]
     lines += ["", _shared_line("images", tables["shared_images"])]
     lines.append(f"images with two labels: {tables['label_conflicts'] or 'none'}")
     if groups["known"]:

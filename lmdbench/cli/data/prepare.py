@@ -73,9 +73,10 @@ def prepare(
     from lmdbench.data.splits.availability import table_files
     from lmdbench.data.store.damage import damaged_images
     from lmdbench.data.store.store import open_images
+    from lmdbench.data.store.survey import asked_scale
 
     progress = watcher(quiet)
-    made = []
+    made, asked = [], asked_scale(data)
     damaged: dict[str, str] = {}
     try:
         files, missing = table_files(data, allow_missing, progress.say)
@@ -84,9 +85,11 @@ def prepare(
             tick = partial(progress.prepare, what=f"{data.results_name} at {size} px")
             if skip_damaged:
                 where = (data.results_name, files, size, default_cache())
-                damaged |= damaged_images(*where, tick, threads)
+                damaged |= damaged_images(*where, tick, threads, asked=asked)
                 files = _without(data.results_name, files, damaged)
-            store = open_images(data.results_name, files, size, default_cache(), tick, threads)
+            store = open_images(
+                data.results_name, files, size, default_cache(), tick, threads, asked=asked
+            )
             progress.end()
             made.append(
                 {
@@ -96,6 +99,7 @@ def prepare(
                     "folder": str(store.folder),
                     "made": store.made,
                     "seconds": time.monotonic() - started,
+                    "remarks": list(store.survey.lines),
                 }
             )
     except KeyboardInterrupt:
@@ -150,4 +154,5 @@ def _text(
             f"{store['image_size']:>5} px  {store['bytes'] / 1e6:>8,.1f} MB  "
             f"{pace if store['made'] else 'there already'}  {store['folder']}"
         )
-    return "\n".join(lines)
+    remarks = dict.fromkeys(remark for store in stores for remark in store["remarks"])
+    return "\n".join([*lines, *remarks])

@@ -11,7 +11,8 @@ from PIL import Image
 from lmdbench.core.files import atomic, read_bytes
 from lmdbench.core.words import count
 from lmdbench.data.check.pictures import Pair
-from lmdbench.data.store.decoding import open_rgb
+from lmdbench.data.store.decoding import open_rgb, whole_images
+from lmdbench.data.store.scale import USUAL, Scale
 
 MOST = 24  # pairs
 COLUMNS = 3
@@ -21,7 +22,11 @@ LONGEST_ID = 26  # letters of an image's id that are shown
 
 
 def draw_pairs(
-    path: Path, pairs: Sequence[Pair], files: Mapping[str, Path], captions: Mapping[str, str]
+    path: Path,
+    pairs: Sequence[Pair],
+    files: Mapping[str, Path],
+    captions: Mapping[str, str],
+    scale: Scale = USUAL,
 ) -> None:
     """Draw the first ``MOST`` pairs with ids, captions (such as part and class) and scores.
 
@@ -44,15 +49,16 @@ def draw_pairs(
         score = "identical" if pair.identical else f"agreement {pair.agreement:.2f}"
         for side, image in enumerate((pair.first, pair.second)):
             axis = axes[row, 2 * column + side]
-            axis.imshow(_small(files[image]))
+            axis.imshow(_small(files[image], scale))
             head = f"{number + 1}. {score}" if side == 0 else f"hash distance {pair.hash_distance}"
             axis.set_title(f"{head}\n{_short(image)}\n{captions[image]}", fontsize=7)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=130, metadata={} if path.suffix == ".png" else None)
 
 
-def _small(file: Path) -> np.ndarray:
-    image = open_rgb(read_bytes(file))
+def _small(file: Path, scale: Scale) -> np.ndarray:
+    with whole_images():
+        image = open_rgb(read_bytes(file), scale)
     image.thumbnail((PIXELS, PIXELS), Image.Resampling.LANCZOS)
     return np.asarray(image)
 

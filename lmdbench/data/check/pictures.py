@@ -23,6 +23,7 @@ from lmdbench.core.files import read_bytes
 from lmdbench.data.check import fingerprints, registration
 from lmdbench.data.store.decoding import open_rgb, reason, whole_images
 from lmdbench.data.store.hashing import default_workers, in_parallel
+from lmdbench.data.store.scale import USUAL, Scale
 from lmdbench.training.views.augmentation import normalise
 
 CANDIDATES = 4  # pictures of earlier parts that are looked at for each, by hash and by features
@@ -65,14 +66,17 @@ def find_pairs(
     encoder: nn.Module | None = None,
     device: torch.device | None = None,
     progress: Progress = lambda *_: None,
+    scale: Scale = USUAL,
 ) -> SimilarPictures:
     """Images of one part that show what an image of another part shows.
 
-    ``parts``: the ids in each. Found are copies that were compressed anew, resized, mirrored,
+    ``parts``: the ids in each. ``scale``: of pictures of more than 8 bits.
+
+    Found are copies that were compressed anew, resized, mirrored,
     turned by 90°, cut by up to a tenth a side or changed in brightness, contrast or colour.
     """
     ids = [image for part in parts for image in part]
-    colours, contents, unreadable = read_pictures(ids, files, progress)
+    colours, contents, unreadable = read_pictures(ids, files, progress, scale)
     kept = [row for row, image in enumerate(ids) if image not in unreadable]
     ids, colours = [ids[row] for row in kept], colours[kept]
     of_part = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[kept]
@@ -106,7 +110,10 @@ def find_pairs(
 
 
 def read_pictures(
-    ids: Sequence[str], files: Mapping[str, Path], progress: Progress
+    ids: Sequence[str],
+    files: Mapping[str, Path],
+    progress: Progress,
+    scale: Scale = USUAL,
 ) -> tuple[Tensor, dict[str, str], dict[str, str]]:
     """Small pictures (N, 3, 64, 64) uint8, image → SHA-256 of its file, and image → why it could
     not be read (its picture is black)."""
@@ -115,7 +122,7 @@ def read_pictures(
     def one(row: int) -> tuple[np.ndarray | None, str]:
         try:
             content = read_bytes(files[ids[row]])
-            small = open_rgb(content).resize((size, size), Image.Resampling.BOX)
+            small = open_rgb(content, scale).resize((size, size), Image.Resampling.BOX)
         except Exception as error:  # Pillow's plug-ins raise errors of every kind
             return None, reason(error)
         return np.asarray(small).transpose(2, 0, 1), hashlib.sha256(content).hexdigest()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from lmdbench.data.reading import read_records, read_remarks, read_split
 from lmdbench.data.sources import RELEASED_SPLIT, File
 from lmdbench.data.splits.availability import missing_images, record_files
 from lmdbench.data.splits.spec import DEFAULT_SEED
+from lmdbench.data.store.contrast import SIDE, nearly_constant
 from lmdbench.data.store.decoding import decode, decoder, open_rgb, reason, whole_images
 from lmdbench.data.store.files import (
     MARK,
@@ -32,7 +32,16 @@ from lmdbench.data.store.files import (
     store_name,
 )
 from lmdbench.data.store.hashing import default_workers, in_parallel
+from lmdbench.data.store.looking import KnownLooks, is_of, look_at, scale_in
 from lmdbench.data.store.resolutions import spread
+from lmdbench.data.store.scale import USUAL, Scale, common_scale
+from lmdbench.data.store.survey import (
+    Survey,
+    asked_scale,
+    remembered_survey,
+    values_of,
+    why_of,
+)
 from lmdbench.data.tables import read_table
 
 EXAMPLES = 3
@@ -84,7 +93,12 @@ def verify(
         yield check_released(dataset, released)
     if there:
         chosen = [files[there[p]] for p in spread(len(there), _number(sample, there))]
-        yield from check_images(chosen, len(there), dataset.side_range, progress)
+        survey = _survey(dataset, {image: files[image] for image in there}, chosen, cache)
+        if isinstance(survey, str):
+            yield Finding("pictures", "problem", survey)
+            survey = Survey({})
+        yield from check_images(chosen, len(there), dataset.side_range, progress, survey.scale)
+        yield from check_pictures(survey, chosen)
     yield from check_stores(dataset, files, there, cache, sizes, compared, progress)
 
 
@@ -202,17 +216,59 @@ def _differences(split: Split, part: str, path: Path) -> str:
     )
 
 
+def _survey(
+    dataset: Dataset, there: Mapping[str, Path], chosen: Sequence[Path], cache: Path
+) -> Survey | str:
+    """What is remembered of the images that are there, or else seen in the chosen ones; or why it
+    can't be told."""
+    try:
+        known = remembered_survey(dataset, there, cache)
+        if known is not None:
+            return known
+        names = [str(path) for path in chosen]
+        seen = dict(
+            zip(names, look_at(chosen, names, KnownLooks(), default_workers()), strict=True)
+        )
+        asked = asked_scale(dataset)
+        return Survey(seen, common_scale(values_of(seen), asked), why_of(asked))
+    except UserError as error:
+        return str(error)
+
+
+def check_pictures(survey: Survey, chosen: Sequence[Path]) -> Iterator[Finding]:
+    """What is particular about the pictures; of contrast the chosen ones alone are looked at, where
+    no store tells of all."""
+    if survey.constant is None:
+        constant = _nearly_constant(chosen, survey.scale)
+        survey = replace(survey, constant=constant, size=SIDE)
+    for text in survey.lines:
+        yield Finding("pictures", "note", text, {"nearly_constant": list(survey.constant or ())})
+
+
+def _nearly_constant(files: Sequence[Path], scale: Scale) -> list[str]:
+    def one(position: int) -> bool:
+        try:
+            pixels = decode(read_bytes(files[position]), SIDE, scale)
+        except Exception:  # told by ``check_images``
+            return False
+        return bool(nearly_constant(pixels[None], [0]))
+
+    found = _threads(one, len(files), lambda *_: None)
+    return [str(files[position]) for position in sorted(found) if found[position]]
+
+
 def check_images(
     files: Sequence[Path],
     total: int,
     side_range: tuple[int, int] | None,
     progress: Progress = lambda *_: None,
+    scale: Scale = USUAL,
 ) -> Iterator[Finding]:
     """Decode the chosen files, among ``total``, as a run would; and look at their sides."""
 
     def one(position: int) -> tuple[int, int] | str:
         try:
-            return open_rgb(read_bytes(files[position])).size
+            return open_rgb(read_bytes(files[position]), scale).size
         except Exception as error:  # Pillow's plug-ins raise errors of every kind
             return reason(error)
 
@@ -293,9 +349,9 @@ def check_store(
         image = chosen[position]
         try:
             content = read_bytes(files[image])
-            if hashlib.sha256(content).hexdigest() != stored.hashes[image]:
+            if not is_of(stored.hashes[image], content):
                 return "file"
-            pixels = decode(content, stored.size)
+            pixels = decode(content, stored.size, scale_in(stored.hashes[image]))
         except Exception as error:  # Pillow's plug-ins raise errors of every kind
             return reason(error)
         return "" if np.array_equal(pixels, stored.pixels[row[image]]) else "pixels"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from lmdbench.core.schema import (
     Document,
     flag,
     is_line,
+    is_number,
     line,
     lines,
     read_document,
@@ -32,6 +34,7 @@ KINDS: tuple[Kind, ...] = ("table", "npz", "images")
 COLUMNS = ("image", "label", "group", "split", "fold")
 FACTS = ("title", "source", "licence")
 OF_A_TABLE = ("columns", "image_folder", "image_suffix", "no_group", "separator", "encoding")
+DEPTHS = ("bit_depth", "intensity_range")  # of pictures of more than 8 bits, one of them
 
 
 # Key → what it has to be.
@@ -57,6 +60,16 @@ KEYS: Mapping[str, Check] = {
     "no_group": wanted(
         'a list of the words that stand for no lesion or patient, such as ["NA"]; [] for none',
         lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value),
+    ),
+    "bit_depth": whole(1, 16, of="of bits "),
+    "intensity_range": wanted(
+        "two numbers, what is black and the larger that is white, such as [-1000, 400]",
+        lambda value: (
+            isinstance(value, list)
+            and len(value) == 2
+            and all(is_number(end, -math.inf, math.inf) for end in value)
+            and value[0] < value[1]
+        ),
     ),
     "defaults": table,
 }
@@ -139,6 +152,8 @@ def read_description(path: Path) -> Description:
     for key in OF_A_TABLE:
         if key in content and kind != "table":
             raise doc.error((key,), f"{key} is about a table, but here is {kind}; leave it out")
+    if all(key in content for key in DEPTHS):
+        raise doc.error(("bit_depth",), "give bit_depth or intensity_range, not both")
     if "other_classes" in content and not content.get("classes") and kind != "table":
         raise doc.error(
             ("other_classes",), "other_classes is about codes not in [classes], but there is none"
@@ -164,7 +179,7 @@ def read_description(path: Path) -> Description:
         class_order=tuple(content.get("class_order", ())),
         groups=content.get("groups", ""),
         attributes={
-            **{key: content[key] for key in FACTS if key in content},
+            **{key: content[key] for key in (*FACTS, *DEPTHS) if key in content},
             **_defaults(doc, path, defaults),
         },
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from lmdbench.core.files import write_text
 from lmdbench.data.store.decoding import decoder, open_rgb, whole_images
 from lmdbench.data.store.files import store_name
 from lmdbench.data.store.hashing import KnownHashes, Progress, default_workers, hash_files
+from lmdbench.data.store.scale import Refused, Scale
 from lmdbench.data.store.store import UnreadableImages, open_images
 
 
@@ -50,6 +51,8 @@ def damaged_images(
     cache: Path,
     progress: Progress | None = None,
     workers: int | None = None,
+    asked: Scale | None = None,
+    everything: Callable[[], Mapping[str, Path]] | None = None,
 ) -> dict[str, str]:
     """Image id → why its file cannot be read, of those in ``files`` (image id → file).
 
@@ -71,7 +74,11 @@ def damaged_images(
     damaged |= {i: why for i, sha256 in hash_of.items() if (why := known.reason(sha256))}
     while rest := {image: file for image, file in files.items() if image not in damaged}:
         try:
-            open_images(data_set, rest, size, cache, progress, workers)
+            open_images(
+                *(data_set, rest, size, cache, progress, workers),
+                asked=asked,
+                everything=everything,
+            )
             break
         except UnreadableImages as error:
             new = error.reasons
@@ -91,7 +98,7 @@ def _stays(file: Path, sha256: str) -> bool:
     try:
         with whole_images():
             open_rgb(content)
-    except MemoryError:
+    except (MemoryError, Refused):
         return False
     except Exception:  # Pillow's plug-ins raise errors of every kind
         return True

@@ -17,8 +17,10 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -35,21 +37,25 @@ from lmdbench.core.files import (
     write_json,
     write_text,
 )
+from lmdbench.data.store.contrast import nearly_constant
 from lmdbench.data.store.decoding import decoder
 
 FORMAT = 1  # raise it when the same files would give other pixels or another layout
 PIXELS, INDEX, MARK = "images.npy", "index.csv", "store.json"
 RECORD = ".progress.json"
+CONSTANT = "nearly_constant"  # of the mark
 RECORD_SECONDS = 1.0  # of work that a killed process may lose
 DAMAGE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration)
 
 
 @dataclass(frozen=True)
 class StoreFiles:
-    """Images in a store's folder. ``hashes``: image id → SHA-256 of its file, in order of the rows.
+    """Images in a store's folder. ``hashes``: image id → SHA-256 of its file, in order of the rows;
+    behind it how the file is read where that is not as most are, see ``looking.Look.mark``.
 
     ``pixels``: (M, 3, S, S) uint8, the memory map of ``file``. ``done``: (M,) bool, the rows to be
-    trusted: all of a finished store, the recorded ones of an unfinished one.
+    trusted: all of a finished store, the recorded ones of an unfinished one. ``constant``: the
+    images that are nearly constant; None: not looked at.
     """
 
     folder: Path
@@ -60,6 +66,7 @@ class StoreFiles:
     hashes: Mapping[str, str] = field(repr=False)
     pixels: np.ndarray = field(repr=False)
     done: np.ndarray = field(repr=False)
+    constant: Sequence[str] | None = None
 
     def holds(self, ids: Sequence[str], hashes: Sequence[str]) -> bool:
         """Whether every image is here, made from a file with that SHA-256."""
@@ -118,7 +125,20 @@ def read_unfinished(folder: Path) -> StoreFiles | None:
         return None
 
 
-def _read(folder: Path, file: Path, record: Mapping[str, str | int]) -> StoreFiles | None:
+def note_constant(stored: StoreFiles) -> StoreFiles:
+    """A finished store that knows its nearly constant images: they are looked for once, and noted
+    where the store can be written."""
+    if stored.constant is not None:
+        return stored
+    ids = list(stored.hashes)
+    constant = [ids[row] for row in nearly_constant(stored.pixels, range(len(ids)))]
+    mark = stored.folder / MARK
+    with suppress(OSError, UserError):
+        write_json(mark, {**read_json(mark), CONSTANT: constant})
+    return replace(stored, constant=constant)
+
+
+def _read(folder: Path, file: Path, record: Mapping[str, Any]) -> StoreFiles | None:
     """Raises one of DAMAGE, or returns None, for what is not whole."""
     index = io.StringIO(read_text(folder / INDEX), newline="")
     hashes = {row["id"]: row["sha256"] for row in csv.DictReader(index)}
@@ -138,7 +158,8 @@ def _read(folder: Path, file: Path, record: Mapping[str, str | int]) -> StoreFil
         return None
     done = np.unpackbits(bits, count=len(hashes)).astype(bool)
     digest, by = str(record["digest"]), str(record.get("decoder", ""))
-    return StoreFiles(folder, file, digest, size, by, hashes, pixels, done)
+    constant = record.get(CONSTANT)
+    return StoreFiles(folder, file, digest, size, by, hashes, pixels, done, constant)
 
 
 def _open_pixels(file: Path) -> np.ndarray:

@@ -6,7 +6,6 @@ images; ``stored.py`` says what is in it. One of all images serves every split o
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
@@ -22,7 +21,7 @@ from lmdbench.core.claim import Claim
 from lmdbench.core.errors import DiskError, UserError
 from lmdbench.core.files import check_cache, disk_errors, read_bytes, remove_leftovers, write_text
 from lmdbench.data.dataset import Prepared
-from lmdbench.data.store.decoding import decode, decoder, reason, whole_images
+from lmdbench.data.store.decoding import decode, decoder, most_pixels, reason, whole_images
 from lmdbench.data.store.files import (
     MARK,
     RECORD,
@@ -30,6 +29,7 @@ from lmdbench.data.store.files import (
     StoreWriter,
     TakenOver,
     content_digest,
+    note_constant,
     pixels_bytes,
     pixels_header,
     read_finished,
@@ -39,12 +39,14 @@ from lmdbench.data.store.files import (
 )
 from lmdbench.data.store.hashing import (
     CHUNK,
-    KnownHashes,
     Progress,
     default_workers,
     hash_files,
     in_parallel,
 )
+from lmdbench.data.store.looking import is_of, look_at
+from lmdbench.data.store.scale import Scale
+from lmdbench.data.store.survey import Memory, Survey, asked_scale, scale_of, table_files, why_of
 
 NAMED_IN_ERROR = 3  # unreadable images that the error names; a file lists the rest
 SPARE_BYTES = 16 << 20  # free space to leave beside a new store
@@ -58,8 +60,8 @@ class Store:
     """The images that were asked for. ``pixels``: (M, 3, S, S) uint8 over the memory map of
     ``folder``, not to be written; it may hold others beside them.
 
-    ``digest``: SHA-256 of image ids, contents of their files, image size and the way of resizing,
-    of the images asked for alone. ``made``: whether it was not there before.
+    ``digest``: SHA-256 of image ids, contents of their files and how these are read, image size and
+    the way of resizing, of the images asked for alone. ``made``: whether it was not there before.
     """
 
     digest: str
@@ -67,6 +69,7 @@ class Store:
     index: Mapping[str, int] = field(repr=False)  # image id → row of ``pixels``
     folder: Path
     made: bool
+    survey: Survey = field(repr=False)
 
     def rows(self, ids: Iterable[str]) -> Tensor:
         """Where images lie in ``pixels``, (N,) int64."""
@@ -81,8 +84,17 @@ def open_store(
     workers: int | None = None,
 ) -> Store:
     """The images of a prepared split at size × size pixels. See ``open_images``."""
-    name = prepared.dataset.results_name
-    return open_images(name, prepared.files, size, cache, progress, workers)
+    data = prepared.dataset
+    return open_images(
+        data.results_name,
+        prepared.files,
+        size,
+        cache,
+        progress,
+        workers,
+        asked=asked_scale(data),
+        everything=lambda: table_files(data),
+    )
 
 
 def open_images(
@@ -92,8 +104,14 @@ def open_images(
     cache: Path,
     progress: Progress | None = None,
     workers: int | None = None,
+    *,
+    asked: Scale | None = None,
+    everything: Callable[[], Mapping[str, Path]] | None = None,
 ) -> Store:
     """The images in ``files`` (image id → file) at size × size pixels; made on first use.
+
+    Pictures of more than 8 bits are read by the scale ``asked`` for, else by that of all files of
+    the data set, ``everything``, where these are more.
 
     Any finished store of the data set and size serves that has each of them, made from the content
     that its file has now. Of files that are as they were (path, size, time of change) nothing is
@@ -104,15 +122,23 @@ def open_images(
     of them at once.
     """
     workers = workers or default_workers()
+    most_pixels()  # a bound that is none is told before anything is read
     progress = progress or (lambda *_: None)
     name = store_name(data_set)
     ids = sorted(files)
     paths = [files[image] for image in ids]
     home = cache / "stores"
-    known = KnownHashes(home / f"{name}.files.csv")
+    memory = Memory.of(data_set, cache)
+    known = memory.hashes
 
     hashes, unreadable, hashed = hash_files(paths, known, workers, len(ids), progress)
-    preparation = _Preparation(name, size, paths, dict(zip(ids, hashes, strict=True)), home)
+    looks = dict(zip(ids, look_at(paths, hashes, memory.looks, workers, progress), strict=True))
+    scale = scale_of(looks, files, memory, workers, asked, everything)
+    marked = {
+        image: sha256 and sha256 + looks[image].mark(scale)
+        for image, sha256 in zip(ids, hashes, strict=True)
+    }
+    preparation = _Preparation(name, size, paths, marked, scale, home)
     found = None if unreadable else preparation.find()
     made = found is None
     if found is None:
@@ -129,7 +155,11 @@ def open_images(
         progress(hashed + len(ids), hashed + len(ids))
     row = {image: row for row, image in enumerate(found.hashes)}
     index = {image: row[image] for image in ids}
-    return Store(preparation.digest, torch.from_numpy(found.pixels), index, found.folder, made)
+    found = note_constant(found)
+    constant = [image for image in found.constant or () if image in index]
+    survey = Survey(looks, scale, why_of(asked), constant, size)
+    pixels = torch.from_numpy(found.pixels)
+    return Store(preparation.digest, pixels, index, found.folder, made, survey)
 
 
 class UnreadableImages(UserError):
@@ -152,7 +182,9 @@ class _Preparation:
     name: str
     size: int
     files: list[Path]
-    hashes: Mapping[str, str]  # image id → SHA-256 of its file, empty where it could not be read
+    # Image id → SHA-256 of its file and how it is read, empty where it could not be
+    hashes: Mapping[str, str]
+    scale: Scale
     home: Path  # of all stores
 
     @cached_property
@@ -308,9 +340,9 @@ class _Preparation:
         def one(row: int) -> str:
             try:
                 content = read_bytes(self.files[row])
-                if hashlib.sha256(content).hexdigest() != hashes[row]:
+                if not is_of(hashes[row], content):
                     return CHANGED
-                pixels = decode(content, self.size)
+                pixels = decode(content, self.size, self.scale)
             except Exception as error:  # Pillow's plug-ins raise errors of every kind
                 return reason(error)
             growing.write(row, pixels)
@@ -333,6 +365,10 @@ class _Preparation:
     def report(self, unreadable: Mapping[int, str]) -> None:
         """Raise the error that names the images which cannot be read."""
         lines = [f"{self.files[row]} ({why})" for row, why in sorted(unreadable.items())]
+        firsts = {why: row for row, why in sorted(unreadable.items(), reverse=True)}
+        others = (row for row in sorted(unreadable) if row not in firsts.values())
+        named = [*sorted(firsts.values()), *others][:NAMED_IN_ERROR]  # each reason, if it can be
+        shown = ", ".join(f"{self.files[row]} ({unreadable[row]})" for row in named)
         more = ""
         if len(lines) > NAMED_IN_ERROR:
             more = f" and {len(lines) - NAMED_IN_ERROR} more"
@@ -342,8 +378,8 @@ class _Preparation:
         ids = list(self.hashes)
         raise UnreadableImages(
             f"{len(lines)} of {len(self.files)} images of {self.name} cannot be read: "
-            f"{', '.join(lines[:NAMED_IN_ERROR])}{more}; fetch them again or remove them, or pass "
-            "--skip-damaged (in a sweep: skip_damaged = true) to go on without them",
+            f"{shown}{more}; mend or fetch them again, remove them, or pass --skip-damaged (in a "
+            "sweep: skip_damaged = true) to go on without them",
             {ids[row]: why for row, why in sorted(unreadable.items())},
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from lmdbench.core.files import read_bytes
 from lmdbench.data.dataset import Dataset, Split
 from lmdbench.data.splits.assign import shuffled
-from lmdbench.data.store.decoding import FORMATS, to_rgb, whole_images
+from lmdbench.data.store.decoding import open_rgb, whole_images
+from lmdbench.data.store.scale import USUAL, Scale
 from lmdbench.reporting.plots.figures import (
     ALONE,
     COLOURS,
@@ -42,15 +42,22 @@ LEGEND_LETTERS = 60
 WIDEST = 400.0  # inches; Agg draws no more than 65,536 pixels
 
 
-def plot_dataset(dataset: Dataset, split: Split, files: Mapping[str, Path], path: Path) -> None:
+def plot_dataset(
+    dataset: Dataset,
+    split: Split,
+    files: Mapping[str, Path],
+    path: Path,
+    scale: Scale = USUAL,
+) -> None:
     """Write the picture, in the format of the file's ending.
 
-    ``files``: image id → file, of the images that are there; none is needed. Raises UserError for
+    ``files``: image id → file, of the images that are there; none is needed. ``scale``: of those
+    of more than 8 bits. Raises UserError for
     another ending and where nothing can be written.
     """
     picture_kind(path)  # before anything is drawn
     order = [int(c) for c in np.argsort(-split.counts("train"), kind="stable")]
-    rows = {c: _examples(split, c, files) for c in order[:MOST_ROWS]} if files else {}
+    rows = {c: _examples(split, c, files, scale) for c in order[:MOST_ROWS]} if files else {}
     sheet_pixels = sum(map(_row_height, rows.values()))
     sheet_height = sheet_pixels / TILE * TILE_INCHES if rows else 0.5
     width = min(max(9.0, 2.0 + 0.48 * len(order)), WIDEST)
@@ -63,14 +70,17 @@ def plot_dataset(dataset: Dataset, split: Split, files: Mapping[str, Path], path
         save_figure(figure, path, dots=150)
 
 
-def _examples(split: Split, label: int, files: Mapping[str, Path]) -> list[np.ndarray]:
+def _examples(
+    split: Split, label: int, files: Mapping[str, Path], scale: Scale
+) -> list[np.ndarray]:
     """Tiles of a class's training images that are there; always the same ones."""
     train = split.parts["train"]
     there = [str(image) for image in train.ids[train.labels == label] if str(image) in files]
-    return example_tiles([files[there[p]] for p in shuffled(range(len(there)), there, "examples")])
+    order = shuffled(range(len(there)), there, "examples")
+    return example_tiles([files[there[p]] for p in order], scale)
 
 
-def example_tiles(files: Sequence[Path]) -> list[np.ndarray]:
+def example_tiles(files: Sequence[Path], scale: Scale = USUAL) -> list[np.ndarray]:
     """Up to EXAMPLES of the images that can be read, the first ones, each shrunk onto a white tile
     (TILE, TILE, 3) uint8; the aspect ratio is kept."""
     tiles: list[np.ndarray] = []
@@ -79,9 +89,7 @@ def example_tiles(files: Sequence[Path]) -> list[np.ndarray]:
             if len(tiles) == EXAMPLES:
                 break
             try:
-                with Image.open(io.BytesIO(read_bytes(file)), formats=FORMATS) as image:
-                    image.draft("RGB", (2 * TILE, 2 * TILE))
-                    small = to_rgb(ImageOps.exif_transpose(image))
+                small = open_rgb(read_bytes(file), scale, draft=(2 * TILE, 2 * TILE))
             except Exception:  # Pillow's plug-ins raise errors of every kind
                 continue
             tiles.append(np.asarray(ImageOps.pad(small, (TILE, TILE), color="white")))

@@ -58,7 +58,11 @@ def embedding_of(
     dataset.materialise(say)
     ids = [str(image) for image in predictions.ids[chosen]]
     store = open_images(
-        str(trained.record.results_name), _files(dataset, ids), trained.image_size, cache
+        str(trained.record.results_name),
+        _files(dataset, ids),
+        trained.image_size,
+        cache,
+        asked=trained.scale,
     )
     pixels = store.pixels[store.rows(ids)]
 

@@ -152,6 +152,8 @@ class Worker:
             self._stores[asked] = open_store(
                 context.prepared, context.image_size, self.cache, self.progress.prepare
             )
+            for line in self._stores[asked].survey.lines:
+                self.progress.say(line)
         return Workplace(self._stores[asked], self.device, self.progress, self.options)
 
     def _note(self, job: RunJob, failure: _Failure) -> Outcome:

@@ -87,8 +87,8 @@ def test_all_unreadable_images_are_named(lmdbench, toy_folder, tmp_path):
     assert f"{root / 'round-3.png'} (empty file)" in outcome.err
     (complaint,) = [line for line in outcome.err.splitlines() if line.startswith("lmdbench:")]
     assert complaint.endswith(
-        "fetch them again or remove them, or pass --skip-damaged (in a sweep: skip_damaged = true) "
-        "to go on without them"
+        "mend or fetch them again, remove them, or pass --skip-damaged (in a sweep: "
+        "skip_damaged = true) to go on without them"
     )
     words = ("data", "prepare", "folder", "--data-root", root, "--skip-damaged")
     outcome = lmdbench(*words, "--image-size", 24, "--image-size", 32)
