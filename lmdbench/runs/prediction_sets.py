@@ -28,7 +28,7 @@ from lmdbench.data.folder.spelling import spelling
 from lmdbench.data.folder.table import list_table
 from lmdbench.data.folder.walk import endings, look_below, remarks
 from lmdbench.data.reading import read_records, read_remarks
-from lmdbench.data.splits.availability import missing_images
+from lmdbench.data.splits.availability import missing_images, what_is_there
 from lmdbench.data.splits.divide import PART_NAMES
 from lmdbench.data.splits.spec import SplitSpec, make_split
 from lmdbench.runs.request import open_dataset
@@ -109,6 +109,8 @@ def open_target(
         raise UserError(
             f"{words[0]}: no such file or folder, and {unknown('data set', words[0], _names())}"
         )
+    elif not (paths[0].is_file() or paths[0].is_dir()):
+        raise UserError(f"{words[0]}: neither a file nor a folder")
     elif choice.of_a_split:
         target = _of_split(open_dataset("folder", paths[0], cache), choice, say)
     else:
@@ -256,7 +258,8 @@ def _with_files(target: PredictionSet, choice: SetOptions) -> PredictionSet:
     lacking = missing_images(files)
     if not lacking:
         return target
-    example = files[next(iter(lacking))]
+    first = files[next(iter(lacking))]
+    example = f"{first}{what_is_there(first)}"
     problem = f"{len(lacking):,} of {count(len(target), 'image')} of {target.title} are missing"
     if len(lacking) == len(files):
         raise UserError(f"{problem}, such as {example}: is this where they lie?")

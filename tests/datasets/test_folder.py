@@ -296,10 +296,10 @@ def test_what_is_left_out_of_parts_is_remarked(tmp_path: Path) -> None:
     touch(
         tmp_path, *(f"{part}/{c}/{n}.png" for part in ("train", "test") for c in "ab" for n in "12")
     )
-    touch(tmp_path, "test/b/x.dicom", "train/stray.png")
+    touch(tmp_path, "test/b/x.svs", "train/stray.png")
     (tmp_path / "test" / "a" / "train").symlink_to("../../train/a")
     assert folder(tmp_path).remarks == (
-        "not read: 1 file in class folders: 1 .dicom, such as test/b/x.dicom; "
+        "not read: 1 file in class folders: 1 .svs, such as test/b/x.svs; "
         "convert or rename those that are images",
         "taken twice, by links: train/a is test/a/train; remove one, they are the same",
         "not used: 1 image beside the class folders, such as train/stray.png",

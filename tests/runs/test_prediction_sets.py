@@ -1,5 +1,6 @@
 """Which images a command's words name, and which class a label is."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -186,6 +187,8 @@ def test_a_data_set_by_name(tmp_path, monkeypatch):
         (["a.png", "demo"], "demo is no image file"),
         (["gone.csv"], "1 of 2 images of gone.csv are missing, such as .*--allow-missing"),
         (["all-gone.csv"], "is this where they lie"),
+        (["pipe.png"], "pipe.png: neither a file nor a folder"),
+        (["a.png", "pipe.png"], r"missing, such as pipe.png \(there, but no file\); add them"),
         (["two"], r"several \.npz files"),
     ],
 )
@@ -194,6 +197,7 @@ def test_what_names_no_images_is_told_in_one_line(tmp_path, monkeypatch, words, 
     draw(tmp_path, "a.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "two").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
     for name in "xy":
         np.savez(tmp_path / "two" / f"{name}.npz", a=1)
     Path("gone.csv").write_text("image,label\na.png,mel\nb.png,nv\n")

@@ -176,10 +176,10 @@ def _list_classes(root: Path, folders: Sequence[str]) -> ImageIndex:
     for label in folders:
         if not found[label].images:
             only = _only_others({label: found[label]})
-            readable = "such as .jpg, .png, .tif" if not only else "convert them to .png"
+            todo = f"convert or rename these, or list them in a {LABELS}" if only else "fill it"
             raise UserError(
-                f"{root}: the class folder {label!r} has no images that can be read{only} "
-                f"({readable}); fill it or remove it"
+                f"{root}: the class folder {label!r} has no images that can be read{only}; "
+                f"{todo}, or remove it"
             )
     rows = [(f"{label}/{image}", label, "") for label in folders for image in found[label].images]
     images, labels, groups = zip(*rows, strict=True)

@@ -107,7 +107,7 @@ def _tolerated(dataset: Dataset, files: Mapping[str, Path], allow_missing: bool)
 
 def _problem(dataset: Dataset, files: Mapping[str, Path], missing: Mapping[str, object]) -> str:
     examples = ", ".join(
-        f"{_short(files[image], dataset)}{_what_is_there(files[image])}"
+        f"{_short(files[image], dataset)}{what_is_there(files[image])}"
         for image in list(missing)[:_EXAMPLES]
     )
     return (
@@ -116,7 +116,7 @@ def _problem(dataset: Dataset, files: Mapping[str, Path], missing: Mapping[str, 
     )
 
 
-def _what_is_there(file: Path) -> str:
+def what_is_there(file: Path) -> str:
     """What has the name of a file that is missing, in brackets; empty for nothing."""
     with suppress(OSError):
         mode = file.lstat().st_mode
