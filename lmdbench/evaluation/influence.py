@@ -2,14 +2,18 @@
 
 The influence of image i is the derivative of the metric with respect to i's weight, the weights
 of each class adding up to its number of images: so the influences of a class add up to 0. Gradients
-are with respect to the cells of the confusion matrix, (C, C), rows true classes; a term that is the
-same in a whole row drops out when centred and is left away. ``weights`` (C,) make one metric of the
-classes' values.
+are with respect to the cells of the confusion matrix, those of the images' ``true`` and ``taken``
+classes, (N,) each; a term that is the same in a whole row drops out when centred and is left away.
+``weights`` (C,) make one metric of the classes' values.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+
+BLOCK = 1 << 22  # scores that are sorted at a time
 
 
 def centred(influences: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -19,41 +23,65 @@ def centred(influences: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return influences - means[labels]
 
 
-def recall_gradient(weights: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class Margins:
+    """Of a confusion matrix what the statistics of classes need, each (C,) float64: its diagonal,
+    and the sums of its rows and columns. The matrix itself grows with the square of the classes."""
+
+    right: np.ndarray
+    images: np.ndarray
+    predicted: np.ndarray
+
+    @classmethod
+    def of(cls, labels: np.ndarray, predicted: np.ndarray, classes: int) -> Margins:
+        right = labels[labels == predicted]
+        of = (np.bincount(one, minlength=classes) for one in (right, labels, predicted))
+        return cls(*(counts.astype(np.float64) for counts in of))
+
+
+def recall_gradient(
+    weights: np.ndarray, margins: Margins, true: np.ndarray, taken: np.ndarray
+) -> np.ndarray:
     """Of Σ weights · TP / images of the class."""
-    return np.diag(_per(weights, matrix.sum(axis=1)))
+    return np.where(true == taken, _per(weights, margins.images)[true], 0.0)
 
 
-def precision_gradient(weights: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def precision_gradient(
+    weights: np.ndarray, margins: Margins, true: np.ndarray, taken: np.ndarray
+) -> np.ndarray:
     """Of Σ weights · TP / predicted as the class; a class never predicted has none."""
-    predicted = matrix.sum(axis=0)
-    precision = _per(np.diag(matrix), predicted)
-    return _per(weights, predicted) * (np.eye(len(matrix)) - precision)
+    precision = _per(margins.right, margins.predicted)
+    return _per(weights, margins.predicted)[taken] * ((true == taken) - precision[taken])
 
 
-def f1_gradient(weights: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def f1_gradient(
+    weights: np.ndarray, margins: Margins, true: np.ndarray, taken: np.ndarray
+) -> np.ndarray:
     """Of Σ weights · 2 TP / (images of the class + predicted as it)."""
-    both = matrix.sum(axis=1) + matrix.sum(axis=0)
-    f1 = _per(2 * np.diag(matrix), both)
-    return _per(weights, both) * (2 * np.eye(len(matrix)) - f1)
+    both = margins.images + margins.predicted
+    f1 = _per(2 * margins.right, both)
+    return _per(weights, both)[taken] * (2.0 * (true == taken) - f1[taken])
 
 
-def specificity_gradient(weights: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def specificity_gradient(
+    weights: np.ndarray, margins: Margins, true: np.ndarray, taken: np.ndarray
+) -> np.ndarray:
     """Of Σ weights · (1 − FP / images of other classes)."""
-    others = matrix.sum() - matrix.sum(axis=1)
-    return _per(weights, others) * (np.eye(len(matrix)) - 1)
+    others = margins.images.sum() - margins.images
+    return _per(weights, others)[taken] * ((true == taken) - 1.0)
 
 
-def mcc_gradient(matrix: np.ndarray) -> np.ndarray:
+def mcc_gradient(margins: Margins, true: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """Of Gorodkin's coefficient; NaN where all is predicted as one class."""
-    true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
-    total = true.sum()
-    covariance = np.trace(matrix) * total - (true * predicted).sum()
-    spread_true = total**2 - (true**2).sum()
+    images, predicted = margins.images, margins.predicted
+    total = images.sum()
+    covariance = margins.right.sum() * total - (images * predicted).sum()
+    spread_true = total**2 - (images**2).sum()
     spread_predicted = total**2 - (predicted**2).sum()
     if spread_true == 0 or spread_predicted == 0:
-        return np.full(matrix.shape, np.nan)
-    slope = total * np.eye(len(matrix)) - true + covariance * predicted / spread_predicted
+        return np.full(len(true), np.nan)
+    drift = covariance * predicted / spread_predicted
+    slope = total * (true == taken) - images[taken] + drift[taken]
     return slope / np.sqrt(spread_true * spread_predicted)
 
 
@@ -66,11 +94,24 @@ def aurocs(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarr
     Σ weights · areas. NaN where all images or none are of the class.
     """
     images, classes = scores.shape
+    areas, parts = np.empty(classes), np.empty((classes, images))
+    own = np.bincount(labels, minlength=classes)
+    step = max(1, BLOCK // max(images, 1))
+    for start in range(0, classes, step):
+        block = slice(start, min(start + step, classes))
+        ours = labels == np.arange(block.start, block.stop)[:, None]
+        areas[block], parts[block] = _areas(ours, scores[:, block], own[block])
+    return areas, parts.T
+
+
+def _areas(ours: np.ndarray, scores: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``aurocs`` of a few classes (K,): whose ``ours`` (K, N) the images are, ``scores`` (N, K),
+    and how many are ``own`` (K,). Parts (K, N)."""
+    images, classes = scores.shape
     columns = np.ascontiguousarray(scores.T)
     order = np.argsort(columns, axis=1)
     in_order = np.take_along_axis(columns, order, axis=1)
-    of_class = labels[order] == np.arange(classes)[:, None]
-    own = np.bincount(labels, minlength=classes)
+    of_class = np.take_along_axis(ours, order, axis=1)
     rest = images - own
     # Of the images in ascending order, how many of the class stand below each, ties one half.
     upto = np.cumsum(of_class, axis=1, dtype=np.int32)
@@ -88,8 +129,7 @@ def aurocs(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarr
     right = np.where(of_class, below - own_below, own[:, None] - own_below)
     parts = np.empty((classes, images))
     np.put_along_axis(parts, order, right * each[:, None], axis=1)
-    areas = np.where(of_class, right, 0).sum(axis=1) * each
-    return areas, parts.T
+    return np.where(of_class, right, 0).sum(axis=1) * each, parts
 
 
 def _tied(in_order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

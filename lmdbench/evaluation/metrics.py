@@ -26,6 +26,7 @@ import numpy as np
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import Registry, registrar, unknown
 from lmdbench.evaluation import inference, influence
+from lmdbench.evaluation.influence import Margins
 from lmdbench.evaluation.metric_check import check_influences, check_metric, influences_of, tried
 
 # The metrics a table shows, before the groups, when none is asked for.
@@ -234,6 +235,7 @@ class Scorer:
         self.classes = logits.shape[1]
         self.counts = np.bincount(labels, minlength=self.classes)
         self.broken = unusable(logits)
+        self._of_classes: dict[str, np.ndarray] = {}
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -256,6 +258,19 @@ class Scorer:
         return cells.reshape(self.classes, self.classes).astype(np.float64)
 
     @cached_property
+    def margins(self) -> Margins:
+        """Diagonal and sums of the matrix, NaN if logits are not finite."""
+        if self.broken:
+            return Margins(*np.full((3, self.classes), np.nan))
+        return Margins.of(self.labels, self.predicted, self.classes)
+
+    def of_classes(self, stat: ClassStat) -> np.ndarray:
+        """A statistic of each class (C,), computed once."""
+        if stat.title not in self._of_classes:
+            self._of_classes[stat.title] = stat.values(self)
+        return self._of_classes[stat.title]
+
+    @cached_property
     def probabilities(self) -> np.ndarray:
         return softmax(self.logits)
 
@@ -268,10 +283,11 @@ class Scorer:
 
     @cached_property
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:
-        """AUROC of each class (C,) and each image's part in it (N, C)."""
+        """AUROC of each class (C,) and each image's part in it (N, C), 0 where there is none."""
         if self.broken or not len(self.labels):
-            return np.full(self.classes, np.nan), np.full(self.logits.shape, np.nan)
-        return influence.aurocs(self.labels, self.ranks)
+            return np.full(self.classes, np.nan), np.zeros(self.logits.shape)
+        areas, parts = influence.aurocs(self.labels, self.ranks)
+        return areas, np.nan_to_num(parts, copy=False)
 
     def value(self, metric: Metric) -> float:
         """NaN where ``reason`` says why."""
@@ -313,9 +329,9 @@ class Scorer:
     def losses(self) -> np.ndarray:
         """Negative log-likelihood of each image, (N,), in nats, without clipping."""
         exact = self.logits.astype(np.float64)
-        exact = exact - exact.max(axis=1, keepdims=True)
+        exact -= exact.max(axis=1, keepdims=True)
         own = np.take_along_axis(exact, self.labels[:, None], axis=1)[:, 0]
-        return np.log(np.exp(exact).sum(axis=1)) - own
+        return np.log(np.exp(exact, out=exact).sum(axis=1)) - own
 
     @cached_property
     def brier(self) -> np.ndarray:
@@ -386,7 +402,7 @@ def confusion_matrix(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 def by_class(stat: str, labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """One of ``CLASS_STATS`` of each class, (C,), NaN where it is undefined."""
-    return CLASS_STATS[stat].values(Scorer(labels, logits))
+    return Scorer(labels, logits).of_classes(CLASS_STATS[stat])
 
 
 def score(name: str, labels: np.ndarray, logits: np.ndarray) -> float:
@@ -420,9 +436,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     given = _given(logits, ROUNDED_SUM)
     if given is not None:
         return given
-    exact = logits.astype(np.float64)
-    powers = np.exp(exact - exact.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers = logits.astype(np.float64)  # in place from here: of many classes it is large
+    powers -= powers.max(axis=1, keepdims=True)
+    np.exp(powers, out=powers)
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def _given(logits: np.ndarray, off: float) -> np.ndarray | None:
@@ -451,40 +469,38 @@ def images_per_group(
 # Of the confusion matrix
 
 
-def _recalls(matrix: np.ndarray) -> np.ndarray:
-    return _ratio(np.diag(matrix), matrix.sum(axis=1))
+def _recalls(margins: Margins) -> np.ndarray:
+    return _ratio(margins.right, margins.images)
 
 
-def _precisions(matrix: np.ndarray) -> np.ndarray:
-    precisions = _ratio(np.diag(matrix), matrix.sum(axis=0))
-    return np.where(matrix.sum(axis=1) > 0, precisions, np.nan)
+def _precisions(margins: Margins) -> np.ndarray:
+    precisions = _ratio(margins.right, margins.predicted)
+    return np.where(margins.images > 0, precisions, np.nan)
 
 
-def _specificities(matrix: np.ndarray) -> np.ndarray:
-    images = matrix.sum(axis=1)
-    others = matrix.sum() - images
-    false = matrix.sum(axis=0) - np.diag(matrix)
-    return np.where(images > 0, _ratio(others - false, others), np.nan)
+def _specificities(margins: Margins) -> np.ndarray:
+    others = margins.images.sum() - margins.images
+    false = margins.predicted - margins.right
+    return np.where(margins.images > 0, _ratio(others - false, others), np.nan)
 
 
-def _f1(matrix: np.ndarray) -> np.ndarray:
-    images = matrix.sum(axis=1)
-    f1 = _ratio(2 * np.diag(matrix), images + matrix.sum(axis=0))
-    return np.where(images > 0, f1, np.nan)
+def _f1(margins: Margins) -> np.ndarray:
+    f1 = _ratio(2 * margins.right, margins.images + margins.predicted)
+    return np.where(margins.images > 0, f1, np.nan)
 
 
-def _mcc(matrix: np.ndarray) -> float:
+def _mcc(margins: Margins) -> float:
     """Matthews correlation coefficient for C classes (Gorodkin 2004).
 
     0 where every image is predicted as one class, NaN where every image is of one class.
     """
-    true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
+    true, predicted = margins.images, margins.predicted
     total = true.sum()
     spread_true = total**2 - (true**2).sum()
     spread_predicted = total**2 - (predicted**2).sum()
     if spread_predicted == 0:
         return 0.0
-    covariance = np.trace(matrix) * total - (true * predicted).sum()
+    covariance = margins.right.sum() * total - (true * predicted).sum()
     return float(covariance / np.sqrt(spread_true * spread_predicted))
 
 
@@ -509,15 +525,15 @@ class ClassStat:
 
 def _of_cells(
     title: str,
-    values: Callable[[np.ndarray], np.ndarray],
-    gradient: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    values: Callable[[Margins], np.ndarray],
+    gradient: Callable[[np.ndarray, Margins, np.ndarray, np.ndarray], np.ndarray],
     of_rest: bool = False,
 ) -> ClassStat:
-    """A statistic of the confusion matrix (C, C), with its ``gradient`` by weights and matrix."""
+    """A statistic of the confusion matrix, with its ``gradient`` at the cells of the images."""
     return ClassStat(
         title,
-        lambda s: values(s.matrix),
-        lambda s, weights: gradient(weights, s.matrix)[s.labels, s.predicted],
+        lambda s: values(s.margins),
+        lambda s, weights: gradient(weights, s.margins, s.labels, s.predicted),
         of_rest,
     )
 
@@ -533,7 +549,7 @@ CLASS_STATS: dict[str, ClassStat] = {
     "auroc": ClassStat(
         "AUROC",
         lambda s: s.ranked[0],
-        lambda s, weights: np.nan_to_num(s.ranked[1]) @ weights,
+        lambda s, weights: s.ranked[1] @ weights,
         of_rest=True,
     ),
 }
@@ -556,20 +572,21 @@ def _mean(
     of = CLASS_STATS[stat]
 
     def weights(counts: np.ndarray) -> np.ndarray:
-        every = (("all", tuple(range(len(counts)))),)
-        return _set_weights(every if sets is None else sets, counts > 0)
+        if sets is None:
+            return _set_weights((("all", tuple(range(len(counts)))),), counts > 0)
+        return _set_weights(sets, counts > 0)
 
     def value(scorer: Scorer) -> float:
         # Undefined among classes with images is only the precision of one never predicted:
         # 0 in a mean, as a method must not gain by ignoring a class.
-        return float(weights(scorer.counts) @ np.nan_to_num(of.values(scorer)))
+        return float(weights(scorer.counts) @ np.nan_to_num(scorer.of_classes(of)))
 
     def undefined(scorer: Scorer) -> str:
         if sets is not None and (gap := _gap(sets, scorer.counts, of_class)):
             return gap
         if of.of_rest and (scorer.counts > 0).sum() == 1:
             return "all images are of one class"
-        if of_class and sets and np.isnan(of.values(scorer)[sets[0][1][0]]):
+        if of_class and sets and np.isnan(scorer.of_classes(of)[sets[0][1][0]]):
             return "the class is never predicted"
         return ""
 
@@ -674,15 +691,15 @@ _BUILT_IN = (
     Metric(
         "accuracy",
         "Accuracy",
-        lambda s: float(np.trace(s.matrix) / s.matrix.sum()),
+        lambda s: float(s.margins.right.sum() / s.margins.images.sum()),
         lambda s: CLASS_STATS["recall"].influences(s, _accuracy_weights(s.counts)),
         weights=_accuracy_weights,
     ),
     Metric(
         "mcc",
         "MCC",
-        lambda s: _mcc(s.matrix),
-        lambda s: influence.mcc_gradient(s.matrix)[s.labels, s.predicted],
+        lambda s: _mcc(s.margins),
+        lambda s: influence.mcc_gradient(s.margins, s.labels, s.predicted),
         lambda s: "all images are of one class" if (s.counts > 0).sum() == 1 else "",
         bounds=(-1.0, 1.0),
     ),

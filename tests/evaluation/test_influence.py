@@ -183,3 +183,15 @@ def test_what_has_no_value_has_no_influence() -> None:
     assert np.isnan(found["mcc"]).all()  # all predicted as one class: a value, but no slope
     assert np.isnan(found["tail"]).all()
     assert not np.isnan(found["macro_f1"]).any()
+
+
+def test_auroc_of_many_classes_goes_block_by_block_and_comes_to_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 30, 200)
+    scores = rng.integers(0, 40, (200, 30)) / 40  # with ties
+    whole = influence.aurocs(labels, scores)
+    monkeypatch.setattr(influence, "BLOCK", 7 * 200)
+    for blocks, at_once in zip(influence.aurocs(labels, scores), whole, strict=True):
+        np.testing.assert_array_equal(blocks, at_once)
