@@ -186,6 +186,8 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
         with told_of(planned.sweep.argument):
             executor.asked(executor.check, planned.sweep.resources)
     check_loggers(planned.sweep.resources.run.log)
+    for remark in planned.remarks:
+        say(remark)
     if options.dry_run:
         overview = look(planned)
         chosen = _choose(overview, states, options, say, executor)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lmdbench.core.errors import DiskError, UserError
 from lmdbench.core.folders import default_cache
+from lmdbench.data.reading import read_remarks
 from lmdbench.runs.code_digest import combined
 from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
@@ -71,6 +72,13 @@ class SweepPlan:
             if node.needs is not None:
                 found[node.needs].append(node)
         return {key: tuple(nodes) for key, nodes in found.items()}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the data sets of its runs remark of their tables, each once."""
+        datasets = [node.run.context.prepared.dataset for node in self.nodes.values()]
+        told = (f"{data.results_name}: {line}" for data in datasets for line in read_remarks(data))
+        return list(dict.fromkeys(told))
 
     @property
     def shared(self) -> list[Node]:

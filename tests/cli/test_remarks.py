@@ -48,3 +48,16 @@ def test_every_given_fold_is_planned_and_said(lmdbench, tmp_path: Path) -> None:
     assert (outcome.code, told.count("folds: column 'fold' of labels.csv, 4 folds")) == (0, 4)
     told = lmdbench("run", *words, *method)
     assert "column 'fold' of labels.csv is not used here; --split kfold" in told.out + told.err
+
+
+@pytest.mark.parametrize("words", [("plan",), ("launch", "--dry-run")])
+def test_a_sweep_tells_it_once(lmdbench, tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    sweep = tmp_path / "s.toml"
+    sweep.write_text(
+        'seeds = "0-1"\nplugins = ["plugin.py"]\nmethods = ["ce", "crt"]\n'
+        'datasets = [{ name = "remarking" }]\n'
+    )
+    command, *options = words
+    outcome = lmdbench("sweep", command, sweep, "--results", tmp_path / "results", *options)
+    assert (outcome.code, (outcome.out + outcome.err).count(REMARK)) == (0, 1)

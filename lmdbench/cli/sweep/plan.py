@@ -129,6 +129,7 @@ def _summary(planned: SweepPlan, overview: Overview, estimates: dict[str, Estima
     extra = sum(not node.asked for node in nodes)
     beside = f", {extra} of them only to start others from" if extra else ""
     lines = [f"sweep {planned.sweep.name}: {runs(len(nodes))}{beside}: {counts(overview)}"]
+    lines += planned.remarks
     shared = planned.shared
     saved = {node.key: planned.times_needed(node) - 1 for node in shared}
     if any(saved.values()):
