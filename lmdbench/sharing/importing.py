@@ -214,6 +214,13 @@ def _verified(archive: Archive, entry: ArchivedEntry) -> dict[str, bytes]:
 @contextmanager
 def _unpacked(archive: Archive, entry: ArchivedEntry) -> Iterator[Path]:
     """The files of an entry, verified, in a temporary folder outside the results."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        raise UserError(
+            "nothing can be unpacked: there is no folder for temporary files that can be written; "
+            "set TMPDIR to one"
+        ) from None
     with tempfile.TemporaryDirectory(prefix="lmdbench-") as folder:
         _fill(_verified(archive, entry), Path(folder))
         yield Path(folder)

@@ -66,8 +66,7 @@ def submit(
     if shutil.which("sbatch") is None:
         raise UserError(_absent("sbatch"))
     assert resources.time_minutes is not None
-    if "%" in str(folder.absolute()):
-        raise UserError(f"{folder}: SLURM takes the % for a pattern; choose another --results")
+    _refuse_odd(folder)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for index, unit in enumerate(batch.units):
@@ -85,6 +84,17 @@ def submit(
             with suppress(OSError):
                 left.unlink(missing_ok=True)
         raise
+
+
+def _refuse_odd(folder: Path) -> None:
+    """Raise UserError for a path of logs that SLURM would take for another one."""
+    path = str(folder.absolute())
+    why = {"%": "takes the % for a pattern", "\\": "drops a backslash"}
+    said = next((text for sign, text in why.items() if sign in path), "")
+    if not path.isprintable():  # line breaks and tabs, and bytes that are no UTF-8
+        said = "cannot be told a path with signs that can't be printed"
+    if said:
+        raise UserError(f"{path!a}: SLURM {said}; choose another --results")
 
 
 def pickle_path(folder: Path, name: str, index: int) -> Path:

@@ -289,3 +289,38 @@ def test_no_slurm_is_one_line(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="sbatch is not on"):
         slurm.submit(Batch(((task("a"),),)), "skin-1", tmp_path / "jobs", RESOURCES, work, {})
     assert not list((tmp_path / "jobs").glob("*.pkl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("50%", "takes the % for a pattern"),
+        ("back\\slash", "drops a backslash"),
+        ("two\nlines", "can't be printed"),
+        ("tab\there", "can't be printed"),
+        ("caf\udce9", "can't be printed"),  # a byte that is no UTF-8
+    ],
+)
+def test_a_path_that_slurm_would_change_is_refused_before_anything_is_there(
+    monkeypatch, tmp_path, name, why
+):
+    monkeypatch.setattr(slurm.shutil, "which", lambda _: "/usr/bin/sbatch")
+    batch = Batch([[task("a")]], [])
+    work = Work(tmp_path, tmp_path)
+    with pytest.raises(UserError, match=why) as caught:
+        slurm.submit(batch, "skin-1", tmp_path / name, RESOURCES, work, {})
+    assert "choose another --results" in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["it's", 'a"b', "a  b", "$HOME", "`id`", "#x", ";x", "*", "übung"])
+def test_a_shell_finds_the_paths_that_a_script_names(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "skin-1-0.pkl").write_text("x")
+    lines = script(Batch([[task("a")]], []), folder=folder)
+    own = [line for line in lines if "lmdbench_job" in line]
+    done = subprocess.run(["bash", "-c", "\n".join(own)], env={"SLURM_JOB_ID": "7"})
+    assert done.returncode == 0
+    assert [path.name for path in folder.iterdir()] == ["7_submitted.pkl"]
