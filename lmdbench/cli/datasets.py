@@ -156,9 +156,12 @@ def show(
     if picture is not None:
         from lmdbench.data.store.survey import take_survey
         from lmdbench.reporting.plots.dataset import plot_dataset
+        from lmdbench.reporting.plots.figures import boxes
 
         survey = take_survey(dataset, there or {}, default_cache())
-        plot_dataset(dataset, split, there or {}, picture, survey.scale)
+        lacking = plot_dataset(dataset, split, there or {}, picture, survey.scale)
+        if line := boxes(lacking):
+            click.echo(line, err=True)
         facts["plot"] = str(picture)
     if listing is not None:
         write_text(listing, split_table(split))

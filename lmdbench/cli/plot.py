@@ -155,12 +155,15 @@ def _drawn(plot: Plot, parts: list[tuple[str, Any]], width: float) -> list[tuple
 
 
 def _write(figures: list[tuple[str, Figure]], kind: str, output: Path | None) -> None:
-    from lmdbench.reporting.plots.figures import save_figure
+    from lmdbench.reporting.plots.figures import boxes, lacking, save_figure
 
     paths = list(_paths([name for name, _ in figures], kind, output))
     for path, (_, figure) in zip(paths, figures, strict=True):
         save_figure(figure, path)
         click.echo(f"written: {path}", err=True)
+    drawn = "".join(lacking(figure) for _, figure in figures)
+    if line := boxes("".join(dict.fromkeys(drawn))):
+        click.echo(line, err=True)
 
 
 def _paths(names: list[str], kind: str, output: Path | None) -> Iterator[Path]:

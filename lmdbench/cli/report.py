@@ -58,6 +58,7 @@ def report(
     from lmdbench.core.files import write_text
     from lmdbench.reporting.page.content import page_of
     from lmdbench.reporting.page.render import render
+    from lmdbench.reporting.plots.figures import boxes
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--output {output}: the name must end in .html")
@@ -83,6 +84,9 @@ def report(
         + ("; --no-images leaves them out" if shown else ""),
         err=True,
     )
+    drawn = "".join(picture.lacking for table in page.tables for picture in table.figures)
+    if line := boxes("".join(dict.fromkeys(drawn))):
+        click.echo(line, err=True)
     for advice in dict.fromkeys(table.pictures.advice for table in page.tables):
         if advice:
             click.echo(advice, err=True)

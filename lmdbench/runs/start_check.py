@@ -50,6 +50,40 @@ def _check_backbone(
             ) from error
 
 
+def check_optimizers(run: PlannedRun) -> None:
+    """Raise UserError where a method's hook returns no optimisers by name. What it raises itself
+    may be for want of trained weights, and is left to the run."""
+    split = run.context.prepared.split
+    counts = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
+    _check_optimizers(_text(run.spec), run.spec.backbone, split.classes, *counts)
+
+
+@functools.lru_cache(maxsize=256)
+def _check_optimizers(
+    wanted: str, backbone: str, classes: tuple[str, ...], train: Counts, validation: Counts
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        try:
+            method = _built(wanted, backbone, _unseen(classes, train, validation))
+            made: Any = method.optimizers()
+        except Exception:
+            return
+    values = made.values() if isinstance(made, dict) else [None]
+    if not all(isinstance(one, torch.optim.Optimizer) for one in values):
+        name = getattr(method, "name", type(method).__name__)
+        raise UserError(
+            f"optimizers() of {name} must return a dict of torch optimisers by name, such as "
+            f'{{"sgd": self.sgd(self.parameters())}}, but returns {_kind(made)}'
+        )
+
+
+def _kind(made: Any) -> str:
+    if isinstance(made, dict):
+        others = [one for one in made.values() if not isinstance(one, torch.optim.Optimizer)]
+        return f"one of {type(others[0]).__name__}"
+    return f"a {type(made).__name__}" if made is not None else "nothing"
+
+
 def check_start(run: PlannedRun) -> None:
     """Raise UserError for a run that can't start from what it is to start from.
 

@@ -13,7 +13,7 @@ from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.reporting.page.svg import inline
 from lmdbench.reporting.plots import PLOTS
-from lmdbench.reporting.plots.figures import svg_text
+from lmdbench.reporting.plots.figures import lacking, svg_text
 from lmdbench.reporting.plots.style import WIDTH
 
 # Plot → its title in the page, and what it shows to who can't see it. In the page's order.
@@ -48,23 +48,27 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A plot of the page; ``svg`` is None where it could not be drawn, for a ``reason``."""
+    """A plot of the page; ``svg`` is None where it could not be drawn, for a ``reason``.
+    ``lacking``: characters that no font here has."""
 
     title: str
     svg: Markup | None
     reason: str = ""
+    lacking: str = ""
 
 
 def figures(table: ResultTable, anchor: str, results: Path) -> Iterator[Picture]:
     """The plots of a table. ``anchor`` tells their ids from those of other tables."""
     for name, (title, description) in SHOWN.items():
         try:
-            document = svg_text(PLOTS[name].draw(table, WIDTH))
+            figure = PLOTS[name].draw(table, WIDTH)
+            document = svg_text(figure)
         except UserError as error:
             yield Picture(title, None, _without_folders(str(error), results))
             continue
         prefix = f"{anchor}-{name}"
-        yield Picture(title, inline(document, prefix, f"{title}: {table.title}", description))
+        svg = inline(document, prefix, f"{title}: {table.title}", description)
+        yield Picture(title, svg, lacking=lacking(figure))
 
 
 def _without_folders(reason: str, results: Path) -> str:

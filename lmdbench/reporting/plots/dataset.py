@@ -22,6 +22,7 @@ from lmdbench.reporting.plots.figures import (
     COLOURS,
     OTHER,
     drawing,
+    lacking,
     picture_kind,
     save_figure,
     shortened,
@@ -48,8 +49,9 @@ def plot_dataset(
     files: Mapping[str, Path],
     path: Path,
     scale: Scale = USUAL,
-) -> None:
-    """Write the picture, in the format of the file's ending.
+) -> str:
+    """Write the picture, in the format of the file's ending. Returns the characters that no font
+    here has.
 
     ``files``: image id → file, of the images that are there; none is needed. ``scale``: of those
     of more than 8 bits. Raises UserError for
@@ -68,6 +70,7 @@ def plot_dataset(
         _write_title(bars, dataset, split, width - 2)
         _draw_sheet(sheet, split, rows)
         save_figure(figure, path, dots=150)
+    return lacking(figure)
 
 
 def _examples(

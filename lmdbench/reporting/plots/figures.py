@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import textwrap
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font
+from matplotlib.text import Text
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import atomic
@@ -38,8 +41,11 @@ FALLBACKS = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "IPAexGothic"),
     *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Hiragino Sans"),
     *("Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS", "Noto Sans Thai"),
+    *("Noto Sans CJK TC", "Noto Sans CJK KR", "Noto Sans KR", "Noto Sans TC", "PingFang SC"),
+    *("SimHei", "Apple SD Gothic Neo", "Noto Sans Arabic", "Noto Sans Hebrew"),
     *("Noto Sans Devanagari", "Noto Emoji", "Symbola", "Segoe UI Emoji"),
 )
+MOST_NAMED = 20  # characters that a line names
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
@@ -47,9 +53,48 @@ UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 def drawing(**settings: Any) -> Iterator[None]:
     """Draw and write in the common style; ``settings`` of matplotlib go before it."""
     common: Any = STYLE | {"font.family": list(fonts())} | settings
-    with mpl.rc_context(common), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
+    with mpl.rc_context(common), warnings.catch_warnings(), _fonts_unmentioned():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # see ``lacking``
         yield
+
+
+@contextmanager
+def _fonts_unmentioned() -> Iterator[None]:
+    """Without a line for each font, or weight of one, that matplotlib looks for in vain."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def lacking(figure: Figure) -> str:
+    """The characters of a figure's texts that no installed font of ``fonts`` has, each once."""
+    texts = [one.get_text() for one in figure.findobj(Text)]
+    letters = dict.fromkeys("".join(texts))
+    known = _letters()
+    return "".join(one for one in letters if not one.isspace() and ord(one) not in known)
+
+
+def boxes(characters: str) -> str:
+    """What to say of pictures whose ``characters`` no font has; empty where there are none."""
+    if not characters:
+        return ""
+    more = f" and {len(characters) - MOST_NAMED} more" if len(characters) > MOST_NAMED else ""
+    named = " ".join(characters[:MOST_NAMED])
+    return (
+        f"drawn as boxes, as no installed font has them: {named}{more}; "
+        "install one that has, such as Noto Sans CJK or Noto Emoji"
+    )
+
+
+@cache
+def _letters() -> frozenset[int]:
+    """Code points that the fonts have together."""
+    paths = (font_manager.findfont(name, fallback_to_default=False) for name in fonts())
+    return frozenset().union(*(get_font(path).get_charmap() for path in paths))
 
 
 @cache

@@ -1,6 +1,7 @@
 """Files of figures: formats, same bytes, fonts, and what can't be written."""
 
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import matplotlib as mpl
 import pytest
@@ -12,8 +13,10 @@ from lmdbench.core.errors import UserError
 from lmdbench.reporting.plots.figures import (
     FALLBACKS,
     FONT,
+    boxes,
     drawing,
     fonts,
+    lacking,
     save_figure,
     shortened,
     svg_text,
@@ -82,3 +85,17 @@ def test_letters_that_the_usual_font_lacks_are_taken_from_those_that_are_install
     monkeypatch.undo()
     assert fonts()[0] == FONT
     assert not set(fonts()[1:]) - {font.name for font in font_manager.fontManager.ttflist}
+
+
+def test_letters_that_no_font_has_are_named_once_and_matplotlib_is_silent(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    drawn = Figure()
+    drawn.suptitle("Melanom ä β ورم \U000e0041\U000e0041", fontweight="bold")
+    drawn.text(0, 0, "no such font", family=["No Such Font", "DejaVu Sans"])
+    save_figure(drawn, tmp_path / "a.png")
+    assert lacking(drawn) == "\U000e0041"
+    assert "no installed font has them: \U000e0041;" in boxes(lacking(drawn))
+    assert boxes("") == ""
+    assert capfd.readouterr().err == ""
+    assert not recwarn.list

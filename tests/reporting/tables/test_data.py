@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,3 +120,38 @@ def test_awkward_names_come_through(awkward: Comparison) -> None:
     assert block["pairwise"][0]["difference"]["superiority"] == 0.25
     assert block["published"][0]["values"] == {"CE_1": 0.5, "RS": 0.25}
     assert json.loads(json_text(awkward))["ranks"]["rows"][0]["wins"] == 1
+
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "results.md"
+
+
+def documented() -> set[str]:
+    """Names in the page's sections on columns."""
+    section = PAGE.read_text(encoding="utf-8").split("## Columns of")[1]
+    return set(re.findall(r"`([a-z_]+)`", section))
+
+
+def test_every_column_is_documented(two: Comparison, awkward: Comparison) -> None:
+    for comparison in (two, awkward):
+        (header, *_) = csv.reader(io.StringIO(csv_text(comparison)))
+        assert set(header) <= documented()
+
+
+def test_every_key_of_json_is_documented(two: Comparison, awkward: Comparison) -> None:
+    free = ("settings", "class_counts", "images", "groups", "scores", "recalls", "by_class")
+
+    def keys(value: object, parent: str = "") -> set[str]:
+        if isinstance(value, list):
+            return set().union(*(keys(item, parent) for item in value))
+        if not isinstance(value, dict):
+            return set()
+        found = set().union(*(keys(item, name) for name, item in value.items()))
+        if parent in ("partial", "published") or (parent in free and parent not in CELLS):
+            return set()
+        return found | (set() if parent in CELLS else set(value))
+
+    for comparison in (two, awkward):
+        assert keys(json.loads(json_text(comparison))) <= documented()
+
+
+CELLS = ("scores", "recalls", "by_class")  # whose keys are names of metrics and classes
