@@ -46,6 +46,7 @@ class Embedding:
     features: Mapping[str, np.ndarray]
     per_class: int = PER_CLASS
     notes: Sequence[str] = ()
+    groups: Sequence[str] = ()  # of each class, empty where it is in none
 
     @property
     def shown(self) -> np.ndarray:

@@ -18,6 +18,7 @@ from lmdbench.reporting.plots.style import (
     GRID,
     LETTER_INCHES,
     LONGEST_CLASS,
+    MOST_CLASSES,
     SMALL,
     WIDTH,
     Look,
@@ -38,6 +39,7 @@ from lmdbench.reporting.plots.style import (
 )
 
 MOST_METHODS = 8
+BINS = 20  # of many classes
 SLANTED_PER_INCH = 1.7  # class names; more stand upright
 CLASS_INCHES = 0.2  # between two classes, at least
 
@@ -46,16 +48,20 @@ CLASS_INCHES = 0.2  # between two classes, at least
 def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
     """Mean recall over seeds of each class, and the paired difference to ce, with 95 % intervals.
 
-    Of more than eight methods: ce, the reference, and the best by the first column.
+    Of more than eight methods: ce, the reference, and the best by the first column. Of more than
+    ``MOST_CLASSES`` classes: the mean recall of neighbours by training images.
     """
     rows = _chosen(table)
     order = class_order(table)
-    counts = training_images(table)[order]
+    stretches = group_edges(table, order)
+    bins = neighbours(order, [stop - start for _, start, stop in stretches])
+    binned = len(bins) < len(order)
+    counts = np.array([training_images(table)[members].mean() for members in bins])
     style = looks(table)
     baseline = baseline_of(rows)
     others = [row for row in rows if row is not baseline]
     with_gain = baseline is not None and bool(others)
-    names = _class_names(table, order, counts)
+    names = _bin_names(table, bins) if binned else _class_names(table, order, counts)
     turned = len(names) > width * SLANTED_PER_INCH
     beside = legend_columns([label_of(row) for row in rows], width - 0.8)
     lines = -(-len(rows) // beside)
@@ -72,7 +78,7 @@ def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
     top = panels[0]
     for number, row in enumerate(rows):
         seen = by_label[row.label]
-        estimates = [_recall(seen, c, len(classes)) for c in order]
+        estimates = [_recall(seen, members, len(classes)) for members in bins]
         _draw(top, places, estimates, style[row.label], row, (number, len(rows)))
     top.set_ylim(-4, 104)
     top.set_ylabel("recall, %")
@@ -83,14 +89,14 @@ def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
         base = by_label[baseline.label]
         for row in others:
             pair = paired(by_label[row.label], base)
-            gains = [pair and _gain(*pair, c, len(classes)) for c in order]
+            gains = [pair and _gain(*pair, members, len(classes)) for members in bins]
             at = (rows.index(row), len(rows))
             _draw(bottom, places, gains, style[row.label], row, at)
         bottom.set_ylabel(f"gain over {label_of(baseline, 16)}, points")
     for panel in panels:
         panel.grid(axis="y", **GRID)
         bare(panel)
-    _mark_groups(panels, table, order, places)
+    _mark_groups(panels, _edges(bins, stretches), places)
     panels[-1].set_xticks(
         places,
         names,
@@ -100,18 +106,27 @@ def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
         rotation_mode="default" if turned else "anchor",
         fontsize=SMALL,
     )
-    below = f"class (training / {table.part} images), by training images on a logarithmic axis"
+    one = "classes by rank" if binned else "class"
+    below = f"{one} (training / {table.part} images), by training images on a logarithmic axis"
     panels[-1].set_xlabel(fitted(below, width - 1))
     legend_above(top, beside, 14)  # the groups' names are between
-    write_title(figure, "Recall of each class against its training images", table.title)
+    what = "Recall of each class against its training images"
+    if binned:
+        what = f"Mean recall of {len(order):,} classes in {len(bins)} bins by training images"
+    write_title(figure, what, table.title)
     left_out = len(table.rows) - len(rows)
     write_footer(
         figure,
+        f"A point: the mean recall of up to {max(map(len, bins))} classes with neighbouring "
+        "numbers of training images; `compare --per-class --format csv` has each class."
+        if binned
+        else "",
         "Means over seeds with 95 % intervals.",
         f"Below: paired differences to {label_of(baseline)}." if with_gain and baseline else "",
         "" if baseline else f"No gain over {BASELINE}: it is not among the rows.",
         seeds_sentence(rows),
-        "Classes that would overlap stand apart, so the axis is logarithmic but for them."
+        f"{'Bins' if binned else 'Classes'} that would overlap stand apart, "
+        "so the axis is logarithmic but for them."
         if not np.allclose(places, _scaled(np.log10(np.maximum(counts, 1))))
         else "",
         f"{left_out} more methods are not drawn; --method chooses." if left_out else "",
@@ -147,22 +162,52 @@ def _chosen(table: ResultTable) -> list[MethodResult]:
     return [row for row in table.rows if row in kept]
 
 
-def _one_class(c: int, classes: int) -> np.ndarray:
+def neighbours(order: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
+    """The classes one by one; of more than ``MOST_CLASSES`` about ``BINS`` bins of neighbours in
+    the order, none of which reaches over the border of two stretches of ``sizes``."""
+    if len(order) <= MOST_CLASSES:
+        return [[c] for c in order]
+    if len(sizes) > BINS:  # groups that don't go by training images
+        sizes = [len(order)]
+    bins, start = [], 0
+    for size in sizes:
+        cuts = np.array_split(
+            np.arange(start, start + size), max(1, round(BINS * size / len(order)))
+        )
+        bins += [[order[place] for place in cut] for cut in cuts]
+        start += size
+    return bins
+
+
+def _edges(
+    bins: Sequence[Sequence[int]], stretches: Sequence[tuple[str, int, int]]
+) -> list[tuple[str, int, int]]:
+    """Stretches of a group in places of bins; none where bins reach over their borders."""
+    ends = np.cumsum([0, *map(len, bins)]).tolist()
+    if not all(start in ends and stop in ends for _, start, stop in stretches):
+        return []
+    return [(group, ends.index(start), ends.index(stop)) for group, start, stop in stretches]
+
+
+def _mean_of(seen: Outcomes, members: Sequence[int], classes: int) -> np.ndarray | None:
+    """Weights (C,) of the mean over the classes that have images; None where none has."""
+    there = [c for c in members if (seen.labels == c).any()]
     weights = np.zeros(classes)
-    weights[c] = 1.0
-    return weights
+    weights[there] = 1.0 / max(len(there), 1)
+    return weights if there else None
 
 
-def _recall(seen: Outcomes, c: int, classes: int) -> Estimate | None:
-    if not (seen.labels == c).any():
+def _recall(seen: Outcomes, members: Sequence[int], classes: int) -> Estimate | None:
+    weights = _mean_of(seen, members, classes)
+    if weights is None:
         return None
-    return linear_estimate(seen.correct, seen.labels, _one_class(c, classes), seen.units)
+    return linear_estimate(seen.correct, seen.labels, weights, seen.units)
 
 
-def _gain(a: Outcomes, b: Outcomes, c: int, classes: int) -> Estimate | None:
-    if not (a.labels == c).any():
+def _gain(a: Outcomes, b: Outcomes, members: Sequence[int], classes: int) -> Estimate | None:
+    weights = _mean_of(a, members, classes)
+    if weights is None:
         return None
-    weights = _one_class(c, classes)
     units = b.units if a.units is None else a.units
     return linear_difference(a.correct, b.correct, a.labels, weights, units)
 
@@ -198,10 +243,9 @@ def _draw(
 
 
 def _mark_groups(
-    panels: Sequence[Axes], table: ResultTable, order: Sequence[int], places: np.ndarray
+    panels: Sequence[Axes], stretches: Sequence[tuple[str, int, int]], places: np.ndarray
 ) -> None:
     """Lines between the groups, and their names above the first panel."""
-    stretches = group_edges(table, order)
     margin = 0.6 * (float(np.diff(places).min()) if len(places) > 1 else 0.2)
     margin = min(margin, 0.06)
     ends = [places[0] - margin, *((places[:-1] + places[1:]) / 2), places[-1] + margin]
@@ -220,6 +264,18 @@ def _mark_groups(
             va="bottom",
             annotation_clip=False,
         )
+
+
+def _bin_names(table: ResultTable, bins: Sequence[Sequence[int]]) -> list[str]:
+    classes, training = table.record.classes, training_images(table)
+    names, start = [], 1
+    for members in bins:
+        most, fewest = round(training[members[0]]), round(training[members[-1]])
+        n = sum(table.rows[0].recalls[classes[c]].n for c in members)
+        images = f"{most:,}–{fewest:,}" if most != fewest else f"{most:,}"
+        names.append(f"{start:,}–{start + len(members) - 1:,} ({images} / {n:,})")
+        start += len(members)
+    return names
 
 
 def _class_names(table: ResultTable, order: Sequence[int], counts: np.ndarray) -> list[str]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from lmdbench.reporting.plots.per_class import draw_per_class, spread
+from lmdbench.reporting.plots.per_class import draw_per_class, neighbours, spread
 
 
 def test_places_are_proportional_where_all_fit():
@@ -67,3 +67,22 @@ def test_of_many_methods_ce_and_the_best_are_drawn(made_block, look, long_tail):
     assert {"ce", "method11", "method5"} <= set(texts)
     assert "method0" not in texts
     assert "5 more methods are not drawn" in " ".join(texts)
+
+
+def test_many_classes_are_drawn_in_bins_that_keep_to_their_group(made_block, look):
+    classes = {f"{k} {'a-long-name-' * 6}": 4 + k for k in range(300)}
+    texts = look(draw_per_class(made_block({"ce": 1.0, "lmd": 1.5}, classes=classes, seeds=2)))
+    assert any("Mean recall of 300 classes in 21 bins" in text for text in texts)
+    assert {"head", "medium", "tail"} <= set(texts)
+    bins = [text for text in texts if " / " in text and text[0].isdigit()]
+    assert len(bins) == 21
+    assert bins[0].startswith("1–15 (303–289 / ")
+
+
+def test_bins_hold_every_class_once_whatever_the_groups():
+    order = list(range(1000))[::-1]
+    for sizes in ([333, 333, 334], [1] * 1000, [999, 1]):
+        bins = neighbours(order, sizes)
+        assert [c for members in bins for c in members] == order
+        assert len(bins) <= 23
+    assert neighbours([2, 0, 1], [3]) == [[2], [0], [1]]
