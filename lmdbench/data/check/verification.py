@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -166,8 +167,9 @@ def _image_files(dataset: Dataset, known: set[str]) -> Iterator[str]:
     inside = Path(common).is_relative_to(os.path.abspath(dataset.image_root))
     tops = [common] if inside else sorted({os.path.dirname(path) for path in known})
     for top in tops:
-        names = images_below(Path(top)) if inside else images_in(Path(top))
-        yield from (os.path.join(top, name) for name in names)
+        with suppress(UserError):  # a folder beside that may not be read
+            names = images_below(Path(top)) if inside else images_in(Path(top))
+            yield from (os.path.join(top, name) for name in names)
 
 
 def released_tables(dataset: Dataset) -> dict[str, Path]:

@@ -21,6 +21,7 @@ from lmdbench.data.folder.medmnist import ENDING, MedMNIST
 from lmdbench.data.folder.taken import lists_in
 from lmdbench.data.folder.walk import (
     Found,
+    class_folders,
     endings,
     folders_in,
     images_below,
@@ -74,7 +75,7 @@ def describe(root: Path) -> Description:
 def list_folder(root: Path) -> ImageIndex:
     """The images in the sub-folders of a folder: one a class, or train, test and, if there is one,
     val, each with one a class. Raises UserError for other folders."""
-    folders = folders_in(root)
+    folders = class_folders(root)
     named = {name: PART_NAMES[name.lower()] for name in folders if name.lower() in PART_NAMES}
     lacking = [part for part in NEEDED if part not in named.values()]
     if lacking and len(named) == len(folders) > 0:
@@ -90,7 +91,7 @@ def list_folder(root: Path) -> ImageIndex:
             f"{root}: beside the parts {', '.join(named)} the folder {others[0]!r} holds images, "
             f"too; move it elsewhere, or describe the images in a {LABELS}"
         )
-    inner = [(folder, label) for folder in named for label in folders_in(root / folder)]
+    inner = [(folder, label) for folder in named for label in class_folders(root / folder)]
     found = {f"{folder}/{label}": look_below(root / folder / label) for folder, label in inner}
     rows = [
         (f"{folder}/{label}/{image}", label, "", named[folder])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from lmdbench.core.errors import UserError
 from lmdbench.core.words import count, some
 from lmdbench.data.folder.description import DESCRIPTION, Description
 from lmdbench.data.folder.walk import folders_in, look_below, scan, shown
@@ -52,7 +53,10 @@ def _unlisted(root: Path, files: Iterable[Path]) -> tuple[list[str], bool]:
     """Images in sub-folders that are not among the files, and whether there may be more."""
     known, stray, left = {os.path.abspath(file) for file in files}, list[str](), LOOKED_AT
     for folder in folders_in(root):
-        found = look_below(root / folder, left)
+        try:
+            found = look_below(root / folder, left)
+        except UserError:  # a folder that may not be read is no matter of the table
+            continue
         paths = (f"{folder}/{image}" for image in found.images)
         stray += [path for path in paths if os.path.join(os.path.abspath(root), path) not in known]
         left -= found.looked_at

@@ -101,23 +101,29 @@ def images_below(folder: Path) -> list[str]:
 
 def folders_in(root: Path) -> list[str]:
     """Sub-folders by name, linked ones too, without hidden ones, what systems and archivers leave,
-    and links that lead back to the folder.
-
-    Raises UserError for a folder that cannot be read and for a link to nothing that was one.
-    """
+    and links that lead back to the folder. Raises UserError for a folder that cannot be read."""
     real, names = os.path.realpath(root), []
     for entry in scan(root):
         if entry.name.startswith((".", "__MACOSX")) or entry.name in OF_SYSTEMS:
             continue
-        if not is_folder(entry):
-            if is_broken(entry) and not os.path.splitext(entry.name)[1]:
-                raise UserError(
-                    f"{entry.path}: a link to nothing ({os.readlink(entry.path)}): is a disk "
-                    "missing? Mend the link or remove it"
-                )
-        elif not (entry.is_symlink() and leads_back(os.path.realpath(entry.path), real)):
+        if is_folder(entry) and not (
+            entry.is_symlink() and leads_back(os.path.realpath(entry.path), real)
+        ):
             names.append(entry.name)
     return names
+
+
+def class_folders(root: Path) -> list[str]:
+    """``folders_in``. Raises UserError for a link to nothing, too, that may have been a folder: a
+    class must not vanish because a disk is not there."""
+    for entry in scan(root):
+        hidden = entry.name.startswith(".")
+        if not hidden and is_broken(entry) and not os.path.splitext(entry.name)[1]:
+            raise UserError(
+                f"{entry.path}: a link to nothing ({shown(os.readlink(entry.path))}): is a disk "
+                "missing? Mend the link or remove it"
+            )
+    return folders_in(root)
 
 
 def images_in(root: Path) -> list[str]:

@@ -35,6 +35,13 @@ def test_a_table_is_taken_before_sub_folders(mine: Path) -> None:
     assert folder(mine).remarks == ()
 
 
+def test_links_to_nothing_are_no_matter_of_a_table(mine: Path) -> None:
+    (mine / "labels.csv").write_text(ROWS)
+    (mine / "latest").symlink_to("/nowhere/at/all")
+    assert len(folder(mine).remarks) == 1
+    assert len(folder(mine).records()) == 6
+
+
 def test_a_description_is_taken_before_labels_and_sub_folders(mine: Path) -> None:
     (mine / "labels.csv").write_text("image,label\n")
     (mine / "export.csv").write_text(ROWS)
