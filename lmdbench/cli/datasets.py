@@ -159,8 +159,8 @@ def show(
         from lmdbench.reporting.plots.figures import boxes
 
         survey = take_survey(dataset, there or {}, default_cache())
-        lacking = plot_dataset(dataset, split, there or {}, picture, survey.scale)
-        if line := boxes(lacking):
+        unprinted = plot_dataset(dataset, split, there or {}, picture, survey.scale)
+        if line := boxes(unprinted):
             click.echo(line, err=True)
         facts["plot"] = str(picture)
     if listing is not None:
