@@ -25,7 +25,7 @@ BESIDE = frozenset(
     | {".db", ".ini", ".py", ".sh", ".md5", ".sha256"}
 )
 LEFT_BEHIND = frozenset({"Icon\r", "DICOMDIR", "README", "LICENSE", "LICENCE"})
-NAMED = 6  # endings that a line names
+NAMED = 12  # endings that a line names
 
 
 @dataclass
