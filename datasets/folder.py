@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,9 +15,18 @@ import pandas as pd
 from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.files import check_cache
 from lmdbench.core.words import count
-from lmdbench.data.dataset import PARTS, Dataset, GivenFolds, Part, Split, register_dataset
+from lmdbench.data.dataset import (
+    PARTS,
+    Dataset,
+    Elsewhere,
+    GivenFolds,
+    Part,
+    Split,
+    register_dataset,
+)
 from lmdbench.data.folder.classes import with_classes
 from lmdbench.data.folder.description import Description
+from lmdbench.data.folder.elsewhere import in_folders, look_for
 from lmdbench.data.folder.image_index import (
     ImageIndex,
     describe,
@@ -28,7 +39,7 @@ from lmdbench.data.folder.medmnist import ENDING, MedMNIST, read_medmnist, write
 from lmdbench.data.folder.table import list_table
 from lmdbench.data.folder.taken import taken
 from lmdbench.data.groups import Groups, by_rank, from_lists, parse_groups
-from lmdbench.data.splits.availability import missing_images
+from lmdbench.data.splits.availability import locate, missing_images, record_files
 from lmdbench.data.splits.divide import (
     NEEDED,
     check_seed,
@@ -106,9 +117,12 @@ class Folder(Dataset):
     @property
     def remarks(self) -> tuple[str, ...]:
         assert self.root is not None
-        root = self.image_root
-        files = [root / file for file in self.records()["file"]]
-        return (*taken(self.root, self._described, files), *self._listing.remarks)
+        files = record_files(self)
+        told = taken(self.root, self._described, list(files.values()))
+        if told:  # unless images that are in no row are those of the table, found elsewhere
+            there = locate(self, files).files
+            told = taken(self.root, self._described, list(there.values()))
+        return (*told, *self._listing.remarks)
 
     @property
     def given_folds(self) -> GivenFolds | None:
@@ -120,12 +134,29 @@ class Folder(Dataset):
         return self._listing.parts
 
     def records(self) -> pd.DataFrame:
-        listing = self._listing
+        listing, described = self._listing, self._described
         files = [f"{image}{listing.ending}" for image in listing.images]
+        if described.folders:
+            homes = in_folders(files, described.folders, described.path)
+            files = [os.path.relpath(file, described.folder) for file in homes]
         return pd.DataFrame(
             {"label": listing.labels, "file": files, "group": listing.groups},
             index=pd.Index(listing.images, name="image"),
         )
+
+    def look_for(self, missing: Collection[str]) -> Elsewhere:
+        """Of a table, below its folder: for all of its images at once, so that a split's images are
+        not found otherwise than the others."""
+        if self._described.kind != "table":
+            return Elsewhere()
+        found = self._elsewhere
+        return replace(found, files={i: found.files[i] for i in missing if i in found.files})
+
+    @cached_property
+    def _elsewhere(self) -> Elsewhere:
+        images = self._listing.images
+        missing = missing_images(record_files(self))
+        return look_for(list(missing), images, self._described)
 
     def materialise(self, say: Callable[[str], None] = lambda _: None) -> None:
         """Write the images of a ``.npz`` into the cache, unless they are there."""

@@ -120,7 +120,7 @@ def show(
     lmdbench datasets show isic2019 --data-root ~/data --plot isic2019.png
     lmdbench datasets show isic2019 --data-root ~/data --split lesion --save-split lesion.csv
     """
-    from lmdbench.data.splits.availability import missing_images, prepare_files, split_files
+    from lmdbench.data.splits.availability import locate, prepare_files, split_files
     from lmdbench.data.splits.spec import make_split
     from lmdbench.data.store.resolutions import measure
     from lmdbench.data.store.survey import remembered_lines
@@ -137,8 +137,9 @@ def show(
         dataset.materialise(lambda text: click.echo(text, err=True))
     there: dict[str, Path] | None = None  # unknown where images are made when first used
     missing = None
+    told: list[str] = []  # of where images were found
     if allow_missing or skip_damaged:
-        prepared = prepare_files(dataset, split, allow_missing)
+        prepared = prepare_files(dataset, split, allow_missing, told.append)
         if skip_damaged:
             from lmdbench.runs.damaged import skip_damaged as without_damaged
 
@@ -146,13 +147,13 @@ def show(
         split, there = prepared.split, dict(prepared.files)
         missing = split.partial.missing if split.partial else 0
     elif picture is not None or not dataset.makes_images:
-        files = split_files(dataset, split)
-        lacking = missing_images(files)
-        there = {image: file for image, file in files.items() if image not in lacking}
-        missing = len(lacking)
+        located = locate(dataset, split_files(dataset, split))
+        there, missing = located.there, len(located.missing)
+        told += [located.told] if located.told else []
     resolutions = measure(list(there.values())) if there else None
     facts = _facts(dataset, split, missing, resolutions)
     facts["pictures"] = list(remembered_lines(dataset, there, default_cache()))
+    facts["remarks"] += told
     if picture is not None:
         from lmdbench.data.store.survey import take_survey
         from lmdbench.reporting.plots.dataset import plot_dataset

@@ -78,6 +78,16 @@ def is_line(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and len(value.splitlines()) == 1
 
 
+def is_lines(value: Any) -> bool:
+    """Whether it is a list of different lines of text."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(map(is_line, value))
+        and len(set(value)) == len(value)
+    )
+
+
 text = wanted("a text in quotes", lambda value: isinstance(value, str) and bool(value.strip()))
 line = wanted("a line of text in quotes", is_line)
 flag = wanted("true or false", lambda value: isinstance(value, bool))
@@ -86,15 +96,7 @@ tables = wanted(
     "tables, in double brackets",
     lambda value: isinstance(value, list) and all(isinstance(item, dict) for item in value),
 )
-lines = wanted(
-    'a list of different texts, such as ["a", "b"]',
-    lambda value: (
-        isinstance(value, list)
-        and bool(value)
-        and all(map(is_line, value))
-        and len(set(value)) == len(value)
-    ),
-)
+lines = wanted('a list of different texts, such as ["a", "b"]', is_lines)
 
 
 def whole(low: int, high: int = 2**31 - 1, of: str = "") -> Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -141,6 +141,15 @@ def split_label(identity: Mapping[str, Any], *, partial: bool) -> str:
     return "-".join(words)
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """Images that are not where a table says. ``files``: image id → the file that was found for it;
+    ``told``: how they were found, and what the others may be."""
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    told: str = ""
+
+
 class Dataset(ABC):
     """A data set: subclass it, fill in the class attributes and the two methods, register it.
 
@@ -226,6 +235,10 @@ class Dataset(ABC):
         """Whether the records are the official ones, in their order: the recipes depend on it."""
         rows = zip(records.index, records["label"], strict=True)
         return sha256_lines(f"{image}\t{label}" for image, label in rows) == self.official_digest
+
+    def look_for(self, missing: Collection[str]) -> Elsewhere:  # noqa: ARG002 (by subclasses)
+        """Images (their ids) whose files are not there, looked for in other places."""
+        return Elsewhere()
 
     def materialise(self, say: Callable[[str], None] = lambda _: None) -> None:  # noqa: B027
         """Make the images, for a data set that draws them itself. Called before they are read;

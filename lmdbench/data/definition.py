@@ -19,6 +19,7 @@ CALLED = {
     "records": (),
     "split": ("imbalance_factor", "seed"),
     "materialise": ("say",),
+    "look_for": ("missing",),
     "is_official": ("records",),
 }
 TEXTS = ("title", "source", "licence")  # none of them may be empty

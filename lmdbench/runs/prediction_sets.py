@@ -6,8 +6,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from lmdbench.core.files import read_text
 from lmdbench.core.folders import expanded
 from lmdbench.core.registry import unknown
 from lmdbench.core.words import count, listed, some
-from lmdbench.data.dataset import DATASETS, PARTS, Dataset
+from lmdbench.data.dataset import DATASETS, PARTS, Dataset, Elsewhere
+from lmdbench.data.folder.elsewhere import in_folders, look_for
 from lmdbench.data.folder.image_index import (
     ImageIndex,
     describe,
@@ -54,6 +56,7 @@ class PredictionSet:
     missing: int = 0  # images left out because their files are not there
     note: str = ""  # why folders are not taken for labels
     remarks: tuple[str, ...] = ()  # how tables and files were understood, see Dataset.remarks
+    look_for: Callable[[Collection[str]], Elsewhere] = lambda _: Elsewhere()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -164,6 +167,7 @@ def _of_split(data: Dataset, choice: SetOptions, say: Callable[[str], None]) -> 
         split=split.identity,
         parts=parts,
         remarks=read_remarks(data),
+        look_for=data.look_for,
     )
 
 
@@ -173,13 +177,16 @@ def _of_path(
     """All images of a user's own, or those said to be for testing."""
     described = describe(path)
     data = open_dataset("folder", path, cache)
-    note = ""
+    note, search = "", data.look_for
     if described.kind == "images" and described.path.is_dir():  # as it is, described by nothing
         listing, note = _list_folder(described.folder)
         files = [described.folder / image for image in listing.images]
     elif described.kind == "table" and choice.unlabelled:
         listing = list_table(described, labelled=False)
         files = [described.folder / image for image in listing.images]
+        if described.folders:
+            files = in_folders(listing.images, described.folders, described.path)
+        search = partial(look_for, listed=listing.images, described=described)
     else:
         data.spellings_stay = True  # type: ignore[attr-defined]  # they are matched with classes
         data.materialise(say)
@@ -212,6 +219,7 @@ def _of_path(
         parts=parts,
         note=note,
         remarks=listing.remarks,
+        look_for=search,
     ).rows(rows)
 
 
@@ -258,13 +266,22 @@ def _with_files(target: PredictionSet, choice: SetOptions) -> PredictionSet:
     lacking = missing_images(files)
     if not lacking:
         return target
+    found = target.look_for(lacking)
+    if found.told:
+        target = replace(target, remarks=(*target.remarks, found.told))
+    files |= found.files
+    target = replace(target, files=tuple(files.values()))
+    lacking = {image: None for image in lacking if image not in found.files}
+    if not lacking:
+        return target
     first = files[next(iter(lacking))]
     example = f"{first}{what_is_there(first)}"
     problem = f"{len(lacking):,} of {count(len(target), 'image')} of {target.title} are missing"
     if len(lacking) == len(files):
-        raise UserError(f"{problem}, such as {example}: is this where they lie?")
+        raise UserError(f"{problem}, such as {example}: {found.told or 'is this where they lie?'}")
     if not choice.allow_missing:
-        raise UserError(f"{problem}, such as {example}; add them, or pass --allow-missing")
+        told = f"{found.told}; or " if found.told else ""
+        raise UserError(f"{problem}, such as {example}; {told}add them, or pass --allow-missing")
     rows = [row for row, image in enumerate(target.ids) if image not in lacking]
     return replace(target.rows(rows), missing=len(lacking))
 

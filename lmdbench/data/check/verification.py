@@ -20,7 +20,7 @@ from lmdbench.data.dataset import Dataset, Split, sha256_lines
 from lmdbench.data.folder.walk import images_below, images_in
 from lmdbench.data.reading import read_records, read_remarks, read_split
 from lmdbench.data.sources import RELEASED_SPLIT, File
-from lmdbench.data.splits.availability import missing_images, record_files
+from lmdbench.data.splits.availability import locate, record_files
 from lmdbench.data.splits.spec import DEFAULT_SEED
 from lmdbench.data.store.contrast import SIDE, nearly_constant
 from lmdbench.data.store.decoding import decode, decoder, open_rgb, reason, whole_images
@@ -80,12 +80,14 @@ def verify(
     tables that cannot be read.
     """
     records = read_records(dataset)
-    files = record_files(dataset)
-    missing = missing_images(files)
+    located = locate(dataset, record_files(dataset))
+    files, missing = located.files, located.missing
     there = [image for image in files if image not in missing]
     if dataset.official_digest:
         yield check_tables(dataset, records)
     yield from (Finding("read as", "note", remark) for remark in read_remarks(dataset))
+    if located.told:
+        yield Finding("names", "problem" if missing else "note", located.told)
     yield check_classes(dataset, records)
     yield check_presence(dataset, records, missing)
     if there:

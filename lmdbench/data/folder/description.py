@@ -14,6 +14,7 @@ from lmdbench.core.schema import (
     Document,
     flag,
     is_line,
+    is_lines,
     is_number,
     line,
     lines,
@@ -42,7 +43,10 @@ KEYS: Mapping[str, Check] = {
     "name": line,
     **dict.fromkeys((*FACTS, *KINDS), line),
     "columns": table,
-    "image_folder": line,
+    "image_folder": wanted(
+        "a folder, or a list of several in which to look for images",
+        lambda value: is_line(value) or is_lines(value),
+    ),
     "image_suffix": wanted(
         'the end of the images\' names, such as ".jpg"',
         lambda value: is_line(value) and is_image(f"name{value}"),
@@ -97,7 +101,8 @@ class Description:
     name: str
     kind: Kind
     holder: Path  # the table, the .npz, or the folder with a sub-folder a class
-    folder: Path  # that image paths are relative to
+    folder: Path  # that image paths are relative to; of several, the one that holds them all
+    folders: tuple[Path, ...] = ()  # where there are several; each image lies in one of them
     suffix: str = ""  # behind the table's image names
     columns: Mapping[str, str] = field(default_factory=dict)  # of the table, those called otherwise
     label_columns: tuple[str, ...] = ()  # of 0 and 1, one a class, instead of one of labels
@@ -159,14 +164,20 @@ def read_description(path: Path) -> Description:
             ("other_classes",), "other_classes is about codes not in [classes], but there is none"
         )
     folder = holder if kind == "images" else holder.parent
-    if "image_folder" in content:
-        folder = _inside(path, content["image_folder"])
+    given_folders = content.get("image_folder", ())
+    folders: tuple[Path, ...] = ()
+    if isinstance(given_folders, str):
+        folder = _inside(path, given_folders)
+    elif given_folders:
+        folders = tuple(_inside(path, one) for one in given_folders)
+        folder = folders[0] if len(folders) == 1 else Path(os.path.commonpath(folders))
     return Description(
         path=path,
         name=content.get("name", path.parent.name if path.name == DESCRIPTION else path.stem),
         kind=kind,
         holder=holder,
         folder=folder,
+        folders=folders,
         suffix=content.get("image_suffix", ""),
         columns={role: name for role, name in columns.items() if isinstance(name, str)},
         label_columns=tuple(label) if isinstance(label := columns.get("label"), list) else (),

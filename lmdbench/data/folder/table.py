@@ -36,7 +36,7 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
         table, labels, classes = table.only(rows), [found.labels[r] for r in rows], found.classes
         remarks = (*found.remarks, *left_out(found))
     images = [
-        _normal_path(image + described.suffix, described.folder)
+        _normal_path(image + described.suffix, described.folders or (described.folder,))
         for image in table.filled(column["image"])
     ]
     table.refuse_repeats(column["image"], images)
@@ -76,8 +76,11 @@ def _groups(cells: Sequence[str], described: Description) -> tuple[list[str], tu
     return found.groups, tuple(told)
 
 
-def _normal_path(image: str, folder: Path) -> str:
+def _normal_path(image: str, folders: Sequence[Path]) -> str:
     """One spelling a file: relative to the folder where it lies inside, with forward slashes."""
     path = posixpath.normpath(Path(image).as_posix())
-    inside = folder.as_posix().rstrip("/") + "/"
-    return path.removeprefix(inside)
+    for folder in folders:
+        inside = folder.as_posix().rstrip("/") + "/"
+        if path.startswith(inside):
+            return path.removeprefix(inside)
+    return path

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +30,14 @@ def prepare_files(
     nothing.
     """
     dataset.materialise(say)
-    files = split_files(dataset, split)
-    missing = _tolerated(dataset, files, allow_missing)
+    located = locate(dataset, split_files(dataset, split))
+    _refuse_missing(dataset, located, allow_missing, say)
+    files, missing = located.files, located.missing
     if not missing:
         return Prepared(dataset, split, files)
     partial = without_missing(split, missing)
     left = f"with the {len(files) - len(missing):,} that are there"
-    return _kept(dataset, partial, files, f"{_problem(dataset, files, missing)}; {left}")
+    return _kept(dataset, partial, files, f"{_problem(dataset, located)}; {left}")
 
 
 def without_damaged(prepared: Prepared, damaged: Iterable[str]) -> Prepared:
@@ -78,9 +79,9 @@ def table_files(
     """Image id → file, for every image of the data set's table that is there, and how many are
     missing. Makes and raises as ``prepare_files`` does."""
     dataset.materialise(say)
-    files = record_files(dataset)
-    missing = _tolerated(dataset, files, allow_missing)
-    return {image: file for image, file in files.items() if image not in missing}, len(missing)
+    located = locate(dataset, record_files(dataset))
+    _refuse_missing(dataset, located, allow_missing, say)
+    return located.there, len(located.missing)
 
 
 def record_files(dataset: Dataset) -> dict[str, Path]:
@@ -89,23 +90,50 @@ def record_files(dataset: Dataset) -> dict[str, Path]:
     return {str(image): root / file for image, file in read_records(dataset)["file"].items()}
 
 
-def _tolerated(dataset: Dataset, files: Mapping[str, Path], allow_missing: bool) -> dict[str, None]:
-    """The missing images. Raises UserError where some are and may not, and where all are."""
+@dataclass(frozen=True)
+class Located:
+    """Where images are. ``files``: image id → file, ``missing``: the images whose file is not
+    there; ``told``: how images were found elsewhere, and what the missing ones may be."""
+
+    files: Mapping[str, Path]
+    missing: Mapping[str, None]
+    told: str = ""
+
+    @property
+    def there(self) -> dict[str, Path]:
+        return {image: file for image, file in self.files.items() if image not in self.missing}
+
+
+def locate(dataset: Dataset, files: Mapping[str, Path]) -> Located:
+    """Which of the images (id → file) are there; those that are not are looked for elsewhere."""
     missing = missing_images(files)
-    there = len(files) - len(missing)
-    if missing and there == 0:
+    if not missing or dataset.makes_images:
+        return Located(files, missing)
+    found = dataset.look_for(missing)
+    left = {image: None for image in missing if image not in found.files}
+    return Located({**files, **found.files}, left, found.told)
+
+
+def _refuse_missing(
+    dataset: Dataset, located: Located, allow_missing: bool, say: Callable[[str], None]
+) -> None:
+    """Raises UserError where images are missing and may not be, and where all are."""
+    there = len(located.files) - len(located.missing)
+    if located.missing and there == 0:
+        known = located.told or "none is there: is this the right --data-root?"
+        raise UserError(f"{_problem(dataset, located)}; {known}")
+    if located.missing and not allow_missing:
+        told = f"{located.told}; or " if located.told else ""
         raise UserError(
-            f"{_problem(dataset, files, missing)}; none is there: is this the right --data-root?"
-        )
-    if missing and not allow_missing:
-        raise UserError(
-            f"{_problem(dataset, files, missing)}; add them, or pass --allow-missing (in a sweep: "
+            f"{_problem(dataset, located)}; {told}add them, or pass --allow-missing (in a sweep: "
             f"allow_missing = true) to go on with the {there:,} that are there"
         )
-    return missing
+    if located.told:
+        say(located.told)
 
 
-def _problem(dataset: Dataset, files: Mapping[str, Path], missing: Mapping[str, object]) -> str:
+def _problem(dataset: Dataset, located: Located) -> str:
+    files, missing = located.files, located.missing
     examples = ", ".join(
         f"{_short(files[image], dataset)}{what_is_there(files[image])}"
         for image in list(missing)[:_EXAMPLES]

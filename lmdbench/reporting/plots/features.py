@@ -12,7 +12,7 @@ from lmdbench.comparison.results import Run, ancestor_of
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset
 from lmdbench.data.splits.assign import shuffled
-from lmdbench.data.splits.availability import missing_images, record_files
+from lmdbench.data.splits.availability import locate, missing_images, record_files
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.reporting.plots.embedding import Embedding
 from lmdbench.reporting.plots.style import order_of
@@ -102,7 +102,7 @@ def _chosen(ids: np.ndarray, places: np.ndarray, most: int) -> list[int]:
 
 
 def _files(dataset: Dataset, ids: Sequence[str]) -> dict[str, Path]:
-    known = record_files(dataset)
+    known = locate(dataset, record_files(dataset)).files
     files = {image: known[image] for image in ids if image in known}
     lacking = [image for image in ids if image not in files] or list(missing_images(files))
     if lacking:
