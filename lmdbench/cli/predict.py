@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lmdbench.data.splits.spec import SplitSpec
+    from lmdbench.runs.likeness import Likeness
     from lmdbench.runs.prediction import PredictedLogits, Score, TrainedRun
     from lmdbench.runs.prediction_sets import LabelMatch, PredictionSet
 
@@ -158,11 +159,16 @@ def predict(
     ]
     units = _column(target.groups)[rows]
     scores = score(run, matched.codes[rows], predicted.logits[rows], units) if rows else []
+    from lmdbench.runs.likeness import likeness
+
+    alike = likeness(run, predicted.logits)
     if as_json:
         content = _as_json(run, target, matched, predicted, scores, len(rows), file)
+        content["unlike"] = _unlike_json(target, matched, alike)
         click.echo(json_text(content))
     else:
-        _print(run, target, predicted, scores, len(rows), file)
+        told = _unlike(target, matched, alike)
+        _print(run, target, predicted, scores, len(rows), told, file)
     if lost:
         raise RunFailed(
             f"{len(lost)} of {len(target):,} images can't be read: {some(lost, NAMED)}; "
@@ -347,6 +353,48 @@ def _as_json(
     return content
 
 
+def _rows_of_ignored(target: PredictionSet, matched: LabelMatch) -> dict[str, list[int]]:
+    """Label that is no class of the run → the rows of its images."""
+    rows: dict[str, list[int]] = {label: [] for label in matched.ignored}
+    for row, label in enumerate(target.labels):
+        if label in rows:
+            rows[label].append(row)
+    return rows
+
+
+def _unlike_json(
+    target: PredictionSet, matched: LabelMatch, alike: Likeness | None
+) -> dict[str, Any] | None:
+    if alike is None:
+        return None
+    ignored = _rows_of_ignored(target, matched)
+    return {
+        "images": alike.images,
+        "of": alike.readable,
+        "threshold": alike.threshold,
+        "ignored": {label: alike.of(rows) for label, rows in ignored.items()},
+    }
+
+
+def _unlike(target: PredictionSet, matched: LabelMatch, alike: Likeness | None) -> str:
+    """How many images the run is less sure of than of nearly all its own, in a few lines."""
+    from lmdbench.runs.likeness import FEWEST, SHARE
+
+    if alike is None:
+        return f"unlike the run's images: not told, as it keeps no {FEWEST} validation images"
+    words = [
+        f"{alike.images:,} of {alike.readable:,} images look unlike the run's validation images: "
+        f"their largest probability is below {100 * alike.threshold:.1f} %, as is that of "
+        f"{100 * SHARE:.0f} % of those. A hint, no proof: images of other kinds may be "
+        "predicted with confidence, too"
+    ]
+    words += [
+        f"  {label}, no class of the run: {alike.of(rows):,} of {len(rows):,}"
+        for label, rows in _rows_of_ignored(target, matched).items()
+    ]
+    return "\n".join(words)
+
+
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else float(value)
 
@@ -370,6 +418,7 @@ def _print(
     predicted: PredictedLogits,
     scores: Sequence[Score],
     scored: int,
+    told: str,
     file: Path | None,
 ) -> None:
     blocks = []
@@ -381,6 +430,7 @@ def _print(
         blocks.append("not scored: no image that can be read has a label that is a class")
     if scores or len(target) > FEW:
         blocks.append(_of_classes(run, predicted, scores))
+    blocks.append(told)
     if notes := _notes(run, scores):
         blocks.append("\n".join(notes))
     if file is not None:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lmdbench.evaluation.predictions import load_predictions
+from lmdbench.evaluation.predictions import load_predictions, save_predictions
 
 CLASSES = ["dotted", "rare", "round", "striped"]
 
@@ -374,3 +374,21 @@ def test_real_photographs(lmdbench, trained_run, test_data):
     outcome = lmdbench("predict", trained_run, *photos, "--output", "photos.csv")
     assert outcome.code == 0, outcome.err
     assert [row["image"] for row in rows_of("photos.csv")] == list(map(str, photos))
+
+
+def test_how_many_look_unlike_is_told_where_validation_images_allow_it(
+    lmdbench, trained_run, toy_folder, tmp_path
+):
+    run = tmp_path / "copy"
+    shutil.copytree(trained_run, run)
+    words = ("predict", run, toy_folder / "round-0.png", toy_folder / "rare-0.png")
+    assert "not told, as it keeps no 20 validation images" in lmdbench(*words).out
+    parts = load_predictions(run / "predictions.npz", ["validation", "test"])
+    own = parts["validation"]
+    many = own.of(np.arange(40) % len(own))
+    save_predictions(run / "predictions.npz", {"validation": many, "test": parts["test"]})
+    found = json.loads(lmdbench(*words, "--json").out)["unlike"]
+    assert found["of"] == 2
+    assert 0 <= found["images"] <= 2
+    told = f"{found['images']} of 2 images look unlike the run's validation images"
+    assert told in lmdbench(*words).out
