@@ -80,7 +80,7 @@ def _open_rgb(content: bytes, scale: Scale, draft: tuple[int, int] | None) -> Im
     with _one_at_a_time if image.width * image.height >= ALONE_FROM else nullcontext():
         if draft is not None:
             image.draft("RGB", draft)
-        scale, inverted = deep.scale_of(header, scale), deep.is_inverted(header)
+        scale, inverted = deep.scale_of(content, header, scale), deep.is_inverted(header)
         if scale != USUAL and deep.is_deep_colour(header):
             image = deep.colour(content, header, scale)
         image.load()

@@ -12,7 +12,8 @@ from PIL.ImageFile import ImageFile
 from lmdbench.data.store.png import significant_bits
 from lmdbench.data.store.scale import USUAL, Refused, Scale, Values, extremes
 
-SCALED = ("PPM", "JPEG2000")  # formats whose integers Pillow stretches to 16 bits, as they say
+SIZES = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins: its sizes and precision follow
+PRECISION_AT = 42  # bytes from there: bits less one, and whether they have a sign
 # Raw modes of Pillow that keep the upper bytes of colours → those that keep the lower
 LOWER = {"16B": "16L", "16L": "16B", "16N": "16B"}
 GREY_ALPHA = "LA;16B"  # four bytes a pixel, as RGBA has
@@ -44,10 +45,20 @@ def refuse_planes(image: Image.Image) -> None:
         raise ValueError(f"colours of {max(bits)} bits in separate planes; write them interleaved")
 
 
-def scale_of(image: Image.Image, scale: Scale) -> Scale:
-    """That of the data set, or of 16 bits where the file says what it holds and Pillow has scaled
-    its values up to that."""
-    return USUAL if image.format in SCALED and image.mode != "F" else scale
+def is_scaled(content: bytes, image: ImageFile) -> bool:
+    """Whether the file says that it holds fewer than 16 bits, or another range, and Pillow scales
+    its whole numbers up to 16. Only before the picture is loaded."""
+    if image.mode == "F":
+        return False
+    if image.format == "PPM":
+        return bool(image.tile) and image.tile[0][0] != "raw"
+    at = content.find(SIZES) if image.format == "JPEG2000" else -1
+    return at >= 0 and content[at + PRECISION_AT] & 0x7F != 15
+
+
+def scale_of(content: bytes, image: ImageFile, scale: Scale) -> Scale:
+    """That of the data set, or of 16 bits where the file says itself what it holds."""
+    return USUAL if is_scaled(content, image) else scale
 
 
 def grey(image: Image.Image, scale: Scale) -> Image.Image:
@@ -76,7 +87,7 @@ def colour(content: bytes, image: ImageFile, scale: Scale) -> Image.Image:
 
 def values_in(content: bytes, image: ImageFile) -> Values | None:
     """What a deep picture, not loaded yet, holds; None where the file itself says its range."""
-    if image.format in SCALED and image.mode != "F":
+    if is_scaled(content, image):
         return None
     stated, floats = _stated(content, image), image.mode == "F"
     values = np.asarray(image) if is_deep_grey(image) else _colours(content, image)

@@ -88,7 +88,7 @@ def _dicom(looks: Sequence[Look], scale: Scale) -> str:
     told = f"{count(total, 'DICOM file')}, rescaled as each says"
     if scale.clips:
         return f"{told}; windows are not used, {scale.words}"
-    used = f"in its own window ({count(len(windows), 'different one')})" if windows else ""
+    used = f"each in its own window ({count(len(windows), 'different one')})" if windows else ""
     lacking = f"{without:,} without a window, over all their bits can hold" if without else ""
     return ", ".join(filter(None, (told, used, lacking)))
 

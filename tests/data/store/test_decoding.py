@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from lmdbench.data.store.decoding import open_rgb, readable_endings
-from lmdbench.data.store.scale import Scale, of_bits
+from lmdbench.data.store.looking import look
+from lmdbench.data.store.scale import Scale, Values, of_bits
 
 from .handmade import chunk, encoded, png16, tiff
 
@@ -104,7 +105,17 @@ def test_floats_without_a_range_and_no_numbers_are_refused():
         open_rgb(tiff(floats, bits=32), Scale(0, 1))
 
 
-@pytest.mark.parametrize("most", [1023, 4095, 65535])
+@pytest.mark.parametrize(
+    "content",
+    [b"P5 9 7 65535\n" + RAMP.astype(">u2").tobytes(), encoded(Image.fromarray(RAMP), "JPEG2000")],
+    ids=["PGM", "JPEG 2000"],
+)
+def test_a_file_that_states_all_sixteen_bits_may_hold_fewer(content):
+    assert np.array_equal(levels(content), expected(RAMP))
+    assert look(content).values == Values(0, 4095)
+
+
+@pytest.mark.parametrize("most", [1023, 4095])
 def test_a_pgm_says_its_range_itself(most):
     values = (RAMP.astype(int) * most // 4095).astype(">u2")
     content = b"P5 9 7 %d\n" % most + values.tobytes()

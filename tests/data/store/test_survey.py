@@ -274,8 +274,8 @@ def test_all_kinds_are_told_a_line_each(tmp_path, cache):
     )
     eight().save(folder / "several.gif", save_all=True, append_images=shades)
     assert opened(folder, cache).survey.lines == (
-        "2 DICOM files, rescaled as each says, in its own window (1 different one), 1 without a "
-        "window, over all their bits can hold",
+        "2 DICOM files, rescaled as each says, each in its own window (1 different one), 1 without "
+        "a window, over all their bits can hold",
         "1 picture transparent everywhere, read without alpha: alpha.png",
         "1 picture whose low values are white, inverted: white.dcm",
         "1 picture with more pictures in the file, of which the first is read: several.gif",
