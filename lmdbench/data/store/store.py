@@ -226,7 +226,11 @@ class _Preparation:
                         self.sweep()
                         self.make(claim, unreadable, workers, progress)
                         found = read_finished(self.folder)
-                        assert found is not None
+                        if found is None:  # a mount that reads nothing of what it was given
+                            raise DiskError(
+                                f"{self.folder}: made, and cannot be read; check its permissions "
+                                "or set LMDBENCH_CACHE to another folder"
+                            )
                         self.sweep(superseded=set(self.hashes.values()))
                     return found
                 except (UserError, TakenOver):
