@@ -36,11 +36,10 @@ EXAMPLES = 8  # images a class
 TILE = 112  # pixels of an example's side
 GAP = 6
 TILE_INCHES = 0.75
-MOST_ROWS = 60  # classes on the contact sheet
+MOST_CLASSES = 40  # that have a bar each, and rows on the contact sheet
 LONGEST_NAME = 40
 LETTERS_PER_INCH = 13  # at 9 points
 LEGEND_LETTERS = 60
-WIDEST = 400.0  # inches; Agg draws no more than 65,536 pixels
 
 
 def plot_dataset(
@@ -59,18 +58,27 @@ def plot_dataset(
     """
     picture_kind(path)  # before anything is drawn
     order = [int(c) for c in np.argsort(-split.counts("train"), kind="stable")]
-    rows = {c: _examples(split, c, files, scale) for c in order[:MOST_ROWS]} if files else {}
+    many = len(order) > MOST_CLASSES
+    rows = {c: _examples(split, c, files, scale) for c in _on_sheet(order)} if files else {}
     sheet_pixels = sum(map(_row_height, rows.values()))
     sheet_height = sheet_pixels / TILE * TILE_INCHES if rows else 0.5
-    width = min(max(9.0, 2.0 + 0.48 * len(order)), WIDEST)
+    width = 9.0 if many else max(9.0, 2.0 + 0.48 * len(order))
     with drawing(**{"font.size": 9.0}):
         figure = Figure(figsize=(width, 6.0 + sheet_height), layout="constrained")
         bars, sheet = figure.subplots(2, 1, height_ratios=(5.2, sheet_height))
-        _draw_bars(bars, split, order)
+        (_draw_areas if many else _draw_bars)(bars, split, order)
         _write_title(bars, dataset, split, width - 2)
         _draw_sheet(sheet, split, rows)
         save_figure(figure, path, dots=150)
     return lacking(figure)
+
+
+def _on_sheet(order: Sequence[int]) -> list[int]:
+    """The classes with examples; of many ones as far apart, from the largest to the smallest."""
+    if len(order) <= MOST_CLASSES:
+        return list(order)
+    places = np.linspace(0, len(order) - 1, MOST_CLASSES).round().astype(int)
+    return [order[place] for place in places]
 
 
 def _examples(
@@ -97,6 +105,33 @@ def example_tiles(files: Sequence[Path], scale: Scale = USUAL) -> list[np.ndarra
                 continue
             tiles.append(np.asarray(ImageOps.pad(small, (TILE, TILE), color="white")))
     return tiles
+
+
+def _draw_areas(axes: Axes, split: Split, order: Sequence[int]) -> None:
+    """The same of many classes by their rank: an area a group, and dots for the other parts."""
+    group_of = {label: group for group, labels in split.groups.items() for label in labels}
+    groups = np.array([group_of.get(split.classes[c], "") for c in order])
+    trained, places = split.counts("train")[order], np.arange(1, len(order) + 1)
+    edges = np.append(places - 0.5, places[-1] + 0.5)
+    for group in dict.fromkeys(groups.tolist()):
+        counts, colour = np.where(groups == group, trained, 0), _colour(group or None)
+        axes.stairs(counts, edges, fill=True, color=colour, baseline=0.5)
+        axes.plot([], [], "s", color=colour, label=f"train, {group or 'in no group'}")
+    for part, colour in HELD_OUT.items():
+        counts = split.counts(part)[order].astype(float)
+        counts[counts == 0] = np.nan
+        axes.plot(places, counts, ".", markersize=2, color=colour, label=part)
+    axes.set_yscale("log")
+    axes.set_ylim(0.6, trained.max() * 3)
+    axes.set_xlim(0.5, len(order) + 0.5)
+    axes.set_ylabel("images (logarithmic)")
+    axes.set_xlabel(f"{len(order):,} classes by rank of training images")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,.0f}")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    rule = "\n".join(wrapped(f"groups {split.group_rule or 'as given'}", LEGEND_LETTERS))
+    axes.legend(title=rule, loc="upper right", frameon=False, ncols=2)
 
 
 def _draw_bars(axes: Axes, split: Split, order: Sequence[int]) -> None:
@@ -213,8 +248,10 @@ def _draw_sheet(axes: Axes, split: Split, rows: Mapping[int, list[np.ndarray]]) 
     )
     axes.tick_params(length=0)
     left = len(split.classes) - len(rows)
-    more = f"; the {left:,} smallest classes are not shown" if left else ""
-    axes.set_title(f"Up to {EXAMPLES} training images of each class{more}", loc="left", fontsize=9)
+    of = "each class"
+    if left:
+        of = f"{len(rows)} of {len(split.classes):,} classes, from the largest to the smallest"
+    axes.set_title(f"Up to {EXAMPLES} training images of {of}", loc="left", fontsize=9)
 
 
 def _row_height(tiles: Sequence[np.ndarray]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ from lmdbench.reporting.plots.style import (
     LONGEST_CLASS,
     MARKERS,
     METHOD_COLOURS,
+    MOST_CLASSES,
     SMALL,
     WIDTH,
     legend_columns,
@@ -66,6 +67,7 @@ def draw_embedding(embedding: Embedding, width: float = WIDTH) -> Figure:
             f"{FEWEST} are the fewest"
         )
     panels = len(embedding.features)
+    embedding = by_group(embedding)
     names = [
         f"{c + 1} {shortened(name, LONGEST_CLASS)} ({shown:,} / {there:,})"
         for c, (name, shown, there) in enumerate(
@@ -105,6 +107,23 @@ def draw_embedding(embedding: Embedding, width: float = WIDTH) -> Figure:
         f"{_perplexity(n):g}, seed {SEED}. Distances between clusters and their sizes mean little.",
     )
     return figure
+
+
+def by_group(embedding: Embedding) -> Embedding:
+    """Of more than ``MOST_CLASSES`` classes their groups in the classes' place."""
+    classes = len(embedding.classes)
+    if classes <= MOST_CLASSES:
+        return embedding
+    named = [group or "in no group" for group in embedding.groups] or ["any class"] * classes
+    groups = list(dict.fromkeys(named))
+    place = np.array([groups.index(group) for group in named])
+    return replace(
+        embedding,
+        classes=groups,
+        labels=place[embedding.labels],
+        counts=np.bincount(place, embedding.counts, len(groups)).astype(int),
+        notes=[*embedding.notes, f"Groups stand for the {classes:,} classes."],
+    )
 
 
 def plane(features: np.ndarray) -> np.ndarray:

@@ -15,12 +15,13 @@ from lmdbench.data.splits.assign import shuffled
 from lmdbench.data.splits.availability import locate, missing_images, record_files
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.reporting.plots.embedding import Embedding
-from lmdbench.reporting.plots.style import order_of
+from lmdbench.reporting.plots.style import MOST_CLASSES, order_of
 from lmdbench.runs.record import RunRecord
 
 if TYPE_CHECKING:
     import torch
 
+MOST_IMAGES = 4000  # of many classes together: t-SNE takes its time
 ALIKE = 1e-5  # of the features' scale: a difference that arithmetic alone can make
 
 
@@ -49,6 +50,8 @@ def embedding_of(
     predictions = load_predictions(directory / "predictions.npz", [part])[part]
     order = order_of(np.asarray(trained.record.class_counts["train"]))
     counts = np.bincount(predictions.labels, minlength=len(order))
+    if len(order) > MOST_CLASSES:
+        per_class = max(1, min(per_class, MOST_IMAGES // len(order)))
     chosen = [
         place
         for c in order
@@ -66,6 +69,8 @@ def embedding_of(
     )
     pixels = store.pixels[store.rows(ids)]
 
+    members = trained.record.groups
+    group_of = {label: group for group, labels in members.items() for label in labels}
     name = f"{trained.spec.method}, seed {trained.spec.seed}"
     after = trained.features(pixels)
     features, notes = {f"after: {name}": after}, []
@@ -93,6 +98,7 @@ def embedding_of(
         features=features,
         per_class=per_class,
         notes=notes,
+        groups=[group_of.get(trained.classes[c], "") for c in order],
     )
 
 

@@ -65,3 +65,19 @@ def test_23_classes_fit_the_legend(look, long_tail):
         features={"x": rng.normal(size=(46, 4))},
     )
     look(draw_embedding(embedding), apart=False)
+
+
+def test_of_many_classes_the_groups_are_drawn(look):
+    rng = np.random.default_rng(0)
+    made = Embedding(
+        title="skin · plain · test images",
+        part="test",
+        classes=[f"class {k}" for k in range(60)],
+        labels=np.arange(60),
+        counts=np.full(60, 2),
+        features={"ce": rng.normal(size=(60, 4))},
+        groups=["head"] * 20 + ["tail"] * 30 + [""] * 10,
+    )
+    texts = look(draw_embedding(made))
+    assert {"1 head (20 / 40)", "2 tail (30 / 60)", "3 in no group (10 / 20)"} <= set(texts)
+    assert "Groups stand for the 60 classes." in " ".join(texts)
