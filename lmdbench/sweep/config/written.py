@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -19,10 +20,16 @@ from lmdbench.sweep.config.sbatch import option_problem
 
 
 def sweep_text(sweep: Sweep, comment: str) -> str:
-    """The file's text under a comment of one or more lines. Paths are absolute."""
+    """The text of the file that is to be written at the sweep's source, under a comment of one or
+    more lines. Paths are absolute, but for plug-ins that move with the file."""
+    folder = Path(sweep.source).parent.absolute()
+    plugins = [_beside(path, folder) for path in sweep.plugins]
+    if any(map(os.path.isabs, plugins)):
+        comment += (
+            "\nAbsolute paths of plug-ins are this machine's: elsewhere, write where they lie."
+        )
     lines = [f"# {line}" for line in comment.splitlines()]
-    plugins = [_absolute(path) for path in sweep.plugins] or None
-    lines += _pairs({"name": sweep.name, "seeds": sweep.seeds, "plugins": plugins})
+    lines += _pairs({"name": sweep.name, "seeds": sweep.seeds, "plugins": plugins or None})
     for setup in sweep.setups:
         lines += ["", "[[datasets]]", *_pairs(_dataset(setup))]
     for entry in sweep.entries:
@@ -128,6 +135,16 @@ def _resources(resources: Resources) -> dict[str, dict[str, Any]]:
         "slurm": {**{key: said[key] for key in OF_SLURM if key in said}, **known},
         "slurm.extra": {k: v for k, v in resources.sbatch.items() if k not in known},
     }
+
+
+def _beside(path: Path, folder: Path) -> str:
+    """A path as a file in ``folder`` names it: relative where it lies below that folder, in it or in
+    one that it is in, as a project does with its results; else absolute."""
+    path = path.absolute()
+    if not (path.is_relative_to(folder) or folder.is_relative_to(path.parent)):
+        return str(path)
+    found = Path(os.path.relpath(path, folder)).as_posix()
+    return found if found.startswith("../") else f"./{found}"
 
 
 def _absolute(path: Path) -> str:
