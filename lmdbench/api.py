@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lmdbench.comparison.compare import Comparison
-    from lmdbench.comparison.results import Run
+    from lmdbench.comparison.results import Run, RunGroup
     from lmdbench.data.dataset import Dataset
     from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.runs.options import RunOptions
@@ -240,12 +240,14 @@ def compare(
     permutation: bool = False,
     published: bool = False,
     say: Callable[[str], None] | None = None,
+    check: Callable[[Sequence[RunGroup]], None] | None = None,
 ) -> Comparison:
     """Score finished runs, sort them into tables, and test each method against ``reference``.
 
     ``results``: the folder, or runs of one. ``metrics``: the first is tested; by default the usual
     ones and the recall of each group. The other parameters are the options of ``lmdbench compare``.
-    ``say``: told of runs and tables that are left out; by default a warning.
+    ``say``: told of runs and tables that are left out; by default a warning. ``check``: given what
+    would be scored, before it is; may raise UserError.
 
     Returns a ``Comparison``: its ``.frame()`` has a row a cell, ``.images()`` a row an image, and
     ``.tables`` everything. Needs no torch. Raises UserError where nothing is left to compare, with
@@ -284,6 +286,7 @@ def compare(
         pairwise=pairwise,
         published=published,
         permutation=permutation,
+        check=check,
     )
     for problem in comparison.not_dropped:
         tell(f"not without leaked images: {problem}")

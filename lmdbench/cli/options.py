@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import check_new_file
 from lmdbench.core.folders import default_cache, expanded
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def check_output(path: Path) -> None:
         raise UserError(f"--output {path} is a folder; name a file in it")
     if not path.parent.is_dir():
         raise UserError(f"--output {path}: there is no folder {path.parent}; make it first")
+    check_new_file(path)
 
 
 def only(choices: list[SplitSpec]) -> SplitSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,14 @@ from lmdbench.cli.selection import selection_options
 from lmdbench.cli.text import table
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import default_cache
+from lmdbench.core.words import some
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lmdbench.cli.selection import Selection
     from lmdbench.comparison.compare import Comparison
-    from lmdbench.comparison.results import Run
+    from lmdbench.comparison.results import Run, RunGroup
     from lmdbench.reporting.plots import Plot
     from lmdbench.reporting.plots.embedding import Embedding
 
@@ -112,12 +113,13 @@ def plot(
             raise UserError(f"--images {images}: give 1 or more")
         chosen = _run(selection, run, kind)
         name = f"{chosen.record.results_name}-{chosen.method}-{chosen.directory.name}"
+        list(_paths([name], kind, output))  # told before anything is worked for
         data: Run | Embedding = chosen
         if plot.of == "features":
             data = _features(chosen, selection, images or IMAGES, device or "auto", accept_changed)
         parts: list[tuple[str, Any]] = [(name, data)]
     else:
-        comparison = selection.comparison()
+        comparison = selection.comparison(check=plot.check)
         parts = [("", comparison)] if plot.of == "comparison" else _named_tables(comparison)
     _write(_drawn(plot, parts, width), kind, output)
 
@@ -189,20 +191,26 @@ def _run(selection: Selection, run: str | None, kind: str) -> Run:
     if run is not None:
         directory = find_run(run, selection.results)
         return Run(directory, read_record(directory))
-    rows = [row for result in selection.comparison().tables for row in result.rows]
-    if len(rows) > 1:
-        labels = ", ".join(dict.fromkeys(row.label for row in rows))
-        article = "an" if kind[0] in "aeiou" else "a"
-        raise UserError(
-            f"{article} {kind} is of one run, here are {len(rows)} rows: {labels}; choose one by "
-            "--method (and --dataset, --split), or name a run by --run"
-        )
+    article = "an" if kind[0] in "aeiou" else "a"
+
+    def check(groups: Sequence[RunGroup]) -> None:
+        labels = [row.label for group in groups for row in group.rows]
+        if len(labels) > 1:
+            raise UserError(
+                f"{article} {kind} is of one run, here are {len(labels)} rows: {some(labels, 8)}; "
+                "choose one by --method (and --dataset, --split), or name a run by --run"
+            )
+
+    rows = [row for table in selection.comparison(check=check).tables for row in table.rows]
     return rows[0].runs[0].members[0]
 
 
 def _features(
     run: Run, selection: Selection, images: int, device: str, accept_changed: bool
 ) -> Embedding:
+    from lmdbench.runs.state import check_model
+
+    check_model(run.directory)
     from lmdbench.reporting.plots.features import embedding_of
 
     return embedding_of(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +90,7 @@ def compare(
     pairwise: bool = False,
     published: bool = False,
     permutation: bool = False,
+    check: Callable[[Sequence[RunGroup]], None] | None = None,
 ) -> Comparison:
     """Score the finished runs and sort them into tables.
 
@@ -100,7 +102,8 @@ def compare(
     k-fold split. ``leaked`` tells the test images of a run that leak: where there are any, a
     second table leaves them out; where it can't tell for some tables, a note says so. ``groups``:
     head, medium and tail by another rule, as ``parse_groups`` takes it. ``sweep``: only runs in
-    these directories, relative to the results, each with the name that its row goes by.
+    these directories, relative to the results, each with the name that its row goes by. ``check``:
+    given what would be scored, before it is; may raise UserError.
 
     Raises UserError where nothing is left, with near matches for a name that no result has.
     """
@@ -108,18 +111,11 @@ def compare(
         raise UserError("--drop-leaked is for test images; leave --part out")
     if not results.runs:
         raise UserError(nothing(results))
-    chosen = select_runs(results, datasets, methods, splits)
     given = {results.folder / key: name for key, name in (sweep or {}).items()}
-    if sweep is not None:
-        chosen = [run for run in chosen if run.directory in given]
-        if not chosen:
-            raise UserError("no run of this sweep is finished (and chosen); see its status")
-    if groups is not None:
-        chosen = [_regrouped(run, groups) for run in chosen]
-    comparable = with_part(run_groups(results, chosen), part)
-    if pooled and part == "test":
-        comparable = pool_folds(comparable)
-    comparable = [renamed(group, given) for group in comparable]
+    chosen = _chosen(results, datasets, methods, splits, groups, None if sweep is None else given)
+    comparable = _comparable(results, chosen, part, pooled, given)
+    if check is not None:
+        check(comparable)
     columns = _columns(names, comparable)
     reference = _meant_reference(reference, comparable)
     stat = "recall" if per_class is True else per_class or ""
@@ -209,6 +205,32 @@ def nothing(results: Results) -> str:
             more = "; …" if len(results.unfinished) > 3 else ""
             where += f" ({len(results.unfinished)} unfinished: {some}{more})"
     return f"{where}; make some with `lmdbench run`"
+
+
+def _chosen(
+    results: Results,
+    datasets: Sequence[str],
+    methods: Sequence[str],
+    splits: Sequence[str],
+    groups: str | None,
+    given: Mapping[Path, str] | None,
+) -> list[Run]:
+    """The runs chosen, by other groups if asked; ``given``: only these directories."""
+    chosen = select_runs(results, datasets, methods, splits)
+    if given is not None:
+        chosen = [run for run in chosen if run.directory in given]
+        if not chosen:
+            raise UserError("no run of this sweep is finished (and chosen); see its status")
+    return chosen if groups is None else [_regrouped(run, groups) for run in chosen]
+
+
+def _comparable(
+    results: Results, chosen: Sequence[Run], part: str, pooled: bool, given: Mapping[Path, str]
+) -> list[RunGroup]:
+    comparable = with_part(run_groups(results, chosen), part)
+    if pooled and part == "test":
+        comparable = pool_folds(comparable)
+    return [renamed(group, given) for group in comparable]
 
 
 def select_runs(

@@ -119,6 +119,14 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.stem}~{HOST}~{os.getpid()}~{next(_numbers)}{path.suffix}")
 
 
+def check_new_file(path: Path) -> None:
+    """Raise DiskError where no file of this name can be made, before it is worked for."""
+    with disk_errors(path.parent):
+        probe = temporary_path(path)
+        probe.touch()
+        probe.unlink()
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that other processes left in a folder.
 

@@ -28,9 +28,9 @@ from lmdbench.models.backbones import get_backbone
 from lmdbench.models.weights import file_sha256
 from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.plan import RunSpec, code_in_words
-from lmdbench.runs.record import RunRecord, read_record
-from lmdbench.runs.state import run_state
-from lmdbench.runs.train import load_finished, logits_of, require_weights, resolved_precision
+from lmdbench.runs.record import RunRecord
+from lmdbench.runs.state import check_model
+from lmdbench.runs.train import load_finished, logits_of, resolved_precision
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
 
@@ -81,15 +81,9 @@ def load_run(directory: Path, device: torch.device, *, accept_changed: bool = Fa
     Raises UserError where it is not finished, was imported without its model, is of a method that
     is not known here, or was made by other code (unless ``accept_changed``).
     """
-    record = read_record(directory)
-    state = run_state(directory)
-    if state != "finished":
-        raise UserError(f"{directory} is {state}, not finished: there is no model to predict with")
-    if record.was_imported:
-        raise UserError(f"{directory} was imported as predictions alone: it has no model")
+    record = check_model(directory)
     spec = record.spec
     _refuse_other_code(directory, record, spec, accept_changed)
-    require_weights(directory, spec)
     path = directory / "model.safetensors"
     if file_sha256(path) != record.digests.get("model"):
         raise UserError(f"{path} is not the one that this run saved; train it anew by --force")

@@ -6,13 +6,16 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_text
 from lmdbench.core.folders import expanded
-from lmdbench.runs.record import read_record
+from lmdbench.runs.record import RunRecord, read_record
+
+if TYPE_CHECKING:
+    from lmdbench.runs.plan import RunSpec
 
 LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
 PRUNED = "pruned.txt"  # says when the weights of a finished run were removed
@@ -39,6 +42,31 @@ def last_error(directory: Path) -> str:
     with suppress(OSError, ValueError):
         return read_text(directory / "failed.txt").partition("\n")[0].strip()
     return ""
+
+
+def require_weights(directory: Path, spec: RunSpec) -> None:
+    """Raises UserError for a finished run without weights: imported, or pruned."""
+    if not (directory / "model.safetensors").exists():
+        why = "finished, but without its weights (model.safetensors), as imported runs are"
+        with suppress(OSError, ValueError):
+            date = read_text(directory / PRUNED).strip()
+            why = f"its weights were pruned on {date}"
+        raise UserError(
+            f"{directory}: {why}; train it here: lmdbench run --method {spec.method} --seeds "
+            f"{spec.seed} … --force (moves this one aside)"
+        )
+
+
+def check_model(directory: Path) -> RunRecord:
+    """The record of a run that can predict: finished, and with its weights. Raises UserError."""
+    record = read_record(directory)
+    state = run_state(directory)
+    if state != "finished":
+        raise UserError(f"{directory} is {state}, not finished: there is no model to predict with")
+    if record.was_imported:
+        raise UserError(f"{directory} was imported as predictions alone: it has no model")
+    require_weights(directory, record.spec)
+    return record
 
 
 def find_run(reference: str, results: Path) -> Path:

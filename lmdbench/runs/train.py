@@ -28,7 +28,6 @@ from lmdbench.core.files import (
     atomic,
     disk_errors,
     read_file,
-    read_text,
     remove_leftovers,
     write_text,
 )
@@ -48,7 +47,7 @@ from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
 from lmdbench.runs.record import BEGUN, MOVED_ASIDE, RunRecord
 from lmdbench.runs.sources import keep_sources
-from lmdbench.runs.state import PRUNED
+from lmdbench.runs.state import require_weights
 from lmdbench.training.engine import execution_mode
 from lmdbench.training.loggers import Loggers, Scores
 from lmdbench.training.method import METHODS, Method
@@ -636,19 +635,6 @@ def fit_last(method: Method, task: Task) -> None:
     method.progress = 1.0
     method.eval()
     method.finish()
-
-
-def require_weights(directory: Path, spec: RunSpec) -> None:
-    """Raises UserError for a finished run without weights: imported, or pruned."""
-    if not (directory / "model.safetensors").exists():
-        why = "finished, but without its weights (model.safetensors), as imported runs are"
-        with contextlib.suppress(OSError, ValueError):
-            date = read_text(directory / PRUNED).strip()
-            why = f"its weights were pruned on {date}"
-        raise UserError(
-            f"{directory}: {why}; train it here: lmdbench run --method {spec.method} --seeds "
-            f"{spec.seed} … --force (moves this one aside)"
-        )
 
 
 def read_checkpoint(path: Path) -> Any:

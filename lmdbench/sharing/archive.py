@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import atomic, disk_errors, patiently, temporary_path, write_bytes
+from lmdbench.core.files import (
+    atomic,
+    check_new_file,
+    disk_errors,
+    patiently,
+    temporary_path,
+    write_bytes,
+)
 
 MANIFEST = "manifest.json"
 MOST_OF_A_FILE = 512 << 20  # bytes: logits of 500,000 images in 250 classes
@@ -36,6 +43,7 @@ def check_output(path: Path) -> None:
         raise UserError(f"--output {path} is there already; give another name, or move it away")
     if not path.parent.is_dir():
         raise UserError(f"--output {path}: there is no folder {path.parent}; make it first")
+    check_new_file(path)
 
 
 @contextmanager

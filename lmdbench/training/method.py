@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.registry import Registry, registrar
+from lmdbench.core.registry import Registry, registrar, unknown
 from lmdbench.core.settings import LogUniform, at_least, at_most, below
 from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.training.definition import check_definition
@@ -42,7 +42,7 @@ class Method(nn.Module):
 
     ``build``       make the modules around the encoder (default: a linear head)
     ``start``       take over from the finished run it starts from (default: encoder, new head)
-    ``optimizers``  by name (default: SGD over what ``trains`` names)
+    ``optimizers``  by name (default: "sgd", SGD over what ``trains`` names)
     ``loss``        of a batch (default: none; most methods write only this)
     ``step``        one update (default: backward through ``loss``, then every optimiser)
     ``epoch``       one epoch (default: ``step`` over the sampler's batches)
@@ -213,15 +213,25 @@ class Method(nn.Module):
         """Backward, then a step of the optimisers named (all of them, if none is named) at the
         schedule's learning rate."""
         if not (isinstance(loss, Tensor) and loss.numel() == 1):
-            name = getattr(self, "name", type(self).__name__)
-            raise TypeError(f"the loss of {name} {_no_scalar(loss)}")
-        optimizers = [self.running_optimizers[name] for name in names or self.running_optimizers]
+            raise TypeError(f"the loss of {self._called} {_no_scalar(loss)}")
+        optimizers = [self._optimizer(name) for name in names or self.running_optimizers]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         for optimizer in optimizers:
             self.set_rates(optimizer)
             optimizer.step()
+
+    @property
+    def _called(self) -> str:
+        return getattr(self, "name", type(self).__name__)
+
+    def _optimizer(self, name: str) -> torch.optim.Optimizer:
+        found = self.running_optimizers.get(name)
+        if found is None:
+            problem = unknown("optimizer", name, list(self.running_optimizers))
+            raise UserError(f"update(loss, {name!r}) of {self._called}: {problem}")
+        return found
 
     def set_rates(self, optimizer: torch.optim.Optimizer) -> None:
         """Learning rates by the schedule. In a replayed step they are tensors, set before it."""

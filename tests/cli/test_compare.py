@@ -154,6 +154,7 @@ def test_every_metric_that_help_names_is_there(lmdbench: Command, folder: Path) 
         (["--caption", "Results"], "--caption is for --format latex, not table"),
         (["--columns", "split", "--format", "csv"], "--columns is for --format markdown or latex"),
         (["--output", "nowhere/table.md"], "there is no folder nowhere"),
+        (["--output", "/proc/table.md"], "cannot write in /proc"),
         (["--output", ".", "--format", "csv"], "is a folder"),
         (["--results", "nowhere"], "no results folder nowhere; make some with"),
     ],

@@ -116,6 +116,30 @@ def test_mistakes_are_one_line(lmdbench, runs, tmp_path, words, said):
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("words", [("critical-difference",), ("embedding",)])
+def test_what_cannot_be_drawn_is_told_before_predictions_are_read(lmdbench, runs, tmp_path, words):
+    for path in tmp_path.glob("results/*/*/*/*/predictions.npz"):
+        path.write_bytes(b"damaged")
+    assert lmdbench("plot", "groups").code == 2
+    outcome = lmdbench("plot", *words)
+    assert ("takes 8 data sets" in outcome.err) or ("is of one run, here are 2" in outcome.err)
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_an_embedding_without_weights_is_refused_before_a_device_is_looked_for(
+    lmdbench, runs, tmp_path, pruned
+):
+    directory = next(tmp_path.glob("results/*/*/ce/seed0-*"))
+    if pruned:
+        (directory / "pruned.txt").write_text("2026-01-02\n")
+    words = ("plot", "embedding", "--run", directory, "--device", "no-device")
+    outcome = lmdbench(*words)
+    assert outcome.code == 2
+    assert ("pruned on 2026-01-02" if pruned else "without its weights") in outcome.err
+    (tmp_path / f"embedding-skin-ce-{directory.name}.pdf").touch()
+    assert "is there already; --output" in lmdbench(*words).err
+
+
 def test_an_embedding_of_a_run_that_was_trained(lmdbench, toy_run, toy_folder, tmp_path):
     assert toy_run("crt", "--set", "epochs=1", "--set", "ce.epochs=1").code == 0
     (directory,) = tmp_path.glob("results/*/*/crt/seed0-*")

@@ -103,6 +103,7 @@ def test_why_a_plot_is_missing_names_no_folder_of_this_machine(
     [
         ("r.pdf", "must end in .html"),
         ("no/r.html", "there is no folder"),
+        ("/proc/r.html", "cannot write in /proc"),
         ("folder.html", "is a folder"),
     ],
 )

@@ -360,6 +360,25 @@ def test_a_loss_that_is_no_scalar_tensor(make_task, make_method, train, reduced,
         train(method)
 
 
+def test_a_mistyped_optimizer_is_answered_with_those_there_are(make_task, make_method, train):
+    class Odd(Method):
+        def optimizers(self):
+            parameters = {"encoder": self.model.encoder, "head": self.model.head}
+            return {name: self.sgd(part.parameters()) for name, part in parameters.items()}
+
+        def step(self, batch):
+            loss = F.cross_entropy(self.model(batch.images), batch.labels)
+            self.update(loss, "hed")
+            return {"loss": loss.detach()}
+
+    told = (
+        r"^update\(loss, 'hed'\) of Odd: unknown optimizer 'hed'. Did you mean head\? "
+        r"Known: encoder, head\.$"
+    )
+    with pytest.raises(UserError, match=told):
+        train(make_method(Odd, make_task()))
+
+
 def test_a_taken_name_and_a_wrong_base_are_refused():
     with pytest.raises(UserError, match="method 'ce' is built in; choose another name"):
         register_method("ce")(Plain)

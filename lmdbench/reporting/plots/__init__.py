@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from lmdbench.comparison.results import RunGroup
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import PLUGIN_MODULE, Registry, registrar, unknown
 from lmdbench.reporting.plots.figures import drawing
@@ -23,6 +24,7 @@ DATA = {
 }
 
 Draw = Callable[[Any, float], Figure]
+Check = Callable[[Sequence[RunGroup]], None]  # of a comparison's groups of rows
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Plot:
     title: str
     of: str
     function: Draw
+    check: Check | None = None
 
     def draw(self, data: Any, width: float) -> Figure:
         """The figure, ``width`` inches wide. Raises UserError where the function makes none, and
@@ -59,9 +62,13 @@ PLOTS: Registry[Plot] = Registry("plot", __name__, group="lmdbench.plots")
 
 
 @registrar
-def register_plot(name: str, *, title: str, of: str = "table") -> Callable[[Draw], Draw]:
+def register_plot(
+    name: str, *, title: str, of: str = "table", check: Check | None = None
+) -> Callable[[Draw], Draw]:
     """Decorator of a function ``(data, width in inches) -> Figure``, which then draws in the common
     style. ``title``: a line on what it shows; ``of``: what it is given, a key of ``DATA``.
+    ``check``: of a comparison, given its groups of rows before they are scored; raises UserError
+    for those of which nothing can be drawn.
 
     Raises UserError for what can't draw, and for a taken name.
     """
@@ -81,7 +88,7 @@ def register_plot(name: str, *, title: str, of: str = "table") -> Callable[[Draw
                 "inches"
             ) from None
         styled = drawing()(function)
-        PLOTS.add(name, Plot(name, title, of, styled), function)
+        PLOTS.add(name, Plot(name, title, of, styled, check), function)
         return styled
 
     return decorate

@@ -10,12 +10,15 @@ from matplotlib.figure import Figure
 from lmdbench.comparison.compare import Comparison
 from lmdbench.comparison.notes import column_title
 from lmdbench.comparison.ranking import settings_of
+from lmdbench.comparison.results import RunGroup
+from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation.inference import NEMENYI_FROM, nemenyi_critical_difference
 from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.figures import drawing, shortened
 from lmdbench.reporting.plots.style import LONGEST_LABEL, SMALL, WIDTH, write_footer, write_title
 
+NO_RANKS = "no two methods are in all of these tables, so there are no ranks"
 LINE = 0.2  # inches a method takes
 
 
@@ -70,30 +73,41 @@ def cliques(ranks: np.ndarray, critical: float) -> list[tuple[int, int]]:
     return stretches
 
 
+def check_enough(groups: Sequence[RunGroup | ResultTable]) -> None:
+    """Raises UserError for fewer groups than ``NEMENYI_FROM``, or without two common rows."""
+    settings = [group for group in groups if "split_fold" not in group.setting]
+    if len(settings) < NEMENYI_FROM:
+        raise UserError(
+            f"a critical-difference diagram takes {NEMENYI_FROM} data sets and splits, here are "
+            f"{len(settings)}: with so few the critical difference spans most ranks; `lmdbench "
+            "compare` gives mean ranks and wins, `lmdbench plot forest` each table's differences"
+        )
+    if len(set.intersection(*({row.label for row in group.rows} for group in settings))) < 2:
+        raise UserError(NO_RANKS)
+
+
 @register_plot(
-    "critical-difference", title="mean ranks across data sets and splits", of="comparison"
+    "critical-difference",
+    title="mean ranks across data sets and splits",
+    of="comparison",
+    check=check_enough,
 )
 def draw_critical_difference(comparison: Comparison, width: float = WIDTH) -> Figure:
     """Mean ranks over the tables of a comparison, by the primary metric.
 
-    Raises UserError for fewer than ``NEMENYI_FROM`` tables, or fewer than two common methods.
+    Raises UserError for too few, see ``check_enough``.
     """
+    settings = settings_of(comparison.tables)
+    check_enough(settings)
     ranks = comparison.ranks
-    settings = len(settings_of(comparison.tables))
-    if settings < NEMENYI_FROM:
-        raise UserError(
-            f"a critical-difference diagram takes {NEMENYI_FROM} data sets and splits, here are "
-            f"{settings}: with so few the critical difference spans most ranks; `lmdbench compare` "
-            "gives mean ranks and wins, `lmdbench plot forest` each table's differences"
-        )
     if ranks is None or len(ranks.rows) < 2:
-        raise UserError("no two methods are in all of these tables, so there are no ranks")
-    critical = nemenyi_critical_difference(len(ranks.rows), settings)
+        raise UserError(NO_RANKS)
+    critical = nemenyi_critical_difference(len(ranks.rows), len(settings))
     labels = [row.label for row in ranks.rows]
     figure = draw_diagram(labels, np.array([row.mean for row in ranks.rows]), critical, width)
     title = column_title(ranks.primary)
     marked = {"SYNTHETIC DATA": "synthetic", "PARTIAL DATA": "partial"}
-    words = [f"{settings} data sets and splits", f"{comparison.part} images"]
+    words = [f"{len(settings)} data sets and splits", f"{comparison.part} images"]
     words += [
         word for word, name in marked.items() if any(getattr(b, name) for b in comparison.tables)
     ]

@@ -138,8 +138,8 @@ def _resources(resources: Resources) -> dict[str, dict[str, Any]]:
 
 
 def _beside(path: Path, folder: Path) -> str:
-    """A path as a file in ``folder`` names it: relative where it lies below that folder, in it or in
-    one that it is in, as a project does with its results; else absolute."""
+    """A path as a file in ``folder`` names it: relative where it lies in that folder, below it, or
+    beside a folder that it is in (a project's plug-in and its results); else absolute."""
     path = path.absolute()
     if not (path.is_relative_to(folder) or folder.is_relative_to(path.parent)):
         return str(path)
