@@ -60,7 +60,7 @@ COLUMNS = ("image", "label", "predicted", "probability", "error")
 @click.option(
     "--ignore-unknown",
     is_flag=True,
-    help="Predict images whose label the run has no class for, and don't score them.",
+    help="Go on where none of the labels is a class of the run: nothing is scored.",
 )
 @click.option("--unlabelled", is_flag=True, help="Take no labels: names of folders are only names.")
 @click.option(
@@ -112,20 +112,24 @@ def predict(
     lmdbench predict 4f0c2a91 isic2019 --data-root ~/data --part validation --output v.csv
     """
     stop_on_sigterm()
+    from lmdbench.runs.state import check_model, find_run
+
+    directory = find_run(run_name, results)
+    check_model(directory)
+    if output is not None:
+        _check_output(expanded(output), f"{directory.name}.csv", force)
     import torch
 
     from lmdbench.core.progress import watcher
     from lmdbench.runs.prediction import load_run, score
     from lmdbench.runs.prediction import predict as predict_files
     from lmdbench.runs.prediction_sets import SetOptions, match_labels, open_target, parse_map
-    from lmdbench.runs.state import find_run
 
     if unlabelled and (maps or ignore_unknown):
         other = "--map" if maps else "--ignore-unknown"
         raise UserError(f"--unlabelled takes no labels, and {other} is about labels: leave one out")
     progress = watcher(quiet)
     asked = parse_map(maps)
-    directory = find_run(run_name, results)
     chosen_device = parse_device(device)
     choice = SetOptions(data_root, only(choices), part, unlabelled, allow_missing)
     target = open_target(words, choice, default_cache(), progress.say)
@@ -180,12 +184,18 @@ def _output(
     output: str | None, run: TrainedRun, target: PredictionSet, force: bool, as_json: bool
 ) -> Path | None:
     """Where the predictions are written, if anywhere. Raises UserError before any is made."""
-    from lmdbench.core.files import disk_errors, temporary_path
-
     if output is None and (as_json or len(target) <= FEW):
         return None
     name = f"{run.spec.method}-{run.directory.name}-on-{target.name}.csv"
     path = expanded(output) if output is not None else Path(name)
+    _check_output(path, name, force)
+    return path
+
+
+def _check_output(path: Path, name: str, force: bool) -> None:
+    """Raise UserError where the predictions can't be written. ``name``: one that could be given."""
+    from lmdbench.core.files import check_new_file
+
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise UserError(f"--output {path}: {what}; give a file, such as {name}")
@@ -193,11 +203,7 @@ def _output(
         raise UserError(f"--output {path}: give a name that ends in .csv, such as {name}")
     if path.exists() and not force:
         raise UserError(f"{path} is there already; --force replaces it, --output names another")
-    with disk_errors(path.parent):
-        probe = temporary_path(path)
-        probe.touch()
-        probe.unlink()
-    return path
+    check_new_file(path)
 
 
 def _about(run: TrainedRun, target: PredictionSet, matched: LabelMatch) -> list[str]:
@@ -223,8 +229,10 @@ def _about(run: TrainedRun, target: PredictionSet, matched: LabelMatch) -> list[
         pairs = listed([f"{label} → {name}" for label, name in matched.renamed.items()])
         lines.append(f"labels taken for classes: {pairs}")
     if matched.ignored:
-        named = listed([f"{label} ({n:,})" for label, n in matched.ignored.items()])
-        lines.append(f"predicted but not scored, as the run has no such class: {named}")
+        named = listed(matched.in_words)
+        line = f"predicted but not scored, as the run has no such class: {named}"
+        first = next(iter(matched.near.items()), None)
+        lines.append(line + (f"; --map '{first[0]}={first[1]}' says otherwise" if first else ""))
     seen = _seen(run, target)
     return [*lines, seen] if seen else lines
 

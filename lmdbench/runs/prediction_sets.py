@@ -298,12 +298,18 @@ class LabelMatch:
     """``codes`` (N,) int64: each image's class, −1 where its label is unknown.
 
     ``renamed``: label → class, where they are not written the same. ``ignored``: label → images,
-    of labels that are none of the classes.
+    of labels that are none of the classes; ``near``: of these, label → the class that comes near.
     """
 
     codes: np.ndarray
     renamed: Mapping[str, str]
     ignored: Mapping[str, int]
+    near: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def in_words(self) -> list[str]:
+        """Of each label that is none of the classes, its images and the class that comes near."""
+        return _in_words(self.ignored, self.near)
 
 
 def match_labels(
@@ -317,8 +323,8 @@ def match_labels(
     the only one that differs in nothing but its spelling (see ``spelling``). That doesn't matter in
     ``asked``, either, where no label is written so.
 
-    Raises UserError for a label or class in ``asked`` that there is not, and for labels that are
-    none of the classes, unless those are to be ignored.
+    Raises UserError for a label or class in ``asked`` that there is not, and where none of the
+    labels is a class, unless that may be.
     """
     there = Counter(label for label in labels if label)
     given: dict[str, str] = {}
@@ -333,13 +339,15 @@ def match_labels(
                 raise UserError(f"--map: {label} is given twice, as {given[label]} and {name}")
     found = {label: given.get(label) or _same(label, classes) for label in there}
     ignored = {label: there[label] for label in sorted(there) if not found[label]}
-    if ignored and not ignore_unknown:
-        raise UserError(_no_class(ignored, classes, everything=len(ignored) == len(there)))
+    near = _near(ignored, classes)
+    if ignored and len(ignored) == len(there) and not ignore_unknown:
+        raise UserError(_no_class(ignored, near, classes))
     code = {label: classes.index(name) for label, name in found.items() if name}
     return LabelMatch(
         np.array([code.get(label, -1) for label in labels], dtype=np.int64),
         {label: name for label, name in sorted(found.items()) if name and name != label},
         ignored,
+        near,
     )
 
 
@@ -351,19 +359,30 @@ def _same(label: str, classes: Sequence[str]) -> str:
     return alike[0] if len(alike) == 1 else ""
 
 
-def _no_class(ignored: Mapping[str, int], classes: Sequence[str], *, everything: bool) -> str:
-    named = []
+def _near(labels: Collection[str], classes: Sequence[str]) -> dict[str, str]:
+    """Label → the class that comes near, where one does."""
     plain = {spelling(name): name for name in classes}
-    for label, images in ignored.items():
-        near = difflib.get_close_matches(spelling(label), plain, n=1, cutoff=0.5)
-        hint = f"; {plain[near[0]]}?" if near else ""
-        named.append(f"{label} ({count(images, 'image')}{hint})")
+    found = {
+        label: difflib.get_close_matches(spelling(label), plain, n=1, cutoff=0.5)
+        for label in labels
+    }
+    return {label: plain[near[0]] for label, near in found.items() if near}
+
+
+def _in_words(ignored: Mapping[str, int], near: Mapping[str, str]) -> list[str]:
+    return [
+        f"{label} ({count(images, 'image')}{f'; {near[label]}?' if label in near else ''})"
+        for label, images in ignored.items()
+    ]
+
+
+def _no_class(ignored: Mapping[str, int], near: Mapping[str, str], classes: Sequence[str]) -> str:
     first = next(iter(ignored))
     return (
-        f"labels that the run has no class for: {some(named, MOST_NAMED)}. "
-        f"Its classes: {listed(classes)}. Say which is which by --map '{first}=CLASS,…', or "
-        "--ignore-unknown predicts these images without scoring them"
-        + ("; --unlabelled, if the names are no labels" if everything else "")
+        f"none of the labels is a class of the run: {some(_in_words(ignored, near), MOST_NAMED)}. "
+        f"Its classes: {listed(classes)}. Say which is which by --map '{first}=CLASS,…'; "
+        "--ignore-unknown predicts these images without scoring them; --unlabelled, if the names "
+        "are no labels"
     )
 
 

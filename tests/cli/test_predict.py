@@ -158,6 +158,22 @@ def test_nothing_is_overwritten_unless_forced(lmdbench, trained_run, hospital):
         assert why in outcome.err
 
 
+def test_a_run_or_a_file_that_will_not_do_is_told_before_images_are_looked_for(
+    lmdbench, trained_run, tmp_path
+):
+    bare = shutil.copytree(trained_run, tmp_path / "bare")
+    (bare / "model.safetensors").unlink()
+    for words, why in (
+        ((trained_run, "--output", "none/a.csv"), "there is no folder none"),
+        ((trained_run, "--output", "/proc/a.csv"), "cannot write in /proc"),
+        ((bare,), "without its weights"),
+    ):
+        outcome = lmdbench("predict", words[0], "nowhere", *words[1:])
+        assert outcome.code == 2
+        assert why in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+
+
 def test_few_images_are_printed_and_no_file_is_made(lmdbench, trained_run, toy_folder, tmp_path):
     before = set(tmp_path.iterdir())
     one = lmdbench("predict", trained_run, toy_folder / "round-0.png")
@@ -205,15 +221,14 @@ def test_unreadable_images_are_named_and_the_others_predicted(lmdbench, trained_
     assert len(nothing.err.splitlines()) <= 2  # the progress, and the reason
 
 
-def test_labels_without_a_class(lmdbench, trained_run, hospital):
+def test_labels_without_a_class_are_counted_and_not_scored(lmdbench, trained_run, hospital):
     words = ("predict", trained_run, hospital, "--output", "a.csv")
-    refused = lmdbench(*words)
-    assert refused.code == 2
-    assert "stripes (8 images; striped?)" in refused.err
-    assert not Path("a.csv").exists()
-    ignored = lmdbench(*words, "--ignore-unknown")
-    assert ignored.code == 0
-    assert "predicted but not scored, as the run has no such class: stripes (8)" in ignored.out
+    ignored = lmdbench(*words)
+    assert ignored.code == 0, ignored.err
+    assert (
+        "predicted but not scored, as the run has no such class: stripes (8 images; striped?); "
+        "--map 'stripes=striped' says otherwise" in ignored.out
+    )
     assert "16 images scored" in ignored.out
     assert [row["label"] for row in rows_of("a.csv")].count("stripes") == 8
     unlabelled = lmdbench(*words, "--unlabelled", "--force")
@@ -226,6 +241,9 @@ def test_labels_without_a_class(lmdbench, trained_run, hospital):
 def test_no_label_is_a_class(lmdbench, trained_run, hospital):
     for name in ("Round", "dotted"):
         shutil.rmtree(hospital / name)
+    refused = lmdbench("predict", trained_run, hospital)
+    assert refused.code == 2
+    assert "none of the labels is a class of the run: stripes (8 images; striped?)" in refused.err
     outcome = lmdbench("predict", trained_run, hospital, "--ignore-unknown")
     assert outcome.code == 0
     assert "not scored: no image that can be read has a label that is a class" in outcome.out

@@ -252,7 +252,7 @@ def test_labels_by_name_however_written_and_as_asked():
 
 
 def test_signs_tell_classes_apart():
-    matched = match_labels(["her2-", "HER2 +", "HER2"], ("HER2+", "HER2-"), {}, ignore_unknown=True)
+    matched = match_labels(["her2-", "HER2 +", "HER2"], ("HER2+", "HER2-"), {})
     assert matched.codes.tolist() == [1, 0, -1]
 
 
@@ -288,7 +288,7 @@ def test_a_name_that_looks_like_two_classes_is_neither():
 
 
 def test_unknown_labels_are_named_with_images_and_near_classes():
-    labels = ["NV", "melanoma", "melanoma", "SCC"]
+    labels = ["melanoma", "melanoma", "SCC"]
     with pytest.raises(UserError) as caught:
         match_labels(labels, CLASSES, {})
     text = str(caught.value)
@@ -297,11 +297,17 @@ def test_unknown_labels_are_named_with_images_and_near_classes():
     assert "Its classes: MEL, NV, round-plain, Basal cell" in text
     assert "--map 'SCC=CLASS,…'" in text
     assert "--ignore-unknown" in text
-    assert "--unlabelled" not in text
     assert "\n" not in text
     matched = match_labels(labels, CLASSES, {}, ignore_unknown=True)
+    assert matched.codes.tolist() == [-1, -1, -1]
+
+
+def test_labels_of_which_some_are_classes_stop_nothing():
+    matched = match_labels(["NV", "melanoma", "melanoma", "SCC"], CLASSES, {})
     assert matched.codes.tolist() == [1, -1, -1, -1]
     assert matched.ignored == {"SCC": 1, "melanoma": 2}
+    assert matched.near == {"melanoma": "MEL"}
+    assert matched.in_words == ["SCC (1 image)", "melanoma (2 images; MEL?)"]
 
 
 def test_folders_that_are_no_labels_are_hinted_at():
