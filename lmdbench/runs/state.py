@@ -6,16 +6,13 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_text
 from lmdbench.core.folders import expanded
 from lmdbench.runs.record import RunRecord, read_record
-
-if TYPE_CHECKING:
-    from lmdbench.runs.plan import RunSpec
 
 LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
 PRUNED = "pruned.txt"  # says when the weights of a finished run were removed
@@ -44,7 +41,7 @@ def last_error(directory: Path) -> str:
     return ""
 
 
-def require_weights(directory: Path, spec: RunSpec) -> None:
+def require_weights(directory: Path, method: str, seed: int) -> None:
     """Raises UserError for a finished run without weights: imported, or pruned."""
     if not (directory / "model.safetensors").exists():
         why = "finished, but without its weights (model.safetensors), as imported runs are"
@@ -52,8 +49,8 @@ def require_weights(directory: Path, spec: RunSpec) -> None:
             date = read_text(directory / PRUNED).strip()
             why = f"its weights were pruned on {date}"
         raise UserError(
-            f"{directory}: {why}; train it here: lmdbench run --method {spec.method} --seeds "
-            f"{spec.seed} … --force (moves this one aside)"
+            f"{directory}: {why}; train it here: lmdbench run --method {method} --seeds "
+            f"{seed} … --force (moves this one aside)"
         )
 
 
@@ -65,7 +62,7 @@ def check_model(directory: Path) -> RunRecord:
         raise UserError(f"{directory} is {state}, not finished: there is no model to predict with")
     if record.was_imported:
         raise UserError(f"{directory} was imported as predictions alone: it has no model")
-    require_weights(directory, record.spec)
+    require_weights(directory, record.spec.method, record.spec.seed)
     return record
 
 

@@ -91,7 +91,11 @@ def refuse_stale(runs: Sequence[PlannedRun], place: Workplace) -> None:
             and link.state == "finished"
         ]
         if usable and usable[-1] is not run:  # the next one starts from it
-            require_weights(usable[-1].directory, usable[-1].spec)
+            _need_weights(usable[-1])
+
+
+def _need_weights(run: PlannedRun) -> None:
+    require_weights(run.directory, run.spec.method, run.spec.seed)
 
 
 def execute(run: PlannedRun, place: Workplace) -> Path:
@@ -110,7 +114,7 @@ def _ensure(run: PlannedRun, place: Workplace, *, forced: bool) -> None:
         return  # what it started from may be gone
     if run.ancestor is not None:
         _ensure(run.ancestor, place, forced=False)
-        require_weights(run.ancestor.directory, run.ancestor.spec)
+        _need_weights(run.ancestor)
     _train(run, place, redo=redo)
 
 
@@ -645,7 +649,7 @@ def read_checkpoint(path: Path) -> Any:
 
 def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
     """The method of a finished run with its trained weights, in evaluation mode."""
-    require_weights(directory, spec)
+    require_weights(directory, spec.method, spec.seed)
     method = _untrained(METHODS.get(spec.method), spec, RANDOM, task)
     path = directory / "model.safetensors"
     if path.exists() and not os.access(path, os.R_OK):
