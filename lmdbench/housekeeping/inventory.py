@@ -183,6 +183,7 @@ def read_inventory(results: Path, *, moved_aside: bool = False) -> list[KeptRun]
         if (MOVED_ASIDE in directory.name) != moved_aside or not directory.is_dir():
             continue
         run, note = None, ""
+        state: State = "missing"
         try:
             state = run_state(directory)
             note = last_error(directory) if state == "failed" else ""
@@ -191,7 +192,7 @@ def read_inventory(results: Path, *, moved_aside: bool = False) -> list[KeptRun]
         except UserError as problem:
             note = str(problem).removeprefix(f"{directory}/")
         except OSError as problem:  # a directory of somebody else's
-            state, note = "missing", f"cannot be read: {problem.strerror}"
+            note = f"cannot be read: {problem.strerror}"
         found[directory.relative_to(results).as_posix()] = directory, state, run, note
     runs = {run.id: run for _, _, run, _ in found.values() if run is not None}
     places = {run.id: key for key, (_, _, run, _) in found.items() if run is not None}

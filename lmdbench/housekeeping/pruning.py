@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmdbench.core.claim import Claim, lives
+from lmdbench.core.errors import DiskError
 from lmdbench.core.files import HOST, TEMPORARY, disk_errors, write_text
 from lmdbench.housekeeping.inventory import KeptRun, disk_usage, seed_of
 from lmdbench.housekeeping.removal import delete, remove
@@ -114,8 +116,11 @@ def _leftovers(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         for name in sorted((*folders, *files)):
             path = Path(place) / name
-            if _is_dead(path) or (name == "checkpoint.pt" and run_state(Path(place)) == "finished"):
-                yield path
+            with suppress(DiskError):  # a claim that cannot be read may be of one that lives
+                if _is_dead(path) or (
+                    name == "checkpoint.pt" and run_state(Path(place)) == "finished"
+                ):
+                    yield path
         folders[:] = [name for name in folders if not TEMPORARY.match(name)]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lmdbench.core.claim import Claim
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import DiskError, UserError
 from lmdbench.core.files import read_text
 from lmdbench.runs.plan import staleness
 from lmdbench.runs.state import last_error, run_state
@@ -159,6 +159,8 @@ def _status(node: Node, place: QueueEntry | None, silent: bool) -> RunStatus:
     except OSError as error:  # a directory of somebody else's, a disk that is away
         why = f"{node.run.directory} cannot be read: {error.strerror}"
         return RunStatus(node, "failed", note=why)
+    except DiskError as error:
+        return RunStatus(node, "failed", note=str(error))
 
 
 def _told(node: Node, place: QueueEntry | None, silent: bool) -> RunStatus:

@@ -80,6 +80,15 @@ def test_a_damaged_record_and_damaged_predictions_hide_no_run(
     assert (without.state, without.scores) == ("finished", {})
 
 
+def test_a_claim_that_cannot_be_read_hides_no_run(fake_run: FakeRun, tmp_path: Path) -> None:
+    fake_run("ce")
+    (fake_run("focal", state=None) / "running.json").mkdir()
+    done, begun = read_inventory(tmp_path / "results")
+    assert (done.state, done.note) == ("finished", "")
+    assert begun.state == "missing"
+    assert begun.note.startswith("running.json: cannot be read (Is a directory)")
+
+
 def test_the_label_has_first_what_tells_runs_of_a_method_apart(
     fake_run: FakeRun, tmp_path: Path
 ) -> None:

@@ -263,6 +263,15 @@ def test_a_damaged_record_of_one_run_hides_no_other(plan, begun):
     assert "damaged" in second.note
 
 
+def test_a_claim_that_cannot_be_read_hides_no_other_run(plan, begun):
+    begun(0, done="")
+    (begun(1) / "running.json").mkdir()  # root is refused, too
+    first, second = look(plan).runs.values()
+    assert first.state == "done"
+    assert second.state == "failed"
+    assert "running.json: cannot be read (Is a directory)" in second.note
+
+
 def test_a_failure_is_taken_back_when_it_is_tried_again(plan, begun):
     directory = begun(0, failed_txt="ValueError\n")
     os.utime(directory / "failed.txt", (1, 1))
