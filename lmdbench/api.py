@@ -308,7 +308,8 @@ def predict(
     ``run``: one of ``Runs``, a run directory, or 8 digits or more of an id. ``images``: paths of
     image files, or an array or a sequence of images as ``fit`` takes them. Columns: ``predicted``
     (a class), ``probability``, and one a class with its probability, or its logit where ``logits``;
-    the index is the path, or the number of the image.
+    the index is the path, or the number of the image. Warns of files of another depth than the
+    run's, as their predictions are then of pictures too dark.
 
     Raises UserError for a run that has no model or was made by other code (unless
     ``accept_changed``), and for what can't be read as an image.
@@ -334,6 +335,9 @@ def predict(
         inputs = [image_array(image, f"image {number}") for number, image in enumerate(images)]
         index = list(range(len(inputs)))
     trained = prediction.load_run(directory, choose_device(device), accept_changed=accept_changed)
+    if inputs and isinstance(inputs[0], Path):
+        for line in prediction.other_scale(trained, inputs):
+            _warn(line)
     predicted = prediction.predict(trained, inputs, batch_size)
     for number, why in predicted.unreadable.items():
         raise UserError(f"image {index[number]} can't be read: {why}")

@@ -19,7 +19,7 @@ from lmdbench.core.randomness import Streams
 from lmdbench.data.store.decoding import decode, reason, resized, to_rgb, whole_images
 from lmdbench.data.store.hashing import Progress, default_workers, in_parallel
 from lmdbench.data.store.looking import KnownLooks, look_at
-from lmdbench.data.store.scale import USUAL, Scale, common_scale, parse_scale
+from lmdbench.data.store.scale import USUAL, Scale, common_scale, number, parse_scale
 from lmdbench.data.store.survey import Survey, values_of
 from lmdbench.evaluation.inference import Estimate, no_interval
 from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
@@ -33,6 +33,8 @@ from lmdbench.runs.state import check_model
 from lmdbench.runs.train import load_finished, logits_of, resolved_precision
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
+
+WAY = "rescale them to the run's, or save them in 8 bits as they should look"
 
 
 @dataclass(frozen=True)
@@ -185,12 +187,25 @@ def told_of_pictures(run: TrainedRun, ids: Sequence[str], files: Sequence[Path])
     """What is particular about images to predict, a line each: all is read by the run's scale."""
     found = look_at(files, list(ids), KnownLooks(), default_workers())
     survey = Survey(dict(zip(ids, found, strict=True)), run.scale, "as those of the run were")
-    lines = list(survey.lines)
+    return [*survey.lines, *_other_scale(survey)]
+
+
+def other_scale(run: TrainedRun, files: Sequence[Path]) -> list[str]:
+    """That images to predict are of another scale than the run's; empty where they are not."""
+    names = [*map(str, files)]
+    found = look_at(files, names, KnownLooks(), default_workers())
+    return _other_scale(Survey(dict(zip(names, found, strict=True)), run.scale))
+
+
+def _other_scale(survey: Survey) -> list[str]:
     with suppress(UserError):
         own = common_scale(values_of(survey.looks))
-        if own.high < run.scale.high and not run.scale.clips:
-            lines.append(f"{own.words}, by their own values: read as the run's they are dark")
-    return lines
+        if survey.scale.clips or own.high == survey.scale.high or not values_of(survey.looks):
+            return []
+        if own.high < survey.scale.high:
+            return [f"{own.words}, by their own values: read as the run's they are dark; {WAY}"]
+        return [f"values beyond the run's {number(survey.scale.high, ',')} can't be read; {WAY}"]
+    return []
 
 
 def named_as_own(run: TrainedRun, ids: Sequence[str]) -> int:

@@ -78,6 +78,8 @@ def find_pairs(
     ids = [image for part in parts for image in part]
     colours, contents, unreadable = read_pictures(ids, files, progress, scale)
     kept = [row for row, image in enumerate(ids) if image not in unreadable]
+    if not kept:
+        return SimilarPictures((), unreadable, contents)
     ids, colours = [ids[row] for row in kept], colours[kept]
     of_part = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[kept]
     grey = _grey(colours)

@@ -84,6 +84,7 @@ def _open_rgb(content: bytes, scale: Scale, draft: tuple[int, int] | None) -> Im
         if scale != USUAL and deep.is_deep_colour(header):
             image = deep.colour(content, header, scale)
         image.load()
+        deep.refuse_wrapped(image)
         with suppress(Exception):  # a broken EXIF block says nothing about the pixels
             image = ImageOps.exif_transpose(image)
         rgb = to_rgb(image, scale)
@@ -99,7 +100,7 @@ def opened(content: bytes) -> ImageFile.ImageFile:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         raise ValueError(_other_kind(content)) from None
-    deep.refuse_planes(image)
+    deep.refuse_misread(image)
     _refuse_above(image.size)
     return image
 
@@ -137,8 +138,16 @@ def header(file: Path) -> tuple[tuple[int, int], str]:
         if dicom.is_dicom(head):
             return dicom.sides(dicom.read(head + stream.read())), "DICOM"
         stream.seek(0)
-        with Image.open(stream, formats=FORMATS) as image:
-            return image.size, image.format or "unknown"
+        try:
+            with Image.open(stream, formats=FORMATS) as image:
+                return image.size, image.format or "unknown"
+        except Exception:
+            stream.seek(0)
+            bare = without_metadata(stream.read())
+            if bare is None:
+                raise
+    with Image.open(io.BytesIO(bare), formats=FORMATS) as image:
+        return image.size, image.format or "unknown"
 
 
 def to_rgb(image: Image.Image, scale: Scale = USUAL) -> Image.Image:

@@ -17,8 +17,9 @@ PRECISION_AT = 42  # bytes from there: bits less one, and whether they have a si
 # Raw modes of Pillow that keep the upper bytes of colours → those that keep the lower
 LOWER = {"16B": "16L", "16L": "16B", "16N": "16B"}
 GREY_ALPHA = "LA;16B"  # four bytes a pixel, as RGBA has
-BITS_TAG, PHOTOMETRIC_TAG, MOST_TAG, PLANES_TAG = 258, 262, 281, 284  # of TIFF
+BITS_TAG, PHOTOMETRIC_TAG, MOST_TAG, PLANES_TAG, SIGN_TAG = 258, 262, 281, 284, 339  # of TIFF
 WHITE_IS_ZERO = 0  # of the second
+SIGNED = 2  # of the last
 
 
 def is_deep_grey(image: Image.Image) -> bool:
@@ -38,11 +39,24 @@ def is_inverted(image: Image.Image) -> bool:
     return is_deep_grey(image) and tags.get(PHOTOMETRIC_TAG) == WHITE_IS_ZERO
 
 
-def refuse_planes(image: Image.Image) -> None:
-    """Raises ValueError for a TIFF of 16-bit colours plane by plane, which Pillow reads wrongly."""
+def refuse_misread(image: Image.Image) -> None:
+    """Raises ValueError for a TIFF that Pillow would read wrongly: 16-bit colours plane by plane,
+    and 8 bits with a sign."""
     tags = getattr(image, "tag_v2", {})
-    if tags.get(PLANES_TAG) == 2 and len(bits := tags.get(BITS_TAG, ())) > 1 and max(bits) > 8:
+    bits = tags.get(BITS_TAG, ())
+    if tags.get(PLANES_TAG) == 2 and len(bits) > 1 and max(bits) > 8:
         raise ValueError(f"colours of {max(bits)} bits in separate planes; write them interleaved")
+    if SIGNED in tags.get(SIGN_TAG, ()) and max(bits, default=1) <= 8:
+        raise ValueError("whole numbers of 8 bits with a sign; write them in 16, or without one")
+
+
+def refuse_wrapped(image: Image.Image) -> None:
+    """Raises ValueError for a loaded TIFF of 32 bits without a sign whose upper half Pillow takes
+    for values below 0."""
+    tags = getattr(image, "tag_v2", {})
+    unsigned = image.mode == "I" and tags and SIGNED not in tags.get(SIGN_TAG, ())
+    if unsigned and np.asarray(image).min() < 0:
+        raise ValueError("values of 2,147,483,648 or more; write them in 16 bits, or as floats")
 
 
 def is_scaled(content: bytes, image: ImageFile) -> bool:
@@ -63,9 +77,10 @@ def scale_of(content: bytes, image: ImageFile, scale: Scale) -> Scale:
 
 def grey(image: Image.Image, scale: Scale) -> Image.Image:
     """A deep grey picture in eight bits. Raises ValueError as ``Scale.grey``."""
-    if image.mode == "F" and scale == USUAL:
-        raise Refused("floats of unknown range")
     values = np.asarray(image)
+    if image.mode == "F" and scale == USUAL:
+        extremes(values)  # where some are no numbers, that is why
+        raise Refused("floats of unknown range")
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
     return Image.fromarray(scale.grey(values))
@@ -91,6 +106,7 @@ def values_in(content: bytes, image: ImageFile) -> Values | None:
         return None
     stated, floats = _stated(content, image), image.mode == "F"
     values = np.asarray(image) if is_deep_grey(image) else _colours(content, image)
+    refuse_wrapped(image)
     if values.ndim == 3:
         values = values[..., : _without_alpha(values)]
     return Values(*extremes(values), floats, stated)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENDINGS = (".dcm", ".dicom", ".ima")
 PREAMBLE, MAGIC = 128, b"DICM"  # so many bytes of anything, then these
 # How a file begins that lacks both: with an element of group 2 or 8, little endian
-FIRST = {2: (0x00, 0x01, 0x02, 0x10), 8: (0x00, 0x05, 0x08)}
+FIRST = {2: (0x00, 0x01, 0x02, 0x10), 8: (0x00, 0x01, 0x05, 0x06, 0x08, 0x12, 0x14, 0x16, 0x18)}
 BARE = tuple(bytes((group, 0, one, 0)) for group, ones in FIRST.items() for one in ones)
 INSTALL = "pip install 'lmdbench[dicom]'"
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -81,12 +81,16 @@ def is_inverted(data: Dataset) -> bool:
 
 
 def window(data: Dataset) -> str:
-    """What the file says of brightness and contrast, in words; empty: nothing."""
+    """What the file says of brightness and contrast, in words; empty: nothing, or a width that the
+    standard has no meaning for, as some programs write it."""
     if data.get("VOILUTSequence"):
         return "a VOI table"
     if data.get("WindowWidth") is None or data.get("WindowCenter") is None:
         return ""
-    return f"{_first(data.WindowCenter):g}/{_first(data.WindowWidth):g}"
+    width, function = _first(data.WindowWidth), data.get("VOILUTFunction") or "LINEAR"
+    if width <= 0 or (width < 1 and function == "LINEAR"):
+        return ""
+    return f"{_first(data.WindowCenter):g}/{width:g}"
 
 
 def _first(value: Any) -> float:
@@ -140,7 +144,11 @@ def _grey(data: Dataset, values: np.ndarray, scale: Scale) -> np.ndarray:
     values = apply_modality_lut(values, data)
     if scale.clips:
         return scale.grey(values)
+    if "BitsStored" not in data:
+        raise Refused("DICOM of floats, whose range is not known")
     low, high = _range(data)
+    if low == high:
+        raise ValueError("DICOM with a rescale slope of 0")
     if window(data):
         plain = data.get("PhotometricInterpretation")
         data.PhotometricInterpretation = "MONOCHROME2"  # windows are defined for grey alone

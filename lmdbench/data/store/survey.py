@@ -28,7 +28,9 @@ from lmdbench.data.store.scale import (
 
 NAMED = 3  # images that a line names
 # Why a scale is what it is
-FEWEST = "the fewest that hold them; bit_depth or intensity_range in dataset.toml says otherwise"
+FEWEST = (
+    "by all pictures of the data set; bit_depth or intensity_range in dataset.toml says otherwise"
+)
 GIVEN = "as the data set says"
 
 
@@ -136,6 +138,14 @@ class Memory:
         place = str(cache / "stores" / store_name(data_set))
         return cls(KnownHashes(Path(f"{place}.files.csv")), KnownLooks(Path(f"{place}.looks.csv")))
 
+    def look_of(self, file: Path) -> Look | None:
+        """None where the file is not there, or was not looked at as it is now."""
+        try:
+            key = signature_of(file, patiently(file.stat))
+        except OSError:
+            return None
+        return self.looks.looks.get(self.hashes.hashes.get(key, ""))
+
 
 def scale_of(
     looks: Mapping[str, Look],
@@ -177,16 +187,16 @@ def remembered_survey(dataset: Dataset, files: Mapping[str, Path], cache: Path) 
     memory = Memory.of(dataset.results_name, cache)
     looks = {}
     for image, file in files.items():
-        try:
-            key = signature_of(file, patiently(file.stat))
-        except OSError:
-            return None
-        known = memory.looks.looks.get(memory.hashes.hashes.get(key, ""))
+        known = memory.look_of(file)
         if known is None:
             return None
         looks[image] = known
-    asked = asked_scale(dataset)
-    scale = common_scale(values_of(looks), asked)
+    asked, values = asked_scale(dataset), values_of(looks)
+    if values:  # the others decide on the scale, too, as far as they are there and whole
+        rest = ((i, file) for i, file in table_files(dataset).items() if i not in looks)
+        others = {image: look for image, file in rest if (look := memory.look_of(file)) is not None}
+        values |= values_of(others)
+    scale = common_scale(values, asked)
     return _with_contrast(Survey(looks, scale, why_of(asked)), dataset, cache)
 
 

@@ -143,3 +143,12 @@ def test_the_same_images_give_the_same_pairs(drawn: dict[str, Path], tmp_path: P
     files, source = plant(drawn, tmp_path / "copies")
     parts = [sorted(drawn), sorted(source)]
     assert find_pairs(files, parts) == find_pairs(files, parts)
+
+
+def test_pictures_of_which_none_can_be_read_have_no_pairs(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in "abc"}
+    for file in files.values():
+        file.write_bytes(b"no image")
+    found = find_pairs(files, [["a"], ["b", "c"]])
+    assert found.pairs == ()
+    assert dict(found.unreadable) == dict.fromkeys("abc", "not an image")

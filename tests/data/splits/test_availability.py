@@ -121,5 +121,6 @@ def test_a_folder_or_dead_link_is_no_image(few: FewImages) -> None:
     assert few.root
     (few.root / "even" / "a0.jpg").mkdir()
     (few.root / "odd" / "a1.jpg").symlink_to(few.root / "nowhere.jpg")
+    (few.root / "odd" / "itself").symlink_to("itself")
     with pytest.raises(UserError, match="2 of 12 images"):
         prepare_files(few, few.split(None, 42), allow_missing=False)

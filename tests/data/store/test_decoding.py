@@ -102,6 +102,8 @@ def test_floats_without_a_range_and_no_numbers_are_refused():
     assert np.array_equal(levels(tiff(floats, bits=32), Scale(0, 1)), expected(RAMP))
     floats[0, 0] = np.nan
     with pytest.raises(ValueError, match="no finite numbers"):
+        open_rgb(tiff(floats, bits=32))
+    with pytest.raises(ValueError, match="no finite numbers"):
         open_rgb(tiff(floats, bits=32), Scale(0, 1))
 
 
@@ -132,6 +134,17 @@ def test_zero_is_white_where_the_file_says_so(kind):
 def test_planes_of_sixteen_bits_are_not_read_wrongly():
     with pytest.raises(ValueError, match="16 bits in separate planes"):
         open_rgb(tiff(np.dstack([RAMP] * 3), planes=2))
+
+
+def test_whole_numbers_that_pillow_takes_for_others_are_not_read_wrongly():
+    with pytest.raises(ValueError, match="8 bits with a sign"):
+        open_rgb(tiff((RAMP >> 4).astype(np.int8), bits=8))
+    large = tiff(RAMP.astype(np.uint32) << 20, bits=32)
+    for read in (look, lambda content: open_rgb(content, Scale(0, 2**32, clips=True))):
+        with pytest.raises(ValueError, match="2,147,483,648 or more"):
+            read(large)
+    assert np.array_equal(levels(tiff(RAMP.astype(np.uint32), bits=32)), expected(RAMP))
+    assert look(tiff(RAMP.astype(np.int32) - 9, bits=32)).values == Values(-9, 4086)
 
 
 # Alpha, orders of colours, several pictures, orientation

@@ -81,6 +81,16 @@ def test_eight_bits_and_a_file_without_its_preamble():
     assert np.array_equal(grey(content[132:]), values)
 
 
+def test_a_window_that_has_no_meaning_is_none():
+    without = grey(dicom(RAMP, 12))
+    for width in (0, -1, 0.5):
+        content = dicom(RAMP, 12, WindowCenter=40, WindowWidth=width)
+        assert np.array_equal(grey(content), without)
+        assert look(content).dicom == "none"
+    with pytest.raises(ValueError, match="slope of 0"):
+        open_rgb(dicom(RAMP, 12, RescaleSlope=0, RescaleIntercept=0))
+
+
 def test_sides_are_read_from_the_header(tmp_path):
     (tmp_path / "a.dcm").write_bytes(dicom(RAMP, 12))
     assert header(tmp_path / "a.dcm") == ((9, 7), "DICOM")

@@ -54,6 +54,14 @@ def test_only_headers_are_read(files):
     assert measured.largest == (102, 102)
 
 
+def test_metadata_of_any_size_does_not_hide_the_size(tmp_path):
+    profile = b"\0" * 2_000_000
+    Image.effect_noise((30, 20), 9).save(tmp_path / "icc.png", icc_profile=profile)
+    measured = measure([tmp_path / "icc.png"])
+    assert measured is not None
+    assert measured.largest == (30, 20)
+
+
 def test_no_more_than_asked_and_nothing_of_nothing(files):
     measured = measure(files, most=2)
     assert measured is not None

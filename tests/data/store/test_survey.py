@@ -15,6 +15,7 @@ from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitSpec, make_split
 from lmdbench.data.store.scale import USUAL, Scale, of_bits
 from lmdbench.data.store.store import open_images, open_store
+from lmdbench.data.store.survey import remembered_survey
 
 from .handmade import dicom, png16
 
@@ -129,6 +130,9 @@ def test_every_split_has_the_scale_of_the_whole_data_set(tmp_path, cache):
         part = {i: f for i, f in prepared.files.items() if i != "a/0.png"}
         smaller = type(prepared)(data, split, part)
         scales.add(open_store(smaller, SIZE, cache).survey.scale)
+        remembered = remembered_survey(data, part, cache)
+        assert remembered is not None
+        scales.add(remembered.scale)
     assert scales == {of_bits(12)}
 
 
@@ -203,9 +207,13 @@ def test_a_run_says_and_records_it_and_predicts_by_it(lmdbench, tmp_path):
     dark = paths / "dark.png"
     as_read = Image.fromarray((values / 4095 * 255).round().astype(np.uint8))
     as_read.save(tmp_path / "as-read.png")
-    both = predict(record.parent, [dark, tmp_path / "as-read.png"], logits=True)
+    with pytest.warns(UserWarning, match=r"0 becomes black, 1,023 white.*are dark; rescale them"):
+        both = predict(record.parent, [dark, tmp_path / "as-read.png"], logits=True)
     assert np.allclose(both.iloc[0, 2:].astype(float), both.iloc[1, 2:].astype(float), atol=1e-5)
-    with pytest.raises(UserError, match=r"values from \d+ to \d+, beyond 0\.\.4095"):
+    with (
+        pytest.warns(UserWarning, match="beyond the run's 4,095 can't be read; rescale them"),
+        pytest.raises(UserError, match=r"values from \d+ to \d+, beyond 0\.\.4095"),
+    ):
         predict(record.parent, [paths / "beyond.png"])
     told = lmdbench("predict", record.parent, dark, "--device", "cpu")
     assert "read as 12 bits: 0 becomes black, 4,095 white (as those of the run were)" in told.out
