@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.words import some
 from lmdbench.data.written import SEPARATORS, Written, read_text, separator_of
 
 PLAIN = Written()
+MOST_COLUMNS = 12  # that an error names
 NAMED = {",": "a comma", ";": "a semicolon", "\t": "a tab"}  # separators in words
 
 
@@ -25,6 +27,7 @@ class Table:
     lines: list[int]
     header: Sequence[str] = ()  # the columns as the file has them
     separator: str = ","
+    short: tuple[int, ...] = ()  # lines that lacked cells at their end
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,14 +90,20 @@ def one_hot(table: Table, classes: Sequence[str]) -> list[str]:
 
 
 def read_table(
-    path: Path, needed: Sequence[str], *, any_case: bool = False, written: Written = PLAIN
+    path: Path,
+    needed: Sequence[str],
+    *,
+    any_case: bool = False,
+    written: Written = PLAIN,
+    optional: Callable[[Sequence[str]], Collection[str]] = lambda _: (),
 ) -> Table:
     """Read a CSV file that has the needed columns, cells stripped of blanks around them, without
     empty rows and without empty columns behind the last.
 
-    ``any_case`` takes the header in lower case. Raises UserError, naming file and line, for a file
-    that cannot be read, is not in UTF-8 or as ``written`` says, has no rows, lacks a column or has
-    a row of another length.
+    ``any_case`` takes the header in lower case. ``optional``: of the columns those whose cells may
+    lack at the end of a row, as Excel leaves them out; they are empty then. Raises UserError,
+    naming file and line, for a file that cannot be read, is not in UTF-8 or as ``written`` says,
+    has no rows, lacks a column or has a row of another length.
     """
     content, separator = _cells(path, written)
     if not content:
@@ -106,15 +115,21 @@ def read_table(
     if missing:
         raise UserError(
             f"{path}: no column {' and no column '.join(map(repr, missing))}; "
-            f"its columns are {', '.join(map(repr, header))}{_other(header, needed, written)}"
+            f"its columns are {some(header, MOST_COLUMNS, repr)}"
+            f"{_other(header, needed, written) or _named(missing[0], written)}"
         )
     repeated = sorted({name for name in columns if name and columns.count(name) > 1})
     if repeated:
         raise UserError(f"{path}: the column {repeated[0]!r} is there twice")
     if not body:
         raise UserError(f"{path}: no rows below the header")
-    table = Table(path, columns, [row for _, row in body], [line for line, _ in body], header)
-    table = replace(table, separator=separator)
+    rows, lines = [row for _, row in body], [line for line, _ in body]
+    needless = optional(columns)
+    least = max((n + 1 for n, name in enumerate(columns) if name not in needless), default=1)
+    short = [n for n, row in enumerate(rows) if least <= len(row) < len(columns)]
+    for n in short:
+        rows[n] = [*rows[n], *[""] * (len(columns) - len(rows[n]))]
+    table = Table(path, columns, rows, lines, header, separator, tuple(lines[n] for n in short))
     for row, cells in enumerate(table.rows):
         if len(cells) != len(columns):
             raise UserError(
@@ -151,6 +166,13 @@ def _without_empty_columns(
     if any(any(row[width : len(header)]) for _, row in content):
         width = len(header)
     return [(line, row if any(row[width:]) else row[:width]) for line, row in content]
+
+
+def _named(column: str, written: Written) -> str:
+    """The advice to say which column it is, where that is possible."""
+    if not written.settings:
+        return ""
+    return f'; if one is the {column}, say {column} = "…" under [columns] in {written.settings}'
 
 
 def _other(header: Sequence[str], needed: Sequence[str], written: Written) -> str:

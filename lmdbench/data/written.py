@@ -99,6 +99,9 @@ def _decoded(path: Path, content: bytes, written: Written) -> str:
     if said and not marked and not codecs.lookup(said).name.startswith("utf") and _is_utf8(content):
         raise UserError(f'{path}: is in UTF-8; leave out encoding = "{said}"')
     encoding = marked or said or "utf-8"
+    if encoding == "utf-8" and b"\0" in content[:4]:
+        way = written.way("encoding", _guess(content))
+        raise UserError(f"{path}: looks like UTF-16, no UTF-8; save it as UTF-8{way}")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
@@ -119,7 +122,9 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _guess(content: bytes) -> str:
-    return "utf-16-le" if b"\0" in content[:100] else "cp1252"
+    if b"\0" not in content[:100]:
+        return "cp1252"
+    return "utf-16-be" if content.startswith(b"\0") else "utf-16-le"
 
 
 def _wordy(character: str) -> bool:

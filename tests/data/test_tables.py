@@ -83,6 +83,8 @@ def test_a_value_behind_the_last_named_column_is_kept_for_the_error(tmp_path: Pa
         (SEMICOLONS.encode("utf-8-sig"), "cp1252", "begins as utf-8 does; leave out encoding"),
         (SEMICOLONS.encode("utf-16"), "utf-8", "begins as utf-16 does; leave out encoding"),
         (SEMICOLONS.encode("cp1252"), "ascii", "not in ascii, as encoding says: line 2"),
+        (SEMICOLONS.encode("utf-16-le"), "", 'UTF-16.*encoding = "utf-16-le" in dataset.toml'),
+        (SEMICOLONS.encode("utf-16-be"), "", 'UTF-16.*encoding = "utf-16-be" in dataset.toml'),
         (b"PK\x03\x04 and more", "", "is a workbook .*no CSV; save the table as CSV"),
         (b"\xd0\xcf\x11\xe0 and more", "", "old Excel workbook"),
         (gzip.compress(COMMAS.encode(), mtime=0)[:40], "", "damaged, not a whole gzip file"),

@@ -220,7 +220,7 @@ def test_broken_tables(tmp_path: Path, lines: list[str], problem: str) -> None:
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         ("image,label\nnärvus.png,x\n".encode("latin-1"), "not a CSV in UTF-8"),
-        ("image,label\na.png,x\n".encode("utf-16-le"), "no column 'image'"),
+        ("image,label\na.png,x\n".encode("utf-16-le"), "looks like UTF-16"),
         (b"PK\x03\x04...", "is a workbook .*save the table as CSV in UTF-8"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "not a CSV in UTF-8"),
     ],

@@ -177,6 +177,34 @@ def test_one_hot_beside_other_columns(tmp_path: Path) -> None:
     refused(root, "line 4: NV is '0.5'; columns of classes hold 0 and 1")
 
 
+@pytest.mark.parametrize("cells", [("1", ""), ("x", ""), ("yes", "no"), ("Y", "N")])
+def test_one_hot_tables_by_hand(tmp_path: Path, cells: tuple[str, str]) -> None:
+    one, zero = cells
+    rows = [",".join(one if n % 3 == c else zero for c in range(3)) for n in range(24)]
+    assert classes(write(tmp_path, "image,MEL,NV,BCC", rows)) == {"MEL": 8, "NV": 8, "BCC": 8}
+
+
+def test_labels_that_contradict_columns_of_0_and_1(tmp_path: Path) -> None:
+    labels = ["mel", "NV", "BCC"] * 8
+    rows = [f"{label},{row}" for label, row in zip(labels, ISIC, strict=True)]
+    header = "image,label,MEL,NV,BCC,UNK"
+    assert classes(write(tmp_path, header, rows)) == {"BCC": 8, "NV": 8, "mel": 8}
+    rows[:2] = [f"NV,{ISIC[0]}", f"mel,{ISIC[1]}"]
+    told = refused(write(tmp_path, header, rows), "2 rows of 24 whose label contradicts the col")
+    assert "line 2 (NV), line 3 (mel); mend them, or say which counts" in told
+    codes = ["[classes]", 'mel = "melanoma"', 'NV = "nevus"', 'BCC = "bcc"']
+    refused(write(tmp_path, header, rows, *codes), "2 rows of 24 whose label contradicts")
+    columns = ["[columns]", 'label = "label"']
+    assert classes(write(tmp_path, header, rows, *columns)) == {"BCC": 8, "NV": 8, "mel": 8}
+    columns = ["[columns]", 'label = ["MEL", "NV", "BCC"]']
+    assert classes(write(tmp_path, header, rows, *columns)) == {"MEL": 8, "NV": 8, "BCC": 8}
+
+
+def test_columns_that_only_share_a_name_with_a_label_are_none(tmp_path: Path) -> None:
+    rows = [f"{('scar', 'nevus')[n % 2]},{n // 2 % 2},{n // 3 % 2}" for n in range(20)]
+    assert classes(write(tmp_path, "image,label,scar,smoker", rows)) == {"nevus": 10, "scar": 10}
+
+
 def test_one_hot_rows_without_a_class(tmp_path: Path) -> None:
     rows = [*ISIC, "0.0,0.0,0.0,0.0"]
     root = write(tmp_path, "image,MEL,NV,BCC,UNK", rows)
@@ -190,7 +218,28 @@ def test_tables_that_look_like_something_else(tmp_path: Path) -> None:
     root = write(tmp_path, "image,MEL,NV", ["0.9,0.1", "0.25,0.75"])
     refused(root, "no column 'label', but MEL, NV look like probabilities of classes; training")
     write(tmp_path, "image,malignant", ["0", "1"])
-    refused(root, "no column 'label'; its columns are 'image', 'malignant'")
+    told = refused(root, "no column 'label'; its columns are 'image', 'malignant'; say which it is")
+    assert "under [columns] in dataset.toml" in told
+    write(tmp_path, "path,malignant", ["0", "1"])
+    told = refused(root, "no column 'image'; its columns are 'path', 'malignant'")
+    assert told.endswith('if one is the image, say image = "…" under [columns] in dataset.toml')
+
+
+def test_rows_that_excel_cut_short(tmp_path: Path) -> None:
+    """It leaves out separators behind the last filled cell, of some rows."""
+    rows = [f"{'ab'[n % 2]},p{n // 2},x" for n in range(20)]
+    header = "image,label,group,note"
+    root = write(tmp_path, header, rows)
+    whole = folder(root).split(None, 42).fingerprint
+    write(tmp_path, header, [rows[0], *(row[:-2] for row in rows[1:3]), *rows[3:]])
+    assert folder(root).split(None, 42).fingerprint == whole
+    (told,) = folder(root).remarks
+    assert told.startswith("rows: 2 of 20 are shorter than the header (line 3, 4); what they lack")
+    write(tmp_path, header, ["a", *rows[1:]])
+    assert "lesions: 1 image has none (empty: 1)" in folder(root).remarks
+    for header in ("image,group,label,note", "image,group,note,split", "image,note,group,fold"):
+        write(tmp_path, header, ["p0", *rows[1:]])
+        refused(root, "line 2: 2 values where the header has 4 columns")
 
 
 @pytest.mark.parametrize(

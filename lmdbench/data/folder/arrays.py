@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ import pandas as pd
 from PIL import Image
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import disk_errors
+from lmdbench.core.files import disk_errors, read_text, write_text
+from lmdbench.core.words import count
 from lmdbench.data.dataset import PARTS
 from lmdbench.data.folder.description import DESCRIPTION
 from lmdbench.data.folder.image_index import LABELS
+from lmdbench.data.folder.spelling import alike
+from lmdbench.data.lesions import is_no_word
 from lmdbench.data.store.build_once import make_once
 
 Part = tuple[Any, ...]  # images and labels, and groups where they are known
@@ -40,9 +44,9 @@ def write_arrays(
     ``parts``: train, validation and test → (images, labels) or (images, labels, groups); with
     ``train`` alone the images are not divided. Images: an array or tensor (N, H, W), (N, H, W, 3)
     or (N, 3, H, W), or a sequence of such images of any size; uint8. Labels (N,): class indices, or
-    names. Groups (N,): lesions or patients, "" where unknown. ``classes``: the classes in their
-    order; by default the names sorted, or the indices. Returns the folder, named ``name``, in one
-    named after the content, so that other images never take its place.
+    names. Groups (N,): lesions or patients, "", None or NaN where unknown. ``classes``: the classes
+    in their order; by default the names sorted, or the indices. Returns the folder, named ``name``,
+    in one named after the content, so that other images never take its place.
 
     Raises UserError for what are no images or labels.
     """
@@ -50,14 +54,18 @@ def write_arrays(
         raise UserError(f"name {name!r}: a name has letters, digits, - . and _ only")
     if "train" not in parts:
         raise UserError(f"no training images: {', '.join(parts) or 'nothing'} is given")
+    classes = None if classes is None else [label.strip() for label in classes]
     rows = [row for part, content in parts.items() for row in _rows(part, content, classes)]
     order = list(classes) if classes is not None else sorted({row.label for row in rows})
+    if classes is None:
+        _refuse_spellings(row.label for row in rows)
     digest = hashlib.sha256(json.dumps(order).encode())
     for row in rows:
         facts = (row.part, row.label, row.group, row.image.shape)
         digest.update(f"{facts}\n".encode() + row.image.tobytes())
     content = digest.hexdigest()[:16]
     root = folder / content / name
+    described = _description(order, {row.group for row in rows})
 
     def write(new: Path) -> None:
         table = pd.DataFrame(
@@ -75,15 +83,37 @@ def write_arrays(
         lacking = [] if len(parts) > 1 else ["split"]
         lacking += [] if any(table["group"]) else ["group"]
         table.drop(columns=lacking).to_csv(new / LABELS, index=False)
-        (new / DESCRIPTION).write_text(
-            f'table = "{LABELS}"\nclass_order = {json.dumps(order, ensure_ascii=False)}\n',
-            encoding="utf-8",
-        )
+        (new / DESCRIPTION).write_text(described, encoding="utf-8")
 
     with disk_errors(folder):
         root.parent.mkdir(parents=True, exist_ok=True)
     make_once(root, (root / DESCRIPTION).is_file, write)
+    if read_text(root / DESCRIPTION) != described:  # of an earlier version
+        write_text(root / DESCRIPTION, described)
     return root
+
+
+def _description(order: Sequence[str], groups: Collection[str]) -> str:
+    """Groups are taken as they are, 0 included, but for words that stand for nothing."""
+    words = sorted({group.strip() for group in groups if group.strip() and is_no_word(group)})
+    content = {
+        "table": LABELS,
+        "class_order": order,
+        "merge_spellings": False,
+        **({"no_group": words} if any(groups) else {}),
+    }
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in content.items()]
+    return "".join(lines)
+
+
+def _refuse_spellings(labels: Iterable[str]) -> None:
+    sizes = Counter(labels)
+    if several := alike(sizes):
+        told = " and ".join(f"{name!r} ({count(sizes[name], 'image')})" for name in several[0])
+        raise UserError(
+            f"labels that differ in spelling only: {told}; make them one, or give classes to keep "
+            "them apart"
+        )
 
 
 def _rows(part: str, content: Part, classes: Sequence[str] | None) -> Iterator[Row]:
@@ -116,6 +146,7 @@ def _list(labels: Any) -> Iterable[Any]:
 
 def _class_name(part: str, label: Any, classes: Sequence[str] | None) -> str:
     if isinstance(label, str):
+        label = label.strip()  # as in a table
         if not label or (classes is not None and label not in classes):
             raise UserError(f"{part}: the label {label!r} is none of the classes")
         return label

@@ -55,7 +55,8 @@ def look_for(
     found = {n: f for n, f in matches.found.items() if sure.issuperset(matches.kinds[n])}
     paths = {name: Path(os.path.normpath(described.folder / file)) for name, file in found.items()}
     left = _without(matches, found)
-    told = [_remark(matches, found, described), _hint(left, described)]
+    stay = len(listed) > len(missing)
+    told = [_remark(matches, found, described, stay), _hint(left, described, stay)]
     if not left.found and len(found) < len(missing):
         told.append(_listed_too([name for name in missing if name not in found], listed))
     return Elsewhere(paths, "; ".join(filter(None, told)))
@@ -99,28 +100,28 @@ def _without(matches: Matches, found: Mapping[str, str]) -> Matches:
     return replace(matches, found=rest, kinds=kinds)
 
 
-def _remark(matches: Matches, found: Mapping[str, str], described: Description) -> str:
+def _remark(matches: Matches, found: Mapping[str, str], described: Description, stay: bool) -> str:
     if not found:
         return ""
     own = replace(matches, found=found, kinds={name: matches.kinds[name] for name in found})
     text = f"found {count(len(found), 'image')} though names differ in {own.told(NAMED)}"
-    line = _line_of_folders(found, described)
+    line = _line_of_folders(found, described, stay)
     return f"{text}; {line} would say so" if line else text
 
 
-def _hint(left: Matches, described: Description) -> str:
+def _hint(left: Matches, described: Description, stay: bool) -> str:
     """What the images that were not found could be, and what to do."""
     told = []
     if left.found:
         advice = [text for kind, text in ADVICE.items() if kind in left.usual]
-        line = _line_of_folders(left.found, described)
+        line = _line_of_folders(left.found, described, stay)
         told.append(f"files there differ in {left.told(NAMED)}")
         told += advice[:1] or [f"say {line}"] * bool(line)
     if left.unclear:
         name, meant = next(iter(left.unclear.items()))
         several = f"{count(len(left.unclear), 'name')} could be several files, such as {name}: "
         told.append(several + " or ".join(meant[:3]))
-        line = _line_of_folders({name: meant[0]}, described)
+        line = _line_of_folders({name: meant[0]}, described, stay)
         told += [f"take the others away, or say which, as by {line}"] * bool(line)
     return "; ".join(told)
 
@@ -135,17 +136,18 @@ def _listed_too(missing: Iterable[str], listed: Collection[str]) -> str:
     return f"is {name} the image {other}, which is listed, too? Take one out"
 
 
-def _line_of_folders(found: Mapping[str, str], described: Description) -> str:
-    """The line of a description that says in which folders images lie; empty where none would."""
+def _line_of_folders(found: Mapping[str, str], described: Description, stay: bool) -> str:
+    """The line of a description that says in which folders images lie; empty where none would.
+    ``stay``: other images lie in the folders that were said."""
     heads = {posixpath.dirname(file) for file in found.values()}
     inner = {posixpath.dirname(name.replace("\\", "/")) for name in found}
     if inner != {""} or heads == {""} or len(heads) > MOST_FOLDERS:
         return ""
     described_by = described.path.name if described.path.suffix.lower() == ".toml" else ""
     home = described.path.parent if described_by else described.holder.parent
-    folders = sorted(
-        Path(os.path.relpath(described.folder / head, home)).as_posix() for head in heads
-    )
+    places = {described.folder / head for head in heads}
+    places |= set(described.folders or (described.folder,)) if stay else set()
+    folders = sorted(Path(os.path.relpath(place, home)).as_posix() for place in places)
     written = ", ".join(f'"{folder}"' for folder in folders)
     line = f"image_folder = {written if len(folders) == 1 else f'[{written}]'}"
     table = f'a {DESCRIPTION} with table = "{described.holder.name}"'

@@ -10,13 +10,17 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.core.words import count, some
 from lmdbench.data.folder.description import Description
+from lmdbench.data.folder.spelling import spelling
 from lmdbench.data.lesions import is_no_word, plain_word
 from lmdbench.data.tables import Table
 
 # What programs write where a cell is empty. Any may be a class, so it is one unless rows without a
 # label are to be dropped; "none" and "unknown" often are.
 NO_LABEL = frozenset(["na", "n/a", "n.a", "#n/a", "#na", "nan", "nat", "null", "\\n"])
-TRUTHS = {"0": False, "false": False, "1": True, "true": True}
+TRUTHS = {
+    **dict.fromkeys(["0", "false", "no", "n"], False),
+    **dict.fromkeys(["1", "true", "yes", "y", "x"], True),
+}
 LINES = 5  # that an error names
 WORDS = 8  # that an error or a remark names
 ROUNDED = 0.02  # by which probabilities may miss 1
@@ -39,12 +43,15 @@ def read_labels(
     that are none of ``others``. Raises UserError, naming file and line, where there are neither."""
     if described.label_columns:
         return _one_hot(table, _positions(table, described), described)
-    if column in table.columns:
-        return _of_column(table[column], described)
     free = [p for p, name in enumerate(table.columns) if name and name not in others]
-    of_truths = [p for p in free if all(_truth(row[p]) is not None for row in table.rows)]
+    of_truths = [p for p in free if _of_truths([row[p] for row in table.rows])]
+    if column in table.columns:
+        found = _of_column(table[column], described)
+        if "label" not in described.columns:
+            _refuse_contradiction(table, found.labels, of_truths, described)
+        return found
     if len(of_truths) < 2:
-        raise _no_label(table, free, column)
+        raise _no_label(table, free, column, described)
     return _one_hot(table, of_truths, described)
 
 
@@ -123,6 +130,32 @@ def _one_hot(table: Table, positions: Sequence[int], described: Description) -> 
     return Labels(labels, classes, none, (told,))
 
 
+def _refuse_contradiction(
+    table: Table, labels: Sequence[str], of_truths: Sequence[int], described: Description
+) -> None:
+    """Raises UserError, naming lines, where columns of 0 and 1 that are called as the labels say
+    another class than these."""
+    place = {spelling(table.header[p]): p for p in of_truths}
+    codes = described.classes
+    own = [place.get(spelling(a), place.get(spelling(codes.get(a, a)))) for a in labels]
+    if len(set(own) - {None}) < 2:
+        return  # a name in common says little
+    wrong = [
+        f"line {line} ({label})"
+        for label, p, row, line in zip(labels, own, table.rows, table.lines, strict=True)
+        if p is not None and not _truth(row[p])
+    ]
+    if wrong:
+        names = [table.header[p] for p in of_truths if p in own]
+        listed = ", ".join(f'"{name}"' for name in names[:3])
+        more = ", …" if len(names) > 3 else ""
+        raise UserError(
+            f"{table.path}: {count(len(wrong), 'row')} of {len(table):,} whose label contradicts "
+            f"the columns of 0 and 1: {some(wrong, 3)}; mend them, or say which counts, "
+            f'label = "label" or label = [{listed}{more}], under [columns] in {described.settings}'
+        )
+
+
 def _positions(table: Table, described: Description) -> list[int]:
     for name in described.label_columns:
         if name.lower() not in table.columns:
@@ -142,8 +175,13 @@ def _is_one(table: Table, row: int, position: int) -> bool:
     return truth
 
 
+def _of_truths(cells: Sequence[str]) -> bool:
+    """Whether there are 0 and 1 alone, or nothing instead of 0."""
+    return any(cells) and all(not cell or _truth(cell) is not None for cell in cells)
+
+
 def _truth(cell: str) -> bool | None:
-    """Of 0, 1, 0.0, 1,0 or true; None for anything else."""
+    """Of 0, 1, 0.0, 1,0, true, yes or x; None for anything else."""
     number = _number(cell)
     return TRUTHS.get(cell.lower()) if number is None else TRUTHS.get(f"{number:g}")
 
@@ -155,16 +193,20 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _no_label(table: Table, free: Sequence[int], column: str) -> UserError:
+def _no_label(table: Table, free: Sequence[int], column: str, described: Description) -> UserError:
     """The error for a table without labels, and what it looks like."""
-    there = f"its columns are {', '.join(map(repr, table.header))}"
+    there = f"its columns are {some(table.header, 2 * WORDS, repr)}"
     if shares := _probabilities(table, free):
         return UserError(
             f"{table.path}: no column {column!r}, but {some(shares, WORDS)} look like "
             "probabilities of classes; training needs one label an image: give a column label, or "
             "columns of 0 and 1"
         )
-    return UserError(f"{table.path}: no column {column!r}; {there}")
+    return UserError(
+        f"{table.path}: no column {column!r}; {there}; say which it is, as label = "
+        f'"diagnosis", or the columns of 0 and 1, as label = ["MEL", "NV"], under [columns] in '
+        f"{described.settings}"
+    )
 
 
 def _probabilities(table: Table, free: Sequence[int]) -> list[str]:

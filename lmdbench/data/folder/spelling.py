@@ -7,15 +7,19 @@ import unicodedata
 from collections.abc import Iterable
 
 JOINTS = re.compile(r"(?<=\w)[\s_‐‑‒–—-]+(?=\w)")  # what separates two words, or not
+MARKED = re.compile(r"([a-z])[\u0300-\u036f]+")  # a Latin letter with an accent
+APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼ´`′＇", "'"))
 NUMBER = re.compile(r"(\d{1,18})(\.0+)?")
 
 
 def spelling(name: str) -> str:
     """The same text for names that differ only in case, in blanks, underscores or hyphens between
-    words, in dots behind them, in the form of their letters in Unicode, or in how a program writes
-    a whole number (``1``, ``01``, ``1.0``)."""
-    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    visible = "".join(c for c in plain if unicodedata.category(c) not in ("Cf", "Cc"))
+    words, in dots behind them, in accents, in the form of letters and apostrophes in Unicode, or in
+    how a program writes a whole number (``1``, ``01``, ``1.0``)."""
+    straight = unicodedata.normalize("NFKC", name.translate(APOSTROPHES))
+    plain = unicodedata.normalize("NFKD", straight.casefold())
+    bare = unicodedata.normalize("NFKC", MARKED.sub(r"\1", plain))
+    visible = "".join(c for c in bare if unicodedata.category(c) not in ("Cf", "Cc"))
     joined = JOINTS.sub(" ", visible.strip().rstrip(".,;: ").strip("_ "))
     number = NUMBER.fullmatch(joined)
     if number:

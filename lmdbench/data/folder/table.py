@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
+from lmdbench.core.words import some
 from lmdbench.data.folder.description import COLUMNS, Description
 from lmdbench.data.folder.image_index import ImageIndex
-from lmdbench.data.folder.labels import labelled_rows, left_out, read_labels
-from lmdbench.data.folder.parts import read_places
+from lmdbench.data.folder.labels import LINES, labelled_rows, left_out, read_labels
+from lmdbench.data.folder.parts import FOLD_NAMES, read_places
 from lmdbench.data.lesions import alike, known_lesions, merged, outstanding
-from lmdbench.data.tables import read_table
+from lmdbench.data.tables import Table, read_table
 
 
 def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
@@ -22,19 +23,25 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
     path = described.holder
     column = {role: described.columns.get(role, role).lower() for role in COLUMNS}
     usual = [] if "image" in described.columns else ["image"]
-    table = read_table(path, usual, any_case=True, written=described.written)
+    table = read_table(
+        path,
+        usual,
+        any_case=True,
+        written=described.written,
+        optional=lambda columns: _optional(columns, column, described),
+    )
     for role, name in described.columns.items():
         if name.lower() not in table.columns:
             missing = unknown(f"column of {path.name}", name, table.columns)
             raise UserError(f"{described.path}: columns.{role}: {missing}")
     labels: Sequence[str] = [""] * len(table)
     classes: Sequence[str] = [""]
-    remarks: tuple[str, ...] = ()
+    remarks = _of_short(table)
     if labelled:
         found = read_labels(table, described, column["label"], list(column.values()))
         rows = labelled_rows(table, found, described)
         table, labels, classes = table.only(rows), [found.labels[r] for r in rows], found.classes
-        remarks = (*found.remarks, *left_out(found))
+        remarks += (*found.remarks, *left_out(found))
     images = [
         _normal_path(image + described.suffix, described.folders or (described.folder,))
         for image in table.filled(column["image"])
@@ -53,6 +60,27 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
         tuple(classes),
         folds=places.folds,
         remarks=remarks,
+    )
+
+
+def _optional(
+    columns: Sequence[str], column: Mapping[str, str], described: Description
+) -> Collection[str]:
+    """The columns that say neither image, class, part nor fold."""
+    classes = [name.lower() for name in described.label_columns]
+    if not classes and column["label"] not in columns:
+        return ()  # any may be a class
+    used = {*classes, *FOLD_NAMES, *(name for role, name in column.items() if role != "group")}
+    return [name for name in columns if name not in used]
+
+
+def _of_short(table: Table) -> tuple[str, ...]:
+    if not table.short:
+        return ()
+    lines, are = some(table.short, LINES), "are" if len(table.short) > 1 else "is"
+    return (
+        f"rows: {len(table.short):,} of {len(table):,} {are} shorter than the header (line "
+        f"{lines}); what they lack at their end is taken as empty",
     )
 
 

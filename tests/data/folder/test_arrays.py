@@ -55,6 +55,41 @@ def test_groups_are_kept(tmp_path):
     assert list(records["group"]) == ["7", "7", "8", ""]
 
 
+def test_groups_are_what_they_say(tmp_path):
+    """A patient 0 is one, however many images there are; no id is none."""
+    images, labels = drawn(40, 8, 8), [0, 1] * 20
+    patients = np.where(np.arange(40) < 20, 0, np.arange(40))
+    root = write_arrays({"train": (images, labels, patients)}, tmp_path, "some")
+    data = open_dataset("folder", root, tmp_path)
+    assert list(data.records()["group"]) == [str(patient) for patient in patients]
+    assert data.remarks == ()
+    for none in (None, float("nan"), "", -1, "NA"):
+        groups = [none if n % 2 else n // 4 for n in range(40)]
+        data = open_dataset(
+            "folder", write_arrays({"train": (images, labels, groups)}, tmp_path, "b"), tmp_path
+        )
+        assert list(data.records()["group"])[:3] == ["0", "", "0"]
+        assert "20 images have none" in data.remarks[0]
+
+
+def test_a_description_of_an_earlier_version_is_written_anew(tmp_path):
+    part = (drawn(40, 8, 8), [0, 1] * 20, [n // 30 for n in range(40)])
+    root = write_arrays({"train": part}, tmp_path, "some")
+    (root / "dataset.toml").write_text('table = "labels.csv"\nclass_order = ["000", "001"]\n')
+    assert "30 images have none" in open_dataset("folder", root, tmp_path).remarks[0]
+    assert write_arrays({"train": part}, tmp_path, "some") == root
+    assert open_dataset("folder", root, tmp_path).remarks == ()
+
+
+def test_spellings_of_labels(tmp_path):
+    images = drawn(40, 8, 8)
+    labels = ["mel", "Mel", "nv", "nv "] * 10
+    with pytest.raises(UserError, match=r"'Mel' \(10 images\); make them one, or give classes"):
+        write_arrays({"train": (images, labels)}, tmp_path, "some")
+    root = write_arrays({"train": (images, labels)}, tmp_path, "some", ["mel", "Mel", "nv "])
+    assert open_dataset("folder", root, tmp_path).split(None, 42).classes == ("mel", "Mel", "nv")
+
+
 IMAGE = drawn(1, 5, 4, 3)[0]
 
 

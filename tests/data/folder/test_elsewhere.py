@@ -93,6 +93,19 @@ def test_two_folders_are_found_where_they_hold_all(folder: Make) -> None:
     assert dataset.remarks == ()  # they are no images in no row
 
 
+@pytest.mark.parametrize("said", ["", 'image_folder = ["part_0"]\n', 'image_folder = "part_0"\n'])
+def test_the_advice_keeps_the_folders_of_the_others(folder: Make, said: str) -> None:
+    home = "part_0/" if said else ""
+    files = [f"{home if n % 2 else 'part_1/'}{name}" for n, name in enumerate(NAMES)]
+    dataset = folder(files, NAMES, said)
+    told = locate(dataset, record_files(dataset)).told
+    line = f'image_folder = ["{home[:-1] or "."}", "part_1"]'
+    assert line in told
+    advised = folder(files, NAMES, line + "\n")
+    located = locate(advised, record_files(advised))
+    assert (len(located.there), located.told) == (20, "")
+
+
 def test_of_a_part_of_them_it_is_told_where_they_lie(folder: Make) -> None:
     """What is not there yet could be meant as well."""
     dataset = folder([f"part_1/{name}" for name in NAMES[:-1]], NAMES)

@@ -16,7 +16,8 @@ from lmdbench.data.folder.spelling import alike, has_controls, spelling
             "melanoma\u200b",
         ),
         ("basal cell", "Basal  Cell", "basal_cell", "basal-cell", "basalcell", "basal\u00a0cell"),
-        ("Nävus", "Na\u0308vus", "nävus"),  # composed and not
+        ("Nävus", "Na\u0308vus", "nävus", "navus"),  # composed, not, and left out
+        ("Barrett's", "Barrett’s", "barrettʼs", "Barrett´s"),
         ("ＭＥＬ", "MEL", "mel"),
         ("1", "1.0", "01", "001.00"),
         ("Straße", "STRASSE"),
@@ -40,6 +41,7 @@ def test_names_that_are_spelt_alike(names: tuple[str, ...]) -> None:
         ("melanoma", "melanoma?", "melanomas"),
         ("C43.5", "C43.9", "C435"),
         ("a/b", "ab"),
+        ("か", "が"),  # a mark that makes another letter
     ],
 )
 def test_names_that_differ(names: tuple[str, ...]) -> None:
