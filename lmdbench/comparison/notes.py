@@ -45,6 +45,7 @@ def _data_notes(table: ResultTable) -> list[str]:
         )
     if table.synthetic:
         notes.append("SYNTHETIC DATA: drawn by a program; it says nothing about medical images.")
+    notes += [f"Data: {line}." for line in _lines_of_data(table.rows)]
     parts = []
     for part, images in table.images.items():
         groups = ", ".join(f"{g} {n:,}" for g, n in images.items() if g != "all")
@@ -74,6 +75,12 @@ def _data_notes(table: ResultTable) -> list[str]:
             "are no test of it."
         )
     return notes
+
+
+def _lines_of_data(rows: Sequence[MethodResult]) -> list[str]:
+    """How the runs' tables and folders were understood, each line once."""
+    records = [member.record for row in rows for run in row.runs for member in run.members]
+    return list(dict.fromkeys(line for record in records for line in record.data_notes or ()))
 
 
 def _setting_notes(table: ResultTable) -> list[str]:

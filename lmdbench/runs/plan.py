@@ -11,7 +11,8 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.core.settings import describe, resolve
 from lmdbench.core.words import listed
-from lmdbench.data.dataset import PARTS, Prepared
+from lmdbench.data.dataset import PARTS, Dataset, Prepared
+from lmdbench.data.reading import read_remarks
 from lmdbench.models.backbones import Backbone, Weights
 from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.record import (
@@ -132,10 +133,17 @@ class PlannedRun:
             groups={group: list(names) for group, names in split.groups.items()},
             group_rule=split.group_rule,
             split_notes=list(split.notes),
+            data_notes=_data_notes(self.context.prepared.dataset),
             partial=split.partial.record if split.partial else None,
             synthetic=self.context.prepared.dataset.synthetic,
             changed_settings=dict(self.changed_settings),
         )
+
+
+def _data_notes(dataset: Dataset) -> list[str] | None:
+    """What the data set remarks, in letters that may be shared; None if that is nothing."""
+    lines = read_remarks(dataset)
+    return ["".join(c if c.isprintable() else "�" for c in line) for line in lines] or None
 
 
 def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:

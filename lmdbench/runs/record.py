@@ -99,6 +99,7 @@ class RunRecord:
     groups: Mapping[str, list[str]]
     group_rule: str | None = None  # how the groups came to be, in words
     split_notes: list[str] | None = None
+    data_notes: list[str] | None = None  # how tables and folders were understood; None: as usual
     partial: Mapping[str, Any] | None = None  # see Partial.record
     synthetic: bool | None = None
     changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user

@@ -1,5 +1,6 @@
 """What a data set remarks is told by every command that reads it, once."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,24 @@ def test_every_given_fold_is_planned_and_said(lmdbench, tmp_path: Path) -> None:
     assert (outcome.code, told.count("folds: column 'fold' of labels.csv, 4 folds")) == (0, 4)
     told = lmdbench("run", *words, *method)
     assert "column 'fold' of labels.csv is not used here; --split kfold" in told.out + told.err
+
+
+def test_a_run_records_it_and_tables_note_it(lmdbench, tmp_path: Path) -> None:
+    for n in range(20):
+        Image.new("RGB", (24, 24), (n * 9, 0, 0)).save(tmp_path / f"{n}.png")
+    method = ("--method", "ce", "--backbone", "small", "--image-size", 24, "--set", "epochs=1")
+    words = ("--dataset", "folder", "--data-root", tmp_path, "--results", tmp_path / "results")
+    notes = {}
+    for lesion in ("p", "NA"):
+        rows = [f"{n}.png,{'ab'[n % 2]},{lesion if n < 2 else f'p{n}'}" for n in range(20)]
+        (tmp_path / "labels.csv").write_text("\n".join(["image,label,group", *rows]))
+        assert lmdbench("run", *words, *method).code == 0
+        new = [path for path in tmp_path.glob("results/*/*/ce/*/run.json") if path not in notes]
+        notes[new[0]] = json.loads(new[0].read_text()).get("data_notes")
+    told = 'lesions: 2 images have none ("NA": 2)'
+    assert list(notes.values()) == [None, [told]]
+    table = lmdbench("compare", "--results", tmp_path / "results")
+    assert (table.out + table.err).count(f"Data: {told}.") == 1
 
 
 @pytest.mark.parametrize("words", [("plan",), ("launch", "--dry-run")])
