@@ -121,6 +121,7 @@ def predict(
     import torch
 
     from lmdbench.core.progress import watcher
+    from lmdbench.runs.likeness import likeness, reference_of
     from lmdbench.runs.prediction import load_run, score
     from lmdbench.runs.prediction import predict as predict_files
     from lmdbench.runs.prediction_sets import SetOptions, match_labels, open_target, parse_map
@@ -140,12 +141,14 @@ def predict(
         raise UserError("--logits is about the file: ask for one by --output FILE.csv")
     if not as_json:
         click.echo("\n".join(_about(run, target, matched)))
+    reference = reference_of(run, default_cache(), progress.say)
     try:
         predicted = predict_files(
             run,
             target.files,
             batch_size,
             lambda done, total: progress.prepare(done, total, "predicting"),
+            None if reference is None else reference.scores,
         )
     except torch.cuda.OutOfMemoryError:
         raise UserError("out of GPU memory: try a smaller --batch-size, or --device cpu") from None
@@ -163,9 +166,7 @@ def predict(
     ]
     units = _column(target.groups)[rows]
     scores = score(run, matched.codes[rows], predicted.logits[rows], units) if rows else []
-    from lmdbench.runs.likeness import likeness
-
-    alike = likeness(run, predicted.logits)
+    alike = likeness(run, predicted, reference)
     if as_json:
         content = _as_json(run, target, matched, predicted, scores, len(rows), file)
         content["unlike"] = _unlike_json(target, matched, alike)
@@ -379,6 +380,7 @@ def _unlike_json(
     return {
         "images": alike.images,
         "of": alike.readable,
+        "by": "features" if alike.by_features else "probability",
         "threshold": alike.threshold,
         "ignored": {label: alike.of(rows) for label, rows in ignored.items()},
     }
@@ -391,16 +393,25 @@ def _unlike(target: PredictionSet, matched: LabelMatch, alike: Likeness | None) 
     if alike is None:
         return f"unlike the run's images: not told, as it keeps no {FEWEST} validation images"
     words = [
-        f"{alike.images:,} of {alike.readable:,} images look unlike the run's validation images: "
-        f"their largest probability is below {100 * alike.threshold:.1f} %, as is that of "
-        f"{100 * SHARE:.0f} % of those. A hint, no proof: images of other kinds may be "
-        "predicted with confidence, too"
+        f"{alike.images:,} of {alike.readable:,} images look unlike the run's: {_how(alike)} of "
+        f"{100 * (1 - SHARE):.0f} % of its validation images. A hint, no proof: most images of "
+        "classes that a run has never seen look like its own"
     ]
     words += [
         f"  {label}, no class of the run: {alike.of(rows):,} of {len(rows):,}"
         for label, rows in _rows_of_ignored(target, matched).items()
     ]
     return "\n".join(words)
+
+
+def _how(alike: Likeness) -> str:
+    """Of what an image looks unlike; "of 95 % of its validation images" follows."""
+    if alike.by_features:
+        return "their features are farther from its training images' than those"
+    return (
+        "their largest probability (as its training images are not prepared in the cache here) is "
+        "below those"
+    )
 
 
 def _plain(value: Any) -> Any:

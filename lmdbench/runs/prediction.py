@@ -3,7 +3,7 @@ is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -144,10 +144,12 @@ def _task_without_images(
 @dataclass(frozen=True)
 class PredictedLogits:
     """``logits`` (N, C) float32 in the order of the images, NaN for those that can't be read;
-    ``unreadable``: position → why."""
+    ``unreadable``: position → why. ``scores`` (N,) of the features, NaN likewise; None: not asked
+    for."""
 
     logits: np.ndarray
     unreadable: Mapping[int, str]
+    scores: np.ndarray | None = None
 
 
 def predict(
@@ -155,10 +157,12 @@ def predict(
     images: Sequence[Path] | Sequence[np.ndarray],
     batch_size: int = 256,
     progress: Progress = lambda *_: None,
+    score: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> PredictedLogits:
     """Predict image files, decoded as the run's own were, or images (H, W) or (H, W, 3) uint8,
-    batch by batch."""
+    batch by batch. ``score``: features (B, D) → (B,), to be told beside."""
     logits = np.full((len(images), len(run.classes)), np.nan, dtype=np.float32)
+    scores = None if score is None else np.full(len(images), np.nan)
     unreadable: dict[int, str] = {}
 
     def pixels_of(position: int) -> np.ndarray | None:
@@ -177,10 +181,12 @@ def predict(
             decoded = in_parallel(pixels_of, positions, default_workers())
             found = {p: decoded[p] for p in positions if decoded[p] is not None}
             if found:
-                pixels = np.stack(list(found.values()))  # type: ignore[arg-type]
-                logits[list(found)] = run.logits(torch.from_numpy(pixels))
+                pixels = torch.from_numpy(np.stack(list(found.values())))  # type: ignore[arg-type]
+                logits[list(found)] = run.logits(pixels)
+                if scores is not None and score is not None:
+                    scores[list(found)] = score(run.features(pixels))
             progress(positions.stop, len(images))
-    return PredictedLogits(logits, dict(sorted(unreadable.items())))
+    return PredictedLogits(logits, dict(sorted(unreadable.items())), scores)
 
 
 def told_of_pictures(run: TrainedRun, ids: Sequence[str], files: Sequence[Path]) -> list[str]:

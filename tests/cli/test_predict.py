@@ -408,5 +408,7 @@ def test_how_many_look_unlike_is_told_where_validation_images_allow_it(
     found = json.loads(lmdbench(*words, "--json").out)["unlike"]
     assert found["of"] == 2
     assert 0 <= found["images"] <= 2
-    told = f"{found['images']} of 2 images look unlike the run's validation images"
+    told = f"{found['images']} of 2 images look unlike the run's: their features are farther"
     assert told in lmdbench(*words).out
+    assert found["by"] == "features"
+    assert (run / "likeness.npz").is_file()
