@@ -121,7 +121,7 @@ def run(
     context = RunContext(
         dataset=_name("dataset", dataset),
         data_root=None if data_root is None else _folder("data_root", data_root),
-        split=replace(choice, groups=groups or choice.groups),
+        split=replace(choice, groups=choice.groups if groups is None else groups),
         allow_missing=allow_missing,
         skip_damaged=skip_damaged,
         backbone=backbone,
@@ -416,6 +416,8 @@ def _number(what: str, value: Any) -> None:
 def _folder(what: str, value: Any) -> Path:
     if not isinstance(value, str | Path):
         raise UserError(f"{what}: give a path, not {value!r}")
+    if not str(value):
+        raise UserError(f"{what} is empty; give a folder, or leave it out")
     return expanded(value)
 
 

@@ -250,3 +250,12 @@ def test_the_page_trains_compares_and_prints(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"lmd \(rounds=3\).*0\.\d+", done.stdout)
+
+
+def test_empty_names_are_not_taken_for_none():
+    with pytest.raises(UserError, match="data_root is empty"):
+        lmdbench.run("ce", "demo", data_root="")
+    with pytest.raises(UserError, match="results is empty"):
+        lmdbench.compare("")
+    with pytest.raises(UserError, match="--groups ''"):
+        lmdbench.run("ce", "demo", groups="")

@@ -196,7 +196,9 @@ def _regrouped(run: Run, text: str) -> Run:
 
 def nothing(results: Results) -> str:
     """Why there are no finished runs, and what to do."""
-    if not results.folder.is_dir():
+    if results.folder.is_file():
+        where = f"{results.folder} is a file, no results folder"
+    elif not results.folder.is_dir():
         where = f"no results folder {results.folder}"
     else:
         where = f"no finished runs under {results.folder}"

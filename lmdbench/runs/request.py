@@ -136,9 +136,10 @@ class Contexts:
         data = self.dataset(context)
         # Names are checked before anything is read: a typing mistake should not cost a minute.
         try:
-            backbone = get_backbone(context.backbone or data.backbone)
+            asked = data.backbone if context.backbone is None else context.backbone
+            backbone = get_backbone(asked)
         except UserError as error:
-            whose = "" if context.backbone else f"data set {data.name!r}: "
+            whose = f"data set {data.name!r}: " if context.backbone is None else ""
             raise UserError(f"{whose}{error}") from None
         weights = resolve_weights(backbone, context.weights, data.weights)
         split = make_split(data, context.split)

@@ -71,6 +71,8 @@ def find_run(reference: str, results: Path) -> Path:
 
     Raises UserError where it is neither or the id is not of one run alone.
     """
+    if not reference:
+        raise UserError("the run's name is empty; give its directory, or 8 digits of its id")
     directory = expanded(reference)
     if (directory / "run.json").is_file():
         return directory

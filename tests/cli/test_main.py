@@ -112,3 +112,31 @@ def test_interrupted_while_it_is_imported_it_says_so_in_a_word(module, words, ti
     )
     assert result.returncode == 130
     assert result.stderr == "\nlmdbench: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "--method", "ce", "--dataset", "demo", "--backbone", ""), "unknown backbone ''"),
+        (("compare", "--results", "a-file"), "a-file is a file, no results folder"),
+        (("predict", "", "x.png"), "the run's name is empty"),
+        (("run", "--method", "ce", "--dataset", "demo", "--seeds", "0-"), "--seeds '0-': give"),
+        (("run", "--method", "ce", "--dataset", "demo", "--seeds=-1"), "--seeds '-1': give"),
+        (("run", "--method", "c\x07e", "--dataset", "demo"), "unknown method 'c\\x07e'"),
+    ],
+)
+def test_empty_and_odd_values_are_one_line(lmdbench, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").touch()
+    outcome = lmdbench(*words)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert outcome.err.splitlines()[-1].startswith("lmdbench: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
+
+
+def test_an_option_that_is_given_again_is_told(lmdbench):
+    again = lmdbench("compare", "--results", "nowhere", "--part", "test", "--part", "validation")
+    assert "note: --part is given 2 times: the last counts" in again.err
+    several = lmdbench("compare", "--results", "nowhere", "--metric", "mcc", "--metric", "nll")
+    assert "note" not in several.err
