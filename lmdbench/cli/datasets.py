@@ -314,7 +314,7 @@ def _text(facts: dict[str, Any]) -> str:
 
 def _sizes_text(sizes: dict[str, Any] | None) -> str:
     if sizes is None:
-        return "no images here, no resolutions"
+        return "no image here that can be read, no resolutions"
     smallest, median, largest = (
         "×".join(f"{side:,}" for side in sizes[name]) for name in ("smallest", "median", "largest")
     )

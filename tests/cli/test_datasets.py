@@ -142,7 +142,7 @@ def test_resolutions_of_the_images_that_are_there(test_data: Path, tmp_path: Pat
         in lmdbench(*show)
     )
     text = lmdbench("show", "isic-archive", "--data-root", str(test_data))
-    assert "sizes      no images here, no resolutions" in text
+    assert "sizes      no image here that can be read, no resolutions" in text
     text = lmdbench("show", "isic2019", "--data-root", str(test_data))
     assert "224×224 to 224×224, median 224×224, 1 different; JPEG 2,000 (2,000 of 2," in text
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, read_json, read_text, write_json, write_text
+from lmdbench.core.words import count
 from lmdbench.data.check import leaks
 from lmdbench.data.dataset import Dataset, Split, sha256_lines
 from lmdbench.data.reading import read_records, read_remarks
@@ -243,6 +244,8 @@ def unseen(facts: Mapping[str, Any]) -> tuple[str, ...]:
     words = [] if facts["tables"]["groups"]["known"] else ["lesions are unknown"]
     if "pictures" not in facts:
         words.append("pictures were not compared (--near-duplicates)")
+    elif unreadable := facts["pictures"]["unreadable"]:
+        words.append(f"{count(len(unreadable), 'picture')} could not be read")
     return tuple(words)
 
 

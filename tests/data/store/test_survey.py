@@ -337,6 +337,8 @@ def test_near_duplicates_are_searched_in_pictures_as_they_are_read(lmdbench, tmp
     outcome = lmdbench("data", "audit", *words)
     assert "read as 10 bits" in outcome.out
     assert "near-duplicate pairs in two parts: none" in outcome.out
+    written(folder, {"a/0.png": b"no image"})
+    assert "1 picture could not be read" in lmdbench("data", "audit", *words).out
 
 
 def test_the_contact_sheet_shows_deep_pictures_as_they_are_read(tmp_path):
