@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import click
-
-Parse = Callable[[click.Context, list[str]], list[str]]
-
-
-def _parse(command: click.Command, parse: Parse, ctx: click.Context, args: list[str]) -> list[str]:
-    """Parse a command's words, and say which options are given again: their last value counts."""
-    if not ctx.resilient_parsing:
-        _, _, order = command.make_parser(ctx).parse_args(args=list(args))
-        for option, times in Counter(order).items():
-            once = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
-            if once and times > 1:
-                said = f"note: {option.opts[0]} is given {times} times: the last counts"
-                click.echo(said, err=True)
-    return parse(ctx, args)
 
 
 class LazyGroup(click.Group):
@@ -43,8 +27,6 @@ class LazyGroup(click.Group):
         name = self.modules_of.get(cmd_name, cmd_name)
         module = importlib.import_module(f"{self.package}.{name}")
         command: click.Command = getattr(module, name)
-        if "parse_args" not in vars(command):
-            command.parse_args = partial(_parse, command, command.parse_args)  # type: ignore[method-assign]
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

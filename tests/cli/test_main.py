@@ -133,10 +133,3 @@ def test_empty_and_odd_values_are_one_line(lmdbench, tmp_path, monkeypatch, word
     assert said in outcome.err
     assert outcome.err.splitlines()[-1].startswith("lmdbench: ")
     assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
-
-
-def test_an_option_that_is_given_again_is_told(lmdbench):
-    again = lmdbench("compare", "--results", "nowhere", "--part", "test", "--part", "validation")
-    assert "note: --part is given 2 times: the last counts" in again.err
-    several = lmdbench("compare", "--results", "nowhere", "--metric", "mcc", "--metric", "nll")
-    assert "note" not in several.err

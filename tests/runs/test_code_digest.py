@@ -345,7 +345,7 @@ ACTS_ON = {
         *(ALL, None, "backbone"),
     ),
     ("lmdbench/models/backbones.py", '"rounds": 10', '"rounds": 11'): (NONE, None, ""),  # a setting
-    ("lmdbench/evaluation/metrics.py", "matrix.sum(axis=1)", "matrix.sum(axis=0)"): (
+    ("lmdbench/evaluation/metrics.py", "margins.right, margins.images", "margins.right, True"): (
         *(ALL, None, "loop"),  # selects the best epoch
     ),
     ("lmdbench/data/store/decoding.py", "Resampling.BILINEAR", "Resampling.BICUBIC"): (
