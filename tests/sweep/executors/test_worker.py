@@ -185,10 +185,12 @@ def test_a_disk_that_is_full_for_a_while(
     results = small_disk.folder / "results"
     (job,) = pool_jobs(results, LONG)
     worker = make_worker(results, patience=60)
+    worker.progress.gate.clear()
 
     def trouble():
         until(lambda: worker.progress.epochs > 3)
         small_disk.fill()
+        worker.progress.gate.set()
         until(lambda: worker.progress.said)
         small_disk.empty()
 
@@ -207,10 +209,12 @@ def test_a_results_folder_that_is_read_only_for_a_while(
     results = small_disk.folder / "results"
     (job,) = pool_jobs(results, LONG)
     worker = make_worker(results, patience=60)
+    worker.progress.gate.clear()
 
     def trouble():
         until(lambda: worker.progress.epochs > 3)
         with small_disk.read_only():
+            worker.progress.gate.set()
             until(lambda: worker.progress.said)
             time.sleep(1.5)  # tried again, in vain, against its own claim that it can't remove
 
