@@ -62,8 +62,9 @@ def features_of(files: Sequence[Path]) -> np.ndarray:
     batches = []
     for start in range(0, len(files), BATCH):
         pixels = [decode(file.read_bytes(), SIZE) for file in files[start : start + BATCH]]
+        pictures = torch.from_numpy(np.stack(pixels)).to(torch.float32) / 255
         with torch.inference_mode():
-            batches.append(encoder(normalise(torch.from_numpy(np.stack(pixels)))).numpy())
+            batches.append(encoder(normalise(pictures)).numpy())
     return np.concatenate(batches)
 
 
