@@ -138,8 +138,7 @@ class ISIC2019(Dataset):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        none = self._lesions[1].none
-        return self._lesions[1].remarks if set(none) - {""} else ()  # empty ones are as published
+        return self._lesions[1].remarks_of_words  # empty cells are as published
 
     @cached_property
     def _lesions(self) -> tuple[list[str], Lesions]:

@@ -53,6 +53,11 @@ class Lesions:
         have = "has" if alone == 1 else "have"
         return (f"lesions: {count(alone, 'image')} {have} none ({some(words, WORDS_NAMED)})",)
 
+    @property
+    def remarks_of_words(self) -> tuple[str, ...]:
+        """``remarks``, unless empty cells alone stand for none."""
+        return self.remarks if set(self.none) - {""} else ()
+
 
 def known_lesions(groups: Sequence[str], no_group: Collection[str] | None = None) -> Lesions:
     """The groups (N,) without the words for none. ``no_group``: the words, exactly; by default

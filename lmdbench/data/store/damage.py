@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
-from lmdbench.core.errors import UserError
-from lmdbench.core.files import write_text
+from lmdbench.core.files import read_bytes
 from lmdbench.data.store.decoding import decoder, open_rgb, whole_images
 from lmdbench.data.store.files import store_name
 from lmdbench.data.store.hashing import KnownHashes, Progress, default_workers, hash_files
+from lmdbench.data.store.looking import is_of
+from lmdbench.data.store.remembered import remember, remembered
 from lmdbench.data.store.scale import Refused, Scale
 from lmdbench.data.store.store import UnreadableImages, open_images
 
@@ -27,9 +24,7 @@ class KnownDamage:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows: dict[tuple[str, str], str] = {}
-        with suppress(OSError, ValueError), path.open(newline="", encoding="utf-8") as file:
-            self._rows = {(by, sha256): why for by, sha256, why in csv.reader(file)}
+        self._rows = {(row[0], row[1]): row[2] for row in remembered(path) if len(row) == 3}
 
     def reason(self, sha256: str) -> str | None:
         return self._rows.get((decoder(), sha256))
@@ -38,10 +33,7 @@ class KnownDamage:
         if not reasons:
             return
         self._rows |= {(decoder(), sha256): why for sha256, why in reasons.items()}
-        rows = io.StringIO()
-        csv.writer(rows, lineterminator="\n").writerows((*k, v) for k, v in self._rows.items())
-        with suppress(OSError, UserError, UnicodeError):
-            write_text(self.path, rows.getvalue())
+        remember(self.path, ((*key, why) for key, why in self._rows.items()))
 
 
 def damaged_images(
@@ -90,10 +82,10 @@ def damaged_images(
 def _stays(file: Path, sha256: str) -> bool:
     """Whether it is the content that cannot be read, and not the disk."""
     try:
-        content = file.read_bytes()
+        content = read_bytes(file)
     except OSError:
         return False
-    if hashlib.sha256(content).hexdigest() != sha256:
+    if not is_of(sha256, content):
         return False
     try:
         with whole_images():

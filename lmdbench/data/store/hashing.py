@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from lmdbench.core.cores import usable_cores
-from lmdbench.core.errors import UserError
-from lmdbench.core.files import patiently, read_text, sha256_of, write_text
+from lmdbench.core.files import patiently, sha256_of
 from lmdbench.data.store.decoding import reason
+from lmdbench.data.store.remembered import remember, remembered
 
 MOST_WORKERS = 32  # threads; beyond, Python's lock is the limit
 CHUNK = 16  # images a thread takes at a time
@@ -41,9 +39,8 @@ class KnownHashes:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.hashes: dict[Signature, str] = {}
-        with suppress(OSError, ValueError):
-            rows = csv.reader(io.StringIO(read_text(path), newline=""))
-            self.hashes = dict(map(_known, rows))
+        with suppress(ValueError):
+            self.hashes = dict(map(_known, remembered(path)))
 
     def add(self, hashes: Mapping[Signature, str]) -> None:
         self._replace({key: value for key, value in hashes.items() if _is_settled(key)}, set())
@@ -57,13 +54,11 @@ class KnownHashes:
         if len(kept) == len(self.hashes) and not new:
             return
         self.hashes = {**kept, **new}
-        rows = io.StringIO()
-        writer = csv.writer(rows, lineterminator="\n")
-        for (*key, changed), sha in self.hashes.items():
-            writer.writerow((*key, *([changed] if changed else []), sha))
-        with suppress(OSError, UserError, UnicodeError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self.path, rows.getvalue())
+        rows = (
+            (*key, *([changed] if changed else []), sha)
+            for (*key, changed), sha in self.hashes.items()
+        )
+        remember(self.path, rows)
 
 
 def _known(row: Sequence[str]) -> tuple[Signature, str]:

@@ -6,9 +6,7 @@ holds is therefore told by the SHA-256 of files and, where they are not read as 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lmdbench.core.errors import UserError
-from lmdbench.core.files import patiently, read_bytes, read_text, write_text
+from lmdbench.core.files import patiently, read_bytes
 from lmdbench.data.store import deep, dicom
 from lmdbench.data.store.decoding import WITH_ALPHA, is_blank, opened, whole_images
 from lmdbench.data.store.hashing import SAVE_SECONDS, in_parallel
 from lmdbench.data.store.png import without_metadata
+from lmdbench.data.store.remembered import remember, remembered
 from lmdbench.data.store.scale import USUAL, Scale, Values, parse_scale
 
 JPEG = b"\xff\xd8\xff"  # how a JPEG begins: eight bits, no alpha, one picture
@@ -103,22 +101,15 @@ class KnownLooks:
         self.looks: dict[str, Look] = {}
         if path is None:
             return
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            rows = csv.reader(io.StringIO(read_text(path), newline=""))
-            self.looks = {sha256: _from_text(text) for sha256, text in rows}
+        with suppress(ValueError, TypeError, KeyError):
+            self.looks = {sha256: _from_text(text) for sha256, text in remembered(path)}
 
     def add(self, looks: Mapping[str, Look]) -> None:
         if not looks:
             return
         self.looks = {**self.looks, **looks}
-        if self.path is None:
-            return
-        rows = io.StringIO()
-        writer = csv.writer(rows, lineterminator="\n")
-        writer.writerows((sha256, _to_text(one)) for sha256, one in self.looks.items())
-        with suppress(OSError, UserError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self.path, rows.getvalue())
+        if self.path is not None:
+            remember(self.path, ((sha256, _to_text(one)) for sha256, one in self.looks.items()))
 
 
 def _to_text(one: Look) -> str:

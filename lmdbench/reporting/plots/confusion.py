@@ -18,6 +18,7 @@ from lmdbench.reporting.plots.style import (
     LONGEST_CLASS,
     MOST_CLASSES,
     SMALL,
+    TITLE_LETTER_INCHES,
     WIDTH,
     class_order,
     grid_of,
@@ -29,7 +30,6 @@ from lmdbench.reporting.plots.style import (
 )
 
 LETTER_INCHES = 0.051  # of the rows' names, on average
-TITLE_LETTER_INCHES = 0.075
 CELL_INCHES = 0.205  # narrower, "100" does not fit
 LARGEST_CELL = 0.42
 

@@ -17,6 +17,7 @@ from lmdbench.reporting.plots.confusions import Confusions, without_images
 from lmdbench.reporting.plots.figures import DOTS, wrapped
 from lmdbench.reporting.plots.style import (
     SMALL,
+    TITLE_LETTER_INCHES,
     WIDTH,
     class_order,
     grid_of,
@@ -27,7 +28,6 @@ from lmdbench.reporting.plots.style import (
     write_title,
 )
 
-TITLE_LETTER_INCHES = 0.075
 MOST_SIDE = 10.0  # inches of a panel
 MOST_AREA = 1000.0  # square inches of all panels
 MOST_EDGES = 40  # between groups; more are not drawn

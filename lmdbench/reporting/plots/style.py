@@ -22,6 +22,7 @@ from lmdbench.reporting.plots.figures import shortened, wrapped
 WIDTH = 7.0  # inches: the text width of a page
 NARROWEST, WIDEST = 3.3, 40.0  # from one column of a page
 SMALL = 7.0  # points: no letter is smaller
+TITLE_LETTER_INCHES = 0.075  # of the titles of panels, on average
 LETTERS_PER_INCH = 18.0  # at 7 points
 LETTER_INCHES = 0.06  # at 7 points, on average
 LONGEST_LABEL = 44
