@@ -41,6 +41,7 @@ from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.models.backbones import Weights, build_encoder, get_backbone
 from lmdbench.models.classifier import FrozenEncoder
 from lmdbench.models.weights import file_sha256
+from lmdbench.runs import attempts
 from lmdbench.runs.code_digest import begun_by, package_versions, plugin_sources
 from lmdbench.runs.frozen import Features, open_features
 from lmdbench.runs.options import RunOptions
@@ -242,9 +243,10 @@ class Training:
         self.progress = place.progress
         self.state = Checkpoint()
         self.loggers = Loggers(place.options.log)
+        self.reason = ""  # why it fails, in one line
 
     def carry_out(self) -> None:
-        with self._logging():
+        with self._logging(), self._journal():
             try:
                 self._carry_out()
             except (KeyboardInterrupt, UserError):
@@ -554,10 +556,31 @@ class Training:
 
     def _fail(self, error: Exception, reason: str) -> None:
         path = self.directory / "failed.txt"
+        self.reason = reason
         logger.error("failed: %s", reason, exc_info=error)
         with contextlib.suppress(OSError, UserError):
             write_text(path, f"{reason}\n\n{traceback.format_exc()}")
         raise RunFailed(f"{self.run.title} failed: {reason} (traceback in {path})") from error
+
+    @contextlib.contextmanager
+    def _journal(self) -> Iterator[None]:
+        """Note that the attempt begins, and how it ends."""
+        attempts.begin(self.directory, self.claim.token)
+        try:
+            yield
+        except BaseException as error:
+            attempts.end(self.directory, self.claim.token, *self._ending(error))
+            raise
+        attempts.end(self.directory, self.claim.token, "done")
+
+    def _ending(self, error: BaseException) -> tuple[attempts.How, str, str]:
+        """How an attempt ends by an error, with cause and reason."""
+        if isinstance(error, RunFailed):
+            return "failed", attempts.cause_of(error.__cause__ or error), self.reason
+        if isinstance(error, UserError) and not isinstance(error, DiskError | Busy):
+            return "failed", "crash", str(error)
+        by_will = isinstance(error, KeyboardInterrupt | SystemExit)
+        return "stopped", "cancelled" if by_will else "unknown", str(error)
 
     @contextlib.contextmanager
     def _logging(self) -> Iterator[None]:

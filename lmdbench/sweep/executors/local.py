@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import Interrupted, UserError
+from lmdbench.runs import attempts
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.runs.state import last_error
 from lmdbench.sweep.executors.jobs import RunJob
@@ -32,6 +33,7 @@ MOST_DEATHS = 3  # of workers, before a run is left alone or a device is given u
 BUSY_SECONDS = 3.0  # before a run that another worker has is looked at again
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 8.0  # for workers to stop by themselves
+BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
 WORKERS = "workers"  # the folder of their logs, in the sweep's
 
 
@@ -405,7 +407,7 @@ class _Pool:
         """A worker's process has ended: it died, unless it said so before."""
         assert worker.process is not None
         self.selector.unregister(worker.output)
-        code = worker.process.wait()
+        pid, code = worker.process.pid, worker.process.wait()
         for stream in (worker.process.stdin, worker.process.stdout):
             with suppress(OSError):
                 if stream:
@@ -420,6 +422,8 @@ class _Pool:
             self.watcher.died(worker.slot, worker.unusable)
         elif job is not None:
             self.deaths[job.key] += 1
+            reason = f"its worker {how}: see {log}"
+            attempts.end_of(self._directory(job), pid, "died", cause_of(code), reason)
             if self.deaths[job.key] < MOST_DEATHS:
                 self.queue.insert(0, job)
                 what = f"its worker {how}; {job.title} goes back into the queue"
@@ -427,6 +431,11 @@ class _Pool:
             else:
                 times = f"its worker died {MOST_DEATHS} times, the last one {how}: see {log}"
                 self._end(job, Outcome("gave-up", times))
+
+
+def cause_of(code: int) -> attempts.Cause:
+    """Why a process ended, as far as its exit code tells."""
+    return "signal" if code < 0 and -code in BY_OTHERS else "crash"
 
 
 def _ending(code: int) -> str:
