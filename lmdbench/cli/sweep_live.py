@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lmdbench.core.progress import PREPARING, Lines, clock
-from lmdbench.sweep.executors.local import PoolJob, PoolWatcher, Slot
-from lmdbench.sweep.executors.worker import Outcome
+from lmdbench.sweep.executors.messages import Outcome
+from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher, Slot
 
 REFRESH_SECONDS = 0.25
 MOST_EVENTS = 8  # shown at the bottom

@@ -267,7 +267,9 @@ def _open_pool(planned: SweepPlan, chosen: LaunchSet, options: StartOptions) -> 
 
     from lmdbench.cli.options import parse_numbers
     from lmdbench.cli.sweep_live import pool_watcher
-    from lmdbench.sweep.executors.local import PoolOptions, PoolWatcher, make_slots, run_locally
+    from lmdbench.sweep.executors.local import make_slots, run_locally
+    from lmdbench.sweep.executors.pool import PoolOptions
+    from lmdbench.sweep.executors.watcher import PoolWatcher
     from lmdbench.sweep.launch import opened_pool, pool_jobs
 
     resources = planned.sweep.resources

@@ -109,6 +109,15 @@ def execute(run: PlannedRun, place: Workplace) -> Path:
     return run.directory
 
 
+def lacking(run: PlannedRun, place: Workplace) -> PlannedRun | None:
+    """What a run starts from, if that must be trained first. Raises UserError as ``execute``."""
+    above = run.ancestor
+    if above is None or (run.state == "finished" and not _must_redo(run, place, forced=False)):
+        return None
+    untrained = above.state != "finished" or _must_redo(above, place, forced=False)
+    return above if untrained else None
+
+
 def _ensure(run: PlannedRun, place: Workplace, *, forced: bool) -> None:
     redo = _must_redo(run, place, forced=forced)
     if run.state == "finished" and not redo:

@@ -14,7 +14,7 @@ from lmdbench.core.files import disk_errors
 from lmdbench.runs.options import RunOptions
 from lmdbench.sweep.executors import LOCAL, JobExecutor
 from lmdbench.sweep.executors.batches import Batch, Unsure, Work, units
-from lmdbench.sweep.executors.local import PoolJob
+from lmdbench.sweep.executors.watcher import PoolJob
 from lmdbench.sweep.launch_record import (
     LAUNCHING,
     SWEEPS,

@@ -14,8 +14,8 @@ from lmdbench.cli import sweep_live as live
 from lmdbench.cli.sweep_live import PlainLines, Screen
 from lmdbench.runs.request import RunContext, RunRequest
 from lmdbench.sweep.executors.jobs import RunJob
-from lmdbench.sweep.executors.local import PoolJob, Slot
-from lmdbench.sweep.executors.worker import Outcome
+from lmdbench.sweep.executors.messages import Outcome
+from lmdbench.sweep.executors.watcher import PoolJob, Slot
 
 WHERE = "isic2019/published-if100"
 
@@ -180,7 +180,8 @@ from pathlib import Path
 from lmdbench.cli.sweep_live import pool_watcher
 from lmdbench.runs.code_digest import combined
 from lmdbench.runs.request import Contexts, RunRequest, RunContext
-from lmdbench.sweep.executors.local import PoolOptions, PoolJob, run_locally
+from lmdbench.sweep.executors.local import PoolOptions, run_locally
+from lmdbench.sweep.executors.watcher import PoolJob
 from lmdbench.sweep.executors.jobs import RunJob
 
 results, cache = Path({results!r}), Path({cache!r})

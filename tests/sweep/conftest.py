@@ -33,7 +33,7 @@ def pool_jobs(toy_folder: Path, cache: Path) -> Callable[..., list[Any]]:
     from lmdbench.runs.code_digest import combined
     from lmdbench.runs.request import Contexts, RunContext, RunRequest
     from lmdbench.sweep.executors.jobs import RunJob
-    from lmdbench.sweep.executors.local import PoolJob
+    from lmdbench.sweep.executors.watcher import PoolJob
 
     def make(results: Path, *wanted: Wanted, **setup: Any) -> list[PoolJob]:
         LOADED.clear()  # as a new process begins
@@ -126,7 +126,8 @@ from lmdbench.cli.options import stop_on_sigterm
 from lmdbench.cli.sweep_live import pool_watcher
 from lmdbench.core.errors import Interrupted, UserError
 from lmdbench.core.registry import load_plugin
-from lmdbench.sweep.executors.local import PoolOptions, PoolJob, run_locally
+from lmdbench.sweep.executors.local import PoolOptions, run_locally
+from lmdbench.sweep.executors.watcher import PoolJob
 from lmdbench.sweep.executors.jobs import RunJob
 
 stop_on_sigterm()
@@ -207,7 +208,7 @@ class Thread:
 @pytest.fixture
 def pool(cache: Path) -> Iterator[Callable[..., Thread]]:
     """``pool(jobs, results, workers=2, …)``, with options of ``PoolOptions``."""
-    from lmdbench.sweep.executors.local import PoolOptions
+    from lmdbench.sweep.executors.pool import PoolOptions
 
     threads: list[Thread] = []
 

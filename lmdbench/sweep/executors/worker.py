@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import torch
 
@@ -34,8 +34,9 @@ from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Contexts, RunContext
 from lmdbench.runs.state import last_error, run_state
-from lmdbench.runs.train import Busy, Workplace, execute, holder_text
+from lmdbench.runs.train import Busy, Workplace, execute, holder_text, lacking
 from lmdbench.sweep.executors.jobs import RunJob, planned_run
+from lmdbench.sweep.executors.messages import Outcome, Start
 
 LONGEST_PAUSE = 30.0  # seconds between two tries while a disk is unusable
 LOOK_SECONDS = 1.0  # between two looks at a claim whose holder may be dead
@@ -43,16 +44,8 @@ TICK_SECONDS = 0.5  # between two events of one kind within an epoch
 STOP_SECONDS = 10.0  # for a worker to stop by itself once its input has ended
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job.
-
-    done · failed: ``failed.txt`` says why, unless a finished run was refused · busy: another live
-    worker has it or what it starts from · gave-up: it could not begin or go on now.
-    """
-
-    kind: Literal["done", "failed", "busy", "gave-up"]
-    text: str = ""
+class NotReady(UserError):
+    """What a run starts from is not finished."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,8 @@ class Worker:
 
     ``patience``: seconds of waiting, for each job, for a disk that is full, read-only or away.
     ``wait_for_dead``: watch the holder of a claim until it shows that it lives: a requeued job
-    meets the claim of its own former life on another machine.
+    meets the claim of its own former life on another machine. ``chains``: train what a run starts
+    from, too, where that is not finished.
     """
 
     def __init__(
@@ -79,6 +73,7 @@ class Worker:
         options: RunOptions = IN_SWEEPS,
         patience: float,
         wait_for_dead: bool,
+        chains: bool = True,
     ) -> None:
         self.results = results
         self.cache = cache
@@ -87,6 +82,7 @@ class Worker:
         self.patience = patience
         self.options = options
         self.wait_for_dead = wait_for_dead
+        self.chains = chains
         self.spoiled = ""  # why this process can't use its device any more
         self._contexts = Contexts(
             results, cache, files=True, say=progress.say, progress=progress.prepare
@@ -94,7 +90,8 @@ class Worker:
         self._stores: dict[RunContext, Store] = {}
 
     def carry_out(self, job: RunJob) -> Outcome:
-        """Do a run, and what it needs that is not there. KeyboardInterrupt passes through."""
+        """Do a run, with ``chains`` also what it needs that is not there. KeyboardInterrupt passes
+        through."""
         if self.spoiled:
             return Outcome("gave-up", self.spoiled)
         failure: _Failure | None = None
@@ -103,6 +100,8 @@ class Worker:
             try:
                 failure = failure or self._attempt(job)
                 return Outcome("done") if failure is None else self._note(job, failure)
+            except NotReady as error:
+                return Outcome("not-ready", str(error))
             except Busy as error:
                 if not self.wait_for_dead or _lives(error.claim):
                     return Outcome("busy", str(error))
@@ -122,14 +121,17 @@ class Worker:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _attempt(self, job: RunJob) -> _Failure | None:
-        """Why the run fails; None where it is finished. Raises Busy and DiskError."""
+        """Why the run fails; None where it is finished. Raises Busy, NotReady and DiskError."""
         run = None
         try:
             run = planned_run(job, self._contexts)
             if run.state != "finished" and (broken := _failed_ancestor(run)):
                 return broken
-            execute(run, self._workplace(job.request.context, run))
-        except (DiskError, Busy):
+            place = self._workplace(job.request.context, run)
+            if not self.chains and (above := lacking(run, place)):
+                raise NotReady(f"its stage 1 ({above.title}) is {_how_far(above)}; launch again")
+            execute(run, place)
+        except (DiskError, Busy, NotReady):
             raise
         except RunFailed as error:
             self._check_device()
@@ -202,6 +204,15 @@ def _failed_ancestor(run: PlannedRun) -> _Failure | None:
     return _Failure(f"{run.title}: {text}", f"{text}\n")
 
 
+def _how_far(above: PlannedRun) -> str:
+    """Where what a run starts from stands, after ``is``."""
+    if above.state == "running":
+        return (
+            f"not there yet: it is trained {holder_text(Claim(above.directory / 'running.json'))}"
+        )
+    return f"not there: {'it changed' if above.state == 'finished' else above.state}"
+
+
 def _lives(claim: Claim) -> bool:
     """Whether the holder of a claim renews it. Takes until it does, or is dead."""
     first = _heartbeat(claim)
@@ -224,31 +235,6 @@ def _heartbeat(claim: Claim) -> tuple[str, int]:
 
 
 # A process of its own
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """How a worker process works: the first line that it reads."""
-
-    results: Path
-    cache: Path
-    device: str
-    threads: int  # of the CPU, for a run
-    patience: float
-    run: RunOptions = IN_SWEEPS
-    plugins: tuple[Path, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        paths = {"results": str(self.results), "cache": str(self.cache)}
-        return {**asdict(self), **paths, "plugins": [str(path) for path in self.plugins]}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Start:
-        paths = {name: Path(content[name]) for name in ("results", "cache")}
-        plugins = tuple(map(Path, content["plugins"]))
-        return cls(
-            **{**content, **paths, "run": RunOptions.from_json(content["run"]), "plugins": plugins}
-        )
 
 
 @dataclass
@@ -341,6 +327,7 @@ def _start(start: Start, events: Events) -> Worker:
         options=start.run,
         patience=start.patience,
         wait_for_dead=False,
+        chains=start.chains,
     )
     events.write("ready")
     return worker

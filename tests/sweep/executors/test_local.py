@@ -11,14 +11,9 @@ import pytest
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import load_plugin
 from lmdbench.runs.state import run_state
-from lmdbench.sweep.executors.local import (
-    STOP_SECONDS,
-    PoolOptions,
-    Slot,
-    gpus,
-    make_slots,
-    parse_listing,
-)
+from lmdbench.sweep.executors.local import gpus, make_slots, parse_listing
+from lmdbench.sweep.executors.pool import STOP_SECONDS, PoolOptions
+from lmdbench.sweep.executors.watcher import Slot
 
 CRT = ("crt", 0, {"epochs": "2", "ce.epochs": "3"})
 LWS = ("lws", 0, {"epochs": "2", "ce.epochs": "3"})
@@ -149,6 +144,22 @@ def test_a_run_that_kills_its_workers_is_left_alone(pool, pool_jobs, plugin, tmp
     assert run_state(tmp_path / first) == "interrupted"
     assert run_state(tmp_path / second) == "missing"
     assert Path(outcomes[first][1].rpartition("see ")[2]).is_file()
+
+
+def test_a_pool_that_trains_no_chains_leaves_what_is_not_ready_and_rests(
+    pool, pool_jobs, workers, until, monkeypatch, tmp_path
+):
+    """Nor does a worker keep its memory while there is nothing for it to do."""
+    monkeypatch.setattr("lmdbench.sweep.executors.pool.REST_SECONDS", 0.2)
+    long, second = pool_jobs(tmp_path, ("crt", 0, {"epochs": "1", "ce.epochs": "80"}))
+    alone = pool([second], tmp_path, chains=False).finish()
+    assert alone[second.key][0] == "not-ready"
+    (other,) = pool_jobs(tmp_path, ("ce", 1, {"epochs": "1"}))
+    started = pool([long, other, second], tmp_path, workers=2, chains=False)
+    until(lambda: len(workers(os.getpid())) == 2)
+    until(lambda: len(workers(os.getpid())) == 1)
+    assert "queued" in started.watcher.counts
+    assert of("done", started.finish()) == [long.key, other.key, second.key]
 
 
 def test_where_no_worker_can_work(pool, pool_jobs, monkeypatch, tmp_path):

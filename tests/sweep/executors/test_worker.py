@@ -14,7 +14,7 @@ from lmdbench.core.claim import Claim
 from lmdbench.core.registry import load_plugin
 from lmdbench.runs.options import IN_SWEEPS
 from lmdbench.runs.state import run_state
-from lmdbench.sweep.executors.worker import Outcome, Start
+from lmdbench.sweep.executors.messages import Outcome, Start
 
 CE = ("ce", 0, {"epochs": "2"})
 LONG = ("ce", 0, {"epochs": "40"})
@@ -76,6 +76,26 @@ def test_what_starts_from_a_failed_run_fails_and_comes_back_with_it(
     before = (tmp_path / first.key / "failed.txt").stat().st_mtime_ns
     assert worker.carry_out(second.run).kind == "failed"
     assert (tmp_path / first.key / "failed.txt").stat().st_mtime_ns == before  # not tried again
+
+
+def test_what_starts_from_a_run_that_is_not_finished_is_left_where_it_is_not_to_train_that(
+    make_worker, pool_jobs, tmp_path
+):
+    first, second = pool_jobs(tmp_path, CRT)
+    worker = make_worker(tmp_path, chains=False)
+    left = worker.carry_out(second.run)
+    assert left == Outcome(
+        "not-ready", "its stage 1 (ce seed 0) is not there: missing; launch again"
+    )
+    assert not (tmp_path / first.key).exists()
+    assert not (tmp_path / second.key).exists()
+    claim = Claim(tmp_path / first.key / "running.json")
+    assert claim.acquire()
+    left = worker.carry_out(second.run)
+    assert left.kind == "not-ready"
+    assert f"not there yet: it is trained by process {os.getpid()} on " in left.text
+    claim.release()
+    assert worker.carry_out(first.run) == worker.carry_out(second.run) == Outcome("done")
 
 
 def test_a_users_mistake_is_one_line_in_the_directory(make_worker, pool_jobs, tmp_path):

@@ -1,0 +1,328 @@
+"""A pool of worker processes: one for each slot, fed from a source of jobs.
+
+The pool itself trains nothing and never loads torch. A worker that dies is started anew and its job
+goes back to the source. Workers end with the pool, however it ends: their input ends with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from lmdbench.core.errors import UserError
+from lmdbench.runs import attempts
+from lmdbench.runs.options import IN_SWEEPS, RunOptions
+from lmdbench.sweep.executors.messages import Outcome, Start
+from lmdbench.sweep.executors.sources import Source
+from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher, Slot
+
+MOST_DEATHS = 3  # of workers, before a run is left alone or a device is given up
+LOOK_SECONDS = 0.5
+STOP_SECONDS = 8.0  # for workers to stop by themselves
+REST_SECONDS = 10.0  # that a worker keeps its device's memory while it has no job
+BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
+WORKERS = "workers"  # the folder of their logs, in the sweep's
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """``folder``: the sweep's. ``name``: of the launch, for its logs.
+
+    ``workers``: on the CPU. ``gpus``: numbers of those that this process may use. Neither: all
+    GPUs, or one worker on the CPU where there are none. ``threads``: of the CPU for a run; None:
+    an equal share of the cores. ``chains``: see ``messages.Start``.
+    """
+
+    results: Path
+    cache: Path
+    folder: Path
+    name: str
+    workers: int | None = None
+    gpus: tuple[int, ...] | None = None
+    runs_per_gpu: int = 1
+    threads: int | None = None
+    patience: float = 600.0
+    run: RunOptions = IN_SWEEPS
+    plugins: tuple[Path, ...] = ()
+    chains: bool = True
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A slot with its process, if there is one."""
+
+    slot: Slot
+    process: subprocess.Popen[bytes] | None = None
+    ready: bool = False
+    leaving: bool = False  # it said that it takes no further job, or was told to end
+    job: PoolJob | None = None
+    last: PoolJob | None = None  # that its process did
+    free_since: float = 0.0
+    buffer: bytes = b""
+    unusable: str = ""
+    failed_starts: int = 0
+
+    @property
+    def retired(self) -> bool:
+        return self.failed_starts >= MOST_DEATHS
+
+    @property
+    def output(self) -> IO[bytes]:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it died; its output tells
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def free(self) -> None:
+        self.last, self.job = self.job, None
+        self.free_since = time.monotonic()
+
+    def rest(self) -> None:
+        """Let go of the device's memory while there is no job: its process ends with its input."""
+        if self.ready and time.monotonic() - self.free_since > REST_SECONDS:
+            assert self.process is not None
+            self.leaving = True
+            with suppress(OSError):
+                if self.process.stdin:
+                    self.process.stdin.close()
+
+    def forget_process(self) -> None:
+        assert self.process is not None
+        for stream in (self.process.stdin, self.process.stdout):
+            with suppress(OSError):
+                if stream:
+                    stream.close()
+        self.process, self.job, self.last, self.ready, self.leaving = None, None, None, False, False
+
+
+@dataclass
+class Pool:
+    """Works a source's jobs off. ``options.threads`` must be given."""
+
+    source: Source
+    options: PoolOptions
+    watcher: PoolWatcher
+    slots: Sequence[Slot]
+    deaths: Counter[str] = field(default_factory=Counter)  # of workers, by key of their job
+
+    def __post_init__(self) -> None:
+        self.workers = [_Worker(slot) for slot in self.slots]
+        self.selector = selectors.DefaultSelector()
+
+    def work(self) -> None:
+        """Until the source is over. Raises UserError where no worker can work."""
+        while self.running or not self.source.over:
+            self._hand_out()
+            self._count()
+            if all(worker.retired for worker in self.workers):
+                raise UserError(f"no worker can work here: {self.workers[0].unusable}")
+            for key, _ in self.selector.select(LOOK_SECONDS):
+                self._read(key.data)
+        self._count()
+
+    @property
+    def running(self) -> int:
+        return sum(worker.job is not None for worker in self.workers)
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """Stop all workers at the end: in order, or after another Ctrl-C at once."""
+        try:
+            yield
+        finally:
+            processes = [worker.process for worker in self.workers if worker.process]
+            try:
+                for process in processes:
+                    for stream in (process.stdin, process.stdout):
+                        with suppress(OSError):
+                            if stream:
+                                stream.close()
+                    process.send_signal(signal.SIGTERM)
+                deadline = time.monotonic() + STOP_SECONDS
+                for process in processes:
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(max(0.0, deadline - time.monotonic()))
+            finally:
+                for process in processes:
+                    process.kill()
+                    process.wait()
+
+    def _hand_out(self) -> None:
+        for worker in self.workers:
+            if worker.job is not None or worker.leaving or worker.retired:
+                continue
+            job = self.source.next(worker.last)
+            if job is None:
+                worker.rest()
+                continue
+            if worker.process is None:
+                self._start(worker)
+            if worker.ready:
+                self.source.taken(job)
+                worker.job = job
+                self.watcher.started(worker.slot, job)
+                worker.send({"job": job.run.to_json()})
+
+    def _count(self) -> None:
+        kinds = Counter(outcome.kind for outcome in self.source.outcomes.values())
+        self.watcher.count(
+            {
+                "done": kinds["done"],
+                "failed": kinds["failed"],
+                "lost": kinds["gave-up"] + kinds["not-ready"],
+                "running": self.running,
+                "queued": self.source.waiting,
+            }
+        )
+
+    # The workers
+
+    def _start(self, worker: _Worker) -> None:
+        with self._log(worker.slot) as log:
+            worker.process = subprocess.Popen(
+                [sys.executable, "-m", "lmdbench.sweep.executors.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environment(worker.slot),
+                start_new_session=True,  # Ctrl-C is for this process, which stops them in order
+            )
+        worker.ready = worker.leaving = False
+        worker.buffer = b""
+        os.set_blocking(worker.output.fileno(), False)
+        self.selector.register(worker.output, selectors.EVENT_READ, worker)
+        worker.send({"start": self._words(worker.slot).to_json()})
+
+    def _words(self, slot: Slot) -> Start:
+        options = self.options
+        assert options.threads is not None
+        return Start(
+            results=options.results.absolute(),
+            cache=options.cache.absolute(),
+            device=slot.device,
+            threads=options.threads,
+            patience=options.patience,
+            run=options.run,
+            plugins=tuple(path.absolute() for path in options.plugins),
+            chains=options.chains,
+        )
+
+    def _environment(self, slot: Slot) -> dict[str, str]:
+        threads = str(self.options.threads)
+        return {
+            "TORCHINDUCTOR_COMPILE_THREADS": threads,  # else one a processor
+            **os.environ,
+            **({} if slot.visible is None else {"CUDA_VISIBLE_DEVICES": slot.visible}),
+            "OMP_NUM_THREADS": threads,
+        }
+
+    def log_path(self, slot: Slot) -> Path:
+        name = f"{self.options.name}-{slot.name.replace(' ', '-').lower()}.log"
+        return self.options.folder / WORKERS / name
+
+    @contextmanager
+    def _log(self, slot: Slot) -> Iterator[int]:
+        """Where a worker's errors go; nowhere, while the disk is unusable."""
+        path = self.log_path(slot)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        except OSError:
+            descriptor = os.open(os.devnull, os.O_WRONLY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _read(self, worker: _Worker) -> None:
+        chunk = worker.output.read()
+        if chunk is None:
+            return
+        if not chunk:
+            self._gone(worker)
+            return
+        *lines, worker.buffer = (worker.buffer + chunk).split(b"\n")
+        for line in lines:
+            self._hear(worker, json.loads(line))
+
+    def _hear(self, worker: _Worker, event: Mapping[str, Any]) -> None:
+        kind, job = event["event"], worker.job
+        if kind == "ready":
+            worker.ready, worker.failed_starts = True, 0
+            worker.free_since = time.monotonic()
+        elif kind == "unusable":
+            worker.unusable, worker.failed_starts = str(event["text"]), MOST_DEATHS
+        elif kind != "outcome":
+            if job is not None:
+                self.watcher.event(worker.slot, event)
+        elif job is not None:
+            worker.free()
+            worker.leaving = bool(event["last"])
+            outcome = Outcome(event["kind"], event["text"])
+            if outcome.kind == "busy":
+                self.source.busy(job, outcome)
+            else:
+                self.source.ended(job, outcome)
+
+    def _gone(self, worker: _Worker) -> None:
+        """A worker's process has ended: it died, unless it said so before."""
+        assert worker.process is not None
+        self.selector.unregister(worker.output)
+        pid, code = worker.process.pid, worker.process.wait()
+        how = ending(code)
+        job, started = worker.job, worker.ready
+        worker.forget_process()
+        log = self.log_path(worker.slot)
+        if not started:
+            worker.failed_starts += 1
+            worker.unusable = worker.unusable or f"a worker {how} as it started: see {log}"
+            self.watcher.died(worker.slot, worker.unusable)
+        elif job is not None:
+            reason = f"its worker {how}: see {log}"
+            directory = self.options.results / job.key
+            attempts.end_of(directory, pid, "died", cause_of(code), reason)
+            self._died(worker.slot, job, how)
+
+    def _died(self, slot: Slot, job: PoolJob, how: str) -> None:
+        """A worker died at a job, which is tried again, or given up."""
+        self.deaths[job.key] += 1
+        if self.deaths[job.key] < MOST_DEATHS:
+            self.source.died(job)
+            self.watcher.died(slot, f"its worker {how}; {job.title} goes back into the queue")
+        else:
+            times = f"its worker died {MOST_DEATHS} times, the last one {how}"
+            self.source.ended(job, Outcome("gave-up", f"{times}: see {self.log_path(slot)}"))
+
+
+def cause_of(code: int) -> attempts.Cause:
+    """Why a process ended, as far as its exit code tells."""
+    return "signal" if code < 0 and -code in BY_OTHERS else "crash"
+
+
+def ending(code: int) -> str:
+    """How a process ended, after ``a worker``."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = ", as happens when memory runs out" if -code == signal.SIGKILL else ""
+    return f"was ended by {name}{hint}"
