@@ -24,7 +24,10 @@ from lmdbench.sweep.config.setups import read_setups
 from lmdbench.sweep.config.values import NAME, seeds, texts
 
 MOST_RUNS = 100_000  # of set-ups × entries × seeds: more is a list too many
-TOP = ("name", "seeds", "methods", "datasets", "plugins", "run", "settings", "resources", "slurm")
+TOP = (
+    *("name", "seeds", "methods", "datasets", "plugins", "run", "settings", "resources", "slurm"),
+    "retry",
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the runs of a sweep file work on: [resources] and [slurm]."""
+"""What the runs of a sweep file work on: [resources], [slurm] and [retry]."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from lmdbench.core.lines import KeyPath
 from lmdbench.core.registry import registry_of, unknown
 from lmdbench.core.schema import Check, Document, flag, number, one_of, text, whole
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
+from lmdbench.sweep.config.retry import AS_USUAL, Retry, read_retry
 from lmdbench.sweep.config.sbatch import OURS, option_problem
 from lmdbench.sweep.config.values import NAME, duration, gpus, option, texts
 from lmdbench.training.loggers import LOGGERS
@@ -51,6 +52,7 @@ class Resources:
     threads: int | None = None  # of the CPU for a run; None: those there are, shared out
     patience: float = 600.0  # seconds to wait for a disk that is full, read-only or away
     run: RunOptions = IN_SWEEPS
+    retry: Retry = AS_USUAL
     time_minutes: int | None = None  # of a SLURM job; always there where ``on`` is slurm
     signal_seconds: int = 90  # before a job's time limit it is told
     setup: tuple[str, ...] = ()  # shell lines before the run
@@ -99,7 +101,7 @@ def read_resources(doc: Document) -> Resources:
             f"a job of {minutes} min is told {notice} s before its end, and SLURM may be a minute "
             "early: give more time, or signal_seconds of less than half of it",
         )
-    return Resources(**values, run=run, sbatch=options)
+    return Resources(**values, run=run, retry=read_retry(doc), sbatch=options)
 
 
 def _add_option(

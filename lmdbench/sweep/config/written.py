@@ -16,6 +16,7 @@ from lmdbench.runs.request import RunContext
 from lmdbench.sweep.config.entries import Entry, to_text
 from lmdbench.sweep.config.file import Sweep
 from lmdbench.sweep.config.resources import OF_RESOURCES, OF_RUNS, OF_SLURM, Resources
+from lmdbench.sweep.config.retry import retry_table
 from lmdbench.sweep.config.sbatch import option_problem
 
 
@@ -133,6 +134,7 @@ def _resources(resources: Resources) -> dict[str, dict[str, Any]]:
     return {
         "resources": {key: said[key] for key in OF_RESOURCES | OF_RUNS if key in said},
         "slurm": {**{key: said[key] for key in OF_SLURM if key in said}, **known},
+        "retry": retry_table(resources.retry),
         "slurm.extra": {k: v for k, v in resources.sbatch.items() if k not in known},
     }
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from lmdbench.data.splits.spec import SplitSpec
 from lmdbench.runs.request import Contexts, RunRequest
 from lmdbench.sweep.config.entries import chain_of, to_text
 from lmdbench.sweep.config.file import Resources, read_sweep
+from lmdbench.sweep.config.retry import Retry, mebibytes
+from lmdbench.sweep.config.written import sweep_text
 from lmdbench.sweep.plan import make_plan
 from lmdbench.training.method import built_in_methods
 
@@ -357,6 +360,35 @@ brand_new = "x"
     )
 
 
+def test_retry(read):
+    assert read(BASE).resources.retry == Retry()
+    written = """[retry]
+attempts = 5
+stall = "90s"
+mem = "x2"
+mem_most = "64G"
+time = 1.5
+time_most = "24h"
+"""
+    found = read(BASE + written).resources.retry
+    assert found == Retry(5, 90.0, 2.0, 1.5, 64 * 1024, 24 * 60)
+    assert Retry.from_json(found.to_json()) == found
+    never = read(BASE + "[retry]\nstall = false\n")
+    assert never.resources.retry.stall is None
+    assert read(sweep_text(never, "")).resources.retry == never.resources.retry
+    again = replace(never, resources=replace(never.resources, retry=found))
+    assert read(sweep_text(again, "")).resources.retry == found
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("700M", 700), ("32g", 32768), ("1T", 1048576), ("512", 512), ("2048K", 2), ("4GB", 4096)],
+)
+def test_memory_as_sbatch_writes_it(text, size):
+    assert mebibytes(text) == size
+    assert mebibytes(f"{text} or so") is None
+
+
 def test_extra_is_an_option_too(read):
     sweep = read(BASE + '[slurm]\nextra = "x"\n')
     assert sweep.resources.sbatch == {"extra": "x"}
@@ -369,6 +401,16 @@ MISTAKES = {
     "key": ("\nseed = 1", 4, "unknown key 'seed'. Did you mean seeds"),
     "name": ('name = "a/b"', 3, "letters, digits"),
     "run key": ("[run]\n\nimage_sice = 3", 5, "Did you mean image_size"),
+    "retry key": ("[retry]\nattempt = 2", 4, "Did you mean attempts"),
+    "retry table": ("retry = 3", 3, "make it a table, [retry]"),
+    "attempts": ("[retry]\nattempts = 0", 4, "give a whole number from 1"),
+    "stall": ("[retry]\n\nstall = 10", 5, 'such as "10m", "90s"'),
+    "stall for ever": ("[retry]\nstall = true", 4, "or false for never"),
+    "no stall": ('[retry]\nstall = "0s"', 4, 'such as "10m"'),
+    "factor": ('[retry]\nmem = "2G"', 4, 'a factor from 1 to 100, such as "x2"'),
+    "less": ('[retry]\ntime = "x0.5"', 4, "a factor from 1"),
+    "memory": ('[retry]\nmem_most = "much"', 4, 'an amount of memory such as "64G"'),
+    "time most": ('[retry]\ntime_most = "soon"', 4, "a time such as"),
     "run table": ("run = 3", 3, "make it a table"),
     "type": ('[run]\nimage_size = "big"', 4, 'image_size is "big"; give a whole number from 16'),
     "truth for a number": ("[run]\nimage_size = true", 4, "give a whole number"),
