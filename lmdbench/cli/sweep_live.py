@@ -117,6 +117,9 @@ class PlainLines(PoolWatcher):
         self._ended += 1
         Lines().say(f"{self._ended}/{self._all} {ending(job, outcome, seconds)}")
 
+    def elsewhere(self, job: PoolJob) -> None:  # noqa: ARG002
+        self._ended += 1
+
     def died(self, slot: Slot, what: str) -> None:
         Lines().say(f"{slot.name}: {what}")
 
@@ -178,6 +181,9 @@ class Screen(PoolWatcher):
             self.waiting[job.key] = job
         else:
             self._tell(ending(job, outcome, seconds), keep=outcome.kind != "done")
+
+    def elsewhere(self, job: PoolJob) -> None:
+        self.waiting.pop(job.key, None)
 
     def died(self, slot: Slot, what: str) -> None:
         work, self.work[slot] = self.work[slot], None

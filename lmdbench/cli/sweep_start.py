@@ -19,6 +19,7 @@ from lmdbench.core.folders import default_cache
 if TYPE_CHECKING:
     from lmdbench.runs.options import RunOptions
     from lmdbench.sweep.executors import JobExecutor
+    from lmdbench.sweep.executors.pool import PoolOptions
     from lmdbench.sweep.launch import LaunchSet
     from lmdbench.sweep.plan import Node, SweepPlan
     from lmdbench.sweep.status import Overview, State
@@ -51,14 +52,19 @@ class StartOptions:
 
 
 def where_options(command: Command) -> Command:
-    """``--on``, ``--workers``, ``--gpus``, ``--runs-per-gpu``: where runs are done."""
+    """``--on``, and what a pool here works on: where runs are done."""
+    on = click.option(
+        "--on",
+        metavar="EXECUTOR",
+        help="local: this machine; slurm: a SLURM cluster; others: lmdbench list executors."
+        "  [default: the file's, else local]",
+    )
+    return stacked(command, (on, pool_where))
+
+
+def pool_where(command: Command) -> Command:
+    """``--workers``, ``--gpus``, ``--runs-per-gpu``: what a pool on this machine works on."""
     options = (
-        click.option(
-            "--on",
-            metavar="EXECUTOR",
-            help="local: this machine; slurm: a SLURM cluster; others: lmdbench list executors."
-            "  [default: the file's, else local]",
-        ),
         click.option(
             "--workers",
             type=click.IntRange(min=1),
@@ -200,7 +206,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
         if not chosen.nodes:
             say(f"{planned.sweep.name}: nothing to start")
             return overview
-        _check_weights(chosen.nodes)
+        check_weights(chosen.nodes)
         if executor is not None:
             _submit(planned, chosen, overview, options, say, executor)
             return look(planned)
@@ -245,7 +251,7 @@ def _choose(
     return chosen
 
 
-def _check_weights(nodes: Sequence[Node]) -> None:
+def check_weights(nodes: Sequence[Node]) -> None:
     """Fetch pretrained weights that lack while there is a network: compute nodes may have none.
 
     Raises UserError where that fails.
@@ -261,22 +267,17 @@ def _check_weights(nodes: Sequence[Node]) -> None:
         build_encoder(run.context.backbone, run.context.weights)
 
 
-def _open_pool(planned: SweepPlan, chosen: LaunchSet, options: StartOptions) -> Callable[[], None]:
-    """Record and claim a pool of workers. Returns what makes it work, until all is over."""
-    from contextlib import ExitStack
-
+def pool_options(planned: SweepPlan, options: StartOptions) -> PoolOptions:
+    """What a pool of workers on this machine works on. Raises UserError for what is not there."""
     from lmdbench.cli.options import parse_numbers
-    from lmdbench.cli.sweep_live import pool_watcher
-    from lmdbench.sweep.executors.local import make_slots, run_locally
+    from lmdbench.sweep.executors.local import make_slots
     from lmdbench.sweep.executors.pool import PoolOptions
-    from lmdbench.sweep.executors.watcher import PoolWatcher
-    from lmdbench.sweep.launch import opened_pool, pool_jobs
 
     resources = planned.sweep.resources
     gpus = resources.gpus if options.gpus is None else tuple(parse_numbers(options.gpus, "--gpus"))
     on_gpus = options.gpus is not None or options.runs_per_gpu is not None
     workers = options.workers or (None if on_gpus else resources.workers)
-    pool_options = PoolOptions(
+    found = PoolOptions(
         results=planned.results,
         cache=default_cache(),
         folder=planned.folder,
@@ -289,14 +290,27 @@ def _open_pool(planned: SweepPlan, chosen: LaunchSet, options: StartOptions) -> 
         run=options.of_runs(planned),
         plugins=planned.sweep.plugins,
     )
-    make_slots(pool_options)  # before anything is recorded
+    make_slots(found)  # before anything is recorded
+    return found
+
+
+def _open_pool(planned: SweepPlan, chosen: LaunchSet, options: StartOptions) -> Callable[[], None]:
+    """Record and claim a pool of workers. Returns what makes it work, until all is over."""
+    from contextlib import ExitStack
+
+    from lmdbench.cli.sweep_live import pool_watcher
+    from lmdbench.sweep.executors.local import run_locally
+    from lmdbench.sweep.executors.watcher import PoolWatcher
+    from lmdbench.sweep.launch import opened_pool, pool_jobs
+
+    given = pool_options(planned, options)
     stack = ExitStack()
-    name = stack.enter_context(opened_pool(planned, chosen.nodes, pool_options.run))
+    name = stack.enter_context(opened_pool(planned, chosen.nodes, given.run))
     watcher = PoolWatcher() if options.quiet else pool_watcher(planned.sweep.name)
 
     def work() -> None:
         with stack:
-            run_locally(pool_jobs(chosen.nodes), replace(pool_options, name=name), watcher)
+            run_locally(pool_jobs(chosen.nodes), replace(given, name=name), watcher)
 
     return work
 

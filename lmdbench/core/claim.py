@@ -180,6 +180,13 @@ class Claim:
         here = end.record.get("machine") == _machine()
         return {**end.record, "alive": self._lives(end), "here": here}
 
+    def heartbeat(self) -> tuple[str, int]:
+        """What changes when the holder does anything with the claim."""
+        holder = self.holder() or {}
+        with suppress(FileNotFoundError):
+            return str(holder.get("token")), self.path.stat().st_mtime_ns
+        return "", 0
+
     def _record(self) -> dict[str, Any]:
         return {
             "token": self.token,

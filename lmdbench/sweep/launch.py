@@ -29,6 +29,7 @@ from lmdbench.sweep.plan import Node, SweepPlan
 from lmdbench.sweep.status import Overview, State
 
 LAUNCH: tuple[State, ...] = ("missing", "lost")  # what a launch takes
+PULL: tuple[State, ...] = ("missing", "lost", "running")  # what a worker takes, or waits for
 RETRY: tuple[State, ...] = ("failed", "lost")
 WAIT_SECONDS = 0.5
 USUAL_ARRAY_SIZE = 1001
@@ -103,14 +104,25 @@ def pool_jobs(nodes: Sequence[Node]) -> list[PoolJob]:
     ]
 
 
+def pulled_jobs(nodes: Sequence[Node]) -> list[PoolJob]:
+    """What workers take as it becomes ready; what a run starts from may be anybody's."""
+    return [PoolJob(node.job, node.title, node.needs) for node in nodes]
+
+
 @contextmanager
-def opened_pool(plan: SweepPlan, nodes: Sequence[Node], options: RunOptions) -> Iterator[str]:
-    """A launch on this machine: recorded, and claimed as long as the pool lives. Its name."""
+def opened_pool(
+    plan: SweepPlan, nodes: Sequence[Node], options: RunOptions, *, forget: bool = True
+) -> Iterator[str]:
+    """A launch on this machine: recorded, and claimed as long as the pool lives. Its name.
+
+    ``forget``: that the runs failed before.
+    """
     name = launch_name(plan.sweep.name)
     keys = tuple((node.key,) for node in nodes)
     launch = Launch(name, LOCAL, keys, sweeps=_owners(plan), redoes=options.redoes_changed)
     launch = begin_launch(plan.folder, launch)
-    forget_failures(nodes, launch)
+    if forget:
+        forget_failures(nodes, launch)
     claim = pool_claim(plan.folder, name)
     claim.acquire()
     try:

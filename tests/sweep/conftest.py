@@ -183,6 +183,8 @@ class Recorder:
     def ended(self, job: Any, outcome: Any) -> None:
         self.said.append(f"{job.title}: {outcome.kind}: {outcome.text}")
 
+    def elsewhere(self, job: Any) -> None: ...
+
     def died(self, slot: Any, what: str) -> None:
         self.said.append(f"{slot.name}: {what}")
 

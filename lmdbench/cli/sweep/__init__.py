@@ -11,6 +11,7 @@ COMMANDS = {
     "plan": "Show every run, what is shared, and how long it will take.",
     "launch": "Start what is neither done nor under way.",
     "status": "Show what has become of each run.",
+    "worker": "Take the next run that is ready, until none is left.",
     "retry": "Start again what failed or was lost.",
     "cancel": "Stop what is running and forget what is queued.",
     "show": "Print a preset, to begin a file of your own with.",

@@ -12,7 +12,7 @@ from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import Interrupted, UserError
 from lmdbench.sweep.executors.messages import Outcome
 from lmdbench.sweep.executors.pool import Pool, PoolOptions
-from lmdbench.sweep.executors.sources import FixedList
+from lmdbench.sweep.executors.sources import FixedList, Source
 from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher, Slot
 
 
@@ -77,12 +77,20 @@ def run_locally(jobs: Sequence[PoolJob], options: PoolOptions, watcher: PoolWatc
 
     Raises Interrupted after Ctrl-C, with all workers stopped, and UserError where none can work.
     """
+    source = FixedList(jobs, options.results, watcher)
+    work_off(source, jobs, options, watcher)
+    return PoolSummary({job.key: source.outcomes[job.key] for job in jobs})
+
+
+def work_off(
+    source: Source, jobs: Sequence[PoolJob], options: PoolOptions, watcher: PoolWatcher
+) -> None:
+    """Work on the jobs of a source until it is over. Raises as ``run_locally``."""
     slots = make_slots(options)
     # Of all slots, also those that find no run: bits depend on threads, and must not on how many
     # runs are left.
     threads = options.threads or max(1, usable_cores() // len(slots))
     slots = slots[: max(1, len(jobs))]
-    source = FixedList(jobs, options.results, watcher)
     pool = Pool(source, replace(options, threads=threads), watcher, slots)
     watcher.begin(slots, jobs)
     try:
@@ -94,4 +102,3 @@ def run_locally(jobs: Sequence[PoolJob], options: PoolOptions, watcher: PoolWatc
         ) from None
     finally:
         watcher.end()
-    return PoolSummary({job.key: source.outcomes[job.key] for job in jobs})

@@ -127,8 +127,8 @@ class Pool:
         self.selector = selectors.DefaultSelector()
 
     def work(self) -> None:
-        """Until the source is over. Raises UserError where no worker can work."""
-        while self.running or not self.source.over:
+        """Until the source is over, or its deadline. Raises UserError where no worker can work."""
+        while (self.running or not self.source.over) and not self._late():
             self._hand_out()
             self._count()
             if all(worker.retired for worker in self.workers):
@@ -136,6 +136,10 @@ class Pool:
             for key, _ in self.selector.select(LOOK_SECONDS):
                 self._read(key.data)
         self._count()
+
+    def _late(self) -> bool:
+        deadline = self.source.deadline
+        return deadline is not None and time.monotonic() > deadline
 
     @property
     def running(self) -> int:

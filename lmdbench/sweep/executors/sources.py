@@ -48,6 +48,11 @@ class Source(ABC):
         self.watcher.ended(job, outcome)
 
     @property
+    def deadline(self) -> float | None:
+        """When all work is stopped, by ``time.monotonic``; None: not before it is over."""
+        return None
+
+    @property
     @abstractmethod
     def over(self) -> bool:
         """Whether there is no job to give, and will be none unless one comes back."""

@@ -215,23 +215,15 @@ def _how_far(above: PlannedRun) -> str:
 
 def _lives(claim: Claim) -> bool:
     """Whether the holder of a claim renews it. Takes until it does, or is dead."""
-    first = _heartbeat(claim)
+    first = claim.heartbeat()
     deadline = time.monotonic() + 2 * DEAD_AFTER_SECONDS
     while time.monotonic() < deadline:
         if not (claim.holder() or {}).get("alive"):
             return False
-        if _heartbeat(claim) != first:
+        if claim.heartbeat() != first:
             return True
         time.sleep(LOOK_SECONDS)
     return True
-
-
-def _heartbeat(claim: Claim) -> tuple[str, int]:
-    """What changes when the holder of a claim does anything with it."""
-    holder = claim.holder() or {}
-    with suppress(FileNotFoundError):
-        return str(holder.get("token")), claim.path.stat().st_mtime_ns
-    return "", 0
 
 
 # A process of its own
