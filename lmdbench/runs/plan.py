@@ -154,7 +154,27 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
     """
     if not (run.directory / "run.json").exists():
         return None
-    record = run.record()
+    kept = (run.directory / name for name in ("checkpoint.pt", "predictions.npz"))
+    used = run.state != "failed" or any(path.exists() for path in kept)
+    above = run.ancestor
+    origin = above.record() if above is not None and above.state == "finished" else None
+    return staleness_of(run, run.record(), origin, run.code, store_digest, used=used)
+
+
+def staleness_of(
+    run: PlannedRun,
+    record: RunRecord,
+    above: RunRecord | None,
+    code: Mapping[str, str],
+    store_digest: str | None = None,
+    *,
+    used: bool = True,
+) -> str | None:
+    """``staleness`` of a run of which the records are read.
+
+    ``above``: that of the run it starts from, if that is finished. ``code``: the digests of now.
+    ``used``: not of a run that broke before its first epoch was done: nothing of it is used.
+    """
     if record.id != run.spec.id:
         return f"its run.json is of another run ({record.id[:8]})"
     if record.classes != list(run.context.prepared.split.classes):
@@ -162,20 +182,16 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
             f"{run.directory}: its classes stand in another order, {listed(record.classes)}; "
             "order them so (class_order), or give the data set another name"
         )
-    kept = (run.directory / name for name in ("checkpoint.pt", "predictions.npz"))
-    if run.state == "failed" and not any(path.exists() for path in kept):
-        return None  # it broke before its first epoch was done: nothing of it is used
+    if not used:
+        return None
     made = record.digests
-    changed = changed_part(made, run.code)
+    changed = changed_part(made, code)
     if changed is not None:
         return f"the code of {code_in_words(changed, run.spec)} has changed since this run"
     if store_digest is not None and made.get("store") != store_digest:
         return "the images have changed since this run"
-    ancestor = run.ancestor
-    if ancestor is not None and ancestor.state == "finished":
-        model = ancestor.record().digests.get("model")
-        if made.get("ancestor") not in (None, model):
-            return f"the {ancestor.spec.method} run it started from has been trained anew"
+    if above is not None and made.get("ancestor") not in (None, above.digests.get("model")):
+        return f"the {above.spec.method} run it started from has been trained anew"
     return None
 
 

@@ -160,8 +160,11 @@ class RunRecord:
         write_json(directory / FILE, self.to_json())
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> RunRecord:
-        """Raises ValueError, which says what is wrong behind the name of the file."""
+    def from_json(cls, content: Mapping[str, Any], *, checked: bool = False) -> RunRecord:
+        """Raises ValueError, which says what is wrong behind the name of the file.
+
+        ``checked``: the content was a record before, and need not be looked at again.
+        """
         known = {k: v for k, v in content.items() if k != "format" and v is not None}
         others = {key: known.pop(key) for key in [*known] if key not in KEYS}
         others_of: dict[str, Mapping[str, Any]] = {}
@@ -170,8 +173,9 @@ class RunRecord:
                 raise ValueError(f"lacks {key!r}")
         for name, kind in NESTED.items():
             if isinstance(known.get(name), dict):
-                known[name], others_of[name] = _nested(name, kind, known[name])
-        return _checked(cls(**known, others=others, others_of_spec=others_of.get("spec", {})))
+                known[name], others_of[name] = _nested(name, kind, known[name], checked)
+        record = cls(**known, others=others, others_of_spec=others_of.get("spec", {}))
+        return record if checked else _checked(record)
 
 
 NESTED = {"spec": RunSpec, "ancestor": AncestorRecord, "imported": Imported}
@@ -180,14 +184,17 @@ NEEDED = tuple(f.name for f in fields(RunRecord) if f.default is f.default_facto
 NULLS = ("ancestor", "partial", "git_commit")  # recorded also where there is none
 
 
-def _nested(name: str, kind: type, content: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+def _nested(
+    name: str, kind: type, content: Mapping[str, Any], checked: bool
+) -> tuple[Any, Mapping[str, Any]]:
     """The object that a part of a record is of, and what of it has no place there."""
     own = {f.name: f for f in fields(kind)}
     for key, one in own.items():
         if key not in content and one.default is MISSING:
             raise ValueError(f"{name} lacks {key!r}")
     others = {key: value for key, value in content.items() if key not in own}
-    return _checked(kind(**{k: v for k, v in content.items() if k in own})), others
+    nested = kind(**{k: v for k, v in content.items() if k in own})
+    return (nested if checked else _checked(nested)), others
 
 
 def _checked(thing: T) -> T:
@@ -220,6 +227,11 @@ def read_record(directory: Path) -> RunRecord:
 
     Raises UserError, naming the file, if it is absent, damaged or of another format.
     """
+    return record_of(directory, read_content(directory))
+
+
+def read_content(directory: Path) -> dict[str, Any]:
+    """The same as JSON has it."""
     path = directory / FILE
     if not path.exists():
         raise UserError(f"{path}: no such file; move {directory.name} away or run it again")
@@ -231,7 +243,14 @@ def read_record(directory: Path) -> RunRecord:
             f"{path} was written by another version of lmdbench (format {content.get('format')!a}; "
             f"this one reads {FORMAT}): use that version, or another --results folder"
         )
+    return content
+
+
+def record_of(directory: Path, content: Mapping[str, Any]) -> RunRecord:
+    """The record that a directory's ``run.json`` holds. Raises UserError for what is none."""
     try:
         return RunRecord.from_json(content)
     except ValueError as error:
-        raise UserError(f"{path}: {error}; move {directory.name} away or run it again") from error
+        raise UserError(
+            f"{directory / FILE}: {error}; move {directory.name} away or run it again"
+        ) from error

@@ -14,8 +14,11 @@ from typing import Any, Literal, get_args
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import DiskError, UserError
 from lmdbench.core.files import read_text
-from lmdbench.runs.plan import staleness
-from lmdbench.runs.state import last_error, run_state
+from lmdbench.runs import state as run_states
+from lmdbench.runs.index import RunIndex
+from lmdbench.runs.plan import PlannedRun, staleness_of
+from lmdbench.runs.record import RunRecord
+from lmdbench.runs.state import last_error
 from lmdbench.sweep.executors import LOCAL, job_executor
 from lmdbench.sweep.executors.batches import Queued
 from lmdbench.sweep.launch_record import LAUNCHING, SWEEPS, Launch, pool_claim, read_launches
@@ -30,6 +33,7 @@ MOST_READ = 8192  # bytes of a log's end
 # What SLURM and submitit add to the end of any log.
 EMPTY_WORDS = ("srun: error:", "srun: Terminating", "slurmstepd:", "submitit ", "srun: Force")
 RECENT_EPOCHS = 5  # whose mean length tells the time left
+MOST_CLOSELY = 2000  # runs of a sweep up to which `status` looks also for changes in place
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,37 @@ class Overview:
         return [key for key, status in self.runs.items() if status.state in states]
 
 
-def look(plan: SweepPlan) -> Overview:
-    """The state of every run now. Changes nothing."""
+class Finished:
+    """The finished runs of a sweep, each read once; see ``RunIndex``."""
+
+    def __init__(self, plan: SweepPlan, *, closely: bool = True) -> None:
+        self.index = RunIndex(plan.results, closely=closely)
+        self._code: dict[tuple[str, str], Mapping[str, str]] = {}  # of method and backbone
+
+    def staleness(self, run: PlannedRun, record: RunRecord) -> str | None:
+        """See ``plan.staleness_of``; of a record that can't be used, why."""
+        try:
+            above = self.index.read(run.ancestor.directory)[1] if run.ancestor else None
+            return staleness_of(run, record, above, self._code_of(run))
+        except UserError as error:
+            return str(error)
+
+    def _code_of(self, run: PlannedRun) -> Mapping[str, str]:
+        what = run.spec.method, run.spec.backbone
+        if what not in self._code:
+            self._code[what] = run.code
+        return self._code[what]
+
+
+def look(plan: SweepPlan, finished: Finished | None = None) -> Overview:
+    """The state of every run now. Changes nothing but the index of runs.
+
+    ``finished``: what an earlier look knew, for who looks again and again.
+    """
+    finished = Finished(plan) if finished is None else finished
+    finished.index.begin()
     launches = read_launches(plan.results)
-    unfinished = {key for key, node in plan.nodes.items() if not _is_done(node)}
+    unfinished = {key for key, node in plan.nodes.items() if not _is_done(node, finished)}
     submitted = {
         launch.kind
         for _, launch in launches
@@ -123,12 +154,21 @@ def look(plan: SweepPlan) -> Overview:
     launcher = Claim(plan.results / SWEEPS / LAUNCHING).holder() or {}
     another = bool(launcher.get("alive")) and launcher.get("pid") != os.getpid()
     places = _places(launches, jobs, another)
-    runs = {key: _status(node, places.get(key), bool(silent)) for key, node in plan.nodes.items()}
+    runs = {
+        key: _status(node, finished, places.get(key), bool(silent))
+        for key, node in plan.nodes.items()
+    }
+    finished.index.save()
     return Overview(plan, runs, silent)
 
 
-def _is_done(node: Node) -> bool:
-    return (node.run.directory / "done").exists()
+def _is_done(node: Node, finished: Finished) -> bool:
+    """Whether a run is finished, even if its record can't be used."""
+    directory = node.run.directory
+    try:
+        return finished.index.exists(directory) and finished.index.read(directory)[0] == "finished"
+    except (OSError, UserError):
+        return (directory / "done").exists()
 
 
 def _places(
@@ -152,9 +192,9 @@ def _places(
     return found
 
 
-def _status(node: Node, place: QueueEntry | None, silent: bool) -> RunStatus:
+def _status(node: Node, finished: Finished, place: QueueEntry | None, silent: bool) -> RunStatus:
     try:
-        told = _told(node, place, silent)
+        told = _told(node, finished, place, silent)
         return told if place is None else replace(told, executor=place.launch.kind)
     except OSError as error:  # a directory of somebody else's, a disk that is away
         why = f"{node.run.directory} cannot be read: {error.strerror}"
@@ -163,16 +203,12 @@ def _status(node: Node, place: QueueEntry | None, silent: bool) -> RunStatus:
         return RunStatus(node, "failed", note=str(error))
 
 
-def _told(node: Node, place: QueueEntry | None, silent: bool) -> RunStatus:
+def _told(node: Node, finished: Finished, place: QueueEntry | None, silent: bool) -> RunStatus:
     directory = node.run.directory
-    if place is None and not directory.exists():  # most of a fresh sweep
+    state, why = _read(node, finished)
+    if place is None and state == "missing":  # most of a fresh sweep
         return RunStatus(node, "missing")
-    state = run_state(directory)
     if state == "finished":
-        try:
-            why = staleness(node.run)
-        except UserError as error:  # its record is damaged, or of another version
-            why = str(error)
         if why and place is not None and place.alive and place.launch.redoes:
             return RunStatus(node, "queued", job=place.job, note=why, pooled=place.pool)
         return RunStatus(node, "changed" if why else "done", note=why or "")
@@ -201,6 +237,20 @@ def _told(node: Node, place: QueueEntry | None, silent: bool) -> RunStatus:
     if state == "interrupted" or (place is not None and _submitted(place)):
         return RunStatus(node, "lost", note=_end_of(place), stuck=stuck, **at)
     return RunStatus(node, "missing")
+
+
+def _read(node: Node, finished: Finished) -> tuple[run_states.State, str | None]:
+    """A run's state, and why it is changed if it is finished and that."""
+    directory = node.run.directory
+    if not finished.index.exists(directory):
+        return "missing", None
+    try:
+        state, record = finished.index.read(directory)
+    except DiskError:
+        raise
+    except UserError as error:  # its record is damaged, or of another version
+        return "finished", str(error)
+    return state, finished.staleness(node.run, record) if record is not None else None
 
 
 def _submitted(place: QueueEntry) -> bool:

@@ -28,7 +28,7 @@ from lmdbench.cli.text import json_text
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from lmdbench.sweep.status import Overview, RunStatus
+    from lmdbench.sweep.status import Finished, Overview, RunStatus
 
 MOST_LINES = 10  # of runs of one state, where not all are asked for
 
@@ -62,11 +62,12 @@ def status(
     """
     planned = load_plan(source, results, data_root)
 
-    from lmdbench.sweep.status import look
+    from lmdbench.sweep.status import MOST_CLOSELY, Finished, look
 
-    overview = look(planned)
+    finished = Finished(planned, closely=len(planned.nodes) <= MOST_CLOSELY)
+    overview = look(planned, finished)
     if watch:
-        overview = _watch(overview, every, everything, quiet=as_json)
+        overview = _watch(overview, finished, every, everything, quiet=as_json)
     if as_json:
         click.echo(json_text(_record(overview)))
     elif not (watch and sys.stdout.isatty()):
@@ -79,7 +80,9 @@ def status(
     click.get_current_context().exit(exit_code(overview))
 
 
-def _watch(overview: Overview, every: int, everything: bool, *, quiet: bool) -> Overview:
+def _watch(
+    overview: Overview, finished: Finished, every: int, everything: bool, *, quiet: bool
+) -> Overview:
     """Look until nothing is running or queued. Returns the last look."""
     from rich.console import Console, Group
     from rich.live import Live
@@ -94,7 +97,7 @@ def _watch(overview: Overview, every: int, everything: bool, *, quiet: bool) -> 
         while under_way():
             note(f"{datetime.now():%H:%M:%S}  {counts(overview)}")
             time.sleep(every)
-            overview = look(overview.plan)
+            overview = look(overview.plan, finished)
         return overview
 
     def shown() -> RenderableType:
@@ -104,7 +107,7 @@ def _watch(overview: Overview, every: int, everything: bool, *, quiet: bool) -> 
     with Live(shown(), console=Console(highlight=False), auto_refresh=False) as live:
         while under_way():
             time.sleep(every)
-            overview = look(overview.plan)
+            overview = look(overview.plan, finished)
             live.update(shown(), refresh=True)
     return overview
 
