@@ -3,8 +3,9 @@
 Submitting reads no image and trains nothing: it may run on a login node. What was found out on a
 real SLURM (22.05) and is built on here:
 
-- ``afterany`` is not satisfied by a requeue of what it waits for, only by its end, and at once by a
-  job that the queue no longer knows.
+- ``aftercorr`` and ``afterok`` are not satisfied by a requeue of what they wait for, only by its
+  success. Where it fails or is cancelled, ``kill-on-invalid-dep`` removes what waits, task by task,
+  and what waits for that in turn.
 - A requeue, a cancellation and a preemption send SIGCONT and SIGTERM first and SIGKILL after
   KillWait (or the grace time).
 - The signal before the time limit is sent up to a minute earlier than asked for.
@@ -69,8 +70,10 @@ def submit(
     _refuse_odd(folder)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for index, unit in enumerate(batch.units):
-            delayed = DelayedSubmission(SweepJob(job_content(unit, resources, work)))
+        for index in batch.tasks:
+            awaited = index in batch.awaited
+            content = job_content(batch.units[index], resources, work, awaited=awaited)
+            delayed = DelayedSubmission(SweepJob(content))
             delayed.set_timeout(resources.time_minutes, NO_LIMIT)
             delayed.dump(pickle_path(folder, name, index))
         path = folder / f"{name}.sh"
@@ -80,7 +83,7 @@ def submit(
     except Unsure:
         raise
     except UserError:
-        for left in (path, *(pickle_path(folder, name, n) for n in range(len(batch.units)))):
+        for left in (path, *(pickle_path(folder, name, n) for n in batch.tasks)):
             with suppress(OSError):
                 left.unlink(missing_ok=True)
         raise
@@ -149,10 +152,16 @@ def sbatch_options(batch: Batch, resources: Resources, jobs: Mapping[str, str]) 
         # Only steps are signalled, unless the batch script is named, which then must be Python.
         options.setdefault("signal", f"B:USR2@{resources.signal_seconds}")
     if batch.after:
-        # Not afterok: what failed would strand its dependants for ever. They begin, and say so.
-        waits = dict.fromkeys(jobs.get(key, f"<job of {key}>") for key in batch.after)
-        options["dependency"] = "afterany:" + ":".join(waits)
+        options["dependency"] = _dependency(batch, jobs)
+        options.setdefault("kill-on-invalid-dep", "yes")  # else it would wait for ever
     return options
+
+
+def _dependency(batch: Batch, jobs: Mapping[str, str]) -> str:
+    waits = [jobs.get(key, f"<job of {key}>") for key in batch.after]
+    if batch.aligned:
+        return "aftercorr:" + waits[0].partition("_")[0]
+    return "afterok:" + ":".join(dict.fromkeys(waits))
 
 
 def _executor(
@@ -178,8 +187,9 @@ def _executor(
         additional_parameters={k: v for k, v in options.items() if k not in executor.left_out},
     )
     if len(batch.units) > 1:
+        executor.tasks = batch.tasks
         executor.parameters["map_count"] = len(batch.units)
-        executor.parameters["array_parallelism"] = resources.array_parallelism or len(batch.units)
+        executor.parameters["array_parallelism"] = resources.array_parallelism or len(batch.tasks)
     return executor
 
 
@@ -200,6 +210,7 @@ def _executor_class() -> type[SlurmExecutor]:
         """submitit's scripts, with options left out, and also where there is no SLURM."""
 
         left_out: set[str] = set()
+        tasks: Sequence[int] = ()
 
         @classmethod
         def affinity(cls) -> int:
@@ -209,10 +220,23 @@ def _executor_class() -> type[SlurmExecutor]:
             return self._make_submission_file_text(self._submitit_command_str, "")
 
         def _make_submission_file_text(self, command: str, uid: str) -> str:
-            lines = super()._make_submission_file_text(command, uid).split("\n")
+            text = super()._make_submission_file_text(command, uid)
+            text = re.sub(r"--array=0-\d+", f"--array={ranges(self.tasks)}", text, count=1)
+            lines = text.split("\n")
             return "\n".join(line for line in lines if _option(line) not in self.left_out)
 
     return Executor
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as sbatch takes them: ``0-3,7``."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return ",".join("-".join(map(str, part)) for part in found)
 
 
 def _option(line: str) -> str | None:

@@ -31,7 +31,8 @@ EARLY_SECONDS = 120.0  # that a job may be told earlier of its time limit than a
 class SweepJob:
     """What a job carries out: some runs, in turn. Pickled by submitit as plain data.
 
-    It ends with an exception if a run failed or could not be done, for SLURM to show it as FAILED.
+    It ends with an exception if a run failed or could not be done, for SLURM to show it as FAILED;
+    where others wait for its success only if none was done: they look whether theirs is there.
     """
 
     def __init__(self, payload: Mapping[str, Any]) -> None:
@@ -106,7 +107,10 @@ class SweepJob:
         undone |= self.failed
         if undone:
             reasons = "; ".join(f"{key}: {text}" for key, text in undone.items())
-            raise RunFailed(f"{len(undone)} of {len(payload['jobs'])} runs not done: {reasons}")
+            text = f"{len(undone)} of {len(payload['jobs'])} runs not done: {reasons}"
+            if not payload.get("awaited") or len(undone) == len(payload["jobs"]):
+                raise RunFailed(text)
+            log.say(text)
 
     def checkpoint(self) -> DelayedSubmission:
         """Called in a signal handler, in the middle of anything: only says how the job goes on.

@@ -15,7 +15,7 @@ from lmdbench.runs.request import RunContext, RunRequest
 from lmdbench.sweep.config.resources import Resources
 from lmdbench.sweep.executors import slurm
 from lmdbench.sweep.executors import slurm_job as jobs
-from lmdbench.sweep.executors.batches import Batch, Queued, Work, units
+from lmdbench.sweep.executors.batches import Ask, Batch, Queued, Work, units
 from lmdbench.sweep.executors.jobs import RunJob
 from lmdbench.sweep.executors.slurm_job import SweepJob
 
@@ -49,13 +49,46 @@ def test_runs_that_wait_for_nothing_share_one_array():
     ]
 
 
-def test_a_dependant_waits_for_its_own_ancestor_only():
-    planned = nodes(a=None, b=None, a1="a", a2="a", b1="b")
-    assert keys(units(planned, 1, {}, 1000)) == [
-        ([["a"], ["b"]], []),
-        ([["a1"], ["a2"]], ["a"]),
-        ([["b1"]], ["b"]),
+def test_dependants_are_laid_beside_the_array_of_their_ancestors():
+    planned = nodes(a=None, b=None, c=None, d=None, a1="a", c1="c", c2="c", d1="d")
+    found = units(planned, 1, {}, 1000)
+    assert keys(found) == [
+        ([["a"], ["b"], ["c"], ["d"]], []),
+        ([["a1"], [], ["c1"], ["d1"]], ["a", "c", "d"]),
+        ([["c2"]], ["c"]),
     ]
+    assert [batch.aligned for batch in found] == [False, True, False]
+    assert [sorted(batch.awaited) for batch in found] == [[0, 2, 3], [], []]
+    assert found[1].jobs("12") == {"a1": "12_0", "c1": "12_2", "d1": "12_3"}
+    lines = script(found[1], jobs={"a": "7_0", "c": "7_2", "d": "7_3"})
+    assert "#SBATCH --dependency=aftercorr:7" in lines
+    assert "#SBATCH --array=0,2-3%3" in lines
+    assert "#SBATCH --kill-on-invalid-dep=yes" in lines
+
+
+def test_a_long_tail_behind_one_task_fills_arrays_of_its_own():
+    planned = [(task(f"s{n}"), None) for n in range(2)]
+    planned += [(task(f"d{n}"), "s0") for n in range(20)] + [(task("e"), "s1")]
+    found = units(planned, 1, {}, 10)
+    assert [len(batch.tasks) for batch in found] == [2, 10, 10, 1]
+    assert [batch.aligned for batch in found] == [False] * 4
+
+
+def test_2000_runs_behind_400_need_hardly_more_arrays_than_they_fill():
+    planned = [(task(f"s{n}"), None) for n in range(400)]
+    planned += [(task(f"d{n}-{k}"), f"s{n}") for n in range(400) for k in range(4)]
+    assert len(units(planned, 1, {}, 10)) == 200
+    packed = units(planned, 4, {}, 10)
+    assert len(packed) == 50
+    assert sum(len(batch.runs) for batch in packed) == 2000
+
+
+def test_runs_that_ask_for_something_else_get_other_arrays():
+    large = Ask(options=(("mem", "64G"),))
+    planned = nodes(a=None, b=None, a1="a", b1="b")
+    found = units(planned, 4, {}, 1000, {"b": large, "b1": Ask(alone=True)})
+    assert keys(found) == [([["a"]], []), ([["b"]], []), ([["a1"]], ["a"]), ([["b1"]], ["b"])]
+    assert [batch.ask for batch in found] == [Ask(), large, Ask(), Ask(alone=True)]
 
 
 def test_chains_of_any_depth():
@@ -70,7 +103,13 @@ def test_chains_of_any_depth():
 def test_an_ancestor_in_the_queue_is_waited_for():
     found = units(nodes(a="old", b="old", c=None), 1, {"old": "7_3"}, 1000)
     assert keys(found) == [([["a"], ["b"]], ["old"]), ([["c"]], [])]
-    assert "#SBATCH --dependency=afterany:7_3" in script(found[0], jobs={"old": "7_3"})
+    assert "#SBATCH --dependency=afterok:7_3" in script(found[0], jobs={"old": "7_3"})
+    queued = {"x": "7_1", "y": "7_3", "z": "9"}
+    found = units(nodes(a="y", b="x", c="z"), 1, queued, 1000)
+    assert keys(found) == [([[], ["b"], [], ["a"]], ["x", "y"]), ([["c"]], ["z"])]
+    lines = script(found[0], jobs=queued)
+    assert "#SBATCH --dependency=aftercorr:7" in lines
+    assert "#SBATCH --array=1,3%2" in lines
 
 
 def test_packed_runs_share_a_setup_and_their_dependants_wait_together():
@@ -79,8 +118,7 @@ def test_packed_runs_share_a_setup_and_their_dependants_wait_together():
     planned += [(task(f"d{n}"), f"s{n}") for n in range(3)]
     assert keys(units(planned, 2, {}, 1000)) == [
         ([["s0", "s1"], ["s2"], ["t0", "t1"]], []),
-        ([["d0", "d1"]], ["s0", "s1"]),
-        ([["d2"]], ["s2"]),
+        ([["d0", "d1"], ["d2"]], ["s0", "s1", "s2"]),
     ]
 
 
@@ -109,19 +147,28 @@ def test_every_run_once_and_after_what_it_needs(needs, size, largest):
     of = {t.key: n for n, b in enumerate(batches) for unit in b.units for t in unit}
     assert sorted(of) == sorted(t.key for t, _ in planned)
     assert sum(len(unit) for b in batches for unit in b.units) == len(planned)
-    assert all(len(b.units) <= largest for b in batches)
-    assert all(1 <= len(unit) <= size for b in batches for unit in b.units)
+    assert all(1 <= len(b.tasks) <= largest and len(b.units) <= largest for b in batches)
+    assert all(len(unit) <= size for b in batches for unit in b.units)
     for t, above in planned:
         if above is not None:
             assert of[above] < of[t.key]
             assert above in batches[of[t.key]].after
-    for batch in batches:  # all that it waits for is one array task
-        places = {(of[k], i) for k in batch.after for i in _index(batches[of[k]], k)}
-        assert len(places) <= 1
+    place = {key: (n, i) for n, b in enumerate(batches) for key, i in _indices(b).items()}
+    above = {t.key: needs for t, needs in planned if needs is not None}
+    for number, batch in enumerate(batches):
+        for run in batch.runs:
+            assert (run.key in above) == bool(batch.after)
+        places = {place[key] for key in batch.after}
+        if not batch.aligned:  # all that it waits for is one array task
+            assert len(places) <= 1
+            continue
+        assert len({array for array, _ in places}) == 1  # each waits for its own stage 1's
+        assert len(batches[min(places)[0]].units) > 1
+        assert all(place[above[r.key]][1] == place[r.key][1] for r in batch.runs), number
 
 
-def _index(batch, key):
-    return [i for i, unit in enumerate(batch.units) if key in [t.key for t in unit]]
+def _indices(batch):
+    return {run.key: i for i, unit in enumerate(batch.units) for run in unit}
 
 
 # Scripts
@@ -186,12 +233,12 @@ def test_without_srun_the_script_becomes_python_to_get_the_signal():
 def test_each_job_that_is_waited_for_is_named_once():
     batch = Batch(((task("a"),),), after=("x", "y", "z"))
     lines = script(batch, jobs={"x": "7_0", "y": "7_0", "z": "9"})
-    assert "#SBATCH --dependency=afterany:7_0:9" in lines
+    assert "#SBATCH --dependency=afterok:7_0:9" in lines
 
 
 def test_a_dry_run_names_the_jobs_there_are_none_of_yet():
     lines = script(Batch(((task("a"),),), after=("isic/ce/seed0",)))
-    assert "#SBATCH --dependency='afterany:<job of isic/ce/seed0>'" in lines
+    assert "#SBATCH --dependency='afterok:<job of isic/ce/seed0>'" in lines
 
 
 def test_planning_a_submission_imports_neither_torch_nor_submitit():
@@ -267,7 +314,10 @@ def test_lines_of_squeue():
     assert slurm.read_line(line) == Queued(
         "812_4", "skin-1123-101500-ab12cd", 4, "RUNNING", "", "gpu07", 93784.0
     )
+    never = "813|N/A|PENDING|INVALID||DependencyNeverSatisfied|a"
+    assert slurm.read_line(never).stuck
     line = "813|N/A|PENDING|INVALID||Dependency|a|b"
+    assert not slurm.read_line(line).stuck
     assert slurm.read_line(line) == Queued("813", "a|b", None, "PENDING", "Dependency", "", None)
 
 
