@@ -40,6 +40,7 @@ class StartOptions:
     accept_changed: bool = False
     redo_changed: bool = False
     dry_run: bool = False
+    follow: bool = False
     quiet: bool = False
 
     def of_runs(self, planned: SweepPlan) -> RunOptions:
@@ -102,6 +103,12 @@ def start_options(command: Command) -> Command:
             help="Move such runs aside and train them anew, with what starts from them.",
         ),
         click.option("--dry-run", is_flag=True, help="Show what would be started."),
+        click.option(
+            "--follow",
+            is_flag=True,
+            help="Where a queue takes only some jobs at a time: stay, and submit the rest as room "
+            "comes.",
+        ),
         click.option("--quiet", is_flag=True, help="Print nothing but errors."),
     )
     return stacked(command, options)
@@ -145,10 +152,10 @@ def place_of(planned: SweepPlan, options: StartOptions) -> str:
 def finish(overview: Overview, source: str, on: str, *, quiet: bool) -> None:
     """Say how the sweep stands, and end as ``status`` does: 0 for all done, 3 for work left.
 
-    Where runs are only submitted, always 0. Raises RunFailed if something failed or was
+    Where runs are only submitted, 0 once all are. Raises RunFailed if something failed or was
     lost.
     """
-    from lmdbench.cli.sweep_common import exit_code
+    from lmdbench.cli.sweep_common import CODES, exit_code
     from lmdbench.sweep.executors import LOCAL
     from lmdbench.sweep.launch import RETRY
 
@@ -160,6 +167,8 @@ def finish(overview: Overview, source: str, on: str, *, quiet: bool) -> None:
         elif on == LOCAL and overview.count("queued") + overview.count("running"):
             note(f"another launch is at it: {again('sweep status', source)}")
     if on != LOCAL:
+        if overview.no_room:
+            click.get_current_context().exit(CODES["unfinished"])
         return
     broken = overview.keys(*RETRY)
     if broken:
@@ -191,6 +200,8 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
     if executor is not None:
         with told_of(planned.sweep.argument):
             executor.asked(executor.check, planned.sweep.resources)
+    elif options.follow:
+        raise UserError("--follow is for queues; on this machine launch stays until all is done")
     check_loggers(planned.sweep.resources.run.log)
     for remark in planned.remarks:
         say(remark)
@@ -200,6 +211,15 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
         _show(planned, chosen, overview, executor)
         return overview
     check_writable(planned.results)
+    if options.follow and executor is not None:
+        from lmdbench.cli.sweep_follow import follow
+
+        def choose_now(overview: Overview, tell: Callable[[str], None]) -> LaunchSet:
+            chosen = _choose(overview, states, options, tell, executor)
+            _check_weights(chosen.nodes)
+            return chosen
+
+        return follow(planned, options, say, executor, choose_now)
     with launching(planned.results, say):
         overview = look(planned)
         chosen = _choose(overview, states, options, say, executor)
@@ -208,8 +228,13 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
             return overview
         check_weights(chosen.nodes)
         if executor is not None:
-            _submit(planned, chosen, overview, options, say, executor)
-            return look(planned)
+            from lmdbench.cli.sweep_follow import submit, tell_rest
+
+            submitted = submit(planned, chosen, overview, options, say, executor)
+            tell_rest(planned, submitted, note)
+            if not planned.belongs_to:
+                say(f"what becomes of them: {again('sweep status', planned.sweep.argument)}")
+            return replace(look(planned), no_room=len(submitted.left))
         pool = _open_pool(planned, chosen, options)
     stop_on_sigterm()
     pool()
@@ -315,23 +340,6 @@ def _open_pool(planned: SweepPlan, chosen: LaunchSet, options: StartOptions) -> 
     return work
 
 
-def _submit(
-    planned: SweepPlan,
-    chosen: LaunchSet,
-    overview: Overview,
-    options: StartOptions,
-    say: Callable[[str], None],
-    executor: JobExecutor,
-) -> None:
-    from lmdbench.sweep.executors.batches import Work
-    from lmdbench.sweep.launch import submit_all
-
-    work = Work(planned.results, default_cache(), planned.sweep.plugins, options.of_runs(planned))
-    submit_all(planned, chosen.nodes, overview, executor, work, say)
-    if not planned.belongs_to:
-        say(f"what becomes of them: {again('sweep status', planned.sweep.argument)}")
-
-
 def _show(
     planned: SweepPlan, chosen: LaunchSet, overview: Overview, executor: JobExecutor | None
 ) -> None:
@@ -350,7 +358,7 @@ def _show(
     found, jobs = batches(planned, chosen.nodes, overview, executor, largest)
     for number, batch in enumerate(found):
         name = f"{planned.sweep.name}-{number}"
-        click.echo(f"\n# job array {number + 1} of {len(found)}: {len(batch.units)} jobs")
+        click.echo(f"\n# job array {number + 1} of {len(found)}: {len(batch.tasks)} jobs")
         for index, unit in enumerate(batch.units):
             for run in unit:
                 click.echo(f"#   {index}: {planned.nodes[run.key].title}")

@@ -10,7 +10,13 @@ from dataclasses import replace
 
 from lmdbench.core.claim import Claim
 from lmdbench.sweep.executors import LOCAL, job_executor
-from lmdbench.sweep.launch_record import Launch, pool_claim, read_launches, write_launch
+from lmdbench.sweep.launch_record import (
+    Launch,
+    follow_claim,
+    pool_claim,
+    read_launches,
+    write_launch,
+)
 from lmdbench.sweep.plan import SweepPlan
 
 STOP_SECONDS = 30.0  # that a pool gets to stop its workers
@@ -29,10 +35,13 @@ def cancel(plan: SweepPlan, say: Callable[[str], None]) -> tuple[int, int]:
         (folder, launch) for folder, launch in read_launches(plan.results) if _is_of(launch, plan)
     ]
     stopped = left = 0
+    follower = follow_claim(plan.folder)
+    if (follower.holder() or {}).get("alive"):  # first, or it would submit anew
+        _stop_process(follower, "the launch that follows", say)
     for folder, launch in launches:
         claim = pool_claim(folder, launch.name)
         if launch.kind == LOCAL and (claim.holder() or {}).get("alive"):
-            done = _stop_pool(claim, say)
+            done = _stop_process(claim, "the pool of workers", say)
             stopped, left = stopped + done, left + (not done)
     for kind in dict.fromkeys(launch.kind for _, launch in launches if launch.kind != LOCAL):
         submitted = {
@@ -66,17 +75,17 @@ def _is_of(launch: Launch, plan: SweepPlan) -> bool:
     return tuned or any(not plan.nodes.keys().isdisjoint(keys) for keys in launch.units)
 
 
-def _stop_pool(claim: Claim, say: Callable[[str], None]) -> bool:
-    """Stop a living pool, if it is on this machine and ours. Whether that worked."""
+def _stop_process(claim: Claim, what: str, say: Callable[[str], None]) -> bool:
+    """Stop what holds a claim, if it is on this machine and ours. Whether that worked."""
     holder = claim.holder() or {}
     pid, host = int(holder.get("pid", 0)), holder.get("host")
     if not holder.get("here") or not pid:
-        say(f"a pool of workers runs on {host} (process {pid}): cancel it there")
+        say(f"{what} runs on {host} (process {pid}): cancel it there")
         return False
     try:
         os.kill(pid, signal.SIGTERM)
     except PermissionError:
-        say(f"the pool of workers (process {pid}) is somebody else's, who must cancel it")
+        say(f"{what} (process {pid}) is somebody else's, who must cancel it")
         return False
     except ProcessLookupError:
         return True
@@ -84,7 +93,7 @@ def _stop_pool(claim: Claim, say: Callable[[str], None]) -> bool:
     while (claim.holder() or {}).get("alive") and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     if (claim.holder() or {}).get("alive"):
-        say(f"the pool of workers (process {pid}) has not stopped yet; look again in a minute")
+        say(f"{what} (process {pid}) has not stopped yet; look again in a minute")
         return False
-    say(f"stopped the pool of workers (process {pid})")
+    say(f"stopped {what} (process {pid})")
     return True

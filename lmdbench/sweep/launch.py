@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmdbench.core.claim import Claim
@@ -13,7 +13,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors
 from lmdbench.runs.options import RunOptions
 from lmdbench.sweep.executors import LOCAL, JobExecutor
-from lmdbench.sweep.executors.batches import Batch, Unsure, Work, units
+from lmdbench.sweep.executors.batches import Batch, units
 from lmdbench.sweep.executors.watcher import PoolJob
 from lmdbench.sweep.launch_record import (
     LAUNCHING,
@@ -21,9 +21,7 @@ from lmdbench.sweep.launch_record import (
     Launch,
     begin_launch,
     launch_name,
-    launch_path,
     pool_claim,
-    write_launch,
 )
 from lmdbench.sweep.plan import Node, SweepPlan
 from lmdbench.sweep.status import Overview, State
@@ -119,7 +117,7 @@ def opened_pool(
     """
     name = launch_name(plan.sweep.name)
     keys = tuple((node.key,) for node in nodes)
-    launch = Launch(name, LOCAL, keys, sweeps=_owners(plan), redoes=options.redoes_changed)
+    launch = Launch(name, LOCAL, keys, sweeps=owners(plan), redoes=options.redoes_changed)
     launch = begin_launch(plan.folder, launch)
     if forget:
         forget_failures(nodes, launch)
@@ -135,17 +133,23 @@ def batches(
     plan: SweepPlan, nodes: Sequence[Node], overview: Overview, executor: JobExecutor, largest: int
 ) -> tuple[list[Batch], dict[str, str]]:
     """The job arrays of a launch, and what they may wait for in the queue already: key → job."""
-    queued = {
+    queued = queued_jobs(overview, executor)
+    per_job = plan.sweep.resources.runs_per_job
+    return units([(node.job, node.needs) for node in nodes], per_job, queued, largest), queued
+
+
+def queued_jobs(overview: Overview, executor: JobExecutor) -> dict[str, str]:
+    """Key → id of the job that has it, of what a new job of the executor can wait for."""
+    return {
         key: status.job
         for key, status in overview.runs.items()
         if status.state in ("queued", "running") and status.executor in ("", executor.name)
         if status.job and executor.waits_for(status.job)
     }
-    per_job = plan.sweep.resources.runs_per_job
-    return units([(node.job, node.needs) for node in nodes], per_job, queued, largest), queued
 
 
-def _owners(plan: SweepPlan) -> tuple[str, ...]:
+def owners(plan: SweepPlan) -> tuple[str, ...]:
+    """Names of the sweeps that a launch of this one is for."""
     return (plan.sweep.name, *plan.belongs_to)
 
 
@@ -165,46 +169,3 @@ def most_array_tasks(executor: JobExecutor) -> int:
         return executor.largest
     except UserError:
         return USUAL_ARRAY_SIZE
-
-
-def submit_all(
-    plan: SweepPlan,
-    nodes: Sequence[Node],
-    overview: Overview,
-    executor: JobExecutor,
-    work: Work,
-    say: Callable[[str], None],
-) -> None:
-    """Hand the runs over as jobs.
-
-    Raises UserError where the executor refuses one; those before it are submitted, and the same
-    launch goes on from there.
-    """
-    found, jobs = batches(plan, nodes, overview, executor, executor.largest)
-    # A job on hold for ever would only stand in the way of what waits for it.
-    launched = [overview.runs[node.key] for node in nodes]
-    stuck = [status.job for status in launched if status.stuck and status.executor == executor.name]
-    if stuck:
-        executor.asked(executor.cancel, [job for job in stuck if job])
-    for number, batch in enumerate(found):
-        name = launch_name(plan.sweep.name)
-        keys = tuple(tuple(run.key for run in unit) for unit in batch.units)
-        launch = Launch(
-            name, executor.name, keys, sweeps=_owners(plan), redoes=work.run.redoes_changed
-        )
-        launch = begin_launch(plan.folder, launch)
-        before = f" ({number} job arrays were submitted before)" if number else ""
-        try:
-            job = executor.hand_over(batch, name, plan.folder, plan.sweep.resources, work, jobs)
-        except Unsure as error:
-            raise UserError(
-                f"{error}{before}; look at its status before launching again"
-            ) from error
-        except UserError as error:
-            with suppress(OSError):
-                launch_path(plan.folder, name).unlink(missing_ok=True)
-            raise UserError(f"{error}{before}; when that is mended, launch again") from error
-        forget_failures([plan.nodes[key] for unit in keys for key in unit], launch)
-        write_launch(plan.folder, replace(launch, job=job))
-        jobs |= batch.jobs(job)
-        say(f"submitted job {job}: {len(batch.units)} jobs, {sum(map(len, keys))} runs")

@@ -21,6 +21,7 @@ from lmdbench.core.files import disk_errors, file_system_time, read_json, write_
 SWEEPS = "sweeps"  # the folder below the results that sweeps keep their records in
 LAUNCHES = "launches"
 LAUNCHING = "launching.json"  # the claim of who launches, for all sweeps of a results folder
+FOLLOWING = "following.json"
 FORMAT = 1
 
 
@@ -58,6 +59,11 @@ def launch_path(folder: Path, name: str) -> Path:
 def pool_claim(folder: Path, name: str) -> Claim:
     """What a pool holds while it lives, so that others know that its queue is worked off."""
     return Claim(folder / LAUNCHES / f"{name}.claim")
+
+
+def follow_claim(folder: Path) -> Claim:
+    """What a process holds that submits the runs of a sweep as room comes in a queue."""
+    return Claim(folder / FOLLOWING)
 
 
 def begin_launch(folder: Path, launch: Launch) -> Launch:

@@ -94,11 +94,15 @@ class QueueEntry:
 
 @dataclass(frozen=True)
 class Overview:
-    """All runs of a sweep by key; ``silent``: why a queue could not be read that should."""
+    """All runs of a sweep by key; ``silent``: why a queue could not be read that should.
+
+    ``no_room``: after a launch, how many runs the queue did not take yet.
+    """
 
     plan: SweepPlan
     runs: Mapping[str, RunStatus]
     silent: str = ""
+    no_room: int = 0
 
     def count(self, state: State) -> int:
         return sum(status.state == state for status in self.runs.values())

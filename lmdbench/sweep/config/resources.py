@@ -37,6 +37,7 @@ OF_SLURM: dict[str, Check] = {
     "use_srun": flag,
     "python": text,
     "array_parallelism": whole(1),
+    "max_jobs": whole(1),
 }
 
 
@@ -60,6 +61,7 @@ class Resources:
     use_srun: bool = True
     python: str | None = None  # None: the one that launches
     array_parallelism: int | None = None  # jobs of an array at a time
+    max_jobs: int | None = None  # of a sweep in the queue at a time; None: as many as it takes
     sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
 
 

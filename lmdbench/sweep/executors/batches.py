@@ -242,7 +242,14 @@ class Queued:
 
 
 class Full(UserError):
-    """The queue takes no more jobs, or no array as large as this one."""
+    """The queue takes no more jobs, or no array as large as this one.
+
+    ``certain``: it says so itself, and does not only speak of some limit.
+    """
+
+    def __init__(self, text: str, *, certain: bool) -> None:
+        super().__init__(text)
+        self.certain = certain
 
 
 class Unsure(UserError):

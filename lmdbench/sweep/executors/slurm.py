@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, write_text
-from lmdbench.sweep.executors.batches import Batch, Queued, Unsure, Work, job_content
+from lmdbench.sweep.executors.batches import Batch, Full, Queued, Unsure, Work, job_content
 from lmdbench.sweep.executors.slurm_job import SweepJob
 
 if TYPE_CHECKING:
@@ -47,6 +47,12 @@ OVERRIDING = tuple(
         *("JOB_NAME", "OUTPUT", "ERROR", "INPUT", "ARRAY_INX", "SIGNAL", "OPEN_MODE", "TIMELIMIT"),
         *("NO_REQUEUE", "REQUEUE", "WAIT", "DEPENDENCY", "WCKEY"),
     )
+)
+# What sbatch says where a user, an account or a cluster has as many jobs as it may; without the
+# limit's name it may be another one.
+FULL = (
+    r"MaxSubmitJob|GrpSubmitJob|unable to accept job"
+    r"|^(?!.*Limit)(?!.*(Wall|TRES|CPU|Node)).*violates accounting/QOS policy"
 )
 NO_LIMIT = 1_000_000  # requeues after a time limit: submitit takes any end of a short job for one
 
@@ -133,6 +139,10 @@ def _sbatch(path: Path, name: str) -> str:
         return found[0].partition("_")[0]
     if "timed out" in said:
         raise Unsure(f"sbatch: {said}; {name} may still come into the queue")
+    if re.search(FULL, said):
+        raise Full(
+            f"sbatch refuses {name}: {said}", certain=bool(re.search(r"Submit|accept", said))
+        )
     raise UserError(f"sbatch refuses {name}: {said}")
 
 
@@ -181,7 +191,7 @@ def _executor(
         job_name=name,
         time=resources.time_minutes,
         signal_delay_s=resources.signal_seconds,
-        setup=[*_take_pickle(folder.absolute(), name), *resources.setup],
+        setup=[*_environment(), *_take_pickle(folder.absolute(), name), *resources.setup],
         srun_args=srun_args,
         use_srun=resources.use_srun,
         additional_parameters={k: v for k, v in options.items() if k not in executor.left_out},
@@ -191,6 +201,17 @@ def _executor(
         executor.parameters["map_count"] = len(batch.units)
         executor.parameters["array_parallelism"] = resources.array_parallelism or len(batch.tasks)
     return executor
+
+
+def _environment() -> list[str]:
+    """Lines of a script that give a job what it needs of the environment, if ``export`` of sbatch,
+    or a cluster's habit, keeps that from it.
+
+    srun hands on what the script has, instead of what sbatch was asked for.
+    """
+    own = {k: v for k, v in sorted(os.environ.items()) if k.startswith("LMDBENCH_")}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in own.items()]
+    return ["unset SLURM_EXPORT_ENV", "export PATH", *lines]
 
 
 def _take_pickle(folder: Path, name: str) -> list[str]:

@@ -220,7 +220,7 @@ def test_a_pool_on_another_machine_is_not_called_cancelled(sweep, file, tmp_path
     for _ in range(2):
         outcome = sweep("cancel", path)
         assert outcome.code == 1
-        assert "a pool of workers runs on elsewhere (process 1): cancel it there" in outcome.err
+        assert "the pool of workers runs on elsewhere (process 1): cancel it there" in outcome.err
         assert "toy: 1 queued" in outcome.out
 
 
