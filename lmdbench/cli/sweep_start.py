@@ -216,7 +216,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
 
         def choose_now(overview: Overview, tell: Callable[[str], None]) -> LaunchSet:
             chosen = _choose(overview, states, options, tell, executor)
-            _check_weights(chosen.nodes)
+            check_weights(chosen.nodes)
             return chosen
 
         return follow(planned, options, say, executor, choose_now)
