@@ -17,7 +17,7 @@ from lmdbench.sweep.executors.batches import Unsure, Work
 from lmdbench.sweep.launch_record import follow_claim, read_launches
 
 if TYPE_CHECKING:
-    from lmdbench.cli.sweep_start import StartOptions
+    from lmdbench.runs.options import RunOptions
     from lmdbench.sweep.executors import JobExecutor
     from lmdbench.sweep.launch import LaunchSet
     from lmdbench.sweep.plan import SweepPlan
@@ -32,7 +32,7 @@ def submit(
     planned: SweepPlan,
     chosen: LaunchSet,
     overview: Overview,
-    options: StartOptions,
+    options: RunOptions,
     say: Callable[[str], None],
     executor: JobExecutor,
     most: int | None = None,
@@ -40,7 +40,7 @@ def submit(
     """Hand the chosen runs to a queue. ``most``: of the user's jobs that it holds, if known."""
     from lmdbench.sweep.submission import submit_all
 
-    work = Work(planned.results, default_cache(), planned.sweep.plugins, options.of_runs(planned))
+    work = Work(planned.results, default_cache(), planned.sweep.plugins, options)
     return submit_all(planned, chosen.nodes, overview, executor, work, say, most)
 
 
@@ -57,7 +57,7 @@ def tell_rest(planned: SweepPlan, submitted: Submitted, say: Callable[[str], Non
 
 def follow(
     planned: SweepPlan,
-    options: StartOptions,
+    options: RunOptions,
     say: Callable[[str], None],
     executor: JobExecutor,
     choose: Callable[[Overview, Callable[[str], None]], LaunchSet],
@@ -92,7 +92,7 @@ def follow(
 @dataclass
 class _Follower:
     planned: SweepPlan
-    options: StartOptions
+    options: RunOptions
     say: Callable[[str], None]
     executor: JobExecutor
     choose: Callable[[Overview, Callable[[str], None]], LaunchSet]

@@ -219,7 +219,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
             check_weights(chosen.nodes)
             return chosen
 
-        return follow(planned, options, say, executor, choose_now)
+        return follow(planned, options.of_runs(planned), say, executor, choose_now)
     with launching(planned.results, say):
         overview = look(planned)
         chosen = _choose(overview, states, options, say, executor)
@@ -230,7 +230,8 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
         if executor is not None:
             from lmdbench.cli.sweep_follow import submit, tell_rest
 
-            submitted = submit(planned, chosen, overview, options, say, executor)
+            of_runs = options.of_runs(planned)
+            submitted = submit(planned, chosen, overview, of_runs, say, executor)
             tell_rest(planned, submitted, note)
             if not planned.belongs_to:
                 say(f"what becomes of them: {again('sweep status', planned.sweep.argument)}")
