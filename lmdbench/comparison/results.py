@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lmdbench.core.errors import UserError
+from lmdbench.runs.index import RunIndex
 from lmdbench.runs.record import MOVED_ASIDE, RunRecord, RunSpec, read_record
-
-RUN_FOLDERS = "*/*/*/seed*"  # <data set>/<split>/<method>/seed<k>-<id8>
 
 # What a row may differ in from the others of its table; everything else keeps runs apart.
 OF_A_ROW = ("method", "method_version", "settings", "ancestor", "seed")
@@ -208,16 +207,24 @@ def read_results(folder: Path) -> Results:
     out; where there are no others, the first of them raises UserError.
     """
     runs, unfinished, unreadable = [], [], []
-    for directory in sorted(folder.glob(RUN_FOLDERS)):
-        if MOVED_ASIDE in directory.name or not directory.is_dir():
+    index = RunIndex(folder)
+    for directory in index.directories():
+        if MOVED_ASIDE in directory.name:
             continue
-        if (directory / "done").exists():
-            try:
-                runs.append(Run(directory, read_record(directory)))
-            except UserError as problem:
-                unreadable.append(str(problem))
+        try:
+            record = index.finished(directory)
+            if record is None and (directory / "done").exists():
+                record = read_record(directory)
+        except UserError as problem:
+            unreadable.append(str(problem))
+        except OSError as problem:
+            unreadable.append(f"{directory} cannot be read: {problem.strerror}")
         else:
-            unfinished.append(directory.relative_to(folder))
+            if record is not None:
+                runs.append(Run(directory, record))
+            else:
+                unfinished.append(directory.relative_to(folder))
+    index.save()
     if unreadable and not runs:
         raise UserError(unreadable[0])
     return Results(folder, tuple(runs), tuple(unfinished), tuple(unreadable))
@@ -444,7 +451,9 @@ def _by_ancestry(runs: Sequence[Run], by_id: Mapping[str, Run]) -> list[list[Run
 
 def _one_a_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
     """The runs by seed, and a note for each that is left out because a newer copy is there."""
-    oldest_first = sorted(runs, key=lambda run: (run.directory / "done").stat().st_mtime)
+    oldest_first = list(runs)
+    if len({run.seed for run in runs}) < len(runs):
+        oldest_first.sort(key=lambda run: (run.directory / "done").stat().st_mtime)
     chosen = {run.seed: run for run in oldest_first}
     notes = tuple(
         f"{run.directory.name} is left out for {chosen[run.seed].directory.name}, "
@@ -594,21 +603,22 @@ def setting_text(value: Any) -> str:
 
 def _told_apart(rows: Sequence[MethodRuns]) -> list[MethodRuns]:
     """Rows whose labels are equal get what differs between them added."""
-    counts = Counter(row.label for row in rows)
-    result = []
-    for row in rows:
-        label = row.label
-        if counts[label] > 1:
-            facts = [_facts(twin) for twin in rows if twin.label == label]
-            facts_of_row = _facts(row)
-            differing = [
-                name
-                for name in dict.fromkeys(name for fact in facts for name in fact)
-                if len({fact.get(name) for fact in facts}) > 1
-            ]
-            words = (f"{name}={_digested(facts_of_row.get(name, '–'))}" for name in differing)
-            label += f" [{', '.join(words)}]"
-        result.append(replace(row, label=label))
+    alike: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        alike.setdefault(row.label, []).append(number)
+    result = list(rows)
+    for label, numbers in alike.items():
+        if len(numbers) == 1:
+            continue
+        facts = [_facts(rows[number]) for number in numbers]
+        differing = [
+            name
+            for name in dict.fromkeys(name for fact in facts for name in fact)
+            if len({fact.get(name) for fact in facts}) > 1
+        ]
+        for number, fact in zip(numbers, facts, strict=True):
+            words = ", ".join(f"{name}={_digested(fact.get(name, '–'))}" for name in differing)
+            result[number] = replace(rows[number], label=f"{label} [{words}]")
     return result
 
 

@@ -7,18 +7,20 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from lmdbench.comparison.results import RUN_FOLDERS, Run, label_of, setting_text, short_weights
+from lmdbench.comparison.results import Run, label_of, setting_text, short_weights
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import read_text
+from lmdbench.core.files import read_text, sha256_of
 from lmdbench.core.registry import unknown
 from lmdbench.data.dataset import DATASETS, Dataset
+from lmdbench.evaluation import metrics
 from lmdbench.evaluation.metrics import scores
 from lmdbench.evaluation.predictions import load_predictions
-from lmdbench.runs.record import MOVED_ASIDE, AncestorRecord, read_record
+from lmdbench.runs.index import RunIndex
+from lmdbench.runs.record import MOVED_ASIDE, AncestorRecord, RunRecord, read_record
 from lmdbench.runs.state import PRUNED, State, last_error, run_state
 
 
@@ -38,6 +40,7 @@ class KeptRun:
     note: str
     label: str
     above: KeptRun | None = field(default=None, repr=False)  # what it started from, where it is
+    index: RunIndex | None = field(default=None, repr=False, compare=False)  # that it was read by
 
     @property
     def data_set(self) -> str:
@@ -135,7 +138,7 @@ class KeptRun:
     @cached_property
     def size(self) -> int:
         """Bytes of its files."""
-        return disk_usage(self.directory)
+        return int(self._fact("size", lambda: disk_usage(self.directory)))
 
     @cached_property
     def scores(self) -> dict[str, float | None]:
@@ -144,11 +147,35 @@ class KeptRun:
         if self.state != "finished" or self.run is None:
             return {}
         try:
-            test = load_predictions(self.directory / "predictions.npz", ["test"])["test"]
+            found: dict[str, float | None] = self._fact(f"scores {_scored_by()}", self._scores)
         except UserError:  # compare says so
             return {}
+        return found
+
+    def _scores(self) -> dict[str, float | None]:
+        assert self.run is not None
+        test = load_predictions(self.directory / "predictions.npz", ["test"])["test"]
         names = ["balanced_accuracy", *self.run.groups]
         return scores(test.labels, test.logits, self.run.groups, names)
+
+    def _fact(self, name: str, work_out: Callable[[], Any]) -> Any:
+        """Something of its files, which is worked out once while a finished run stays as it is."""
+        if self.index is None or self.state != "finished" or self.run is None:
+            return work_out()
+        return self.index.fact(self.directory, name, work_out)
+
+
+@cache
+def _scored_by() -> str:
+    """The code of metrics, in 12 digits: what other code worked out is not taken."""
+    return sha256_of(Path(metrics.__file__))[:12]
+
+
+def remember(runs: Sequence[KeptRun]) -> None:
+    """Keep what was found out of runs for who lists them next, where that can be written."""
+    for index in {id(run.index): run.index for run in runs}.values():
+        if index is not None:
+            index.save()
 
 
 def seed_of(name: str) -> int:
@@ -178,22 +205,13 @@ def disk_usage(path: Path) -> int:
 def read_inventory(results: Path, *, moved_aside: bool = False) -> list[KeptRun]:
     """All runs under a results folder, by data set, split, method and seed; or the directories that
     were moved aside, which else are none. Reads records, but neither predictions nor sizes."""
-    found: dict[str, tuple[Path, State, Run | None, str]] = {}
-    for directory in results.glob(RUN_FOLDERS):
-        if (MOVED_ASIDE in directory.name) != moved_aside or not directory.is_dir():
-            continue
-        run, note = None, ""
-        state: State = "missing"
-        try:
-            state = run_state(directory)
-            note = last_error(directory) if state == "failed" else ""
-            if (directory / "run.json").exists():
-                run = Run(directory, read_record(directory))
-        except UserError as problem:
-            note = str(problem).removeprefix(f"{directory}/")
-        except OSError as problem:  # a directory of somebody else's
-            note = f"cannot be read: {problem.strerror}"
-        found[directory.relative_to(results).as_posix()] = directory, state, run, note
+    index = RunIndex(results)
+    found = {
+        directory.relative_to(results).as_posix(): (directory, *_read(index, directory))
+        for directory in index.directories()
+        if (MOVED_ASIDE in directory.name) == moved_aside
+    }
+    index.save()
     runs = {run.id: run for _, _, run, _ in found.values() if run is not None}
     places = {run.id: key for key, (_, _, run, _) in found.items() if run is not None}
     telling = _telling(runs.values())
@@ -208,10 +226,34 @@ def read_inventory(results: Path, *, moved_aside: bool = False) -> list[KeptRun]
                 label = label_of(run, runs, telling.get(folder, ()))
             origin = run and run.record.ancestor and run.record.ancestor.id
             above = keep(places[origin]) if origin in places else None
-            kept[key] = KeptRun(key, directory, state, run, note, label, above)
+            kept[key] = KeptRun(key, directory, state, run, note, label, above, index)
         return kept[key]
 
     return _told_apart(sorted(map(keep, found), key=_place))
+
+
+def _read(index: RunIndex, directory: Path) -> tuple[State, Run | None, str]:
+    """The state of a run directory, its run as far as it can be read, and a note."""
+    run, note = None, ""
+    state: State = "missing"
+    try:
+        state, record = _state(index, directory)
+        note = last_error(directory) if state == "failed" else ""
+        if record is None and (directory / "run.json").exists():
+            record = read_record(directory)
+        run = None if record is None else Run(directory, record)
+    except UserError as problem:
+        note = str(problem).removeprefix(f"{directory}/")
+    except OSError as problem:  # a directory of somebody else's
+        note = f"cannot be read: {problem.strerror}"
+    return state, run, note
+
+
+def _state(index: RunIndex, directory: Path) -> tuple[State, RunRecord | None]:
+    try:
+        return index.read(directory)
+    except UserError:  # of its record, unless it is raised again
+        return run_state(directory), None
 
 
 def _told_apart(runs: Sequence[KeptRun]) -> list[KeptRun]:

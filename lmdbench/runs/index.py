@@ -4,7 +4,7 @@ Beside the results, ``.index/<data set>/<split>.json`` keeps of each finished ru
 few facts that were worked out of its predictions. It saves time and nothing else: whoever deletes
 it, damages it or cannot write it gets the same answers.
 
-What it says of a run counts only while the run's directory, ``run.json`` and ``predictions.npz``
+What it says of a run counts only while the run's directory, its record, predictions and weights
 are those that were read: the same files (inode) of the same size and times. The directory's time
 tells of all that comes, goes or is replaced in it, such as ``done`` or a new claim; those of the
 files tell also of bytes that somebody changed in place. Times have grains, and a file that was
@@ -36,7 +36,8 @@ from lmdbench.runs.state import State, run_state
 from lmdbench.version import __version__
 
 FOLDER = ".index"
-FILES = ("run.json", "predictions.npz")  # besides the directory, what is to be as it was
+# Besides the directory, what is to be as it was; what is absent is to be absent
+FILES = ("run.json", "predictions.npz", "model.safetensors")
 SETTLED = 2.0  # seconds; the grain of a file's time is up to 2 s on some shares
 LEAST = 32  # newly read runs for which it is worth writing
 
@@ -108,6 +109,16 @@ class RunIndex:
             self._seen[directory] = self._read(directory)
         return self._seen[directory]
 
+    def finished(self, directory: Path) -> RunRecord | None:
+        """The record of a finished run; None of another, of which nothing else is looked at.
+
+        Raises the same.
+        """
+        shard, key = self._place(directory)
+        if key not in self._known(shard) and not (directory / "done").exists():
+            return None
+        return self.read(directory)[1]
+
     def fact(self, directory: Path, name: str, work_out: Callable[[], Any]) -> Any:
         """What ``work_out`` makes of a finished run's files, as JSON has it; kept for later."""
         self.read(directory)
@@ -152,9 +163,7 @@ class RunIndex:
 
     def _read(self, directory: Path) -> tuple[State, RunRecord | None]:
         shard, key = self._place(directory)
-        if shard not in self._shards:
-            self._shards[shard] = _load(shard)
-        runs = self._shards[shard]
+        runs = self._known(shard)
         kept = runs.get(key)
         if kept is not None:
             if self._holds(kept, directory):
@@ -162,6 +171,11 @@ class RunIndex:
             del runs[key]
             self._fresh[shard] = self._fresh.get(shard, 0) + 1
         return self._read_anew(directory, shard, key)
+
+    def _known(self, shard: Path) -> dict[str, Remembered]:
+        if shard not in self._shards:
+            self._shards[shard] = _load(shard)
+        return self._shards[shard]
 
     def _holds(self, kept: Remembered, directory: Path) -> bool:
         if _stamp(directory) != kept.directory:

@@ -55,7 +55,7 @@ def list_runs(filters: Filters, sort: str, as_json: bool, as_csv: bool, results:
     lmdbench results list --method lmd --sort score
     lmdbench results list --set lr=0.1 --unfinished
     """
-    from lmdbench.housekeeping.inventory import choose
+    from lmdbench.housekeeping.inventory import choose, remember
 
     if as_json and as_csv:
         raise UserError("--json and --csv contradict each other; leave one out")
@@ -73,6 +73,7 @@ def list_runs(filters: Filters, sort: str, as_json: bool, as_csv: bool, results:
         told = ", ".join(f"{number:,} {state}" for state, number in states.most_common())
         size = size_text(sum(run.size for run in runs))
         click.echo(f"{count_of(runs)} under {results}: {told}; {size}", err=True)
+    remember(runs)
 
 
 def run_lines(
