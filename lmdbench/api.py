@@ -100,7 +100,7 @@ def run(
     what it starts from, ``{"rrl.epochs": 3}``. ``split``: a name or a CSV, or a ``SplitSpec``
     for one with its seed or fold. ``results``: by default $LMDBENCH_RESULTS, else ``results``.
     ``options``: what does not change results, such as ``RunOptions(force=True)``, a logger, or
-    ``validate_every``.
+    ``validate_every`` or ``checkpoint_every``.
 
     Returns the runs, one a seed, in the order of the seeds. Raises UserError for what can't be
     asked for, RunFailed where a run breaks (those before it are kept).

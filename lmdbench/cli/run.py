@@ -95,6 +95,14 @@ if TYPE_CHECKING:
     metavar="EPOCHS",
     help="Score the validation images in each Nth epoch only, and in the last.",
 )
+@click.option(
+    "--checkpoint-every",
+    default="1",
+    show_default=True,
+    metavar="EPOCHS|MINUTESm",
+    help="Save what a killed run goes on from in each Nth epoch only, or after so many minutes "
+    "(10m), and in the last epoch.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what exists and what would be trained.")
 @click.option("--force", is_flag=True, help="Train anew; a finished run is moved aside.")
 @click.option(
@@ -123,6 +131,7 @@ def run(
     results: Path,
     loggers: tuple[str, ...],
     validate_every: int,
+    checkpoint_every: str,
     dry_run: bool,
     force: bool,
     accept_changed: bool,
@@ -145,10 +154,14 @@ def run(
     size = None if image_size is None else parse_size(image_size)
 
     from lmdbench.core.progress import watcher
-    from lmdbench.runs.options import RunOptions
+    from lmdbench.runs.options import RunOptions, checkpoint_interval
     from lmdbench.runs.request import Contexts, RunContext
     from lmdbench.runs.session import announce_all, plan_runs, train_runs
 
+    try:
+        interval = checkpoint_interval(checkpoint_every)
+    except ValueError as problem:
+        raise UserError(f"--checkpoint-every {checkpoint_every}: give {problem}") from None
     progress = watcher(quiet)
     chosen_device = parse_device(device)
     options = RunOptions(
@@ -157,6 +170,7 @@ def run(
         log=loggers,
         validate_every=validate_every,
         execution=execution,  # type: ignore[arg-type]
+        checkpoint_every=interval,
     )
     contexts = [
         RunContext(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
     from lmdbench.training.engine import Asked
@@ -22,6 +25,16 @@ class RunOptions:
     log: tuple[str, ...] = ()  # names of the loggers that are told of them
     validate_every: int = 1  # epochs; the last one is scored in any case
     execution: Asked = "auto"  # auto: compiled on a GPU
+    # Between two checkpoints: so many epochs, or minutes ("10m"). After the last epoch there is one.
+    checkpoint_every: int | str = 1
+
+    def __post_init__(self) -> None:
+        try:
+            checkpoint_interval(self.checkpoint_every)
+        except ValueError as problem:
+            raise UserError(
+                f"checkpoint_every is {self.checkpoint_every!r}; give {problem}"
+            ) from None
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RunOptions:
@@ -31,6 +44,19 @@ class RunOptions:
     def redoes_changed(self) -> bool:
         """Whether finished runs that changed are done again."""
         return self.redo == "changed"
+
+    def checkpoint_due(self, epochs: int, seconds: float) -> bool:
+        """Whether so many epochs, and so long, after one checkpoint it is time for the next."""
+        every = self.checkpoint_every
+        return epochs >= every if isinstance(every, int) else seconds >= 60 * int(every[:-1])
+
+
+def checkpoint_interval(value: Any) -> int | str:
+    """A number of epochs, or minutes as ``10m``. Raises ValueError, which says what is wanted."""
+    text = str(value).strip() if type(value) in (int, str) else ""
+    if re.fullmatch(r"[1-9]\d{0,5}m?", text):
+        return text if text.endswith("m") else int(text)
+    raise ValueError('epochs, such as 5, or minutes, such as "10m"')
 
 
 IN_SWEEPS = RunOptions(redo="unfinished", wait=False)  # unless a sweep or its user says otherwise

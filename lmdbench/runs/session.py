@@ -78,11 +78,17 @@ def train_runs(
                 failed[planned.directory] = error
     except KeyboardInterrupt:
         raise Interrupted(
-            "stopped; every finished epoch is saved: the same command goes on from there"
+            f"stopped; {saved_until(options)}: the same command goes on from there"
         ) from None
     finally:
         progress.end()
     return failed
+
+
+def saved_until(options: RunOptions) -> str:
+    """How much of an unfinished run is on the disk, in words."""
+    each = options.checkpoint_every == 1
+    return "every finished epoch is saved" if each else "all up to the last checkpoint is saved"
 
 
 def announce_all(planned: Sequence[Sequence[PlannedRun]], progress: Progress) -> None:

@@ -292,10 +292,15 @@ class Training:
             self.loggers.epoch(self.state.history)
         begun = started - self.state.seconds  # as if earlier attempts had been one with this
         self.progress.begin(self.run, self.state.epoch, method.epochs)
+        saved, saved_at = self.state.epoch, time.monotonic()
         for number in range(self.state.epoch, method.epochs):
             self._epoch(method, task, number)
             self.state.seconds = time.monotonic() - begun
-            self._save(method)
+            self._check_claim()
+            due = self.place.options.checkpoint_due(number + 1 - saved, time.monotonic() - saved_at)
+            if due or number + 1 == method.epochs:
+                self._save(method)
+                saved, saved_at = number + 1, time.monotonic()
             row = self.state.history[-1]
             self.progress.epoch(row)
             self.loggers.epoch(self.state.history)
@@ -477,7 +482,7 @@ class Training:
                 )
 
     def _save(self, method: Method) -> None:
-        self._check_claim()
+        """Both files at once, so that the history never tells of epochs that would be lost."""
         checkpoint = {
             "method": self._trained(method),
             "optimizers": {n: o.state_dict() for n, o in method.running_optimizers.items()},

@@ -98,7 +98,7 @@ def work_off(
             pool.work()
     except KeyboardInterrupt:
         raise Interrupted(
-            "stopped; every finished epoch is saved: the same command goes on from there"
+            "stopped; what was saved last stays: the same command goes on from there"
         ) from None
     finally:
         watcher.end()
