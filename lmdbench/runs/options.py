@@ -25,7 +25,7 @@ class RunOptions:
     log: tuple[str, ...] = ()  # names of the loggers that are told of them
     validate_every: int = 1  # epochs; the last one is scored in any case
     execution: Asked = "auto"  # auto: compiled on a GPU
-    # Between two checkpoints: so many epochs, or minutes ("10m"). After the last epoch there is one.
+    # Between two checkpoints: epochs, or minutes ("10m"); after the last epoch there is one
     checkpoint_every: int | str = 1
 
     def __post_init__(self) -> None:
