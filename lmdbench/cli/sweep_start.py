@@ -157,20 +157,19 @@ def finish(overview: Overview, source: str, on: str, *, quiet: bool) -> None:
     """
     from lmdbench.cli.sweep_common import CODES, exit_code
     from lmdbench.sweep.executors import LOCAL
-    from lmdbench.sweep.launch import RETRY
 
     name = overview.plan.sweep.name
     if not quiet:
         click.echo(f"{name}: {counts(overview)}")
         if overview.count("done") == len(overview.runs):
             click.echo(f"all in one table: {again('compare --sweep', source)}")
-        elif on == LOCAL and overview.count("queued") + overview.count("running"):
+        elif on == LOCAL and overview.count("queued", "running", "stalled"):
             note(f"another launch is at it: {again('sweep status', source)}")
     if on != LOCAL:
         if overview.no_room:
             click.get_current_context().exit(CODES["unfinished"])
         return
-    broken = overview.keys(*RETRY)
+    broken = overview.keys("failed", "lost")
     if broken:
         first = overview.runs[broken[0]]
         raise RunFailed(
@@ -313,6 +312,7 @@ def pool_options(planned: SweepPlan, options: StartOptions) -> PoolOptions:
         runs_per_gpu=options.runs_per_gpu or resources.runs_per_gpu,
         threads=resources.threads,
         patience=resources.patience,
+        retry=resources.retry,
         run=options.of_runs(planned),
         plugins=planned.sweep.plugins,
     )

@@ -195,7 +195,7 @@ def _summarize(study: Study, overview: Overview, after: Sequence[Overview]) -> N
     click.echo(f"trials: {_in_words([overview])}")
     if after:
         click.echo(f"seeds with the chosen settings: {_in_words(after)}")
-    if _states([overview, *after]).keys() & {"queued", "running"}:
+    if _states([overview, *after]).keys() & {"queued", "running", "stalled"}:
         click.echo("some are under way: give the same command again when they are done")
     if study.folder.is_dir():
         click.echo(f"what was tried: {study.folder}")

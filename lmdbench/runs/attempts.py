@@ -66,10 +66,16 @@ def end(directory: Path, token: str, how: How, cause: Cause | str = "", reason: 
     _append(directory, {"what": "end", **_process(token), **_ending(how, cause, reason)})
 
 
-def end_of(directory: Path, pid: int, how: How, cause: Cause, reason: str) -> None:
-    """Note how a process of this machine ended that worked on a run, and may not have said so."""
+def end_of(
+    directory: Path, pid: int, how: How, cause: Cause, reason: str, since: float = 0.0
+) -> None:
+    """Note how a process of this machine ended that worked on a run, and may not have said so.
+
+    ``since``: when the process began, in seconds since 1970; another had its number before.
+    """
     mine = [one for one in attempts(directory) if one.process == (HOST, pid)]
-    token = mine[-1].token if mine and not mine[-1].how else uuid.uuid4().hex
+    known = mine and (not mine[-1].how or (mine[-1].began or 0.0) >= since)
+    token = mine[-1].token if known else uuid.uuid4().hex
     line = {"what": "end", **_process(token), "pid": pid, **_ending(how, cause, reason)}
     with suppress(OSError):
         directory.mkdir(parents=True, exist_ok=True)

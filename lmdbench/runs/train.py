@@ -8,7 +8,7 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -31,7 +31,7 @@ from lmdbench.core.files import (
     remove_leftovers,
     write_text,
 )
-from lmdbench.core.progress import Progress
+from lmdbench.core.progress import PREPARING, Progress
 from lmdbench.core.randomness import Streams, derived_seed
 from lmdbench.data.reading import read_records
 from lmdbench.data.store.scale import USUAL
@@ -49,6 +49,7 @@ from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
 from lmdbench.runs.record import BEGUN, MOVED_ASIDE, RunRecord
 from lmdbench.runs.sources import keep_sources
 from lmdbench.runs.state import require_weights
+from lmdbench.runs.steps import Steps
 from lmdbench.training.engine import execution_mode
 from lmdbench.training.loggers import Loggers, Scores
 from lmdbench.training.method import METHODS, Method
@@ -253,6 +254,7 @@ class Training:
         self.state = Checkpoint()
         self.loggers = Loggers(place.options.log)
         self.reason = ""  # why it fails, in one line
+        self.steps = Steps(run.directory, claim.token)
 
     def carry_out(self) -> None:
         with self._logging(), self._journal():
@@ -272,6 +274,7 @@ class Training:
                     reason += " or more"
                 self._fail(error, reason)
             finally:
+                self.steps.over()
                 self.progress.end()
                 self.loggers.end()
 
@@ -279,6 +282,7 @@ class Training:
         remove_leftovers(self.directory)
         with disk_errors(self.directory):
             (self.directory / "failed.txt").unlink(missing_ok=True)
+        self.steps.made()
         _ = self.features  # computed once for many runs, and so no part of this one's cost
         reset_peak_memory(self.place.device)
         started = time.monotonic()
@@ -302,6 +306,7 @@ class Training:
                 self._save(method)
                 saved, saved_at = number + 1, time.monotonic()
             row = self.state.history[-1]
+            self.steps.epoch(row["seconds"])
             self.progress.epoch(row)
             self.loggers.epoch(self.state.history)
             logger.info("epoch %d/%d  %s", number + 1, method.epochs, _plain(row))
@@ -334,6 +339,18 @@ class Training:
             }
         )
 
+    def _tick(self, done: int, total: int) -> None:
+        self.steps.made()
+        self.progress.tick(done, total)
+
+    def _alive(self) -> None:
+        self.steps.made()
+        self.progress.alive()
+
+    def _prepare(self, done: int, total: int, what: str = PREPARING) -> None:
+        self.steps.made()
+        self.progress.prepare(done, total, what)
+
     # Before the first epoch
 
     def _task(self) -> Task:
@@ -345,7 +362,7 @@ class Training:
             streams=Streams(self.run.spec.seed, self.place.device),
             device=self.place.device,
             precision=resolved_precision(self.run.spec, self.place.device),
-            tick=self.progress.tick,
+            tick=self._tick,
             mode=execution_mode(self.place.options.execution, self.place.device),
         )
 
@@ -371,7 +388,7 @@ class Training:
             device,
             resolved_precision(self.run.spec, device),
             self.progress.say,
-            self.progress.prepare,
+            self._prepare,
         )
 
     def _build(self, task: Task) -> Method:
@@ -467,7 +484,7 @@ class Training:
     def _logits(self, method: Method, task: Task, images: Images, epoch: int) -> np.ndarray:
         """``logits_of`` after so many epochs, refusing what no score can be made of: nothing of it
         is saved."""
-        logits = logits_of(method, task, images)
+        logits = logits_of(method, task, images, alive=self._alive)
         if len(logits) and not np.isfinite(logits.max(axis=1)).all():
             raise Diverged("logits are not finite" + (f" after epoch {epoch}" if epoch else ""))
         return logits
@@ -712,9 +729,13 @@ def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
 
 @torch.inference_mode()
 def logits_of(
-    method: Method, task: Task, images: Images, batch_size: int | None = None
+    method: Method,
+    task: Task,
+    images: Images,
+    batch_size: int | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Logits (N, C) float32 of a part's images in their order."""
+    """Logits (N, C) float32 of a part's images in their order. ``alive``: called after a batch."""
     method.eval()
     if batch_size is None:
         batch_size = _evaluation_batch(method, task)
@@ -723,6 +744,7 @@ def logits_of(
         with task.execution.eagerly(), task.autocast():
             logits = method.predict(batch.images)
         rows.append(logits.float())
+        alive()
     return torch.cat(rows).cpu().numpy()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors
+from lmdbench.runs import attempts
 from lmdbench.runs.options import RunOptions
 from lmdbench.sweep.executors import LOCAL, JobExecutor
 from lmdbench.sweep.executors.batches import Batch, units
@@ -24,11 +25,16 @@ from lmdbench.sweep.launch_record import (
     pool_claim,
 )
 from lmdbench.sweep.plan import Node, SweepPlan
-from lmdbench.sweep.status import Overview, State
+from lmdbench.sweep.status import Overview, RunStatus, State
 
 LAUNCH: tuple[State, ...] = ("missing", "lost")  # what a launch takes
-PULL: tuple[State, ...] = ("missing", "lost", "running")  # what a worker takes, or waits for
-RETRY: tuple[State, ...] = ("failed", "lost")
+PULL: tuple[State, ...] = (
+    "missing",
+    "lost",
+    "running",
+    "stalled",
+)  # what a worker takes, or waits for
+RETRY: tuple[State, ...] = ("failed", "lost", "stalled")
 WAIT_SECONDS = 0.5
 USUAL_ARRAY_SIZE = 1001
 
@@ -54,6 +60,7 @@ def choose(
     chosen: dict[str, Node] = {}
     redone: set[str] = set()
     held: dict[str, str] = {}
+    most = overview.plan.sweep.resources.retry.attempts
     for key, status in overview.runs.items():
         node, state = status.node, status.state
         above = overview.runs[node.needs] if node.needs else None
@@ -62,6 +69,9 @@ def choose(
         )
         follows = state == "missing" and node.needs in chosen
         if not (redo or follows or state in states or (join and status.pooled)):
+            continue
+        if "failed" not in states and (why := _given_up(status, most)):
+            held[key] = why
             continue
         if above is not None and above.node.key not in chosen:
             if above.node.key in held or above.state == "failed":
@@ -74,6 +84,17 @@ def choose(
         if redo:
             redone.add(key)
     return LaunchSet(tuple(chosen.values()), held)
+
+
+def _given_up(status: RunStatus, most: int) -> str:
+    """Why a launch leaves a run alone: it died too often; empty where it did not."""
+    dead = attempts.died(status.node.run.directory) if status.state in LAUNCH else []
+    if len(dead) < most:
+        return ""
+    last = dead[-1].reason or "nobody saw how"
+    return (
+        f"it died {len(dead)} times without an epoch done, the last time: {last}; retry tries again"
+    )
 
 
 @contextmanager
@@ -120,7 +141,7 @@ def opened_pool(
     launch = Launch(name, LOCAL, keys, sweeps=owners(plan), redoes=options.redoes_changed)
     launch = begin_launch(plan.folder, launch)
     if forget:
-        forget_failures(nodes, launch)
+        forget_failures(nodes, launch, plan.sweep.resources.retry.attempts)
     claim = pool_claim(plan.folder, name)
     claim.acquire()
     try:
@@ -143,7 +164,8 @@ def queued_jobs(overview: Overview, executor: JobExecutor) -> dict[str, str]:
     return {
         key: status.job
         for key, status in overview.runs.items()
-        if status.state in ("queued", "running") and status.executor in ("", executor.name)
+        if status.state in ("queued", "running", "stalled")
+        and status.executor in ("", executor.name)
         if status.job and executor.waits_for(status.job)
     }
 
@@ -153,10 +175,12 @@ def owners(plan: SweepPlan) -> tuple[str, ...]:
     return (plan.sweep.name, *plan.belongs_to)
 
 
-def forget_failures(nodes: Sequence[Node], launch: Launch) -> None:
-    """Take back that runs failed before the launch, which tries them again: what starts from them
-    must not fail for it while they wait. Their logs keep what happened."""
+def forget_failures(nodes: Sequence[Node], launch: Launch, most: int) -> None:
+    """Take back that runs failed before the launch, or died ``most`` times, which tries them again:
+    what starts from them must not fail for it while they wait. Their logs keep what happened."""
     for node in nodes:
+        if node.run.state == "failed" or attempts.deaths(node.run.directory) >= most:
+            attempts.forget(node.run.directory)
         path = node.run.directory / "failed.txt"
         with disk_errors(path.parent), suppress(FileNotFoundError):
             if path.stat().st_mtime <= launch.submitted:

@@ -19,14 +19,16 @@ from lmdbench.runs.index import RunIndex
 from lmdbench.runs.plan import PlannedRun, staleness_of
 from lmdbench.runs.record import RunRecord
 from lmdbench.runs.state import last_error
+from lmdbench.runs.steps import pause
 from lmdbench.sweep.executors import LOCAL, job_executor
 from lmdbench.sweep.executors.batches import Queued
 from lmdbench.sweep.launch_record import LAUNCHING, SWEEPS, Launch, pool_claim, read_launches
 from lmdbench.sweep.plan import Node, SweepPlan
 
-State = Literal["done", "running", "queued", "failed", "lost", "changed", "missing"]
+State = Literal["done", "running", "stalled", "queued", "failed", "lost", "changed", "missing"]
 STATES: tuple[State, ...] = get_args(State)
 # failed: it broke, and its directory says how. changed: finished by other code than is here now.
+# stalled: a worker has it and makes no steps any more.
 # lost: begun or launched, not finished, and nobody works on it or will. missing: never begun.
 
 MOST_READ = 8192  # bytes of a log's end
@@ -104,8 +106,8 @@ class Overview:
     silent: str = ""
     no_room: int = 0
 
-    def count(self, state: State) -> int:
-        return sum(status.state == state for status in self.runs.values())
+    def count(self, *states: State) -> int:
+        return sum(status.state in states for status in self.runs.values())
 
     def keys(self, *states: State) -> list[str]:
         return [key for key, status in self.runs.items() if status.state in states]
@@ -158,8 +160,9 @@ def look(plan: SweepPlan, finished: Finished | None = None) -> Overview:
     launcher = Claim(plan.results / SWEEPS / LAUNCHING).holder() or {}
     another = bool(launcher.get("alive")) and launcher.get("pid") != os.getpid()
     places = _places(launches, jobs, another)
+    stall = plan.sweep.resources.retry.stall
     runs = {
-        key: _status(node, finished, places.get(key), bool(silent))
+        key: _status(node, finished, places.get(key), bool(silent), stall)
         for key, node in plan.nodes.items()
     }
     finished.index.save()
@@ -196,9 +199,11 @@ def _places(
     return found
 
 
-def _status(node: Node, finished: Finished, place: QueueEntry | None, silent: bool) -> RunStatus:
+def _status(
+    node: Node, finished: Finished, place: QueueEntry | None, silent: bool, stall: float | None
+) -> RunStatus:
     try:
-        told = _told(node, finished, place, silent)
+        told = _told(node, finished, place, silent, stall)
         return told if place is None else replace(told, executor=place.launch.kind)
     except OSError as error:  # a directory of somebody else's, a disk that is away
         why = f"{node.run.directory} cannot be read: {error.strerror}"
@@ -207,7 +212,9 @@ def _status(node: Node, finished: Finished, place: QueueEntry | None, silent: bo
         return RunStatus(node, "failed", note=str(error))
 
 
-def _told(node: Node, finished: Finished, place: QueueEntry | None, silent: bool) -> RunStatus:
+def _told(
+    node: Node, finished: Finished, place: QueueEntry | None, silent: bool, stall: float | None
+) -> RunStatus:
     directory = node.run.directory
     state, why = _read(node, finished)
     if place is None and state == "missing":  # most of a fresh sweep
@@ -223,9 +230,12 @@ def _told(node: Node, finished: Finished, place: QueueEntry | None, silent: bool
         holder: dict[str, Any] = Claim(directory / "running.json").holder() or {}
         where = holder.get("job") or f"process {holder.get('pid', '?')}"
         told = place.queued.state if place and place.queued else ""
+        rests = told not in ("", "RUNNING")
+        found = None if rests else pause(directory, holder, stall)
+        note = told.lower() if rests else (found.text if found and found.is_told else "")
         return RunStatus(
-            node, "running", where, holder.get("host"), epoch, epochs, left,
-            note="" if told in ("", "RUNNING") else told.lower(), log=log,
+            node, "stalled" if found and found.hangs else "running", where, holder.get("host"),
+            epoch, epochs, left, note=note, log=log,
         )  # fmt: skip
     at: dict[str, Any] = {"job": job, "epoch": epoch, "epochs": epochs, "log": log}
     if place is not None and (place.alive or (silent and _submitted(place))):

@@ -53,7 +53,11 @@ def submit_all(
     """
     # A job on hold for ever would only stand in the way of what waits for it.
     launched = [overview.runs[node.key] for node in nodes]
-    stuck = [status.job for status in launched if status.stuck and status.executor == executor.name]
+    stuck = [
+        status.job
+        for status in launched
+        if (status.stuck or status.state == "stalled") and status.executor == executor.name
+    ]
     if stuck:
         executor.asked(executor.cancel, [job for job in dict.fromkeys(stuck) if job])
     return _Submission(plan, overview, executor, work, say, most).carry_out(nodes)
@@ -133,7 +137,8 @@ class _Submission:
             if isinstance(error, Full):
                 raise
             raise UserError(f"{error}{before}; when that is mended, launch again") from error
-        forget_failures([plan.nodes[run.key] for run in batch.runs], launch)
+        most = plan.sweep.resources.retry.attempts
+        forget_failures([plan.nodes[run.key] for run in batch.runs], launch, most)
         write_launch(plan.folder, replace(launch, job=job))
         self.jobs |= batch.jobs(job)
         self.arrays, self.runs = self.arrays + 1, self.runs + len(batch.runs)

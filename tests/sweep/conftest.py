@@ -67,6 +67,7 @@ class Silent:
     def tick(self, *_: Any) -> None: ...
     def end(self) -> None: ...
     def prepare(self, *_: Any) -> None: ...
+    def alive(self) -> None: ...
 
     def epoch(self, *_: Any) -> None:
         self.epochs += 1
@@ -126,6 +127,7 @@ from lmdbench.cli.options import stop_on_sigterm
 from lmdbench.cli.sweep_live import pool_watcher
 from lmdbench.core.errors import Interrupted, UserError
 from lmdbench.core.registry import load_plugin
+from lmdbench.sweep.config.retry import Retry
 from lmdbench.sweep.executors.local import PoolOptions, run_locally
 from lmdbench.sweep.executors.watcher import PoolJob
 from lmdbench.sweep.executors.jobs import RunJob
@@ -137,6 +139,7 @@ options = given["options"]
 for name in ("results", "cache", "folder"):
     options[name] = Path(options[name])
 options["plugins"] = tuple(map(Path, options["plugins"]))
+options["retry"] = Retry.from_json(options.get("retry", {}))
 for plugin in options["plugins"]:
     load_plugin(plugin)
 try:

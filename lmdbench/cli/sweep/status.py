@@ -26,9 +26,11 @@ from lmdbench.cli.sweep_common import (
 from lmdbench.cli.text import json_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import RenderableType
 
-    from lmdbench.sweep.status import Finished, Overview, RunStatus
+    from lmdbench.sweep.status import Finished, Overview, RunStatus, State
 
 MOST_LINES = 10  # of runs of one state, where not all are asked for
 
@@ -91,7 +93,7 @@ def _watch(
     from lmdbench.sweep.status import look
 
     def under_way() -> bool:
-        return bool(overview.count("running") or overview.count("queued"))
+        return bool(overview.count("running", "stalled", "queued"))
 
     if quiet or not sys.stdout.isatty():
         while under_way():
@@ -142,7 +144,7 @@ def _lines(overview: Overview, everything: bool) -> list[str]:
     lines = [""]
     if any(not one.node.asked for one in overview.runs.values()):
         lines.append("(in brackets: only to start others from)")
-    for state, tell in (("running", _running), ("lost", _broken), ("failed", _broken)):
+    for state, tell in TOLD.items():
         found = [one for one in overview.runs.values() if one.state == state]
         shown = found if everything else found[:MOST_LINES]
         lines += [f"{state}: {one.node.title}{tell(one)}" for one in shown]
@@ -162,9 +164,9 @@ def _lines(overview: Overview, everything: bool) -> list[str]:
         lines.append(f"{overview.silent}; what was submitted is counted as queued")
     lines.append(f"{overview.plan.sweep.name}: {counts(overview)}")
     source = overview.plan.sweep.argument
-    if overview.count("failed") or overview.count("lost"):
+    if overview.count("failed", "lost"):
         lines.append(f"try them again: {again('sweep retry', source)}")
-    elif overview.count("missing") and not (overview.count("running") + overview.count("queued")):
+    elif overview.count("missing") and not overview.count("running", "stalled", "queued"):
         lines.append(f"start the rest: {again('sweep launch', source)}")
     return lines
 
@@ -186,6 +188,15 @@ def _broken(one: RunStatus) -> str:
     done = f"after epoch {one.epoch}" if one.epoch else ""
     log = f"log {one.log}" if one.log and one.log.exists() else ""
     return ": " + ", ".join(filter(None, [done, _place(one), one.note, log]))
+
+
+# State → what is told of each run in it, the worst last.
+TOLD: dict[State, Callable[[RunStatus], str]] = {
+    "running": _running,
+    "stalled": _running,
+    "lost": _broken,
+    "failed": _broken,
+}
 
 
 def _record(overview: Overview) -> dict[str, Any]:

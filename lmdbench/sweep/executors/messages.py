@@ -28,6 +28,7 @@ class Start:
     """How a worker process works: the first line that it reads.
 
     ``chains``: whether it also trains what a run starts from, where that is not finished.
+    ``wait_for_dead``: see ``worker.Worker``.
     """
 
     results: Path
@@ -38,6 +39,7 @@ class Start:
     run: RunOptions = IN_SWEEPS
     plugins: tuple[Path, ...] = ()
     chains: bool = True
+    wait_for_dead: bool = False
 
     def to_json(self) -> dict[str, Any]:
         paths = {"results": str(self.results), "cache": str(self.cache)}

@@ -14,20 +14,29 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import write_text
 from lmdbench.runs import attempts
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
+from lmdbench.runs.state import run_state
+from lmdbench.runs.steps import is_stopped
+from lmdbench.sweep.config.retry import AS_USUAL, Retry
 from lmdbench.sweep.executors.messages import Outcome, Start
+from lmdbench.sweep.executors.pauses import Signs, Watch, where_it_hangs
 from lmdbench.sweep.executors.sources import Source
 from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher, Slot
 
-MOST_DEATHS = 3  # of workers, before a run is left alone or a device is given up
+MOST_DEATHS = 3  # of workers as they start, before a device is given up
+MOST_HANGS = 2  # of a run without an epoch done, before it fails
+START_SECONDS = 120.0  # as ``stall``, for libraries to be imported
+DUMP_SECONDS = 0.5  # for a worker to write where it hangs
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 8.0  # for workers to stop by themselves
 REST_SECONDS = 10.0  # that a worker keeps its device's memory while it has no job
@@ -41,7 +50,7 @@ class PoolOptions:
 
     ``workers``: on the CPU. ``gpus``: numbers of those that this process may use. Neither: all
     GPUs, or one worker on the CPU where there are none. ``threads``: of the CPU for a run; None:
-    an equal share of the cores. ``chains``: see ``messages.Start``.
+    an equal share of the cores. ``chains``, ``wait_for_dead``: see ``messages.Start``.
     """
 
     results: Path
@@ -56,6 +65,17 @@ class PoolOptions:
     run: RunOptions = IN_SWEEPS
     plugins: tuple[Path, ...] = ()
     chains: bool = True
+    wait_for_dead: bool = False
+    retry: Retry = AS_USUAL
+
+
+@dataclass
+class Hang:
+    """A worker that makes no steps, and is being ended. ``pause``: seconds; ``log``: bytes then."""
+
+    pause: float
+    log: int
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(eq=False)
@@ -72,6 +92,10 @@ class _Worker:
     buffer: bytes = b""
     unusable: str = ""
     failed_starts: int = 0
+    signs: Signs = field(default_factory=Signs)
+    at: Path | None = None  # the directory of the run that it trains: the job's, or one it needs
+    began: float = 0.0  # its process, in seconds since 1970
+    hung: Hang | None = None
 
     @property
     def retired(self) -> bool:
@@ -110,6 +134,7 @@ class _Worker:
                 if stream:
                     stream.close()
         self.process, self.job, self.last, self.ready, self.leaving = None, None, None, False, False
+        self.at, self.hung = None, None
 
 
 @dataclass
@@ -120,11 +145,13 @@ class Pool:
     options: PoolOptions
     watcher: PoolWatcher
     slots: Sequence[Slot]
-    deaths: Counter[str] = field(default_factory=Counter)  # of workers, by key of their job
+    shield: Collection[signal.Signals] = ()  # signals that workers never get
+    deaths: Counter[str] = field(default_factory=Counter)  # since an epoch was done, by job's key
 
     def __post_init__(self) -> None:
         self.workers = [_Worker(slot) for slot in self.slots]
         self.selector = selectors.DefaultSelector()
+        self.watch = Watch()
 
     def work(self) -> None:
         """Until the source is over, or its deadline. Raises UserError where no worker can work."""
@@ -135,6 +162,7 @@ class Pool:
                 raise UserError(f"no worker can work here: {self.workers[0].unusable}")
             for key, _ in self.selector.select(LOOK_SECONDS):
                 self._read(key.data)
+            self._end_what_hangs()
         self._count()
 
     def _late(self) -> bool:
@@ -158,14 +186,14 @@ class Pool:
                         with suppress(OSError):
                             if stream:
                                 stream.close()
-                    process.send_signal(signal.SIGTERM)
+                    process.send_signal(signal.SIGINT)
                 deadline = time.monotonic() + STOP_SECONDS
                 for process in processes:
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(max(0.0, deadline - time.monotonic()))
             finally:
                 for process in processes:
-                    process.kill()
+                    kill_group(process)
                     process.wait()
 
     def _hand_out(self) -> None:
@@ -180,7 +208,8 @@ class Pool:
                 self._start(worker)
             if worker.ready:
                 self.source.taken(job)
-                worker.job = job
+                worker.job, worker.at = job, self.options.results / job.key
+                worker.signs = Signs()
                 self.watcher.started(worker.slot, job)
                 worker.send({"job": job.run.to_json()})
 
@@ -199,7 +228,7 @@ class Pool:
     # The workers
 
     def _start(self, worker: _Worker) -> None:
-        with self._log(worker.slot) as log:
+        with self._log(worker.slot) as log, shielded(self.shield):
             worker.process = subprocess.Popen(
                 [sys.executable, "-m", "lmdbench.sweep.executors.worker"],
                 stdin=subprocess.PIPE,
@@ -210,6 +239,7 @@ class Pool:
             )
         worker.ready = worker.leaving = False
         worker.buffer = b""
+        worker.signs, worker.began = Signs(), time.time()
         os.set_blocking(worker.output.fileno(), False)
         self.selector.register(worker.output, selectors.EVENT_READ, worker)
         worker.send({"start": self._words(worker.slot).to_json()})
@@ -226,6 +256,7 @@ class Pool:
             run=options.run,
             plugins=tuple(path.absolute() for path in options.plugins),
             chains=options.chains,
+            wait_for_dead=options.wait_for_dead,
         )
 
     def _environment(self, slot: Slot) -> dict[str, str]:
@@ -268,6 +299,7 @@ class Pool:
 
     def _hear(self, worker: _Worker, event: Mapping[str, Any]) -> None:
         kind, job = event["event"], worker.job
+        worker.signs.seen(kind)
         if kind == "ready":
             worker.ready, worker.failed_starts = True, 0
             worker.free_since = time.monotonic()
@@ -275,6 +307,7 @@ class Pool:
             worker.unusable, worker.failed_starts = str(event["text"]), MOST_DEATHS
         elif kind != "outcome":
             if job is not None:
+                self._follow(worker, job, event)
                 self.watcher.event(worker.slot, event)
         elif job is not None:
             worker.free()
@@ -285,34 +318,112 @@ class Pool:
             else:
                 self.source.ended(job, outcome)
 
+    def _follow(self, worker: _Worker, job: PoolJob, event: Mapping[str, Any]) -> None:
+        if event["event"] == "begin":
+            worker.at = Path(event["directory"])
+        elif event["event"] == "epoch":
+            self.deaths[job.key] = 0
+
     def _gone(self, worker: _Worker) -> None:
         """A worker's process has ended: it died, unless it said so before."""
         assert worker.process is not None
         self.selector.unregister(worker.output)
         pid, code = worker.process.pid, worker.process.wait()
-        how = ending(code)
-        job, started = worker.job, worker.ready
-        worker.forget_process()
+        job, at, hung = worker.job, worker.at, worker.hung
+        how = ending(code) if hung is None else self._hanging(worker.slot, hung)
         log = self.log_path(worker.slot)
+        started, began = worker.ready, worker.began
+        worker.forget_process()
         if not started:
             worker.failed_starts += 1
             worker.unusable = worker.unusable or f"a worker {how} as it started: see {log}"
             self.watcher.died(worker.slot, worker.unusable)
-        elif job is not None:
-            reason = f"its worker {how}: see {log}"
-            directory = self.options.results / job.key
-            attempts.end_of(directory, pid, "died", cause_of(code), reason)
-            self._died(worker.slot, job, how)
+        elif job is not None and at is not None:
+            cause = cause_of(code) if hung is None else "stall"
+            attempts.end_of(at, pid, "died", cause, f"its worker {how}: see {log}", began)
+            self._died(worker.slot, job, at, how)
 
-    def _died(self, slot: Slot, job: PoolJob, how: str) -> None:
-        """A worker died at a job, which is tried again, or given up."""
+    def _died(self, slot: Slot, job: PoolJob, at: Path, how: str) -> None:
+        """A worker died at a job, which is tried again, given up, or fails if it always hangs."""
         self.deaths[job.key] += 1
-        if self.deaths[job.key] < MOST_DEATHS:
+        dead = attempts.died(at)
+        number = max(self.deaths[job.key], len(dead))  # its journal may not be writable
+        hangs = sum(one.cause == "stall" for one in dead)
+        if hangs >= MOST_HANGS:
+            text = f"its worker {how}; it hung {hangs} times without an epoch done"
+            fail(at, text)
+            self.source.ended(job, Outcome("failed", text))
+        elif number < self.options.retry.attempts:
             self.source.died(job)
             self.watcher.died(slot, f"its worker {how}; {job.title} goes back into the queue")
         else:
-            times = f"its worker died {MOST_DEATHS} times, the last one {how}"
+            times = f"its worker died {number} times, the last one {how}"
             self.source.ended(job, Outcome("gave-up", f"{times}: see {self.log_path(slot)}"))
+
+    # Those that hang
+
+    def _end_what_hangs(self) -> None:
+        slept, least = self.watch.slept(), self.options.retry.stall
+        for worker in self.workers:
+            worker.signs.forgive(slept)
+            if least is None or worker.process is None:
+                continue
+            if worker.hung is not None and time.monotonic() - worker.hung.since > STOP_SECONDS:
+                kill_group(worker.process)
+            pause = self._too_long(worker, least)
+            if pause and is_stopped(worker.process.pid):
+                worker.signs = Signs()  # somebody suspended it alone
+            elif pause:
+                self._end_hanging(worker, worker.process, pause)
+
+    def _too_long(self, worker: _Worker, least: float) -> float | None:
+        """Seconds without a step of a worker that has something to do, if they are too many."""
+        if worker.hung is not None or (worker.ready and worker.job is None):
+            return None
+        return worker.signs.pause(least if worker.ready else max(least, START_SECONDS))
+
+    def _end_hanging(self, worker: _Worker, process: subprocess.Popen[bytes], pause: float) -> None:
+        """Have it write where it is, and then end it: in order at first."""
+        log = self.log_path(worker.slot)
+        worker.leaving = True
+        worker.hung = Hang(pause, log.stat().st_size if log.exists() else 0)
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(DUMP_SECONDS)
+        process.send_signal(signal.SIGINT)
+
+    def _hanging(self, slot: Slot, hung: Hang) -> str:
+        """How a worker ended that hung, after ``its worker``."""
+        where = where_it_hangs(self.log_path(slot), hung.log)
+        return f"made no step for {hung.pause:.0f} s{where and f', {where}'}"
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a worker and what it started."""
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
+    process.kill()
+
+
+@contextmanager
+def shielded(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """A process that is started meanwhile never gets these, which are blocked in it from birth."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def fail(directory: Path, text: str) -> None:
+    """Leave ``failed.txt`` for a run whose worker could not, unless another has it by now."""
+    claim = Claim(directory / "running.json")
+    with suppress(OSError, UserError):
+        if claim.acquire():
+            try:
+                if run_state(directory) != "finished":
+                    write_text(directory / "failed.txt", f"{text}\n")
+            finally:
+                claim.release()
 
 
 def cause_of(code: int) -> attempts.Cause:

@@ -8,6 +8,7 @@ input.
 from __future__ import annotations
 
 import errno
+import faulthandler
 import gc
 import json
 import os
@@ -41,6 +42,7 @@ from lmdbench.sweep.executors.messages import Outcome, Start
 LONGEST_PAUSE = 30.0  # seconds between two tries while a disk is unusable
 LOOK_SECONDS = 1.0  # between two looks at a claim whose holder may be dead
 TICK_SECONDS = 0.5  # between two events of one kind within an epoch
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 STOP_SECONDS = 10.0  # for a worker to stop by itself once its input has ended
 
 
@@ -117,6 +119,7 @@ class Worker:
                 self._free_memory()
             pause = min(pause, max(self.patience - waited, 0.01))
             time.sleep(pause)
+            self.progress.alive()
             waited += pause
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -246,7 +249,7 @@ class Events(Progress):
         self.write("begin", title=run.title, directory=where, epoch=epoch, epochs=epochs)
 
     def tick(self, done: int, total: int) -> None:
-        self._sometimes("tick", done, total)
+        self._sometimes("tick", done=done, total=total)
 
     def epoch(self, row: Mapping[str, float]) -> None:
         self.write("epoch", row=dict(row))
@@ -255,13 +258,16 @@ class Events(Progress):
         self.write("say", text=text)
 
     def prepare(self, done: int, total: int, what: str = PREPARING) -> None:  # noqa: ARG002
-        self._sometimes("prepare", done, total)
+        self._sometimes("prepare", done=done, total=total)
 
-    def _sometimes(self, event: str, done: int, total: int) -> None:
+    def alive(self) -> None:
+        self._sometimes("alive")
+
+    def _sometimes(self, event: str, **content: int) -> None:
         now = time.monotonic()
         if now - self._last.get(event, 0.0) >= TICK_SECONDS:
             self._last[event] = now
-            self.write(event, done=done, total=total)
+            self.write(event, **content)
 
 
 def main() -> int:
@@ -271,7 +277,9 @@ def main() -> int:
     events = Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in STOPPING:
+        signal.signal(number, _stop)
+    faulthandler.register(signal.SIGUSR1)
     inbox: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
     working = threading.Event()
     threading.Thread(target=_read, args=(lines, inbox, working), daemon=True).start()
@@ -295,8 +303,9 @@ def main() -> int:
 
 
 def _stop(*_: object) -> None:
-    """Take SIGTERM as Ctrl-C, once: what is being put in order then is not to be disturbed."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Stop, once: what is being put in order then is not to be disturbed."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -318,7 +327,7 @@ def _start(start: Start, events: Events) -> Worker:
         events,
         options=start.run,
         patience=start.patience,
-        wait_for_dead=False,
+        wait_for_dead=start.wait_for_dead,
         chains=start.chains,
     )
     events.write("ready")
@@ -333,7 +342,7 @@ def _read(
         inbox.put(json.loads(line))
     inbox.put(None)
     if working.is_set():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)  # SIGTERM may be blocked
     time.sleep(STOP_SECONDS)
     os._exit(130)
 

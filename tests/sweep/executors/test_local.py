@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import load_plugin
-from lmdbench.runs.state import run_state
+from lmdbench.runs.attempts import attempts as attempts_of
+from lmdbench.runs.state import last_error, run_state
+from lmdbench.sweep.config.retry import Retry
 from lmdbench.sweep.executors.local import gpus, make_slots, parse_listing
 from lmdbench.sweep.executors.pool import STOP_SECONDS, PoolOptions
 from lmdbench.sweep.executors.watcher import Slot
@@ -19,6 +22,10 @@ CRT = ("crt", 0, {"epochs": "2", "ce.epochs": "3"})
 LWS = ("lws", 0, {"epochs": "2", "ce.epochs": "3"})
 LONG = ("ce", 0, {"epochs": "60"})
 WAIT_AND_BREAK = "__import__('time').sleep(1) or 1 / 0"
+DEADLOCK = (
+    "[c := __import__('ctypes'), lib := c.PyDLL(None), lock := c.create_string_buffer(64), "
+    "lib.pthread_mutex_lock(lock), lib.pthread_mutex_lock(lock)]"
+)
 LOSS = "cross_entropy(self.model(batch.images), batch.labels)"
 
 
@@ -83,7 +90,10 @@ def test_a_second_interrupt_stops_at_once(
     start_pool, pool_jobs, workers, plugin, until, gone, tmp_path
 ):
     """Of workers that don't react, as in a long call of a library."""
-    path = plugin("deaf", "[signal.signal(15, signal.SIG_IGN), __import__('time').sleep(99)]")
+    path = plugin(
+        "deaf",
+        "[*(signal.signal(n, signal.SIG_IGN) for n in (2, 15)), __import__('time').sleep(99)]",
+    )
     load_plugin(path)
     (job,) = pool_jobs(tmp_path, ("deaf", 0, {"epochs": "1"}))
     started = start_pool([job], tmp_path, plugins=[path])
@@ -144,6 +154,46 @@ def test_a_run_that_kills_its_workers_is_left_alone(pool, pool_jobs, plugin, tmp
     assert run_state(tmp_path / first) == "interrupted"
     assert run_state(tmp_path / second) == "missing"
     assert Path(outcomes[first][1].rpartition("see ")[2]).is_file()
+
+
+def test_a_run_that_hangs_is_ended_tried_once_more_and_fails(
+    pool, pool_jobs, plugin, monkeypatch, tmp_path
+):
+    """Though it holds the interpreter's lock; what is behind it goes on."""
+    monkeypatch.setattr("lmdbench.sweep.executors.pool.STOP_SECONDS", 1.0)
+    hang = f"{LOSS} if self.progress < 0.5 else {DEADLOCK}"
+    plugins = [plugin("hanging", hang)]
+    load_plugin(plugins[0])
+    jobs = pool_jobs(tmp_path, ("hanging", 0, {"epochs": "2"}), ("ce", 0, {"epochs": "1"}))
+    hanging, behind = jobs
+    outcomes = pool(jobs, tmp_path, plugins=plugins, retry=Retry(stall=1.0)).finish()
+    assert outcomes[behind.key][0] == "done"
+    kind, text = outcomes[hanging.key]
+    assert kind == "failed"
+    assert re.fullmatch(
+        r"its worker made no step for \d+ s, in loss \(hanging_plugin\.py:\d+\); "
+        "it hung 2 times without an epoch done",
+        text,
+    )
+    assert last_error(tmp_path / hanging.key) == text
+    assert run_state(tmp_path / hanging.key) == "failed"
+    ends = attempts_of(tmp_path / hanging.key)
+    assert [(one.how, one.cause, one.epoch) for one in ends] == [
+        ("died", "stall", 0),
+        ("died", "stall", 1),
+    ]
+
+
+def test_a_worker_that_was_suspended_does_not_hang(pool, pool_jobs, workers, until, tmp_path):
+    (long,) = pool_jobs(tmp_path, LONG)
+    started = pool([long], tmp_path, retry=Retry(stall=1.0))
+    until(checkpoint(tmp_path, long))
+    (worker,) = workers(os.getpid())
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(2.5)
+    os.kill(worker, signal.SIGCONT)
+    assert of("done", started.finish()) == [long.key]
+    assert [one.how for one in attempts_of(tmp_path / long.key)] == ["done"]
 
 
 def test_a_pool_that_trains_no_chains_leaves_what_is_not_ready_and_rests(
