@@ -314,7 +314,7 @@ class TableOptions:
 
 @dataclass(frozen=True)
 class _Table:
-    """The scores of a group's rows, by label, and what their cells are made with."""
+    """The scores of rows, by label, and what their cells are made with."""
 
     scores: Mapping[str, RowScores]
     images: ScoredImages
@@ -362,26 +362,38 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     out: frozenset[str] = frozenset()
     if leaked is not None:
         out = out.union(*(leaked(member).images for member in _members(group)))
-    images, scores = scoring.score_runs(
-        [row.runs for row in group.rows], options.part, list(chosen.values()), out
-    )
-    labels = [row.label for row in group.rows]
-    table = _Table(dict(zip(labels, scores, strict=True)), images, chosen)
     reference = _reference_row(group.rows, options.reference)
     against = reference.label if reference is not None else None
     primary = shown[0]
-    rows = [
-        MethodResult(
+    kept: dict[str, RowScores] = {}  # for pairs
+
+    def result(
+        number: int, scores: RowScores, of_reference: RowScores | None, images: ScoredImages
+    ) -> MethodResult:
+        row = group.rows[number]
+        known = {} if against is None or of_reference is None else {against: of_reference}
+        table = _Table({**known, row.label: scores}, images, chosen)
+        if options.pairwise:
+            kept[row.label] = scores.of_metric(primary)
+        told = MethodResult(
             **{**vars(row), "remarks": (*row.remarks, *versions_of_row(row))},
             cells={name: table.cell(row, name, against) for name in shown},
             recalls={name: table.cell(row, metric, None) for name, metric in recalls.items()},
             by_class={name: table.cell(row, metric, None) for name, metric in of_class.items()},
         )
-        for row in group.rows
-    ]
+        if options.permutation and against is not None and primary in chosen:
+            return _permuted(told, table, primary, against)
+        return told
+
+    images, rows = scoring.score_rows(
+        [row.runs for row in group.rows],
+        options.part,
+        list(chosen.values()),
+        result,
+        None if reference is None else group.rows.index(reference),
+        out,
+    )
     rows = _tested(_with_best(rows, shown), primary)
-    if options.permutation and against is not None and primary in chosen:
-        rows = [_permuted(row, table, primary, against) for row in rows]
     sign = -1 if metrics.described(primary).lower_is_better else 1
 
     def place(scored: MethodResult) -> tuple[bool, bool, float, str]:
@@ -396,7 +408,9 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
         counts[options.part] = images.counts
     rows = sorted(rows, key=place)
     whole = options.part == "test" and not dropped and not group.record.partial
-    pairs = _pairs(table, [row.label for row in rows], primary) if options.pairwise else ()
+    pairs: tuple[Pair, ...] = ()
+    if options.pairwise:
+        pairs = _pairs(_Table(kept, images, chosen), [row.label for row in rows], primary)
     return ResultTable(
         **{**vars(group), "rows": tuple(rows)},
         part=options.part,

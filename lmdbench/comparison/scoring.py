@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from lmdbench.evaluation.inference import Difference, Estimate
 from lmdbench.evaluation.metrics import Metric, Scorer
 from lmdbench.evaluation.predictions import Predictions
 
+Told = TypeVar("Told")
 LeaksOf = Callable[[Run], Leaks]  # a run on disk → its test images that leak
 
 
@@ -62,55 +64,88 @@ class RowScores:
         of_seeds = [run.values[name] for run in self.runs]
         return [None if np.isnan(value) else value for value in of_seeds]
 
+    def of_metric(self, name: str) -> RowScores:
+        """With the influences of one metric alone."""
+        return RowScores(
+            tuple(
+                replace(run, influences={k: v for k, v in run.influences.items() if k == name})
+                for run in self.runs
+            )
+        )
+
     def of_seeds(self, seeds: Sequence[int]) -> RowScores:
         if len(seeds) == len(self.runs):
             return self
         return RowScores(tuple(run for run in self.runs if run.seed in seeds))
 
 
-def score_runs(
-    rows: Sequence[Sequence[Run]], part: str, chosen: Sequence[Metric], leaked: Collection[str] = ()
-) -> tuple[ScoredImages, list[RowScores]]:
-    """Score the runs of each row, without the images that leak.
+def score_rows(
+    rows: Sequence[Sequence[Run]],
+    part: str,
+    chosen: Sequence[Metric],
+    tell: Callable[[int, RowScores, RowScores | None, ScoredImages], Told],
+    reference: int | None = None,
+    leaked: Collection[str] = (),
+) -> tuple[ScoredImages, list[Told]]:
+    """Score the runs of each row, without the images that leak, and what ``tell`` makes of each.
 
-    For a bootstrap the runs are read a second time, as any of them may be the first to know units.
+    ``tell`` is given the row's number, its scores, those of the ``reference``, a row's number, and
+    the images; then the scores are dropped, as those of thousands of runs would fill the memory.
+    Units are those of the first run that knows them. Where that is not the very first, all begins
+    anew once it is met.
 
     Raises UserError, naming the run, for predictions that are not of the images of the others.
     """
-    first: ScoredImages | None = None
     units: np.ndarray | None = None
-    scored_rows = []
-    for row in rows:
-        scores = []
-        for run in row:
-            predictions = predictions_of(run, part, leaked)
-            if first is None:
-                first = _images(run, predictions)
-            else:
-                predictions = aligned(run, predictions, first.ids, first.labels)
-            if units is None:
-                units = predictions.units
-            scores.append(_scored(run, predictions, chosen))
-        scored_rows.append(RowScores(tuple(scores)))
-    assert first is not None
-    if units is not None and (known := int((units != "").sum())):
-        codes = inference.unit_codes(units)
-        alone = codes.max() + 1 == len(codes)
-        first = ScoredImages(first.ids, first.labels, first.counts, None if alone else codes, known)
-    drawn = [metric for metric in chosen if metric.resampled]
-    if drawn and not inference.too_small(first.counts):
-        images = first
+    while True:
+        table = _RowScorer(rows, part, chosen, leaked, units)
+        against = None if reference is None else table.scores(reference)
+        told = []
+        for number in range(len(rows)):
+            row = against if against and number == reference else table.scores(number)
+            if table.units is None and row[1] is not None:
+                units = row[1]
+                break
+            told.append(tell(number, row[0], against and against[0], table.images))
+        else:
+            return table.images, told
 
-        def again(run: Run, scored: RunScores) -> RunScores:
-            predictions = predictions_of(run, part, leaked)
-            predictions = aligned(run, predictions, images.ids, images.labels)
-            return _resampled(scored, predictions, drawn, images.units)
 
-        scored_rows = [
-            RowScores(tuple(map(again, row, scores.runs)))
-            for row, scores in zip(rows, scored_rows, strict=True)
-        ]
-    return first, scored_rows
+class _RowScorer:
+    """The rows of a table, scored one at a time; ``units`` if a run that is not the first has
+    them."""
+
+    def __init__(
+        self,
+        rows: Sequence[Sequence[Run]],
+        part: str,
+        chosen: Sequence[Metric],
+        leaked: Collection[str],
+        units: np.ndarray | None,
+    ) -> None:
+        self.rows, self.part, self.chosen, self.leaked = rows, part, chosen, leaked
+        first = predictions_of(rows[0][0], part, leaked)
+        self.units = first.units if units is None else units
+        self.images = _with_units(_images(rows[0][0], first), self.units)
+
+    def scores(self, number: int) -> tuple[RowScores, np.ndarray | None]:
+        """Of one row, with the first units that its runs have."""
+        scores, units = [], None
+        for run in self.rows[number]:
+            predictions = predictions_of(run, self.part, self.leaked)
+            predictions = aligned(run, predictions, self.images.ids, self.images.labels)
+            units = predictions.units if units is None else units
+            scores.append(_scored(run, predictions, self.chosen, self.images.units))
+        return RowScores(tuple(scores)), units
+
+
+def _with_units(images: ScoredImages, units: np.ndarray | None) -> ScoredImages:
+    known = 0 if units is None else int((units != "").sum())
+    if units is None or not known:
+        return images
+    codes = inference.unit_codes(units)
+    alone = codes.max() + 1 == len(codes)
+    return replace(images, units=None if alone else codes, grouped=known)
 
 
 def _images(run: Run, predictions: Predictions) -> ScoredImages:
@@ -122,25 +157,21 @@ def _images(run: Run, predictions: Predictions) -> ScoredImages:
     )
 
 
-def _scored(run: Run, predictions: Predictions, chosen: Sequence[Metric]) -> RunScores:
+def _scored(
+    run: Run, predictions: Predictions, chosen: Sequence[Metric], units: np.ndarray | None
+) -> RunScores:
     scorer = Scorer(predictions.labels.astype(np.int64), predictions.logits)
     values = {metric.name: scorer.value(metric) for metric in chosen}
     reasons = {m.name: scorer.reason(m) for m in chosen if np.isnan(values[m.name])}
     smooth = not inference.too_small(scorer.counts)
     influences = {
-        metric.name: scorer.influence(metric)
+        metric.name: scorer.resamples(metric, units)
+        if metric.resampled
+        else scorer.influence(metric)
         for metric in chosen
-        if smooth and metric.weights is None and not metric.resampled
+        if smooth and (metric.resampled or metric.weights is None)
     }
     return RunScores(run.seed, values, reasons, scorer.correct, influences)
-
-
-def _resampled(
-    scored: RunScores, predictions: Predictions, chosen: Sequence[Metric], units: np.ndarray | None
-) -> RunScores:
-    scorer = Scorer(predictions.labels.astype(np.int64), predictions.logits)
-    drawn = {metric.name: scorer.resamples(metric, units) for metric in chosen}
-    return replace(scored, influences={**scored.influences, **drawn})
 
 
 # What is said of a row, and of two

@@ -108,7 +108,7 @@ def test_a_file_is_read_once_until_it_changes(fake_run, tmp_path, read):
 
 def test_no_more_is_kept_than_there_is_room_for(fake_run, tmp_path, read, monkeypatch):
     runs = [fake_run("ce", seed, test=(LABELS, np.eye(4))) for seed in range(3)]
-    monkeypatch.setattr(module, "KEPT", 2 * (IDS.nbytes + WRONG.nbytes))
+    monkeypatch.setattr(module, "KEPT", 2 * (LABELS.nbytes + WRONG.nbytes))
     row_of(tmp_path)
     assert read == runs
     predictions_of(Run(runs[2], read_record(runs[2])), "test")
