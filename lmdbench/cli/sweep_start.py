@@ -345,6 +345,7 @@ def _show(
     planned: SweepPlan, chosen: LaunchSet, overview: Overview, executor: JobExecutor | None
 ) -> None:
     """What would be started: the runs, or the jobs."""
+    from lmdbench.sweep.executors.batches import resources_of
     from lmdbench.sweep.launch import batches, most_array_tasks
 
     states = Counter(overview.runs[node.key].state for node in chosen.nodes)
@@ -363,5 +364,5 @@ def _show(
         for index, unit in enumerate(batch.units):
             for run in unit:
                 click.echo(f"#   {index}: {planned.nodes[run.key].title}")
-        resources = planned.sweep.resources
+        resources = resources_of(batch, planned.sweep.resources)
         click.echo(executor.preview(batch, name, planned.folder, resources, jobs))

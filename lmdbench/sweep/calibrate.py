@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 
 from lmdbench.core.environment import device_name
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import disk_errors, read_json, write_json
 from lmdbench.core.randomness import Streams
 from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.train import (
@@ -28,7 +26,6 @@ from lmdbench.sweep.estimate import Estimate
 from lmdbench.training.method import Method
 from lmdbench.training.task import Images, Task
 
-FORMAT = 1
 FEW, MORE = 2, 4  # batches in the two epochs that are measured
 DRAWN = 64  # different images: drawing takes time, and what they show takes none
 ENOUGH_SECONDS, MOST_REPEATS = 1.0, 5  # short epochs are measured again; the median counts
@@ -91,29 +88,6 @@ def extrapolate(images: list[int], seconds: list[float], total: int) -> float:
     if len(images) > 1:
         slope = min(slope, max(0.0, (seconds[1] - seconds[0]) / (images[1] - images[0])))
     return seconds[-1] + slope * (total - images[-1])
-
-
-def load_calibrations(path: Path) -> dict[str, Estimate]:
-    """By ``kind_of``; none where the file is absent or of another version.
-
-    Raises UserError, naming the file, if it is damaged.
-    """
-    if not path.exists():
-        return {}
-    content = read_json(path)
-    try:
-        if content["format"] != FORMAT:
-            return {}
-        return {kind: Estimate(**found) for kind, found in content["calibrations"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: damaged; delete it, and measure again") from error
-
-
-def save_calibrations(path: Path, calibrations: Mapping[str, Estimate]) -> None:
-    with disk_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    found = {kind: asdict(estimate) for kind, estimate in calibrations.items()}
-    write_json(path, {"format": FORMAT, "calibrations": found})
 
 
 def _task(run: PlannedRun, counts: list[int], held_out: int, device: torch.device) -> Task:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from lmdbench.comparison.results import read_results
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import disk_errors, read_json, write_json
 from lmdbench.runs.plan import LENGTHS, PlannedRun
 from lmdbench.runs.record import RunRecord, RunSpec
+
+FORMAT = 1
+CALIBRATIONS = "calibrations.json"  # in a sweep's folder
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,29 @@ def finished_records(results: Path) -> list[RunRecord]:
         return []
     records = (run.record for run in runs)
     return [r for r in records if None not in (r.seconds, r.epochs, r.device)]
+
+
+def load_calibrations(path: Path) -> dict[str, Estimate]:
+    """By ``kind_of``; none where the file is absent or of another version.
+
+    Raises UserError, naming the file, if it is damaged.
+    """
+    if not path.exists():
+        return {}
+    content = read_json(path)
+    try:
+        if content["format"] != FORMAT:
+            return {}
+        return {kind: Estimate(**found) for kind, found in content["calibrations"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged; delete it, and measure again") from error
+
+
+def save_calibrations(path: Path, calibrations: Mapping[str, Estimate]) -> None:
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    found = {kind: asdict(estimate) for kind, estimate in calibrations.items()}
+    write_json(path, {"format": FORMAT, "calibrations": found})
 
 
 def kind_of(run: PlannedRun) -> str:

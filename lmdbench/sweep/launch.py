@@ -13,6 +13,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors
 from lmdbench.runs import attempts
 from lmdbench.runs.options import RunOptions
+from lmdbench.sweep.asks import asks
 from lmdbench.sweep.executors import LOCAL, JobExecutor
 from lmdbench.sweep.executors.batches import Batch, units
 from lmdbench.sweep.executors.watcher import PoolJob
@@ -156,7 +157,8 @@ def batches(
     """The job arrays of a launch, and what they may wait for in the queue already: key → job."""
     queued = queued_jobs(overview, executor)
     per_job = plan.sweep.resources.runs_per_job
-    return units([(node.job, node.needs) for node in nodes], per_job, queued, largest), queued
+    pairs = [(node.job, node.needs) for node in nodes]
+    return units(pairs, per_job, queued, largest, asks(plan, nodes)), queued
 
 
 def queued_jobs(overview: Overview, executor: JobExecutor) -> dict[str, str]:

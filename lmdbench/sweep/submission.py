@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from lmdbench.core.errors import UserError
+from lmdbench.sweep.asks import asks
 from lmdbench.sweep.executors import JobExecutor
-from lmdbench.sweep.executors.batches import Batch, Full, Unsure, Work, units
+from lmdbench.sweep.executors.batches import Ask, Batch, Full, Unsure, Work, resources_of, units
 from lmdbench.sweep.launch import forget_failures, owners, queued_jobs
 from lmdbench.sweep.launch_record import (
     Launch,
@@ -75,6 +76,7 @@ class _Submission:
     ) -> None:
         self.plan, self.executor, self.work, self.say = plan, executor, work, say
         self.jobs = queued_jobs(overview, executor)
+        self.asks: Mapping[str, Ask] = {}
         self.largest = executor.largest
         self.most = most
         self.arrays = self.runs = 0
@@ -83,6 +85,7 @@ class _Submission:
 
     def carry_out(self, nodes: Sequence[Node]) -> Submitted:
         left = {node.key: node for node in nodes}
+        self.asks = asks(self.plan, nodes)
         while left and not self.why:
             if self.room is not None and self.room < 1:
                 self.why = self._limit()
@@ -99,7 +102,8 @@ class _Submission:
     def _batches(self, nodes: Sequence[Node]) -> list[Batch]:
         largest = self.largest if self.room is None else min(self.largest, self.room)
         per_job = self.plan.sweep.resources.runs_per_job
-        return units([(node.job, node.needs) for node in nodes], per_job, self.jobs, largest)
+        pairs = [(node.job, node.needs) for node in nodes]
+        return units(pairs, per_job, self.jobs, largest, self.asks)
 
     def _taken(self, batch: Batch) -> bool:
         """Submit a batch. False where the queue is too full: ``why``, or ``largest`` is smaller."""
@@ -126,7 +130,7 @@ class _Submission:
         launch = Launch(name, kind, keys, sweeps=owners(plan), redoes=redoes)
         launch = begin_launch(plan.folder, launch)
         before = f" ({self.arrays} job arrays were submitted before)" if self.arrays else ""
-        resources = plan.sweep.resources
+        resources = resources_of(batch, plan.sweep.resources)
         try:
             job = self.executor.hand_over(batch, name, plan.folder, resources, self.work, self.jobs)
         except Unsure as error:

@@ -16,14 +16,8 @@ from lmdbench.core.settings import describe
 from lmdbench.models.small import SmallNet
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.sweep import calibrate as measuring
-from lmdbench.sweep.calibrate import (
-    calibrate,
-    extrapolate,
-    load_calibrations,
-    save_calibrations,
-    scaled_counts,
-)
-from lmdbench.sweep.estimate import Estimate, kind_of
+from lmdbench.sweep.calibrate import calibrate, extrapolate, scaled_counts
+from lmdbench.sweep.estimate import Estimate, kind_of, load_calibrations, save_calibrations
 from lmdbench.training.method import METHODS, Method
 
 CPU = torch.device("cpu")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from lmdbench.sweep.plan import SweepPlan
     from lmdbench.sweep.status import Overview
 
-CALIBRATIONS = "calibrations.json"
 COLUMNS = ("id", "method", "data set and split", "seed", "starts from", "state", "takes")
 
 
@@ -78,8 +77,14 @@ def _estimates(
 ) -> dict[str, Estimate]:
     """Key → how long a run takes, of those not done that anything is known of."""
     from lmdbench.sweep.calibrate import calibrate as measure
-    from lmdbench.sweep.calibrate import load_calibrations, save_calibrations
-    from lmdbench.sweep.estimate import estimate, finished_records, kind_of
+    from lmdbench.sweep.estimate import (
+        CALIBRATIONS,
+        estimate,
+        finished_records,
+        kind_of,
+        load_calibrations,
+        save_calibrations,
+    )
 
     nodes = list(planned.nodes.values())
     known = load_calibrations(planned.folder / CALIBRATIONS)

@@ -7,7 +7,7 @@ own, those of [settings] before an entry's ``set``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -18,10 +18,11 @@ from lmdbench.core.registry import load_plugin, unknown
 from lmdbench.core.schema import Document, read_document, text
 from lmdbench.runs.plan import check_interval
 from lmdbench.runs.request import RunContext
-from lmdbench.sweep.config.entries import Entry, read_entries
+from lmdbench.sweep.config.entries import Entry, chain_of, read_entries
 from lmdbench.sweep.config.resources import Resources, read_resources
 from lmdbench.sweep.config.setups import read_setups
 from lmdbench.sweep.config.values import NAME, seeds, texts
+from lmdbench.training.method import METHODS
 
 MOST_RUNS = 100_000  # of set-ups × entries × seeds: more is a list too many
 TOP = (
@@ -95,7 +96,7 @@ def _sweep(doc: Document, default_name: str, data_root: Path | None) -> Sweep:
         raise doc.error(
             (), f"{len(setups)} × {len(entries)} × {len(chosen)} runs; make it several sweeps"
         )
-    resources = read_resources(doc)
+    resources = read_resources(doc, _names(entries))
     for setup in setups:
         with doc.told_of(("resources", "validate_every")):
             check_interval(setup.selection, resources.run.validate_every)
@@ -109,6 +110,16 @@ def _sweep(doc: Document, default_name: str, data_root: Path | None) -> Sweep:
         plugins=plugins,
         places=setups,
     )
+
+
+def _names(entries: Sequence[Entry]) -> list[str]:
+    """Labels and methods of a sweep, with those that they start from."""
+    found: dict[str, None] = {}
+    for entry in entries:
+        start = entry.starts_from
+        names = chain_of(entry.method, start if start in METHODS.names() else None)
+        found |= dict.fromkeys(filter(None, (entry.label, *names)))
+    return list(found)
 
 
 def _plugins(doc: Document) -> tuple[Path, ...]:

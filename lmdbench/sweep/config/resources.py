@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from lmdbench.core.schema import Check, Document, flag, number, one_of, text, wh
 from lmdbench.runs.options import IN_SWEEPS, RunOptions, checkpoint_interval
 from lmdbench.sweep.config.retry import AS_USUAL, Retry, read_retry
 from lmdbench.sweep.config.sbatch import OURS, option_problem
-from lmdbench.sweep.config.values import NAME, duration, gpus, option, texts
+from lmdbench.sweep.config.values import AUTO, NAME, duration, duration_or_auto, gpus, option, texts
 from lmdbench.training.loggers import LOGGERS
 
 OF_RESOURCES: dict[str, Check] = {
@@ -31,7 +32,8 @@ OF_RUNS: dict[str, Check] = {  # in [resources], too
     "checkpoint_every": checkpoint_interval,
 }
 OF_SLURM: dict[str, Check] = {
-    "time": duration,
+    "time": duration_or_auto,
+    "time_most": duration,
     "signal_seconds": whole(1),
     "setup": texts,
     "srun_args": texts,
@@ -40,6 +42,14 @@ OF_SLURM: dict[str, Check] = {
     "array_parallelism": whole(1),
     "max_jobs": whole(1),
 }
+
+
+@dataclass(frozen=True)
+class OfMethod:
+    """What the runs of a method get otherwise than those of others: [slurm.METHOD]."""
+
+    time_minutes: int | None = None
+    sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,9 @@ class Resources:
     patience: float = 600.0  # seconds to wait for a disk that is full, read-only or away
     run: RunOptions = IN_SWEEPS
     retry: Retry = AS_USUAL
-    time_minutes: int | None = None  # of a SLURM job; always there where ``on`` is slurm
+    time_minutes: int | None = None  # of a SLURM job; there where ``on`` is slurm, unless auto_time
+    auto_time: bool = False  # by estimates
+    time_most: int | None = None  # minutes that estimates may come to
     signal_seconds: int = 90  # before a job's time limit it is told
     setup: tuple[str, ...] = ()  # shell lines before the run
     srun_args: tuple[str, ...] = ()
@@ -64,10 +76,11 @@ class Resources:
     array_parallelism: int | None = None  # jobs of an array at a time
     max_jobs: int | None = None  # of a sweep in the queue at a time; None: as many as it takes
     sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
+    of_methods: Mapping[str, OfMethod] = field(default_factory=dict)  # by method or label
 
 
-def read_resources(doc: Document) -> Resources:
-    content = doc.content
+def read_resources(doc: Document, methods: Iterable[str] = ()) -> Resources:
+    """``methods``: names and labels of the sweep's, of which [slurm] may have tables."""
     values = doc.fields(("resources",), OF_RESOURCES | OF_RUNS)
     for name in values.get("log", ()):
         if name not in LOGGERS:
@@ -75,36 +88,83 @@ def read_resources(doc: Document) -> Resources:
     run = replace(IN_SWEEPS, **{k: values.pop(k) for k in OF_RUNS if k in values})
     if "workers" in values and "gpus" in values:
         raise doc.error(("resources", "workers"), "workers are of the CPU; leave it or gpus out")
+    values |= _of_slurm(doc, list(methods))
+    with doc.told_of(("resources", "on")):
+        registry_of("executors").get(values.get("on", Resources.on))
+    found = Resources(**values, run=run, retry=read_retry(doc))
+    _check_times(doc, found)
+    return found
+
+
+def _of_slurm(doc: Document, methods: Sequence[str]) -> dict[str, Any]:
+    """Fields of ``Resources`` that [slurm] and its tables say."""
+    values: dict[str, Any] = {}
     options: dict[str, str | int | bool] = {}
+    of_methods: dict[str, OfMethod] = {}
     for key, value in doc.table(("slurm",)).items():
         path = ("slurm", key)
         name = key.replace("-", "_")
-        if name in OF_SLURM:
-            own = "time_minutes" if name == "time" else name
-            values[own] = doc.check(path, value, OF_SLURM[name])
+        if isinstance(value, dict) and (key != "extra" or key in methods):
+            of_methods[key] = _of_method(doc, path, value, methods)
         elif key == "extra" and isinstance(value, dict):  # else the option of that name
             for extra, one in value.items():
                 _add_option(doc, options, (*path, extra), one, any_name=True)
+        elif name in OF_SLURM:
+            values[name] = doc.check(path, value, OF_SLURM[name])
         else:
             _add_option(doc, options, path, value, any_name=False)
-    with doc.told_of(("resources", "on")):
-        registry_of("executors").get(values.get("on", Resources.on))
-    if values.get("on") == "slurm" and "time_minutes" not in values:
+    time = values.pop("time", None)
+    if "time_most" in values and time != AUTO:
+        raise doc.error(("slurm", "time_most"), 'time_most is for time = "auto"; leave it out')
+    found = {"auto_time": True} if time == AUTO else {"time_minutes": time} if time else {}
+    return {**values, **found, "sbatch": options, "of_methods": of_methods}
+
+
+def _of_method(
+    doc: Document, path: KeyPath, table: Mapping[str, Any], methods: Sequence[str]
+) -> OfMethod:
+    name = str(path[-1])
+    if name not in methods:
+        near = difflib.get_close_matches(name, methods, n=1, cutoff=0.5)
+        hint = f"Did you mean [slurm.{near[0]}]? " if near else ""
+        have = ", ".join(methods)
+        raise doc.error(path, f"no method of this sweep is {name}. {hint}It has {have}")
+    options: dict[str, str | int | bool] = {}
+    minutes = None
+    for key, value in table.items():
+        if key == "time":
+            minutes = doc.check((*path, key), value, duration)
+        elif key.replace("-", "_") in OF_SLURM:
+            raise doc.error((*path, key), f"{key} is of all jobs; give it under [slurm]")
+        elif key == "extra" and isinstance(value, dict):
+            for extra, one in value.items():
+                _add_option(doc, options, (*path, key, extra), one, any_name=True)
+        else:
+            _add_option(doc, options, (*path, key), value, any_name=False)
+    return OfMethod(minutes, options)
+
+
+def _check_times(doc: Document, resources: Resources) -> None:
+    """Raise UserError where a time limit lacks, or leaves no time to be told of it."""
+    if resources.on == "slurm" and resources.time_minutes is None and not resources.auto_time:
         raise doc.error(
-            ("slurm",) if "slurm" in content else ("resources", "on"),
+            ("slurm",) if "slurm" in doc.content else ("resources", "on"),
             'on = "slurm" needs the time limit of a job; add time = "8h" under [slurm]',
         )
-    notice, minutes = (
-        values.get("signal_seconds", Resources.signal_seconds),
-        values.get("time_minutes"),
-    )
-    if minutes is not None and 2 * notice > 60 * minutes:
-        raise doc.error(
-            ("slurm", "signal_seconds" if "signal_seconds" in values else "time"),
-            f"a job of {minutes} min is told {notice} s before its end, and SLURM may be a minute "
-            "early: give more time, or signal_seconds of less than half of it",
-        )
-    return Resources(**values, run=run, retry=read_retry(doc), sbatch=options)
+    own = "signal_seconds" if "signal_seconds" in doc.table(("slurm",)) else "time"
+    times: dict[KeyPath, int | None] = {
+        ("slurm", own): resources.time_minutes,
+        ("slurm", "time_most"): resources.time_most,
+    }
+    times |= {("slurm", name, "time"): of.time_minutes for name, of in resources.of_methods.items()}
+    notice = resources.signal_seconds
+    for path, minutes in times.items():
+        if minutes is not None and 2 * notice > 60 * minutes:
+            raise doc.error(
+                path,
+                f"a job of {minutes} min is told {notice} s before its end, and SLURM may be a "
+                "minute early: give more time, or signal_seconds of less than half of it",
+            )
 
 
 def _add_option(

@@ -8,6 +8,7 @@ from typing import Any
 from lmdbench.core.schema import wanted
 from lmdbench.sweep.config.sbatch import minutes
 
+AUTO = "auto"
 MOST_SEEDS = 1000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -33,6 +34,15 @@ def duration(value: Any) -> int:
         except ValueError:
             pass
     raise ValueError('a time such as "8h", "1-12:00:00", "90m" or a number of minutes')
+
+
+def duration_or_auto(value: Any) -> int | str:
+    if value == AUTO:
+        return AUTO
+    try:
+        return duration(value)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "auto" for what estimates say') from None
 
 
 def gpus(value: Any) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from lmdbench.sweep.config.file import Sweep
 from lmdbench.sweep.config.resources import OF_RESOURCES, OF_RUNS, OF_SLURM, Resources
 from lmdbench.sweep.config.retry import retry_table
 from lmdbench.sweep.config.sbatch import option_problem
+from lmdbench.sweep.config.values import AUTO
 
 
 def sweep_text(sweep: Sweep, comment: str) -> str:
@@ -128,15 +129,27 @@ def _resources(resources: Resources) -> dict[str, dict[str, Any]]:
         for name, value in vars(part).items()
         if value != getattr(usual, name)
     }
-    if "time_minutes" in said:
-        said["time"] = said.pop("time_minutes")
-    known = {k: v for k, v in resources.sbatch.items() if option_problem(k, []) is None}
+    if "time_minutes" in said or "auto_time" in said:
+        said["time"] = said.get("time_minutes", AUTO)
+    known = _known(resources.sbatch)
+    of_methods: dict[str, dict[str, Any]] = {}
+    for name, of in resources.of_methods.items():
+        known_of = _known(of.sbatch)
+        time = {"time": of.time_minutes} if of.time_minutes else {}
+        of_methods[f"slurm.{_key(name)}"] = {**time, **known_of}
+        rest = {k: v for k, v in of.sbatch.items() if k not in known_of}
+        of_methods[f"slurm.{_key(name)}.extra"] = rest
     return {
         "resources": {key: said[key] for key in OF_RESOURCES | OF_RUNS if key in said},
         "slurm": {**{key: said[key] for key in OF_SLURM if key in said}, **known},
         "retry": retry_table(resources.retry),
         "slurm.extra": {k: v for k, v in resources.sbatch.items() if k not in known},
+        **of_methods,
     }
+
+
+def _known(options: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
+    return {key: value for key, value in options.items() if option_problem(key, []) is None}
 
 
 def _beside(path: Path, folder: Path) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lmdbench.sweep.executors.jobs import RunJob
 
 Item = TypeVar("Item")
+LEAST_MINUTES = 10  # of a job whose time is estimated: it imports, and may decode images first
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,18 @@ def _arrays_needed(columns: Mapping[int | None, Sequence[Unit]], rows: int, larg
 
 def _cut(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[first : first + size] for first in range(0, len(items), size))
+
+
+def resources_of(batch: Batch, resources: Resources) -> Resources:
+    """What a batch is submitted with: that of its sweep, and what its runs ask for instead."""
+    ask = batch.ask
+    minutes = resources.time_minutes if ask.minutes is None else ask.minutes
+    if ask.summed and ask.minutes is not None:
+        minutes = ask.minutes * max(map(len, batch.units))
+        least = max(LEAST_MINUTES, math.ceil(2 * resources.signal_seconds / 60))
+        minutes = min(max(minutes, least), resources.time_most or minutes + least)
+    sbatch = {name.replace("_", "-"): value for name, value in resources.sbatch.items()}
+    return replace(resources, time_minutes=minutes, sbatch={**sbatch, **dict(ask.options)})
 
 
 def _packed(runs: Iterable[RunJob], size: int) -> list[tuple[RunJob, ...]]:

@@ -35,7 +35,7 @@ class Slurm(JobExecutor):
         return slurm.max_array_size()
 
     def check(self, resources: Resources) -> None:
-        if resources.time_minutes is None:
+        if resources.time_minutes is None and not resources.auto_time:
             raise UserError(
                 '--on slurm needs the time limit of a job; add [slurm] with time = "8h" to the file'
             )
