@@ -230,6 +230,7 @@ def job_content(
         "threads": resources.threads,
         "runs_per_gpu": resources.runs_per_gpu,
         "patience": resources.patience,
+        "retry": resources.retry.to_json(),
         "time_minutes": resources.time_minutes,
         "signal_seconds": resources.signal_seconds,
     }
