@@ -36,12 +36,14 @@ def submit(
     say: Callable[[str], None],
     executor: JobExecutor,
     most: int | None = None,
+    *,
+    patient: bool = False,
 ) -> Submitted:
     """Hand the chosen runs to a queue. ``most``: of the user's jobs that it holds, if known."""
     from lmdbench.sweep.submission import submit_all
 
     work = Work(planned.results, default_cache(), planned.sweep.plugins, options)
-    return submit_all(planned, chosen.nodes, overview, executor, work, say, most)
+    return submit_all(planned, chosen.nodes, overview, executor, work, say, most, patient=patient)
 
 
 def tell_rest(planned: SweepPlan, submitted: Submitted, say: Callable[[str], None]) -> None:
@@ -137,6 +139,7 @@ class _Follower:
                 self.say,
                 self.executor,
                 self.most,
+                patient=True,
             )
         except UserError as error:
             try:

@@ -44,11 +44,15 @@ def submit_all(
     work: Work,
     say: Callable[[str], None],
     most: int | None = None,
+    *,
+    patient: bool = False,
 ) -> Submitted:
     """Hand the runs over as jobs, until all are or no more are taken.
 
     No more than ``max_jobs`` of the sweep's jobs, or ``most`` of the user's, are in the queue then.
-    An array that the queue takes for too large is halved until one fits. Raises UserError where the
+    An array that the queue takes for too large is halved until one fits. ``patient``: nothing is
+    submitted before half of what there may be is free, or nothing else waits for a node: a few at a
+    time would come to many arrays. Raises UserError where the
     executor refuses for another reason; what came before is submitted, and the same launch goes on
     from there.
     """
@@ -61,7 +65,8 @@ def submit_all(
     ]
     if stuck:
         executor.asked(executor.cancel, [job for job in dict.fromkeys(stuck) if job])
-    return _Submission(plan, overview, executor, work, say, most).carry_out(nodes)
+    submission = _Submission(plan, overview, executor, work, say, most)
+    return submission.carry_out(nodes, patient=patient)
 
 
 class _Submission:
@@ -81,11 +86,14 @@ class _Submission:
         self.most = most
         self.arrays = self.runs = 0
         self.why = ""
+        self.waiting = False  # jobs of it for a node
         self.room = self._room()
 
-    def carry_out(self, nodes: Sequence[Node]) -> Submitted:
+    def carry_out(self, nodes: Sequence[Node], *, patient: bool) -> Submitted:
         left = {node.key: node for node in nodes}
         self.asks = asks(self.plan, nodes)
+        if self.room is not None and patient and self.waiting and 2 * self.room < self._most():
+            self.why = self._limit()
         while left and not self.why:
             if self.room is not None and self.room < 1:
                 self.why = self._limit()
@@ -160,6 +168,10 @@ class _Submission:
             if launch.kind == self.executor.name and self.plan.sweep.name in launch.sweeps
         }
         jobs = self.executor.queue(names, ())
+        self.waiting = any(
+            job.name in names and job.state == "PENDING" and job.reason != "Dependency"
+            for job in jobs
+        )
         rooms = []
         if max_jobs is not None:
             rooms.append(max_jobs - sum(job.name in names for job in jobs))
@@ -167,8 +179,13 @@ class _Submission:
             rooms.append(max(self.most - len(jobs), not jobs))
         return min(rooms)
 
+    def _most(self) -> int:
+        """Jobs that may be in the queue at a time."""
+        limits = (self.most, self.plan.sweep.resources.max_jobs)
+        return min(limit for limit in limits if limit is not None)
+
     def _limit(self) -> str:
         max_jobs = self.plan.sweep.resources.max_jobs
-        if self.most is not None and (max_jobs is None or self.most < max_jobs):
+        if self.most is not None and self._most() == self.most:
             return f"the queue takes no more than {self.most} jobs of yours at a time"
         return f"max_jobs is {max_jobs}"
