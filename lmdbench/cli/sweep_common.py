@@ -65,7 +65,7 @@ def counts(overview: Overview) -> str:
 
 def exit_code(overview: Overview) -> int:
     """What a script is told."""
-    if overview.count("failed") or overview.count("lost"):
+    if overview.count("failed", "lost", "damaged"):
         return CODES["broken"]
     done = overview.count("done") == len(overview.runs)
     return CODES["done" if done else "unfinished"]

@@ -169,11 +169,12 @@ def finish(overview: Overview, source: str, on: str, *, quiet: bool) -> None:
         if overview.no_room:
             click.get_current_context().exit(CODES["unfinished"])
         return
-    broken = overview.keys("failed", "lost")
+    broken = overview.keys("failed", "lost", "damaged")
     if broken:
         first = overview.runs[broken[0]]
         raise RunFailed(
-            f"{runs(len(broken))} of {name} failed or were lost, such as {first.node.title}"
+            f"{runs(len(broken))} of {name} failed, were lost or are damaged, such as "
+            f"{first.node.title}"
             f"{f' ({first.note})' if first.note else ''}; "
             f"try them again: {again('sweep retry', source)}"
         )
@@ -260,6 +261,14 @@ def _choose(
         say(f"held back: {overview.runs[key].node.title}: {why}")
     if len(chosen.held) > MOST_HELD:
         say(f"held back: {runs(len(chosen.held) - MOST_HELD)} more")
+    taken = {node.key for node in chosen.nodes} | chosen.held.keys()
+    damaged = [key for key in overview.keys("damaged") if key not in taken]
+    if damaged:
+        first = overview.runs[damaged[0]]
+        say(
+            f"left alone: {runs(len(damaged))} damaged, such as {first.node.title} ({first.note}); "
+            f"{again('sweep retry', overview.plan.sweep.argument)} trains them anew"
+        )
     failed = [key for key in overview.keys("failed") if key not in {n.key for n in chosen.nodes}]
     if failed and not overview.plan.belongs_to:  # a trial that fails is spent
         say(

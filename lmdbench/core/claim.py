@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import threading
 import time
 import uuid
@@ -141,7 +142,7 @@ class Claim:
         try:
             own.replace(self.path)
         except OSError as error:
-            if error.errno not in (*REFUSED, errno.EEXIST):
+            if error.errno not in (*REFUSED, errno.EEXIST, errno.EISDIR):
                 raise
         else:
             self._remove_remains()
@@ -164,9 +165,9 @@ class Claim:
             with suppress(OSError, DiskError):
                 end = self._end()
                 if end is not None and end.token == self.token:
-                    self.path.unlink(missing_ok=True)
-                    if end.path != self.path:
-                        end.path.unlink(missing_ok=True)
+                    for path in dict.fromkeys((self.path, end.path)):
+                        with suppress(IsADirectoryError):
+                            path.unlink(missing_ok=True)
 
     def holder(self) -> dict[str, Any] | None:
         """Who holds it: token, host, pid, started (seconds since 1970) and more, with ``alive``,
@@ -246,19 +247,18 @@ class Claim:
             if error.errno == errno.ESTALE:
                 return None
             raise unreadable(path, error) from error
-        try:
-            record = json.loads(text)
-            return _Link(path, str(record["token"]), record, status.st_mtime, text)
-        except (ValueError, KeyError, TypeError):
-            token = f"damaged-{status.st_ino}-{status.st_mtime_ns}"
-            return _Link(path, token, {}, status.st_mtime)
+        record = _understood(text)
+        if record is not None:
+            return _Link(path, record["token"], record, status.st_mtime, text)
+        token = f"damaged-{status.st_ino}-{status.st_mtime_ns}"
+        return _Link(path, token, {}, status.st_mtime)
 
     def _lives(self, link: _Link) -> bool:
         if link.token in _given_up:
             return False
-        if link.record.get("machine") == _machine():
+        if link.record.get("machine") == _machine() and "pid" in link.record:
             start = _process_start(int(link.record["pid"]))
-            return start is not None and start == link.record["process_start"]
+            return start is not None and start == link.record.get("process_start")
         age = file_system_time(self.path.parent) - link.modified
         if age < -DEAD_AFTER_SECONDS:  # a clock was set back since: does its time still change?
             first_seen = _ahead.setdefault((link.token, link.modified), time.monotonic())
@@ -288,9 +288,26 @@ class Claim:
                     _write_again(end)
 
 
+def _understood(text: str) -> dict[str, Any] | None:
+    """The record in a claim's file; None where it is cut short, or none."""
+    try:
+        record = json.loads(text)
+        whole = (
+            re.fullmatch(r"[\w-]{1,64}", record["token"])
+            and isinstance(record.get("pid", 0), int)
+            and isinstance(record.get("host", ""), str)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return record if whole else None
+
+
 def _content(path: Path) -> tuple[os.stat_result, str]:
-    with path.open(errors="replace") as file:
-        return os.fstat(file.fileno()), file.read()
+    try:
+        with path.open(errors="replace") as file:
+            return os.fstat(file.fileno()), file.read()
+    except IsADirectoryError:  # nobody holds a claim by a folder
+        return path.stat(), ""
 
 
 def _write_again(link: _Link) -> None:

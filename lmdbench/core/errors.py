@@ -12,6 +12,10 @@ class DiskError(UserError):
     """A disk that is full, read-only or away: what may pass without anyone changing the request."""
 
 
+class Damaged(UserError):
+    """A file that cannot be what was written there: cut short, changed, absent, or no file."""
+
+
 class RunFailed(Exception):
     """A run that broke while it worked; its directory holds the traceback. Exit code 1."""
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lmdbench.core.errors import DiskError, UserError
+from lmdbench.core.errors import Damaged, DiskError, UserError
 
 logger = logging.getLogger("lmdbench")
 
@@ -32,6 +32,7 @@ PASSING = (
     *(errno.ESTALE, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ETIMEDOUT, errno.EBUSY),
     *(errno.EREMOTEIO, errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTDOWN),
 )
+NO_FILE = (errno.EISDIR, errno.ELOOP)  # what is in its place can't be read by anybody
 PAUSES = (0.02, 0.1, 0.3, 0.6)  # seconds before a reading is tried again
 VAIN = 5  # readings in a row that failed to the end, after which none is waited for: a disk is gone
 NEARLY_NOTHING = 1 << 20  # bytes free below which a failed write is put down to a full disk
@@ -73,8 +74,8 @@ def patiently(read: Callable[[], T]) -> T:
 def read_file(path: Path, read: Callable[[Path], T]) -> T:
     """What ``read`` makes of a file, which it opens itself; see ``patiently``.
 
-    Raises DiskError, naming the file, where the system refuses to read it. That it is absent or
-    damaged is left to what ``read`` raises.
+    Raises DiskError, naming the file, where the system refuses to read it, and Damaged where it is
+    no file. That it is absent or damaged is left to what ``read`` raises.
     """
     try:
         return patiently(lambda: read(path))
@@ -106,8 +107,11 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     return patiently(lambda: path.read_text(encoding=encoding))
 
 
-def unreadable(path: Path, error: OSError) -> DiskError:
-    """What to say of a file that is there and cannot be read."""
+def unreadable(path: Path, error: OSError) -> UserError:
+    """What to say of a file that is there and cannot be read: a DiskError, or Damaged for what is
+    no file."""
+    if error.errno in NO_FILE:
+        return Damaged(f"{path}: damaged, no file ({error.strerror}); move it away")
     advice = "check its permissions"
     if error.errno in PASSING:
         advice = "its disk or server does not answer; run the same command again once it does"
@@ -309,15 +313,16 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises UserError, naming the file, if it is absent, unreadable or no JSON."""
+    """Raises UserError, naming the file, if it is absent or unreadable, and Damaged if it is no
+    JSON."""
     try:
         return json.loads(read_text(path))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except OSError as error:
         raise unreadable(path, error) from error
-    except ValueError as error:
-        raise UserError(f"{path}: damaged, not JSON ({error}); move it away") from error
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path}: damaged, not JSON ({error}); move it away") from error
 
 
 def file_system_time(folder: Path) -> float:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import Damaged, DiskError
 from lmdbench.core.files import atomic, read_file
 
 ARRAYS = ("ids", "labels", "logits")
@@ -74,19 +72,20 @@ def save_predictions(path: Path, parts: Mapping[str, Predictions]) -> None:
 def load_predictions(path: Path, parts: Sequence[str] | None = None) -> dict[str, Predictions]:
     """Read the named parts of a predictions file, or all of them.
 
-    Raises UserError, naming the file, if it is absent, damaged or lacks an array.
+    Raises Damaged, naming the file, if it is absent, damaged or lacks an array, and DiskError if it
+    cannot be read.
     """
     try:
         return read_file(path, lambda path: _load(path, parts))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; do the run again with --force") from None
+        raise Damaged(f"{path}: no such file; do the run again with --force") from None
     except KeyError as error:
         lacking = str(error.args[0]).split(" ")[0]
-        raise UserError(
-            f"{path}: lacks the array {lacking}; do the run again with --force"
-        ) from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(
+        raise Damaged(f"{path}: lacks the array {lacking}; do the run again with --force") from None
+    except (Damaged, DiskError):
+        raise
+    except Exception as error:  # a damaged zip, and a damaged array in it, can raise anything
+        raise Damaged(
             f"{path}: damaged ({type(error).__name__}); do the run again with --force"
         ) from error
 

@@ -22,6 +22,7 @@ from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.runs.index import RunIndex
 from lmdbench.runs.record import MOVED_ASIDE, AncestorRecord, RunRecord, read_record
 from lmdbench.runs.state import PRUNED, State, last_error, run_state
+from lmdbench.runs.whole import damage
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,8 @@ def _read(index: RunIndex, directory: Path) -> tuple[State, Run | None, str]:
     try:
         state, record = _state(index, directory)
         note = last_error(directory) if state == "failed" else ""
+        if state == "damaged":
+            note = damage(directory).removeprefix(f"{directory}/")
         if record is None and (directory / "run.json").exists():
             record = read_record(directory)
         run = None if record is None else Run(directory, record)

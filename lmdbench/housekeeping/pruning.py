@@ -17,6 +17,7 @@ from lmdbench.housekeeping.removal import delete, remove
 from lmdbench.runs.record import MOVED_ASIDE
 from lmdbench.runs.state import LENGTHS, PRUNED, run_state
 
+CHECKPOINTS = ("checkpoint.pt", "history.csv.damaged-")  # also those that were moved aside
 FOREIGN_AFTER_SECONDS = 86_400.0  # without a change, another machine's temporary file is a leftover
 
 
@@ -118,7 +119,7 @@ def _leftovers(folder: Path) -> Iterator[Path]:
             path = Path(place) / name
             with suppress(DiskError):  # a claim that cannot be read may be of one that lives
                 if _is_dead(path) or (
-                    name == "checkpoint.pt" and run_state(Path(place)) == "finished"
+                    name.startswith(CHECKPOINTS) and run_state(Path(place)) == "finished"
                 ):
                     yield path
         folders[:] = [name for name in folders if not TEMPORARY.match(name)]

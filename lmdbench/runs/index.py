@@ -31,6 +31,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import file_system_time, patiently, unreadable, write_text
 from lmdbench.runs import record as records
 from lmdbench.runs import state as states
+from lmdbench.runs import whole
 from lmdbench.runs.record import RunRecord, read_content, record_of
 from lmdbench.runs.state import State, run_state
 from lmdbench.version import __version__
@@ -302,7 +303,7 @@ def _head(body: str) -> dict[str, str]:
 def _made_by() -> str:
     """The code that judges runs and reads their records: what other code found is not believed."""
     digest = hashlib.sha256(__version__.encode())
-    for module in (__file__, records.__file__, states.__file__):
+    for module in (__file__, records.__file__, states.__file__, whole.__file__):
         with suppress(OSError):  # without sources, as in an archive
             digest.update(Path(module).read_bytes())
     return digest.hexdigest()

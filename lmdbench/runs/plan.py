@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.registry import unknown
 from lmdbench.core.settings import describe, resolve
 from lmdbench.core.words import listed
@@ -150,15 +150,22 @@ def staleness(run: PlannedRun, store_digest: str | None = None) -> str | None:
     """Why a directory's contents may not be what its id promises; None if they are.
 
     Without ``store_digest`` (a plan, that opens no images) the images are not checked. Raises
-    UserError where its logits are of the same classes in another order: those can't be used.
+    UserError where its logits are of the same classes in another order: those can't be used; and
+    Damaged for the record of a finished run.
     """
     if not (run.directory / "run.json").exists():
         return None
     kept = (run.directory / name for name in ("checkpoint.pt", "predictions.npz"))
     used = run.state != "failed" or any(path.exists() for path in kept)
+    try:
+        record = run.record()
+    except Damaged:
+        if (run.directory / "done").exists():
+            raise
+        return None  # nothing of it is used
     above = run.ancestor
     origin = above.record() if above is not None and above.state == "finished" else None
-    return staleness_of(run, run.record(), origin, run.code, store_digest, used=used)
+    return staleness_of(run, record, origin, run.code, store_digest, used=used)
 
 
 def staleness_of(
@@ -306,11 +313,10 @@ def _plan(
     settings = resolve(name, method.Settings, recipes, own)
     if context.backbone.frozen:
         check_frozen(method, settings, own, above)
-    chosen = asdict(settings)
     spec = RunSpec(
         method=name,
         method_version=method.version,
-        settings=chosen,
+        settings=asdict(settings),
         selection=context.selection,
         ancestor=ancestor.spec.id if ancestor else None,
         dataset=dataset.name,
@@ -322,7 +328,7 @@ def _plan(
         image_size=context.image_size,
         precision=context.precision,
     )
-    changed = {k: v for k, v in chosen.items() if v != getattr(usual, k)}
+    changed = {k: v for k, v in asdict(settings).items() if v != getattr(usual, k)}
     directory = context.folder / name / spec.folder
     usual_ancestor = starts_from is None and (
         ancestor is None or (ancestor.usual_ancestor and not ancestor.changed_settings)

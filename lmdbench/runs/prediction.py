@@ -25,7 +25,6 @@ from lmdbench.evaluation.inference import Estimate, no_interval
 from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.models.backbones import get_backbone
-from lmdbench.models.weights import file_sha256
 from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.plan import RunSpec, code_in_words
 from lmdbench.runs.record import RunRecord
@@ -81,14 +80,12 @@ def load_run(directory: Path, device: torch.device, *, accept_changed: bool = Fa
     """The method of a finished run, from ``run.json`` and ``model.safetensors`` alone.
 
     Raises UserError where it is not finished, was imported without its model, is of a method that
-    is not known here, or was made by other code (unless ``accept_changed``).
+    is not known here, or was made by other code (unless ``accept_changed``);
+    Damaged where its weights are not those that it saved.
     """
     record = check_model(directory)
     spec = record.spec
     _refuse_other_code(directory, record, spec, accept_changed)
-    path = directory / "model.safetensors"
-    if file_sha256(path) != record.digests.get("model"):
-        raise UserError(f"{path} is not the one that this run saved; train it anew by --force")
     classes = tuple(record.classes)
     task = _task_without_images(classes, record.class_counts["train"], spec, device)
     try:

@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.files import read_json, write_json
 from lmdbench.core.schema import fits
 
@@ -53,8 +53,7 @@ class RunSpec:
 
     @cached_property
     def id(self) -> str:
-        # Not by asdict, whose copies take longer than all else where thousands of runs are planned.
-        return spec_id({name: getattr(self, name) for name in SPEC})
+        return spec_id(asdict(self))
 
     @property
     def folder(self) -> str:
@@ -179,7 +178,6 @@ class RunRecord:
         return record if checked else _checked(record)
 
 
-SPEC = tuple(f.name for f in fields(RunSpec))
 NESTED = {"spec": RunSpec, "ancestor": AncestorRecord, "imported": Imported}
 KEYS = tuple(f.name for f in fields(RunRecord) if not f.name.startswith("others"))
 NEEDED = tuple(f.name for f in fields(RunRecord) if f.default is f.default_factory is MISSING)
@@ -227,7 +225,8 @@ def spec_id(spec: Mapping[str, Any]) -> str:
 def read_record(directory: Path) -> RunRecord:
     """``run.json`` of a run directory.
 
-    Raises UserError, naming the file, if it is absent, damaged or of another format.
+    Raises UserError, naming the file, if it is absent or of another format, and Damaged if it can't
+    be what was written.
     """
     return record_of(directory, read_content(directory))
 
@@ -239,7 +238,9 @@ def read_content(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; move {directory.name} away or run it again")
     content = read_json(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: damaged, no JSON object; move {directory.name} away")
+        raise Damaged(f"{path}: damaged, no JSON object; move {directory.name} away")
+    if "format" not in content:
+        raise Damaged(f"{path}: damaged, no record of a run; move {directory.name} away")
     if content.get("format") != FORMAT:
         raise UserError(
             f"{path} was written by another version of lmdbench (format {content.get('format')!a}; "
@@ -253,6 +254,6 @@ def record_of(directory: Path, content: Mapping[str, Any]) -> RunRecord:
     try:
         return RunRecord.from_json(content)
     except ValueError as error:
-        raise UserError(
+        raise Damaged(
             f"{directory / FILE}: {error}; move {directory.name} away or run it again"
         ) from error

@@ -18,6 +18,7 @@ from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, check_interval, nearest, staleness
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.runs.train import Workplace, execute, refuse_stale
+from lmdbench.runs.whole import damage
 from lmdbench.training.loggers import check_loggers
 from lmdbench.training.method import METHODS
 
@@ -132,6 +133,8 @@ def announce(runs: Sequence[PlannedRun], progress: Progress) -> None:
 
 def state_text(run: PlannedRun) -> str:
     """What will become of a planned run."""
+    if run.state == "damaged":
+        return f"damaged: {damage(run.directory)}"
     stale = staleness(run)
     if stale:
         return f"{run.state}, but {stale}"

@@ -13,25 +13,35 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_text
 from lmdbench.core.folders import expanded
 from lmdbench.runs.record import RunRecord, read_record
+from lmdbench.runs.whole import damage
 
 LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
 PRUNED = "pruned.txt"  # says when the weights of a finished run were removed
 
-State = Literal["missing", "interrupted", "running", "failed", "finished"]
+# damaged: it says that it is finished, and a file of it can't be what was written, see ``damage``.
+State = Literal["missing", "interrupted", "running", "failed", "finished", "damaged"]
 
 
 def run_state(directory: Path) -> State:
-    """What a run directory holds, told by its state files alone."""
+    """What a run directory holds, told by its state files; ``done`` is believed where the files of
+    a finished run are whole, as far as ``damage`` looks. Raises OSError and DiskError."""
     has_record = (directory / "run.json").exists()
     if has_record and (directory / "done").exists():
-        return "finished"
+        return _finished_or_damaged(directory)
     if (Claim(directory / "running.json").holder() or {}).get("alive"):
         return "running"
     if (directory / "failed.txt").exists():
         return "failed"
     if has_record and (directory / "done").exists():  # since the first look, its claim given up
-        return "finished"
+        return _finished_or_damaged(directory)
     return "interrupted" if has_record else "missing"
+
+
+def _finished_or_damaged(directory: Path) -> State:
+    try:
+        return "damaged" if damage(directory) else "finished"
+    except FileNotFoundError:  # moved aside meanwhile
+        return "missing"
 
 
 def last_error(directory: Path) -> str:
@@ -39,6 +49,14 @@ def last_error(directory: Path) -> str:
     with suppress(OSError, ValueError):
         return read_text(directory / "failed.txt").partition("\n")[0].strip()
     return ""
+
+
+def train_anew(method: str, seed: int) -> str:
+    """What mends a damaged run."""
+    return (
+        f"lmdbench run --method {method} --seeds {seed} … --force, or of a sweep lmdbench sweep "
+        "retry, moves it aside and trains it anew"
+    )
 
 
 def require_weights(directory: Path, method: str, seed: int) -> None:
@@ -58,6 +76,8 @@ def check_model(directory: Path) -> RunRecord:
     """The record of a run that can predict: finished, and with its weights. Raises UserError."""
     record = read_record(directory)
     state = run_state(directory)
+    if state == "damaged":
+        raise UserError(f"{damage(directory)}; {train_anew(record.spec.method, record.spec.seed)}")
     if state != "finished":
         raise UserError(f"{directory} is {state}, not finished: there is no model to predict with")
     if record.was_imported:

@@ -21,13 +21,13 @@ import torch
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from lmdbench.core.aside import clear, free_name, set_aside
 from lmdbench.core.claim import Claim
 from lmdbench.core.environment import device_name, environment, peak_memory_mib, reset_peak_memory
-from lmdbench.core.errors import DiskError, RunFailed, UserError
+from lmdbench.core.errors import Damaged, DiskError, RunFailed, UserError
 from lmdbench.core.files import (
     atomic,
     disk_errors,
-    read_file,
     remove_leftovers,
     write_text,
 )
@@ -42,14 +42,16 @@ from lmdbench.models.backbones import Weights, build_encoder, get_backbone
 from lmdbench.models.classifier import FrozenEncoder
 from lmdbench.models.weights import file_sha256
 from lmdbench.runs import attempts
+from lmdbench.runs.checkpoint import CHECKPOINT, OUT_OF_MEMORY, read_checkpoint
 from lmdbench.runs.code_digest import begun_by, package_versions, plugin_sources
 from lmdbench.runs.frozen import Features, open_features
 from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
-from lmdbench.runs.record import BEGUN, MOVED_ASIDE, RunRecord
+from lmdbench.runs.record import BEGUN, MOVED_ASIDE, RunRecord, read_record
 from lmdbench.runs.sources import keep_sources
-from lmdbench.runs.state import require_weights
+from lmdbench.runs.state import require_weights, train_anew
 from lmdbench.runs.steps import Steps
+from lmdbench.runs.whole import damage, read_weights, spoilt, suspect
 from lmdbench.training.engine import execution_mode
 from lmdbench.training.loggers import Loggers, Scores
 from lmdbench.training.method import METHODS, Method
@@ -85,7 +87,11 @@ class Workplace:
 def refuse_stale(runs: Sequence[PlannedRun], place: Workplace) -> None:
     """Raise UserError for the first run that must not be used as it is, or can't be started from,
     before any is trained."""
+    asked = {run.directory for run in runs}
     for run in runs:
+        for link in run.chain:
+            if link.directory not in asked:
+                _refuse_damaged(link)
         usable = [
             link
             for link in run.chain
@@ -94,6 +100,13 @@ def refuse_stale(runs: Sequence[PlannedRun], place: Workplace) -> None:
         ]
         if usable and usable[-1] is not run:  # the next one starts from it
             _need_weights(usable[-1])
+
+
+def _refuse_damaged(run: PlannedRun) -> None:
+    """Raise UserError for a damaged run that others start from: only who asks for it mends it."""
+    if run.state == "damaged":
+        way = train_anew(run.spec.method, run.spec.seed)
+        raise UserError(f"{run.title} is damaged, {damage(run.directory)}; {way}")
 
 
 def _need_weights(run: PlannedRun) -> None:
@@ -124,15 +137,27 @@ def _ensure(run: PlannedRun, place: Workplace, *, forced: bool) -> None:
     if run.state == "finished" and not redo:
         return  # what it started from may be gone
     if run.ancestor is not None:
+        _refuse_damaged(run.ancestor)
         _ensure(run.ancestor, place, forced=False)
         _need_weights(run.ancestor)
     _train(run, place, redo=redo)
 
 
 def _must_redo(run: PlannedRun, place: Workplace, *, forced: bool) -> bool:
-    """Whether a run must be moved aside and trained anew. Raises UserError where it may not be."""
+    """Whether a run must be moved aside and trained anew. Raises UserError where it may not be.
+
+    A damaged run is moved aside by who gets its claim, if it still is damaged then.
+    """
     finished, options = run.state == "finished", place.options
-    stale = staleness(run, place.store.digest)
+    if run.state == "damaged" and not run.given:
+        return False
+    try:
+        stale = staleness(run, place.store.digest)
+    except Damaged as error:
+        suspect(run.directory, error)
+        if run.given or run.state == "finished":  # no word of it could be left
+            raise
+        return False
     accepted = options.accept_changed and (finished or options.redo == "nothing")
     if stale and not accepted:
         may_redo = options.redoes_changed or (options.redo == "unfinished" and not finished)
@@ -173,6 +198,9 @@ def _train(run: PlannedRun, place: Workplace, *, redo: bool) -> None:
         try:
             if redo and (run.directory / "run.json").exists():
                 _move_aside(run.directory, place.progress)
+            elif why := spoilt(run.directory):
+                place.progress.say(f"{run.title}: {why}")
+                _move_aside(run.directory, place.progress)
             elif run.state != "finished":
                 Training(run, place, claim).carry_out()
         finally:
@@ -202,12 +230,7 @@ def holder_text(claim: Claim) -> str:
 
 
 def _move_aside(directory: Path, progress: Progress) -> None:
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    aside = directory.with_name(f"{directory.name}{MOVED_ASIDE}{stamp}")
-    number = 1
-    while aside.exists():
-        aside = directory.with_name(f"{directory.name}{MOVED_ASIDE}{stamp}-{number}")
-        number += 1
+    aside = free_name(directory, MOVED_ASIDE)
     with disk_errors(directory.parent):
         directory.rename(aside)
     (aside / "running.json").unlink(missing_ok=True)  # the claim moved along
@@ -253,6 +276,7 @@ class Training:
         self.progress = place.progress
         self.state = Checkpoint()
         self.loggers = Loggers(place.options.log)
+        self.kept: Mapping[str, Any] | None = None  # a checkpoint to go on from
         self.reason = ""  # why it fails, in one line
         self.steps = Steps(run.directory, claim.token)
 
@@ -279,17 +303,24 @@ class Training:
                 self.loggers.end()
 
     def _carry_out(self) -> None:
+        """Train from the checkpoint, or from the beginning where there is none that will do."""
         remove_leftovers(self.directory)
-        with disk_errors(self.directory):
-            (self.directory / "failed.txt").unlink(missing_ok=True)
+        for state_file in ("failed.txt", "done"):  # before the record tells of a new attempt
+            clear(self.directory / state_file)
         self.steps.made()
+        self.kept = self._kept()
         _ = self.features  # computed once for many runs, and so no part of this one's cost
         reset_peak_memory(self.place.device)
         started = time.monotonic()
         self._record_start()
         task = self._task()
         method = self._build(task)
-        self._resume(method)
+        try:
+            self._resume(method)
+        except Damaged as error:
+            self._set_aside(error)
+            self._carry_out()
+            return
         settings = dict(self.run.spec.settings)
         self.loggers.begin(self.record.to_json(), settings, self.directory)
         if self.state.history:
@@ -407,23 +438,43 @@ class Training:
             logger.info("one training image only: %s", ", ".join(lonely))
         return method
 
+    def _kept(self) -> Mapping[str, Any] | None:
+        """What an earlier attempt left to go on from. What is damaged is moved aside."""
+        path = self.directory / CHECKPOINT
+        if not os.path.lexists(path):
+            return None
+        try:
+            if not (self.directory / "run.json").exists():
+                raise Damaged(f"{path}: its run.json is gone, so it can't be gone on with")
+            return read_checkpoint(path, self.run.spec.id)
+        except Damaged as error:
+            self._set_aside(error)
+            return None
+
+    def _set_aside(self, why: Damaged) -> None:
+        """Move a checkpoint aside, and the history that goes with it."""
+        aside = set_aside(self.directory / CHECKPOINT)
+        if os.path.lexists(self.directory / "history.csv"):
+            set_aside(self.directory / "history.csv")
+        text = f"{self.run.title}: {why}; moved aside: {aside}; trained from its beginning"
+        logger.warning(text)
+        self.progress.say(text)
+
     def _resume(self, method: Method) -> None:
-        path = self.directory / "checkpoint.pt"
-        if not path.exists() or self.record.attempts == 1:  # of a run whose record is lost
+        """Raises Damaged where a whole checkpoint does not fit; the method is of no use then."""
+        saved, self.kept = self.kept, None
+        if saved is None:
             return
         try:
-            saved = read_file(path, read_checkpoint)
             method.load_state_dict({**method.state_dict(), **saved["method"]})
             for name, optimizer in method.running_optimizers.items():
                 optimizer.load_state_dict(saved["optimizers"][name])
             self.state = Checkpoint(**saved["state"])
-        except DiskError:
+        except OUT_OF_MEMORY:
             raise
         except Exception as error:
-            raise UserError(
-                f"{path} can't be read ({type(error).__name__}); "
-                f"delete it to train this run from its beginning"
-            ) from error
+            path = self.directory / CHECKPOINT
+            raise Damaged(f"{path}: damaged, it does not fit ({type(error).__name__})") from error
         logger.info("resumed after epoch %d of %d", self.state.epoch, method.epochs)
 
     def _record_start(self) -> None:
@@ -431,7 +482,7 @@ class Training:
         previous = self.run.record() if path.exists() else None
         here = environment(self.place.device)
         here["versions"] |= package_versions(self.run.method, self.run.context.backbone)
-        goes_on = (self.directory / "checkpoint.pt").exists()
+        goes_on = self.kept is not None
         ancestor = self.run.ancestor
         digests: dict[str, Any] = {
             **self.run.code,
@@ -501,6 +552,7 @@ class Training:
     def _save(self, method: Method) -> None:
         """Both files at once, so that the history never tells of epochs that would be lost."""
         checkpoint = {
+            "run": self.run.spec.id,
             "method": self._trained(method),
             "optimizers": {n: o.state_dict() for n, o in method.running_optimizers.items()},
             "state": vars(self.state),
@@ -508,7 +560,7 @@ class Training:
         # First the history: what is in a checkpoint is not written again.
         with atomic(self.directory / "history.csv") as path:
             pd.DataFrame(self.state.history).to_csv(path, index=False)
-        with atomic(self.directory / "checkpoint.pt") as path:
+        with atomic(self.directory / CHECKPOINT) as path:
             torch.save(checkpoint, path)
 
     def _trained(self, method: Method) -> dict[str, Tensor]:
@@ -564,7 +616,7 @@ class Training:
         self._check_claim()
         write_text(self.directory / "done", _now() + "\n")
         with contextlib.suppress(OSError):
-            (self.directory / "checkpoint.pt").unlink(missing_ok=True)
+            (self.directory / CHECKPOINT).unlink(missing_ok=True)
         logger.info("finished in %.0f s", self.state.seconds)
         self.loggers.end(lambda: self._scores(predictions))
 
@@ -695,31 +747,25 @@ def fit_last(method: Method, task: Task) -> None:
     method.finish()
 
 
-def read_checkpoint(path: Path) -> Any:
-    """What a checkpoint holds. Opened here, as torch tells no reason where it opens a file."""
-    with path.open("rb") as file:
-        return torch.load(file, map_location="cpu", weights_only=True)
-
-
 def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
-    """The method of a finished run with its trained weights, in evaluation mode."""
+    """The method of a finished run with its trained weights, in evaluation mode.
+
+    Raises Damaged where they are not those whose SHA-256 the run recorded.
+    """
     require_weights(directory, spec.method, spec.seed)
     method = _untrained(METHODS.get(spec.method), spec, RANDOM, task)
-    path = directory / "model.safetensors"
+    path, anew = directory / "model.safetensors", train_anew(spec.method, spec.seed)
     if path.exists() and not os.access(path, os.R_OK):
         raise UserError(f"{path} can't be read: no permission; ask its owner to allow it")
     try:
-        content = load(
-            read_file(path, Path.read_bytes)
-        )  # load_file maps it, which a mount may lack
+        # load_file maps it, which a mount may lack; and what is checked is what is loaded
+        content = load(read_weights(path, read_record(directory), anew))
         weights = {name: tensor.to(task.device) for name, tensor in content.items()}
-    except DiskError:
+    except (UserError, *OUT_OF_MEMORY):
         raise
     except Exception as error:
-        raise UserError(
-            f"{path} can't be read ({type(error).__name__}); train that run anew: "
-            f"lmdbench run --method {spec.method} --seeds {spec.seed} … --force"
-        ) from error
+        suspect(directory, error)
+        raise Damaged(f"{path}: damaged ({type(error).__name__}); {anew}") from error
     missing, unexpected = method.load_state_dict(weights, strict=False)
     missing = [name for name in missing if name.partition(".")[0] not in method.scaffolding]
     if missing or unexpected:

@@ -35,7 +35,7 @@ PULL: tuple[State, ...] = (
     "running",
     "stalled",
 )  # what a worker takes, or waits for
-RETRY: tuple[State, ...] = ("failed", "lost", "stalled")
+RETRY: tuple[State, ...] = ("failed", "lost", "damaged", "stalled")
 WAIT_SECONDS = 0.5
 USUAL_ARRAY_SIZE = 1001
 
@@ -64,6 +64,9 @@ def choose(
     most = overview.plan.sweep.resources.retry.attempts
     for key, status in overview.runs.items():
         node, state = status.node, status.state
+        if status.unreadable and state in states:
+            held[key] = status.note
+            continue
         above = overview.runs[node.needs] if node.needs else None
         redo = options.redoes_changed and (
             state == "changed" or (state == "done" and node.needs in redone)
@@ -75,8 +78,9 @@ def choose(
             held[key] = why
             continue
         if above is not None and above.node.key not in chosen:
-            if above.node.key in held or above.state == "failed":
-                held[key] = f"{above.node.title} failed or is held back, which it starts from"
+            if above.node.key in held or above.state in ("failed", "damaged"):
+                what = "is damaged" if above.state == "damaged" else "failed or is held back"
+                held[key] = f"{above.node.title} {what}, which it starts from"
                 continue
             if above.state == "changed" and not options.accept_changed:
                 held[key] = f"{above.node.title} has changed, which it starts from: {above.note}"
@@ -156,7 +160,7 @@ def batches(
 ) -> tuple[list[Batch], dict[str, str]]:
     """The job arrays of a launch, and what they may wait for in the queue already: key → job."""
     queued = queued_jobs(overview, executor)
-    per_job = plan.sweep.resources.packed
+    per_job = plan.sweep.resources.runs_per_job
     pairs = [(node.job, node.needs) for node in nodes]
     return units(pairs, per_job, queued, largest, asks(plan, nodes)), queued
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lmdbench.core.claim import Claim
-from lmdbench.core.errors import DiskError, UserError
+from lmdbench.core.errors import Damaged, DiskError, UserError
 from lmdbench.core.files import read_text
 from lmdbench.runs import state as run_states
 from lmdbench.runs.index import RunIndex
@@ -20,20 +20,25 @@ from lmdbench.runs.plan import PlannedRun, staleness_of
 from lmdbench.runs.record import RunRecord
 from lmdbench.runs.state import last_error
 from lmdbench.runs.steps import pause
+from lmdbench.runs.whole import damage
 from lmdbench.sweep.executors import LOCAL, job_executor
 from lmdbench.sweep.executors.batches import Queued
 from lmdbench.sweep.launch_record import LAUNCHING, SWEEPS, Launch, pool_claim, read_launches
 from lmdbench.sweep.plan import Node, SweepPlan
 
-State = Literal["done", "running", "stalled", "queued", "failed", "lost", "changed", "missing"]
+State = Literal[
+    "done", "running", "stalled", "queued", "failed", "lost", "damaged", "changed", "missing"
+]
 STATES: tuple[State, ...] = get_args(State)
 # failed: it broke, and its directory says how. changed: finished by other code than is here now.
 # stalled: a worker has it and makes no steps any more.
+# damaged: finished, and a file of it can't be what was written there or can't be read.
 # lost: begun or launched, not finished, and nobody works on it or will. missing: never begun.
 
 MOST_READ = 8192  # bytes of a log's end
 # What SLURM and submitit add to the end of any log.
 EMPTY_WORDS = ("srun: error:", "srun: Terminating", "slurmstepd:", "submitit ", "srun: Force")
+RECORD_GONE = "it was done, but its run.json is gone: it is moved aside and trained anew"
 RECENT_EPOCHS = 5  # whose mean length tells the time left
 MOST_CLOSELY = 2000  # runs of a sweep up to which `status` looks also for changes in place
 
@@ -57,6 +62,7 @@ class RunStatus:
     pooled: bool = False  # queued in a pool of local workers
     stuck: bool = False  # its job is in the queue, but on hold for ever
     log: Path | None = None  # of the job, where there is one
+    unreadable: bool = False  # damaged for want of a permission or a disk, which no retry mends
     executor: str = ""  # that it was last launched on
 
 
@@ -123,10 +129,15 @@ class Finished:
     def staleness(self, run: PlannedRun, record: RunRecord) -> str | None:
         """See ``plan.staleness_of``; of a record that can't be used, why."""
         try:
-            above = self.index.read(run.ancestor.directory)[1] if run.ancestor else None
-            return staleness_of(run, record, above, self._code_of(run))
+            return staleness_of(run, record, self._above(run), self._code_of(run))
         except UserError as error:
             return str(error)
+
+    def _above(self, run: PlannedRun) -> RunRecord | None:
+        """What the run it starts from recorded, if that is finished and can be read."""
+        with suppress(OSError, Damaged, DiskError):
+            return self.index.read(run.ancestor.directory)[1] if run.ancestor else None
+        return None
 
     def _code_of(self, run: PlannedRun) -> Mapping[str, str]:
         what = run.spec.method, run.spec.backbone
@@ -170,12 +181,21 @@ def look(plan: SweepPlan, finished: Finished | None = None) -> Overview:
 
 
 def _is_done(node: Node, finished: Finished) -> bool:
-    """Whether a run is finished, even if its record can't be used."""
+    """Whether a run is finished, even if its record is of another version."""
     directory = node.run.directory
     try:
         return finished.index.exists(directory) and finished.index.read(directory)[0] == "finished"
+    except Damaged:
+        return False
     except (OSError, UserError):
-        return (directory / "done").exists()
+        return _says_done(node)
+
+
+def _says_done(node: Node) -> bool:
+    try:
+        return all((node.run.directory / name).exists() for name in ("done", "run.json"))
+    except OSError:
+        return False
 
 
 def _places(
@@ -207,9 +227,11 @@ def _status(
         return told if place is None else replace(told, executor=place.launch.kind)
     except OSError as error:  # a directory of somebody else's, a disk that is away
         why = f"{node.run.directory} cannot be read: {error.strerror}"
-        return RunStatus(node, "failed", note=why)
-    except DiskError as error:
-        return RunStatus(node, "failed", note=str(error))
+    except UserError as error:
+        why = str(error)
+    if _says_done(node):
+        return RunStatus(node, "damaged", note=why, unreadable=True)
+    return RunStatus(node, "failed", note=why)
 
 
 def _told(
@@ -223,6 +245,12 @@ def _told(
         if why and place is not None and place.alive and place.launch.redoes:
             return RunStatus(node, "queued", job=place.job, note=why, pooled=place.pool)
         return RunStatus(node, "changed" if why else "done", note=why or "")
+    if state == "damaged":
+        note = why or damage(directory)
+        since = place is not None and not _changed(directory / "done", place)
+        if place is not None and place.alive and since:  # launched to be trained anew
+            return RunStatus(node, "queued", job=place.job, note=note, pooled=place.pool)
+        return RunStatus(node, "damaged", note=note)
     epochs = node.run.length
     epoch, left = _progress(directory / "history.csv", epochs)
     job, log = (place.job, place.log) if place else (None, None)
@@ -248,6 +276,8 @@ def _told(
     if state == "failed":
         return RunStatus(node, "failed", note=last_error(directory), **at)
     stuck = place is not None and place.queued is not None
+    if (directory / "done").exists():
+        return RunStatus(node, "lost", note=RECORD_GONE, stuck=stuck, **at)
     if state == "interrupted" or (place is not None and _submitted(place)):
         return RunStatus(node, "lost", note=_end_of(place), stuck=stuck, **at)
     return RunStatus(node, "missing")
@@ -260,9 +290,13 @@ def _read(node: Node, finished: Finished) -> tuple[run_states.State, str | None]
         return "missing", None
     try:
         state, record = finished.index.read(directory)
+    except Damaged as error:
+        if not _says_done(node):
+            raise
+        return "damaged", str(error)
     except DiskError:
         raise
-    except UserError as error:  # its record is damaged, or of another version
+    except UserError as error:  # its record is of another version
         return "finished", str(error)
     return state, finished.staleness(node.run, record) if record is not None else None
 
@@ -312,7 +346,7 @@ def _progress(history: Path, epochs: int | None) -> tuple[int | None, float | No
         rows = list(csv.DictReader(io.StringIO(read_text(history), newline="")))
         done = int(rows[-1]["epoch"])
         seconds = [float(row["seconds"]) for row in rows[-RECENT_EPOCHS:]]
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, csv.Error):
         return None, None
     left = None if epochs is None else sum(seconds) / len(seconds) * (epochs - done)
     return done, left

@@ -334,3 +334,41 @@ def test_a_claim_whose_time_lies_ahead_dies_once_it_stayed_so(tmp_path, monkeypa
     assert not claim.holder()["alive"]
     assert claim.acquire()
     claim.release()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"\xff\x00\xfe binary",
+        b'{"token": 3}',
+        b'{"token": "a/b"}',
+        b'{"token": "t", "pid": "x", "machine": "MACHINE"}',
+        b'{"token": "t", "machine": "MACHINE"}',
+        None,
+    ],
+)
+def test_a_damaged_claim_is_held_by_nobody_known_and_can_be_taken(tmp_path, content):
+    """None: a folder in its place. Its holder may live elsewhere, so it counts until it is old."""
+    path = tmp_path / "running.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content.replace(b"MACHINE", claim_module._machine().encode()))
+    claim = Claim(path)
+    holder = claim.holder()
+    assert holder is not None
+    assert holder["alive"]
+    assert not claim.acquire()
+    os.utime(path, (1, 1))
+    assert not claim.holder()["alive"]
+    assert claim.acquire()
+    assert claim.is_mine()
+    assert not Claim(path).acquire()
+    claim.release()
+    assert not (claim.holder() or {}).get("alive")
+    assert Claim(path).acquire()

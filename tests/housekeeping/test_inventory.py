@@ -77,16 +77,18 @@ def test_a_damaged_record_and_damaged_predictions_hide_no_run(
     damaged, without = read_inventory(tmp_path / "results")
     assert damaged.note.startswith("run.json: damaged")
     assert (damaged.label, damaged.scores) == ("ce", {})
-    assert (without.state, without.scores) == ("finished", {})
+    assert (damaged.state, without.state, without.scores) == ("damaged", "damaged", {})
+    assert without.note == "predictions.npz: damaged, it is empty"
 
 
 def test_a_claim_that_cannot_be_read_hides_no_run(fake_run: FakeRun, tmp_path: Path) -> None:
     fake_run("ce")
-    (fake_run("focal", state=None) / "running.json").mkdir()
+    path = fake_run("focal", state=None) / "running.json"
+    path.symlink_to(path)
     done, begun = read_inventory(tmp_path / "results")
     assert (done.state, done.note) == ("finished", "")
     assert begun.state == "missing"
-    assert begun.note.startswith("running.json: cannot be read (Is a directory)")
+    assert begun.note.startswith("running.json: damaged, no file (Too many levels")
 
 
 def test_the_label_has_first_what_tells_runs_of_a_method_apart(

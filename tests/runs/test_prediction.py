@@ -118,6 +118,17 @@ def edit(directory, **changes):
     (directory / "run.json").write_text(json.dumps(record))
 
 
+def flip(name):
+    """Change one bit in the middle of a file."""
+
+    def flipped(directory):
+        content = bytearray((directory / name).read_bytes())
+        content[len(content) // 2] ^= 0x40
+        (directory / name).write_bytes(content)
+
+    return flipped
+
+
 def remove(name):
     return lambda directory: (directory / name).unlink()
 
@@ -136,7 +147,8 @@ def remove(name):
         (lambda d: edit(d, spec={"method_version": 9}), "made by version 9 of ce; here is"),
         (lambda d: edit(d, digests={"method": "other"}), "has changed since .*--accept-changed"),
         (lambda d: edit(d, format=99), "another version of lmdbench"),
-        (lambda d: (d / "model.safetensors").write_bytes(b"0" * 99), "not the one that this run"),
+        (lambda d: (d / "model.safetensors").write_bytes(b"0" * 99), "damaged, .*trains it anew"),
+        (flip("model.safetensors"), "damaged, its SHA-256 is not .*trains it anew"),
     ],
 )
 def test_a_run_that_cannot_be_used_is_told_in_one_line(copied, spoil, message):

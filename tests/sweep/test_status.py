@@ -37,6 +37,8 @@ def begun(plan):
         directory.mkdir(parents=True, exist_ok=True)
         run = list(plan.nodes.values())[number].run
         replace(run.describe(), digests=run.code).write(directory)
+        if "done" in files:
+            (directory / "predictions.npz").write_bytes(b"before it was done: not looked into")
         for name, text in files.items():
             (directory / name.replace("_", ".")).write_text(text)
         return directory
@@ -259,17 +261,18 @@ def test_a_damaged_record_of_one_run_hides_no_other(plan, begun):
     (begun(1, done="now") / "run.json").write_text("{")
     first, second = look(plan).runs.values()
     assert first.state == "done"
-    assert second.state == "changed"
-    assert "damaged" in second.note
+    assert second.state == "damaged"
+    assert "run.json: damaged, not JSON" in second.note
 
 
 def test_a_claim_that_cannot_be_read_hides_no_other_run(plan, begun):
     begun(0, done="")
-    (begun(1) / "running.json").mkdir()  # root is refused, too
+    path = begun(1) / "running.json"
+    path.symlink_to(path)  # root is refused, too
     first, second = look(plan).runs.values()
     assert first.state == "done"
     assert second.state == "failed"
-    assert "running.json: cannot be read (Is a directory)" in second.note
+    assert "running.json: damaged, no file (Too many levels of symbolic links)" in second.note
 
 
 def test_a_failure_is_taken_back_when_it_is_tried_again(plan, begun):

@@ -14,9 +14,10 @@ from lmdbench.cli.sweep_start import start, start_options
 @sweep_options
 @start_options
 def retry(source: str, results: Path, data_root: Path | None, **options: object) -> None:
-    """Start again the runs of a sweep that failed or were lost, and what waits for them.
+    """Start again what failed, was lost or is damaged in a sweep, and what waits for it.
 
-    Each goes on after its last finished epoch, or begins anew where its code has changed.
+    Each run goes on after its last finished epoch, or begins anew where its code has changed. A
+    damaged one is moved aside and trained anew.
 
     \b
     lmdbench sweep retry my-sweep.toml

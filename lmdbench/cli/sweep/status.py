@@ -55,8 +55,8 @@ def status(
 ) -> None:
     """Show what has become of each run of a sweep: from its directory and from SLURM's queue.
 
-    Exit code 0 if all are done, 1 if some failed or were lost, 3 if there is nothing of that but
-    some are still to do.
+    Exit code 0 if all are done, 1 if some failed, were lost or are damaged, 3 if there is nothing
+    of that but some are still to do.
 
     \b
     lmdbench sweep status demo
@@ -164,7 +164,7 @@ def _lines(overview: Overview, everything: bool) -> list[str]:
         lines.append(f"{overview.silent}; what was submitted is counted as queued")
     lines.append(f"{overview.plan.sweep.name}: {counts(overview)}")
     source = overview.plan.sweep.argument
-    if overview.count("failed", "lost"):
+    if overview.count("failed", "lost", "damaged"):
         lines.append(f"try them again: {again('sweep retry', source)}")
     elif overview.count("missing") and not overview.count("running", "stalled", "queued"):
         lines.append(f"start the rest: {again('sweep launch', source)}")
@@ -195,6 +195,7 @@ TOLD: dict[State, Callable[[RunStatus], str]] = {
     "running": _running,
     "stalled": _running,
     "lost": _broken,
+    "damaged": _broken,
     "failed": _broken,
 }
 

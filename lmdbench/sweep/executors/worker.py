@@ -36,6 +36,7 @@ from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Contexts, RunContext
 from lmdbench.runs.state import last_error, run_state
 from lmdbench.runs.train import Busy, Workplace, execute, holder_text, lacking
+from lmdbench.runs.whole import damage
 from lmdbench.sweep.executors.jobs import RunJob, planned_run
 from lmdbench.sweep.executors.messages import Outcome, Start
 
@@ -199,11 +200,14 @@ def _failed_ancestor(run: PlannedRun) -> _Failure | None:
     """Why what a run needs, and is not there, is not to be had."""
     failed, link = None, run.ancestor
     while link is not None and link.state != "finished":
-        failed = link if link.state == "failed" else failed
+        failed = link if link.state in ("failed", "damaged") else failed
         link = link.ancestor
     if failed is None:
         return None
     text = f"it starts from {failed.title}, which failed: {last_error(failed.directory)}"
+    if failed.state == "damaged":
+        text = f"it starts from {failed.title}, which is damaged, {damage(failed.directory)}; "
+        text += "lmdbench sweep retry trains that anew"
     return _Failure(f"{run.title}: {text}", f"{text}\n")
 
 

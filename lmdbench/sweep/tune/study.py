@@ -249,6 +249,11 @@ def _fate(
             f"{node.run.directory}: {status.note}; `lmdbench sweep launch "
             f"{plan.sweep.source} --redo-changed` trains it anew, --accept-changed trusts it"
         )
+    if status.state == "damaged":
+        raise UserError(
+            f"{status.note}; `lmdbench run --method {node.run.spec.method} …` moves it aside and "
+            "trains it anew"
+        )
     if status.state in ("done", "changed"):
         return "done", ""
     if status.state == "failed":

@@ -1,5 +1,6 @@
 """``lmdbench results prune`` as a user meets it."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ def results(fake_run: FakeRun, tmp_path: Path) -> Path:
     for seed in (0, 1):
         ce = fake_run("ce", seed)
         (ce / "model.safetensors").write_bytes(b"x" * 2000)
+        os.utime(ce / "model.safetensors", (1, 1))  # not looked into
     (ce / "checkpoint.pt").write_bytes(b"x" * 300)
     aside = fake_run("rs")
     aside.rename(aside.with_name(f"{aside.name}.old-20260101-000000"))

@@ -113,7 +113,7 @@ def test_a_failed_run_its_dependants_and_their_retry(sweep, file, tmp_path):
     path = file(f'methods = ["after-mine", "ce"]\nplugins = ["broken.py"]\n{SHORT}')
     outcome = sweep("launch", path, "--workers", 1)
     assert outcome.code == 1
-    assert "2 runs of toy failed or were lost" in outcome.err
+    assert "2 runs of toy failed, were lost or are damaged" in outcome.err
     assert f"lmdbench sweep retry {path}" in outcome.err
     status = sweep("status", path)
     assert status.code == 1
