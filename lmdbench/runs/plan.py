@@ -313,10 +313,11 @@ def _plan(
     settings = resolve(name, method.Settings, recipes, own)
     if context.backbone.frozen:
         check_frozen(method, settings, own, above)
+    chosen = asdict(settings)
     spec = RunSpec(
         method=name,
         method_version=method.version,
-        settings=asdict(settings),
+        settings=chosen,
         selection=context.selection,
         ancestor=ancestor.spec.id if ancestor else None,
         dataset=dataset.name,
@@ -328,7 +329,7 @@ def _plan(
         image_size=context.image_size,
         precision=context.precision,
     )
-    changed = {k: v for k, v in asdict(settings).items() if v != getattr(usual, k)}
+    changed = {k: v for k, v in chosen.items() if v != getattr(usual, k)}
     directory = context.folder / name / spec.folder
     usual_ancestor = starts_from is None and (
         ancestor is None or (ancestor.usual_ancestor and not ancestor.changed_settings)

@@ -53,7 +53,8 @@ class RunSpec:
 
     @cached_property
     def id(self) -> str:
-        return spec_id(asdict(self))
+        # Not by asdict, whose copies take longer than all else where thousands of runs are planned.
+        return spec_id({name: getattr(self, name) for name in SPEC})
 
     @property
     def folder(self) -> str:
@@ -178,6 +179,7 @@ class RunRecord:
         return record if checked else _checked(record)
 
 
+SPEC = tuple(f.name for f in fields(RunSpec))
 NESTED = {"spec": RunSpec, "ancestor": AncestorRecord, "imported": Imported}
 KEYS = tuple(f.name for f in fields(RunRecord) if not f.name.startswith("others"))
 NEEDED = tuple(f.name for f in fields(RunRecord) if f.default is f.default_factory is MISSING)

@@ -160,7 +160,7 @@ def batches(
 ) -> tuple[list[Batch], dict[str, str]]:
     """The job arrays of a launch, and what they may wait for in the queue already: key → job."""
     queued = queued_jobs(overview, executor)
-    per_job = plan.sweep.resources.runs_per_job
+    per_job = plan.sweep.resources.packed
     pairs = [(node.job, node.needs) for node in nodes]
     return units(pairs, per_job, queued, largest, asks(plan, nodes)), queued
 

@@ -109,7 +109,7 @@ class _Submission:
 
     def _batches(self, nodes: Sequence[Node]) -> list[Batch]:
         largest = self.largest if self.room is None else min(self.largest, self.room)
-        per_job = self.plan.sweep.resources.runs_per_job
+        per_job = self.plan.sweep.resources.packed
         pairs = [(node.job, node.needs) for node in nodes]
         return units(pairs, per_job, self.jobs, largest, self.asks)
 

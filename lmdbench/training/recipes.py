@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from lmdbench.core.errors import UserError, told_of
@@ -38,9 +39,7 @@ def check_recipes(owner: str, recipes: Recipes) -> None:
             of, methods = key, [METHODS.get(key)]
         else:
             raise UserError(f"{owner}: recipes: {unknown('method', key, [*OF_MANY, *METHODS])}")
-        settings = {
-            name: setting.type for m in methods for name, setting in describe(m.Settings).items()
-        }
+        settings = _types(tuple(method.Settings for method in methods))
         for name, value in recipe.items():
             where = f"{owner}: recipes[{key!r}]"
             if name not in settings:
@@ -49,3 +48,9 @@ def check_recipes(owner: str, recipes: Recipes) -> None:
                 raise UserError(
                     f"{where}: {name} is {value!r}, but wants {type_name(settings[name])}"
                 )
+
+
+@cache
+def _types(classes: tuple[type, ...]) -> Mapping[str, Any]:
+    """The type of each setting that one of these has."""
+    return {name: setting.type for one in classes for name, setting in describe(one).items()}

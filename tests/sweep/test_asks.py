@@ -115,3 +115,11 @@ def test_what_nothing_tells_the_time_of_is_refused_with_what_to_do(plan, slurm, 
         asked(found)
     assert told in str(caught.value)
     assert "toy.toml --calibrate on such a machine measures it; or give time" in str(caught.value)
+
+
+def test_runs_side_by_side_and_in_turn_are_packed_together(make_plan):
+    text = 'seeds = "0-8"\nmethods = ["ce"]\n[resources]\non = "slurm"\nruns_per_job = 2\n'
+    found = make_plan(f'{text}runs_per_gpu = 2\n[slurm]\ntime = "8h"')
+    nodes = choose(look(found), LAUNCH, found.sweep.resources.run).nodes
+    (batch,), _ = batches(found, nodes, look(found), job_executor("slurm"), 100)
+    assert [len(unit) for unit in batch.units] == [4, 4, 1]

@@ -59,7 +59,7 @@ class Resources:
     on: str = "local"  # an executor
     workers: int | None = None  # on the CPU of this machine; None: 1
     gpus: tuple[int, ...] | None = None  # of this machine; None: all
-    runs_per_gpu: int = 1  # on this machine
+    runs_per_gpu: int = 1  # side by side, here and in a job
     runs_per_job: int = 1  # on SLURM, one after another
     threads: int | None = None  # of the CPU for a run; None: those there are, shared out
     patience: float = 600.0  # seconds to wait for a disk that is full, read-only or away
@@ -77,6 +77,11 @@ class Resources:
     max_jobs: int | None = None  # of a sweep in the queue at a time; None: as many as it takes
     sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
     of_methods: Mapping[str, OfMethod] = field(default_factory=dict)  # by method or label
+
+    @property
+    def packed(self) -> int:
+        """Runs in a job: ``runs_per_gpu`` side by side, ``runs_per_job`` of those in turn."""
+        return self.runs_per_gpu * self.runs_per_job
 
 
 def read_resources(doc: Document, methods: Iterable[str] = ()) -> Resources:

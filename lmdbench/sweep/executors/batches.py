@@ -228,7 +228,9 @@ def job_content(
         "plugins": [str(path.absolute()) for path in work.plugins],
         "run": asdict(work.run),
         "threads": resources.threads,
+        "runs_per_gpu": resources.runs_per_gpu,
         "patience": resources.patience,
+        "retry": resources.retry.to_json(),
         "time_minutes": resources.time_minutes,
         "signal_seconds": resources.signal_seconds,
     }

@@ -69,6 +69,19 @@ class PoolOptions:
     retry: Retry = AS_USUAL
 
 
+@dataclass(frozen=True)
+class AtWork:
+    """A run that a worker process trains. ``since``: when that began, in seconds since 1970."""
+
+    directory: Path
+    pid: int
+    since: float
+
+    def note(self, how: attempts.How, cause: attempts.Cause, reason: str) -> None:
+        """Note how it ends, in its journal; what the worker says later counts more."""
+        attempts.end_of(self.directory, self.pid, how, cause, reason, self.since)
+
+
 @dataclass
 class Hang:
     """A worker that makes no steps, and is being ended. ``pause``: seconds; ``log``: bytes then."""
@@ -173,6 +186,14 @@ class Pool:
     def running(self) -> int:
         return sum(worker.job is not None for worker in self.workers)
 
+    @property
+    def at_work(self) -> list[AtWork]:
+        return [
+            AtWork(worker.at, worker.process.pid, worker.began)
+            for worker in self.workers
+            if worker.process is not None and worker.job is not None and worker.at is not None
+        ]
+
     @contextmanager
     def stopping(self) -> Iterator[None]:
         """Stop all workers at the end: in order, or after another Ctrl-C at once."""
@@ -180,6 +201,8 @@ class Pool:
             yield
         finally:
             processes = [worker.process for worker in self.workers if worker.process]
+            for one in self.at_work:
+                one.note("stopped", "cancelled", "the pool of its worker was stopped")
             try:
                 for process in processes:
                     for stream in (process.stdin, process.stdout):

@@ -1,116 +1,151 @@
-"""What a SLURM job does: carry out some runs in turn, and go on after a requeue.
+"""What a SLURM job does: see some runs carried out by processes of their own, and go on after a
+requeue.
 
-Made where jobs are submitted; run on a node by submitit. torch is imported there only.
+Made where jobs are submitted; run on a node by submitit. It loads no torch: its workers do.
 """
 
 from __future__ import annotations
 
-import math
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmdbench.core.claim import slurm_job
+from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import RunFailed
-from lmdbench.core.progress import PREPARING, Progress, Watched
+from lmdbench.core.progress import PREPARING, clock
+from lmdbench.runs.options import RunOptions
+from lmdbench.sweep.config.retry import Retry
+from lmdbench.sweep.executors.local import make_slots
+from lmdbench.sweep.executors.messages import GivenJob, Outcome
+from lmdbench.sweep.executors.pool import AtWork, Pool, PoolOptions, fail
+from lmdbench.sweep.executors.sources import FixedList, Source
+from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher, Slot
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 
-BUSY_SECONDS = 10.0  # between two looks at runs that others have
 FRUITLESS_STOPS = 3  # time limits reached in a row without an epoch done
 EARLY_SECONDS = 120.0  # that a job may be told earlier of its time limit than asked for
+# SLURM sends these to all processes of a step. The job decides what they mean for its workers,
+# which go on while it is given time to end, and stop when it says so.
+SHIELD = (signal.SIGTERM, signal.SIGUSR2)
 
 
 class SweepJob:
     """What a job carries out: some runs, in turn. Pickled by submitit as plain data.
 
     It ends with an exception if a run failed or could not be done, for SLURM to show it as FAILED;
-    where others wait for its success only if none was done: they look whether theirs is there.
+    where others wait for its success only if none was done: they look whether theirs is there. A
+    run whose process dies or hangs takes nothing of what is behind it along.
     """
+
+    pool: Pool | None = None
+    chains = True  # what a run starts from is trained here, too, where it is not finished
 
     def __init__(self, payload: Mapping[str, Any]) -> None:
         self.payload = dict(payload)
         self.failed: dict[str, str] = {}  # key → why: not tried again after a requeue
         self.fruitless = 0  # stops at the time limit since an epoch was last done
         self.started = 0.0
-        self.at_work = False  # on a run, which an exception fails
+        self.at_work = False  # on a run, which the time limit fails
         self.waiting = False  # for runs that others have
         self.out_of_time = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "pool": None}
+
     def __call__(self) -> None:
         _survive_failing_checkpoints()
+        self._note_sigterm()
+        self.chains = False
         self.work()
 
     def work(self) -> None:
         """The same in any process, without what SLURM needs."""
         self.started = time.monotonic()
-        self.at_work = self.waiting = False
+        self.at_work = self.waiting = self.out_of_time = False
         signal.signal(signal.SIGINT, signal.default_int_handler)  # see ``cancel``; may be ignored
+        watcher = JobLines(self)
+        source = self.source(watcher)
+        options = self.pool_options()
+        slots = make_slots(options)[: max(1, source.waiting)]
+        self.pool = JobPool(source, options, watcher, slots, SHIELD)
+        at_work: list[AtWork] = []
+        try:
+            with self.pool.stopping():
+                try:
+                    self.pool.work()
+                except RunFailed:
+                    at_work = self.pool.at_work
+                    raise
+        except RunFailed as error:
+            for one in at_work:
+                one.note("failed", "time", str(error))
+                fail(one.directory, str(error))
+            raise
+        self.end(source, watcher)
 
-        import torch
+    def source(self, watcher: JobLines) -> Source:
+        """Where its runs come from."""
+        jobs = [PoolJob(GivenJob(job["key"], job), job["key"]) for job in self.payload["jobs"]]
+        left = [job for job in jobs if job.key not in self.failed]
+        return FixedList(left, Path(self.payload["results"]), watcher)
 
-        from lmdbench.core.environment import limit_threads
-        from lmdbench.core.registry import load_plugin
-        from lmdbench.runs.options import RunOptions
-        from lmdbench.sweep.executors.jobs import RunJob
-        from lmdbench.sweep.executors.worker import Worker
-
-        payload = self.payload
-        if payload["threads"]:
-            torch.set_num_threads(payload["threads"])
-        else:
-            limit_threads()
-        for path in payload["plugins"]:
-            load_plugin(path)
-        log = Log(self)
-        worker = Worker(
-            Path(payload["results"]),
-            Path(payload["cache"]),
-            torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            log,
-            options=RunOptions.from_json(payload["run"]),
-            patience=payload["patience"],
-            wait_for_dead=True,
-        )
-        jobs = map(RunJob.from_json, payload["jobs"])
-        left = deque(job for job in jobs if job.key not in self.failed)
-        undone: dict[str, str] = {}
-        passed = 0
-        while left and not self.out_of_time:
-            job = left.popleft()
-            self.at_work = True
-            outcome = worker.carry_out(job)
-            self.at_work = False
-            self.waiting = outcome.kind == "busy"
-            if self.waiting:
-                # Its holder may be killed yet, as this job's former life may be: keep at it.
-                left.append(job)
-                passed += 1
-                if passed >= len(left):
-                    log.say(f"{outcome.text}; waiting")
-                    passed = 0
-                    time.sleep(BUSY_SECONDS)
-                continue
-            passed = 0
-            self.fruitless = 0
-            log.say(f"{job.key}: {outcome.kind} {outcome.text}".rstrip())
-            if outcome.kind != "done":
-                into = self.failed if outcome.kind == "failed" else undone
-                into[job.key] = outcome.text
-        undone |= self.failed
+    def end(self, source: Source, watcher: JobLines) -> None:
+        """Say what became of the runs. Raises RunFailed for those that are not done."""
+        found = {key: one.text for key, one in source.outcomes.items() if one.kind != "done"}
+        undone = {**found, **self.failed}
         if undone:
             reasons = "; ".join(f"{key}: {text}" for key, text in undone.items())
-            text = f"{len(undone)} of {len(payload['jobs'])} runs not done: {reasons}"
-            if not payload.get("awaited") or len(undone) == len(payload["jobs"]):
+            text = f"{len(undone)} of {len(self.payload['jobs'])} runs not done: {reasons}"
+            if not self.payload.get("awaited") or len(undone) == len(self.payload["jobs"]):
                 raise RunFailed(text)
-            log.say(text)
+            watcher.say(text)
+
+    def pool_options(self) -> PoolOptions:
+        """What its workers work on, as told where the job was submitted."""
+        payload = self.payload
+        return PoolOptions(
+            results=Path(payload["results"]),
+            cache=Path(payload["cache"]),
+            folder=Path(payload["results"]),  # its workers write into its own log
+            name=f"job-{slurm_job() or os.getpid()}",
+            runs_per_gpu=payload.get("runs_per_gpu", 1),
+            threads=payload["threads"] or usual_threads(),
+            patience=payload["patience"],
+            run=RunOptions.from_json(payload["run"]),
+            plugins=tuple(map(Path, payload["plugins"])),
+            chains=self.chains,
+            wait_for_dead=True,
+            retry=Retry.from_json(payload.get("retry", {})),
+        )
+
+    def _note_sigterm(self) -> None:
+        """What is at work when SLURM ends the job did not die by itself: note so, and go on."""
+        handler = signal.getsignal(signal.SIGTERM)
+
+        def handle(number: int, frame: Any) -> None:
+            limit = self._at_its_limit()
+            why = "at its time limit" if limit else "cancelled, preempted or requeued"
+            for one in self.pool.at_work if self.pool else ():
+                text = f"SLURM ended its job ({why})"
+                one.note("died" if limit else "stopped", "time" if limit else "cancelled", text)
+            if callable(handler):
+                handler(number, frame)
+
+        signal.signal(signal.SIGTERM, handle)
+
+    def _at_its_limit(self) -> bool:
+        minutes, notice = self.payload["time_minutes"], self.payload["signal_seconds"]
+        return time.monotonic() - self.started > 60 * minutes - notice - EARLY_SECONDS
 
     def checkpoint(self) -> DelayedSubmission:
         """Called in a signal handler, in the middle of anything: only says how the job goes on.
@@ -120,12 +155,11 @@ class SweepJob:
         """
         from submitit.helpers import DelayedSubmission
 
-        minutes, notice = self.payload["time_minutes"], self.payload["signal_seconds"]
-        ran = time.monotonic() - self.started
-        if not self.waiting and ran > 60 * minutes - notice - EARLY_SECONDS:  # no preemption
+        if not self.waiting and self._at_its_limit():  # no preemption
             self.fruitless += 1
         if self.fruitless >= FRUITLESS_STOPS * (1 if self.at_work else 2):
             self.out_of_time = True
+            minutes = self.payload["time_minutes"]
             raise RunFailed(
                 f"the time limit of {minutes} min is shorter than an epoch, or than what comes "
                 "before or after them all: raise time in [slurm]"
@@ -163,30 +197,85 @@ def _survive_failing_checkpoints() -> None:
     signal.signal(number, handle)
 
 
-class Log(Progress):
+class JobPool(Pool):
+    """A job's workers. What goes wrong in them stands in the log of the job."""
+
+    def log_path(self, slot: Slot) -> Path:  # noqa: ARG002
+        with suppress(OSError):
+            return Path(os.readlink("/proc/self/fd/2"))
+        return Path("/dev/stderr")
+
+    @contextmanager
+    def _log(self, slot: Slot) -> Iterator[int]:  # noqa: ARG002
+        yield 2
+
+
+class JobLines(PoolWatcher):
     """Plain lines for the log of a job; tells the job of epochs. A full disk costs lines only."""
 
     def __init__(self, job: SweepJob) -> None:
         self._job = job
-        self._name, self._epochs, self._percent = "", 0, 0
+        self._began: dict[str, float] = {}
+        self._titles: dict[Slot, str] = {}
+        self._busy: set[str] = set()
+        self._epochs, self._percent = 0, -1
 
     def say(self, text: str) -> None:
         with suppress(OSError):
             print(time.strftime("%H:%M:%S"), text, flush=True)
 
-    def prepare(self, done: int, total: int, what: str = PREPARING) -> None:
-        percent = 100 * done // max(total, 1)
+    def started(self, slot: Slot, job: PoolJob) -> None:
+        self._began[job.key] = time.monotonic()
+        self._titles[slot] = job.title
+        if job.key not in self._busy:  # which is only looked at
+            self._job.waiting = False
+
+    def event(self, slot: Slot, event: Mapping[str, Any]) -> None:
+        kind, title = event["event"], self._titles.get(slot, slot.name)
+        if kind == "begin":
+            self._job.waiting, self._epochs = False, event["epochs"]
+            epoch = event["epoch"]
+            self.say(f"{title}: {f'resuming after epoch {epoch}' if epoch else 'starting'}")
+        elif kind == "epoch":
+            self._job.fruitless = 0
+            self.say(f"{title}: epoch {_scores(event['row'], self._epochs)}")
+        elif kind == "say":
+            self.say(event["text"])
+        elif kind == "prepare":
+            self._prepare(100 * event["done"] // max(1, event["total"]))
+
+    def _prepare(self, percent: int) -> None:
         if percent // 10 != self._percent // 10:
-            self.say(f"{what}: {percent} %")
+            self.say(f"{PREPARING}: {percent} %")
         self._percent = percent
 
-    def begin(self, run: Watched, epoch: int, epochs: int) -> None:
-        self._job.waiting = False
-        self._name, self._epochs = run.title, epochs
-        self.say(f"{self._name}: {f'resuming after epoch {epoch}' if epoch else 'starting'}")
-
-    def epoch(self, row: Mapping[str, float]) -> None:
+    def ended(self, job: PoolJob, outcome: Outcome) -> None:
+        if outcome.kind == "busy":
+            self._job.waiting = True
+            if job.key not in self._busy:
+                self._busy.add(job.key)
+                self.say(f"{outcome.text}; waiting")
+            return
         self._job.fruitless = 0
-        told = {k: v for k, v in row.items() if k != "epoch" and not math.isnan(v)}
-        scores = "  ".join(f"{k} {v:.4g}" for k, v in told.items())
-        self.say(f"{self._name}: epoch {row['epoch']:.0f}/{self._epochs}  {scores}")
+        if outcome.kind == "failed":
+            self._job.failed[job.key] = outcome.text
+        took = clock(time.monotonic() - self._began.get(job.key, time.monotonic()))
+        self.say(f"{job.title}: {outcome.kind} {outcome.text or f'in {took}'}")
+
+    def died(self, slot: Slot, what: str) -> None:
+        self.say(f"{slot.name}: {what}")
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        self._job.at_work = counts["running"] > 0 and not self._job.waiting
+
+
+def usual_threads() -> int:
+    """Of the CPU for a run, where nobody said how many in the sweep's file."""
+    said = os.environ.get("OMP_NUM_THREADS") or os.environ.get("MKL_NUM_THREADS") or ""
+    return int(said) if said.isdigit() and int(said) else max(1, usable_cores())
+
+
+def _scores(row: Mapping[str, float], epochs: int) -> str:
+    told = {k: v for k, v in row.items() if k != "epoch" and v == v}  # NaN: none
+    scores = "  ".join(f"{k} {v:.4g}" for k, v in told.items())
+    return f"{row['epoch']:.0f}/{epochs}  {scores}"

@@ -18,6 +18,7 @@ from lmdbench.sweep.executors import slurm_job as jobs
 from lmdbench.sweep.executors.batches import Ask, Batch, Queued, Work, units
 from lmdbench.sweep.executors.jobs import RunJob
 from lmdbench.sweep.executors.slurm_job import SweepJob
+from lmdbench.sweep.executors.watcher import Slot
 
 RESOURCES = Resources(on="slurm", time_minutes=480)
 
@@ -293,7 +294,8 @@ def test_an_epoch_between_begins_the_count_anew(monkeypatch):
     made.at_work = True
     for _ in range(5):
         stop(made, 58, monkeypatch)
-        jobs.Log(made).epoch({"epoch": 1, "loss": 0.5})
+        epoch = {"event": "epoch", "row": {"epoch": 1, "loss": 0.5}}
+        jobs.JobLines(made).event(Slot("CPU 0", "cpu"), epoch)
 
 
 def test_preemption_and_waiting_for_others_are_not_counted(monkeypatch):
