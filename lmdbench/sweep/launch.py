@@ -25,6 +25,7 @@ from lmdbench.sweep.launch_record import (
     launch_name,
     pool_claim,
 )
+from lmdbench.sweep.learned import learned
 from lmdbench.sweep.plan import Node, SweepPlan
 from lmdbench.sweep.status import Overview, RunStatus, State
 
@@ -162,7 +163,9 @@ def batches(
     queued = queued_jobs(overview, executor)
     per_job = plan.sweep.resources.packed
     pairs = [(node.job, node.needs) for node in nodes]
-    return units(pairs, per_job, queued, largest, asks(plan, nodes)), queued
+    return units(
+        pairs, per_job, queued, largest, learned(plan, nodes, asks(plan, nodes))[0]
+    ), queued
 
 
 def queued_jobs(overview: Overview, executor: JobExecutor) -> dict[str, str]:

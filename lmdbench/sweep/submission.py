@@ -19,6 +19,7 @@ from lmdbench.sweep.launch_record import (
     read_launches,
     write_launch,
 )
+from lmdbench.sweep.learned import learned
 from lmdbench.sweep.plan import Node, SweepPlan
 from lmdbench.sweep.status import Overview
 
@@ -91,7 +92,9 @@ class _Submission:
 
     def carry_out(self, nodes: Sequence[Node], *, patient: bool) -> Submitted:
         left = {node.key: node for node in nodes}
-        self.asks = asks(self.plan, nodes)
+        self.asks, told = learned(self.plan, nodes, asks(self.plan, nodes))
+        for line in told:
+            self.say(line)
         if self.room is not None and patient and self.waiting and 2 * self.room < self._most():
             self.why = self._limit()
         while left and not self.why:

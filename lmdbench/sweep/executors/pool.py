@@ -28,6 +28,7 @@ from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.runs.state import run_state
 from lmdbench.runs.steps import is_stopped
 from lmdbench.sweep.config.retry import AS_USUAL, Retry
+from lmdbench.sweep.executors import oom
 from lmdbench.sweep.executors.messages import Outcome, Start
 from lmdbench.sweep.executors.pauses import Signs, Watch, where_it_hangs
 from lmdbench.sweep.executors.sources import Source
@@ -109,6 +110,7 @@ class _Worker:
     at: Path | None = None  # the directory of the run that it trains: the job's, or one it needs
     began: float = 0.0  # its process, in seconds since 1970
     hung: Hang | None = None
+    kills: int = 0  # by the kernel, for lack of memory, as its process began
 
     @property
     def retired(self) -> bool:
@@ -262,7 +264,7 @@ class Pool:
             )
         worker.ready = worker.leaving = False
         worker.buffer = b""
-        worker.signs, worker.began = Signs(), time.time()
+        worker.signs, worker.began, worker.kills = Signs(), time.time(), oom.kills()
         os.set_blocking(worker.output.fileno(), False)
         self.selector.register(worker.output, selectors.EVENT_READ, worker)
         worker.send({"start": self._words(worker.slot).to_json()})
@@ -362,7 +364,7 @@ class Pool:
             worker.unusable = worker.unusable or f"a worker {how} as it started: see {log}"
             self.watcher.died(worker.slot, worker.unusable)
         elif job is not None and at is not None:
-            cause = cause_of(code) if hung is None else "stall"
+            cause = cause_of(code, worker.kills) if hung is None else "stall"
             attempts.end_of(at, pid, "died", cause, f"its worker {how}: see {log}", began)
             self._died(worker.slot, job, at, how)
 
@@ -449,8 +451,10 @@ def fail(directory: Path, text: str) -> None:
                 claim.release()
 
 
-def cause_of(code: int) -> attempts.Cause:
-    """Why a process ended, as far as its exit code tells."""
+def cause_of(code: int, kills: int) -> attempts.Cause:
+    """Why a process ended, as far as its exit code tells. ``kills``: ``oom.kills`` as it began."""
+    if code == -signal.SIGKILL and oom.kills() > kills:
+        return "memory"
     return "signal" if code < 0 and -code in BY_OTHERS else "crash"
 
 
