@@ -13,7 +13,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from lmdbench.comparison.results import read_results
 from lmdbench.core.errors import UserError
+from lmdbench.housekeeping.inventory import read_inventory, remember
 from lmdbench.runs import index as indexes
 from lmdbench.runs.index import RunIndex
 from lmdbench.runs.record import read_record
@@ -177,6 +179,42 @@ CHANGES = [
     *(finish, remove, unfinish, done_again, replace_record, edit_in_place, half, copy_over),
     *(lose_index, empty_index, half_index, binary_index, flip_index, older_index),
 ]
+
+
+def told(results):
+    """What tables and lists are made of."""
+    try:
+        found = read_results(results)
+    except UserError as error:
+        return str(error)
+    kept = read_inventory(results)
+    listed = [
+        (run.key, run.state, run.run, run.note, run.label, run.scores, run.size) for run in kept
+    ]
+    remember(kept)
+    return found, listed
+
+
+def told_without(results, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(indexes, "_load", lambda _: {})
+        patch.setattr(indexes, "LEAST", 1_000_000)
+        return told(results)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tables_and_lists_are_the_same_with_and_without_an_index(seed, fake_run, monkeypatch):
+    random.seed(seed)
+    runs = [fake_run(method, seed=k) for method in ("ce", "crt") for k in range(2)]
+    results = runs[0].parents[3]
+    for _ in range(12):
+        change = random.choice(CHANGES)
+        change(random.choice(runs), fake_run)
+        plain = told_without(results, monkeypatch)
+        assert told(results) == plain, change.__name__
+        settle()
+        assert told(results) == plain, change.__name__
+    assert shards(results)
 
 
 @pytest.mark.parametrize("seed", range(4))
