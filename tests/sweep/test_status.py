@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from lmdbench.sweep.launch_record import (
     read_launches,
     write_launch,
 )
-from lmdbench.sweep.status import look
+from lmdbench.sweep.status import Finished, look
 
 
 @pytest.fixture
@@ -283,3 +284,47 @@ def test_a_failure_is_taken_back_when_it_is_tried_again(plan, begun):
         assert not (directory / "failed.txt").exists()
         assert states(plan)[0] == "queued"
     assert states(plan)[0] == "lost"
+
+
+def test_what_is_remembered_of_finished_runs_hides_no_change(make_plan, monkeypatch):
+    from lmdbench.runs import index
+
+    monkeypatch.setattr(index, "SETTLED", 0.02)
+    monkeypatch.setattr(index, "LEAST", 1)
+    plan = make_plan('methods = ["ce", "crt"]\nseeds = "0-1"\n[settings.all]\nepochs = 4')
+    for node in plan.nodes.values():
+        directory = node.run.directory
+        directory.mkdir(parents=True)
+        replace(node.run.describe(), digests=node.run.code | {"model": "m"}).write(directory)
+        (directory / "predictions.npz").write_bytes(b"before it was done: not looked into")
+        (directory / "done").write_text("now")
+    watched = Finished(plan)
+
+    def seen():
+        """By one who looks again and again, by another who reads the index, and without it."""
+        found = [look(plan, watched), look(plan)]
+        time.sleep(0.04)
+        found += [look(plan, watched), look(plan)]
+        with monkeypatch.context() as patch:
+            patch.setattr(index, "_load", lambda _: {})
+            patch.setattr(index.RunIndex, "save", lambda _: None)
+            found.append(look(plan))
+        told = [[(one.state, one.note) for one in each.runs.values()] for each in found]
+        assert all(one == told[-1] for one in told)
+        return [state for state, _ in told[-1]]
+
+    first, second, third, fourth = (node.run.directory for node in plan.nodes.values())
+    assert seen() == ["done"] * 4
+    assert (plan.results / ".index").is_dir()
+    (first / "predictions.npz").write_bytes(b"half")
+    assert seen() == ["damaged", "done", "done", "done"]
+    record = json.loads((third / "run.json").read_text())
+    record["digests"]["method"] = "0"
+    (third / "run.json").write_text(json.dumps(record))
+    assert seen() == ["damaged", "done", "changed", "done"]
+    (second / "done").unlink()
+    fourth.rename(fourth.with_name(f"{fourth.name}.old-1"))
+    assert seen() == ["damaged", "lost", "changed", "missing"]
+    (first / "run.json").write_text("{")
+    shutil.rmtree(second)
+    assert seen() == ["damaged", "missing", "changed", "missing"]
