@@ -74,7 +74,7 @@ def end_of(
     ``since``: when the process began, in seconds since 1970; another had its number before.
     """
     mine = [one for one in attempts(directory) if one.process == (HOST, pid)]
-    known = mine and (not mine[-1].how or (mine[-1].began or 0.0) >= since)
+    known = mine and (not mine[-1].how or (mine[-1].began or -1.0) >= since)
     token = mine[-1].token if known else uuid.uuid4().hex
     line = {"what": "end", **_process(token), "pid": pid, **_ending(how, cause, reason)}
     with suppress(OSError):

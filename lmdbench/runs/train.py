@@ -290,7 +290,7 @@ class Training:
                 self._fail(error, "out of GPU memory: try a smaller --set batch_size")
             except Diverged as error:
                 self._fail(error, f"{error}{remedy(self.run)}")
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # a method that calls sys.exit, too
                 first_line = str(error).strip().split("\n")[0]
                 reason = f"{type(error).__name__}: {first_line}".removesuffix(": ")
                 if ONE_IMAGE in first_line:
@@ -637,7 +637,7 @@ class Training:
         units = groups.loc[ids].to_numpy(dtype=str)
         return units if (units != "").any() else None
 
-    def _fail(self, error: Exception, reason: str) -> None:
+    def _fail(self, error: BaseException, reason: str) -> None:
         path = self.directory / "failed.txt"
         self.reason = reason
         logger.error("failed: %s", reason, exc_info=error)
@@ -662,7 +662,7 @@ class Training:
             return "failed", attempts.cause_of(error.__cause__ or error), self.reason
         if isinstance(error, UserError) and not isinstance(error, DiskError | Busy):
             return "failed", "crash", str(error)
-        by_will = isinstance(error, KeyboardInterrupt | SystemExit)
+        by_will = isinstance(error, KeyboardInterrupt)
         return "stopped", "cancelled" if by_will else "unknown", str(error)
 
     @contextlib.contextmanager

@@ -24,6 +24,20 @@ print("begun", flush=True)
 sys.stdin.read()
 """
 
+LEAVING = """
+import sys
+from lmdbench.method import Method, register_method
+
+@register_method("leaving")
+class Leaving(Method):
+    "Leaves."
+    title = "leaves"
+    source = "nowhere"
+
+    def loss(self, batch):
+        sys.exit(0)
+"""
+
 
 def history(directory, epochs):
     rows = "".join(f"{n + 1},0.5\n" for n in range(epochs))
@@ -153,6 +167,17 @@ def test_a_run_that_breaks_notes_why(toy_run, tmp_path):
     assert (attempt.how, attempt.cause) == ("failed", "crash")
     assert "try a lower lr" in attempt.reason
     assert deaths(directory) == 0
+
+
+def test_a_method_that_ends_its_process_fails(toy_run, tmp_path):
+    plugin = tmp_path / "leaving.py"
+    plugin.write_text(LEAVING)
+    done = toy_run("leaving", "--plugin", str(plugin))
+    assert done.code == 1
+    (directory,) = (tmp_path / "results").glob("*/*/leaving/*")
+    (attempt,) = attempts.attempts(directory)
+    assert (attempt.how, attempt.reason) == ("failed", "SystemExit: 0")
+    assert (directory / "failed.txt").read_text().startswith("SystemExit: 0\n")
 
 
 def test_a_finished_run_notes_it(trained_run):

@@ -167,6 +167,7 @@ class Pool:
         self.workers = [_Worker(slot) for slot in self.slots]
         self.selector = selectors.DefaultSelector()
         self.watch = Watch()
+        self.source.most_deaths = self.options.retry.attempts
 
     def work(self) -> None:
         """Until the source is over, or its deadline. Raises UserError where no worker can work."""

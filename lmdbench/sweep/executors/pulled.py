@@ -19,7 +19,6 @@ from lmdbench.core.errors import DiskError
 from lmdbench.runs import attempts
 from lmdbench.runs.state import last_error, run_state
 from lmdbench.sweep.executors.messages import Outcome
-from lmdbench.sweep.executors.pool import MOST_DEATHS
 from lmdbench.sweep.executors.sources import BUSY_SECONDS, Source
 from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher
 
@@ -185,7 +184,7 @@ class Pulled(Source):
         elif state == "running":
             self._later(job)
             self._watch(job.key)
-        elif (count := attempts.deaths(directory)) >= MOST_DEATHS:
+        elif (count := attempts.deaths(directory)) >= self.most_deaths:
             self.ended(job, Outcome("gave-up", f"its worker died {count} times"))
         else:
             return True

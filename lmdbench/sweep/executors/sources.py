@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmdbench.runs.state import last_error
+from lmdbench.sweep.config.retry import AS_USUAL
 from lmdbench.sweep.executors.messages import Outcome
 from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher
 
@@ -21,6 +22,8 @@ class Source(ABC):
     worker has it, and then comes to one of ``ended``, ``busy`` and ``died``. ``outcomes``: key →
     what became of a job, once and for all.
     """
+
+    most_deaths = AS_USUAL.attempts  # of a run's workers, without an epoch done; the pool says
 
     def __init__(self, watcher: PoolWatcher) -> None:
         self.watcher = watcher
