@@ -28,6 +28,7 @@ from lmdbench.reporting.page.provenance import (
 )
 from lmdbench.reporting.page.sources import About, about_methods
 from lmdbench.reporting.page.verdict import Verdict, verdict
+from lmdbench.reporting.plots.style import MOST_PANELS, drawn_rows
 from lmdbench.reporting.tables.html import html_tables
 from lmdbench.reporting.tables.words import left_out
 
@@ -52,6 +53,7 @@ class ClassPage:
     rows: tuple[OfMethod, ...]
     wrong: tuple[Sample, ...]
     right: tuple[Sample, ...]
+    best: tuple[OfMethod, ...]  # of the rows, those that stand side by side in a table of classes
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,7 @@ def _facts(table: ResultTable, evidence: Evidence) -> tuple[tuple[str, str], ...
 def _classes(table: ResultTable, evidence: Evidence, anchor: str) -> list[ClassPage]:
     record = table.record
     names: Sequence[str] = record.classes
+    beside = {row.label for row in drawn_rows(table, MOST_PANELS)}
     group_of = {name: g for g, members in record.groups.items() for name in members}
     pages = []
     for k, name in enumerate(names):
@@ -226,6 +229,7 @@ def _classes(table: ResultTable, evidence: Evidence, anchor: str) -> list[ClassP
                 tuple(rows),
                 tuple(wrong),
                 tuple(right),
+                tuple(row for row in rows if row.label in beside),
             )
         )
     return pages

@@ -55,16 +55,19 @@ class Mistake:
 
 def gather(table: ResultTable) -> Evidence:
     """What every run of a table took its images for."""
-    rows = [outcomes(table, row) for row in table.rows]
-    ids, labels = rows[0].ids, rows[0].labels
-    logits = [row.logits[row.usable] for row in rows]
-    sure = [softmax(one)[np.arange(len(labels)), labels] for of_row in logits for one in of_row]
-    return Evidence(
-        ids,
-        labels,
-        tuple(of_row.argmax(axis=2) for of_row in logits),
-        np.mean(sure, axis=0) if sure else np.full(len(labels), np.nan),
-    )
+    first = outcomes(table, table.rows[0])
+    ids, labels = first.ids, first.labels
+    predicted: list[np.ndarray] = []
+    sure, runs = np.zeros(len(labels)), 0
+    for row in table.rows:  # one at a time: the logits of all take much memory
+        seen = outcomes(table, row)
+        logits = seen.logits[seen.usable]
+        predicted.append(logits.argmax(axis=2))
+        for one in logits:
+            sure += softmax(one)[np.arange(len(labels)), labels]
+            runs += 1
+    mean = sure / runs if runs else np.full(len(labels), np.nan)
+    return Evidence(ids, labels, tuple(predicted), mean)
 
 
 def most_often(

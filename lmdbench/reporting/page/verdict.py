@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lmdbench.comparison.compare import BASELINE
 from lmdbench.comparison.notes import in_text, too_few
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
+from lmdbench.core.words import listed
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.inference import SMALLEST_CLASS, Difference
 from lmdbench.reporting.tables.words import MISSING, is_share, number, p_text, signed
@@ -186,9 +187,7 @@ def _others(
         "": "not told apart from",
         "untested": "not tested against",
     }
-    said = [
-        f"{words} {', '.join(by_mark[mark])}" for mark, words in ways.items() if mark in by_mark
-    ]
+    said = [f"{words} {listed(by_mark[mark])}" for mark, words in ways.items() if mark in by_mark]
     return [f"{reference.label} is {'; '.join(said)}."] if said else []
 
 

@@ -17,13 +17,16 @@ from lmdbench.reporting.plots.largest_confusions import draw_largest
 from lmdbench.reporting.plots.style import (
     LONGEST_CLASS,
     MOST_CLASSES,
+    MOST_PANELS,
     SMALL,
     TITLE_LETTER_INCHES,
     WIDTH,
     class_order,
+    drawn_rows,
     grid_of,
     group_edges,
     label_of,
+    not_drawn,
     seeds_sentence,
     write_footer,
     write_title,
@@ -40,11 +43,12 @@ def draw_confusion(table: ResultTable, width: float = WIDTH) -> Figure:
 
     Classes stand by training images, the largest first; lines part head, medium and tail. Where so
     many classes need it, the figure is wider than ``width``; of more than ``MOST_CLASSES`` the
-    largest confusions are drawn.
+    largest confusions are drawn. Of more than ``MOST_PANELS`` methods, ``drawn_rows``.
     """
     if len(table.record.classes) > MOST_CLASSES:
         return draw_largest(table, width)
     order = class_order(table)
+    rows = drawn_rows(table, MOST_PANELS)
     classes = table.record.classes
     counts = [table.rows[0].recalls[classes[c]].n for c in order]
     names = [
@@ -54,15 +58,15 @@ def draw_confusion(table: ResultTable, width: float = WIDTH) -> Figure:
     left = LETTER_INCHES * max(map(len, names)) + 0.15
     width = max(width, left + CELL_INCHES * len(order) + 0.15)
     fit = int((width - left) / (CELL_INCHES * len(order) + 0.15))
-    lines, columns = grid_of(len(table.rows), min(fit, 3))
+    lines, columns = grid_of(len(rows), min(fit, 3))
     cell = min((width - left) / columns / len(order), LARGEST_CELL)
     letters = max(cell * len(order) / TITLE_LETTER_INCHES, 12)
-    titles = [wrapped(label_of(row, 40), letters) for row in table.rows]
+    titles = [wrapped(label_of(row, 40), letters) for row in rows]
     line = cell * len(order) + 0.4 + 0.15 * max(map(len, titles))
     figure = Figure(figsize=(width, lines * line + 0.3), layout="compressed")
     panels = figure.subplots(lines, columns, squeeze=False)
     missing = []
-    for number, row in enumerate(table.rows):
+    for number, row in enumerate(rows):
         axes = panels[number // columns, number % columns]
         seen = outcomes(table, row)
         matrix = mean_confusion(seen.labels, seen.logits)[np.ix_(order, order)]
@@ -71,9 +75,9 @@ def draw_confusion(table: ResultTable, width: float = WIDTH) -> Figure:
         _draw(axes, matrix, table, order)
         axes.set_title("\n".join(titles[number]), fontsize=8.5)
         axes.set_yticks(range(len(order)), names if number % columns == 0 else [], fontsize=SMALL)
-        if number + columns >= len(table.rows):
+        if number + columns >= len(rows):
             axes.set_xlabel("predicted class")
-    for axes in panels.flat[len(table.rows) :]:
+    for axes in panels.flat[len(rows) :]:
         axes.set_visible(False)
     write_title(figure, "Confusion: of a class's images, the % taken for each class", table.title)
     absent = [
@@ -84,9 +88,10 @@ def draw_confusion(table: ResultTable, width: float = WIDTH) -> Figure:
         f"Rows: true classes with their {table.part} images, by training images, largest first;",
         "columns: the same classes by number. Means over seeds; below 0.5 % left blank.",
         "Lines part the groups.",
-        seeds_sentence(table.rows),
+        seeds_sentence(rows),
         f"No images of {', '.join(absent)}." if absent else "",
         f"Logits that are not finite: {', '.join(missing)}." if missing else "",
+        not_drawn(table, rows),
     )
     return figure
 

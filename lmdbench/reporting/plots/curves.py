@@ -21,12 +21,15 @@ from lmdbench.core.files import read_text
 from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.style import (
     GRID,
+    MOST_PANELS,
     SMALL,
     WIDTH,
     bare,
+    drawn_rows,
     grid_of,
     label_of,
     looks,
+    not_drawn,
     seeds_sentence,
     write_footer,
     write_title,
@@ -76,10 +79,11 @@ class History:
 def draw_curves(table: ResultTable, width: float = WIDTH) -> Figure:
     """Losses, and balanced accuracy on validation images, a column of two panels for each method.
 
-    Raises UserError where no run has a history.
+    Of more than ``MOST_PANELS`` methods, ``drawn_rows``. Raises UserError where none has a history.
     """
-    by_label = {row.label: [h for run in row.runs for h in _histories(run)] for row in table.rows}
-    rows = [row for row in table.rows if by_label[row.label]]
+    chosen = drawn_rows(table, MOST_PANELS)
+    by_label = {row.label: [h for run in row.runs for h in _histories(run)] for row in chosen}
+    rows = [row for row in chosen if by_label[row.label]]
     if not rows:
         raise UserError(f"{table.title}: no run has a history.csv (imported predictions have none)")
     style = looks(table)
@@ -121,7 +125,7 @@ def draw_curves(table: ResultTable, width: float = WIDTH) -> Figure:
         panels[2 * line + 1, column].set_visible(False)
     title = table.title.replace(f" · {table.part} images", "", 1)
     write_title(figure, "Training, epoch by epoch", title)
-    lost = [label_of(row) for row in table.rows if row not in rows]
+    lost = [label_of(row) for row in chosen if not by_label[row.label]]
     cut = [
         label_of(row)
         for row in rows
@@ -136,6 +140,7 @@ def draw_curves(table: ResultTable, width: float = WIDTH) -> Figure:
         seeds_sentence(rows),
         f"No history: {', '.join(lost)}." if lost else "",
         f"What it starts from has no history here: {', '.join(cut)}." if cut else "",
+        not_drawn(table, chosen),
     )
     return figure
 

@@ -14,12 +14,15 @@ from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.figures import shortened
 from lmdbench.reporting.plots.style import (
     LONGEST_LABEL,
+    MOST_LINES,
     SMALL,
     WIDTH,
     bare,
+    drawn_rows,
     fitted,
     label_of,
     looks,
+    not_drawn,
     seeds_sentence,
     write_footer,
     write_title,
@@ -43,7 +46,8 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
         )
     primary = table.primary
     title = column_title(primary)
-    rows = [row for row in table.rows if row.label != table.reference]
+    chosen = drawn_rows(table, MOST_LINES)
+    rows = [row for row in chosen if row.label != table.reference]
     compared = [
         (row, difference)
         for row in rows
@@ -108,9 +112,10 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
         f"One seed{whose}: intervals for the test images only, and no p." if single else "",
         f"Grey band: ±{MARGIN:g} point{inside}." if is_share(primary) else "",
         "The smaller, the better." if described(primary).lower_is_better else "",
-        seeds_sentence(table.rows),
+        seeds_sentence(chosen),
         f"Left out, no seed in common with {label}: {', '.join(apart)}." if apart else "",
         f"Left out, without a difference: {', '.join(without)}." if without else "",
+        not_drawn(table, chosen),
     )
     return figure
 

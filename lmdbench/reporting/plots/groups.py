@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -11,13 +13,16 @@ from lmdbench.core.errors import UserError
 from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.style import (
     GRID,
+    MOST_LINES,
     WIDTH,
     bare,
+    drawn_rows,
     fitted,
     label_of,
     legend_above,
     legend_columns,
     looks,
+    not_drawn,
     seeds_sentence,
     write_footer,
     write_title,
@@ -27,6 +32,8 @@ OVERALL = "balanced_accuracy"
 MISSING = "–"
 MOST_BARS = 10  # methods; more have a line each, beside points instead of bars
 ROW_INCHES = 0.2
+
+Rows = Sequence[MethodResult]
 
 
 @register_plot("groups", title="head, medium and tail as bars with intervals")
@@ -43,32 +50,34 @@ def draw_groups(table: ResultTable, width: float = WIDTH) -> Figure:
             if groups
             else f"{table.title}: this data set has no groups; give some with --groups"
         )
-    draw = _bars if len(table.rows) <= MOST_BARS else _lines
-    figure = draw(table, columns, width)
+    chosen = drawn_rows(table, MOST_LINES)
+    draw = _bars if len(chosen) <= MOST_BARS else _lines
+    figure = draw(table, chosen, columns, width)
     write_title(figure, "Recall by group of classes, %", table.title)
     write_footer(
         figure,
         "Lines: 95 % intervals, over seeds and test images."
-        if any(_has_interval(row, columns) for row in table.rows)
+        if any(_has_interval(row, columns) for row in chosen)
         else "",
         f"n: {table.part} images. A group's value is the mean recall of its classes.",
-        seeds_sentence(table.rows),
-        f"{MISSING}: no value." if any(_lacks(row, columns) for row in table.rows) else "",
+        seeds_sentence(chosen),
+        f"{MISSING}: no value." if any(_lacks(row, columns) for row in chosen) else "",
+        not_drawn(table, chosen),
     )
     return figure
 
 
-def _bars(table: ResultTable, columns: list[str], width: float) -> Figure:
+def _bars(table: ResultTable, rows: Rows, columns: list[str], width: float) -> Figure:
     """Groups beside each other, in each a bar for each method."""
     style = looks(table)
-    beside = legend_columns([label_of(row) for row in table.rows], width - 0.8)
-    lines = -(-len(table.rows) // beside)
+    beside = legend_columns([label_of(row) for row in rows], width - 0.8)
+    lines = -(-len(rows) // beside)
     figure = Figure(figsize=(width, 2.5 + 0.16 * lines), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(columns), dtype=float)
-    step = 0.84 / len(table.rows)
-    for number, row in enumerate(table.rows):
-        x = places + step * (number - (len(table.rows) - 1) / 2)
+    step = 0.84 / len(rows)
+    for number, row in enumerate(rows):
+        x = places + step * (number - (len(rows) - 1) / 2)
         look = style[row.label]
         means, low, high = _intervals(row, columns)
         axes.bar(x, means, step * 0.92, label=label_of(row), zorder=2, **look.bars())
@@ -92,14 +101,14 @@ def _bars(table: ResultTable, columns: list[str], width: float) -> Figure:
     return figure
 
 
-def _lines(table: ResultTable, columns: list[str], width: float) -> Figure:
+def _lines(table: ResultTable, rows: Rows, columns: list[str], width: float) -> Figure:
     """Methods below each other, a panel for each group."""
     style = looks(table)
-    figure = Figure(figsize=(width, 0.7 + ROW_INCHES * len(table.rows)), layout="constrained")
+    figure = Figure(figsize=(width, 0.7 + ROW_INCHES * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    values = [_intervals(row, columns) for row in table.rows]
+    values = [_intervals(row, columns) for row in rows]
     for column, (axes, name) in enumerate(zip(panels, columns, strict=True)):
-        for place, (row, limits) in enumerate(zip(table.rows, values, strict=True)):
+        for place, (row, limits) in enumerate(zip(rows, values, strict=True)):
             look = style[row.label]
             mean, low, high = (value[column] for value in limits)
             if np.isnan(mean):
@@ -114,7 +123,7 @@ def _lines(table: ResultTable, columns: list[str], width: float) -> Figure:
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
         bare(axes, "top", "right", "left")
-    names = [label_of(row) for row in table.rows]
+    names = [label_of(row) for row in rows]
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     return figure

@@ -16,12 +16,15 @@ from lmdbench.reporting.plots.figures import ALONE, COLOURS, OTHER, shortened
 from lmdbench.reporting.plots.style import (
     GRID,
     LONGEST_CLASS,
+    MOST_PANELS,
     SMALL,
     WIDTH,
     bare,
     class_order,
+    drawn_rows,
     label_of,
     legend_above,
+    not_drawn,
     seeds_sentence,
     write_footer,
     write_title,
@@ -36,16 +39,17 @@ BESIDE_INCHES = 5.5  # a narrower figure has its two panels below each other
 
 def draw_largest(table: ResultTable, width: float = WIDTH) -> Figure:
     """For each method its largest confusions as bars, and the classes with the lowest recall."""
+    rows = drawn_rows(table, MOST_PANELS)
     beside = width >= BESIDE_INCHES
-    most = max(FEWEST_LINES, min(MOST_LINES, ALL_LINES // len(table.rows)))
-    height = (LINE_INCHES * most + 0.75) * len(table.rows)
+    most = max(FEWEST_LINES, min(MOST_LINES, ALL_LINES // len(rows)))
+    height = (LINE_INCHES * most + 0.75) * len(rows)
     figure = Figure(figsize=(width, height if beside else 2 * height), layout="constrained")
-    shape = (len(table.rows), 2) if beside else (2 * len(table.rows), 1)
+    shape = (len(rows), 2) if beside else (2 * len(rows), 1)
     panels = figure.subplots(*shape, squeeze=False, width_ratios=(3, 2) if beside else None)
     order = class_order(table)
     letters = min(LONGEST_CLASS, max(8, int(width * (2.8 if beside else 4.2))))
     missing = []
-    for row, (left, right) in zip(table.rows, panels.reshape(-1, 2), strict=True):
+    for row, (left, right) in zip(rows, panels.reshape(-1, 2), strict=True):
         seen = outcomes(table, row)
         if not seen.usable.all():
             missing.append(label_of(row))
@@ -71,10 +75,11 @@ def draw_largest(table: ResultTable, width: float = WIDTH) -> Figure:
         f"True class → the class its images are taken for; of {len(order):,} classes with "
         f"{images:,} {table.part} images together. Bars: images of a confusion, and recall, in the "
         "colour of the true class's group. Means over seeds.",
-        seeds_sentence(table.rows),
+        seeds_sentence(rows),
         without_images(table, order),
         f"Logits that are not finite: {', '.join(missing)}." if missing else "",
         "All classes: `lmdbench plot confusion-matrix`.",
+        not_drawn(table, rows),
     )
     return figure
 

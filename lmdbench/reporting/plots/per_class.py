@@ -25,12 +25,14 @@ from lmdbench.reporting.plots.style import (
     bare,
     baseline_of,
     class_order,
+    drawn_rows,
     fitted,
     group_edges,
     label_of,
     legend_above,
     legend_columns,
     looks,
+    not_drawn,
     seeds_sentence,
     training_images,
     whiskers,
@@ -51,7 +53,7 @@ def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
     Of more than eight methods: ce, the reference, and the best by the first column. Of more than
     ``MOST_CLASSES`` classes: the mean recall of neighbours by training images.
     """
-    rows = _chosen(table)
+    rows = drawn_rows(table, MOST_METHODS)
     order = class_order(table)
     stretches = group_edges(table, order)
     bins = neighbours(order, [stop - start for _, start, stop in stretches])
@@ -114,7 +116,6 @@ def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
     if binned:
         what = f"Mean recall of {len(order):,} classes in {len(bins)} bins by training images"
     write_title(figure, what, table.title)
-    left_out = len(table.rows) - len(rows)
     write_footer(
         figure,
         f"A point: the mean recall of up to {max(map(len, bins))} classes with neighbouring "
@@ -129,7 +130,7 @@ def draw_per_class(table: ResultTable, width: float = WIDTH) -> Figure:
         "so the axis is logarithmic but for them."
         if not np.allclose(places, _scaled(np.log10(np.maximum(counts, 1))))
         else "",
-        f"{left_out} more methods are not drawn; --method chooses." if left_out else "",
+        not_drawn(table, rows),
     )
     return figure
 
@@ -150,16 +151,6 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     """Falling values to [0, 1], the largest to 0."""
     span = values[0] - values[-1]
     return (values[0] - values) / span if span > 0 else np.zeros(len(values))
-
-
-def _chosen(table: ResultTable) -> list[MethodResult]:
-    """The rows to draw, in the table's order; the last of a table are its best."""
-    if len(table.rows) <= MOST_METHODS:
-        return list(table.rows)
-    first = [row for row in table.rows if row.method == BASELINE or row.label == table.reference]
-    best = [row for row in reversed(table.rows) if row not in first]
-    kept = [*first, *best][:MOST_METHODS]
-    return [row for row in table.rows if row in kept]
 
 
 def neighbours(order: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:

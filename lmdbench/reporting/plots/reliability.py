@@ -13,13 +13,16 @@ from lmdbench.evaluation import metrics
 from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.style import (
     GRID,
+    MOST_PANELS,
     SMALL,
     WIDTH,
     Look,
     bare,
+    drawn_rows,
     grid_of,
     label_of,
     looks,
+    not_drawn,
     seeds_sentence,
     write_footer,
     write_title,
@@ -33,18 +36,20 @@ HISTOGRAM_BINS = 20
 def draw_reliability(table: ResultTable, width: float = WIDTH) -> Figure:
     """Accuracy against confidence in bins of equally many images, a panel for each method.
 
-    Below each stands how confidences are spread. Raises UserError without images.
+    Below each stands how confidences are spread. Of more than ``MOST_PANELS`` methods,
+    ``drawn_rows``. Raises UserError without images.
     """
     if not table.images[table.part]["all"]:
         raise UserError(f"{table.title}: there are no {table.part} images")
     style = looks(table)
-    lines, columns = grid_of(len(table.rows), int(width / PANEL_INCHES))
+    rows = drawn_rows(table, MOST_PANELS)
+    lines, columns = grid_of(len(rows), int(width / PANEL_INCHES))
     side = width / columns - 0.25
     figure = Figure(figsize=(width, lines * (1.3 * min(side, 3.2) + 0.55)), layout="constrained")
     panels = figure.subplots(
         2 * lines, columns, sharex=True, squeeze=False, height_ratios=[3.2, 1] * lines
     )
-    for number, row in enumerate(table.rows):
+    for number, row in enumerate(rows):
         line, column = divmod(number, columns)
         upper, lower = panels[2 * line, column], panels[2 * line + 1, column]
         seen = outcomes(table, row)
@@ -56,9 +61,9 @@ def draw_reliability(table: ResultTable, width: float = WIDTH) -> Figure:
         else:
             upper.tick_params(labelleft=False)
         lower.tick_params(labelbottom=True)
-        if number + columns >= len(table.rows):
+        if number + columns >= len(rows):
             lower.set_xlabel("confidence, %")
-    for number in range(len(table.rows), lines * columns):
+    for number in range(len(rows), lines * columns):
         line, column = divmod(number, columns)
         panels[2 * line, column].set_visible(False)
         panels[2 * line + 1, column].set_visible(False)
@@ -69,7 +74,8 @@ def draw_reliability(table: ResultTable, width: float = WIDTH) -> Figure:
         f"seeds, under the class shares of these {table.images[table.part]['all']:,} {table.part} "
         f"images{_shares(table)}: under others it is another number. Points: the bins of all seeds "
         "together. Below: how confidences are spread.",
-        seeds_sentence(table.rows),
+        seeds_sentence(rows),
+        not_drawn(table, rows),
     )
     return figure
 

@@ -28,6 +28,8 @@ LETTER_INCHES = 0.06  # at 7 points, on average
 LONGEST_LABEL = 44
 LONGEST_CLASS = 28
 MOST_CLASSES = 40  # that are drawn and named one by one
+MOST_PANELS = 24  # of methods, a panel each
+MOST_LINES = 250  # of methods, a line each; far more are no picture that can be written
 GRID: dict[str, Any] = {"color": "#E4E4E4", "linewidth": 0.6, "zorder": 0}
 
 # Colours of Okabe and Ito; ce, which others are measured by, is grey. In grey print markers and
@@ -86,6 +88,30 @@ def baseline_of(rows: Sequence[MethodResult]) -> MethodResult | None:
     of_baseline = [row for row in rows if row.method == BASELINE]
     plain = [row for row in of_baseline if row.label == BASELINE]
     return next(iter([*plain, *of_baseline]), None)
+
+
+def drawn_rows(table: ResultTable, most: int) -> list[MethodResult]:
+    """At most so many rows, in the table's order: ce, the reference, and of the others the best by
+    the first column, which are the last of a table."""
+    if len(table.rows) <= most:
+        return list(table.rows)
+    first = [row for row in table.rows if row.label == table.reference]
+    if (base := baseline_of(table.rows)) is not None and base not in first:
+        first.append(base)
+    best = [row for row in reversed(table.rows) if row not in first]
+    kept = {id(row) for row in [*first, *best][:most]}
+    return [row for row in table.rows if id(row) in kept]
+
+
+def not_drawn(table: ResultTable, drawn: Sequence[MethodResult]) -> str:
+    """A sentence on the rows that ``drawn_rows`` left out; empty where it took all."""
+    more = len(table.rows) - len(drawn)
+    if not more:
+        return ""
+    what = "method is" if more == 1 else "methods are"
+    return f"The best by the first column, and what they are compared with; {more} more {what} " + (
+        "not drawn: --method chooses."
+    )
 
 
 def grid_of(panels: int, most: int) -> tuple[int, int]:
