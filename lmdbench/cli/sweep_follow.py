@@ -41,14 +41,20 @@ def submit(
 ) -> Submitted:
     """Hand the chosen runs to a queue. ``most``: of the user's jobs that it holds, if known."""
     from lmdbench.sweep.submission import submit_all
+    from lmdbench.sweep.worker_jobs import submit_workers, works_by_workers
 
     work = Work(planned.results, default_cache(), planned.sweep.plugins, options)
+    if works_by_workers(planned, executor):
+        return submit_workers(planned, chosen.nodes, overview, executor, work, say, most)
     return submit_all(planned, chosen.nodes, overview, executor, work, say, most, patient=patient)
 
 
 def tell_rest(planned: SweepPlan, submitted: Submitted, say: Callable[[str], None]) -> None:
     """Say what there was no room for, and how it gets into the queue."""
     if not submitted.left:
+        return
+    if submitted.lacking:
+        say(f"{submitted.lacking} workers are not submitted: {submitted.why}")
         return
     total = submitted.runs + len(submitted.left)
     say(

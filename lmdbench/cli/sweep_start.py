@@ -223,7 +223,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
     with launching(planned.results, say):
         overview = look(planned)
         chosen = _choose(overview, states, options, say, executor)
-        if not chosen.nodes:
+        if not chosen.nodes and not _workers_lack(overview, executor):
             say(f"{planned.sweep.name}: nothing to start")
             return overview
         check_weights(chosen.nodes)
@@ -283,6 +283,13 @@ def _choose(
             f"({first.note}); --redo-changed trains them anew, --accept-changed starts from them"
         )
     return chosen
+
+
+def _workers_lack(overview: Overview, executor: JobExecutor | None) -> bool:
+    """Whether workers are to be submitted though nothing else is to be started."""
+    from lmdbench.sweep.worker_jobs import workers_lack, works_by_workers
+
+    return works_by_workers(overview.plan, executor) and workers_lack(overview) > 0
 
 
 def check_weights(nodes: Sequence[Node]) -> None:
@@ -354,8 +361,9 @@ def _show(
     planned: SweepPlan, chosen: LaunchSet, overview: Overview, executor: JobExecutor | None
 ) -> None:
     """What would be started: the runs, or the jobs."""
-    from lmdbench.sweep.executors.batches import resources_of
+    from lmdbench.sweep.executors.batches import Batch, resources_of
     from lmdbench.sweep.launch import batches, most_array_tasks
+    from lmdbench.sweep.worker_jobs import workers_lack, works_by_workers
 
     states = Counter(overview.runs[node.key].state for node in chosen.nodes)
     what = ", ".join(f"{n} {state}" for state, n in states.items())
@@ -365,8 +373,13 @@ def _show(
             after = f", after {planned.nodes[node.needs].title}" if node.needs else ""
             click.echo(f"  {node.title}{after}")
         return
-    largest = most_array_tasks(executor)
-    found, jobs = batches(planned, chosen.nodes, overview, executor, largest)
+    if works_by_workers(planned, executor):
+        lack = workers_lack(overview, len(chosen.nodes))
+        offered = tuple(node.job for node in chosen.nodes)
+        found, jobs = ([Batch((offered,), workers=lack)] if lack else []), dict[str, str]()
+    else:
+        largest = most_array_tasks(executor)
+        found, jobs = batches(planned, chosen.nodes, overview, executor, largest)
     for number, batch in enumerate(found):
         name = f"{planned.sweep.name}-{number}"
         click.echo(f"\n# job array {number + 1} of {len(found)}: {len(batch.tasks)} jobs")

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from lmdbench.core.claim import Claim
 from lmdbench.sweep.executors import LOCAL, job_executor
+from lmdbench.sweep.executors.offers import withdraw
 from lmdbench.sweep.launch_record import (
     Launch,
     follow_claim,
@@ -55,8 +56,12 @@ def cancel(plan: SweepPlan, say: Callable[[str], None]) -> tuple[int, int]:
         named = {name: launch.job for name, (_, launch) in submitted.items()}
         jobs = [job for job in executor.queue(named, ()) if job.name in submitted]
         executor.asked(executor.cancel, [job.job for job in jobs])
-        for name in {job.name for job in jobs}:
-            folder, launch = submitted[name]
+        ended = {job.name for job in jobs}
+        for name, (folder, launch) in submitted.items():
+            if launch.offered:
+                withdraw(folder, [name])
+            elif name not in ended:
+                continue
             write_launch(folder, replace(launch, cancelled=True))
         if jobs:
             say(f"cancelled {len(jobs)} jobs")

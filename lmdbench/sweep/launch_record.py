@@ -44,6 +44,7 @@ class Launch:
     job: str | None = None
     cancelled: bool = False
     redoes: bool = False  # finished runs that changed are among them
+    offered: bool = False  # its jobs take these runs, and others of the sweep, as they become ready
 
 
 def launch_name(sweep: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any, Literal, get_args
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import Damaged, DiskError, UserError
 from lmdbench.core.files import read_text
+from lmdbench.core.words import count
 from lmdbench.runs import state as run_states
 from lmdbench.runs.index import RunIndex
 from lmdbench.runs.plan import PlannedRun, staleness_of
@@ -64,6 +66,7 @@ class RunStatus:
     log: Path | None = None  # of the job, where there is one
     unreadable: bool = False  # damaged for want of a permission or a disk, which no retry mends
     executor: str = ""  # that it was last launched on
+    offered: bool = False  # to workers that are alive, and not begun by one of them
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,16 @@ class QueueEntry:
     queued: Queued | None = None
     pool: bool = False
     coming: bool = False  # sbatch is at work right now
+    workers: int = 0  # jobs that are alive and take runs like this one as they become ready
 
     @property
     def alive(self) -> bool:
-        return self.pool or self.coming or (self.queued is not None and not self.queued.stuck)
+        return (
+            self.pool
+            or self.coming
+            or self.workers > 0
+            or (self.queued is not None and not self.queued.stuck)
+        )
 
     @property
     def job(self) -> str | None:
@@ -104,13 +113,15 @@ class QueueEntry:
 class Overview:
     """All runs of a sweep by key; ``silent``: why a queue could not be read that should.
 
-    ``no_room``: after a launch, how many runs the queue did not take yet.
+    ``no_room``: after a launch, how many runs the queue did not take yet. ``workers``: jobs of the
+    sweep that are alive and take runs as they become ready.
     """
 
     plan: SweepPlan
     runs: Mapping[str, RunStatus]
     silent: str = ""
     no_room: int = 0
+    workers: int = 0
 
     def count(self, *states: State) -> int:
         return sum(status.state in states for status in self.runs.values())
@@ -177,7 +188,14 @@ def look(plan: SweepPlan, finished: Finished | None = None) -> Overview:
         for key, node in plan.nodes.items()
     }
     finished.index.save()
-    return Overview(plan, runs, silent)
+    workers = _workers(launches, jobs).get(plan.folder, 0)
+    return Overview(plan, runs, silent, workers=workers)
+
+
+def _workers(launches: Iterable[tuple[Path, Launch]], jobs: Iterable[Queued]) -> Counter[Path]:
+    """Folder of a sweep → how many of its worker jobs are alive."""
+    folders = {launch.name: folder for folder, launch in launches if launch.offered}
+    return Counter(folders[job.name] for job in jobs if job.name in folders and not job.stuck)
 
 
 def _is_done(node: Node, finished: Finished) -> bool:
@@ -202,7 +220,9 @@ def _places(
     launches: Iterable[tuple[Path, Launch]], jobs: Iterable[Queued], launching: bool
 ) -> Mapping[str, QueueEntry]:
     """Key → where it was put: a place that is alive, else the last one."""
+    jobs = list(jobs)
     by_name = {(job.name, job.index or 0): job for job in jobs}
+    crews = _workers(launches, jobs)
     found: dict[str, QueueEntry] = {}
     for folder, launch in launches:
         pool = launch.kind == LOCAL and bool(
@@ -211,8 +231,9 @@ def _places(
         coming = launching and launch.kind != LOCAL and launch.job is None
         for index, keys in enumerate(launch.units):
             place = QueueEntry(
-                folder, launch, index, by_name.get((launch.name, index)), pool, coming
-            )
+                folder, launch, index, by_name.get((launch.name, index)), pool, coming,
+                crews[folder] if launch.offered and not launch.cancelled else 0,
+            )  # fmt: skip
             for key in keys:
                 if place.alive or not (key in found and found[key].alive):
                     found[key] = place
@@ -272,6 +293,9 @@ def _told(
             queued = place.queued
             note = "" if queued is None else queued.reason
             host = (queued and queued.node) or None
+            if place.workers:
+                at |= {"job": None, "log": None, "offered": True}
+                host, note = None, f"offered to {count(place.workers, 'worker')}"
             return RunStatus(node, "queued", host=host, note=note, pooled=place.pool, **at)
     if state == "failed":
         return RunStatus(node, "failed", note=last_error(directory), **at)
@@ -314,6 +338,8 @@ def _end_of(place: QueueEntry | None) -> str:
         return f"its job is stuck: {place.queued.reason}"
     if place.launch.cancelled:
         return "cancelled"
+    if place.launch.offered:
+        return "no worker is left that takes it"
     if place.launch.kind == LOCAL:
         return "its launch has ended; the terminal or log of that says why"
     said = last_words(place.log) if place.log else ""

@@ -35,6 +35,7 @@ class Submitted:
     left: tuple[Node, ...] = ()
     why: str = ""
     most: int | None = None
+    lacking: int = 0  # workers that there is no room for, beside those that do the runs
 
 
 def submit_all(
@@ -57,7 +58,13 @@ def submit_all(
     executor refuses for another reason; what came before is submitted, and the same launch goes on
     from there.
     """
-    # A job on hold for ever would only stand in the way of what waits for it.
+    cancel_stuck(nodes, overview, executor)
+    submission = Submission(plan, overview, executor, work, say, most)
+    return submission.carry_out(nodes, patient=patient)
+
+
+def cancel_stuck(nodes: Sequence[Node], overview: Overview, executor: JobExecutor) -> None:
+    """Cancel jobs of these runs that are on hold for ever, or hang: they stand in the way."""
     launched = [overview.runs[node.key] for node in nodes]
     stuck = [
         status.job
@@ -66,11 +73,11 @@ def submit_all(
     ]
     if stuck:
         executor.asked(executor.cancel, [job for job in dict.fromkeys(stuck) if job])
-    submission = _Submission(plan, overview, executor, work, say, most)
-    return submission.carry_out(nodes, patient=patient)
 
 
-class _Submission:
+class Submission:
+    """One submission, batch by batch. ``room``: for how many jobs; None: not known."""
+
     def __init__(
         self,
         plan: SweepPlan,
@@ -81,6 +88,7 @@ class _Submission:
         most: int | None,
     ) -> None:
         self.plan, self.executor, self.work, self.say = plan, executor, work, say
+        self.overview = overview
         self.jobs = queued_jobs(overview, executor)
         self.asks: Mapping[str, Ask] = {}
         self.largest = executor.largest
@@ -96,15 +104,15 @@ class _Submission:
         for line in told:
             self.say(line)
         if self.room is not None and patient and self.waiting and 2 * self.room < self._most():
-            self.why = self._limit()
+            self.why = self.limit()
         while left and not self.why:
             if self.room is not None and self.room < 1:
-                self.why = self._limit()
+                self.why = self.limit()
                 break
             for batch in self._batches(list(left.values())):
                 if self.room is not None and len(batch.tasks) > self.room:
                     break  # the rest is cut anew
-                if not self._taken(batch):
+                if not self.taken(batch):
                     break
                 for run in batch.runs:
                     del left[run.key]
@@ -116,7 +124,7 @@ class _Submission:
         pairs = [(node.job, node.needs) for node in nodes]
         return units(pairs, per_job, self.jobs, largest, self.asks)
 
-    def _taken(self, batch: Batch) -> bool:
+    def taken(self, batch: Batch) -> bool:
         """Submit a batch. False where the queue is too full: ``why``, or ``largest`` is smaller."""
         try:
             self._submit(batch)
@@ -128,7 +136,7 @@ class _Submission:
             if not (mine or full.certain):
                 raise UserError(str(full)) from full
             self.most = mine
-            self.why = self._limit()
+            self.why = self.limit()
             return False
         if self.room is not None:
             self.room -= len(batch.tasks)
@@ -138,7 +146,9 @@ class _Submission:
         plan, name = self.plan, launch_name(self.plan.sweep.name)
         keys = tuple(tuple(run.key for run in unit) for unit in batch.units)
         kind, redoes = self.executor.name, self.work.run.redoes_changed
-        launch = Launch(name, kind, keys, sweeps=owners(plan), redoes=redoes)
+        launch = Launch(
+            name, kind, keys, sweeps=owners(plan), redoes=redoes, offered=bool(batch.workers)
+        )
         launch = begin_launch(plan.folder, launch)
         before = f" ({self.arrays} job arrays were submitted before)" if self.arrays else ""
         resources = resources_of(batch, plan.sweep.resources)
@@ -187,7 +197,7 @@ class _Submission:
         limits = (self.most, self.plan.sweep.resources.max_jobs)
         return min(limit for limit in limits if limit is not None)
 
-    def _limit(self) -> str:
+    def limit(self) -> str:
         max_jobs = self.plan.sweep.resources.max_jobs
         if self.most is not None and self._most() == self.most:
             return f"the queue takes no more than {self.most} jobs of yours at a time"

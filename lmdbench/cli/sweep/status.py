@@ -160,6 +160,7 @@ def _lines(overview: Overview, everything: bool) -> list[str]:
             f"changed: {runs(len(changed))}, such as {changed[0].node.title}: {changed[0].note}; "
             "launch with --redo-changed or --accept-changed"
         )
+    lines += _workers(overview)
     if overview.silent:
         lines.append(f"{overview.silent}; what was submitted is counted as queued")
     lines.append(f"{overview.plan.sweep.name}: {counts(overview)}")
@@ -169,6 +170,16 @@ def _lines(overview: Overview, everything: bool) -> list[str]:
     elif overview.count("missing") and not overview.count("running", "stalled", "queued"):
         lines.append(f"start the rest: {again('sweep launch', source)}")
     return lines
+
+
+def _workers(overview: Overview) -> list[str]:
+    """How many of the sweep's worker jobs are alive, while there is something for them to do."""
+    wanted = overview.plan.sweep.resources.worker_jobs
+    if not wanted or overview.silent or overview.count("done") == len(overview.runs):
+        return []
+    left = overview.count("lost") + overview.count("missing")
+    ready = "" if overview.workers or not left else f"; launch again for {runs(left)}"
+    return [f"workers: {overview.workers} of {wanted} alive{ready}"]
 
 
 def _place(one: RunStatus) -> str:
@@ -205,5 +216,6 @@ def _record(overview: Overview) -> dict[str, Any]:
         "sweep": overview.plan.sweep.name,
         "states": dict(Counter(one.state for one in overview.runs.values())),
         "queue": overview.silent or "read",
+        "workers": overview.workers,
         "runs": [run_record(one) for one in overview.runs.values()],
     }

@@ -113,7 +113,7 @@ def _work(planned: SweepPlan, options: StartOptions, patience: Patience) -> None
         stop_on_sigterm()
         watcher = PoolWatcher() if options.quiet else pool_watcher(planned.sweep.name)
         jobs = pulled_jobs(nodes)
-        source = Pulled(jobs, planned.results, watcher, patience)
+        source = Pulled(jobs, planned.results, watcher, patience, pool.retry.attempts)
         work_off(source, jobs, pool, watcher)
         if source.left:
             say(f"{runs(len(source.left))} left undone: {source.why_over or 'its time is up'}")

@@ -41,6 +41,7 @@ OF_SLURM: dict[str, Check] = {
     "python": text,
     "array_parallelism": whole(1),
     "max_jobs": whole(1),
+    "workers": whole(1),
 }
 
 
@@ -75,6 +76,7 @@ class Resources:
     python: str | None = None  # None: the one that launches
     array_parallelism: int | None = None  # jobs of an array at a time
     max_jobs: int | None = None  # of a sweep in the queue at a time; None: as many as it takes
+    worker_jobs: int | None = None  # that take runs as they become ready; None: a job has its runs
     sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
     of_methods: Mapping[str, OfMethod] = field(default_factory=dict)  # by method or label
 
@@ -121,6 +123,14 @@ def _of_slurm(doc: Document, methods: Sequence[str]) -> dict[str, Any]:
     time = values.pop("time", None)
     if "time_most" in values and time != AUTO:
         raise doc.error(("slurm", "time_most"), 'time_most is for time = "auto"; leave it out')
+    if "workers" in values:
+        values["worker_jobs"] = values.pop("workers")
+        if of_methods or time == AUTO:
+            own = 'time = "auto"' if time == AUTO else f"[slurm.{next(iter(of_methods))}]"
+            text = (
+                f"workers take runs of every method, so what they ask for is one: leave {own} out"
+            )
+            raise doc.error(("slurm", "workers"), text)
     found = {"auto_time": True} if time == AUTO else {"time_minutes": time} if time else {}
     return {**values, **found, "sbatch": options, "of_methods": of_methods}
 

@@ -139,9 +139,11 @@ def _resources(resources: Resources) -> dict[str, dict[str, Any]]:
         of_methods[f"slurm.{_key(name)}"] = {**time, **known_of}
         rest = {k: v for k, v in of.sbatch.items() if k not in known_of}
         of_methods[f"slurm.{_key(name)}.extra"] = rest
+    own_names = {"workers": "worker_jobs"}  # in [slurm], unlike those of [resources]
+    slurm = {key: own for key in OF_SLURM if (own := own_names.get(key, key)) in said}
     return {
         "resources": {key: said[key] for key in OF_RESOURCES | OF_RUNS if key in said},
-        "slurm": {**{key: said[key] for key in OF_SLURM if key in said}, **known},
+        "slurm": {**{key: said[own] for key, own in slurm.items()}, **known},
         "retry": retry_table(resources.retry),
         "slurm.extra": {k: v for k, v in resources.sbatch.items() if k not in known},
         **of_methods,

@@ -41,6 +41,7 @@ class JobExecutor(Executor, ABC):
     """
 
     largest = 1  # array tasks of a job
+    has_workers = False  # whether it takes batches of ``workers``
 
     def check(self, resources: Resources) -> None:
         """Raise UserError for what the sweep's file lacks."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 LEAST_MINUTES = 10  # of a job whose time is estimated: it imports, and may decode images first
+IDLE_SECONDS = 120.0  # that a worker job waits, with no run to do, for what others train
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Batch:
     ``after``: keys of runs in earlier batches or already queued. All are of one array task, which
     all tasks of this batch wait for; where it is ``aligned`` they are of one array, and each task
     waits for the one of its own number there. ``awaited``: indices of units with a run that others
-    of the launch start from. ``ask``: that of each of its runs.
+    of the launch start from. ``ask``: that of each of its runs. ``workers``: array tasks that all
+    take runs of its one unit as they become ready, instead of one that does them in turn.
     """
 
     units: tuple[tuple[RunJob, ...], ...]
@@ -49,10 +51,13 @@ class Batch:
     aligned: bool = False
     awaited: frozenset[int] = frozenset()
     ask: Ask = Ask()
+    workers: int = 0
 
     @property
     def tasks(self) -> list[int]:
         """Numbers of the array tasks that there are."""
+        if self.workers:
+            return list(range(self.workers))
         return [index for index, unit in enumerate(self.units) if unit]
 
     @property
@@ -233,6 +238,15 @@ def job_content(
         "retry": resources.retry.to_json(),
         "time_minutes": resources.time_minutes,
         "signal_seconds": resources.signal_seconds,
+    }
+
+
+def worker_content(resources: Resources, work: Work, folder: Path) -> dict[str, Any]:
+    """What ``pull_job.PullJob`` works on, as plain data. ``folder``: the sweep's."""
+    return {
+        **job_content((), resources, work),
+        "folder": str(folder.absolute()),
+        "idle": IDLE_SECONDS,
     }
 
 

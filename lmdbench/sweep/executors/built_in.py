@@ -30,6 +30,8 @@ class Local(Executor):
 class Slurm(JobExecutor):
     """See ``slurm``."""
 
+    has_workers = True
+
     @property
     def largest(self) -> int:  # type: ignore[override]
         return slurm.max_array_size()

@@ -18,11 +18,12 @@ from lmdbench.core.claim import DEAD_AFTER_SECONDS, Claim
 from lmdbench.core.errors import DiskError
 from lmdbench.runs import attempts
 from lmdbench.runs.state import last_error, run_state
+from lmdbench.sweep.config.retry import AS_USUAL
+from lmdbench.sweep.executors.batches import IDLE_SECONDS
 from lmdbench.sweep.executors.messages import Outcome
 from lmdbench.sweep.executors.sources import BUSY_SECONDS, Source
 from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher
 
-IDLE_SECONDS = 120.0  # of waiting for what others train
 SPREAD = 16  # of equals that come next, one is taken at random: workers seldom meet on a run
 LAST_SHARE = 0.05  # of its time in which a worker begins no run any more …
 MOST_LAST_SECONDS = 300.0  # … but not longer
@@ -41,9 +42,8 @@ class Pulled(Source):
     """Jobs, each ready once the run that it ``needs`` is finished, whoever trains that.
 
     First come those that others wait for, then those of the set-up that the worker did last, then
-    the others in order. ``since``: finished runs are done again unless they were finished after it
-    (seconds since 1970, by the clock of the results folder). ``why_over``: why no job is given any
-    more, while some are left.
+    the others in order. Those whose workers died ``most_deaths`` times without an epoch done are
+    left. ``why_over``: why no job is given any more, while some are left.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class Pulled(Source):
         results: Path,
         watcher: PoolWatcher,
         patience: Patience = Patience(),
-        *,
-        since: float | None = None,
+        most_deaths: int = AS_USUAL.attempts,
     ) -> None:
         super().__init__(watcher)
         self.results = results
-        self.since = since
         self.patience = patience
+        self.most_deaths = most_deaths
         self.began = time.monotonic()
         self.why_over = ""
         self.left: dict[str, PoolJob] = {}  # that nobody has finished, as far as is known
         self.mine: set[str] = set()  # of those: at work here
+        self._since: dict[str, float | None] = {}
         self._places: dict[str, int] = {}
         self._not_before: dict[str, float] = {}  # key → when to look again at a run
         self._seen: dict[str, tuple[str, int]] = {}  # key → heartbeat of its claim at first sight
@@ -77,10 +77,24 @@ class Pulled(Source):
         seconds = self.patience.seconds
         return None if seconds is None else self.began + seconds
 
-    def offer(self, jobs: Iterable[PoolJob]) -> None:
-        """Add jobs; those that it has, or that are over, are tried again."""
+    @property
+    def late(self) -> bool:
+        """Whether what begins now would not come far."""
+        seconds = self.patience.seconds
+        if seconds is None:
+            return False
+        margin = min(LAST_SHARE * seconds, MOST_LAST_SECONDS)
+        return time.monotonic() > self.began + seconds - margin
+
+    def offer(self, jobs: Iterable[PoolJob], since: float | None = None) -> None:
+        """Add jobs; those that are over are tried again.
+
+        ``since``: finished ones are done again, unless they were finished after it, in seconds
+        since 1970 by the clock of the results folder.
+        """
         for job in jobs:
             self.left[job.key] = job
+            self._since[job.key] = since
             self._places.setdefault(job.key, len(self._places))
             self._not_before.pop(job.key, None)
             self.outcomes.pop(job.key, None)
@@ -90,7 +104,7 @@ class Pulled(Source):
 
     def next(self, last: PoolJob | None) -> PoolJob | None:
         now = time.monotonic()
-        if self._late(now) or now < self._nothing_until:
+        if self.late or now < self._nothing_until:
             return None
         job = next(filter(self._is_ready, list(self._in_order(last))), None)
         if job is None:
@@ -124,7 +138,7 @@ class Pulled(Source):
         now = time.monotonic()
         if not self.left:
             return True
-        if self._late(now):
+        if self.late:
             self.why_over = "its time is up"
             return True
         if self._idle_since is None or self.mine:
@@ -177,7 +191,7 @@ class Pulled(Source):
     def _look(self, job: PoolJob) -> bool:
         directory = self.results / job.key
         state = run_state(directory)
-        if state == "finished" and self._counts(directory):
+        if state == "finished" and self._counts(directory, self._since[job.key]):
             self._leave(job, Outcome("done", "by another worker"))
         elif state == "failed":
             self._leave(job, Outcome("failed", f"{last_error(directory)} (by another worker)"))
@@ -201,8 +215,8 @@ class Pulled(Source):
             return run_state(self.results / key) in ("finished", "failed")
         return False
 
-    def _counts(self, directory: Path) -> bool:
-        return self.since is None or (directory / "done").stat().st_mtime > self.since
+    def _counts(self, directory: Path, since: float | None) -> bool:
+        return since is None or (directory / "done").stat().st_mtime > since
 
     def _leave(self, job: PoolJob, outcome: Outcome) -> None:
         """Others brought the job to its end."""
@@ -215,12 +229,6 @@ class Pulled(Source):
         self._not_before[job.key] = time.monotonic() + BUSY_SECONDS
 
     # When to stop
-
-    def _late(self, now: float) -> bool:
-        """Whether what begins now would not come far."""
-        if self.patience.seconds is None or self.deadline is None:
-            return False
-        return now > self.deadline - min(LAST_SHARE * self.patience.seconds, MOST_LAST_SECONDS)
 
     def _others_train_what_is_needed(self) -> bool:
         return any(job.needs in self._seen for job in self.left.values() if job.needs in self.left)

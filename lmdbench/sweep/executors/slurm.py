@@ -28,7 +28,16 @@ from typing import TYPE_CHECKING, Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, write_text
-from lmdbench.sweep.executors.batches import Batch, Full, Queued, Unsure, Work, job_content
+from lmdbench.sweep.executors.batches import (
+    Batch,
+    Full,
+    Queued,
+    Unsure,
+    Work,
+    job_content,
+    worker_content,
+)
+from lmdbench.sweep.executors.pull_job import PullJob
 from lmdbench.sweep.executors.slurm_job import SweepJob
 
 if TYPE_CHECKING:
@@ -77,9 +86,7 @@ def submit(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for index in batch.tasks:
-            awaited = index in batch.awaited
-            content = job_content(batch.units[index], resources, work, awaited=awaited)
-            delayed = DelayedSubmission(SweepJob(content))
+            delayed = DelayedSubmission(_job(batch, index, folder, resources, work))
             delayed.set_timeout(resources.time_minutes, NO_LIMIT)
             delayed.dump(pickle_path(folder, name, index))
         path = folder / f"{name}.sh"
@@ -93,6 +100,14 @@ def submit(
             with suppress(OSError):
                 left.unlink(missing_ok=True)
         raise
+
+
+def _job(batch: Batch, index: int, folder: Path, resources: Resources, work: Work) -> SweepJob:
+    """What an array task carries out."""
+    if batch.workers:
+        return PullJob(worker_content(resources, work, folder.parent))
+    awaited = index in batch.awaited
+    return SweepJob(job_content(batch.units[index], resources, work, awaited=awaited))
 
 
 def _refuse_odd(folder: Path) -> None:
@@ -196,9 +211,9 @@ def _executor(
         use_srun=resources.use_srun,
         additional_parameters={k: v for k, v in options.items() if k not in executor.left_out},
     )
-    if len(batch.units) > 1:
+    if len(batch.units) > 1 or batch.workers > 1:
         executor.tasks = batch.tasks
-        executor.parameters["map_count"] = len(batch.units)
+        executor.parameters["map_count"] = max(len(batch.units), batch.workers)
         executor.parameters["array_parallelism"] = resources.array_parallelism or len(batch.tasks)
     return executor
 

@@ -334,6 +334,7 @@ source x'''
 srun_args = ["--mpi=none"]
 use_srun = false
 array_parallelism = 10
+workers = 12
 [slurm.extra]
 brand_new = "x"
 """
@@ -349,6 +350,7 @@ brand_new = "x"
         srun_args=("--mpi=none",),
         use_srun=False,
         array_parallelism=10,
+        worker_jobs=12,
         sbatch={
             "partition": "gpu",
             "gpus-per-node": 1,

@@ -1,13 +1,18 @@
 """Jobs taken as they become ready, by what the run directories say."""
 
+import os
 import time
+from dataclasses import asdict, replace
 
 import pytest
 
 from lmdbench.core.claim import Claim
 from lmdbench.runs import attempts
+from lmdbench.runs.options import IN_SWEEPS
 from lmdbench.sweep.executors import pulled
 from lmdbench.sweep.executors.messages import GivenJob, Outcome
+from lmdbench.sweep.executors.offers import OFFERS, Offer, withdraw, write_offer
+from lmdbench.sweep.executors.pull_job import Offered
 from lmdbench.sweep.executors.pulled import Patience, Pulled
 from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher
 
@@ -15,7 +20,7 @@ DONE = Outcome("done")
 
 
 def job(name, needs=None, images="a"):
-    content = {"request": {"context": {"dataset": images}}}
+    content = {"key": name, "request": {"context": {"dataset": images}}}
     return PoolJob(GivenJob(name, content), name, needs)
 
 
@@ -26,7 +31,8 @@ def source(tmp_path, monkeypatch):
 
     def make(*jobs, **options):
         patience = Patience(options.pop("idle", 0.0), options.pop("seconds", None))
-        found = Pulled(jobs, tmp_path, PoolWatcher(), patience, **options)
+        found = Pulled((), tmp_path, PoolWatcher(), patience)
+        found.offer(jobs, **options)
         found._random.shuffle = lambda _: None
         return found
 
@@ -44,8 +50,9 @@ def take(source, last=None):
 
 def finish(directory):
     directory.mkdir(parents=True, exist_ok=True)
-    for name in ("run.json", "done"):
+    for name in ("run.json", "predictions.npz", "done"):
         (directory / name).write_text("{}")
+        os.utime(directory / name, (1e9, 1e9))  # files as old as the end are not read
 
 
 def test_first_what_others_wait_for_then_the_same_set_up_then_in_order(source):
@@ -177,3 +184,30 @@ def test_jobs_that_are_offered_later_are_taken_too(source):
     assert found.over
     found.offer([job("ce"), job("crt", "ce")])
     assert take(found) == "ce"
+
+
+def test_a_job_takes_what_is_offered_to_its_sweep_while_it_works(tmp_path):
+    """But not what is to be carried out otherwise, nor what cannot be read."""
+    folder, run = tmp_path / "sweeps" / "toy", asdict(IN_SWEEPS)
+    payload = {
+        "results": str(tmp_path),
+        "folder": str(folder),
+        "run": run,
+        "retry": {"attempts": 3},
+    }
+    payload |= {"idle": 0.0, "time_minutes": 10, "signal_seconds": 90}
+    write_offer(folder, "first", Offer((job("ce"),), IN_SWEEPS))
+    found = Offered(payload, PoolWatcher())
+    assert take(found) == "ce"
+    write_offer(folder, "second", Offer((job("crt", "ce"), job("rrl")), IN_SWEEPS))
+    write_offer(folder, "other", Offer((job("lws"),), replace(IN_SWEEPS, redo="changed"), 1e9))
+    (folder / OFFERS / "broken.json").write_bytes(b"\x00[")
+    found._look_again = found._nothing_until = 0.0
+    assert take(found) == "rrl"
+    assert list(found.left) == ["ce", "crt", "rrl"]
+    assert found.deadline is None
+    assert not found.late
+    found.began -= 500.0
+    assert found.late
+    withdraw(folder)
+    assert Offered(payload, PoolWatcher()).over
