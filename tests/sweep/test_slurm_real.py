@@ -17,16 +17,19 @@ from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import load_plugin
 from lmdbench.data.splits.spec import SplitSpec
+from lmdbench.runs.attempts import attempts as attempts_of
 from lmdbench.runs.request import Contexts, RunContext
 from lmdbench.runs.state import run_state
 from lmdbench.sweep.config.entries import Entry
 from lmdbench.sweep.config.file import Sweep
 from lmdbench.sweep.config.resources import Resources
+from lmdbench.sweep.config.retry import Retry
 from lmdbench.sweep.executors import slurm as on_slurm
 from lmdbench.sweep.executors.batches import Work, units
 from lmdbench.sweep.plan import make_plan
 
 PLUGIN = '''
+import os
 import time
 from dataclasses import dataclass
 
@@ -46,6 +49,19 @@ class Slow(METHODS.get("ce")):
 
     def epoch(self, number):
         time.sleep(self.settings.pause)
+        return super().epoch(number)
+
+
+@register_method("deadly")
+class Deadly(METHODS.get("ce")):
+    """Aborts in its second epoch."""
+
+    title = "deadly"
+    source = "tests"
+
+    def epoch(self, number):
+        if number == 1:
+            os.abort()
         return super().epoch(number)
 
 
@@ -171,6 +187,11 @@ SCENARIOS = {
         "seeds": (0, 1, 2),
     },
     "taken": lambda: {"entries": (ce(1),)},
+    "poisoned": lambda: {
+        "entries": (Entry("deadly", settings={"epochs": "3"}), ce()),
+        "runs_per_job": 2,
+        "retry": Retry(attempts=2),
+    },
     "broken": lambda: {
         "entries": (Entry("crt", "broken", {"epochs": "1"}), ce()),
         "runs_per_job": 2,
@@ -263,6 +284,8 @@ def test_requeued_in_the_middle_it_goes_on_and_ends_the_same(launched, undisturb
     launch.wait_gone()
     assert launch.state("slow") == "finished"
     assert launch.record("slow")["attempts"] == 2
+    ends = [one.how for one in attempts_of(launch.directory("slow"))]
+    assert ends == ["stopped", "done"]  # no death: SLURM's own doing
     assert "resuming after epoch" in launch.log("slow")
     assert_same(arrays(launch.directory("slow")), expected)
 
@@ -306,6 +329,19 @@ def test_a_run_that_another_worker_has_is_waited_for(launched):
     launch.claim.release()
     launch.wait_gone()
     assert launch.state("ce") == "finished"
+
+
+def test_a_run_that_aborts_takes_nothing_behind_it_along(launched):
+    launch = launched["poisoned"]
+    launch.wait_gone()
+    assert launch.job("deadly") == launch.job("ce")
+    assert (launch.state("deadly"), launch.state("ce")) == ("interrupted", "finished")
+    tries = attempts_of(launch.directory("deadly"))
+    assert [(one.how, one.cause, one.epoch, one.job) for one in tries] == [
+        ("died", "crash", epoch, launch.job("deadly")) for epoch in (0, 1)
+    ]
+    assert "its worker was ended by SIGABRT" in tries[-1].reason
+    assert "Fatal" not in launch.log("ce")
 
 
 def test_a_failed_ancestor_strands_nobody(launched, slurm):
