@@ -9,7 +9,7 @@ from lmdbench.runs import attempts
 from lmdbench.runs.attempts import Cause
 from lmdbench.sweep.config.resources import Resources
 from lmdbench.sweep.config.retry import mebibytes
-from lmdbench.sweep.executors.batches import Ask
+from lmdbench.sweep.executors.batches import Ask, job_minutes
 from lmdbench.sweep.plan import Node, SweepPlan
 
 MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")  # options of sbatch, any of which grows
@@ -30,7 +30,7 @@ def learned(
             continue
         ask = found.get(node.key, Ask())
         if attempts.deaths(node.run.directory):
-            ask = replace(ask, alone=True, summed=False)
+            ask = replace(ask, alone=True)
         more = with_more(ask, plan.sweep.resources, _jobs(known, "memory"), _jobs(known, "time"))
         if more != ask:
             grown[node.title] = ", ".join(_changes(ask, more))
@@ -54,7 +54,7 @@ def with_more(ask: Ask, resources: Resources, memory: int, time: int) -> Ask:
                 wanted = round(size * retry.mem**memory)
                 options[name] = f"{max(size, min(wanted, retry.mem_most or wanted))}M"
         ask = replace(ask, options=tuple(sorted(options.items())))
-    minutes = ask.minutes or resources.time_minutes
+    minutes = job_minutes(ask, resources)
     if time and retry.time > 1 and minutes:
         wanted = round(minutes * retry.time**time)
         most = max(minutes, min(wanted, retry.time_most or wanted))

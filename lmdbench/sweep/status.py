@@ -41,6 +41,7 @@ MOST_READ = 8192  # bytes of a log's end
 # What SLURM and submitit add to the end of any log.
 EMPTY_WORDS = ("srun: error:", "srun: Terminating", "slurmstepd:", "submitit ", "srun: Force")
 RECORD_GONE = "it was done, but its run.json is gone: it is moved aside and trained anew"
+ENDED_BADLY: tuple[State, ...] = ("failed", "lost", "stalled", "damaged", "missing")
 RECENT_EPOCHS = 5  # whose mean length tells the time left
 MOST_CLOSELY = 2000  # runs of a sweep up to which `status` looks also for changes in place
 
@@ -189,13 +190,24 @@ def look(plan: SweepPlan, finished: Finished | None = None) -> Overview:
     }
     finished.index.save()
     workers = _workers(launches, jobs).get(plan.folder, 0)
-    return Overview(plan, runs, silent, workers=workers)
+    told = {key: _behind(one, runs) for key, one in runs.items()}
+    return Overview(plan, told, silent, workers=workers)
 
 
 def _workers(launches: Iterable[tuple[Path, Launch]], jobs: Iterable[Queued]) -> Counter[Path]:
     """Folder of a sweep → how many of its worker jobs are alive."""
     folders = {launch.name: folder for folder, launch in launches if launch.offered}
     return Counter(folders[job.name] for job in jobs if job.name in folders and not job.stuck)
+
+
+def _behind(status: RunStatus, runs: Mapping[str, RunStatus]) -> RunStatus:
+    """With the reason why a lost run never began, where that is what it starts from."""
+    above = runs.get(status.node.needs or "")
+    begun = status.epoch is not None or (status.log is not None and status.log.exists())
+    if status.state != "lost" or begun or above is None or above.state not in ENDED_BADLY:
+        return status
+    why = f": {above.note}" if above.note else ""
+    return replace(status, note=f"its stage 1, {above.node.title}, is {above.state}{why}")
 
 
 def _is_done(node: Node, finished: Finished) -> bool:

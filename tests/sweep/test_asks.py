@@ -6,10 +6,12 @@ import pytest
 
 from lmdbench.core.errors import UserError
 from lmdbench.sweep.asks import asks
+from lmdbench.sweep.config.retry import Retry
 from lmdbench.sweep.estimate import CALIBRATIONS, Estimate, kind_of, save_calibrations
 from lmdbench.sweep.executors import job_executor
 from lmdbench.sweep.executors.batches import Ask, Batch, resources_of
 from lmdbench.sweep.launch import LAUNCH, batches, choose
+from lmdbench.sweep.learned import with_more
 from lmdbench.sweep.status import look
 
 METHODS = (
@@ -123,3 +125,10 @@ def test_runs_side_by_side_and_in_turn_are_packed_together(make_plan):
     nodes = choose(look(found), LAUNCH, found.sweep.resources.run).nodes
     (batch,), _ = batches(found, nodes, look(found), job_executor("slurm"), 100)
     assert [len(unit) for unit in batch.units] == [4, 4, 1]
+
+
+def test_what_grew_after_a_death_is_no_shorter_than_the_job_before(plan):
+    resources = plan('[slurm]\ntime = "auto"').sweep.resources
+    resources = dataclasses.replace(resources, retry=Retry(time=2.0))
+    more = with_more(Ask(minutes=1, summed=True), resources, 0, 1)
+    assert resources_of(Batch((("a run",),), ask=more), resources).time_minutes == 20

@@ -328,3 +328,16 @@ def test_what_is_remembered_of_finished_runs_hides_no_change(make_plan, monkeypa
     (first / "run.json").write_text("{")
     shutil.rmtree(second)
     assert seen() == ["damaged", "missing", "changed", "missing"]
+
+
+def test_what_never_began_as_its_stage_1_did_not_succeed_says_so(plan, begun, in_queue):
+    above, behind = plan.nodes
+    in_queue()
+    for job, key in (("7", above), ("8", behind)):
+        launch = Launch(launch_name("toy"), "slurm", ((key,),), sweeps=("toy",), job=job)
+        write_launch(plan.folder, launch)
+    begun(0, failed_txt="ValueError: as it must\n")
+    told = look(plan).runs[behind]
+    assert told.state == "lost"
+    assert told.note.startswith("its stage 1, ce seed 0 on ")
+    assert told.note.endswith("is failed: ValueError: as it must")

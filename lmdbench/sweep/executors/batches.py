@@ -191,14 +191,18 @@ def _cut(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 
 def resources_of(batch: Batch, resources: Resources) -> Resources:
     """What a batch is submitted with: that of its sweep, and what its runs ask for instead."""
-    ask = batch.ask
-    minutes = resources.time_minutes if ask.minutes is None else ask.minutes
-    if ask.summed and ask.minutes is not None:
-        minutes = ask.minutes * max(map(len, batch.units))
-        least = max(LEAST_MINUTES, math.ceil(2 * resources.signal_seconds / 60))
-        minutes = min(max(minutes, least), resources.time_most or minutes + least)
+    minutes = job_minutes(batch.ask, resources, max(map(len, batch.units)))
     sbatch = {name.replace("_", "-"): value for name, value in resources.sbatch.items()}
-    return replace(resources, time_minutes=minutes, sbatch={**sbatch, **dict(ask.options)})
+    return replace(resources, time_minutes=minutes, sbatch={**sbatch, **dict(batch.ask.options)})
+
+
+def job_minutes(ask: Ask, resources: Resources, runs: int = 1) -> int | None:
+    """Time limit of a job of so many runs that ask for the same; None where there is none."""
+    if ask.minutes is None or not ask.summed:
+        return resources.time_minutes if ask.minutes is None else ask.minutes
+    least = max(LEAST_MINUTES, math.ceil(2 * resources.signal_seconds / 60))
+    wanted = max(ask.minutes * runs, least)
+    return min(wanted, resources.time_most or wanted)
 
 
 def _packed(runs: Iterable[RunJob], size: int) -> list[tuple[RunJob, ...]]:
