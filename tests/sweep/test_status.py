@@ -218,7 +218,7 @@ def test_what_a_job_said_last(plan, in_queue):
     assert first.state == "lost"
     assert first.log == log
     assert first.note.endswith("RunFailed: 1 of 1 runs not done: cannot write in x")
-    assert second.note == "its job is gone"
+    assert second.note == f"its stage 1, {first.node.title}, is lost: {first.note}"
 
 
 def test_half_written_launches_are_none(plan):
