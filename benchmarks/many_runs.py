@@ -4,8 +4,9 @@
 
 Plans a sweep of the drawn data set, of `ce`, `focal` and `crt` with many learning rates and ten
 seeds, and writes each run's directory as training leaves it, with logits drawn around the truth.
-Then each command runs twice in a process of its own: operations on files of the results folder and
-of all else (both counted by strace, where it is there), seconds of the processor, and memory.
+Then each command runs in a process of its own where a few runs are finished, and twice where many
+are: operations on files of the results folder and of all else (both counted by strace, where it is
+there), seconds of the processor, and memory, which importing torch has a part of.
 ``--keep FOLDER`` leaves the runs there, and takes those that lie there.
 """
 
@@ -28,6 +29,7 @@ import numpy as np
 
 from lmdbench.cli.sweep_common import load_plan
 from lmdbench.evaluation.predictions import Predictions
+from lmdbench.runs.index import FOLDER
 from lmdbench.sweep.plan import Node, SweepPlan
 
 SEEDS = 10
@@ -164,26 +166,39 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(COMMANDS), default=list(COMMANDS))
     asked = parser.parse_args()
     with folder_for_runs(asked.keep) as folder:
-        sweep, results = folder / "many.toml", folder / "results"
-        sweep.write_text(sweep_text(asked.runs))
-        planned = load_plan(str(sweep), results, None)
-        write_runs(planned)
-        print(f"{len(planned.nodes):,} finished runs")
+        few = made(folder / "few", ENTRIES)
+        many = made(folder / "many", asked.runs)
         time.sleep(SETTLED)
-        print(f"{'':14} {'':6} {'on results':>10} {'other':>8} {'CPU':>8} {'memory':>9}")
+        print(f"{'':14} {'':12} {'on results':>10} {'other':>8} {'CPU':>8} {'memory':>9}")
         for name in asked.only:
-            words = [word.format(sweep=sweep) for word in COMMANDS[name]]
-            words = [sys.executable, "-m", "lmdbench", *words, "--results", str(results)]
-            shutil.rmtree(results / ".index", ignore_errors=True)
-            for look in ("first", "second"):
-                seconds, memory, code = measure(words)
-                failed = f"  exit code {code}" if code else ""
-                shown = f"{seconds:6.1f} s {memory:5.0f} MiB{failed}"
-                if look == "first":
-                    shutil.rmtree(results / ".index", ignore_errors=True)
-                counted = operations(words, results)
-                counts = "{:10,} {:8,}".format(*counted) if counted else f"{'–':>10} {'–':>8}"
-                print(f"{name:14} {look:6} {counts} {shown}", flush=True)
+            tell(name, "few", few)
+            shutil.rmtree(many.results / FOLDER, ignore_errors=True)
+            tell(name, "many, first", many, index=False)
+            tell(name, "many, second", many)
+
+
+def made(folder: Path, runs: int) -> SweepPlan:
+    """A planned sweep in a folder, with about so many runs, all finished."""
+    folder.mkdir(exist_ok=True)
+    sweep = folder / "many.toml"
+    sweep.write_text(sweep_text(runs))
+    planned = load_plan(str(sweep), folder / "results", None)
+    write_runs(planned)
+    print(f"{folder.name}: {len(planned.nodes):,} finished runs", flush=True)
+    return planned
+
+
+def tell(name: str, look: str, planned: SweepPlan, *, index: bool = True) -> None:
+    """Measure a command and print it. Without ``index`` there is none when it begins."""
+    words = [word.format(sweep=planned.sweep.source) for word in COMMANDS[name]]
+    words = [sys.executable, "-m", "lmdbench", *words, "--results", str(planned.results)]
+    counted = operations(words, planned.results)
+    if not index:
+        shutil.rmtree(planned.results / FOLDER, ignore_errors=True)
+    seconds, memory, code = measure(words)
+    counts = "{:10,} {:8,}".format(*counted) if counted else f"{'–':>10} {'–':>8}"
+    failed = f"  exit code {code}" if code else ""
+    print(f"{name:14} {look:12} {counts} {seconds:6.1f} s {memory:5.0f} MiB{failed}", flush=True)
 
 
 if __name__ == "__main__":
