@@ -133,7 +133,8 @@ class SweepJob:
         handler = signal.getsignal(signal.SIGTERM)
 
         def handle(number: int, frame: Any) -> None:
-            limit = self._at_its_limit()
+            # This one is not sent early, but some time passed before the job could count.
+            limit = self._ran() > 54 * self.payload["time_minutes"] - 15
             why = "at its time limit" if limit else "cancelled, preempted or requeued"
             for one in self.pool.at_work if self.pool else ():
                 text = f"SLURM ended its job ({why})"
@@ -145,7 +146,11 @@ class SweepJob:
 
     def _at_its_limit(self) -> bool:
         minutes, notice = self.payload["time_minutes"], self.payload["signal_seconds"]
-        return time.monotonic() - self.started > 60 * minutes - notice - EARLY_SECONDS
+        return self._ran() > 60 * minutes - notice - EARLY_SECONDS
+
+    def _ran(self) -> float:
+        """Seconds since the job began."""
+        return time.monotonic() - self.started
 
     def checkpoint(self) -> DelayedSubmission:
         """Called in a signal handler, in the middle of anything: only says how the job goes on.
