@@ -103,6 +103,13 @@ if TYPE_CHECKING:
     help="Save what a killed run goes on from in each Nth epoch only, or after so many minutes "
     "(10m), and in the last epoch.",
 )
+@click.option(
+    "--keep-weights",
+    type=click.Choice(["all", "heads", "none"]),
+    default="all",
+    show_default=True,
+    help="Of a finished run; heads: what is not the encoder. What it starts from keeps all.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what exists and what would be trained.")
 @click.option("--force", is_flag=True, help="Train anew; a finished run is moved aside.")
 @click.option(
@@ -132,6 +139,7 @@ def run(
     loggers: tuple[str, ...],
     validate_every: int,
     checkpoint_every: str,
+    keep_weights: str,
     dry_run: bool,
     force: bool,
     accept_changed: bool,
@@ -171,6 +179,7 @@ def run(
         validate_every=validate_every,
         execution=execution,  # type: ignore[arg-type]
         checkpoint_every=interval,
+        keep_weights=keep_weights,  # type: ignore[arg-type]
     )
     contexts = [
         RunContext(

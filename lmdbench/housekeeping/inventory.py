@@ -90,6 +90,16 @@ class KeptRun:
         return archive.get("from") or self.run.predictions_from
 
     @property
+    def kept_weights(self) -> str:
+        """What it kept of its weights as it was finished: all, heads or none."""
+        return (self.run.record.kept_weights if self.run is not None else None) or "all"
+
+    @property
+    def shares_encoder(self) -> bool:
+        """Whether its heads need the weights of the run that it started from."""
+        return self.run is not None and bool(self.run.record.digests.get("encoder"))
+
+    @property
     def has_weights(self) -> bool:
         return (self.directory / "model.safetensors").exists()
 

@@ -42,6 +42,8 @@ def weights(
     for run in runs:
         if run.state != "finished" and run.above is not None:
             why.setdefault(run.above.key, f"{run.key}, which is not finished, starts from it")
+        elif run.shares_encoder and run.above is not None:
+            why.setdefault(run.above.key, f"{run.key} kept its heads alone and shares its encoder")
     having = [run for run in chosen if run.state == "finished" and run.has_weights]
     found = [
         Prunable(path, path.stat().st_size, run)

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.registry import unknown
 
 if TYPE_CHECKING:
     from lmdbench.training.engine import Asked
+
+KEEPS = ("all", "heads", "none")  # of weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,9 @@ class RunOptions:
     execution: Asked = "auto"  # auto: compiled on a GPU
     # Between two checkpoints: epochs, or minutes ("10m"); after the last epoch there is one
     checkpoint_every: int | str = 1
+    # Of the weights when a run is finished: all, what is not the encoder, or none. What others of
+    # the same chain or sweep start from keeps all.
+    keep_weights: Literal["all", "heads", "none"] = "all"
 
     def __post_init__(self) -> None:
         try:
@@ -35,6 +41,9 @@ class RunOptions:
             raise UserError(
                 f"checkpoint_every is {self.checkpoint_every!r}; give {problem}"
             ) from None
+
+        if self.keep_weights not in KEEPS:
+            raise unknown("keep_weights", str(self.keep_weights), list(KEEPS))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RunOptions:

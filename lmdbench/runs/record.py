@@ -104,7 +104,8 @@ class RunRecord:
     partial: Mapping[str, Any] | None = None  # see Partial.record
     synthetic: bool | None = None
     changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
-    # The CODE_PARTS, BEGUN, the store, the ancestor's and its own model, frozen features
+    # The CODE_PARTS, BEGUN, the store, the ancestor's and its own model, frozen features; where
+    # its heads alone are kept, these, and the model of the ancestor whose encoder it shares
     digests: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     # Of what began it, where they were others; several with commas between
@@ -125,6 +126,7 @@ class RunRecord:
     precision_used: str | None = None
     epochs: int | None = None
     selected_epoch: int | None = None
+    kept_weights: str | None = None  # heads or none; None: all
     imported: Imported = field(default_factory=Imported)
     others: Mapping[str, Any] = field(default_factory=dict)
     others_of_spec: Mapping[str, Any] = field(default_factory=dict)

@@ -12,10 +12,11 @@ from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_text
 from lmdbench.core.folders import expanded
-from lmdbench.runs.record import RunRecord, read_record
+from lmdbench.runs.record import AncestorRecord, RunRecord, read_record
 from lmdbench.runs.whole import damage
 
 LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
+HEADS = "heads.safetensors"  # in place of model.safetensors, where that is all that was kept
 PRUNED = "pruned.txt"  # says when the weights of a finished run were removed
 
 # damaged: it says that it is finished, and a file of it can't be what was written, see ``damage``.
@@ -60,16 +61,49 @@ def train_anew(method: str, seed: int) -> str:
 
 
 def require_weights(directory: Path, method: str, seed: int) -> None:
-    """Raises UserError for a finished run without weights: imported, or pruned."""
+    """Raises UserError for a finished run without weights: imported, pruned, or not kept; heads do
+    where the run whose encoder they share has its weights."""
     if not (directory / "model.safetensors").exists():
-        why = "finished, but without its weights (model.safetensors), as imported runs are"
-        with suppress(OSError, ValueError):
-            date = read_text(directory / PRUNED).strip()
-            why = f"its weights were pruned on {date}"
+        record = read_record(directory)
+        if record.kept_weights == "heads" and not (why := _without_encoder(directory, record)):
+            return
+        if record.kept_weights != "heads":
+            why = _without_weights(directory, record)
         raise UserError(
             f"{directory}: {why}; train it here: lmdbench run --method {method} --seeds "
             f"{seed} … --force (moves this one aside)"
         )
+
+
+def ancestor_directory(directory: Path, ancestor: AncestorRecord) -> Path:
+    """Where the run lies that another started from: as recorded, or beside that one, where the
+    results were moved since or the path was of another working directory."""
+    recorded = Path(ancestor.directory)
+    if (recorded / "run.json").exists():
+        return recorded
+    return directory.parent.parent / recorded.parent.name / recorded.name
+
+
+def _without_encoder(directory: Path, record: RunRecord) -> str:
+    """Why heads can't be made a whole model; empty if they can."""
+    kept = "of its weights only the heads were kept (keep_weights)"
+    if not (directory / HEADS).exists():
+        return f"{kept}, and {HEADS} is gone"
+    if record.ancestor is None or not record.digests.get("encoder"):
+        return f"{kept}, without the encoder that it trained"
+    above = ancestor_directory(directory, record.ancestor)
+    if not (above / "model.safetensors").exists():
+        return f"{kept}, and {above}, whose encoder it shares, has no weights any more"
+    return ""
+
+
+def _without_weights(directory: Path, record: RunRecord) -> str:
+    """Why a run has no weights at all."""
+    if record.kept_weights == "none":
+        return "its weights were not kept (keep_weights = none)"
+    with suppress(OSError, ValueError):
+        return f"its weights were pruned on {read_text(directory / PRUNED).strip()}"
+    return "finished, but without its weights (model.safetensors), as imported runs are"
 
 
 def check_model(directory: Path) -> RunRecord:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor
 
 from lmdbench.core.aside import clear, free_name, set_aside
@@ -40,11 +40,11 @@ from lmdbench.evaluation.metrics import balanced_accuracy, scores
 from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.models.backbones import Weights, build_encoder, get_backbone
 from lmdbench.models.classifier import FrozenEncoder
-from lmdbench.models.weights import file_sha256
 from lmdbench.runs import attempts
 from lmdbench.runs.checkpoint import CHECKPOINT, OUT_OF_MEMORY, read_checkpoint
 from lmdbench.runs.code_digest import begun_by, package_versions, plugin_sources
 from lmdbench.runs.frozen import Features, open_features
+from lmdbench.runs.kept import keep, put_together
 from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
 from lmdbench.runs.record import BEGUN, MOVED_ASIDE, RunRecord, read_record
@@ -138,9 +138,14 @@ def _ensure(run: PlannedRun, place: Workplace, *, forced: bool) -> None:
         return  # what it started from may be gone
     if run.ancestor is not None:
         _refuse_damaged(run.ancestor)
-        _ensure(run.ancestor, place, forced=False)
+        _ensure(run.ancestor, keeping_all(place), forced=False)
         _need_weights(run.ancestor)
     _train(run, place, redo=redo)
+
+
+def keeping_all(place: Workplace) -> Workplace:
+    """Where a run is trained that another starts from, which needs its weights."""
+    return replace(place, options=replace(place.options, keep_weights="all"))
 
 
 def _must_redo(run: PlannedRun, place: Workplace, *, forced: bool) -> bool:
@@ -596,13 +601,14 @@ class Training:
             for name, tensor in _copy(method.state_dict()).items()
             if name.partition(".")[0] not in method.scaffolding
         }
-        with atomic(self.directory / "model.safetensors") as path:
-            save_file(model, path)
-        digest = file_sha256(self.directory / "model.safetensors")
+        keeps = self.place.options.keep_weights
+        above = self.run.ancestor
+        digests = keep(self.directory, model, keeps, above.directory if above else None)
         selected = self.state.best_epoch if self.state.best_model is not None else method.epochs
         self.record = replace(
             self.record,
-            digests={**self.record.digests, "model": digest},
+            digests={**self.record.digests, **digests},
+            kept_weights=None if keeps == "all" else keeps,
             finished=_now(),
             seconds=self.state.seconds,
             peak_memory_mib=peak_memory_mib(self.place.device),
@@ -759,7 +765,10 @@ def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
         raise UserError(f"{path} can't be read: no permission; ask its owner to allow it")
     try:
         # load_file maps it, which a mount may lack; and what is checked is what is loaded
-        content = load(read_weights(path, read_record(directory), anew))
+        record = read_record(directory)
+        whole = path.exists() or record.kept_weights != "heads"
+        read = read_weights(path, record, anew) if whole else put_together(directory, record, anew)
+        content = load(read)
         weights = {name: tensor.to(task.device) for name, tensor in content.items()}
     except (UserError, *OUT_OF_MEMORY):
         raise

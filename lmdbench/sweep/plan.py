@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -131,6 +131,9 @@ def make_plan(sweep: Sweep, contexts: Contexts) -> SweepPlan:
                 asked = (*node.asked, (setup, entry))
                 found[key] = Node(node.job, node.run, node.needs, asked)
             needs = key
+    for key in {node.needs for node in found.values() if node.needs is not None}:
+        node = found[key]
+        found[key] = replace(node, job=replace(node.job, starts_others=True))
     return SweepPlan(sweep, results, found)
 
 

@@ -147,6 +147,8 @@ def _weights(run: KeptRun) -> str:
         return ""
     if run.imported_from:
         return f"from {run.imported_from}"
+    if run.kept_weights != "all":
+        return "heads alone kept" if run.kept_weights == "heads" else "weights not kept"
     return "weights pruned" if run.is_pruned else "no weights"
 
 
@@ -192,6 +194,7 @@ def _facts(run: KeptRun) -> dict[str, Any]:
         "finished": record and record.finished,
         "last_change": datetime.fromtimestamp(run.when, UTC).isoformat(timespec="seconds"),
         "weights": run.has_weights,
+        "kept_weights": run.kept_weights,
         "imported_from": run.imported_from,
         "directory": str(run.directory),
     }

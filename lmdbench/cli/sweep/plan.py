@@ -135,6 +135,8 @@ def _summary(planned: SweepPlan, overview: Overview, estimates: dict[str, Estima
     beside = f", {extra} of them only to start others from" if extra else ""
     lines = [f"sweep {planned.sweep.name}: {runs(len(nodes))}{beside}: {counts(overview)}"]
     lines += planned.remarks
+    if line := _weights(planned):
+        lines.append(line)
     shared = planned.shared
     saved = {node.key: planned.times_needed(node) - 1 for node in shared}
     if any(saved.values()):
@@ -183,3 +185,13 @@ def _record(
         "seconds_to_do": sum(known),
         "runs_without_estimate": len(to_do) - len(known),
     }
+
+
+def _weights(planned: SweepPlan) -> str:
+    """What finished runs keep of their weights; empty where that is all."""
+    keeps = planned.sweep.resources.run.keep_weights
+    if keeps == "all":
+        return ""
+    starting = sum(node.job.starts_others for node in planned.nodes.values())
+    but = f", but all of the {runs(starting)} that others start from" if starting else ""
+    return f"weights: {'heads alone' if keeps == 'heads' else 'none'} of each run are kept{but}"

@@ -10,7 +10,7 @@ from typing import Any
 from lmdbench.core.lines import KeyPath
 from lmdbench.core.registry import registry_of, unknown
 from lmdbench.core.schema import Check, Document, flag, number, one_of, text, whole
-from lmdbench.runs.options import IN_SWEEPS, RunOptions, checkpoint_interval
+from lmdbench.runs.options import IN_SWEEPS, KEEPS, RunOptions, checkpoint_interval
 from lmdbench.sweep.config.retry import AS_USUAL, Retry, read_retry
 from lmdbench.sweep.config.sbatch import OURS, option_problem
 from lmdbench.sweep.config.values import AUTO, NAME, duration, duration_or_auto, gpus, option, texts
@@ -30,6 +30,7 @@ OF_RUNS: dict[str, Check] = {  # in [resources], too
     "validate_every": whole(1),
     "execution": one_of("auto", "plain", "compiled"),
     "checkpoint_every": checkpoint_interval,
+    "keep_weights": one_of(*KEEPS),
 }
 OF_SLURM: dict[str, Check] = {
     "time": duration_or_auto,

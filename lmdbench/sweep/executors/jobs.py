@@ -18,7 +18,7 @@ class RunJob:
 
     ``key``: its directory below the results folder, which is its name throughout the sweep.
     ``id`` and ``code`` (a digest of the method's code) are as planned: a worker that comes to
-    others does not begin.
+    others does not begin. ``starts_others``: of the same sweep, so that it keeps its weights.
     """
 
     key: str
@@ -26,6 +26,7 @@ class RunJob:
     code: str
     request: RunRequest
     depth: int  # 0: the first of the chain
+    starts_others: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "request": self.request.to_json()}

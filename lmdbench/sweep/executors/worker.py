@@ -35,7 +35,7 @@ from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Contexts, RunContext
 from lmdbench.runs.state import last_error, run_state
-from lmdbench.runs.train import Busy, Workplace, execute, holder_text, lacking
+from lmdbench.runs.train import Busy, Workplace, execute, holder_text, keeping_all, lacking
 from lmdbench.runs.whole import damage
 from lmdbench.sweep.executors.jobs import RunJob, planned_run
 from lmdbench.sweep.executors.messages import Outcome, Start
@@ -131,7 +131,7 @@ class Worker:
             run = planned_run(job, self._contexts)
             if run.state != "finished" and (broken := _failed_ancestor(run)):
                 return broken
-            place = self._workplace(job.request.context, run)
+            place = self._workplace(job, run)
             if not self.chains and (above := lacking(run, place)):
                 raise NotReady(f"its stage 1 ({above.title}) is {_how_far(above)}; launch again")
             execute(run, place)
@@ -152,7 +152,8 @@ class Worker:
             return _Failure(f"{job.key}: {line}", traceback.format_exc())
         return None
 
-    def _workplace(self, asked: RunContext, run: PlannedRun) -> Workplace:
+    def _workplace(self, job: RunJob, run: PlannedRun) -> Workplace:
+        asked = job.request.context
         if asked not in self._stores:
             context = run.context
             self._stores[asked] = open_store(
@@ -160,7 +161,8 @@ class Worker:
             )
             for line in self._stores[asked].survey.lines:
                 self.progress.say(line)
-        return Workplace(self._stores[asked], self.device, self.progress, self.options)
+        place = Workplace(self._stores[asked], self.device, self.progress, self.options)
+        return keeping_all(place) if job.starts_others else place
 
     def _note(self, job: RunJob, failure: _Failure) -> Outcome:
         """Leave ``failed.txt`` in the run's directory, unless it is there or the run finished.
