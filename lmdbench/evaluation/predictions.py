@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from lmdbench.core.errors import Damaged, DiskError
 from lmdbench.core.files import atomic, read_file
 
 ARRAYS = ("ids", "labels", "logits")
+# Bytes of a file up to which it is read at once, and not array by array in dozens of small pieces,
+# each of which asks the server of a network file system
+READ_WHOLE = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def load_predictions(path: Path, parts: Sequence[str] | None = None) -> dict[str
 
 
 def _load(path: Path, parts: Sequence[str] | None) -> dict[str, Predictions]:
-    with np.load(path, allow_pickle=False) as arrays:
+    small = path.stat().st_size <= READ_WHOLE
+    with np.load(io.BytesIO(path.read_bytes()) if small else path, allow_pickle=False) as arrays:
         if parts is None:
             parts = [name.removesuffix("_ids") for name in arrays if name.endswith("_ids")]
         return {
