@@ -15,6 +15,7 @@ import numpy as np
 from lmdbench.comparison import frames, scoring
 from lmdbench.comparison.folds import pool_folds, pooled_label
 from lmdbench.comparison.notes import notes_of
+from lmdbench.comparison.outcomes import DamagedRun
 from lmdbench.comparison.published import published_for
 from lmdbench.comparison.ranking import rank
 from lmdbench.comparison.results import (
@@ -132,13 +133,23 @@ def compare(
     ]
     scored = []
     problems: list[UserError] = []
-    for group in comparable:
-        full = _scored(group, options)
+    left_out = {
+        results.folder / path: why
+        for path, why in results.left_out.items()
+        if _is_asked(path, results, datasets, methods, splits, sweep)
+    }
+    damaged: list[UserError] = []
+    for found in comparable:
+        whole = _whole(found, options, damaged)
+        if whole is None:
+            continue
+        group, full = whole
+        full = _with_left_out(full, left_out)
         if leaked is None:
             scored.append(full)
             continue
         try:
-            clean = _scored(group, options, leaked)
+            clean = _with_left_out(_scored(group, options, leaked), left_out)
         except UserError as problem:
             problems.append(problem)
             note = "No table without leaked test images: this split has no audit that can be used."
@@ -149,6 +160,8 @@ def compare(
         else:  # a second table would be the same
             note = f"No test image leaks, by its {clean.dropped_by}{_limits(group, leaked)}."
             scored.append(_noted(full, note))
+    if damaged and not scored:
+        raise damaged[0]
     if problems and len(problems) == len(comparable):
         raise problems[0]
     return Comparison(
@@ -159,6 +172,64 @@ def compare(
         rank(scored),
         tuple(dict.fromkeys(map(str, problems))),
     )
+
+
+def _is_asked(
+    path: Path,
+    results: Results,
+    datasets: Sequence[str],
+    methods: Sequence[str],
+    splits: Sequence[str],
+    sweep: Mapping[str, str] | None,
+) -> bool:
+    """Whether a run of which no more is known than its directory is among those chosen."""
+    asked = {run.record.results_name for run in results.runs if run.spec.dataset in datasets}
+    return (
+        (not datasets or path.parts[0] in (*datasets, *asked))
+        and (not splits or path.parts[1] in splits)
+        and (not methods or path.parts[2] in methods)
+        and (sweep is None or path.as_posix() in sweep)
+    )
+
+
+def _whole(
+    group: RunGroup, options: TableOptions, damaged: list[UserError]
+) -> tuple[RunGroup, ResultTable] | None:
+    """A group without its damaged runs, which are noted, and its table; None if nothing is left.
+    What is damaged is added to ``damaged``."""
+    while group.rows:
+        try:
+            return group, _scored(group, options)
+        except DamagedRun as problem:
+            damaged.append(problem)
+            group = _without(group, problem)
+    return None
+
+
+def _without(group: RunGroup, problem: DamagedRun) -> RunGroup:
+    rows = []
+    for row in group.rows:
+        kept = tuple(
+            run
+            for run in row.runs
+            if problem.directory not in {member.directory for member in run.members}
+        )
+        rows += [replace(row, runs=kept)] if kept else []
+    note = f"{_name(problem.directory)} is left out: {problem}"
+    return replace(group, rows=tuple(rows), remarks=(*group.remarks, note))
+
+
+def _name(directory: Path) -> str:
+    return f"{directory.parent.name} {directory.name}"
+
+
+def _with_left_out(table: ResultTable, left_out: Mapping[Path, str]) -> ResultTable:
+    """The table with a note for each damaged run of its data set and split."""
+    place = table.setting["results_name"], table.setting["split_label"]
+    for directory, why in left_out.items():
+        if directory.parts[-4:-2] == place:
+            table = _noted(table, f"{_name(directory)} is left out: {why}")
+    return table
 
 
 def _noted(scored: ResultTable, note: str) -> ResultTable:

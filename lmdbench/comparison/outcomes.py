@@ -12,10 +12,20 @@ import numpy as np
 
 from lmdbench.comparison.results import Run
 from lmdbench.comparison.types import MethodResult, ResultTable
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.registry import unknown
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.predictions import Predictions, load_predictions
+from lmdbench.runs.whole import counted, suspect
+
+
+class DamagedRun(UserError):
+    """A run whose predictions can't be used; ``directory``: its own."""
+
+    def __init__(self, text: str, directory: Path) -> None:
+        super().__init__(text)
+        self.directory = directory
+
 
 PARTS = ("test", "validation")
 KEPT = 192 << 20  # bytes of predictions that are kept in memory
@@ -91,9 +101,10 @@ def aligned(run: Run, predictions: Predictions, ids: np.ndarray, labels: np.ndar
         order[np.argsort(ids, kind="stable")] = np.argsort(predictions.ids, kind="stable")
         predictions = predictions.of(order)
     if not (np.array_equal(predictions.ids, ids) and np.array_equal(predictions.labels, labels)):
-        raise UserError(
+        raise DamagedRun(
             f"{run.directory}: its predictions are not of the same images and labels as those of "
-            "the other runs of its table; leave it out, or do it again with --force"
+            "the other runs of its table; leave it out, or do it again with --force",
+            run.directory,
         )
     return predictions
 
@@ -101,8 +112,8 @@ def aligned(run: Run, predictions: Predictions, ids: np.ndarray, labels: np.ndar
 def predictions_of(run: Run, part: str, leaked: Collection[str] = ()) -> Predictions:
     """The predictions of a run, of all its folds, without the images that leak.
 
-    Raises UserError for a part that there is not, and for a file that is damaged or not what
-    ``run.json`` counts.
+    Raises UserError for a part that there is not, and DamagedRun for a file that is damaged, cannot
+    be read, or is not what ``run.json`` counts.
     """
     if part not in PARTS:
         raise unknown("part", part, list(PARTS))
@@ -123,13 +134,15 @@ def predictions_of(run: Run, part: str, leaked: Collection[str] = ()) -> Predict
 
 def _on_disk(run: Run, part: str) -> Predictions:
     path = run.directory / "predictions.npz"
-    predictions = _read(path, part)
-    counts = np.bincount(predictions.labels, minlength=predictions.logits.shape[1])
-    if counts.tolist() != run.record.class_counts.get(part):
-        raise UserError(
-            f"{path}: its {part} labels are not those that run.json counts; "
-            "do the run again with --force"
-        )
+    try:
+        predictions = _read(path, part)
+        if why := counted(predictions, run.record, part):
+            raise Damaged(f"{path}: {why}; do the run again with --force")
+    except Damaged as error:
+        suspect(run.directory, error)
+        raise DamagedRun(str(error), run.directory) from error
+    except UserError as error:
+        raise DamagedRun(str(error), run.directory) from error
     return predictions
 
 
@@ -139,7 +152,10 @@ _kept: dict[tuple[Path, str], tuple[int, Predictions]] = {}  # with when the fil
 def _read(path: Path, part: str) -> Predictions:
     """A part of a predictions file, which is kept for who looks at it again until it changes; of
     more than ``KEPT`` bytes those that were looked at last."""
-    written = path.stat().st_mtime_ns if path.exists() else 0
+    try:
+        written = path.stat().st_mtime_ns
+    except OSError:  # told by who reads it
+        written = 0
     kept = _kept.pop((path, part), None)
     if kept is None or kept[0] != written:
         kept = written, _shared(load_predictions(path, [part])[part])

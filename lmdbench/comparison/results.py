@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import Damaged, UserError
 from lmdbench.runs.index import RunIndex
 from lmdbench.runs.record import MOVED_ASIDE, RunRecord, RunSpec, read_record
+from lmdbench.runs.whole import MODEL, damage
 
 # What a row may differ in from the others of its table; everything else keeps runs apart.
 OF_A_ROW = ("method", "method_version", "settings", "ancestor", "seed")
@@ -193,7 +194,8 @@ class Results:
     folder: Path
     runs: tuple[Run, ...]
     unfinished: tuple[Path, ...]  # directories, relative to the folder
-    unreadable: tuple[str, ...] = ()  # why a finished run's record can't be used
+    unreadable: tuple[str, ...] = ()  # why a finished run can't be used
+    left_out: Mapping[Path, str] = field(default_factory=dict)  # the same by directory, relative
 
     @property
     def by_id(self) -> dict[str, Run]:
@@ -203,10 +205,11 @@ class Results:
 def read_results(folder: Path) -> Results:
     """Find all runs under a results folder and read the records of the finished ones.
 
-    Directories moved aside are no runs. Records that are damaged or of another format are left
-    out; where there are no others, the first of them raises UserError.
+    Directories moved aside are no runs. Runs that are damaged, and records of another format, are
+    left out; where there are no others, the first of them raises UserError.
     """
-    runs, unfinished, unreadable = [], [], []
+    runs, unfinished = [], []
+    left_out: dict[Path, str] = {}
     index = RunIndex(folder)
     for directory in index.directories():
         if MOVED_ASIDE in directory.name:
@@ -214,20 +217,31 @@ def read_results(folder: Path) -> Results:
         try:
             record = index.finished(directory)
             if record is None and (directory / "done").exists():
-                record = read_record(directory)
+                record = _of_whole_numbers(directory)
         except UserError as problem:
-            unreadable.append(str(problem))
+            left_out[directory.relative_to(folder)] = str(problem)
         except OSError as problem:
-            unreadable.append(f"{directory} cannot be read: {problem.strerror}")
+            why = f"{directory} cannot be read: {problem.strerror}"
+            left_out[directory.relative_to(folder)] = why
         else:
             if record is not None:
                 runs.append(Run(directory, record))
             else:
                 unfinished.append(directory.relative_to(folder))
     index.save()
+    unreadable = tuple(left_out.values())
     if unreadable and not runs:
         raise UserError(unreadable[0])
-    return Results(folder, tuple(runs), tuple(unfinished), tuple(unreadable))
+    return Results(folder, tuple(runs), tuple(unfinished), unreadable, left_out)
+
+
+def _of_whole_numbers(directory: Path) -> RunRecord:
+    """The record of a run that is done and damaged, if only its weights are: no number comes from
+    them. Raises UserError."""
+    why = damage(directory) if (directory / "run.json").exists() else ""
+    if why and not why.startswith(str(directory / MODEL)):
+        raise Damaged(f"{why}; lmdbench sweep retry, or lmdbench run, trains it anew")
+    return read_record(directory)
 
 
 def run_groups(results: Results, runs: Iterable[Run]) -> list[RunGroup]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -93,7 +95,7 @@ def reference_of(
     was trained on, where they are in ``cache``, and then kept in its directory if that can be
     written. None where neither is there, and for a run of few images or without features."""
     path = run.directory / FILE
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error):
         kept = np.load(path, allow_pickle=False)
         if str(kept["model"]) == run.record.digests.get("model"):
             return Reference(kept["train"].astype(np.float32), float(kept["threshold"]))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lmdbench.core.errors import Damaged, DiskError, UserError
-from lmdbench.core.files import read_file, sha256_of, write_text
+from lmdbench.core.files import NO_FILE, read_file, sha256_of, unreadable, write_text
 from lmdbench.evaluation.predictions import Predictions, load_predictions
 from lmdbench.runs.record import RunRecord, read_record
 
@@ -52,6 +52,10 @@ def damage(directory: Path) -> str:
             if name == MODEL:  # imported, or pruned
                 continue
             return f"{path}: no such file"
+        except OSError as error:
+            if error.errno in NO_FILE:
+                return f"{path}: damaged, no file ({error.strerror})"
+            raise unreadable(path, error) from error
         if not stat.S_ISREG(found.st_mode):
             return f"{path}: damaged, no file"
         if not found.st_size:

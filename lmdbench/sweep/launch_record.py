@@ -81,23 +81,19 @@ def write_launch(folder: Path, launch: Launch) -> None:
     write_json(path, {"format": FORMAT, **asdict(launch)})
 
 
-def read_launches(results: Path) -> list[tuple[Path, Launch]]:
+def read_launches(results: Path, damaged: list[Path] | None = None) -> list[tuple[Path, Launch]]:
     """Every launch of every sweep in a results folder with its sweep's folder, oldest first.
 
-    Sweeps may share runs, so one must know what another has queued.
+    Sweeps may share runs, so one must know what another has queued. Records that cannot be
+    understood or read are left out, and added to ``damaged``.
     """
     found = []
     for path in results.glob(f"{SWEEPS}/*/{LAUNCHES}/[!.]*.json"):  # no half-written ones
         try:
-            content = read_json(path)
-        except UserError:
-            if path.exists():
-                raise
-            continue  # sbatch refused it meanwhile
-        try:
-            found.append((path.parents[1], _launch(content)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: damaged or of another version; move it away") from error
+            found.append((path.parents[1], _launch(read_json(path))))
+        except (UserError, KeyError, TypeError, ValueError, AttributeError):
+            if damaged is not None and os.path.lexists(path):  # else sbatch refused it meanwhile
+                damaged.append(path)
     return sorted(found, key=lambda item: item[1].submitted)
 
 
@@ -106,4 +102,13 @@ def _launch(content: dict[str, Any]) -> Launch:
         raise ValueError("of another version")
     units: Sequence[Sequence[str]] = content.pop("units")
     sweeps: Sequence[str] = content.pop("sweeps")
-    return Launch(**content, units=tuple(map(tuple, units)), sweeps=tuple(sweeps))
+    launch = Launch(**content, units=tuple(map(tuple, units)), sweeps=tuple(sweeps))
+    words = [
+        launch.name,
+        launch.kind,
+        *launch.sweeps,
+        *(key for unit in launch.units for key in unit),
+    ]
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError("no names")
+    return replace(launch, submitted=float(launch.submitted), user=int(launch.user))

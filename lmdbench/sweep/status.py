@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,6 +123,7 @@ class Overview:
     silent: str = ""
     no_room: int = 0
     workers: int = 0
+    damaged: tuple[Path, ...] = ()  # records of launches that can't be understood
 
     def count(self, *states: State) -> int:
         return sum(status.state in states for status in self.runs.values())
@@ -165,7 +166,8 @@ def look(plan: SweepPlan, finished: Finished | None = None) -> Overview:
     """
     finished = Finished(plan) if finished is None else finished
     finished.index.begin()
-    launches = read_launches(plan.results)
+    damaged: list[Path] = []
+    launches = read_launches(plan.results, damaged)
     unfinished = {key for key, node in plan.nodes.items() if not _is_done(node, finished)}
     submitted = {
         launch.kind
@@ -180,6 +182,7 @@ def look(plan: SweepPlan, finished: Finished | None = None) -> Overview:
             jobs += job_executor(kind).queue(named, {launch.user for _, launch in launches})
         except UserError as error:
             silent = str(error)
+    silent = silent or _unclear(plan, damaged, {kind for _, one in launches for kind in [one.kind]})
     launcher = Claim(plan.results / SWEEPS / LAUNCHING).holder() or {}
     another = bool(launcher.get("alive")) and launcher.get("pid") != os.getpid()
     places = _places(launches, jobs, another)
@@ -191,7 +194,7 @@ def look(plan: SweepPlan, finished: Finished | None = None) -> Overview:
     finished.index.save()
     workers = _workers(launches, jobs).get(plan.folder, 0)
     told = {key: _behind(one, runs) for key, one in runs.items()}
-    return Overview(plan, told, silent, workers=workers)
+    return Overview(plan, told, silent, workers=workers, damaged=tuple(damaged))
 
 
 def _workers(launches: Iterable[tuple[Path, Launch]], jobs: Iterable[Queued]) -> Counter[Path]:
@@ -210,6 +213,26 @@ def _behind(status: RunStatus, runs: Mapping[str, RunStatus]) -> RunStatus:
     return replace(status, note=f"its stage 1, {above.node.title}, is {above.state}{why}")
 
 
+def _unclear(plan: SweepPlan, damaged: Sequence[Path], kinds: Collection[str]) -> str:
+    """Of launches whose records are damaged, one that may still be at work: nobody knows on which
+    runs. Empty where none is."""
+    named: dict[str, str | None] = {path.stem: None for path in damaged}
+    for path in damaged:
+        if (pool_claim(path.parents[1], path.stem).holder() or {}).get("alive"):
+            return f"{path}: damaged, and its pool of workers is at work; wait for it or stop it"
+    for kind in {*kinds, plan.sweep.resources.on} - {LOCAL} if named else ():
+        try:
+            jobs = job_executor(kind).queue(named, {os.getuid()})
+        except UserError as error:
+            return str(error)
+        if names := sorted({job.name for job in jobs} & named.keys()):
+            return (
+                f"the record of launch {names[0]} is damaged, and its jobs are in the queue; wait "
+                f"for them, or cancel them (scancel --name {names[0]})"
+            )
+    return ""
+
+
 def _is_done(node: Node, finished: Finished) -> bool:
     """Whether a run is finished, even if its record is of another version."""
     directory = node.run.directory
@@ -222,8 +245,12 @@ def _is_done(node: Node, finished: Finished) -> bool:
 
 
 def _says_done(node: Node) -> bool:
+    return all(_is_there(node.run.directory / name) for name in ("done", "run.json"))
+
+
+def _is_there(path: Path) -> bool:
     try:
-        return all((node.run.directory / name).exists() for name in ("done", "run.json"))
+        return path.exists()
     except OSError:
         return False
 
@@ -272,7 +299,8 @@ def _told(
 ) -> RunStatus:
     directory = node.run.directory
     state, why = _read(node, finished)
-    if place is None and state == "missing":  # most of a fresh sweep
+    gone = state == "missing" and finished.index.exists(directory) and _is_there(directory / "done")
+    if place is None and state == "missing" and not gone:  # most of a fresh sweep
         return RunStatus(node, "missing")
     if state == "finished":
         if why and place is not None and place.alive and place.launch.redoes:
@@ -312,7 +340,7 @@ def _told(
     if state == "failed":
         return RunStatus(node, "failed", note=last_error(directory), **at)
     stuck = place is not None and place.queued is not None
-    if (directory / "done").exists():
+    if gone:
         return RunStatus(node, "lost", note=RECORD_GONE, stuck=stuck, **at)
     if state == "interrupted" or (place is not None and _submitted(place)):
         return RunStatus(node, "lost", note=_end_of(place), stuck=stuck, **at)

@@ -149,9 +149,16 @@ def _needed(
                 for run in runs:
                     if run.directory.resolve() == above.directory.resolve():
                         kept[run.key] = f"{source} has {key} to come, which starts from it"
+    damaged: list[Path] = []
+    launches = read_launches(results, damaged)
+    if damaged:
+        raise UserError(
+            f"{damaged[0]}: damaged, so nobody knows which runs are to come; move it away once its "
+            "launch is over"
+        )
     pending = {
         key: str(folder.relative_to(results))
-        for folder, launch in read_launches(results)
+        for folder, launch in launches
         if not launch.cancelled
         for keys in launch.units
         for key in keys

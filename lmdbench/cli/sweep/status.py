@@ -161,6 +161,8 @@ def _lines(overview: Overview, everything: bool) -> list[str]:
             "launch with --redo-changed or --accept-changed"
         )
     lines += _workers(overview)
+    for path in overview.damaged[:MOST_LINES]:
+        lines.append(f"{path}: damaged, so what that launch started is not known; move it away")
     if overview.silent:
         lines.append(f"{overview.silent}; what was submitted is counted as queued")
     lines.append(f"{overview.plan.sweep.name}: {counts(overview)}")
