@@ -95,6 +95,7 @@ def run_record(status: RunStatus) -> dict[str, Any]:
         "epoch": status.epoch,
         "epochs": status.epochs,
         "seconds_left": status.left,
+        "cause": status.cause or None,
         "note": status.note,
         "log": status.log and str(status.log),
     }

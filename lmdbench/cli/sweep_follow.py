@@ -116,7 +116,7 @@ class _Follower:
 
     def step(self) -> bool:
         """Submit what there is room for. Whether anything is left to submit."""
-        from lmdbench.sweep.launch import launching
+        from lmdbench.sweep.launch import launching, note_ends
         from lmdbench.sweep.status import look
 
         self.submitted = 0
@@ -128,6 +128,7 @@ class _Follower:
             if self.overview.silent:
                 self._wait_for_slurm(self.overview.silent)
                 return True
+            note_ends(self.overview)
             told = self.say if not self.tries else lambda _: None
             chosen = self.choose(self.overview, told)
             nodes = tuple(n for n in chosen.nodes if self.tries[n.key] < MOST_TRIES)

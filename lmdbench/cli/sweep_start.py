@@ -188,7 +188,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
     things stand then.
     """
     from lmdbench.sweep.executors import LOCAL, job_executor
-    from lmdbench.sweep.launch import launching
+    from lmdbench.sweep.launch import launching, note_ends
     from lmdbench.sweep.status import look
     from lmdbench.training.loggers import check_loggers
 
@@ -222,6 +222,7 @@ def start_plan(planned: SweepPlan, states: Sequence[State], options: StartOption
         return follow(planned, options.of_runs(planned), say, executor, choose_now)
     with launching(planned.results, say):
         overview = look(planned)
+        note_ends(overview)
         chosen = _choose(overview, states, options, say, executor)
         if not chosen.nodes and not _workers_lack(overview, executor):
             say(f"{planned.sweep.name}: nothing to start")

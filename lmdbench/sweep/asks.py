@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from lmdbench.core.errors import UserError
 from lmdbench.sweep.config.resources import Resources
+from lmdbench.sweep.config.sbatch import asks_for_gpus
 from lmdbench.sweep.estimate import (
     CALIBRATIONS,
     estimate,
@@ -17,7 +18,6 @@ from lmdbench.sweep.executors.batches import Ask
 from lmdbench.sweep.plan import Node, SweepPlan
 
 SAFETY = 2.0  # time asked for / time expected
-GPU_OPTIONS = ("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres", "tres-per-task")
 
 
 def asks(plan: SweepPlan, nodes: Sequence[Node]) -> dict[str, Ask]:
@@ -77,8 +77,7 @@ def _minutes(plan: SweepPlan, nodes: Sequence[Node], asked: Mapping[str, Ask]) -
 
 def _on_gpu(resources: Resources, ask: Ask) -> bool:
     options = {name.replace("_", "-"): value for name, value in resources.sbatch.items()}
-    options |= dict(ask.options)
-    return any("gpu" in f"{name}={options[name]}" for name in GPU_OPTIONS if options.get(name))
+    return asks_for_gpus(options | dict(ask.options))
 
 
 def _fits(device: str, *, on_gpu: bool) -> bool:

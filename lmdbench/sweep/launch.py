@@ -26,6 +26,7 @@ from lmdbench.sweep.launch_record import (
     pool_claim,
 )
 from lmdbench.sweep.learned import learned
+from lmdbench.sweep.lost import OF_JOBS
 from lmdbench.sweep.plan import Node, SweepPlan
 from lmdbench.sweep.status import Overview, RunStatus, State
 
@@ -90,6 +91,18 @@ def choose(
         if redo:
             redone.add(key)
     return LaunchSet(tuple(chosen.values()), held)
+
+
+def note_ends(overview: Overview) -> None:
+    """Write why runs are lost into their journals, where only the queue or a log tells: what grows
+    with the cause, and what counts as a death of their own, follows from those."""
+    for status in overview.runs.values():
+        if status.state != "lost" or status.cause not in OF_JOBS:
+            continue
+        directory = status.node.run.directory
+        known = attempts.attempts(directory)
+        if known and (not known[-1].how or known[-1].cause in ("signal", "unknown")):
+            attempts.end(directory, known[-1].token, "died", status.cause, status.note)
 
 
 def _given_up(status: RunStatus, most: int) -> str:

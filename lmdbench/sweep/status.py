@@ -25,7 +25,10 @@ from lmdbench.runs.steps import pause
 from lmdbench.runs.whole import damage
 from lmdbench.sweep.executors import LOCAL, job_executor
 from lmdbench.sweep.executors.batches import Queued
+from lmdbench.sweep.executors.reasons import last_words as last_words
+from lmdbench.sweep.executors.reasons import of_pending
 from lmdbench.sweep.launch_record import LAUNCHING, SWEEPS, Launch, pool_claim, read_launches
+from lmdbench.sweep.lost import Lost, why_lost
 from lmdbench.sweep.plan import Node, SweepPlan
 
 State = Literal[
@@ -37,9 +40,6 @@ STATES: tuple[State, ...] = get_args(State)
 # damaged: finished, and a file of it can't be what was written there or can't be read.
 # lost: begun or launched, not finished, and nobody works on it or will. missing: never begun.
 
-MOST_READ = 8192  # bytes of a log's end
-# What SLURM and submitit add to the end of any log.
-EMPTY_WORDS = ("srun: error:", "srun: Terminating", "slurmstepd:", "submitit ", "srun: Force")
 RECORD_GONE = "it was done, but its run.json is gone: it is moved aside and trained anew"
 ENDED_BADLY: tuple[State, ...] = ("failed", "lost", "stalled", "damaged", "missing")
 RECENT_EPOCHS = 5  # whose mean length tells the time left
@@ -62,6 +62,7 @@ class RunStatus:
     epochs: int | None = None
     left: float | None = None
     note: str = ""
+    cause: str = ""  # of a lost run, as its journal calls it
     pooled: bool = False  # queued in a pool of local workers
     stuck: bool = False  # its job is in the queue, but on hold for ever
     log: Path | None = None  # of the job, where there is one
@@ -193,6 +194,7 @@ def look(plan: SweepPlan, finished: Finished | None = None) -> Overview:
     }
     finished.index.save()
     workers = _workers(launches, jobs).get(plan.folder, 0)
+    runs = _with_reasons(runs, places)
     told = {key: _behind(one, runs) for key, one in runs.items()}
     return Overview(plan, told, silent, workers=workers, damaged=tuple(damaged))
 
@@ -331,7 +333,7 @@ def _told(
         failed_since = state == "failed" and _changed(directory / "failed.txt", place)
         if not failed_since:
             queued = place.queued
-            note = "" if queued is None else queued.reason
+            note = "" if queued is None else of_pending(queued.reason)
             host = (queued and queued.node) or None
             if place.workers:
                 at |= {"job": None, "log": None, "offered": True}
@@ -343,7 +345,7 @@ def _told(
     if gone:
         return RunStatus(node, "lost", note=RECORD_GONE, stuck=stuck, **at)
     if state == "interrupted" or (place is not None and _submitted(place)):
-        return RunStatus(node, "lost", note=_end_of(place), stuck=stuck, **at)
+        return RunStatus(node, "lost", note=_not_at_work(place), stuck=stuck, **at)
     return RunStatus(node, "missing")
 
 
@@ -370,32 +372,36 @@ def _submitted(place: QueueEntry) -> bool:
     return place.launch.kind != LOCAL and not place.launch.cancelled
 
 
-def _end_of(place: QueueEntry | None) -> str:
-    """What is known of how a run without a worker came to be so."""
+def _not_at_work(place: QueueEntry | None) -> str:
+    """Why nobody works on a run, where its launch alone tells."""
     if place is None:
         return "interrupted"
     if place.queued is not None:
-        return f"its job is stuck: {place.queued.reason}"
+        return f"its job is stuck: {of_pending(place.queued.reason)}"
     if place.launch.cancelled:
         return "cancelled"
-    if place.launch.offered:
-        return "no worker is left that takes it"
-    if place.launch.kind == LOCAL:
-        return "its launch has ended; the terminal or log of that says why"
-    said = last_words(place.log) if place.log else ""
-    return f"its job is gone{said and f', which said last: {said}'}"
+    return ""
 
 
-def last_words(log: Path) -> str:
-    """The last line of a job's log that says what went wrong; empty where there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - MOST_READ))
-            lines = file.read().decode(errors="replace").split("\n")
-    except OSError:
-        return ""
-    said = (line.strip() for line in reversed(lines))
-    return next((line for line in said if line and not line.startswith(EMPTY_WORDS)), "")
+def _with_reasons(
+    runs: Mapping[str, RunStatus], places: Mapping[str, QueueEntry]
+) -> dict[str, RunStatus]:
+    """The same with why runs are lost of which nothing was said yet."""
+    lost = {
+        key: Lost(one.node.run.directory, place.folder, place.launch, place.job)
+        for key, one in runs.items()
+        if one.state == "lost" and not one.note and (place := places.get(key))
+    }
+    told = dict(runs)
+    for key, reason in why_lost(lost).items():
+        text = reason.text
+        if places[key].launch.offered and lost[key].last is None:
+            text = "no worker is left that takes it"
+        log = lost[key].log
+        told[key] = replace(
+            runs[key], note=text, cause=reason.cause, job=lost[key].last_job, log=log
+        )
+    return told
 
 
 def _changed(path: Path, place: QueueEntry) -> bool:

@@ -126,7 +126,7 @@ def test_the_queue_knows_what_was_submitted(plan, in_queue):
     in_queue(job(launch.name, 0), job(launch.name, 1, reason="Dependency"))
     first, second = look(plan).runs.values()
     assert (first.state, first.job, first.note) == ("queued", "7_0", "Priority")
-    assert (second.state, second.note) == ("queued", "Dependency")
+    assert (second.state, second.note) == ("queued", "waits for what it starts from")
 
 
 def test_a_job_that_is_gone_leaves_its_run_lost(plan, in_queue):

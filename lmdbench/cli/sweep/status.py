@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ from lmdbench.cli.sweep_common import (
 from lmdbench.cli.text import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import RenderableType
 
@@ -146,10 +147,14 @@ def _lines(overview: Overview, everything: bool) -> list[str]:
         lines.append("(in brackets: only to start others from)")
     for state, tell in TOLD.items():
         found = [one for one in overview.runs.values() if one.state == state]
-        shown = found if everything else found[:MOST_LINES]
-        lines += [f"{state}: {one.node.title}{tell(one)}" for one in shown]
-        if len(shown) < len(found):
-            lines.append(f"{state}: {runs(len(found) - len(shown))} more; --all names them")
+        alike = [[one] for one in found] if everything else _alike(found)
+        shown = alike if everything else alike[:MOST_LINES]
+        for first, *others in shown:
+            more = f" (and {runs(len(others))} alike; --all names them)" if others else ""
+            lines.append(f"{state}: {first.node.title}{tell(first)}{more}")
+        left = len(found) - sum(map(len, shown))
+        if left:
+            lines.append(f"{state}: {runs(left)} more; --all names them")
     reasons = Counter(one.note for one in overview.runs.values() if one.state == "queued")
     if reasons:
         why = ", ".join(f"{n} {reason or 'waiting'}" for reason, n in reasons.most_common())
@@ -182,6 +187,19 @@ def _workers(overview: Overview) -> list[str]:
     left = overview.count("lost") + overview.count("missing")
     ready = "" if overview.workers or not left else f"; launch again for {runs(left)}"
     return [f"workers: {overview.workers} of {wanted} alive{ready}"]
+
+
+def _alike(found: Sequence[RunStatus]) -> list[list[RunStatus]]:
+    """Runs by what is said of them, digits apart, which names and numbers of jobs differ in."""
+    groups: dict[object, list[RunStatus]] = {}
+    for one in found:
+        own = one.node.key, one.node.title, one.node.run.directory.name
+        note = one.note
+        for name in own:
+            note = note.replace(name, "")
+        said = re.sub(r"\d+", "", note)
+        groups.setdefault(said or one.node.key, []).append(one)
+    return list(groups.values())
 
 
 def _place(one: RunStatus) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 # Long options of sbatch up to SLURM 24.11 that a sweep may set. Newer ones go under [slurm.extra].
 OPTIONS = frozenset(
@@ -23,6 +23,9 @@ OPTIONS = frozenset(
     wait-all-nodes wckey
     """.split()  # noqa: SIM905
 )
+
+# Options that can ask for GPUs.
+OF_GPUS = ("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres", "tres-per-task")
 
 # Option → why a sweep may not set it.
 OURS = {
@@ -44,6 +47,13 @@ OURS = {
     "wait": "lmdbench sweep status --watch waits",
     "wrap": "lmdbench writes the script; give shell lines as setup",
 }
+
+
+def asks_for_gpus(options: Mapping[str, object]) -> bool:
+    """Whether options of sbatch, by long name with - or _, ask for a GPU."""
+    given = {name.replace("_", "-"): str(value) for name, value in options.items()}
+    asked = [f"{name}={given[name]}" for name in OF_GPUS if given.get(name, "False") != "False"]
+    return any("gpu" in one and not re.search(r"[:=](0|none|)$", one.lower()) for one in asked)
 
 
 def option_problem(name: str, others: Iterable[str]) -> str | None:

@@ -22,6 +22,7 @@ from lmdbench.sweep.executors.batches import Batch, Queued, Unsure, Work, job_co
 
 if TYPE_CHECKING:
     from lmdbench.sweep.config.resources import Resources
+    from lmdbench.sweep.executors.reasons import Reason
 
 LOCAL = "local"
 JOBS = "jobs"  # the folder of jobs as files and of their logs, in a sweep's
@@ -79,6 +80,10 @@ class JobExecutor(Executor, ABC):
     @abstractmethod
     def log(self, folder: Path, name: str, job: str) -> Path:
         """What a job prints of what goes wrong."""
+
+    def ends(self, ids: Sequence[str]) -> Mapping[str, Reason]:  # noqa: ARG002
+        """How jobs ended that are gone, of those of which the queue still knows it."""
+        return {}
 
     def asked(self, method: Callable[..., Any], *words: Any) -> Any:
         """What one of its methods gives, which may be a plug-in's; errors in one line."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmdbench.core.errors import UserError
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
+from lmdbench.sweep.config.sbatch import asks_for_gpus
 
 if TYPE_CHECKING:
     from lmdbench.sweep.config.resources import Resources
@@ -236,6 +237,7 @@ def job_content(
         "cache": str(work.cache.absolute()),
         "plugins": [str(path.absolute()) for path in work.plugins],
         "run": asdict(work.run),
+        "gpu": asks_for_gpus(resources.sbatch),
         "threads": resources.threads,
         "runs_per_gpu": resources.runs_per_gpu,
         "patience": resources.patience,

@@ -19,6 +19,7 @@ from lmdbench.sweep.executors.batches import Batch, Queued, Work
 
 if TYPE_CHECKING:
     from lmdbench.sweep.config.resources import Resources
+    from lmdbench.sweep.executors.reasons import Reason
 
 
 @EXECUTORS.register(LOCAL)
@@ -67,6 +68,9 @@ class Slurm(JobExecutor):
 
     def cancel(self, ids: Sequence[str]) -> None:
         slurm.cancel(ids)
+
+    def ends(self, ids: Sequence[str]) -> Mapping[str, Reason]:
+        return slurm.ends(ids)
 
     def log(self, folder: Path, name: str, job: str) -> Path:  # noqa: ARG002
         return slurm.job_log(folder, job)

@@ -15,6 +15,7 @@ real SLURM (22.05) and is built on here:
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -38,6 +39,7 @@ from lmdbench.sweep.executors.batches import (
     worker_content,
 )
 from lmdbench.sweep.executors.pull_job import PullJob
+from lmdbench.sweep.executors.reasons import Reason, of_state
 from lmdbench.sweep.executors.slurm_job import SweepJob
 
 if TYPE_CHECKING:
@@ -327,6 +329,43 @@ def seconds(text: str) -> float | None:
         return None
     days, hours, minutes, rest = (int(n or 0) for n in found.groups())
     return float(((24 * days + hours) * 60 + minutes) * 60 + rest)
+
+
+def ends(jobs: Sequence[str]) -> dict[str, Reason]:
+    """How jobs ended, of those that SLURM still knows: a few minutes long, by its accounting, where
+    there is one, for ever."""
+    found: dict[str, Reason] = {}
+    for first in range(0, len(jobs), MOST_ARGUMENTS):
+        some = jobs[first : first + MOST_ARGUMENTS]
+        listed = ",".join(some)
+        answers = []
+        with suppress(UserError):  # most clusters keep accounts, many do not
+            what = "--format=JobID,State,ExitCode,NodeList"
+            answers += _call("sacct", "-n", "-P", "-X", f"--jobs={listed}", what).splitlines()
+        with suppress(UserError):  # squeue fails where it knows none of a single job
+            what = "--Format=ArrayJobID:|,ArrayTaskID:|,JobID:|,State:|,exit_code:|,NodeList:|"
+            command = ("squeue", "--all", "--array", "--noheader", "--states=all")
+            answers += map(_ended, _call(*command, f"--jobs={listed}", what).splitlines())
+        for line in answers:
+            job, state, code, node = ([*line.split("|"), "", "", ""])[:4]
+            if job in some and (reason := of_state(state, node, code, _user)):
+                found.setdefault(job, reason)
+    return found
+
+
+def _ended(line: str) -> str:
+    """A line of squeue as sacct writes it: job, state, exit code and signal, nodes."""
+    array, index, _, state, code, nodes = (line.split("|") + [""] * 6)[:6]
+    job = f"{array}_{index}" if index.isdigit() else array
+    status = int(code) if code.isdigit() else 0  # as wait gives it
+    return f"{job}|{state}|{status >> 8}:{status & 127}|{nodes}"
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def job_log(folder: Path, job: str) -> Path:

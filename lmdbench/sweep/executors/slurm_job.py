@@ -7,11 +7,12 @@ Made where jobs are submitted; run on a node by submitit. It loads no torch: its
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 FRUITLESS_STOPS = 3  # time limits reached in a row without an epoch done
 EARLY_SECONDS = 120.0  # that a job may be told earlier of its time limit than asked for
+# Where SLURM says which GPUs a job has
+OF_GRANTED = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE")
 # SLURM sends these to all processes of a step. The job decides what they mean for its workers,
 # which go on while it is given time to end, and stop when it says so.
 SHIELD = (signal.SIGTERM, signal.SIGUSR2)
@@ -77,6 +80,8 @@ class SweepJob:
         source = self.source(watcher)
         options = self.pool_options()
         slots = make_slots(options)[: max(1, source.waiting)]
+        if self.payload.get("gpu") or granted_gpus():
+            refuse_cpu(slots)
         self.pool = JobPool(source, options, watcher, slots, SHIELD)
         at_work: list[AtWork] = []
         try:
@@ -272,6 +277,25 @@ class JobLines(PoolWatcher):
 
     def count(self, counts: Mapping[str, int]) -> None:
         self._job.at_work = counts["running"] > 0 and not self._job.waiting
+
+
+def granted_gpus() -> str:
+    """What SLURM granted this job of GPUs, in its own words; empty for none."""
+    said = (os.environ.get(name, "") for name in OF_GRANTED)
+    return next((text for text in said if text not in ("", "0", "NoDevFiles")), "")
+
+
+def refuse_cpu(slots: Sequence[Slot]) -> None:
+    """Raise RunFailed where a job that asked for a GPU would work on the CPU."""
+    if any(slot.device == "cpu" for slot in slots):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        shown = (
+            f"CUDA_VISIBLE_DEVICES={visible}" if visible is not None else "nvidia-smi shows none"
+        )
+        raise RunFailed(
+            f"a GPU was asked for, and node {platform.node()} has none that can be used ({shown}); "
+            "leave the node out (exclude in [slurm]), or ask for no GPU to work on the CPU"
+        )
 
 
 def usual_threads() -> int:
