@@ -92,7 +92,7 @@ def attempts(directory: Path, *, since_forgotten: bool = False) -> list[Attempt]
     """All that is known of the attempts at a run, oldest first; of damaged lines nothing."""
     found: dict[str, Attempt] = {}
     for line in _lines(directory / ATTEMPTS):
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(KeyError, TypeError, ValueError, OverflowError):
             _take(found, line, since_forgotten)
     return list(found.values())
 
@@ -201,7 +201,7 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     except OSError:
         return
     for text in content.split("\n"):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             line = json.loads(text)
             if isinstance(line, dict):
                 yield line

@@ -69,7 +69,9 @@ def test_damage_costs_the_damaged_lines_only(tmp_path):
     path.write_bytes(path.read_bytes() + b'\xff\xfe\x00{"what": "end"')  # broke off
     attempts.begin(tmp_path, "b")
     with path.open("a") as file:
-        for odd in ("", "[]", "7", '{"what": "begin"}', '{"what": ["end"]}', '{"token": {}}'):
+        begun = '{"what": "begin", "token": "z", "time": 1, "host": "h", "pid": 1, "epoch": 1e999}'
+        odd_ones = ("", "[]", "7", '{"what": "begin"}', '{"what": ["end"]}', '{"token": {}}')
+        for odd in (*odd_ones, begun, "[" * 100_000):
             file.write(odd + "\n")
         file.write(json.dumps({"what": "end", "token": "b", "time": "x", "host": 1, "pid": None}))
     attempts.end(tmp_path, "b", "failed", "nonsense", "broke")

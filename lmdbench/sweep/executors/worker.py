@@ -39,6 +39,7 @@ from lmdbench.runs.train import Busy, Workplace, execute, holder_text, keeping_a
 from lmdbench.runs.whole import damage
 from lmdbench.sweep.executors.jobs import RunJob, planned_run
 from lmdbench.sweep.executors.messages import Outcome, Start
+from lmdbench.sweep.executors.orphans import end_with_parent
 
 LONGEST_PAUSE = 30.0  # seconds between two tries while a disk is unusable
 LOOK_SECONDS = 1.0  # between two looks at a claim whose holder may be dead
@@ -278,6 +279,7 @@ class Events(Progress):
 
 def main() -> int:
     """Work off the jobs that standard input brings. Exit code 130 where it ended amid one."""
+    end_with_parent()
     # What a library prints must not end up among the events, and no child may read the jobs.
     lines = os.fdopen(os.dup(0), encoding="utf-8")
     events = Events(os.fdopen(os.dup(1), "w", encoding="utf-8"))
