@@ -33,8 +33,15 @@ Cause = Literal[
 ]
 OTHERS_DOING: tuple[Cause, ...] = ("node", "cancelled")  # deaths that say nothing of the run
 
-GPU_IS_FULL = ("OutOfMemoryError", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
-MEMORY_IS_FULL = ("can't allocate memory",)  # torch, of the machine's
+GPU_IS_FULL = (
+    *("OutOfMemoryError", "CUDA out of memory", "CUDA error: out of memory"),
+    "_STATUS_ALLOC_FAILED",
+)
+# torch, numpy, C++ and the system, of the machine's
+MEMORY_IS_FULL = (
+    *("can't allocate memory", "not enough memory", "Unable to allocate", "std::bad_alloc"),
+    *("MemoryError", "Cannot allocate memory"),
+)
 
 
 @dataclass(frozen=True)
@@ -127,11 +134,15 @@ def deaths(directory: Path) -> int:
 
 def cause_of(error: BaseException) -> Cause:
     """Why a run fails by an exception of its own: memory, of the machine or a GPU, or a crash."""
-    words = f"{type(error).__name__}: {error}"
+    full = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    return "memory" if full else cause_in(f"{type(error).__name__}: {error}")
+
+
+def cause_in(words: str) -> Cause:
+    """The same of an exception's own line, or a library's last words."""
     if any(one in words for one in GPU_IS_FULL):
         return "gpu-memory"
-    full = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-    return "memory" if full or any(one in words for one in MEMORY_IS_FULL) else "crash"
+    return "memory" if any(one in words for one in MEMORY_IS_FULL) else "crash"
 
 
 def epochs_done(directory: Path) -> int:

@@ -1,5 +1,6 @@
 """How many images look unlike the run's own, against counts by hand."""
 
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -78,6 +79,7 @@ def own_run(trained_run, tmp_path):
     save_predictions(
         directory / "predictions.npz", {"validation": parts["test"], "test": parts["validation"]}
     )
+    os.utime(directory / "predictions.npz", (0, 0))  # as if the run had been done with these
     return load_run(directory, torch.device("cpu"))
 
 

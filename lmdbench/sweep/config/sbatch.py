@@ -51,9 +51,18 @@ OURS = {
 
 def asks_for_gpus(options: Mapping[str, object]) -> bool:
     """Whether options of sbatch, by long name with - or _, ask for a GPU."""
-    given = {name.replace("_", "-"): str(value) for name, value in options.items()}
-    asked = [f"{name}={given[name]}" for name in OF_GPUS if given.get(name, "False") != "False"]
-    return any("gpu" in one and not re.search(r"[:=](0|none|)$", one.lower()) for one in asked)
+    given = {name.replace("_", "-"): str(value).lower() for name, value in options.items()}
+    asked = [
+        (name, one.strip())
+        for name in OF_GPUS
+        for one in given.get(name, "").split(",")
+        if one not in ("", "false")
+    ]
+    return any(
+        ("gpu" in name or re.search(r"\b(gpu|shard|mps)\b", one))
+        and not re.search(r"(^|[:=])(0|none)$", one)
+        for name, one in asked
+    )
 
 
 def option_problem(name: str, others: Iterable[str]) -> str | None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lmdbench.runs.attempts import GPU_IS_FULL, Cause
+from lmdbench.runs.attempts import Cause, cause_in
 
 MOST_READ = 1 << 16  # bytes of a log's end
 MOST_SAID = 240  # characters of a program's own line
@@ -37,7 +37,8 @@ NOTHING = Reason()
 ENDED_BY_SLURM: tuple[tuple[Cause, str, str], ...] = (
     (
         "memory",
-        r"oom[-_ ]kill|Out Of Memory|OUT_OF_MEMORY|(?:Step|Job).* exceeded (?:job )?memory limit"
+        r"oom[-_ ]kill|Out Of Memory|OUT_OF_MEMORY"
+        r"|(?:Step|Job).* exceeded (?:job |virtual )?memory limit"
         r"|Exceeded (?:job|step) memory limit",
         "out of memory: SLURM ended it; give it more mem in [slurm], or mem under [retry]",
     ),
@@ -54,16 +55,13 @@ ENDED_BY_SLURM: tuple[tuple[Cause, str, str], ...] = (
     ("cancelled", r"DUE TO PREEMPTION|DUE TO PREEMPT", "preempted, and not queued again"),
     ("cancelled", r"CANCELLED AT \S+ DUE TO JOB REQUEUE", "requeued, and not begun again"),
     ("unknown", r"CANCELLED AT \S+ DUE TO (.+?) \*\*\*", "cancelled by SLURM: %s"),
-    ("cancelled", r"CANCELLED AT (\S+?) \*\*\*", "cancelled at %s"),
+    ("cancelled", r"CANCELLED AT (\S+?)(?: by \S+)? \*\*\*", "cancelled at %s"),
     (
         "unknown",
         r"execve\(\): (.+: No such file or directory)",
         "its program is not on the node: %s",
     ),
     ("unknown", r"execve\(\): (.+)", "its program can't be started on the node: %s"),
-    ("unknown", r"couldn't chdir to `?(.+?)'?: ", "its folder is not on the node: %s"),
-    ("unknown", r"(Task launch for \S+ failed on node .+)", "%s"),
-    ("unknown", r"(Unable to .+)", "%s"),
     ("unknown", r"error: ((?:pyxis|enroot)\b.+)", "its container can't be started: %s"),
     ("unknown", r"^FATAL: +(.+)", "its container can't be started: %s"),
 )
@@ -79,6 +77,12 @@ SIGNALLED: tuple[tuple[Cause, str, str], ...] = (
      "killed on %s (SIGKILL), as happens when memory runs out"),
     ("signal", r"srun: error: (\S+): tasks? .*: (?:Terminated|User defined signal 2)",
      "ended on %s by a signal"),
+    ("unknown", r"couldn't chdir to `?(.+?)'?: ", "its folder is not on the node: %s"),
+    ("unknown", r"(Task launch for \S+ failed on node .+)", "%s"),
+    ("unknown", r"error: (Unable to (?!rmdir|unmount|unlink).+)", "%s"),
+    ("signal", r"Exited with exit code 137", "killed (exit code 137), as when memory runs out"),
+    ("crash", r"Exited with exit code 134", "it aborted (exit code 134)"),
+    ("unknown", r"Exited with exit code 127", "exit code 127: a command was not found"),
     ("unknown", r"(?:slurmstepd|srun|slurmd): error: (?!.*Exited with exit code)(.+)", "%s"),
 )  # fmt: skip
 # What SLURM, srun and submitit add to the end of any log.
@@ -87,6 +91,12 @@ EMPTY_WORDS = re.compile(
 )
 OF_TRACEBACKS = re.compile(r"^[ |+\-]*(?:Exception Group )?Traceback \(most recent call last\):")
 
+# Also as ``srun --label`` and newer versions begin them
+OF_SLURM = re.compile(
+    r"\[[^\]]+\] error:|(\d+: )?(slurmstepd|slurmd|srun|sbatch|salloc|pyxis|FATAL)\b"
+)
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+AN_EPOCH = re.compile(r": (epoch \d+/\d+  |done in |starting$)")
 IN_GROUP = re.compile(r"^ +[|+]-? ?")  # before what belongs to an exception group
 
 
@@ -103,7 +113,7 @@ def of_log(log: Path) -> Reason:
             text = file.read().decode(errors="replace")
     except OSError:
         return NOTHING
-    lines = [line.rstrip() for line in re.split(r"[\r\n]+", text)]
+    lines = [line.rstrip() for line in re.split(r"[\r\n]+", COLOURS.sub("", text))]
     begun = [number for number, line in enumerate(lines) if NEW_LIFE in line]
     return of_lines(lines[begun[-1] + 1 :] if begun else lines)
 
@@ -129,23 +139,31 @@ def _matching(table: Iterable[tuple[Cause, str, str]], lines: list[str]) -> Reas
 
 def _is_slurms(line: str) -> bool:
     """Whether a line is SLURM's or a container's, not what a method printed."""
-    return bool(re.match(r"(slurmstepd|slurmd|srun|sbatch|salloc|pyxis|FATAL)\b", line))
+    return bool(OF_SLURM.match(line))
 
 
 def _exception(lines: list[str]) -> Reason:
-    """The line of the last exception itself, below its traceback."""
+    """The line of the last exception itself, below its traceback, or of a library's last words.
+
+    One that is followed by an epoch's line was dealt with.
+    """
     said, within = "", False
     for line in lines:
         bare = IN_GROUP.sub("", line)
         if OF_TRACEBACKS.match(line):
             within = True
         elif within and bare and not bare.startswith((" ", "-", "+")):
-            said, within = bare, False
+            within = False
+            said = said if said and bare.startswith("SystemExit") else bare
+        elif said.endswith(":") and bare:  # whose message begins with a line break
+            said = f"{said} {bare.strip()}"
         elif line.startswith("Fatal Python error:"):
             said = line
-    full = any(one in said for one in GPU_IS_FULL)
-    cause: Cause = "gpu-memory" if full else "memory" if said == "MemoryError" else "crash"
-    return Reason(cause, _short(said)) if said else NOTHING
+        elif found := re.match(r"\s+what\(\):\s*(.+)", line):  # of C++
+            said = found[1]
+        elif AN_EPOCH.search(line):
+            said = ""
+    return Reason(cause_in(said), _short(said)) if said else NOTHING
 
 
 def _last_line(lines: list[str]) -> Reason:
@@ -170,6 +188,8 @@ STATES: dict[str, tuple[Cause, str]] = {
     "NODE_FAIL": ("node", "node failure: the node went down"),
     "BOOT_FAIL": ("node", "node failure: the node could not be booted"),
     "PREEMPTED": ("cancelled", "preempted, and not queued again"),
+    "LAUNCH_FAILED": ("node", "the node could not start it"),
+    "RECONFIG_FAIL": ("node", "its nodes could not be set up"),
     "REVOKED": ("cancelled", "revoked: another cluster began it"),
     "CANCELLED": ("cancelled", "cancelled"),
     "FAILED": ("unknown", ""),
@@ -183,7 +203,8 @@ def of_state(state: str, node: str, exit_code: str, user: Callable[[int], str]) 
     ``exit_code``: "1:0", exit code and signal. ``user``: name of a user's id.
     """
     word, _, by = state.partition(" by ")
-    cause, text = STATES.get(word.rstrip("+"), ("unknown", ""))
+    known = [name for name in STATES if word and name.startswith(word.rstrip("+"))]
+    cause, text = STATES[known[0]] if known else ("unknown", "")
     if word.startswith("CANCELLED") and by.strip().isdigit():
         text = f"cancelled by {user(int(by))}"
     code, _, number = exit_code.partition(":")
@@ -209,17 +230,22 @@ PENDING: tuple[tuple[str, str], ...] = (
     (r"^(Resources|Priority|BeginTime|None|)$", "%s"),
     (r"^Dependency$", "waits for what it starts from"),
     (r"^JobArrayTaskLimit$", "waits for others of its array (array_parallelism)"),
-    (r"MaxSubmitJob|MaxJobs|MaxJobPer", "%s: your account's limit of jobs at a time"),
-    (r"MaxGRES|MaxTRES|GrpTRES|GrpGRES|GrpCpu|MaxCpu|GrpMem|GrpNode|MaxNode",
+    (r"requeued held|requeued in held", "%s: SLURM holds it for good; retry submits it anew"),
+    (r"^DependencyNeverSatisfied$", "what it starts from did not succeed; retry submits both anew"),
+    (r"QOSNotAllowed|AccountNotAllowed", "%s: account or qos in [slurm] may not use the partition"),
+    (r"Minutes|MaxWall|TimeLimit$(?<!^PartitionTimeLimit)", "%s: more time than the account or QOS "
+     "allows; lower time, or ask the cluster's administrators"),
+    (r"MaxSubmitJob|MaxJobs|MaxJobPer|JobLimit$", "%s: your account's limit of jobs at a time"),
+    (r"MaxGRES|MaxTRES|GrpTRES|GrpGRES|GrpCpu|MaxCpu|GrpMem|GrpNode|MaxNode|MaxMem"
+     r"|ResourceLimit$",
      "%s: your group's or QOS's share is in use, or the job asks for more than it allows"),
-    (r"Minutes|MaxWall", "%s: more time than the account or QOS allows; lower time, or ask the "
-     "cluster's administrators"),
     (r"^PartitionTimeLimit$", "%s: time is longer than the partition allows, it will not begin"),
     (r"^PartitionNodeLimit$|^PartitionConfig$|^BadConstraints$",
      "%s: no node of the partition has what it asks for, it will not begin"),
     (r"^PartitionDown$|^PartitionInactive$", "%s: the partition takes no jobs now"),
     (r"^InvalidAccount$|^InvalidQOS$|^AssocNotValid", "%s: account or qos in [slurm] is not yours"),
     (r"ReqNodeNotAvail|^NodeDown$", "%s: the nodes it asks for are down or reserved"),
+    (r"^ReservationDeleted$", "%s: its reservation is gone, it will not begin"),
     (r"^Reservation", "%s: waits for its reservation"),
     (r"^Licenses$", "%s: waits for a licence"),
     (r"^JobHeldUser$", "held; scontrol release lets it begin"),

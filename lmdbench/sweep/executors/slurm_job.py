@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 FRUITLESS_STOPS = 3  # time limits reached in a row without an epoch done
 EARLY_SECONDS = 120.0  # that a job may be told earlier of its time limit than asked for
-# Where SLURM says which GPUs a job has
-OF_GRANTED = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE")
+# Where SLURM says which GPUs a job has, and how many
+GPU_NUMBERS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
+GPU_COUNTS = ("SLURM_GPUS_ON_NODE", "SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK")
 # SLURM sends these to all processes of a step. The job decides what they mean for its workers,
 # which go on while it is given time to end, and stop when it says so.
 SHIELD = (signal.SIGTERM, signal.SIGUSR2)
@@ -279,10 +280,11 @@ class JobLines(PoolWatcher):
         self._job.at_work = counts["running"] > 0 and not self._job.waiting
 
 
-def granted_gpus() -> str:
-    """What SLURM granted this job of GPUs, in its own words; empty for none."""
-    said = (os.environ.get(name, "") for name in OF_GRANTED)
-    return next((text for text in said if text not in ("", "0", "NoDevFiles")), "")
+def granted_gpus() -> bool:
+    """Whether SLURM gave this job GPUs: their numbers, or how many."""
+    given = any(os.environ.get(name, "") not in ("", "NoDevFiles") for name in GPU_NUMBERS)
+    counts = (os.environ.get(name, "").rpartition(":")[2] for name in GPU_COUNTS)
+    return given or any(text not in ("", "0") for text in counts)
 
 
 def refuse_cpu(slots: Sequence[Slot]) -> None:

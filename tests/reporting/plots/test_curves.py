@@ -1,6 +1,7 @@
 """Training curves: which epochs stand where, and what is missing."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -90,6 +91,7 @@ def test_runs_without_history_are_named_or_refused(made_block, fake_run, tmp_pat
         imported = fake_run("imported", 0, record=shape)
         arrays = (directory / "predictions.npz").read_bytes()
         (imported / "predictions.npz").write_bytes(arrays)
+        os.utime(imported / "predictions.npz", (0, 0))  # as if it had been done with these
     (block,) = compare(read_results(tmp_path / "results")).tables
     assert "No history: imported." in " ".join(look(draw_curves(block)))
     (block,) = compare(read_results(tmp_path / "results"), methods=["imported"]).tables

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmdbench.sweep.config.sbatch import OPTIONS, OURS, minutes, option_problem
+from lmdbench.sweep.config.sbatch import OPTIONS, OURS, asks_for_gpus, minutes, option_problem
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,25 @@ def test_options():
     )
     for name, why in OURS.items():
         assert why in str(option_problem(name, []))
+
+
+@pytest.mark.parametrize(
+    ("options", "asks"),
+    [
+        ({"gpus_per_node": 1}, True),
+        ({"gpus": "a100:2"}, True),
+        ({"gres": "gpu:a100:1"}, True),
+        ({"gres": "GPU:1"}, True),
+        ({"gres": "tmpdisk:10,gpu"}, True),
+        ({"gres": "shard:1"}, True),
+        ({"tres-per-task": "gres/gpu:1,cpu:0"}, True),
+        ({"gpus": 0}, False),
+        ({"gpus": False}, False),
+        ({"gres": "gpu:0,tmpdisk:10"}, False),
+        ({"gres": "none"}, False),
+        ({"partition": "gpu"}, False),
+        ({}, False),
+    ],
+)
+def test_whether_a_gpu_is_asked_for(options, asks):
+    assert asks_for_gpus(options) == asks

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmdbench.sweep.executors.reasons import last_words, of_lines, of_pending, of_state
+from lmdbench.sweep.executors.reasons import last_words, of_lines, of_log, of_pending, of_state
 
 OOM = "slurmstepd: error: Detected 1 oom_kill event in StepId=4711.0. Some of the step tasks have"
 TIME = (
@@ -118,3 +118,73 @@ def test_why_a_job_waits_is_told_in_words():
     assert "partition allows" in of_pending("PartitionTimeLimit")
     assert of_pending("ReqNodeNotAvail, UnavailableNodes:n[1-2]").startswith("ReqNodeNotAvail, Una")
     assert of_pending("SomethingNew") == "SomethingNew"
+
+
+REAL = "Traceback (most recent call last):\n  x\nValueError: real"
+
+
+@pytest.mark.parametrize(
+    ("text", "cause", "words"),
+    [
+        (
+            f"slurmstepd: error: couldn't chdir to `/x': y: going to /tmp instead\n{REAL}",
+            "crash",
+            "real",
+        ),
+        (f"{REAL}\nslurmstepd: error: Unable to rmdir: busy", "crash", "ValueError: real"),
+        (
+            "Traceback (most recent call last):\n  x\nRuntimeError: CUDA out of memory. Tr",
+            "gpu-memory",
+            "CUDA",
+        ),
+        (
+            "Traceback (most recent call last):\n  x\nMemoryError: Unable to allocate 8 GiB",
+            "memory",
+            "8 GiB",
+        ),
+        (
+            f"{REAL}\n12:00:01 ce: epoch 3/9  loss 1\nsrun: error: n1: task 0: Killed",
+            "signal",
+            "SIGKILL",
+        ),
+        (
+            "0: slurmstepd: error: Detected 1 oom_kill event in StepId=4.0",
+            "memory",
+            "out of memory",
+        ),
+        (
+            "[2026-11-29T17:20:41] error: Detected 1 oom_kill event in StepId=4.0",
+            "memory",
+            "out of",
+        ),
+        (
+            "slurmstepd: error: *** JOB 5 ON n7 CANCELLED AT 17:20 by 1000 ***",
+            "cancelled",
+            "at 17:20",
+        ),
+        (
+            "terminate called\n  what():  CUDA error: bad\nsrun: error: n1: task 0: Aborted",
+            "crash",
+            "CUDA",
+        ),
+        ("srun: error: n1: task 0: Exited with exit code 137", "signal", "137"),
+        (
+            "Traceback (most recent call last):\n  x\nRuntimeError:\n  size mismatch",
+            "crash",
+            "size mis",
+        ),
+        ("\x1b[31mFATAL:   \x1b[0mno image", "unknown", "no image"),
+    ],
+    ids=range(12),
+)
+def test_what_else_logs_hold(tmp_path, text, cause, words):
+    (tmp_path / "log").write_text(text)
+    reason = of_log(tmp_path / "log")
+    assert (reason.cause, words in reason.text) == (cause, True), reason
+
+
+def test_more_of_slurms_words():
+    assert of_state("OUT_OF_ME+", "n1", "0:125", str).cause == "memory"
+    assert "more time" in of_pending("AssocGrpGRESMinutes")
+    assert "retry" in of_pending("launch failed requeued held")
+    assert "partition allows" in of_pending("PartitionTimeLimit")
