@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher
 SPREAD = 16  # of equals that come next, one is taken at random: workers seldom meet on a run
 LAST_SHARE = 0.05  # of its time in which a worker begins no run any more …
 MOST_LAST_SECONDS = 300.0  # … but not longer
+MOST_REFUSALS = 5  # by workers, of a run whose stage 1 looks finished
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Pulled(Source):
         self._not_before: dict[str, float] = {}  # key → when to look again at a run
         self._seen: dict[str, tuple[str, int]] = {}  # key → heartbeat of its claim at first sight
         self._renewed: set[str] = set()  # of those that others have: where it changed since
+        self._refusals: Counter[str] = Counter()
+        self._came_back: set[str] = set()  # from workers, and not looked at since
         self._nothing_until = 0.0
         self._idle_since: float | None = None
         self._random = random.Random()
@@ -97,6 +101,7 @@ class Pulled(Source):
             self._since[job.key] = since
             self._places.setdefault(job.key, len(self._places))
             self._not_before.pop(job.key, None)
+            self._refusals.pop(job.key, None)
             self.outcomes.pop(job.key, None)
         self._nothing_until = 0.0
 
@@ -119,15 +124,19 @@ class Pulled(Source):
         self.mine.add(job.key)
 
     def busy(self, job: PoolJob, outcome: Outcome) -> None:  # noqa: ARG002
+        self._came_back.add(job.key)
         self._later(job)
 
     def died(self, job: PoolJob) -> None:
         self.mine.discard(job.key)
 
     def ended(self, job: PoolJob, outcome: Outcome) -> None:
-        if outcome.kind == "not-ready":  # what it starts from was ready a moment ago
-            self._later(job)
-            return
+        if outcome.kind == "not-ready":  # what it starts from looked finished
+            self._refusals[job.key] += 1
+            if self._refusals[job.key] < MOST_REFUSALS:
+                self._came_back.add(job.key)
+                self._later(job)
+                return
         self.mine.discard(job.key)
         self.left.pop(job.key, None)
         self._nothing_until = 0.0  # others may wait for it
@@ -141,7 +150,7 @@ class Pulled(Source):
         if self.late:
             self.why_over = "its time is up"
             return True
-        if self._idle_since is None or self.mine:
+        if self._idle_since is None or self.mine or self._came_back & self.left.keys():
             return False
         waited = now - self._idle_since
         if self._others_train_what_is_needed():
@@ -180,6 +189,7 @@ class Pulled(Source):
         """Whether a job may begin now. Forgets it where it is over."""
         if job.key not in self.left or self._not_before.get(job.key, 0.0) > time.monotonic():
             return False
+        self._came_back.discard(job.key)
         if job.needs is not None and not self._is_there(job.needs):
             return False
         try:

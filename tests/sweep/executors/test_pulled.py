@@ -109,6 +109,28 @@ def test_a_worker_waits_for_what_others_train_and_takes_it_over(source, tmp_path
     assert take(found) == "crt"
 
 
+@pytest.mark.parametrize("kind", ["busy", "not-ready"])
+def test_a_worker_that_came_second_to_a_run_looks_at_it_again_before_it_ends(
+    source, tmp_path, monkeypatch, kind
+):
+    """Workers that begin together meet on the only run that is ready."""
+    monkeypatch.setattr(pulled, "BUSY_SECONDS", 60.0)
+    one = job("ce")
+    found = source(one, job("crt", "ce"), idle=60.0)
+    assert take(found) == "ce"
+    claim = Claim(tmp_path / "ce" / "running.json")
+    assert claim.acquire()
+    found.busy(one, Outcome("busy")) if kind == "busy" else found.ended(one, Outcome(kind))
+    assert take(found) is None
+    assert not found.over
+    found._not_before.clear()  # a minute later
+    found._nothing_until = 0.0
+    assert take(found) is None
+    assert not found.over  # another trains what crt needs
+    assert found.why_over.startswith("nothing became ready within")
+    claim.release()
+
+
 def test_it_waits_no_longer_than_it_is_told(source, tmp_path):
     found = source(job("ce"), job("crt", "ce"), idle=0.05)
     claim = Claim(tmp_path / "ce" / "running.json")
@@ -159,6 +181,22 @@ def test_what_comes_back_is_given_again(source):
     assert take(found) == "ce"
     found.ended(one, DONE)
     assert found.over
+
+
+def test_a_run_that_workers_refuse_though_its_stage_1_looks_finished_is_given_up(source, tmp_path):
+    """As where images changed and all that changed is to be done again: only a worker knows."""
+    finish(tmp_path / "ce")
+    one = job("crt", "ce")
+    found = source(one)
+    refusal = Outcome("not-ready", "its stage 1 (ce seed 0) is not there: it changed")
+    for _ in range(pulled.MOST_REFUSALS):
+        assert take(found) == "crt"
+        assert not found.outcomes
+        found.ended(one, refusal)
+    assert found.outcomes == {"crt": refusal}
+    assert found.over
+    found.offer([one])
+    assert take(found) == "crt"
 
 
 def test_nothing_begins_shortly_before_its_time_is_up(source):
