@@ -333,7 +333,7 @@ def seconds(text: str) -> float | None:
 
 def ends(jobs: Sequence[str]) -> dict[str, Reason]:
     """How jobs ended, of those that SLURM still knows: a few minutes long, by its accounting, where
-    there is one, for ever."""
+    there is one, for ever. Raises UserError where nobody answers."""
     found: dict[str, Reason] = {}
     for first in range(0, len(jobs), MOST_ARGUMENTS):
         some = jobs[first : first + MOST_ARGUMENTS]
@@ -342,10 +342,13 @@ def ends(jobs: Sequence[str]) -> dict[str, Reason]:
         with suppress(UserError):  # most clusters keep accounts, many do not
             what = "--format=JobID,State,ExitCode,NodeList"
             answers += _call("sacct", "-n", "-P", "-X", f"--jobs={listed}", what).splitlines()
-        with suppress(UserError):  # squeue fails where it knows none of a single job
+        try:
             what = "--Format=ArrayJobID:|,ArrayTaskID:|,JobID:|,State:|,exit_code:|,NodeList:|"
             command = ("squeue", "--all", "--array", "--noheader", "--states=all")
             answers += map(_ended, _call(*command, f"--jobs={listed}", what).splitlines())
+        except UserError as error:  # it fails, too, where it knows none of a single job
+            if not answers and "Invalid job id" not in str(error):
+                raise
         for line in answers:
             job, state, code, node = ([*line.split("|"), "", "", ""])[:4]
             if job in some and (reason := of_state(state, node, code, _user)):

@@ -21,6 +21,7 @@ from lmdbench.core.claim import slurm_job
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import RunFailed
 from lmdbench.core.progress import PREPARING, clock
+from lmdbench.runs.attempts import epochs_done
 from lmdbench.runs.options import RunOptions
 from lmdbench.sweep.config.retry import Retry
 from lmdbench.sweep.executors.local import make_slots
@@ -57,7 +58,7 @@ class SweepJob:
     def __init__(self, payload: Mapping[str, Any]) -> None:
         self.payload = dict(payload)
         self.failed: dict[str, str] = {}  # key → why: not tried again after a requeue
-        self.fruitless = 0  # stops at the time limit since an epoch was last done
+        self.fruitless = 0  # stops at the time limit since an epoch was last done and saved
         self.started = 0.0
         self.at_work = False  # on a run, which the time limit fails
         self.waiting = False  # for runs that others have
@@ -172,8 +173,8 @@ class SweepJob:
             self.out_of_time = True
             minutes = self.payload["time_minutes"]
             raise RunFailed(
-                f"the time limit of {minutes} min is shorter than an epoch, or than what comes "
-                "before or after them all: raise time in [slurm]"
+                f"the time limit of {minutes} min is shorter than an epoch (or checkpoint_every), "
+                "or than what comes before or after them all: raise time in [slurm]"
             )
         return DelayedSubmission(self)
 
@@ -229,6 +230,7 @@ class JobLines(PoolWatcher):
         self._began: dict[str, float] = {}
         self._titles: dict[Slot, str] = {}
         self._busy: set[str] = set()
+        self._begun: dict[Slot, tuple[Path, int]] = {}  # a run, and its epochs done as it began
         self._epochs, self._percent = 0, -1
 
     def say(self, text: str) -> None:
@@ -246,14 +248,21 @@ class JobLines(PoolWatcher):
         if kind == "begin":
             self._job.waiting, self._epochs = False, event["epochs"]
             epoch = event["epoch"]
+            self._begun[slot] = Path(event["directory"]), epoch
             self.say(f"{title}: {f'resuming after epoch {epoch}' if epoch else 'starting'}")
         elif kind == "epoch":
-            self._job.fruitless = 0
+            if self._saved_more(slot):
+                self._job.fruitless = 0
             self.say(f"{title}: epoch {_scores(event['row'], self._epochs)}")
         elif kind == "say":
             self.say(event["text"])
         elif kind == "prepare":
             self._prepare(100 * event["done"] // max(1, event["total"]))
+
+    def _saved_more(self, slot: Slot) -> bool:
+        """Whether a run has a later checkpoint than it began with: other epochs are done again."""
+        directory, epoch = self._begun[slot]
+        return epochs_done(directory) > epoch
 
     def _prepare(self, percent: int) -> None:
         if percent // 10 != self._percent // 10:

@@ -289,13 +289,20 @@ def test_before_there_is_a_run_to_fail_a_job_gets_more_tries(monkeypatch):
         stop(made, 58, monkeypatch)
 
 
-def test_an_epoch_between_begins_the_count_anew(monkeypatch):
-    made = job()
+@pytest.mark.parametrize("saved", [True, False])
+def test_an_epoch_between_begins_the_count_anew_once_it_is_saved(monkeypatch, tmp_path, saved):
+    """Without a checkpoint, where that is made every tenth epoch, the next life does it again."""
+    made, slot = job(), Slot("CPU 0", "cpu")
     made.at_work = True
-    for _ in range(5):
+    for _ in range(2):
         stop(made, 58, monkeypatch)
-        epoch = {"event": "epoch", "row": {"epoch": 1, "loss": 0.5}}
-        jobs.JobLines(made).event(Slot("CPU 0", "cpu"), epoch)
+        lines = jobs.JobLines(made)
+        begin = {"event": "begin", "directory": str(tmp_path), "epoch": 0, "epochs": 20}
+        lines.event(slot, begin)
+        if saved:
+            (tmp_path / "history.csv").write_text("epoch\n1\n")
+        lines.event(slot, {"event": "epoch", "row": {"epoch": 1, "loss": 0.5}})
+    assert made.fruitless == (0 if saved else 2)
 
 
 def test_preemption_and_waiting_for_others_are_not_counted(monkeypatch):
@@ -329,6 +336,24 @@ def test_lines_of_squeue():
 )
 def test_times_of_slurm(text, expected):
     assert slurm.seconds(text) == expected
+
+
+SQUEUE = """#!/bin/sh
+echo "slurm_load_jobs error: $SAYS" >&2
+exit 1
+"""
+
+
+def test_jobs_that_slurm_forgot_are_told_from_a_slurm_that_does_not_answer(monkeypatch, tmp_path):
+    path = tmp_path / "squeue"
+    path.write_text(SQUEUE)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SAYS", "Invalid job id specified")
+    assert slurm.ends(["5"]) == {}
+    monkeypatch.setenv("SAYS", "Unable to contact slurm controller (connect failure)")
+    with pytest.raises(UserError, match="SLURM does not answer"):  # else it was remembered as this
+        slurm.ends(["5"])
 
 
 def test_no_slurm_is_one_line(monkeypatch, tmp_path):
