@@ -8,7 +8,7 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -399,6 +399,7 @@ class Training:
             device=self.place.device,
             precision=resolved_precision(self.run.spec, self.place.device),
             tick=self._tick,
+            alive=self._alive,
             mode=execution_mode(self.place.options.execution, self.place.device),
         )
 
@@ -540,7 +541,7 @@ class Training:
     def _logits(self, method: Method, task: Task, images: Images, epoch: int) -> np.ndarray:
         """``logits_of`` after so many epochs, refusing what no score can be made of: nothing of it
         is saved."""
-        logits = logits_of(method, task, images, alive=self._alive)
+        logits = logits_of(method, task, images)
         if len(logits) and not np.isfinite(logits.max(axis=1)).all():
             raise Diverged("logits are not finite" + (f" after epoch {epoch}" if epoch else ""))
         return logits
@@ -784,13 +785,9 @@ def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
 
 @torch.inference_mode()
 def logits_of(
-    method: Method,
-    task: Task,
-    images: Images,
-    batch_size: int | None = None,
-    alive: Callable[[], None] = lambda: None,
+    method: Method, task: Task, images: Images, batch_size: int | None = None
 ) -> np.ndarray:
-    """Logits (N, C) float32 of a part's images in their order. ``alive``: called after a batch."""
+    """Logits (N, C) float32 of a part's images in their order."""
     method.eval()
     if batch_size is None:
         batch_size = _evaluation_batch(method, task)
@@ -799,7 +796,6 @@ def logits_of(
         with task.execution.eagerly(), task.autocast():
             logits = method.predict(batch.images)
         rows.append(logits.float())
-        alive()
     return torch.cat(rows).cpu().numpy()
 
 

@@ -160,6 +160,7 @@ class Task:
     precision: torch.dtype | None = None  # of autocast; None for float32 throughout
     mode: Mode = "plain"  # of execution
     tick: Callable[[int, int], None] = lambda _done, _total: None  # progress within an epoch
+    alive: Callable[[], None] = lambda: None  # called where images are only looked at
 
     def __post_init__(self) -> None:
         counts = torch.bincount(self.train.labels, minlength=len(self.classes))
@@ -234,3 +235,4 @@ class Task:
         parts = torch.arange(len(images)).split(batch_size) if len(images) else ()
         for (positions,), (pixels,) in images.fetch(iter([part] for part in parts)):
             yield images.raw(positions, pixels, ("test",), unused).batch(("test",))
+            self.alive()

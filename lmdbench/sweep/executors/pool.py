@@ -337,7 +337,7 @@ class Pool:
                 self.watcher.event(worker.slot, event)
         elif job is not None:
             worker.free()
-            worker.leaving = bool(event["last"])
+            worker.leaving = bool(event["last"]) or worker.hung is not None
             outcome = Outcome(event["kind"], event["text"])
             if outcome.kind == "busy":
                 self.source.busy(job, outcome)
@@ -383,6 +383,7 @@ class Pool:
             self.source.died(job)
             self.watcher.died(slot, f"its worker {how}; {job.title} goes back into the queue")
         else:
+            del self.deaths[job.key]  # whoever offers it again wants it tried anew
             times = f"its worker died {number} times, the last one {how}"
             self.source.ended(job, Outcome("gave-up", f"{times}: see {self.log_path(slot)}"))
 

@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -107,7 +107,7 @@ class Worker:
             except NotReady as error:
                 return Outcome("not-ready", str(error))
             except Busy as error:
-                if not self.wait_for_dead or _lives(error.claim):
+                if not self.wait_for_dead or _lives(error.claim, self.progress.alive):
                     return Outcome("busy", str(error))
                 continue
             except DiskError as error:
@@ -223,8 +223,10 @@ def _how_far(above: PlannedRun) -> str:
     return f"not there: {'it changed' if above.state == 'finished' else above.state}"
 
 
-def _lives(claim: Claim) -> bool:
-    """Whether the holder of a claim renews it. Takes until it does, or is dead."""
+def _lives(claim: Claim, alive: Callable[[], None]) -> bool:
+    """Whether the holder of a claim renews it. Takes until it does, or is dead.
+
+    ``alive``: called at each look."""
     first = claim.heartbeat()
     deadline = time.monotonic() + 2 * DEAD_AFTER_SECONDS
     while time.monotonic() < deadline:
@@ -232,6 +234,7 @@ def _lives(claim: Claim) -> bool:
             return False
         if claim.heartbeat() != first:
             return True
+        alive()
         time.sleep(LOOK_SECONDS)
     return True
 
