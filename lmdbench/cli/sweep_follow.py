@@ -51,10 +51,9 @@ def submit(
 
 def tell_rest(planned: SweepPlan, submitted: Submitted, say: Callable[[str], None]) -> None:
     """Say what there was no room for, and how it gets into the queue."""
-    if not submitted.left:
-        return
     if submitted.lacking:
         say(f"{submitted.lacking} workers are not submitted: {submitted.why}")
+    if not submitted.left:
         return
     total = submitted.runs + len(submitted.left)
     say(

@@ -13,6 +13,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.sweep.executors import JobExecutor, register_executor
 from lmdbench.sweep.executors.batches import Full, Queued
 from lmdbench.sweep.launch_record import follow_claim, read_launches, write_launch
+from lmdbench.sweep.submission import Submitted
 
 LIMITED = "limited"
 
@@ -103,6 +104,12 @@ def test_an_array_that_is_too_large_is_halved_and_what_has_no_room_is_told(sweep
     assert states(sweep) == {"queued": 8, "missing": 13}
     assert sweep("launch").code == 3  # nothing new, and nothing twice
     assert len(limited.jobs) == 8
+
+
+def test_workers_that_have_no_room_are_told_though_others_do_the_runs():
+    said = []
+    sweep_follow.tell_rest(None, Submitted(7, (), "max_jobs is 2", None, 2), said.append)
+    assert said == ["2 workers are not submitted: max_jobs is 2"]
 
 
 def test_max_jobs_bounds_the_jobs_of_a_sweep_and_no_others(sweep, limited):
