@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lmdbench.core.errors import Damaged, UserError
-from lmdbench.core.files import atomic, read_file
+from lmdbench.core.files import read_file, write_bytes
 from lmdbench.runs.record import RunRecord, read_record
 from lmdbench.runs.state import HEADS, ancestor_directory
 from lmdbench.runs.whole import MODEL, read_weights, suspect
@@ -34,12 +34,12 @@ def keep(directory: Path, model: Weights, keeps: str, ancestor: Path | None) -> 
     content = save(dict(model))
     digests = {"model": hashlib.sha256(content).hexdigest()}
     if keeps == "all":
-        _write(directory / MODEL, content)
+        write_bytes(directory / MODEL, content)
         return digests
     (directory / MODEL).unlink(missing_ok=True)  # of an attempt that ended while it was finishing
     if keeps == "heads":
         heads = save({name: one for name, one in model.items() if not name.startswith(ENCODER)})
-        _write(directory / HEADS, heads)
+        write_bytes(directory / HEADS, heads)
         digests["heads"] = hashlib.sha256(heads).hexdigest()
         if ancestor is not None and _shares_encoder(model, ancestor):
             digests["encoder"] = str(read_record(ancestor).digests.get("model"))
@@ -81,8 +81,3 @@ def _shares_encoder(model: Weights, ancestor: Path) -> bool:
     except (OSError, UserError):
         return False
     return save(_encoder(model)) == save(_encoder(above))
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic(path) as temporary:
-        temporary.write_bytes(content)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import read_text
+from lmdbench.core.files import read_text, write_text
 from lmdbench.core.folders import expanded
 from lmdbench.runs.record import AncestorRecord, RunRecord, read_record
 from lmdbench.runs.whole import damage
@@ -43,6 +43,22 @@ def _finished_or_damaged(directory: Path) -> State:
         return "damaged" if damage(directory) else "finished"
     except FileNotFoundError:  # moved aside meanwhile
         return "missing"
+
+
+def mark_failed(directory: Path, text: str) -> bool:
+    """Leave ``failed.txt`` for a run that its own worker could not mark, unless it is finished.
+
+    False where somebody else has the run. Raises OSError and DiskError.
+    """
+    claim = Claim(directory / "running.json")
+    if not claim.acquire():
+        return False
+    try:
+        if run_state(directory) != "finished":
+            write_text(directory / "failed.txt", text)
+    finally:
+        claim.release()
+    return True
 
 
 def last_error(directory: Path) -> str:

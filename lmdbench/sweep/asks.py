@@ -76,8 +76,7 @@ def _minutes(plan: SweepPlan, nodes: Sequence[Node], asked: Mapping[str, Ask]) -
 
 
 def _on_gpu(resources: Resources, ask: Ask) -> bool:
-    options = {name.replace("_", "-"): value for name, value in resources.sbatch.items()}
-    return asks_for_gpus(options | dict(ask.options))
+    return asks_for_gpus({**resources.sbatch, **dict(ask.options)})
 
 
 def _fits(device: str, *, on_gpu: bool) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
@@ -33,7 +34,7 @@ class Lost:
     launch: Launch
     job: str | None = None
 
-    @property
+    @cached_property
     def last(self) -> Attempt | None:
         """The last attempt since it was launched."""
         found = attempts.attempts(self.directory)
@@ -46,12 +47,16 @@ class Lost:
 
     @property
     def log(self) -> Path | None:
-        if self.launch.kind == LOCAL or not self.last_job:
-            return None
-        with suppress(UserError):  # an executor of a plug-in that is not loaded
-            executor = job_executor(self.launch.kind)
-            return executor.log(self.folder, self.launch.name, self.last_job)
+        return job_log(self.folder, self.launch, self.last_job)
+
+
+def job_log(folder: Path, launch: Launch, job: str | None) -> Path | None:
+    """What a job of a launch prints, once it has begun. ``folder``: of the sweep."""
+    if launch.kind == LOCAL or not job:
         return None
+    with suppress(UserError):  # an executor of a plug-in that is not loaded
+        return job_executor(launch.kind).log(folder, launch.name, job)
+    return None
 
 
 def why_lost(lost: Mapping[str, Lost]) -> dict[str, Reason]:

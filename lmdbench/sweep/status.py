@@ -28,7 +28,7 @@ from lmdbench.sweep.executors.batches import Queued
 from lmdbench.sweep.executors.reasons import last_words as last_words
 from lmdbench.sweep.executors.reasons import of_pending
 from lmdbench.sweep.launch_record import LAUNCHING, SWEEPS, Launch, pool_claim, read_launches
-from lmdbench.sweep.lost import Lost, why_lost
+from lmdbench.sweep.lost import Lost, job_log, why_lost
 from lmdbench.sweep.plan import Node, SweepPlan
 
 State = Literal[
@@ -103,12 +103,7 @@ class QueueEntry:
 
     @property
     def log(self) -> Path | None:
-        """What the job prints, once it has begun."""
-        if self.launch.kind == LOCAL or not self.job:
-            return None
-        with suppress(UserError):  # an executor of a plug-in that is not loaded
-            return job_executor(self.launch.kind).log(self.folder, self.launch.name, self.job)
-        return None
+        return job_log(self.folder, self.launch, self.job)
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import write_text
 from lmdbench.runs import attempts
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
-from lmdbench.runs.state import run_state
+from lmdbench.runs.state import mark_failed
 from lmdbench.runs.steps import is_stopped
 from lmdbench.sweep.config.retry import AS_USUAL, Retry
 from lmdbench.sweep.executors import oom
@@ -442,15 +440,9 @@ def shielded(signals: Collection[signal.Signals]) -> Iterator[None]:
 
 
 def fail(directory: Path, text: str) -> None:
-    """Leave ``failed.txt`` for a run whose worker could not, unless another has it by now."""
-    claim = Claim(directory / "running.json")
+    """Mark a run as failed, if another does not have it by now and the disk takes it."""
     with suppress(OSError, UserError):
-        if claim.acquire():
-            try:
-                if run_state(directory) != "finished":
-                    write_text(directory / "failed.txt", f"{text}\n")
-            finally:
-                claim.release()
+        mark_failed(directory, f"{text}\n")
 
 
 def cause_of(code: int, kills: int) -> attempts.Cause:

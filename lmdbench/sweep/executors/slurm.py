@@ -343,7 +343,7 @@ def ends(jobs: Sequence[str]) -> dict[str, Reason]:
             what = "--format=JobID,State,ExitCode,NodeList"
             answers += _call("sacct", "-n", "-P", "-X", f"--jobs={listed}", what).splitlines()
         try:
-            what = "--Format=ArrayJobID:|,ArrayTaskID:|,JobID:|,State:|,exit_code:|,NodeList:|"
+            what = "--Format=ArrayJobID:|,ArrayTaskID:|,State:|,exit_code:|,NodeList:|"
             command = ("squeue", "--all", "--array", "--noheader", "--states=all")
             answers += map(_ended, _call(*command, f"--jobs={listed}", what).splitlines())
         except UserError as error:  # it fails, too, where it knows none of a single job
@@ -358,7 +358,7 @@ def ends(jobs: Sequence[str]) -> dict[str, Reason]:
 
 def _ended(line: str) -> str:
     """A line of squeue as sacct writes it: job, state, exit code and signal, nodes."""
-    array, index, _, state, code, nodes = (line.split("|") + [""] * 6)[:6]
+    array, index, state, code, nodes = (line.split("|") + [""] * 5)[:5]
     job = f"{array}_{index}" if index.isdigit() else array
     status = int(code) if code.isdigit() else 0  # as wait gives it
     return f"{job}|{state}|{status >> 8}:{status & 127}|{nodes}"

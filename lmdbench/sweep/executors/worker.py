@@ -27,14 +27,14 @@ import torch
 
 from lmdbench.core.claim import DEAD_AFTER_SECONDS, Claim
 from lmdbench.core.errors import DiskError, RunFailed, UserError
-from lmdbench.core.files import disk_errors, write_text
+from lmdbench.core.files import disk_errors
 from lmdbench.core.progress import PREPARING, Progress, Watched
 from lmdbench.core.registry import load_plugin
 from lmdbench.data.store.store import Store, open_store
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Contexts, RunContext
-from lmdbench.runs.state import last_error, run_state
+from lmdbench.runs.state import last_error, mark_failed, run_state
 from lmdbench.runs.train import Busy, Workplace, execute, holder_text, keeping_all, lacking
 from lmdbench.runs.whole import damage
 from lmdbench.sweep.executors.jobs import RunJob, planned_run
@@ -172,15 +172,10 @@ class Worker:
         """
         directory = self.results / job.key
         with disk_errors(directory):
-            if failure.details and run_state(directory) != "finished":
+            unmarked = failure.details and run_state(directory) != "finished"
+            if unmarked and not mark_failed(directory, failure.details):
                 claim = Claim(directory / "running.json")
-                if not claim.acquire():
-                    return Outcome("busy", f"{job.key}: being trained {holder_text(claim)}")
-                try:
-                    if run_state(directory) != "finished":
-                        write_text(directory / "failed.txt", failure.details)
-                finally:
-                    claim.release()
+                return Outcome("busy", f"{job.key}: being trained {holder_text(claim)}")
         return Outcome("failed", failure.text)
 
     def _free_memory(self) -> None:
