@@ -22,15 +22,16 @@ FILE = "ends.json"
 
 def ends_of(folder: Path, kind: str, jobs: Collection[str]) -> Mapping[str, Reason]:
     """Job → how it ended, of those of which that is known. ``folder``: the sweep's; ``kind``: of
-    the executor, which is asked only for jobs that it was not asked for before."""
+    the executor, which is asked only for jobs of which it did not tell before: its accounting may
+    have been away."""
     known = _read(folder / FILE)
     new = [job for job in jobs if job not in known]
     if new:
-        with suppress(UserError):  # no answer: the next look asks again
+        with suppress(UserError):
             executor = job_executor(kind)
-            answer = executor.asked(executor.ends, new)
-            known |= {job: answer.get(job, Reason()) for job in new}
-            _write(folder / FILE, known)
+            if told := executor.asked(executor.ends, new):
+                known |= told
+                _write(folder / FILE, known)
     return {job: known[job] for job in jobs if known.get(job)}
 
 

@@ -102,6 +102,15 @@ def test_what_slurm_said_is_remembered_and_not_asked_again(lost, slurm):
     assert json.loads((lost.folder / ends.FILE).read_text())["5"]["text"] == "forgotten"
 
 
+def test_where_nothing_was_told_it_is_asked_again(lost, slurm):
+    asked = slurm()
+    log(lost, "")
+    assert why(lost).cause == "unknown"
+    slurm(**{"5": Reason("memory", "out of memory")})  # the accounting is back
+    assert why(lost).cause == "memory"
+    assert asked == [["5"], ["5"]]
+
+
 def test_a_pool_that_was_killed_and_one_that_was_stopped(tmp_path):
     launch = Launch("s-1", "local", (("run",),))
     one = Lost(tmp_path / "run", tmp_path, launch)

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
     from lmdbench.sweep.status import Finished, Overview, RunStatus, State
 
+# What differs in alike failures
+ACCIDENTAL = re.compile(
+    r"\b(?:job|process) [\d_]+|\bStepId=[\d.]+|\b(?:on|see) [^ ,;)]+|\d[\d-]*T?\d\d:\d\d(?::\d\d)?"
+    r"|\d+(?:\.\d+)? ?(?:[KMG]i?B|bytes|s)\b"
+)
 MOST_LINES = 10  # of runs of one state, where not all are asked for
 
 
@@ -190,14 +195,14 @@ def _workers(overview: Overview) -> list[str]:
 
 
 def _alike(found: Sequence[RunStatus]) -> list[list[RunStatus]]:
-    """Runs by what is said of them, digits apart, which names and numbers of jobs differ in."""
+    """Runs by what is said of them, apart from names, places, times and amounts of memory."""
     groups: dict[object, list[RunStatus]] = {}
     for one in found:
         own = one.node.key, one.node.title, one.node.run.directory.name
         note = one.note
         for name in own:
             note = note.replace(name, "")
-        said = re.sub(r"\d+", "", note)
+        said = ACCIDENTAL.sub("", note)
         groups.setdefault(said or one.node.key, []).append(one)
     return list(groups.values())
 

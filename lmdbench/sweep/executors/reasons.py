@@ -157,7 +157,7 @@ def _exception(lines: list[str]) -> Reason:
             said = said if said and bare.startswith("SystemExit") else bare
         elif said.endswith(":") and bare:  # whose message begins with a line break
             said = f"{said} {bare.strip()}"
-        elif line.startswith("Fatal Python error:"):
+        elif line.startswith(("Fatal Python error:", "Lmod has detected the following error:")):
             said = line
         elif found := re.match(r"\s+what\(\):\s*(.+)", line):  # of C++
             said = found[1]
@@ -233,13 +233,14 @@ PENDING: tuple[tuple[str, str], ...] = (
     (r"requeued held|requeued in held", "%s: SLURM holds it for good; retry submits it anew"),
     (r"^DependencyNeverSatisfied$", "what it starts from did not succeed; retry submits both anew"),
     (r"QOSNotAllowed|AccountNotAllowed", "%s: account or qos in [slurm] may not use the partition"),
-    (r"Minutes|MaxWall|TimeLimit$(?<!^PartitionTimeLimit)", "%s: more time than the account or QOS "
+    (r"^PartitionTimeLimit$", "%s: time is longer than the partition allows, it will not begin"),
+    (r"Minutes|MaxWall|TimeLimit$", "%s: more time than the account or QOS "
      "allows; lower time, or ask the cluster's administrators"),
+    (r"PerJob|QOSMin", "%s: one job may not ask for so much or so little, it will not begin"),
     (r"MaxSubmitJob|MaxJobs|MaxJobPer|JobLimit$", "%s: your account's limit of jobs at a time"),
     (r"MaxGRES|MaxTRES|GrpTRES|GrpGRES|GrpCpu|MaxCpu|GrpMem|GrpNode|MaxNode|MaxMem"
      r"|ResourceLimit$",
      "%s: your group's or QOS's share is in use, or the job asks for more than it allows"),
-    (r"^PartitionTimeLimit$", "%s: time is longer than the partition allows, it will not begin"),
     (r"^PartitionNodeLimit$|^PartitionConfig$|^BadConstraints$",
      "%s: no node of the partition has what it asks for, it will not begin"),
     (r"^PartitionDown$|^PartitionInactive$", "%s: the partition takes no jobs now"),

@@ -188,3 +188,17 @@ def test_more_of_slurms_words():
     assert "more time" in of_pending("AssocGrpGRESMinutes")
     assert "retry" in of_pending("launch failed requeued held")
     assert "partition allows" in of_pending("PartitionTimeLimit")
+    assert "one job may not ask" in of_pending("QOSMaxCpuPerJobLimit")
+    assert "limit of jobs at a time" in of_pending("QOSMaxJobsPerUserLimit")
+    assert "more time" in of_pending("AssocMaxWallDurationPerJobLimit")
+
+
+def test_which_module_lmod_does_not_know():
+    said = of_lines(
+        [
+            "Lmod has detected the following error: The following module(s) are unknown: cuda/99",
+            "",
+            "Please check the spelling or version number.",
+        ]
+    )
+    assert said.text.endswith("unknown: cuda/99")
