@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -83,6 +84,7 @@ def test_it_can_be_stopped(tmp_path):
     for line in process.stderr:
         if line.startswith("measuring: ce"):  # the longest: no other line comes meanwhile
             break
+    time.sleep(0.3)  # a print that is interrupted as it returns prints once more at the end
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
