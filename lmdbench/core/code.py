@@ -19,9 +19,7 @@ RANGES = {"Annotated", "Uniform", "LogUniform", "Times", "Choice"}  # of a setti
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = tuple(ROOT / folder for folder in ("lmdbench", "methods", "datasets"))
-LIBRARIES = tuple(
-    Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")
-)
+PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 Definition = tuple[str, str]  # a module and a name at its top
 
 
@@ -34,6 +32,8 @@ def file_of(name: str) -> Path | None:
     path, spec = None, None
     parts = name.split(".")
     for k in range(len(parts)):
+        if k and path is None:
+            return None  # below a module that is no package
         spec = _found(".".join(parts[: k + 1]), path)
         if spec is None:
             return None
@@ -81,7 +81,20 @@ def source_of(name: str, file: Path) -> bytes:
 @functools.cache
 def is_loose(file: Path) -> bool:
     """Whether a file is neither lmdbench's own nor an installed package's."""
-    return not any(file.resolve().is_relative_to(root) for root in (*OURS, *LIBRARIES))
+    return not any(file.resolve().is_relative_to(root) for root in (*OURS, *_libraries()))
+
+
+@functools.cache
+def _libraries() -> tuple[Path, ...]:
+    """The folders of Python and of installed packages: this environment's, the user's, that of
+    another environment below this one, and those that PYTHONPATH names."""
+    own = {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
+    return tuple(Path(one).resolve() for one in {*own, *filter(_holds_packages, sys.path)})
+
+
+def _holds_packages(folder: str) -> bool:
+    path = Path(folder)
+    return path.name in PACKAGE_FOLDERS or any(path.glob("*.dist-info"))
 
 
 def imported_by(name: str, file: Path) -> tuple[str, ...]:
