@@ -8,13 +8,14 @@ Starts a real SLURM on this machine (as root; see tests/cluster.py) whose arrays
 ``--limit`` jobs in the queue, and sbatch refuses more; else ``max_jobs`` of the sweep is that. The
 runs are as short as can be: one epoch of the drawn images at 16 px, four of five runs behind a
 stage 1 that they share. Calls of SLURM's commands are counted by wrappers on PATH, those of the
-nodes, too; the benchmark's own are not.
+nodes, too; the benchmark's own are not. The peak memory is that of the ``launch`` process alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -138,6 +139,14 @@ def calls(folder: Path, name: str) -> Counter[bool]:
     return Counter(line.startswith("0 ") for line in lines)
 
 
+def launch_once(command: list[str], env: dict[str, str]) -> int:
+    """Run a launch to its end; its peak resident memory, in KiB, without its children's."""
+    process = subprocess.Popen(command, env=env)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_maxrss
+
+
 def work(folder: Path, options: argparse.Namespace, env: dict[str, str]) -> None:
     """Launch until all is done, and print what that took."""
     command = [sys.executable, "-m", "lmdbench", "sweep"]
@@ -147,10 +156,10 @@ def work(folder: Path, options: argparse.Namespace, env: dict[str, str]) -> None
     asked = counting(folder / "counted", env)
     begun = time.monotonic()
     states: dict[str, int] = {}
-    launches = 0
+    launches = peak = 0
     while set(states) != {"done"} and launches < options.launches:
         launches += 1
-        subprocess.run(launch, env=asked, check=False)
+        peak = max(peak, launch_once(launch, asked))
         while subprocess.run(
             ["squeue", "--noheader"], env=env, capture_output=True, text=True, check=True
         ).stdout.strip():
@@ -159,6 +168,7 @@ def work(folder: Path, options: argparse.Namespace, env: dict[str, str]) -> None
         states = json.loads(told.stdout)["states"]
     seconds = time.monotonic() - begun
     print(f"\n{states} after {launches} launch(es) and {seconds:.0f} s")
+    print(f"{'launch':10} {peak / 1024:6.0f} MiB at most")
     for name in COMMANDS:
         count = calls(folder / "counted", name)
         print(f"{name:10} {count.total():6} calls, {count[False]} of them refused or unanswered")
