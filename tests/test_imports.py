@@ -16,7 +16,7 @@ FLOORS = [
     {"version"},
     {"core"},
     {"data", "evaluation", "training.views"},
-    {"data.splits", "download"},
+    {"data.splits", "download", "evaluation.metrics"},
     {"data.store", "models"},
     {"training"},
     {"data.folder", "methods"},

@@ -1,0 +1,219 @@
+"""What a metric is, and what it is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lmdbench.core.errors import UserError
+from lmdbench.evaluation import inference, influence
+from lmdbench.evaluation.influence import Margins
+from lmdbench.evaluation.metrics.probabilities import SAID_SUM, given_as_logs, softmax, unusable
+
+RESAMPLES = 500  # of the bootstrap: its standard errors are right to 3 %
+SEED = 0  # of its generator
+
+Sets = tuple[tuple[str, tuple[int, ...]], ...]  # names → class indices
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that is told of a run's predictions.
+
+    ``value``, and ``influences`` (N,) as in ``influence.py`` but for centring, are of a Scorer for
+    which ``undefined`` is empty, and not the reason why there is no value. Without influences,
+    intervals come from a bootstrap. ``weights``, of a metric that is a weighted sum of recalls: of
+    the images of each class (C,) the weights (C,), 0 for classes without images, NaN where it is
+    undefined. ``bounds``: the smallest and the largest value it can have. ``percent``: whether
+    percent and points make sense of it. ``sets``: names → the classes it is about, () for all;
+    ``of_class``: it is one class.
+    """
+
+    name: str
+    title: str
+    value: Callable[[Scorer], float]
+    influences: Callable[[Scorer], np.ndarray] | None = None
+    undefined: Callable[[Scorer], str] = lambda _: ""
+    weights: Callable[[np.ndarray], np.ndarray] | None = None
+    bounds: tuple[float, float] = (0.0, 1.0)
+    lower_is_better: bool = False
+    percent: bool = True
+    sets: Sets = ()
+    of_class: bool = False
+
+    @property
+    def resampled(self) -> bool:
+        """Whether its intervals come from a bootstrap."""
+        return self.weights is None and self.influences is None
+
+    def images(self, counts: np.ndarray) -> int:
+        """Images of the classes it is about, of ``counts`` (C,) in the part."""
+        members = {k for _, classes in self.sets for k in classes}
+        return int(counts[sorted(members)].sum() if self.sets else counts.sum())
+
+    def estimate(
+        self,
+        values: np.ndarray,
+        correct: np.ndarray,
+        pieces: np.ndarray | None,
+        labels: np.ndarray,
+        counts: np.ndarray,
+        units: np.ndarray | None,
+    ) -> inference.Estimate:
+        """The mean over seeds with its interval, in the way that the metric has.
+
+        ``values`` (S,), ``correct`` (S, N); ``pieces``: the influences (S, N), or the samples
+        (S, B) of one that is ``resampled``, None for a weighted sum of recalls; ``counts`` (C,).
+        """
+        if self.weights is not None:
+            return inference.linear_estimate(correct, labels, self.weights(counts), units)
+        assert pieces is not None
+        if self.resampled:
+            return inference.bootstrap_estimate(values, pieces, labels, self.bounds)
+        return inference.smooth_estimate(values, pieces, labels, units, self.bounds)
+
+
+@dataclass(frozen=True)
+class ClassStat:
+    """What each class has of its own.
+
+    ``values`` (C,) of a Scorer, NaN where undefined. ``influences`` (N,), not centred, on
+    Σ weights · values, of a Scorer and the weights (C,). ``mean``: the name of the metric that is
+    its mean over all classes. ``of_rest``: it needs images of others. ``lacks``: what a class with
+    images is or does that has none, as "is never predicted"; ``in_a_mean``: what it counts as then,
+    NaN if the mean is undefined too. ``linear``: it is the recall.
+    """
+
+    title: str
+    mean: str
+    values: Callable[[Scorer], np.ndarray]
+    influences: Callable[[Scorer, np.ndarray], np.ndarray]
+    of_rest: bool = False
+    lacks: str = ""
+    in_a_mean: float = np.nan
+    linear: bool = False
+
+
+class Scorer:
+    """Values, reasons and influences of one run's predictions on one part.
+
+    What several metrics need (the confusion matrix, probabilities, the sort behind AUROC) is
+    computed once, when it is first asked for.
+    """
+
+    def __init__(self, labels: np.ndarray, logits: np.ndarray) -> None:
+        self.labels, self.logits = labels, logits = np.asarray(labels), np.asarray(logits)
+        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+            raise UserError(
+                f"labels {labels.shape} and logits {logits.shape}: give (N,) and (N, C)"
+            )
+        if len(labels) and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
+            raise UserError(f"labels: give class indices from 0 to {logits.shape[1] - 1}")
+        self.classes = logits.shape[1]
+        self.counts = np.bincount(labels, minlength=self.classes)
+        self.broken = unusable(logits)
+        self._of_classes: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """The class of the largest logit, (N,); of equal ones, the first."""
+        return self.logits.argmax(axis=1)
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """Whether each image is predicted right, (N,) float64, NaN if logits are not finite."""
+        if self.broken:
+            return np.full(len(self.labels), np.nan)
+        return (self.predicted == self.labels).astype(np.float64)
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """Images of each true class (row) predicted as each class (column), (C, C) float64."""
+        if self.broken:
+            return np.full((self.classes, self.classes), np.nan)
+        cells = np.bincount(self.labels * self.classes + self.predicted, minlength=self.classes**2)
+        return cells.reshape(self.classes, self.classes).astype(np.float64)
+
+    @cached_property
+    def margins(self) -> Margins:
+        """Diagonal and sums of the matrix, NaN if logits are not finite."""
+        if self.broken:
+            return Margins(*np.full((3, self.classes), np.nan))
+        return Margins.of(self.labels, self.predicted, self.classes)
+
+    def of_classes(self, stat: ClassStat) -> np.ndarray:
+        """A statistic of each class (C,), computed once."""
+        if stat.title not in self._of_classes:
+            self._of_classes[stat.title] = stat.values(self)
+        return self._of_classes[stat.title]
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        return softmax(self.logits)
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """What ranks images by each class, (N, C) float64: probabilities, and of imported ones
+        those that were given, whatever they add up to."""
+        given = given_as_logs(self.logits, SAID_SUM)
+        return self.probabilities if given is None else given
+
+    @cached_property
+    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
+        """AUROC of each class (C,) and each image's part in it (N, C), 0 where there is none."""
+        if self.broken or not len(self.labels):
+            return np.full(self.classes, np.nan), np.zeros(self.logits.shape)
+        areas, parts = influence.aurocs(self.labels, self.ranks)
+        return areas, np.nan_to_num(parts, copy=False)
+
+    def value(self, metric: Metric) -> float:
+        """NaN where ``reason`` says why."""
+        return float("nan") if self.reason(metric) else metric.value(self)
+
+    def influence(self, metric: Metric) -> np.ndarray:
+        """Of each image, (N,), see ``influence.py``. NaN where the metric has no value, no
+        influences, or no slope: the MCC of a method that predicts one class only."""
+        if metric.influences is None or self.reason(metric):
+            return np.full(len(self.labels), np.nan)
+        return influence.centred(metric.influences(self), self.labels)
+
+    def resamples(self, metric: Metric, units: np.ndarray | None = None) -> np.ndarray:
+        """The metric on ``RESAMPLES`` bootstrap samples of the images, NaN where it has no value.
+
+        The same samples whenever labels and ``units`` (N,) are the same, so that runs are paired.
+        """
+        if self.reason(metric):
+            return np.full(RESAMPLES, np.nan)
+        return inference.within_class_bootstrap(
+            lambda images: metric.value(Scorer(self.labels[images], self.logits[images])),
+            self.labels,
+            np.random.default_rng(SEED),
+            RESAMPLES,
+            units,
+        )
+
+    def reason(self, metric: Metric) -> str:
+        """Why the metric has no value; empty if it has one."""
+        if not len(self.labels):
+            return "there are no images"
+        if self.broken:
+            return f"the logits of {self.broken} of {len(self.labels)} images are not finite"
+        return metric.undefined(self)
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        """Negative log-likelihood of each image, (N,), in nats, without clipping."""
+        exact = self.logits.astype(np.float64)
+        exact -= exact.max(axis=1, keepdims=True)
+        own = np.take_along_axis(exact, self.labels[:, None], axis=1)[:, 0]
+        return np.log(np.exp(exact, out=exact).sum(axis=1)) - own
+
+    @cached_property
+    def brier(self) -> np.ndarray:
+        """Σ over the classes of (probability − 1[own class])² of each image, (N,), 0 to 2."""
+        p = self.probabilities
+        own = np.take_along_axis(p, self.labels[:, None], axis=1)[:, 0]
+        return (p**2).sum(axis=1) - 2 * own + 1
