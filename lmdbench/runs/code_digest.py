@@ -43,10 +43,8 @@ LOOP = tuple(
         *(f"training.{name}" for name in ("method", "stepper", "engine", "task", "prefetch")),
     )
 )
-SELECTING = (  # what the balanced accuracy that selects an epoch is made of
-    ("lmdbench.evaluation.metrics.recalls", "_recalls"),
-    ("lmdbench.evaluation.metrics.classes", "set_weights"),
-    ("lmdbench.evaluation.influence", "Margins"),
+SELECTING = tuple(  # what the balanced accuracy that selects an epoch is made of
+    ("lmdbench.evaluation.metrics", name) for name in ("_recalls", "_set_weights")
 )
 BUILDING = tuple(  # what every backbone is built by
     ("lmdbench.models.backbones", name)

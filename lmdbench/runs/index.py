@@ -38,7 +38,7 @@ from lmdbench.version import __version__
 
 FOLDER = ".index"
 # Besides the directory, what is to be as it was; what is absent is to be absent
-FILES = ("run.json", "predictions.npz", "model.safetensors")
+FILES = ("run.json", "predictions.npz", "model.safetensors", "heads.safetensors")
 SETTLED = 2.0  # seconds; the grain of a file's time is up to 2 s on some shares
 LEAST = 32  # newly read runs for which it is worth writing
 

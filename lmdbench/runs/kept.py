@@ -17,8 +17,8 @@ from torch import Tensor
 from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.files import read_file, write_bytes
 from lmdbench.runs.record import RunRecord, read_record
-from lmdbench.runs.state import HEADS, ancestor_directory
-from lmdbench.runs.whole import MODEL, read_weights, suspect
+from lmdbench.runs.state import ancestor_directory
+from lmdbench.runs.whole import HEADS, MODEL, read_weights, suspect
 
 ENCODER = "model.encoder."  # of its tensors, in the names of a method's state
 

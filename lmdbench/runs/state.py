@@ -13,10 +13,9 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_text, write_text
 from lmdbench.core.folders import expanded
 from lmdbench.runs.record import AncestorRecord, RunRecord, read_record
-from lmdbench.runs.whole import damage
+from lmdbench.runs.whole import HEADS, damage
 
 LENGTHS = ("epochs", "rounds")  # settings that say how long a run is
-HEADS = "heads.safetensors"  # in place of model.safetensors, where that is all that was kept
 PRUNED = "pruned.txt"  # says when the weights of a finished run were removed
 
 # damaged: it says that it is finished, and a file of it can't be what was written, see ``damage``.

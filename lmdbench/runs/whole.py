@@ -21,6 +21,7 @@ DONE = "done"
 RECORD = "run.json"
 PREDICTIONS = "predictions.npz"
 MODEL = "model.safetensors"
+HEADS = "heads.safetensors"  # in its place, where that is all that was kept
 SUSPECTED = "damaged.txt"  # what a reader found damaged; all files are then read before it is told
 HEADER_BYTES = 8  # of a safetensors file: how long its header is
 LONGEST_HEADER = 100_000_000
@@ -49,7 +50,7 @@ def damage(directory: Path) -> str:
         try:
             found = path.stat()
         except FileNotFoundError:
-            if name == MODEL:  # imported, or pruned
+            if name in WEIGHTS:  # imported, pruned, or not kept
                 continue
             return f"{path}: no such file"
         except OSError as error:
@@ -63,7 +64,7 @@ def damage(directory: Path) -> str:
         if suspected or found.st_mtime_ns > finished.st_mtime_ns:
             look = (str(path), found.st_size, found.st_mtime_ns, suspected)
             if look not in _looked:
-                _looked[look] = _said(problem_of, directory, suspected)
+                _looked[look] = _said(problem_of, path, suspected)
             if why := _looked[look]:
                 return why
     return ""
@@ -83,7 +84,8 @@ def spoilt(directory: Path) -> str:
     if (directory / DONE).exists():
         gone = f"{directory / RECORD}: no such file, though the run was done"
         return damage(directory) if (directory / RECORD).exists() else gone
-    return _said(_record_problem, directory, False) if (directory / RECORD).exists() else ""
+    path = directory / RECORD
+    return _said(_record_problem, path, False) if path.exists() else ""
 
 
 def counted(predictions: Predictions, record: RunRecord, part: str) -> str:
@@ -120,14 +122,14 @@ def _content(path: Path) -> tuple[Look, bytes]:
 
 
 def _other_weights(path: Path, sha256: str, record: RunRecord) -> str:
-    if record.digests.get("model") in (None, sha256):
+    if record.digests.get(WEIGHTS[path.name]) in (None, sha256):
         return ""
     return f"{path}: damaged, its SHA-256 is not the one in run.json"
 
 
-def _said(problem_of: Callable[[Path, bool], str], directory: Path, suspected: bool) -> str:
+def _said(problem_of: Callable[[Path, bool], str], path: Path, suspected: bool) -> str:
     try:
-        return problem_of(directory, suspected)
+        return problem_of(path, suspected)
     except Damaged as error:
         return str(error).partition("; ")[0]
 
@@ -142,15 +144,14 @@ def _record(directory: Path) -> RunRecord | None:
         return None
 
 
-def _record_problem(directory: Path, _: bool) -> str:
-    _record(directory)
+def _record_problem(path: Path, _: bool) -> str:
+    _record(path.parent)
     return ""
 
 
-def _predictions_problem(directory: Path, _: bool) -> str:
-    path = directory / PREDICTIONS
+def _predictions_problem(path: Path, _: bool) -> str:
     parts = load_predictions(path)
-    record = _record(directory)
+    record = _record(path.parent)
     if record is None:
         return ""
     imported = record.imported.predictions
@@ -162,11 +163,10 @@ def _predictions_problem(directory: Path, _: bool) -> str:
     return ""
 
 
-def _model_problem(directory: Path, suspected: bool) -> str:
-    path = directory / MODEL
+def _weights_problem(path: Path, suspected: bool) -> str:
     if not read_file(path, _has_form):
         return f"{path}: damaged, not as long as its header says, or without one"
-    record = _record(directory) if suspected else None
+    record = _record(path.parent) if suspected else None
     return _other_weights(path, sha256_of(path), record) if record is not None else ""
 
 
@@ -184,4 +184,9 @@ def _has_form(path: Path) -> bool:
             return False
 
 
-CHECKS = {RECORD: _record_problem, PREDICTIONS: _predictions_problem, MODEL: _model_problem}
+WEIGHTS = {MODEL: "model", HEADS: "heads"}  # file → what its SHA-256 is called in the record
+CHECKS = {
+    RECORD: _record_problem,
+    PREDICTIONS: _predictions_problem,
+    **dict.fromkeys(WEIGHTS, _weights_problem),
+}

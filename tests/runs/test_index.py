@@ -298,7 +298,7 @@ def test_facts_are_worked_out_once_for_as_long_as_the_run_stays(fake_run):
     assert fact() == fact() == {"a": 2}
 
 
-@pytest.mark.parametrize(("closely", "most"), [(False, 1), (True, 4)])
+@pytest.mark.parametrize(("closely", "most"), [(False, 1), (True, 5)])
 def test_a_second_look_costs_a_listing(fake_run, monkeypatch, closely, most):
     first = fake_run("ce")
     for k in range(1, 100):

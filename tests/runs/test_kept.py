@@ -13,6 +13,7 @@ from lmdbench.runs.options import RunOptions
 from lmdbench.runs.prediction import load_run
 from lmdbench.runs.record import read_record
 from lmdbench.runs.state import run_state
+from lmdbench.runs.whole import damage
 
 CPU = torch.device("cpu")
 SHORT = ("--set", "epochs=1", "--set", "ce.epochs=1")
@@ -65,6 +66,14 @@ def test_heads_without_their_encoder_are_refused_in_a_line(crt, lmdbench):
     (ce / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"whose encoder it shares, has no weights any more.*force"):
         load_run(heads, CPU)
+
+
+def test_heads_that_are_cut_short_make_a_finished_run_damaged(crt):
+    heads = crt("heads")
+    path = heads / "heads.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert run_state(heads) == "damaged"
+    assert damage(heads) == f"{path}: damaged, not as long as its header says, or without one"
 
 
 def test_damaged_heads_are_told(crt):
