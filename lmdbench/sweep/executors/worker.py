@@ -42,7 +42,7 @@ from lmdbench.sweep.executors.messages import Outcome, Start
 from lmdbench.sweep.executors.orphans import end_with_parent
 
 LONGEST_PAUSE = 30.0  # seconds between two tries while a disk is unusable
-LOOK_SECONDS = 1.0  # between two looks at a claim whose holder may be dead
+LOOK_SECONDS = 1.0  # between two signs of life while it waits for a disk, or a claim's holder
 TICK_SECONDS = 0.5  # between two events of one kind within an epoch
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 STOP_SECONDS = 10.0  # for a worker to stop by itself once its input has ended
@@ -120,8 +120,7 @@ class Worker:
             finally:
                 self._free_memory()
             pause = min(pause, max(self.patience - waited, 0.01))
-            time.sleep(pause)
-            self.progress.alive()
+            self._rest(pause)
             waited += pause
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -177,6 +176,13 @@ class Worker:
                 claim = Claim(directory / "running.json")
                 return Outcome("busy", f"{job.key}: being trained {holder_text(claim)}")
         return Outcome("failed", failure.text)
+
+    def _rest(self, seconds: float) -> None:
+        """Sleep, and let it be known all the while that this process does not hang."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_SECONDS))
+            self.progress.alive()
 
     def _free_memory(self) -> None:
         """Others may share the GPU."""

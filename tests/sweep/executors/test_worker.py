@@ -262,6 +262,18 @@ def test_a_disk_that_stays_unusable_is_given_up(make_worker, pool_jobs, small_di
     assert worker.carry_out(job.run).kind == "done"
 
 
+def test_waiting_for_a_disk_is_no_hanging(make_worker, pool_jobs, small_disk, monkeypatch):
+    """However long a pause is, a sign of life comes each second: those here are of 1, 2 and 2 s."""
+    results = small_disk.folder / "results"
+    (job,) = pool_jobs(results, CE)
+    worker = make_worker(results, patience=5.0)
+    signs = []
+    monkeypatch.setattr(worker.progress, "alive", lambda: signs.append(time.monotonic()))
+    with small_disk.read_only():
+        assert worker.carry_out(job.run).kind == "gave-up"
+    assert len(signs) >= 5
+
+
 # A process of its own
 
 
