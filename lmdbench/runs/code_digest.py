@@ -43,8 +43,10 @@ LOOP = tuple(
         *(f"training.{name}" for name in ("method", "stepper", "engine", "task", "prefetch")),
     )
 )
-SELECTING = tuple(  # what the balanced accuracy that selects an epoch is made of
-    ("lmdbench.evaluation.metrics", name) for name in ("_recalls", "_set_weights")
+SELECTING = (  # what the balanced accuracy that selects an epoch is made of
+    ("lmdbench.evaluation.metrics.recalls", "_recalls"),
+    ("lmdbench.evaluation.metrics.classes", "set_weights"),
+    ("lmdbench.evaluation.influence", "Margins"),
 )
 BUILDING = tuple(  # what every backbone is built by
     ("lmdbench.models.backbones", name)

@@ -311,6 +311,7 @@ def drawn(sampler):
 ALL, NONE = (lambda _: True), (lambda _: False)
 ADDED = ("", "\nADDED = 1\n")  # at the end of a file
 VIEWS = "lmdbench/training/views"
+METRICS = "lmdbench/evaluation/metrics"
 ICC = named("lmd", "lmd-released", "mrc-vfc")
 # A file, what is edited in it → methods and backbones (None: all) that it acts on, in what part
 ACTS_ON = {
@@ -345,13 +346,13 @@ ACTS_ON = {
         *(ALL, None, "backbone"),
     ),
     ("lmdbench/models/backbones.py", '"rounds": 10', '"rounds": 11'): (NONE, None, ""),  # a setting
-    ("lmdbench/evaluation/metrics.py", "margins.right, margins.images", "margins.right, True"): (
+    (f"{METRICS}/recalls.py", "margins.right, margins.images", "margins.right, True"): (
         *(ALL, None, "loop"),  # selects the best epoch
     ),
     ("lmdbench/data/store/decoding.py", "Resampling.BILINEAR", "Resampling.BICUBIC"): (
         *(ALL, None, "loop"),
     ),
-    ("lmdbench/evaluation/metrics.py", *ADDED): (NONE, None, ""),
+    (f"{METRICS}/recalls.py", *ADDED): (NONE, None, ""),
     ("lmdbench/cli/run.py", *ADDED): (NONE, None, ""),  # acts on no number
 }
 EDITS = """
