@@ -43,6 +43,12 @@ WIDTH = 7.0  # inches
     "--width", type=float, default=WIDTH, show_default=True, metavar="INCHES", help="Of the figure."
 )
 @click.option(
+    "--bare",
+    is_flag=True,
+    help="For a paper: without title and footer, which are printed instead, and cut to what it "
+    "shows.",
+)
+@click.option(
     "--run",
     "run",
     metavar="DIR|ID",
@@ -65,6 +71,7 @@ def plot(
     selection: Selection,
     output: Path | None,
     width: float,
+    bare: bool,
     run: str | None,
     images: int | None,
     device: str | None,
@@ -121,7 +128,7 @@ def plot(
     else:
         comparison = selection.comparison(check=plot.check)
         parts = [("", comparison)] if plot.of == "comparison" else _named_tables(comparison)
-    _write(_drawn(plot, parts, width), kind, output)
+    _write(_drawn(plot, parts, width), kind, output, bare)
 
 
 def _named_tables(comparison: Comparison) -> list[tuple[str, Any]]:
@@ -156,12 +163,16 @@ def _drawn(plot: Plot, parts: list[tuple[str, Any]], width: float) -> list[tuple
     return figures
 
 
-def _write(figures: list[tuple[str, Figure]], kind: str, output: Path | None) -> None:
+def _write(figures: list[tuple[str, Figure]], kind: str, output: Path | None, bare: bool) -> None:
+    """``bare``: what title and footer say goes to standard output instead."""
     from lmdbench.reporting.plots.figures import boxes, lacking, save_figure
+    from lmdbench.reporting.plots.style import take_caption
 
     paths = list(_paths([name for name, _ in figures], kind, output))
     for path, (_, figure) in zip(paths, figures, strict=True):
-        save_figure(figure, path)
+        if bare:
+            click.echo(f"{path}\n{take_caption(figure)}\n")
+        save_figure(figure, path, tight=bare)
         click.echo(f"written: {path}", err=True)
     drawn = "".join(lacking(figure) for _, figure in figures)
     if line := boxes("".join(dict.fromkeys(drawn))):

@@ -48,6 +48,20 @@ def test_each_kind_is_drawn_and_what_was_written_is_said(lmdbench, runs, tmp_pat
         assert picture.width == 1400  # 7 inches of 200 dots
 
 
+@pytest.mark.parametrize("kind", BY_BLOCK)
+def test_a_bare_figure_is_cut_and_its_caption_printed(lmdbench, runs, tmp_path, kind):
+    assert lmdbench("plot", kind, "--output", "whole.png").code == 0
+    outcome = lmdbench("plot", kind, "--output", "bare.png", "--bare")
+    assert (outcome.code, outcome.err) == (0, "written: bare.png\n")
+    path, *caption = outcome.out.splitlines()
+    assert path == "bare.png"
+    assert any("skin · plain-if100" in line for line in caption)
+    assert "Seeds 0, 1" in " ".join(caption)
+    with Image.open(tmp_path / "whole.png") as whole, Image.open(tmp_path / "bare.png") as bare:
+        assert bare.height < whole.height
+        assert bare.width <= whole.width + 10
+
+
 def test_a_default_name_is_new_and_a_given_one_is_written_over(lmdbench, runs, tmp_path):
     outcome = lmdbench("plot", "groups")
     assert outcome.err == "written: groups-skin-plain-if100.pdf\n"

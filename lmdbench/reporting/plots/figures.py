@@ -23,6 +23,7 @@ from lmdbench.core.files import atomic
 
 ENDINGS = ("png", "pdf", "svg")
 DOTS = 200  # per inch, of a PNG
+EDGE = 0.02  # inches around a figure that is cut to what it shows
 # Colours that colour-blind people tell apart (Okabe and Ito), by group of classes.
 COLOURS = {"head": "#0072B2", "medium": "#E69F00", "tail": "#CC79A7"}
 OTHER = "#56B4E9"  # a group of another name
@@ -112,14 +113,16 @@ def picture_kind(path: Path) -> str:
     return kind
 
 
-def save_figure(figure: Figure, path: Path, dots: int = DOTS) -> None:
+def save_figure(figure: Figure, path: Path, dots: int = DOTS, tight: bool = False) -> None:
     """Write a figure in the format of the file's ending; the same figure gives the same bytes.
 
-    Raises UserError for another ending and where nothing can be written.
+    ``tight``: cut off what is empty around it. Raises UserError for another ending and where
+    nothing can be written.
     """
     kind = picture_kind(path)
+    cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": EDGE} if tight else {}
     with drawing(), atomic(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=dots, metadata=UNDATED.get(kind))
+        figure.savefig(temporary, format=kind, dpi=dots, metadata=UNDATED.get(kind), **cut)
 
 
 def svg_text(figure: Figure) -> str:

@@ -199,7 +199,7 @@ def write_title(figure: Figure, what: str, title: str) -> None:
     letters = figure.get_figwidth() * LETTERS_PER_INCH * 0.72
     lines = [*wrapped(what, letters), *wrapped(title, letters)]
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9, fontweight="bold")
-    figure.set_figheight(figure.get_figheight() + 0.15 * len(lines) + 0.1)
+    figure.set_figheight(figure.get_figheight() + _title_inches(len(lines)))
 
 
 def write_footer(figure: Figure, *sentences: str) -> None:
@@ -207,7 +207,29 @@ def write_footer(figure: Figure, *sentences: str) -> None:
     text = " ".join(sentence for sentence in sentences if sentence)
     lines = wrapped(text, figure.get_figwidth() * LETTERS_PER_INCH)
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL)
-    figure.set_figheight(figure.get_figheight() + 0.12 * len(lines) + 0.08)
+    figure.set_figheight(figure.get_figheight() + _footer_inches(len(lines)))
+
+
+def take_caption(figure: Figure) -> str:
+    """Take title and footer away, and the room they have; returns their text, line by line."""
+    title, footer = figure.get_suptitle(), figure.get_supxlabel()
+    inches = figure.get_figheight()
+    if title:
+        figure.suptitle("").set_in_layout(False)
+        inches -= _title_inches(title.count("\n") + 1)
+    if footer:
+        figure.supxlabel("").set_in_layout(False)
+        inches -= _footer_inches(footer.count("\n") + 1)
+    figure.set_figheight(inches)
+    return "\n".join(filter(None, (title, footer)))
+
+
+def _title_inches(lines: int) -> float:
+    return 0.15 * lines + 0.1
+
+
+def _footer_inches(lines: int) -> float:
+    return 0.12 * lines + 0.08
 
 
 def seeds_sentence(rows: Sequence[MethodResult]) -> str:
