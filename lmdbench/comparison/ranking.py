@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lmdbench.comparison.types import Rank, Ranks, ResultTable
-from lmdbench.evaluation import inference
+from lmdbench.evaluation import ranks
 from lmdbench.evaluation.metrics import described
 
 SEED = 0  # of the bootstrap over settings
@@ -37,8 +37,8 @@ def rank(tables: Sequence[ResultTable]) -> Ranks | None:
     scores = np.array([[means[label] for label in labels] for means in means_of])
     if described(primary).lower_is_better:
         scores = -scores
-    means = inference.ranks(scores)
-    intervals = inference.bootstrap_mean_ranks(scores, np.random.default_rng(SEED))
+    means = ranks.ranks(scores)
+    intervals = ranks.bootstrap_mean_ranks(scores, np.random.default_rng(SEED))
     marks: dict[str, list[str]] = {label: [] for label in labels}
     for table in settings:
         for row in table.rows:
@@ -66,7 +66,7 @@ def _means(table: ResultTable, primary: str) -> dict[str, float]:
 
 def _caveats(scores: np.ndarray, datasets: Sequence[str], left_out: Sequence[str]) -> str:
     """``datasets``: of each setting."""
-    statistic, p = inference.friedman(scores)
+    statistic, p = ranks.friedman(scores)
     words = []
     if not math.isnan(p):
         shown = f"= {p:.3f}" if p >= 0.001 else "< 0.001"
@@ -88,11 +88,11 @@ def _note(settings: int, methods: int) -> str:
         "reference, those in which the corrected test finds it better, neither better nor worse, "
         f"and worse. Intervals of mean ranks: bootstrap over tables, generator seed {SEED}. "
     )
-    apart = inference.nemenyi_critical_difference(methods, settings)
-    if settings >= inference.NEMENYI_FROM:
+    apart = ranks.nemenyi_critical_difference(methods, settings)
+    if settings >= ranks.NEMENYI_FROM:
         return words + f"Mean ranks more than {apart:.2f} apart differ (Nemenyi, 95 %)."
     return words + (
-        f"Exploratory: with {settings} data-set settings, fewer than {inference.NEMENYI_FROM}, "
+        f"Exploratory: with {settings} data-set settings, fewer than {ranks.NEMENYI_FROM}, "
         f"the critical difference of mean ranks is {apart:.1f} of at most {methods - 1} "
         f"rank{'s' * (methods != 2)}, so no critical-difference diagram is drawn."
     )

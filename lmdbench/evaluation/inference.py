@@ -1,4 +1,4 @@
-"""Intervals, paired tests and ranks: pure functions on arrays, the protocol of docs/statistics.md.
+"""Intervals and paired tests: pure functions on arrays, the protocol of docs/statistics.md.
 
 Two sources of chance are in every interval: which seeds were trained (the spread over seeds) and
 which images are in the test set (the test part, from outcomes averaged over seeds). ``correct`` is
@@ -15,9 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
-NEMENYI_FROM = 8  # data-set settings; with fewer a critical difference spans most ranks
 SMALLEST_CLASS = 5  # test images; with fewer in some class, smooth metrics have no interval
 BORROWED = 5  # images' worth of what all classes say of persistence
 SMALL = 10  # test images; classes with fewer lend each other what they tell
@@ -694,51 +693,3 @@ def permutation_p(
     flips = 2 * generator.binomial(counts, 0.5, (rounds, len(counts))) - counts
     extreme = np.abs(flips @ sizes) >= abs(pull.sum()) - 1e-12
     return float((1 + extreme.sum()) / (1 + rounds))
-
-
-# Across data sets: scores (K, M), settings × methods, larger is better
-
-
-def ranks(scores: np.ndarray) -> np.ndarray:
-    """Mean rank of each method (M,), 1 is best; equal scores share their ranks."""
-    return _ranks(scores).mean(axis=0)
-
-
-def wins(scores: np.ndarray) -> np.ndarray:
-    """(M, M): in how many settings the row's method scores above the column's.
-
-    Losses are the transpose, ties what is left of K.
-    """
-    return (scores[:, :, None] > scores[:, None, :]).sum(axis=0)
-
-
-def friedman(scores: np.ndarray) -> tuple[float, float]:
-    """Friedman's χ² over the ranks and its p. NaN for fewer than three methods or two settings."""
-    settings, methods = scores.shape
-    if methods < 3 or settings < 2 or (scores == scores[:, :1]).all():
-        return math.nan, math.nan
-    found = stats.friedmanchisquare(*scores.T)
-    return float(found.statistic), float(found.pvalue)
-
-
-def nemenyi_critical_difference(methods: int, settings: int, level: float = 0.95) -> float:
-    """Mean ranks farther apart than this differ (Demšar 2006): q √(M (M + 1) / 6K)."""
-    q = stats.studentized_range.ppf(level, methods, np.inf) / math.sqrt(2)
-    return float(q * math.sqrt(methods * (methods + 1) / (6 * settings)))
-
-
-def bootstrap_mean_ranks(
-    scores: np.ndarray, generator: np.random.Generator, rounds: int = 10_000, level: float = 0.95
-) -> np.ndarray:
-    """Percentile intervals (M, 2) of the mean ranks, settings drawn with replacement."""
-    by_setting = _ranks(scores)
-    settings = len(by_setting)
-    # How often each setting is drawn is all that a mean needs.
-    drawn = generator.multinomial(settings, np.full(settings, 1 / settings), rounds)
-    means = drawn @ by_setting / settings
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    return np.quantile(means, tails, axis=0).T
-
-
-def _ranks(scores: np.ndarray) -> np.ndarray:
-    return stats.rankdata(-np.asarray(scores, float), axis=1)

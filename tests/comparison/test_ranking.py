@@ -7,7 +7,7 @@ import pytest
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.ranking import rank
 from lmdbench.comparison.results import read_results
-from lmdbench.evaluation.inference import nemenyi_critical_difference
+from lmdbench.evaluation.ranks import nemenyi_critical_difference
 from lmdbench.reporting.tables import json_text, markdown
 
 SKILLS = {"ce": 0.5, "crt": 1.5, "lmd": 4.0}

@@ -13,7 +13,7 @@ from lmdbench.comparison.ranking import settings_of
 from lmdbench.comparison.results import RunGroup
 from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
-from lmdbench.evaluation.inference import NEMENYI_FROM, nemenyi_critical_difference
+from lmdbench.evaluation.ranks import NEMENYI_FROM, nemenyi_critical_difference
 from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.figures import drawing, shortened
 from lmdbench.reporting.plots.style import LONGEST_LABEL, SMALL, WIDTH, write_footer, write_title

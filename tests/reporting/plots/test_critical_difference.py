@@ -8,7 +8,7 @@ import pytest
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
 from lmdbench.core.errors import UserError
-from lmdbench.evaluation.inference import nemenyi_critical_difference
+from lmdbench.evaluation.ranks import nemenyi_critical_difference
 from lmdbench.reporting.plots.critical_difference import (
     cliques,
     draw_critical_difference,
