@@ -1,15 +1,24 @@
 """Disturb a sweep in every way at hand, then compare it with one that nobody disturbed.
 
-    python tests/chaos/chaos.py --minutes 20
-    python tests/chaos/chaos.py --on slurm --minutes 30 --outage 60 --report chaos.md
+    python tests/chaos/chaos.py                                 short: minutes, as in the test suite
+    python tests/chaos/chaos.py --long                          an hour or two
+    python tests/chaos/chaos.py --long --on slurm --minutes 30 --report chaos.md
 
 It trains a sweep on drawn images undisturbed. Then it trains the same sweep in another results
-folder, on a small file system of its own, while it kills workers, pools and whole launches with
-SIGKILL, requeues jobs, stops and starts slurmd and slurmctld, fills the disk, and makes it
-read-only; now and then it launches again, as a user would, sometimes twice at once. At the end it
-launches until nothing is left to do. It passes if every run was finished exactly once and its
-predictions and weights are the same, bit for bit. Needs root, for the file system and for SLURM. It
-prints a line of the table in docs/cluster.md.
+folder, on a small file system of its own, while it
+
+- kills workers, pools and whole launches with SIGKILL, and suspends them; with ``--long`` also one
+  on what claims take for another machine, for longer than a claim lasts;
+- requeues and cancels jobs, and stops and starts slurmd and slurmctld; jobs have runs of their own,
+  two packed in each, or take the next one that is ready, as each launch pleases;
+- fills the disk, makes it read-only, and damages files of runs, claims, launches and offers;
+- adds workers, of which one has a clock that is two hours wrong.
+
+One method of the sweep is a plug-in whose runs kill their own process once, or hang once. Now and
+then it launches again or retries, as a user would, sometimes twice at once. At the end it does so
+until nothing is left to do. It passes if every run was finished exactly once, but for those whose
+files it damaged, and its predictions and weights are the same, bit for bit. Needs root, for the
+file system and for SLURM. It prints a line of the table in docs/cluster.md.
 """
 
 from __future__ import annotations
@@ -27,7 +36,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,45 +44,74 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import damage
 from cluster import Cluster
 
 MARK = "LMDBENCH_CHAOS"  # in the environment of every process that a disturbed launch starts
-WORKERS = ("lmdbench.sweep.executors.worker", "submitit.core._submit")
+TROUBLE = "LMDBENCH_CHAOS_TROUBLE"  # see troubled.py
+WORKERS = ("lmdbench.sweep.executors.worker", "submitit.core._submit", "sweep worker")
+LAUNCHES = ("sweep launch", "sweep retry")
+LEAST_FAULTS = 6  # however long they take
 RELAUNCHES = 40  # at most, after the faults have stopped
+LONGEST_LAUNCH = 1200.0  # seconds that one of those is waited for
 SMALL_DISK = "256m"
+UNDER_WAY = ("running", "queued", "unknown")
+RETRIED = ("failed", "lost", "damaged", "stalled")
+CLAIM_SECONDS = 120.0  # after which the claim of another machine is dead
+ELSEWHERE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 SWEEP = """
 name = "chaos"
 seeds = {seeds}
 methods = {methods}
 datasets = ["demo"]
+plugins = ["{plugin}"]
 
 [settings.all]
 epochs = {epochs}
-
-[settings.lmd]
-rounds = {rounds}
-virtual_per_class = 2000
-
+{of_lmd}
 [resources]
 on = "{on}"
 workers = 2
 threads = 1
 patience = 30
+runs_per_job = 2
+keep_weights = "heads"
+checkpoint_every = {checkpoint_every}
+
+[retry]
+stall = "10s"
 
 [slurm]
-time = 1
+time = {limit}
 signal_seconds = 20
 cpus_per_task = 1
+{of_slurm}
 """
+OF_LMD = """
+[settings.lmd]
+rounds = {rounds}
+virtual_per_class = 2000
+"""
+
+SHORT = {
+    "minutes": 0.4, "pause": (0.5, 2.0), "outage": 3.0, "methods": '["crt", "troubled"]',
+    "seeds": "[0, 1]", "epochs": 6, "rounds": 4, "limit": 10,
+}  # fmt: skip
+LONG = {
+    "minutes": 10.0, "pause": (2.0, 10.0), "outage": 60.0,
+    "methods": '["ce", "crt", "lws", "rrl", "lmd", "troubled"]', "seeds": "[0, 1, 2]",
+    "epochs": 30, "rounds": 10, "limit": 1,
+}  # fmt: skip
 
 
 @dataclass
 class Chaos:
-    """One disturbed sweep."""
+    """One disturbed sweep. ``sweeps``: files of it that a launch chooses from."""
 
     on: str
-    sweep: Path
+    sweeps: list[Path]
     results: Path
     env: dict[str, str]
     random: random.Random
@@ -82,27 +120,44 @@ class Chaos:
     faults: Counter[str] = field(default_factory=Counter)
     log: Path = Path(os.devnull)
     outage: float = 10.0  # seconds that a fault lasts at most
+    long: bool = False  # also faults that take minutes
     plan: Any = None
     finished: dict[str, int] = field(default_factory=dict)  # run → when its mark was made
     redone: set[str] = field(default_factory=set)  # runs whose mark was made anew
+    damaged: Counter[str] = field(default_factory=Counter)  # run → files of it that were damaged
 
     def say(self, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
 
-    def command(self, *words: str) -> list[str]:
-        lmdbench = [sys.executable, "-m", "lmdbench"]
-        return [*lmdbench, *words, str(self.sweep), "--results", str(self.results)]
-
-    def launch(self) -> None:
-        """Launch as a user would; a pool goes on in the background."""
+    def start(
+        self, *words: str, before: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a command of ``lmdbench sweep`` in the background."""
+        command = [*before, sys.executable, "-m", "lmdbench", "sweep", words[0]]
+        command += [str(self.random.choice(self.sweeps)), "--results", str(self.results)]
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                self.command("sweep", "launch"), env=self.env, stdout=log, stderr=log,
+                [*command, *words[1:]], env={**self.env, **(env or {})}, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
         self.launches.append(process)
+        return process
+
+    def launch(self, command: str = "launch") -> None:
+        """Launch or retry as a user would; what works on this machine goes on in the background."""
+        few = len(self.processes(*LAUNCHES, "sweep worker")) < 2
+        if self.on == "local" and command == "launch" and few and self.random.random() < 0.5:
+            self.start_worker()
+            return
+        process = self.start(command)
         if self.on == "slurm":
             process.wait()
+
+    def start_worker(
+        self, before: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        words = ("worker", "--workers", "1", "--idle", "20s")
+        return self.start(*words, before=before, env=env)
 
     def states(self) -> Counter[str]:
         """Runs in each state, read here: a command of its own would take seconds to start."""
@@ -113,7 +168,7 @@ class Chaos:
         from lmdbench.sweep.status import look
 
         if self.plan is None:
-            sweep = read_sweep(str(self.sweep), None)
+            sweep = read_sweep(str(self.sweeps[0]), None)
             cache = Path(self.env["LMDBENCH_CACHE"])
             self.plan = make_plan(sweep, Contexts(self.results, cache, files=False))
         try:
@@ -122,11 +177,13 @@ class Chaos:
             self.say(f"status: {error}")
             return Counter({"unknown": 1})
         for done in self.results.glob("*/*/*/seed*/done"):
+            key = damage.run_of(done, self.results)
             with suppress(OSError):
                 made = done.stat().st_mtime_ns
-                if self.finished.setdefault(str(done.parent), made) != made:
-                    self.redone.add(str(done.parent))
-        return Counter(status.state for status in overview.runs.values())
+                if self.finished.setdefault(key, made) != made and not self.damaged[key]:
+                    self.redone.add(key)
+        states = Counter(status.state for status in overview.runs.values())
+        return states + Counter({"unknown": 1}) if overview.silent else states
 
     def processes(self, *kinds: str) -> list[int]:
         """Living processes of the disturbed launches whose command line holds one of the words."""
@@ -135,7 +192,8 @@ class Chaos:
             with suppress(OSError):
                 if f"{MARK}={self.env[MARK]}".encode() in (folder / "environ").read_bytes():
                     line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    if any(kind in line for kind in kinds) and "srun" not in line.split()[0]:
+                    around = ("srun", "unshare")
+                    if any(kind in line for kind in kinds) and not line.startswith(around):
                         found.append(int(folder.name))
         return found
 
@@ -145,17 +203,23 @@ class Chaos:
         return self._kill(self.processes(*WORKERS))
 
     def kill_launch(self) -> bool:
-        return self.on == "local" and self._kill(self.processes("sweep launch"))
+        return self._kill(self.processes(*LAUNCHES))
+
+    def kill_pull_worker(self) -> bool:
+        """With its pool, in mid-run where it has one; and another takes its place."""
+        found = self._kill(self.processes("sweep worker"))
+        self.start_worker()
+        return found
 
     def kill_everything(self) -> bool:
-        found = self.processes("sweep launch", *WORKERS)
+        found = self.processes(*LAUNCHES, *WORKERS)
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return bool(found)
 
     def interrupt_launch(self) -> bool:
-        return self.on == "local" and self._kill(self.processes("sweep launch"), signal.SIGINT)
+        return self._kill(self.processes(*LAUNCHES), signal.SIGINT)
 
     def _kill(self, found: list[int], number: int = signal.SIGKILL) -> bool:
         if not found:
@@ -165,18 +229,84 @@ class Chaos:
         return True
 
     def launch_twice(self) -> bool:
-        if self.on == "local" and len(self.processes("sweep launch")) > 1:
+        if self.on == "local" and len(self.processes(*LAUNCHES)) > 1:
             return False
-        both = [
-            subprocess.Popen(
-                [*self.command("sweep", "launch"), *(["--join"] if self.on == "local" else [])],
-                env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            for _ in range(2)
-        ]  # fmt: skip
-        self.launches += both
+        for _ in range(2):
+            self.start("launch", *(["--join"] if self.on == "local" else []))
         return True
+
+    def suspend(self) -> bool:
+        found = self.processes(*LAUNCHES, *WORKERS)
+        chosen = self.random.sample(found, min(1, len(found)))
+        self._suspended(chosen, self.random.uniform(0.2, 1) * self.outage)
+        return bool(chosen)
+
+    def suspend_elsewhere(self) -> bool:
+        """A worker that claims take for one of another machine is suspended until they count as
+        dead: another takes its run, and the first must notice that when it goes on."""
+        from lmdbench.core.claim import Claim
+
+        self.start_worker(before=ELSEWHERE)
+        for _ in range(60):
+            time.sleep(1)
+            claims = [Claim(path).holder() or {} for path in damage.of_claims(self.results)]
+            if any(holder.get("alive") and holder.get("here") is False for holder in claims):
+                break
+        else:
+            return False
+        here = os.readlink("/proc/self/ns/pid")
+        found = self.processes(*WORKERS)
+        self.start_worker()
+        self._suspended([pid for pid in found if _namespace(pid) != here], 1.2 * CLAIM_SECONDS)
+        return True
+
+    def _suspended(self, processes: Sequence[int], seconds: float) -> None:
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in processes:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            if number == signal.SIGSTOP:
+                time.sleep(seconds)
+
+    def clock_step(self) -> bool:
+        """Another worker, whose clock is two hours wrong; that of the disk is not."""
+        wrong = {
+            "LD_PRELOAD": str(FAKETIME), "FAKETIME": self.random.choice(("+2h", "-2h")),
+            "NO_FAKE_STAT": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1",
+        }  # fmt: skip
+        self.start_worker(env=wrong)
+        return True
+
+    # Damage
+
+    def damage_finished(self) -> bool:
+        return self._damage(damage.of_finished(self.results))
+
+    def damage_unfinished(self) -> bool:
+        return self._damage(damage.of_unfinished(self.results))
+
+    def damage_claim(self) -> bool:
+        """Of a living worker, or a dead one. A short chaos has no time to wait until such a claim
+        counts as dead."""
+        aged = not self.long or self.random.random() < 0.5
+        return self._damage(damage.of_claims(self.results), aged=aged, redone=False)
+
+    def damage_record(self) -> bool:
+        return self._damage(damage.of_records(self.results))
+
+    def _damage(self, found: Sequence[Path], *, aged: bool = False, redone: bool = True) -> bool:
+        """Damage one of the files. ``redone``: its run, if it is of one, may be trained anew."""
+        if not found:
+            return False
+        path = self.random.choice(found)
+        key = damage.run_of(path, self.results)
+        if key and redone:
+            self.damaged[key] += 1
+        way = damage.spoil(path, self.random, aged=aged)
+        self.say(f"{way or 'gone'}: {path.relative_to(self.results)}")
+        return bool(way)
+
+    # The disk and SLURM
 
     def fill_disk(self) -> bool:
         hog = self.results / "hog"
@@ -236,11 +366,15 @@ class Chaos:
     def menu(self) -> list[Callable[[], bool]]:
         """The faults that are possible here."""
         everywhere = [self.kill_worker, self.kill_worker, self.kill_everything, self.launch_twice]
-        everywhere += [self.fill_disk, self.read_only]
-        if self.on == "local":
-            return [*everywhere, self.kill_launch, self.interrupt_launch]
-        slurm = [self.requeue, self.requeue, self.cancel_job, self.stop_node, self.stop_controller]
-        return [*everywhere, *slurm]
+        everywhere += [self.fill_disk, self.read_only, self.suspend]
+        everywhere += [self.damage_finished, self.damage_finished, self.damage_unfinished]
+        everywhere += [self.damage_claim, self.damage_record]
+        if self.on == "slurm":
+            slurm = [self.requeue, self.requeue, self.cancel_job, self.stop_node]
+            return [*everywhere, *slurm, self.stop_controller]
+        local = [self.kill_launch, self.interrupt_launch, self.kill_pull_worker]
+        local += [self.clock_step] if FAKETIME else []
+        return [*everywhere, *local, *([self.suspend_elsewhere] if self.long else [])]
 
     # The course of events
 
@@ -260,15 +394,15 @@ class Chaos:
         end = time.monotonic() + seconds
         menu = self.menu()
         remaining = self.random.sample(menu, len(menu))  # each once before any a second time
-        while time.monotonic() < end:
+        while time.monotonic() < end or self.faults.total() < LEAST_FAULTS:
             time.sleep(self.random.uniform(*pause))
             self.tend()
             states = self.states()
-            if states and set(states) == {"done"}:
-                self.say("all done before the faults were over")
-                return
-            if not (states["running"] or states["queued"]) or self.random.random() < 0.3:
-                self.launch()
+            if set(states) == {"done"}:
+                remaining.append(self.damage_finished)  # which makes more to do
+            elif not states.keys() & set(UNDER_WAY) or self.random.random() < 0.3:
+                again = states.keys() & set(RETRIED)
+                self.launch(self.random.choice(("launch", "retry")) if again else "launch")
                 continue
             fault = remaining.pop()
             remaining = remaining or self.random.sample(menu, len(menu))
@@ -277,32 +411,44 @@ class Chaos:
                 self.say(f"{fault.__name__}: {dict(states)}")
 
     def finish(self) -> int:
-        """Launch until all is done. Returns how many launches that took."""
+        """Launch and retry until all is done. Returns how often that took."""
+        command = "launch"
         for number in range(RELAUNCHES):
-            self.launch()
-            while True:
-                if self.launches[-1].poll() is None:
-                    with suppress(subprocess.TimeoutExpired):
-                        self.launches[-1].wait(timeout=5)
-                self.tend()
-                states = self.states()
-                if set(states) == {"done"}:
-                    return number + 1
-                if not (states["running"] or states["queued"] or states["unknown"]):
-                    break
-                time.sleep(1)
-            self.say(f"after launch {number + 1}: {dict(states)}")
-            if states["failed"]:
-                command = self.command("sweep", "retry")
-                subprocess.run(command, env=self.env, capture_output=True)
+            self.launch(command)
+            states = self.settled()
+            if set(states) == {"done"}:
+                return number + 1
+            self.say(f"after {command} {number + 1}: {dict(states)}")
+            again = command == "launch" and states.keys() & set(RETRIED)
+            command = "retry" if again else "launch"
         return RELAUNCHES
 
+    def settled(self) -> Counter[str]:
+        """How the runs stand once nobody works on one any more."""
+        end = time.monotonic() + LONGEST_LAUNCH
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                self.launches[-1].wait(timeout=2)
+            self.tend()
+            states = self.states()
+            working = self.launches[-1].poll() is None or states.keys() & set(UNDER_WAY)
+            stalled = states["stalled"] and self.processes(*WORKERS)
+            late = time.monotonic() > end
+            if set(states) == {"done"} or late or not (working or stalled):
+                return states
+
     def end(self) -> None:
-        for pid in self.processes("sweep launch", *WORKERS):
+        for pid in self.processes(*LAUNCHES, *WORKERS):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for process in self.launches:
             process.wait()
+
+
+def _namespace(pid: int) -> str:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    return ""
 
 
 def contents(results: Path) -> dict[str, str]:
@@ -310,27 +456,40 @@ def contents(results: Path) -> dict[str, str]:
     import numpy as np
 
     found = {}
-    for done in sorted(results.glob("*/*/*/seed*/done")):
+    for run in _finished(results):
         digest = hashlib.sha256()
-        with np.load(done.parent / "predictions.npz") as arrays:
-            for name in sorted(arrays.files):
-                digest.update(name.encode() + arrays[name].tobytes())
-        digest.update((done.parent / "model.safetensors").read_bytes())
-        found[str(done.parent.relative_to(results))] = digest.hexdigest()
+        try:
+            with np.load(run / "predictions.npz") as arrays:
+                for name in sorted(arrays.files):
+                    digest.update(name.encode() + arrays[name].tobytes())
+            for path in sorted(run.glob("*.safetensors")):
+                digest.update(path.name.encode() + path.read_bytes())
+            whole = json.loads((run / "run.json").read_text())["digests"]["model"]
+            found[str(run.relative_to(results))] = digest.hexdigest() + whole
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            found[str(run.relative_to(results))] = f"unreadable: {error}"
     return found
 
 
-def finished_twice(results: Path) -> list[str]:
-    """Runs whose log says more than once that they were finished, and any that were moved aside.
+def finished_twice(results: Path, damaged: Mapping[str, int]) -> list[str]:
+    """Runs that were finished, or moved aside, more often than damage to their files explains.
 
     A full disk may have cost lines of a log: the marks of finished runs are watched as well.
     """
-    wrong = [str(path) for path in results.glob("*/*/*/seed*.old-*")]
-    for done in results.glob("*/*/*/seed*/done"):
-        log = (done.parent / "run.log").read_text()
-        if log.count(" finished in ") > 1:
-            wrong.append(str(done.parent))
+    wrong = []
+    for run in _finished(results):
+        aside = list(run.parent.glob(f"{run.name}.old-*"))
+        logs = [one / "run.log" for one in (run, *aside) if (one / "run.log").exists()]
+        times = sum(log.read_text().count(" finished in ") for log in logs)
+        key = str(run.relative_to(results))
+        if max(len(aside), times - 1) > damaged.get(key, 0):
+            wrong.append(key)
     return wrong
+
+
+def _finished(results: Path) -> list[Path]:
+    found = sorted(done.parent for done in results.glob("*/*/*/seed*/done"))
+    return [run for run in found if ".old-" not in run.name]
 
 
 @contextmanager
@@ -359,21 +518,40 @@ class Outcome:
         return not (self.lost or self.differs or self.redone)
 
 
-def judge(expected: dict[str, str], results: Path, redone: set[str]) -> Outcome:
+def judge(expected: dict[str, str], results: Path, chaos: Chaos) -> Outcome:
     got = contents(results)
-    records = [json.loads(p.read_text()) for p in results.glob("*/*/*/seed*/run.json")]
+    twice = {*finished_twice(results, chaos.damaged), *chaos.redone}
+    journals = [path.read_bytes() for path in results.glob("*/*/*/seed*/attempts.jsonl")]
     return Outcome(
         sorted(expected.keys() - got.keys()),
         sorted(key for key in expected.keys() & got.keys() if expected[key] != got[key]),
-        sorted(got.keys() - expected.keys()) + finished_twice(results) + sorted(redone),
-        sum(record["attempts"] for record in records),
+        sorted(got.keys() - expected.keys()) + sorted(twice),
+        sum(journal.count(b'"what": "begin"') for journal in journals),
     )
+
+
+def write_sweeps(options: argparse.Namespace, folder: Path, on: str) -> list[Path]:
+    """The sweep's file; for SLURM a second one, by which jobs take the next run that is ready."""
+    text = {
+        "seeds": options.seeds, "methods": options.methods, "epochs": options.epochs,
+        "limit": options.limit, "on": on, "plugin": Path(__file__).with_name("troubled.py"),
+        "of_lmd": OF_LMD.format(rounds=options.rounds) if "lmd" in options.methods else "",
+        "checkpoint_every": 1 if on == "calm" else 2,
+    }  # fmt: skip
+    text["on"] = "local" if on == "calm" else on
+    path = folder / f"{on}.toml"
+    path.write_text(SWEEP.format(**text, of_slurm=""))
+    if on != "slurm":
+        return [path]
+    pulling = folder / "slurm-workers.toml"
+    pulling.write_text(SWEEP.format(**text, of_slurm="workers = 2"))
+    return [path, pulling]
 
 
 def undisturbed(options: argparse.Namespace, folder: Path, env: dict[str, str]) -> dict[str, str]:
     """Train the sweep in peace. Run → digest."""
-    sweep, calm = folder / "chaos.toml", folder / "calm"
-    command = [sys.executable, "-m", "lmdbench", "sweep", "launch", str(sweep), "--on", "local"]
+    (sweep,), calm = write_sweeps(options, folder, "calm"), folder / "calm"
+    command = [sys.executable, "-m", "lmdbench", "sweep", "launch", str(sweep)]
     done = subprocess.run([*command, "--results", str(calm)], env=env, capture_output=True)
     if done.returncode:
         raise SystemExit(done.stderr.decode())
@@ -385,17 +563,18 @@ def disturbed(
 ) -> tuple[Chaos, Path, int]:
     """Train the sweep amid faults, to its end. Returns how often it was launched after them."""
     with ExitStack() as stack:
-        env = {**env, MARK: uuid.uuid4().hex}
+        trouble = folder / f"trouble-{on}"
+        trouble.mkdir()
+        env = {**env, MARK: uuid.uuid4().hex, TROUBLE: str(trouble)}
         cluster = None
         if on == "slurm":
             cluster = stack.enter_context(Cluster())
             env |= cluster.env
             os.environ |= cluster.env  # for squeue, asked by this process
-        sweep = folder / "chaos.toml"
         disk = stack.enter_context(small_disk(folder / f"disk-{on}"))
         chaos = Chaos(
-            on, sweep, disk, env, random.Random(options.seed), cluster,
-            log=folder / f"{on}.log", outage=options.outage,
+            on, write_sweeps(options, folder, on), disk, env, random.Random(options.seed), cluster,
+            log=folder / f"{on}.log", outage=options.outage, long=options.long,
         )  # fmt: skip
         stack.callback(chaos.end)
         chaos.launch()
@@ -404,31 +583,37 @@ def disturbed(
         chaos.end()
         logs = disk.glob("sweeps/chaos/submitit/*_log.err")
         reached = sum(log.read_text(errors="replace").count(": this job is") for log in logs)
-        if reached:
-            chaos.faults["time_limit"] = reached
+        happened = (path.name.partition("-")[0] for path in trouble.iterdir())
+        chaos.faults += Counter(happened) + Counter({"time_limit": reached})
         kept = folder / f"disturbed-{on}"
         shutil.copytree(disk, kept)
         return chaos, kept, launches
 
 
-def main() -> int:
+def read_options() -> argparse.Namespace:
+    """What the command line says, and of what it does not say that of a short or a long chaos."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--long", action="store_true", help="more of everything")
     parser.add_argument("--on", choices=["local", "slurm"], action="append", help="default: both")
-    parser.add_argument("--minutes", type=float, default=10, help="of faults, each")
-    parser.add_argument("--pause", type=float, nargs=2, default=(2, 10), help="seconds between two")
-    parser.add_argument("--outage", type=float, default=10, help="seconds a fault lasts at most")
-    parser.add_argument("--methods", default='["ce", "crt", "lws", "rrl", "lmd"]')
-    parser.add_argument("--seeds", default="[0, 1, 2]", help="of the sweep, as in its file")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--minutes", type=float, help="of faults, each")
+    parser.add_argument("--pause", type=float, nargs=2, help="seconds between two")
+    parser.add_argument("--outage", type=float, help="seconds a fault lasts at most")
+    parser.add_argument("--methods", help="as in the sweep's file")
+    parser.add_argument("--seeds", help="of the sweep, as in its file")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--rounds", type=int, help="of lmd")
+    parser.add_argument("--limit", type=int, help="minutes that a job of SLURM may take")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     parser.add_argument("--report", type=Path, help="append lines of a Markdown table to this file")
-    options = parser.parse_args()
+    parser.set_defaults(**(LONG if parser.parse_args().long else SHORT))
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = read_options()
     passed = True
     with tempfile.TemporaryDirectory(prefix="lmdbench-chaos-") as name:
         folder = Path(name)
-        chosen = {key: getattr(options, key) for key in ("methods", "seeds", "epochs", "rounds")}
-        (folder / "chaos.toml").write_text(SWEEP.format(**chosen, on="local"))
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         env.setdefault("LMDBENCH_CACHE", str(folder / "cache"))
         started = time.monotonic()
@@ -439,12 +624,13 @@ def main() -> int:
         if options.on is None and (reason := Cluster.why_not()):
             print(f"only local faults: {reason}", flush=True)
             places = ["local"]
+        if FAKETIME is None:
+            print("no wrong clocks: libfaketime is not installed", flush=True)
         for on in places:
-            (folder / "chaos.toml").write_text(SWEEP.format(**chosen, on=on))
             started = time.monotonic()
             chaos, results, launches = disturbed(on, options, folder, env)
             seconds = time.monotonic() - started
-            outcome = judge(expected, results, chaos.redone)
+            outcome = judge(expected, results, chaos)
             passed = passed and outcome.passed and chaos.faults.total() > 0
             if not outcome.passed:
                 print(outcome)
