@@ -286,10 +286,11 @@ class Chaos:
         return self._damage(damage.of_unfinished(self.results))
 
     def damage_claim(self) -> bool:
-        """Of a living worker, or a dead one. A short chaos has no time to wait until such a claim
-        counts as dead."""
+        """Of who lives, or is dead. A short chaos has no time to wait until such a claim counts as
+        dead."""
         aged = not self.long or self.random.random() < 0.5
-        return self._damage(damage.of_claims(self.results), aged=aged, redone=False)
+        found = [*damage.of_claims(self.results), *damage.of_launch_claims(self.results)]
+        return self._damage(found, aged=aged, redone=False)
 
     def damage_record(self) -> bool:
         return self._damage(damage.of_records(self.results))

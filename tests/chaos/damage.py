@@ -13,6 +13,7 @@ RUNS = "*/*/*/seed*"
 FINISHED = ("predictions.npz", "run.json", "done", "model.safetensors", "heads.safetensors")
 UNFINISHED = ("checkpoint.pt", "run.json", "history.csv", "attempts.jsonl", "steps.json")
 CLAIM = "running.json"
+LAUNCH_CLAIMS = ("sweeps/*.json", "sweeps/*/launches/*.claim")
 RECORDS = ("sweeps/*/launches/*.json", "sweeps/*/offers/*.json", "sweeps/*/ends.json", ".index/*")
 LONG_AGO = 3600.0  # seconds: older than any claim that counts
 
@@ -27,6 +28,11 @@ def of_unfinished(results: Path) -> list[Path]:
 
 def of_claims(results: Path) -> list[Path]:
     return [path for run, _ in _runs(results) for path in _there(run, (CLAIM,))]
+
+
+def of_launch_claims(results: Path) -> list[Path]:
+    """Of pools, and of who launches."""
+    return [path for pattern in LAUNCH_CLAIMS for path in results.glob(pattern)]
 
 
 def of_records(results: Path) -> list[Path]:
