@@ -97,7 +97,7 @@ virtual_per_class = 2000
 
 SHORT = {
     "minutes": 0.4, "pause": (0.5, 2.0), "outage": 3.0, "methods": '["crt", "troubled"]',
-    "seeds": "[0, 1]", "epochs": 6, "rounds": 4, "limit": 10,
+    "seeds": "[0, 1]", "epochs": 5, "rounds": 4, "limit": 10,
 }  # fmt: skip
 LONG = {
     "minutes": 10.0, "pause": (2.0, 10.0), "outage": 60.0,
