@@ -239,6 +239,7 @@ def compare(
     pairwise: bool = False,
     permutation: bool = False,
     published: bool = False,
+    margin: float = 1.0,
     say: Callable[[str], None] | None = None,
     check: Callable[[Sequence[RunGroup]], None] | None = None,
 ) -> Comparison:
@@ -257,6 +258,7 @@ def compare(
     from lmdbench.comparison.leaks import leaks_of
     from lmdbench.comparison.results import read_results
 
+    _number("margin", margin)
     tell = say or _warn
     runs: tuple[Run, ...] | None = None
     if results is None or isinstance(results, str | Path):
@@ -286,6 +288,7 @@ def compare(
         pairwise=pairwise,
         published=published,
         permutation=permutation,
+        margin=margin,
         check=check,
     )
     for problem in comparison.not_dropped:

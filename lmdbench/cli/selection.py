@@ -34,6 +34,7 @@ class Selection:
     groups: str | None
     folds: str
     reference: str
+    margin: float
     percent: bool
 
     def comparison(self, **more: Any) -> Comparison:
@@ -51,6 +52,7 @@ class Selection:
             metrics=self.names,
             part=self.part,
             reference=more.pop("reference", self.reference),
+            margin=self.margin,
             groups=self.groups,
             sweeps=self.sweeps,
             pool_folds=self.folds == "pooled",
@@ -123,6 +125,14 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_default=True,
         metavar="METHOD",
         help="Compare the others with this method, or with the row of this label.",
+    ),
+    click.option(
+        "--margin",
+        type=float,
+        default=1.0,
+        show_default=True,
+        metavar="POINTS",
+        help="Methods whose difference is shown to be smaller are practically equal.",
     ),
     click.option(
         "--part",

@@ -47,7 +47,7 @@ NOT_THERE = "this data set has no such group"
 
 REFERENCE = "lmd"  # what the others are compared with, unless said otherwise
 LEVEL = 0.05  # a corrected p below it is a finding
-MARGIN = 0.01  # one point: within it two methods are practically equal
+MARGIN = 1.0  # points: within it two methods are practically equal, unless said otherwise
 SEED = 0  # of the generator behind permutations
 
 
@@ -91,6 +91,7 @@ def compare(
     pairwise: bool = False,
     published: bool = False,
     permutation: bool = False,
+    margin: float = MARGIN,
     check: Callable[[Sequence[RunGroup]], None] | None = None,
 ) -> Comparison:
     """Score the finished runs and sort them into tables.
@@ -99,9 +100,10 @@ def compare(
     default the usual metrics and every group. The first is the primary one, which is tested
     against ``reference``, a row's label or a method. ``per_class``: a statistic of each class,
     True for the recall. ``pairwise`` tests all pairs of rows; ``permutation`` adds the p over
-    images; ``published`` sets papers' numbers beside. ``pooled`` makes one table of the folds of a
-    k-fold split. ``leaked`` tells the test images of a run that leak: where there are any, a
-    second table leaves them out; where it can't tell for some tables, a note says so. ``groups``:
+    images; ``published`` sets papers' numbers beside. ``margin``, in points: within it methods are
+    practically equal. ``pooled`` makes one table of the folds of a k-fold split. ``leaked`` tells
+    the test images of a run that leak: where there are any, a second table leaves them out; where
+    it can't tell for some tables, a note says so. ``groups``:
     head, medium and tail by another rule, as ``parse_groups`` takes it. ``sweep``: only runs in
     these directories, relative to the results, each with the name that its row goes by. ``check``:
     given what would be scored, before it is; may raise UserError.
@@ -110,6 +112,8 @@ def compare(
     """
     if leaked is not None and part != "test":
         raise UserError("--drop-leaked is for test images; leave --part out")
+    if not 0 < margin <= 100:
+        raise UserError(f"--margin {margin:g}: give points, above 0 and at most 100, such as 1")
     if not results.runs:
         raise UserError(nothing(results))
     given = {results.folder / key: name for key, name in (sweep or {}).items()}
@@ -122,7 +126,7 @@ def compare(
     stat = "recall" if per_class is True else per_class or ""
     if stat and stat not in metrics.CLASS_STATS:
         raise unknown("statistic of a class", stat, list(metrics.CLASS_STATS))
-    options = TableOptions(part, columns, reference, stat, pairwise, published, permutation)
+    options = TableOptions(part, columns, reference, stat, pairwise, published, permutation, margin)
     unfinished = [
         path
         for path in results.unfinished
@@ -381,6 +385,7 @@ class TableOptions:
     pairwise: bool
     published: bool
     permutation: bool
+    margin: float = MARGIN
 
 
 @dataclass(frozen=True)
@@ -390,6 +395,7 @@ class _Table:
     scores: Mapping[str, RowScores]
     images: ScoredImages
     metrics: Mapping[str, Metric]
+    margin: float = MARGIN
 
     def cell(self, row: MethodRuns, name: str, reference: str | None) -> Cell:
         metric = self.metrics.get(name)
@@ -416,7 +422,7 @@ class _Table:
         if name not in self.metrics:
             return None
         return scoring.difference(
-            self.scores[a], self.scores[b], self.metrics[name], self.images, MARGIN
+            self.scores[a], self.scores[b], self.metrics[name], self.images, self.margin
         )
 
 
@@ -443,7 +449,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     ) -> MethodResult:
         row = group.rows[number]
         known = {} if against is None or of_reference is None else {against: of_reference}
-        table = _Table({**known, row.label: scores}, images, chosen)
+        table = _Table({**known, row.label: scores}, images, chosen, options.margin)
         if options.pairwise:
             kept[row.label] = scores.of_metric(primary)
         told = MethodResult(
@@ -481,7 +487,8 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     whole = options.part == "test" and not dropped and not group.record.partial
     pairs: tuple[Pair, ...] = ()
     if options.pairwise:
-        pairs = _pairs(_Table(kept, images, chosen), [row.label for row in rows], primary)
+        of_pairs = _Table(kept, images, chosen, options.margin)
+        pairs = _pairs(of_pairs, [row.label for row in rows], primary)
     return ResultTable(
         **{**vars(group), "rows": tuple(rows)},
         part=options.part,
@@ -497,6 +504,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
         published=tuple(published_for(group.setting)) if options.published and whole else (),
         wanted=options.reference,
         grouped=images.grouped,
+        margin=options.margin,
     )
 
 

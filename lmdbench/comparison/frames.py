@@ -43,6 +43,7 @@ OF_DIFFERENCE = {
     "detectable": "detectable",
     "detectable_more_seeds": "detectable_more_seeds",
     "equal": "practically_equal",
+    "equal_within": "practically_equal_within",
 }
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lmdbench.comparison.results import in_words as setting_in_words
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.comparison.versions import versions_of_table
 from lmdbench.core.words import count, listed, some
 from lmdbench.data.groups import in_words
-from lmdbench.evaluation.inference import SMALLEST_CLASS
+from lmdbench.evaluation.inference import SMALLEST_CLASS, Difference
 from lmdbench.evaluation.metrics import BUILT_IN, METRICS, RESAMPLES, SEED, described
 
 
@@ -250,9 +250,10 @@ def _difference_notes(table: ResultTable) -> list[str]:
     if tested:
         notes.append(
             f"Tested: {primary} against {table.reference}, paired by image and seed, p corrected "
-            f"after Holm for {tested} comparison{'s' * (tested != 1)}. Better or worse: p < .05; "
-            "practically equal: the interval lies inside ±1 point. Other metrics are not tested."
+            f"after Holm for {tested} comparison{'s' * (tested != 1)}. Better or worse: p < .05"
+            f"{_equality(table)}. Other metrics are not tested."
         )
+        notes += _out_of_reach(table, differences.values())
     elif few := too_few(table):
         notes.append(f"Not tested, so without p and marks: {few}.")
     now, ever = (
@@ -284,6 +285,33 @@ def _difference_notes(table: ResultTable) -> list[str]:
             f"not corrected): p = {listed}."
         )
     return list(dict.fromkeys([*notes, *pairs]))
+
+
+def _equality(table: ResultTable) -> str:
+    """What is called practically equal; empty of a metric whose unit is no point."""
+    if not described(table.primary).percent:
+        return ""
+    return (
+        f"; practically equal: the 90 % interval lies inside ±{points(table.margin)} (two "
+        "one-sided tests at .05, each for itself)"
+    )
+
+
+def _out_of_reach(table: ResultTable, differences: Iterable[Difference]) -> list[str]:
+    """That no row could be called practically equal, whatever its difference came out as."""
+    least = [d.equal_within - abs(d.value) for d in differences if not math.isnan(d.equal_within)]
+    if not described(table.primary).percent or min(least, default=0.0) < table.margin / 100:
+        return []
+    return [
+        f"No row can be found practically equal within ±{points(table.margin)}: with these seeds "
+        "and test images the 90 % interval reaches "
+        f"{math.ceil(1000 * min(least)) / 10:.1f} points or more to each side. It takes more of "
+        "them, or a wider margin (--margin) that is justified without these results."
+    ]
+
+
+def points(margin: float) -> str:
+    return f"{margin:g} point{'s' * (margin != 1)}"
 
 
 def too_few(table: ResultTable) -> str:

@@ -202,10 +202,10 @@ def difference(
 ) -> Difference | None:
     """``a`` minus ``b`` over their common seeds; None without any, or where a value is missing.
 
-    ``superiority`` is over all seeds of both. ``margin``: within it they are practically equal, if
-    the metric is in percent. Over one seed there is an interval, for the test images, and nothing
-    is tested: retraining may turn it. Nor is it on fewer than ``SMALLEST_CLASS`` images. What would
-    be detectable is NaN where it is more than the metric can differ.
+    ``superiority`` is over all seeds of both. ``margin``, in points: within it they are practically
+    equal, if the metric is in percent. Over one seed there is an interval, for the test images, and
+    nothing is tested: retraining may turn it. Nor is it on fewer than ``SMALLEST_CLASS`` images.
+    What would be detectable is NaN where it is more than the metric can differ.
     """
     seeds = common_seeds(a, b)
     if not seeds:
@@ -214,7 +214,7 @@ def difference(
     a, b = a.of_seeds(seeds), b.of_seeds(seeds)
     if None in a.values(metric.name) or None in b.values(metric.name):
         return None
-    of_pair = _paired(a, b, metric, images, margin if metric.percent else 0.0)
+    of_pair = _paired(a, b, metric, images, margin / 100 if metric.percent else 0.0)
     nan = np.nan
     several = len(seeds) > 1
     superiority = inference.superiority(all_a, all_b) if several else nan
@@ -234,6 +234,7 @@ def difference(
         detectable=nan,
         detectable_more_seeds=nan,
         equal=False,
+        equal_within=nan,
     )
 
 

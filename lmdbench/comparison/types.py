@@ -73,6 +73,7 @@ class ResultTable(RunGroup):
     published: tuple[PublishedColumn, ...] = ()
     wanted: str = ""  # the reference that was asked for
     grouped: int = 0  # images of the part whose lesion or patient is known
+    margin: float = 1.0  # points within which methods are practically equal
     notes: tuple[str, ...] = ()  # what a reader must know beside the numbers, see ``notes.py``
 
     def __repr__(self) -> str:

@@ -56,7 +56,8 @@ class Difference(Estimate):
     ``superiority``: share of the pairs (seed of A, seed of B) in which A's value is the larger,
     ties one half. ``detectable``: the smallest true difference that would be found in ``POWER`` of
     such experiments; ``detectable_more_seeds``: the same with any number of seeds on this test
-    set. ``equal``: the interval lies inside ± the margin.
+    set. ``equal_within``: the smallest margin at which two one-sided tests (Schuirmann 1987) show
+    that the two are equal; ``equal``: it is below the margin asked for.
     """
 
     p: float
@@ -64,6 +65,7 @@ class Difference(Estimate):
     detectable: float
     detectable_more_seeds: float
     equal: bool
+    equal_within: float
 
 
 # The test part
@@ -382,6 +384,8 @@ def _difference(
     half = float(paired_half(np.asarray(se_seeds), se_test, seeds, (1 + level) / 2))
     endless = float(special.ndtri((1 + level) / 2) + special.ndtri(POWER))
     low, high = np.clip([value - half, value + half], -width, width)
+    # Both one-sided tests at 1 − level find it where the interval at 2 level − 1 lies inside.
+    within = abs(value) + float(paired_half(np.asarray(se_seeds), se_test, seeds, level))
     return Difference(
         low=float(low),
         high=float(high),
@@ -392,7 +396,8 @@ def _difference(
         superiority=superiority(values_a, values_b),
         detectable=half + float(quantile(POWER, parts["df"])) * parts["se"],
         detectable_more_seeds=endless * parts["se_test"],
-        equal=bool(-margin < low and high < margin),
+        equal=within < margin,
+        equal_within=within,
         **parts,
     )
 
@@ -649,6 +654,7 @@ def _no_difference(a: np.ndarray, b: np.ndarray) -> Difference:
         detectable=math.nan,
         detectable_more_seeds=math.nan,
         equal=False,
+        equal_within=math.nan,
     )
 
 

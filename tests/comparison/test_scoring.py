@@ -169,6 +169,31 @@ def test_of_one_common_seed_there_is_an_interval_and_no_test(
     assert f"{100 * crt.difference.detectable_more_seeds:.1f} points with any number" in power
 
 
+def test_what_lies_within_the_margin_is_practically_equal(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    narrow, wide = only(folder), only(folder, margin=100)
+    (found,) = [note for note in narrow.notes if note.startswith("No row can be found")]
+    differences = [
+        by_label(narrow)[name].cells["balanced_accuracy"].difference for name in ("ce", "crt")
+    ]
+    least = min(d.equal_within - abs(d.value) for d in differences)
+    reach = float(found.partition("reaches ")[2].split(" ")[0])
+    assert 0 <= reach - 100 * least < 0.1
+    assert "practically equal within ±1 point:" in found
+    assert {row.cells["balanced_accuracy"].mark for row in narrow.rows} <= {"", "worse"}
+    (tested,) = [note for note in wide.notes if note.startswith("Tested")]
+    assert "the 90 % interval lies inside ±100 points (two one-sided tests at .05" in tested
+    assert not [note for note in wide.notes if note.startswith("No row can be found")]
+    assert [by_label(wide)[name].cells["balanced_accuracy"].mark for name in ("ce", "crt")] == [
+        "equal",
+        "equal",
+    ]
+    for margin in (0, -1, 101, float("nan")):
+        with pytest.raises(UserError, match="give points, above 0 and at most 100"):
+            only(folder, margin=margin)
+
+
 def test_where_all_have_one_seed_nothing_is_tested(folder: Path, fake_run: FakeRun) -> None:
     for method, skill in (("ce", 0.0), ("crt", 2.0), ("lmd", 4.0)):
         fake_run(method, skill=skill)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from lmdbench.comparison.notes import column_title, without_common_seed
+from lmdbench.comparison.notes import column_title, points, without_common_seed
 from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation.inference import Difference
@@ -29,7 +29,6 @@ from lmdbench.reporting.plots.style import (
 )
 from lmdbench.reporting.tables.words import images_of, is_share, p_text, signed
 
-MARGIN = 1.0  # points: practically equal within
 ROW_INCHES = 0.24
 NARROW = 5.0  # inches; below it the numbers stand under the names, not beside
 
@@ -71,7 +70,7 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
     axes = figure.subplots()
     axes.locator_params(axis="x", nbins=max(3, int(width)))
     if is_share(primary):
-        axes.axvspan(-MARGIN, MARGIN, color="#E6E6E6", zorder=0)
+        axes.axvspan(-table.margin, table.margin, color="#E6E6E6", zorder=0)
     axes.axvline(0, color="black", linewidth=0.8, zorder=1)
     scale = 100 if is_share(primary) else 1
     for place, (row, difference) in enumerate(compared):
@@ -101,7 +100,7 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
     single = [label_of(row) for row, difference in compared if difference.seeds == 1]
     some = len(single) < len(compared)
     whose = f" ({', '.join(single)})" if some else ""
-    inside = "; an interval inside it is practically equal" if some else ""
+    inside = "; a 90 % interval inside it is practically equal" if some else ""
     tested = any(row.cells[primary].p_corrected is not None for row, _ in compared)
     n = images_of(table, primary)
     write_footer(
@@ -110,7 +109,7 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
         f"with 95 % intervals{', unadjusted' * tested}.",
         "p: two-sided, corrected by Holm over the rows of this table." if tested else "",
         f"One seed{whose}: intervals for the test images only, and no p." if single else "",
-        f"Grey band: ±{MARGIN:g} point{inside}." if is_share(primary) else "",
+        f"Grey band: ±{points(table.margin)}{inside}." if is_share(primary) else "",
         "The smaller, the better." if described(primary).lower_is_better else "",
         seeds_sentence(chosen),
         f"Left out, no seed in common with {label}: {', '.join(apart)}." if apart else "",

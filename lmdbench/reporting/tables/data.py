@@ -60,6 +60,7 @@ def _table_record(table: ResultTable) -> dict[str, Any]:
         "metrics": list(table.metrics),
         "primary": table.primary,
         "reference": table.reference,
+        "margin": table.margin,
         "per_class": table.per_class or None,
         "rows": [_row_record(row) for row in table.rows],
         "pairwise": table.pairwise,

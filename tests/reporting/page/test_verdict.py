@@ -43,6 +43,7 @@ def difference(value: float, low: float, high: float, seeds: int = 2) -> Differe
         detectable=0.042,
         detectable_more_seeds=0.031,
         equal=False,
+        equal_within=0.05,
     )
 
 

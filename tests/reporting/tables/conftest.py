@@ -80,7 +80,9 @@ def estimate(value: float | None, nan: bool = False) -> Estimate | None:
 
 def difference(value: float) -> Difference:
     test = (HALF / 2, HALF / 2, HALF / 4, 5.0, 3)
-    return Difference(value, value - HALF, value + HALF, *test, 0.012, 0.25, 0.051, 0.034, False)
+    return Difference(
+        value, value - HALF, value + HALF, *test, 0.012, 0.25, 0.051, 0.034, False, 0.08
+    )
 
 
 @pytest.fixture
