@@ -396,6 +396,7 @@ class _Table:
     images: ScoredImages
     metrics: Mapping[str, Metric]
     margin: float = MARGIN
+    shared: frozenset[str] = frozenset()  # rows whose seeds are not independent trainings
 
     def cell(self, row: MethodRuns, name: str, reference: str | None) -> Cell:
         metric = self.metrics.get(name)
@@ -422,7 +423,12 @@ class _Table:
         if name not in self.metrics:
             return None
         return scoring.difference(
-            self.scores[a], self.scores[b], self.metrics[name], self.images, self.margin
+            self.scores[a],
+            self.scores[b],
+            self.metrics[name],
+            self.images,
+            self.margin,
+            independent=not self.shared & {a, b},
         )
 
 
@@ -442,6 +448,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     reference = _reference_row(group.rows, options.reference)
     against = reference.label if reference is not None else None
     primary = shown[0]
+    shared = frozenset(row.label for row in group.rows if row.shares_start)
     kept: dict[str, RowScores] = {}  # for pairs
 
     def result(
@@ -449,7 +456,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     ) -> MethodResult:
         row = group.rows[number]
         known = {} if against is None or of_reference is None else {against: of_reference}
-        table = _Table({**known, row.label: scores}, images, chosen, options.margin)
+        table = _Table({**known, row.label: scores}, images, chosen, options.margin, shared)
         if options.pairwise:
             kept[row.label] = scores.of_metric(primary)
         told = MethodResult(
@@ -487,7 +494,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     whole = options.part == "test" and not dropped and not group.record.partial
     pairs: tuple[Pair, ...] = ()
     if options.pairwise:
-        of_pairs = _Table(kept, images, chosen, options.margin)
+        of_pairs = _Table(kept, images, chosen, options.margin, shared)
         pairs = _pairs(of_pairs, [row.label for row in rows], primary)
     return ResultTable(
         **{**vars(group), "rows": tuple(rows)},

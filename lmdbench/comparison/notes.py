@@ -26,6 +26,7 @@ def notes_of(table: ResultTable) -> list[str]:
         *versions_of_table(table.rows),
         *_interval_notes(table),
         *_difference_notes(table),
+        *_shared_start_notes(table),
         *_missing_notes(table),
     ]
 
@@ -312,6 +313,32 @@ def _out_of_reach(table: ResultTable, differences: Iterable[Difference]) -> list
 
 def points(margin: float) -> str:
     return f"{margin:g} point{'s' * (margin != 1)}"
+
+
+def _shared_start_notes(table: ResultTable) -> list[str]:
+    """Which rows are not tested, as their seeds are not independent trainings, and what to do."""
+    sharing = [row.label for row in table.rows if row.shares_start]
+    if not sharing or len(table.rows) < 2:
+        return []
+    nothing = f", so nothing is tested against {table.reference}" if _of_reference(table) else ""
+    return [
+        f"Seeds of {listed(sharing)} share a run that they start from. The chance of its training "
+        f"is in no interval, and no difference to such a row has a p or a mark{nothing}. Train it "
+        "for each seed: lmdbench run does, if --starts-from names no finished run."
+    ]
+
+
+def untested(table: ResultTable, row: MethodResult) -> str:
+    """Why a row with several seeds is not tested against the reference; empty if it is."""
+    if few := too_few(table):
+        return few
+    sharing = [one.label for one in (row, *_of_reference(table)) if one.shares_start]
+    return f"seeds of {' and '.join(sharing)} share a run that they start from" * bool(sharing)
+
+
+def _of_reference(table: ResultTable) -> list[MethodResult]:
+    """The reference, if it is a row whose seeds share a run."""
+    return [row for row in table.rows if row.label == table.reference and row.shares_start]
 
 
 def too_few(table: ResultTable) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmdbench.core.errors import Damaged, UserError
+from lmdbench.core.words import count
 from lmdbench.runs.index import RunIndex
 from lmdbench.runs.record import MOVED_ASIDE, RunRecord, RunSpec, read_record
 from lmdbench.runs.whole import MODEL, damage
@@ -165,6 +166,16 @@ class MethodRuns:
     @property
     def seeds(self) -> list[int]:
         return [run.seed for run in self.runs]
+
+    @property
+    def shares_start(self) -> bool:
+        """Whether several seeds started, at any stage, from the same run: then the spread over
+        seeds leaves out the chance of that run's training, and nothing can be tested by it."""
+        starts = [
+            {stage.spec.ancestor for one in run.members for stage in (one, *one.above)} - {None}
+            for run in self.runs
+        ]
+        return len(set[str | None]().union(*starts)) < sum(map(len, starts))
 
 
 @dataclass(frozen=True)
@@ -509,14 +520,23 @@ def _with_doubts(row: MethodRuns) -> MethodRuns:
             "imported predictions: what they were trained with is as whoever imported them says"
             + (f"; {NOT_STATED}: {', '.join(words)}" if words else "")
         )
-    ancestors = {run.spec.ancestor for run in row.runs}
-    if len(row.runs) > 1 and None not in ancestors and len(ancestors) < len(row.runs):
+    if row.shares_start:
+        method, runs = _shared_start(row)
         notes.append(
-            f"{len(row.runs)} seeds start from {len(ancestors)} "
-            f"{row.chain[1].method} run{'s' * (len(ancestors) > 1)}, "
-            "so the deviation leaves out part of the training"
+            f"{len(row.runs)} seeds start from {count(runs, f'{method} run')}, "
+            "so deviation and intervals leave out the chance of that training"
         )
     return replace(row, remarks=tuple(notes))
+
+
+def _shared_start(row: MethodRuns) -> tuple[str, int]:
+    """The nearest stage that has fewer runs than the row has seeds: its method, and how many."""
+    for k, link in enumerate(row.chain[1:]):
+        chains = [(run, *run.above) for run in row.runs]
+        starts = {chain[k].spec.ancestor for chain in chains if k < len(chain)}
+        if len(starts) < len(row.runs):
+            return link.method, len(starts)
+    raise ValueError(f"{row.label}: its seeds share no run")
 
 
 # Labels

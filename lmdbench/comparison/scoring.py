@@ -198,14 +198,20 @@ def no_interval(
 
 
 def difference(
-    a: RowScores, b: RowScores, metric: Metric, images: ScoredImages, margin: float
+    a: RowScores,
+    b: RowScores,
+    metric: Metric,
+    images: ScoredImages,
+    margin: float,
+    independent: bool = True,
 ) -> Difference | None:
     """``a`` minus ``b`` over their common seeds; None without any, or where a value is missing.
 
     ``superiority`` is over all seeds of both. ``margin``, in points: within it they are practically
     equal, if the metric is in percent. Over one seed there is an interval, for the test images, and
     nothing is tested: retraining may turn it. Nor is it on fewer than ``SMALLEST_CLASS`` images.
-    What would be detectable is NaN where it is more than the metric can differ.
+    Nor where seeds are not ``independent`` trainings, as their spread is too small then. What would
+    be detectable is NaN where it is more than the metric can differ.
     """
     seeds = common_seeds(a, b)
     if not seeds:
@@ -218,7 +224,8 @@ def difference(
     nan = np.nan
     several = len(seeds) > 1
     superiority = inference.superiority(all_a, all_b) if several else nan
-    if several and metric.images(images.counts) >= inference.SMALLEST_CLASS:
+    enough = metric.images(images.counts) >= inference.SMALLEST_CLASS
+    if several and independent and enough:
         width = metric.bounds[1] - metric.bounds[0]
         least, ever = (
             value if value <= width else nan

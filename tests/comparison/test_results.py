@@ -343,13 +343,35 @@ def test_seeds_that_share_an_ancestor_are_a_row_of_their_own_with_a_note(
     (row,) = [row for row in block.rows if row.method == "crt"]
     assert row.seeds == [0, 1, 2]
     assert row.remarks == (
-        "3 seeds start from 1 ce run, so the deviation leaves out part of the training",
+        "3 seeds start from 1 ce run, so deviation and intervals leave out the chance of that "
+        "training",
     )
+    assert row.shares_start
     fake_run("crt", 1, ancestor=ce[1])
     (block,) = all_blocks(folder)
     crt = [row for row in block.rows if row.method == "crt"]
     assert sorted(row.seeds for row in crt) == [[0, 1], [0, 1, 2]]
     assert len({row.label for row in crt}) == 2
+
+
+def test_seeds_that_share_a_run_further_back_share_a_start(folder: Path, fake_run: FakeRun) -> None:
+    ce = fake_run("ce")
+    own = [fake_run("ce", seed) for seed in (1, 2)]
+    for seed, first in enumerate((ce, *own)):
+        fake_run("lws", seed, ancestor=fake_run("crt", seed, ancestor=first))
+    for seed in (0, 1, 2):
+        fake_run("balms", seed, ancestor=fake_run("rrl", seed, ancestor=ce))
+    (block,) = all_blocks(folder)
+    rows = {row.method: row for row in block.rows}
+    assert {m: row.shares_start for m, row in rows.items()} == {
+        "ce": False,
+        "crt": False,
+        "lws": False,
+        "rrl": True,
+        "balms": True,
+    }
+    (remark,) = rows["balms"].remarks
+    assert remark.startswith("3 seeds start from 1 ce run, so")
 
 
 def test_of_two_copies_of_a_run_the_newer_counts(folder: Path, fake_run: FakeRun) -> None:

@@ -194,6 +194,49 @@ def test_what_lies_within_the_margin_is_practically_equal(
             only(folder, margin=margin)
 
 
+@pytest.fixture
+def sharing(fake_run: FakeRun) -> None:
+    """ce, crt, lws and lmd with three seeds; all of lws start from one ce run, crt from its own."""
+    ce = [fake_run("ce", seed, skill=0.3) for seed in range(3)]
+    for seed in range(3):
+        fake_run("crt", seed, skill=1.0, ancestor=ce[seed])
+        fake_run("lws", seed, skill=2.0, ancestor=ce[0])
+        fake_run("lmd", seed, skill=4.0)
+
+
+def test_seeds_that_share_a_stage_1_have_an_interval_and_no_test(
+    folder: Path, sharing: None
+) -> None:
+    block = only(folder, pairwise=True, permutation=True, margin=100)
+    rows = by_label(block)
+    cell = rows["lws ← ce"].cells["balanced_accuracy"]
+    assert cell.difference.low < cell.difference.value < cell.difference.high
+    assert np.isnan([cell.difference.p, cell.difference.detectable]).all()
+    assert (cell.p_corrected, cell.mark) == (None, "")
+    assert cell.permutation_p is not None  # of these trained models
+    others = [rows[name].cells["balanced_accuracy"] for name in ("ce", "crt ← ce")]
+    assert [other.mark for other in others] == ["equal", "equal"]
+    assert max(other.p_corrected for other in others) <= 2 * max(o.difference.p for o in others)
+    pairs = {(pair.a, pair.b): pair.p_corrected for pair in block.pairwise}
+    assert {pair for pair, p in pairs.items() if p is None} == {
+        pair for pair in pairs if "lws ← ce" in pair
+    }
+    (note,) = [note for note in block.notes if note.startswith("Seeds of lws ← ce share a run")]
+    assert "no difference to such a row has a p or a mark. Train it for each seed" in note
+
+
+def test_nothing_is_tested_against_a_reference_whose_seeds_share_a_stage_1(
+    folder: Path, sharing: None
+) -> None:
+    block = only(folder, reference="lws")
+    for row in block.rows:
+        cell = row.cells["balanced_accuracy"]
+        assert (cell.p_corrected, cell.mark) == (None, "")
+        assert (cell.difference is None) == (row.method == "lws")
+    assert any("a mark, so nothing is tested against lws ← ce. Train it" in n for n in block.notes)
+    assert not any(note.startswith("Tested") for note in block.notes)
+
+
 def test_where_all_have_one_seed_nothing_is_tested(folder: Path, fake_run: FakeRun) -> None:
     for method, skill in (("ce", 0.0), ("crt", 2.0), ("lmd", 4.0)):
         fake_run(method, skill=skill)

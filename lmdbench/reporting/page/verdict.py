@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmdbench.comparison.compare import BASELINE
-from lmdbench.comparison.notes import in_text, too_few
+from lmdbench.comparison.notes import in_text, untested
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.core.words import listed
 from lmdbench.evaluation import metrics
@@ -58,8 +58,8 @@ def verdict(table: ResultTable) -> Verdict:
         f"{in_text(name)}{', where lower is better' * metrics.described(name).lower_is_better} "
         f"({_evidence(cell, name, sign)})."
     )
-    if few := too_few(table):
-        return Verdict("none", f"Not tested, as {few}: {stands}", (*_best(table), *images))
+    if why := untested(table, other):
+        return Verdict("none", f"Not tested, as {why}: {stands}", (*_best(table), *images))
     kind = _kind(cell, cell.difference, sign)
     opening = {
         "real": "The gain is real by these images and seeds",

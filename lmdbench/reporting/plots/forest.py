@@ -99,6 +99,8 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
     without = [name for name in without if name not in apart]
     single = [label_of(row) for row, difference in compared if difference.seeds == 1]
     some = len(single) < len(compared)
+    shared = [label_of(row) for row, d in compared if d.seeds > 1 and np.isnan(d.p)]
+    shared = shared if any(row.shares_start for row in table.rows) else []
     whose = f" ({', '.join(single)})" if some else ""
     inside = "; a 90 % interval inside it is practically equal" if some else ""
     tested = any(row.cells[primary].p_corrected is not None for row, _ in compared)
@@ -109,6 +111,7 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
         f"with 95 % intervals{', unadjusted' * tested}.",
         "p: two-sided, corrected by Holm over the rows of this table." if tested else "",
         f"One seed{whose}: intervals for the test images only, and no p." if single else "",
+        f"No p, as seeds share a run that they start from: {', '.join(shared)}." if shared else "",
         f"Grey band: ±{points(table.margin)}{inside}." if is_share(primary) else "",
         "The smaller, the better." if described(primary).lower_is_better else "",
         seeds_sentence(chosen),
