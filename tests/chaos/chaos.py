@@ -269,7 +269,8 @@ class Chaos:
                 time.sleep(seconds)
 
     def clock_step(self) -> bool:
-        """Another worker, whose clock is two hours wrong; that of the disk is not."""
+        """Another worker, whose clock is two hours wrong. The disk's is not: only heartbeats, whose
+        times a process sets itself, are wrong as well."""
         wrong = {
             "LD_PRELOAD": str(FAKETIME), "FAKETIME": self.random.choice(("+2h", "-2h")),
             "NO_FAKE_STAT": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1",
