@@ -96,7 +96,7 @@ virtual_per_class = 2000
 """
 
 SHORT = {
-    "minutes": 0.4, "pause": (0.5, 2.0), "outage": 3.0, "methods": '["crt", "troubled"]',
+    "minutes": 0.3, "pause": (0.5, 2.0), "outage": 3.0, "methods": '["crt", "troubled"]',
     "seeds": "[0, 1]", "epochs": 5, "rounds": 4, "limit": 10,
 }  # fmt: skip
 LONG = {
