@@ -91,6 +91,16 @@ class HyperKvasir(Dataset):
         "z-line": 932,
     }
 
+    # Of Mayo's grades, which other classes have none of
+    ordered_classes = (
+        "ulcerative-colitis-grade-0-1",
+        "ulcerative-colitis-grade-1",
+        "ulcerative-colitis-grade-1-2",
+        "ulcerative-colitis-grade-2",
+        "ulcerative-colitis-grade-2-3",
+        "ulcerative-colitis-grade-3",
+    )
+
     @property
     def image_root(self) -> Path:
         return self._table.parent

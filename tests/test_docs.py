@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score
+from sklearn.metrics import jaccard_score
 
 from lmdbench.core.registry import KINDS
 from lmdbench.evaluation.metrics import balanced_accuracy
@@ -28,7 +28,7 @@ SHOWN = {
     "adding-an-executor": ("one_by_one.py",),
     "adding-a-plot": ("accuracy_calibration.py",),
     "adding-a-logger": ("json_lines.py",),
-    "adding-a-metric": ("kappa.py", "sure_but_wrong.py"),
+    "adding-a-metric": ("jaccard.py", "sure_but_wrong.py"),
 }
 
 
@@ -162,8 +162,8 @@ def compared(fake_run, tmp_path):
 
 
 def test_the_example_of_a_metric_is_compared(lmdbench, compared):
-    plugin = DOCS / "examples" / "kappa.py"
-    words = ("--plugin", plugin, "--metric", "kappa", "--metric", "balanced_accuracy")
+    plugin = DOCS / "examples" / "jaccard.py"
+    words = ("--plugin", plugin, "--metric", "jaccard", "--metric", "balanced_accuracy")
     outcome = lmdbench("compare", "--results", compared, *words, "--json")
     assert (outcome.code, outcome.err) == (0, "")
     (block,) = json.loads(outcome.out)["blocks"]
@@ -171,29 +171,29 @@ def test_the_example_of_a_metric_is_compared(lmdbench, compared):
         expected = []
         for run in row["runs"]:
             test = load_predictions(Path(run["directory"]) / "predictions.npz")["test"]
-            expected.append(cohen_kappa_score(test.labels, test.logits.argmax(axis=1)))
-        cell = row["scores"]["kappa"]
+            expected.append(jaccard_score(test.labels, test.logits.argmax(axis=1), average="macro"))
+        cell = row["scores"]["jaccard"]
         assert cell["by_seed"] == pytest.approx(expected)
         assert cell["interval"]["low"] < cell["mean"] < cell["interval"]["high"]
-    cell = block["rows"][0]["scores"]["kappa"]
+    cell = block["rows"][0]["scores"]["jaccard"]
     assert cell["difference"]["low"] < cell["difference"]["value"] < 0
     assert 0 < cell["p_corrected"] < 1
-    assert any("of Cohen's kappa: test images by a bootstrap" in note for note in block["notes"])
+    assert any("of Jaccard index: test images by a bootstrap" in note for note in block["notes"])
     table = lmdbench("compare", "--results", compared, *words).out
-    assert "Tested: Cohen's kappa against lmd" in table
+    assert "Tested: Jaccard index against lmd" in table
     csv_lines = lmdbench("compare", "--results", compared, *words, "--format", "csv").out
-    lines = [line for line in csv.DictReader(csv_lines.splitlines()) if line["metric"] == "kappa"]
+    lines = [line for line in csv.DictReader(csv_lines.splitlines()) if line["metric"] == "jaccard"]
     assert all(float(line["low"]) < float(line["mean"]) for line in lines)
 
 
 def test_a_metric_is_unknown_without_its_plugin(lmdbench, compared):
-    outcome = lmdbench("compare", "--results", compared, "--metric", "kappa")
+    outcome = lmdbench("compare", "--results", compared, "--metric", "jaccard")
     assert outcome.code == 2
-    assert outcome.err.startswith("lmdbench: unknown metric 'kappa'.")
+    assert outcome.err.startswith("lmdbench: unknown metric 'jaccard'.")
     assert outcome.err.endswith("That of a plug-in needs --plugin FILE.py.\n")
 
 
-@pytest.mark.parametrize("metric", ["kappa", "sure-but-wrong"])
+@pytest.mark.parametrize("metric", ["jaccard", "sure-but-wrong"])
 def test_the_examples_of_metrics_are_plotted_and_reported(lmdbench, compared, tmp_path, metric):
     plugin = DOCS / "examples" / f"{metric.replace('-', '_')}.py"
     words = ("--results", compared, "--plugin", plugin, "--metric", metric)
@@ -202,28 +202,28 @@ def test_the_examples_of_metrics_are_plotted_and_reported(lmdbench, compared, tm
         outcome = lmdbench(*command, *words, "--output", file)
         assert outcome.code == 0, outcome.err
         text = html.unescape(file.read_text())
-        assert {"kappa": "Cohen's kappa", "sure-but-wrong": "Wrong at 90 %"}[metric] in text
+        assert {"jaccard": "Jaccard index", "sure-but-wrong": "Wrong at 90 %"}[metric] in text
         if command == ("report",):
-            assert ("by a bootstrap within classes" in text) == (metric == "kappa")
-            assert ("where lower is better" in text) == (metric != "kappa")
+            assert ("by a bootstrap within classes" in text) == (metric == "jaccard")
+            assert ("where lower is better" in text) == (metric != "jaccard")
 
 
 def test_a_run_and_its_predictions_are_scored_with_the_metric(
     lmdbench, toy_run, trained_run, toy_folder
 ):
-    words = ("--plugin", DOCS / "examples" / "kappa.py")
+    words = ("--plugin", DOCS / "examples" / "jaccard.py")
     outcome = toy_run("ce", "--set", "epochs=1", *words)
     assert outcome.code == 0, outcome.err
-    assert re.search(r"Cohen's kappa +−?\d+\.\d", outcome.out)
+    assert re.search(r"Jaccard index +−?\d+\.\d", outcome.out)
     outcome = lmdbench("predict", trained_run, "folder", "--data-root", toy_folder, *words)
     assert outcome.code == 0, outcome.err
-    assert re.search(r"Cohen's kappa +\d+\.\d", outcome.out)
+    assert re.search(r"Jaccard index +\d+\.\d", outcome.out)
 
 
 def test_a_wrong_metric_is_told_as_the_page_says(lmdbench, tmp_path):
-    plugin = tmp_path / "kappa.py"
-    example = (DOCS / "examples" / "kappa.py").read_text()
-    plugin.write_text(example.replace("bounds=(-1, 1)", "bounds=(-1, 1), lower_is_better=True"))
+    plugin = tmp_path / "jaccard.py"
+    example = (DOCS / "examples" / "jaccard.py").read_text()
+    plugin.write_text(example.replace('index"', 'index", lower_is_better=True'))
     outcome = lmdbench("compare", "--plugin", plugin)
     assert outcome.code == 2
     page = " ".join((DOCS / "adding-a-metric.md").read_text().split())

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 PARTS = ("test", "validation")
 BASELINE = "ce"  # the method whose rows come first
-NOT_THERE = "this data set has no such group"
+NOT_THERE = "this data set has no such class or group"
 
 REFERENCE = "lmd"  # what the others are compared with, unless said otherwise
 LEVEL = 0.05  # a corrected p below it is a finding
@@ -124,8 +124,7 @@ def compare(
     columns = _columns(names, comparable)
     reference = _meant_reference(reference, comparable)
     stat = "recall" if per_class is True else per_class or ""
-    if stat and stat not in metrics.CLASS_STATS:
-        raise unknown("statistic of a class", stat, list(metrics.CLASS_STATS))
+    stat = metrics.class_stat(stat)[0] if stat else ""
     options = TableOptions(part, columns, reference, stat, pairwise, published, permutation, margin)
     unfinished = [
         path
@@ -441,7 +440,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     chosen: dict[str, Metric] = {}
     for name in (*shown, *recalls.values(), *of_class.values()):
         with contextlib.suppress(UserError):  # a group of another data set
-            chosen[name] = metrics.parse(name, classes, run.groups)
+            chosen[name] = metrics.parse(name, classes, run.groups, run.facts)
     out: frozenset[str] = frozenset()
     if leaked is not None:
         out = out.union(*(leaked(member).images for member in _members(group)))

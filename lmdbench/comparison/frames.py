@@ -99,7 +99,8 @@ def run_scores(runs: Sequence[Run], part: str, names: Sequence[str] = ()) -> Dat
     for run in runs:
         predictions = predictions_of(run, part)
         scorer = Scorer(predictions.labels, predictions.logits)
-        chosen = [parse(name, run.classes, run.groups) for name in names or summary(run.groups)]
+        asked, facts = names or summary(run.groups), run.facts
+        chosen = [parse(name, run.classes, run.groups, facts) for name in asked]
         values = {metric.name: float(scorer.value(metric)) for metric in chosen}
         changed = {f"set {k}": v for k, v in (run.record.changed_settings or {}).items()}
         records.append({**_run_columns(run), **values, **changed})

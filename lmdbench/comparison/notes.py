@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,10 +10,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from lmdbench.comparison.results import in_words as setting_in_words
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.comparison.versions import versions_of_table
+from lmdbench.core.errors import UserError
 from lmdbench.core.words import count, listed, some
 from lmdbench.data.groups import in_words
 from lmdbench.evaluation.inference import SMALLEST_CLASS, Difference
-from lmdbench.evaluation.metrics import BUILT_IN, METRICS, RESAMPLES, SEED, described
+from lmdbench.evaluation.metrics import (
+    BUILT_IN,
+    METRICS,
+    RESAMPLES,
+    SEED,
+    class_stat,
+    described,
+    parse,
+)
 
 
 def notes_of(table: ResultTable) -> list[str]:
@@ -153,11 +163,13 @@ def _missing_notes(table: ResultTable) -> list[str]:
 
 
 def class_notes(table: ResultTable) -> list[str]:
-    """Why values and intervals are missing in the table of the classes."""
+    """What the statistic of the classes is, and why values and intervals are missing."""
+    stat = class_stat(table.per_class)[1]
+    made_so = [f"{stat.title}: {stat.note}."] if stat.note else []
     cells = {row.label: row.by_class for row in table.rows}
     titles = {name: name for name in table.record.classes}
     every = "any class"
-    return [*_without_interval(cells, titles, every), *_absent(cells, titles, every)]
+    return [*made_so, *_without_interval(cells, titles, every), *_absent(cells, titles, every)]
 
 
 Cells = Mapping[str, Mapping[str, "Cell"]]  # row's label → column → cell
@@ -217,7 +229,18 @@ def _interval_notes(table: ResultTable) -> list[str]:
         )
     cells = {row.label: row.cells for row in table.rows}
     titles = {name: column_title(name) for name in table.metrics}
-    return [*notes, *_without_interval(cells, titles)]
+    return [*notes, *_made_so(table), *_without_interval(cells, titles)]
+
+
+def _made_so(table: ResultTable) -> list[str]:
+    """What a reader must know of single metrics, once for all that it is true of."""
+    run = table.rows[0].runs[0]
+    titles: dict[str, list[str]] = {}
+    for name in table.metrics:
+        with contextlib.suppress(UserError):  # a group of another data set
+            metric = parse(name, run.classes, run.groups, run.facts)
+            titles.setdefault(metric.note, []).append(metric.title)
+    return [f"{listed(of)}: {note}." for note, of in titles.items() if note]
 
 
 def _difference_notes(table: ResultTable) -> list[str]:

@@ -14,6 +14,8 @@ from typing import Any
 
 from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.words import count
+from lmdbench.data.dataset import DATASETS
+from lmdbench.evaluation.metrics import Facts
 from lmdbench.runs.index import RunIndex
 from lmdbench.runs.record import MOVED_ASIDE, RunRecord, RunSpec, read_record
 from lmdbench.runs.whole import MODEL, damage
@@ -114,6 +116,16 @@ class Run:
             group: [index[name] for name in names if name in index]
             for group, names in self.record.groups.items()
         }
+
+    @property
+    def facts(self) -> Facts:
+        """What the data set said of its classes, or says by now where the run recorded nothing."""
+        record, name = self.record, self.spec.dataset
+        grades, costs = record.ordered_classes, record.costs
+        if name in DATASETS:
+            grades = grades or list(DATASETS[name].ordered_classes)
+            costs = costs or DATASETS[name].costs
+        return Facts(tuple(dict.fromkeys(grades or ())), costs or {})
 
     @cached_property
     def setting(self) -> dict[str, Any]:

@@ -179,6 +179,10 @@ class Dataset(ABC):
     image_size: int = 224
     backbone: str = "resnet18"
     weights: str = "imagenet"
+    # Classes that are grades of one thing, the lowest first; others may be left out
+    ordered_classes: tuple[str, ...] = ()
+    # What a wrong prediction costs, true class → predicted class → cost; 1 where nothing is said
+    costs: Mapping[str, Mapping[str, float]] = {}
     # Settings that suit this data set better than a method's own defaults. Keys: a method's name,
     # or what it trains ("all", "head") for every such method.
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

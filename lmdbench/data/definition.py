@@ -93,6 +93,16 @@ def _problems(cls: Any, base: Any) -> Iterator[str]:
         isinstance(label, str) and type(n) is int and n >= 0 for label, n in sizes.items()
     ):
         yield f"class_sizes is {_short(sizes)}, but must say class → images, as in {{'nevus': 120}}"
+    grades = fixed.get("ordered_classes", ())
+    if not _all_of(grades, tuple, str) or len(grades) == 1 or len(set(grades)) < len(grades):
+        yield (
+            f"ordered_classes is {_short(grades)}, but must be a tuple of classes, the lowest first"
+        )
+    if not are_costs(fixed.get("costs", {})):
+        yield (
+            f"costs is {_short(fixed['costs'])}, but must say true class → predicted class → a "
+            "number from 0 on, as in {'melanoma': {'nevus': 5}}"
+        )
     sides = fixed.get("side_range")
     if sides is not None and not (_all_of(sides, tuple, int) and len(sides) == 2):
         yield f"side_range is {sides!r}, but must be None or two numbers of pixels"
@@ -101,6 +111,16 @@ def _problems(cls: Any, base: Any) -> Iterator[str]:
         yield f"downloads is {_short(downloads)}, but must be Downloads(…) of data/sources.py"
     if problem := check_recipes(fixed.get("recipes", {})):
         yield problem
+
+
+def are_costs(costs: Any) -> bool:
+    """Whether it says true class → predicted class → a cost from 0 on."""
+    return isinstance(costs, Mapping) and all(
+        isinstance(true, str)
+        and isinstance(row, Mapping)
+        and all(isinstance(k, str) and _is_number(cost) and cost >= 0 for k, cost in row.items())
+        for true, row in costs.items()
+    )
 
 
 def _problems_of_methods(cls: Any) -> Iterator[str]:

@@ -170,6 +170,13 @@ def _check_classes(dataset: Dataset, split: Split) -> None:
             dataset,
             f"groups of its split are {split.groups!r}, but must be group → a tuple of classes",
         )
+    costs = dataset.costs
+    for what, named in (
+        ("ordered_classes", [*dataset.ordered_classes]),
+        ("costs", [*costs, *(label for row in costs.values() for label in row)]),
+    ):
+        if strangers := [label for label in named if label not in classes]:
+            raise _wrong(dataset, f"{what} name no classes of its split: {_some(strangers)}")
     members = [label for labels in split.groups.values() for label in labels]
     if strangers := [label for label in members if label not in classes]:
         raise _wrong(dataset, f"groups of its split name no classes of it: {_some(strangers)}")

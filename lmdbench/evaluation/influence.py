@@ -9,6 +9,7 @@ classes, (N,) each; a term that is the same in a whole row drops out when centre
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,48 @@ def specificity_gradient(
     return _per(weights, others)[taken] * ((true == taken) - 1.0)
 
 
+def npv_gradient(
+    weights: np.ndarray, margins: Margins, true: np.ndarray, taken: np.ndarray
+) -> np.ndarray:
+    """Of Σ weights · TN / not predicted as the class."""
+    others = margins.images.sum() - margins.predicted
+    npv = _per(others - (margins.images - margins.right), others)
+    return _per(weights, others)[taken] * ((true == taken) - 1.0 + npv[taken])
+
+
+def positive_ratio_gradient(
+    weights: np.ndarray, margins: Margins, true: np.ndarray, taken: np.ndarray
+) -> np.ndarray:
+    """Of Σ weights · recall / (1 − specificity)."""
+    others, false = margins.images.sum() - margins.images, margins.predicted - margins.right
+    of_one = _per(others, margins.images * false)  # what one right image more adds
+    of_false = -_per(of_one * margins.right, false)
+    return weights[taken] * np.where(true == taken, of_one[taken], of_false[taken])
+
+
+def negative_ratio_gradient(
+    weights: np.ndarray, margins: Margins, true: np.ndarray, taken: np.ndarray
+) -> np.ndarray:
+    """Of Σ weights · (1 − recall) / specificity."""
+    others = margins.images.sum() - margins.images
+    kept = others - (margins.predicted - margins.right)  # true negatives
+    of_one = _per(others, margins.images * kept)
+    of_false = _per(of_one * (margins.images - margins.right), kept)
+    return weights[taken] * np.where(true == taken, -of_one[taken], of_false[taken])
+
+
+def kappa_gradient(
+    disagreement: np.ndarray, matrix: np.ndarray, true: np.ndarray, taken: np.ndarray
+) -> np.ndarray:
+    """Of 1 − Σ ``disagreement`` · seen / Σ ``disagreement`` · expected by chance, each (C, C): seen
+    is the confusion ``matrix``, what is expected follows from the sums of its rows and columns."""
+    images, predicted, total = matrix.sum(axis=1), matrix.sum(axis=0), matrix.sum()
+    seen = float((disagreement * matrix).sum())
+    by_column = images @ disagreement / total
+    expected = float(by_column @ predicted)
+    return (seen / expected * by_column[taken] - disagreement[true, taken]) / expected
+
+
 def mcc_gradient(margins: Margins, true: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """Of Gorodkin's coefficient; NaN where all is predicted as one class."""
     images, predicted = margins.images, margins.predicted
@@ -85,6 +128,25 @@ def mcc_gradient(margins: Margins, true: np.ndarray, taken: np.ndarray) -> np.nd
     return slope / np.sqrt(spread_true * spread_predicted)
 
 
+def rankings(
+    of_block: Callable[..., tuple[np.ndarray, np.ndarray]], labels: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A statistic of each class's ranking (C,) and each image's part in it (N, C), block by block.
+
+    ``scores`` (N, C): column k scores class k. ``of_block``, as ``_areas``: of whose images they
+    are (K, N), scores (N, K) and how many are the class's (K,), values (K,) and parts (K, N).
+    """
+    images, classes = scores.shape
+    values, parts = np.empty(classes), np.empty((classes, images))
+    own = np.bincount(labels, minlength=classes)
+    step = max(1, BLOCK // max(images, 1))
+    for start in range(0, classes, step):
+        block = slice(start, min(start + step, classes))
+        ours = labels == np.arange(block.start, block.stop)[:, None]
+        values[block], parts[block] = of_block(ours, scores[:, block], own[block])
+    return values, parts.T
+
+
 def aurocs(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One-vs-rest areas under the ROC curve (C,) and each image's part in them (N, C).
 
@@ -93,15 +155,7 @@ def aurocs(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarr
     divided by the images of its own side: Σ parts · weights, ``centred``, are the influences on
     Σ weights · areas. NaN where all images or none are of the class.
     """
-    images, classes = scores.shape
-    areas, parts = np.empty(classes), np.empty((classes, images))
-    own = np.bincount(labels, minlength=classes)
-    step = max(1, BLOCK // max(images, 1))
-    for start in range(0, classes, step):
-        block = slice(start, min(start + step, classes))
-        ours = labels == np.arange(block.start, block.stop)[:, None]
-        areas[block], parts[block] = _areas(ours, scores[:, block], own[block])
-    return areas, parts.T
+    return rankings(_areas, labels, scores)
 
 
 def _areas(ours: np.ndarray, scores: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +170,7 @@ def _areas(ours: np.ndarray, scores: np.ndarray, own: np.ndarray) -> tuple[np.nd
     # Of the images in ascending order, how many of the class stand below each, ties one half.
     upto = np.cumsum(of_class, axis=1, dtype=np.int32)
     if (in_order[:, 1:] == in_order[:, :-1]).any():
-        first, last = _tied(in_order)
+        first, last = tied(in_order)
         upto_first = np.take_along_axis(upto - of_class, first, axis=1)
         own_below = (upto_first + np.take_along_axis(upto, last, axis=1)) / 2
         below = (first + last + 1) / 2
@@ -132,7 +186,40 @@ def _areas(ours: np.ndarray, scores: np.ndarray, own: np.ndarray) -> tuple[np.nd
     return np.where(of_class, right, 0).sum(axis=1) * each, parts
 
 
-def _tied(in_order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def average_precisions(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One-vs-rest average precisions (C,) and each image's part in them (N, C), as ``aurocs``.
+
+    The mean, over the images of the class, of the precision among all that score as high as it or
+    higher: Σ (step in recall) · precision over the distinct scores. NaN without images.
+    """
+    return rankings(_precisions, labels, scores)
+
+
+def _precisions(
+    ours: np.ndarray, scores: np.ndarray, own: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """``average_precisions`` of a few classes, arguments as of ``_areas``."""
+    columns = -scores.T
+    order = np.argsort(columns, axis=1)
+    of_class = np.take_along_axis(ours, order, axis=1)
+    first, last = tied(np.take_along_axis(columns, order, axis=1))
+    taken = last + 1.0
+    precision = np.take_along_axis(np.cumsum(of_class, axis=1), last, axis=1) / taken
+    share = of_class / np.where(own, own, np.nan)[:, None]
+
+    def from_tie_on(values: np.ndarray) -> np.ndarray:
+        """Sum over the images of the class that score as high as each or lower."""
+        upto = np.cumsum(values, axis=1)
+        return upto[:, -1:] - np.take_along_axis(upto - values, first, axis=1)
+
+    found = share * precision
+    parts = np.empty(order.shape)
+    in_order = found + of_class * from_tie_on(share / taken) - from_tie_on(found / taken)
+    np.put_along_axis(parts, order, in_order, axis=1)
+    return found.sum(axis=1), parts
+
+
+def tied(in_order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index of the first and the last of the images that tie with each, rows ascending, (C, N)."""
     classes, images = in_order.shape
     places = np.broadcast_to(np.arange(images), in_order.shape)

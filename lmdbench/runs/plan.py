@@ -122,20 +122,24 @@ class PlannedRun:
         if self.ancestor is not None:
             spec, directory = self.ancestor.spec, str(self.ancestor.directory)
             ancestor = AncestorRecord(spec.method, spec.id, directory, self.usual_ancestor)
+        dataset = self.context.prepared.dataset
+        costs = {true: dict(row) for true, row in dataset.costs.items()}
         return RunRecord(
             id=self.spec.id,
             spec=self.spec,
-            results_name=self.context.prepared.dataset.results_name,
+            results_name=dataset.results_name,
             split_label=split.label,
             ancestor=ancestor,
             classes=list(split.classes),
             class_counts={part: split.counts(part).tolist() for part in PARTS},
             groups={group: list(names) for group, names in split.groups.items()},
             group_rule=split.group_rule,
+            ordered_classes=list(dataset.ordered_classes) or None,
+            costs=costs or None,
             split_notes=list(split.notes),
-            data_notes=_data_notes(self.context.prepared.dataset),
+            data_notes=_data_notes(dataset),
             partial=split.partial.record if split.partial else None,
-            synthetic=self.context.prepared.dataset.synthetic,
+            synthetic=dataset.synthetic,
             changed_settings=dict(self.changed_settings),
         )
 

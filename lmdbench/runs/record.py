@@ -99,6 +99,8 @@ class RunRecord:
     class_counts: Mapping[str, list[int]]  # part → images of each class
     groups: Mapping[str, list[str]]
     group_rule: str | None = None  # how the groups came to be, in words
+    ordered_classes: list[str] | None = None  # grades, the lowest first
+    costs: Mapping[str, Mapping[str, float]] | None = None  # true class → predicted class → cost
     split_notes: list[str] | None = None
     data_notes: list[str] | None = None  # how tables and folders were understood; None: as usual
     partial: Mapping[str, Any] | None = None  # see Partial.record

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # What of a record follows from data set and split.
 OF_A_SPLIT = (
     *("results_name", "split_label", "classes", "class_counts", "groups", "group_rule"),
-    *("split_notes", "data_notes", "partial", "synthetic"),
+    *("ordered_classes", "costs", "split_notes", "data_notes", "partial", "synthetic"),
 )
 # What a specification has of a method, where it has none yet
 NO_METHOD: dict[str, Any] = {

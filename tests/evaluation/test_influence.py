@@ -9,11 +9,16 @@ from lmdbench.evaluation import inference, influence, metrics
 CLASSES = ["A", "B", "C", "D"]
 GROUPS = {"head": [0, 1], "tail": [2, 3]}
 COUNTS = np.array([60, 40, 25, 12])
+FACTS = metrics.Facts(grades=("C", "A", "D"), costs={"A": {"B": 3.0}, "D": {"A": 0.5, "D": 0.1}})
+NET = "net_benefit@threshold=0.3"
 NAMES = [
     *metrics.BUILT_IN,
+    "expected_cost@prior=test",
+    NET,
     *GROUPS,
-    *(f"{stat}:{of}" for stat in metrics.CLASS_STATS for of in ("B", "tail")),
+    *(f"{stat}:{of}" for stat in (*metrics.CLASS_STATS, NET) for of in ("B", "tail")),
 ]
+COSTS = np.array([[0, 3, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1], [0.5, 1, 1, 0.1]])
 
 STATS = {  # of averages over classes: what is averaged
     "balanced_accuracy": "recall",
@@ -24,6 +29,11 @@ STATS = {  # of averages over classes: what is averaged
     "macro_auroc": "auroc",
     "macro_precision": "precision",
     "macro_specificity": "specificity",
+    "macro_npv": "npv",
+    "macro_positive_likelihood_ratio": "positive_likelihood_ratio",
+    "macro_negative_likelihood_ratio": "negative_likelihood_ratio",
+    "average_precision": "average_precision",
+    NET: NET,
 }
 
 
@@ -54,6 +64,18 @@ def with_weights(
         guessed = matrix.sum(axis=0)
         upper = np.trace(matrix) * total - n @ guessed
         return upper / np.sqrt((total**2 - n @ n) * (total**2 - guessed @ guessed))
+    if stat == "kappa":
+        return kappa(1 - np.eye(4), matrix)
+    if stat.endswith("weighted_kappa"):
+        graded, places = np.isin(labels, [2, 0, 3]), np.array([1, -1, 0, 2])  # C < A < D
+        taken = places[np.array([0, 2, 3])[logits[:, [0, 2, 3]].argmax(axis=1)]]
+        grades = np.zeros((3, 3))
+        np.add.at(grades, (places[labels[graded]], taken[graded]), v[graded])
+        steps = np.abs(np.subtract.outer(np.arange(3), np.arange(3))).astype(float)
+        return kappa(steps ** (1 + stat.startswith("quadratic")), grades)
+    if stat.startswith("expected_cost"):
+        w = v / total if stat.endswith("=test") else v / (n[labels] * 4)
+        return w @ COSTS[labels, predicted]
     if metric.sets or metric.name in STATS:
         return np.mean(
             [
@@ -61,6 +83,9 @@ def with_weights(
                 for _, members in metric.sets or (("all", range(4)),)
             ]
         )
+    if stat.startswith("classwise_ece"):
+        w = v / total if stat == "classwise_ece" else v / (n[labels] * 4)
+        return np.mean([binned(p[:, k], w * ((labels == k) - p[:, k])) for k in range(4)])
     stat, _, prior = stat.partition("_")
     w = v / total if not prior else v / (n[labels] * 4)
     own = p[np.arange(len(p)), labels]
@@ -69,9 +94,17 @@ def with_weights(
     if stat == "brier":
         return w @ ((p - np.eye(4)[labels]) ** 2).sum(axis=1)
     confidence = p.max(axis=1)
-    bins = metrics.equal_mass_bins(confidence)
-    gaps = w * ((predicted == labels) - confidence)
+    return binned(confidence, w * ((predicted == labels) - confidence))
+
+
+def binned(score: np.ndarray, gaps: np.ndarray) -> float:
+    bins = metrics.equal_mass_bins(score)
     return sum(abs(gaps[bins == b].sum()) for b in range(metrics.ECE_BINS))
+
+
+def kappa(disagreement: np.ndarray, matrix: np.ndarray) -> float:
+    by_chance = np.outer(matrix.sum(axis=1), matrix.sum(axis=0)) / matrix.sum()
+    return 1 - (disagreement * matrix).sum() / (disagreement * by_chance).sum()
 
 
 def of_class(
@@ -83,7 +116,18 @@ def of_class(
         above = np.subtract.outer(score[ours], score[~ours])
         wins = (above > 0) + (above == 0) / 2
         return v[ours] @ wins @ v[~ours] / (v[ours].sum() * v[~ours].sum())
+    if stat == "average_precision":
+        ours, score = labels == k, p[:, k]
+        taken = score[None] >= score[ours][:, None]
+        return v[ours] @ (taken @ (v * ours) / (taken @ v)) / v[ours].sum()
+    if stat == NET:
+        taken = p[:, k] >= 0.3
+        return (v[taken & (labels == k)].sum() - v[taken & (labels != k)].sum() * 3 / 7) / v.sum()
+    rest, false = matrix.sum() - n, guessed - hit
     return {
+        "npv": (rest - false) / (matrix.sum() - guessed),
+        "positive_likelihood_ratio": (hit / n) / (false / rest),
+        "negative_likelihood_ratio": (1 - hit / n) / (1 - false / rest),
         "recall": hit / n,
         "precision": hit / guessed,
         "f1": 2 * hit / (n + guessed),
@@ -96,7 +140,7 @@ def test_is_the_derivative_by_an_images_weight(
     name: str, case: tuple[np.ndarray, np.ndarray]
 ) -> None:
     labels, logits = case
-    metric = metrics.parse(name, CLASSES, GROUPS)
+    metric = metrics.parse(name, CLASSES, GROUPS, FACTS)
     scorer = metrics.Scorer(labels, logits)
     one = np.ones(len(labels))
     assert scorer.value(metric) == pytest.approx(with_weights(metric, labels, logits, one))
@@ -118,7 +162,9 @@ def test_the_jackknife_is_the_bootstraps_variance() -> None:
     labels = np.repeat(np.arange(4), 4 * COUNTS)
     logits = rng.normal(size=(len(labels), 4)) + 1.2 * np.eye(4)[labels]
     names = ["macro_f1", "macro_auroc", "mcc", "macro_precision", "nll_balanced", "brier"]
-    chosen = [metrics.parse(name, CLASSES, GROUPS) for name in names]
+    names += ["average_precision", "average_precision:D", "macro_npv", "kappa", "qwk", NET]
+    names += ["positive_likelihood_ratio:A", "macro_negative_likelihood_ratio", "expected_cost"]
+    chosen = [metrics.parse(name, CLASSES, GROUPS, FACTS) for name in names]
     found: list[list[float]] = []
 
     def score(images: np.ndarray) -> float:
@@ -132,7 +178,8 @@ def test_the_jackknife_is_the_bootstraps_variance() -> None:
     scorer = metrics.Scorer(labels, logits)
     for k, metric in enumerate(chosen):
         jackknife = inference.jackknife_variance(scorer.influence(metric), labels)
-        assert jackknife == pytest.approx(drawn[:, k].var(), rel=0.15), metric.name
+        rel = 0.2 if metric.title.startswith("LR+") else 0.15  # far from linear
+        assert jackknife == pytest.approx(drawn[:, k].var(), rel=rel), metric.name
 
 
 def test_the_jackknife_of_units_is_their_bootstraps_variance() -> None:

@@ -1,6 +1,9 @@
 """Scores against hand values and scikit-learn, and what must hold for any predictions."""
 
 import math
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -300,12 +303,242 @@ def test_a_class_without_images_says_so() -> None:
     }
 
 
+def test_average_precision_by_hand_with_a_tie() -> None:
+    labels, scores = np.array([1, 0, 1, 0, 1]), np.array([0.9, 0.8, 0.6, 0.6, 0.2])
+    logits = np.log(np.stack([1 - scores, scores], axis=1))
+    # Precisions at the three scores: 1/1, 2/4 (both of .6 are taken), 3/5.
+    assert metrics.by_class("auprc", labels, logits)[1] == pytest.approx((1 + 2 / 4 + 3 / 5) / 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(predictions(), st.sampled_from([0.25, 0.5, 0.8, 0.9, 1.0]))
+def test_rankings_are_those_of_scikit_learn(
+    case: tuple[np.ndarray, np.ndarray], least: float
+) -> None:
+    labels, logits = case
+    probabilities, there = metrics.softmax(logits), np.unique(labels)
+    precisions = metrics.by_class("average_precision", labels, logits)
+    sensitivity = metrics.by_class(f"sensitivity@specificity={least}", labels, logits)
+    specificity = metrics.by_class(f"specificity@sensitivity={least}", labels, logits)
+    for found in (precisions, sensitivity, specificity):
+        without = np.setdiff1d(np.arange(logits.shape[1]), there)
+        assert np.isnan(found[without if len(there) > 1 else slice(None)]).all()
+    for k in there if len(there) > 1 else ():
+        ours, score = labels == k, probabilities[:, k]
+        assert precisions[k] == pytest.approx(sk.average_precision_score(ours, score))
+        false, found, _ = sk.roc_curve(ours, score, drop_intermediate=False)
+        kept = 1 - false
+        assert sensitivity[k] == pytest.approx(found[kept >= least - 1e-12].max())
+        assert specificity[k] == pytest.approx(kept[found >= least - 1e-12].max())
+    if len(there) > 1:
+        for name, of_classes in (
+            ("average_precision", precisions),
+            (f"sensitivity@specificity={least}", sensitivity),
+        ):
+            value = metrics.scores(labels, logits, {}, [name])
+            assert next(iter(value.values())) == pytest.approx(of_classes[there].mean())
+
+
+@settings(max_examples=60, deadline=None)
+@given(predictions(), st.integers(0, 2**32))
+def test_kappas_are_those_of_scikit_learn(case: tuple[np.ndarray, np.ndarray], seed: int) -> None:
+    labels, logits = case
+    order = np.random.default_rng(seed).permutation(logits.shape[1])
+    facts = metrics.Facts(grades=tuple(str(k) for k in order))
+    grade = np.argsort(order)
+    linear, quadratic = "linear_weighted_kappa", "quadratic_weighted_kappa"
+    names = {"kappa": None, linear: "linear", quadratic: "quadratic"}
+    got = metrics.scores(labels, logits, {}, list(names), facts)
+    for name, weights in names.items():
+        if len(np.unique(labels)) == 1:
+            assert got[name] is None
+            continue
+        taken = logits.argmax(axis=1)
+        expected = sk.cohen_kappa_score(
+            grade[labels], grade[taken], labels=range(len(order)), weights=weights
+        )
+        assert got[name] == pytest.approx(expected, abs=1e-12)
+
+
+def test_weighted_kappa_needs_an_order_and_looks_at_its_classes_alone() -> None:
+    names = ["qwk"]
+    assert metrics.scores(LABELS, LOGITS, GROUPS, names) == {"quadratic_weighted_kappa": None}
+    assert metrics.missing(LABELS, LOGITS, GROUPS, names) == {
+        "quadratic_weighted_kappa": "the data set says no order of its classes (ordered_classes)"
+    }
+    # Of the images of 0 and 2 as grades; 2 > 0 > 1 predicted 0 0 (0: 2, 0, 1 without 1) | 2.
+    facts = metrics.Facts(grades=("2", "0"))
+    logits = LOGITS[[0, 1, 2, 5]]
+    taken = [0, 0, 2, 2]
+    expected = sk.cohen_kappa_score([0, 0, 0, 2], taken, labels=[2, 0], weights="quadratic")
+    assert logits[:, [0, 2]].argmax(axis=1).tolist() == [0, 0, 1, 1]
+    got = metrics.scores(LABELS, LOGITS, GROUPS, names, facts)
+    assert got["quadratic_weighted_kappa"] == pytest.approx(expected)
+    lone = metrics.Facts(grades=("2", "3"))
+    logits = np.pad(LOGITS, ((0, 0), (0, 1)))
+    assert metrics.missing(LABELS, logits, GROUPS, names, lone) == {
+        "quadratic_weighted_kappa": "one of the classes in order has images"
+    }
+
+
+def test_predictive_values_and_likelihood_ratios_by_hand() -> None:
+    # Confusions: 2 1 0 | 0 1 1 | 0 0 1.
+    assert metrics.by_class("npv", LABELS, LOGITS) == pytest.approx([3 / 4, 3 / 4, 4 / 4])
+    # Recalls 2/3, 1/2, 1; false 0 of 3, 1 of 4, 1 of 5.
+    ratios = metrics.by_class("lr+", LABELS, LOGITS)
+    assert ratios == pytest.approx([np.nan, 2, 5], nan_ok=True)
+    assert metrics.by_class("lr-", LABELS, LOGITS) == pytest.approx([1 / 3, (1 / 2) / (3 / 4), 0])
+    names = ["lr+:0", "macro_positive_likelihood_ratio", "lr+:1", "ppv:1", "ppv"]
+    assert metrics.missing(LABELS, LOGITS, GROUPS, names) == {
+        "positive_likelihood_ratio:0": "the class is predicted for no image of another "
+        "(a division by 0)",
+        "macro_positive_likelihood_ratio": "a class is predicted for no image of another "
+        "(a division by 0)",
+    }
+    got = metrics.scores(LABELS, LOGITS, GROUPS, ["npv", "lr-", "ppv"])
+    assert got == pytest.approx(
+        {
+            "macro_npv": 2.5 / 3,
+            "macro_negative_likelihood_ratio": 1 / 3,
+            "macro_precision": 2 / 3,
+        }
+    )
+
+
+def test_likelihood_ratios_of_two_classes_are_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 2, 60), rng.normal(size=(60, 2))
+    positive, negative = sk.class_likelihood_ratios(labels, logits.argmax(axis=1))
+    assert metrics.by_class("lr+", labels, logits)[1] == pytest.approx(positive)
+    assert metrics.by_class("lr-", labels, logits)[1] == pytest.approx(negative)
+
+
+def test_a_class_predicted_for_every_image_has_no_negative_predictive_value() -> None:
+    labels, logits = np.array([0, 1]), np.array([[1.0, 0], [1, 0]])
+    names = ["npv:0", "npv:1", "macro_npv", "lr-:0", "lr-:1"]
+    got = metrics.scores(labels, logits, {}, names)
+    assert got == {
+        "npv:0": None,
+        "npv:1": 0.5,
+        "macro_npv": None,
+        "negative_likelihood_ratio:0": None,
+        "negative_likelihood_ratio:1": 1,
+    }
+    why = metrics.missing(labels, logits, {}, names)
+    assert why["npv:0"] == "the class is predicted for every image"
+    assert why["macro_npv"] == "a class is predicted for every image"
+
+
+def test_expected_cost_by_hand() -> None:
+    got = metrics.scores(LABELS, LOGITS, GROUPS, ["expected_cost", "expected_cost@prior=test"])
+    # Wrong: 1 of 3, 1 of 2, 0 of 1.
+    assert got == pytest.approx(
+        {"expected_cost": (1 / 3 + 1 / 2) / 3, "expected_cost@prior=test": 2 / 6}
+    )
+    facts = metrics.Facts(costs={"0": {"1": 6.0}, "1": {"1": 0.5}})
+    got = metrics.scores(LABELS, LOGITS, GROUPS, ["expected_cost"], facts)
+    assert got["expected_cost"] == pytest.approx((6 / 3 + (0.5 + 1) / 2 + 0) / 3)
+
+
+def test_expected_cost_by_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "Costs-1.csv"
+    file.write_text("\ufeff,0,1,2\n0,0,6,1\n 1 ,1,0.5,1\n\n", encoding="utf-8")
+    name = f"expected-cost@costs={file}"
+    facts = metrics.Facts(costs={"2": {"2": 9.0}})  # of the data set: the file goes before
+    got = metrics.scores(LABELS, LOGITS, GROUPS, [name], facts)
+    assert got == {f"expected_cost@costs={file}": pytest.approx((6 / 3 + 1.5 / 2) / 3)}
+    metric = metrics.parse(name, "012", GROUPS)
+    assert metric.title == metrics.described(metric.name).title == "Expected cost (Costs-1.csv)"
+    assert metric.note.startswith("costs of Costs-1.csv, of what it leaves out 1 if wrong;")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no costs; write a header"),
+        (",0,1\n", "no costs; write a header"),
+        (",0,4\n0,1,1\n", "unknown class '4'"),
+        (",0,1\n0,1,1\n0,1,1\n", "two rows of 0; leave one out"),
+        (",0,1\n0,1\n", "1 costs of 0 for 2 columns of classes"),
+        (",0,1\n0,0,-1\n", "the cost of 0 taken for 1 is '-1', but must be a number from 0 on"),
+        (",0,1\n0,0,x\n", "the cost of 0 taken for 1 is 'x'"),
+    ],
+)
+def test_a_file_that_is_no_table_of_costs_is_told(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "costs.csv"
+    file.write_text(text)
+    with pytest.raises(UserError, match=re.escape(f"{file}: {message}")):
+        metrics.parse(f"expected_cost@costs={file}", "012", GROUPS)
+
+
+def test_net_benefit_by_hand() -> None:
+    p = np.array([[0.2, 0.8], [0.6, 0.4], [0.79, 0.21], [0.9, 0.1]])
+    labels = np.array([1, 0, 1, 1])
+    # From .2 on: of class 1 the images of .8, .4 and .21, two of them right; .2/.8 = 1/4.
+    got = metrics.by_class("net_benefit@threshold=0.2", labels, np.log(p))
+    # Of class 0 all, also that of .2 itself: one right, three wrong.
+    assert got == pytest.approx([(1 - 3 / 4) / 4, (2 - 1 / 4) / 4])
+    name = "net_benefit@threshold=0.2"
+    assert metrics.scores(labels, np.log(p), {}, [name])[name] == pytest.approx(got.mean())
+    assert metrics.described(name).bounds == (-0.25, 1)
+
+
+def test_classwise_ece_by_definition() -> None:
+    rng = np.random.default_rng(1)
+    labels, logits = rng.integers(0, 3, 600), rng.normal(size=(600, 3))
+    p = metrics.softmax(logits)
+    expected = np.mean(
+        [
+            abs((labels[b] == k).mean() - p[b, k].mean())
+            for k in range(3)
+            for b in np.split(np.argsort(p[:, k]), metrics.ECE_BINS)
+        ]
+    )
+    assert metrics.score("classwise_ece", labels, logits) == pytest.approx(expected)
+
+
+def test_the_bootstrap_by_counts_is_the_literal_one() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [40, 20, 10])
+    logits = np.round(rng.normal(size=(70, 3)) + 1.5 * np.eye(3)[labels], 1)
+    for name in ("sensitivity@specificity=0.9", "specificity@sensitivity=0.8:1"):
+        metric = metrics.parse(name, "012", {})
+        quick = metrics.Scorer(labels, logits).resamples(metric)
+        literal = metrics.Scorer(labels, logits).resamples(replace(metric, counted=None))
+        assert quick == pytest.approx(literal)
+        assert quick.std() > 0.01
+
+
 CLASSES = ["NV", "MEL", "ulcerative-colitis-grade-0-1"]
 
 
 @pytest.mark.parametrize(
     ("typed", "name", "title"),
     [
+        ("Sensitivity", "balanced_accuracy", "Balanced accuracy"),
+        ("recall", "balanced_accuracy", "Balanced accuracy"),
+        ("specificity", "macro_specificity", "Macro specificity"),
+        ("PPV", "macro_precision", "Macro precision"),
+        ("precision", "macro_precision", "Macro precision"),
+        ("npv", "macro_npv", "Macro NPV"),
+        ("f1", "macro_f1", "Macro F1"),
+        ("auroc", "macro_auroc", "Macro AUROC"),
+        ("AUPRC", "average_precision", "Average precision"),
+        ("Kappa", "kappa", "Kappa"),
+        ("sensitivity:MEL", "recall:MEL", "Recall of MEL"),
+        ("sensitivity:tail", "tail", "Tail"),
+        ("auprc:tail", "average_precision:tail", "AP of tail"),
+        ("lr-:NV", "negative_likelihood_ratio:NV", "LR− of NV"),
+        (
+            "recall@Specificity=.90",
+            "sensitivity@specificity=0.9",
+            "Sensitivity at specificity 0.9",
+        ),
+        (
+            "net-benefit@threshold=0.2:mel",
+            "net_benefit@threshold=0.2:MEL",
+            "Net benefit at threshold 0.2 of MEL",
+        ),
         ("balanced-accuracy", "balanced_accuracy", "Balanced accuracy"),
         ("Macro F1", "macro_f1", "Macro F1"),
         ("ece_balanced", "ece_balanced", "ECE (equal prior)"),
@@ -334,6 +567,17 @@ def test_names_as_people_type_them(typed: str, name: str, title: str) -> None:
         ("NV", r"unknown metric 'NV'.*recall:CLASS"),
         ("recall:MEEL", "unknown class or group 'MEEL'. Did you mean MEL"),
         ("brier:MEL", "unknown metric before the colon 'brier'"),
+        ("sensitivty", "unknown metric 'sensitivty'. Did you mean sensitivity"),
+        ("aurpc", "unknown metric 'aurpc'. Did you mean auroc or auprc"),
+        ("weighted_kappa", "Did you mean linear_weighted_kappa or quadratic_weighted_kappa"),
+        ("net_benefit", "metric 'net_benefit' needs a threshold, as in net_benefit@threshold=0.2"),
+        ("net_benefit@threshold=1", "must be a share above 0 and below 1"),
+        ("sensitivity@specificity=90", "must be a share above 0 and up to 1, as in sensitivity@s"),
+        ("sensitivity@specificity=", "specificity is empty"),
+        ("npv@specificity=0.9", "unknown metric 'npv@specificity=0.9'.*Known: sensitivity@spec"),
+        ("expected_cost@cost=a.csv", "unknown word of expected_cost 'cost'. Did you mean costs?"),
+        ("expected_cost@prior=none", "unknown prior of expected_cost 'none'. Known: equal, test"),
+        ("expected_cost@costs=no.csv", "expected_cost: there is no file no.csv"),
     ],
 )
 def test_an_unknown_name_lists_what_there_is(typed: str, expected: str) -> None:
@@ -344,12 +588,15 @@ def test_an_unknown_name_lists_what_there_is(typed: str, expected: str) -> None:
 def test_what_a_metric_says_of_itself() -> None:
     of = {name: metrics.parse(name, CLASSES, GROUPS) for name in metrics.BUILT_IN}
     assert {name for name, m in of.items() if m.lower_is_better} == {
-        *("nll", "brier", "ece", "nll_balanced", "brier_balanced", "ece_balanced")
+        *("nll", "brier", "ece", "nll_balanced", "brier_balanced", "ece_balanced"),
+        *("classwise_ece", "classwise_ece_balanced", "expected_cost"),
+        "macro_negative_likelihood_ratio",
     }
     linear = {name for name, m in of.items() if m.weights is not None}
     assert linear == {"balanced_accuracy", "accuracy", "group_mean"}
     assert {name for name, m in of.items() if not m.percent} == {
-        *("nll", "nll_balanced", "brier", "brier_balanced")
+        *("nll", "nll_balanced", "brier", "brier_balanced", "expected_cost"),
+        *("macro_positive_likelihood_ratio", "macro_negative_likelihood_ratio"),
     }
     counts = np.array([7, 2, 1])
     assert of["macro_f1"].images(counts) == of["ece"].images(counts) == 10
@@ -381,40 +628,40 @@ def test_weights_of_recalls_give_the_metric() -> None:
 # Metrics that are added
 
 
-def kappa(labels: np.ndarray, logits: np.ndarray) -> float:
+def accord(labels: np.ndarray, logits: np.ndarray) -> float:
     return sk.cohen_kappa_score(labels, logits.argmax(axis=1))
 
 
-def register_kappa(**words: Any) -> metrics.Metric:
-    metrics.register_metric("kappa", title="Cohen's kappa", bounds=(-1, 1), **words)(kappa)
-    return metrics.parse("Kappa", CLASSES, GROUPS)
+def register_accord(**words: Any) -> metrics.Metric:
+    metrics.register_metric("accord", title="Accord", bounds=(-1, 1), **words)(accord)
+    return metrics.parse("Accord", CLASSES, GROUPS)
 
 
 def test_an_added_metric_goes_by_its_name_and_stands_in_the_summary() -> None:
-    metric = register_kappa()
-    assert (metric.title, metric.bounds, metric.percent) == ("Cohen's kappa", (-1, 1), True)
+    metric = register_accord()
+    assert (metric.title, metric.bounds, metric.percent) == ("Accord", (-1, 1), True)
     assert metric.resampled
     assert not any(metrics.METRICS[name].resampled for name in metrics.BUILT_IN)
-    assert tuple(metrics.scores(LABELS, LOGITS, GROUPS)) == (*metrics.SUMMARY, "kappa", *GROUPS)
-    assert metrics.score("kappa", LABELS, LOGITS) == kappa(LABELS, LOGITS)
+    assert tuple(metrics.scores(LABELS, LOGITS, GROUPS)) == (*metrics.SUMMARY, "accord", *GROUPS)
+    assert metrics.score("accord", LABELS, LOGITS) == accord(LABELS, LOGITS)
     assert np.isnan(metrics.Scorer(LABELS, LOGITS).influence(metric)).all()
-    with pytest.raises(UserError, match=r"unknown metric 'kapa'\. Did you mean kappa\?"):
-        metrics.parse("kapa", CLASSES, GROUPS)
+    with pytest.raises(UserError, match=r"unknown metric 'accordd'\. Did you mean accord or"):
+        metrics.parse("accordd", CLASSES, GROUPS)
     with pytest.raises(
-        UserError, match=r"^metric 'kappa' is already registered by .*test_metrics; choose"
+        UserError, match=r"^metric 'accord' is already registered by .*test_metrics; choose"
     ):
-        register_kappa()
+        register_accord()
 
 
 def test_an_added_metric_without_a_value_says_why() -> None:
-    register_kappa()
+    register_accord()
     labels, logits = np.zeros(6, int), np.eye(3)[np.zeros(6, int)]
-    assert metrics.scores(labels, logits, {}, ["kappa"]) == {"kappa": None}
-    assert metrics.missing(labels, logits, {}, ["kappa"]) == {
-        "kappa": "it is not defined here (NaN)"
+    assert metrics.scores(labels, logits, {}, ["accord"]) == {"accord": None}
+    assert metrics.missing(labels, logits, {}, ["accord"]) == {
+        "accord": "it is not defined here (NaN)"
     }
     broken = np.full((6, 3), np.nan)
-    assert "not finite" in metrics.missing(labels, broken, {}, ["kappa"])["kappa"]
+    assert "not finite" in metrics.missing(labels, broken, {}, ["accord"])["accord"]
 
 
 @pytest.mark.parametrize(
@@ -445,18 +692,19 @@ def test_an_added_metric_has_the_influences_it_brings() -> None:
 
 
 def test_resamples_are_the_same_for_every_run_of_the_same_images() -> None:
-    metric = register_kappa()
+    metric = register_accord()
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [40, 20, 10])
     logits = rng.normal(size=(70, 3)) + np.eye(3)[labels]
     one = metrics.Scorer(labels, logits).resamples(metric)
     assert len(one) == metrics.RESAMPLES
     assert one.tolist() == metrics.Scorer(labels, logits + 7).resamples(metric).tolist()
-    assert one.mean() == pytest.approx(kappa(labels, logits), abs=0.05)
+    assert one.mean() == pytest.approx(accord(labels, logits), abs=0.05)
 
 
 def test_what_is_known_of_a_name_without_classes() -> None:
-    for name in (*metrics.BUILT_IN, "tail", "f1:MEL", "recall:NV", "auroc:tail"):
+    shares = ("sensitivity@specificity=0.9", "net_benefit@threshold=0.2:MEL")
+    for name in (*metrics.BUILT_IN, *shares, "tail", "f1:MEL", "recall:NV", "auroc:tail"):
         known, whole = metrics.described(name), metrics.parse(name, CLASSES, GROUPS)
         for what in ("name", "title", "bounds", "lower_is_better", "percent", "resampled"):
             assert getattr(known, what) == getattr(whole, what), (name, what)

@@ -32,6 +32,7 @@ def with_classes(
         listing = _named(listing, described)
         listing = listing if spellings_stay else _spelt_once(listing, described, ())
     _refuse_no_text(listing, described)
+    _refuse_strangers(listing, described)
     return _ordered(listing, described) if described.class_order else listing
 
 
@@ -123,6 +124,19 @@ def _ordered(listing: ImageIndex, described: Description) -> ImageIndex:
             f"{path}: class_order has no {some(left, NAMED, repr)}; it takes every class"
         )
     return replace(listing, classes=described.class_order)
+
+
+def _refuse_strangers(listing: ImageIndex, described: Description) -> None:
+    """What the description says of classes is of classes that there are."""
+    costs = described.attributes.get("costs", {})
+    for key, names in (
+        ("ordered_classes", described.attributes.get("ordered_classes", ())),
+        ("[costs]", (*costs, *(name for row in costs.values() for name in row))),
+    ):
+        for name in names:
+            if name not in listing.classes:
+                kind = f"class in {key}"
+                raise UserError(f"{described.path}: {unknown(kind, name, [*listing.classes])}")
 
 
 def _refuse_no_text(listing: ImageIndex, described: Description) -> None:

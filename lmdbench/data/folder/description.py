@@ -23,6 +23,7 @@ from lmdbench.core.schema import (
     wanted,
     whole,
 )
+from lmdbench.data.definition import are_costs
 from lmdbench.data.folder.walk import is_image
 from lmdbench.data.groups import NAMES
 from lmdbench.data.written import Written, is_encoding, is_separator
@@ -57,6 +58,13 @@ KEYS: Mapping[str, Check] = {
     "classes": table,
     "other_classes": wanted('"drop" where it is given', lambda value: value == "drop"),
     "class_order": lines,
+    "ordered_classes": wanted(
+        'a list of the classes that are grades, the lowest first, such as ["mild", "severe"]',
+        lambda value: is_lines(value) and 1 < len(value) == len(set(value)),
+    ),
+    "costs": wanted(
+        "tables of numbers from 0 on, such as melanoma = { nevus = 5 } under [costs]", are_costs
+    ),
     "groups": wanted(
         'a rule such as "count:500,100", or a table of the lists head, medium and tail',
         lambda value: is_line(value) or isinstance(value, dict),
@@ -190,7 +198,8 @@ def read_description(path: Path) -> Description:
         class_order=tuple(content.get("class_order", ())),
         groups=content.get("groups", ""),
         attributes={
-            **{key: content[key] for key in (*FACTS, *DEPTHS) if key in content},
+            **{key: content[key] for key in (*FACTS, *DEPTHS, "costs") if key in content},
+            "ordered_classes": tuple(content.get("ordered_classes", ())),
             **_defaults(doc, path, defaults),
         },
     )

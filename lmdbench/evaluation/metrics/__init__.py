@@ -19,15 +19,20 @@ from __future__ import annotations
 from lmdbench.evaluation.metrics.metric import (
     RESAMPLES,
     SEED,
+    Classes,
     ClassStat,
+    Facts,
     Metric,
     Scorer,
 )
 from lmdbench.evaluation.metrics.names import (
+    ALIASES,
     BUILT_IN,
     CLASS_STATS,
     DEFAULT_METRICS,
+    FAMILIES,
     SUMMARY,
+    class_stat,
     described,
     parse,
     summary,
@@ -59,10 +64,12 @@ from lmdbench.evaluation.metrics.scores import (
 )
 
 __all__ = [
+    "ALIASES",
     "BUILT_IN",
     "CLASS_STATS",
     "DEFAULT_METRICS",
     "ECE_BINS",
+    "FAMILIES",
     "GROUP_MEAN",
     "METRICS",
     "RESAMPLES",
@@ -71,10 +78,13 @@ __all__ = [
     "SEED",
     "SUMMARY",
     "ClassStat",
+    "Classes",
+    "Facts",
     "Metric",
     "Scorer",
     "balanced_accuracy",
     "by_class",
+    "class_stat",
     "confusion_matrix",
     "described",
     "equal_mass_bins",

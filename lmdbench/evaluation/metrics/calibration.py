@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lmdbench.evaluation import influence
-from lmdbench.evaluation.metrics.metric import Metric, Scorer
+from lmdbench.evaluation.metrics.metric import PROBABILITIES, Metric, Scorer
 from lmdbench.evaluation.metrics.probabilities import equal_mass_bins
 
 
@@ -24,7 +24,7 @@ def _calibration(
     prior = "equal" if equal_prior else "test"
 
     def found(scorer: Scorer) -> tuple[float, np.ndarray]:
-        return of(scorer, _image_weights(scorer.counts, scorer.labels, equal_prior))
+        return of(scorer, image_weights(scorer.counts, scorer.labels, equal_prior))
 
     return Metric(
         name + "_balanced" * equal_prior,
@@ -32,11 +32,12 @@ def _calibration(
         lambda s: found(s)[0],
         lambda s: found(s)[1],
         lower_is_better=True,
+        needs=PROBABILITIES,
         **more,
     )
 
 
-def _image_weights(counts: np.ndarray, labels: np.ndarray, equal_prior: bool) -> np.ndarray:
+def image_weights(counts: np.ndarray, labels: np.ndarray, equal_prior: bool) -> np.ndarray:
     """(N,), adding up to 1: the same for every image, or for every class that has images."""
     if not equal_prior:
         return np.full(len(labels), 1 / len(labels))
@@ -54,6 +55,19 @@ def _calibration_error(scorer: Scorer, weights: np.ndarray) -> tuple[float, np.n
     confidence = scorer.probabilities.max(axis=1)
     gaps = scorer.correct - confidence
     return influence.calibration_error(gaps, equal_mass_bins(confidence), weights)
+
+
+def _classwise_error(scorer: Scorer, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """Classwise ECE (Kull et al. 2019): the mean over all classes, also those without images, of
+    Σ share of the bin · |share of the class − mean probability of it| over ``equal_mass_bins`` of
+    the class's probability."""
+    total, parts = 0.0, np.zeros(len(weights))
+    for k, given in enumerate(scorer.probabilities.T):
+        gaps = (scorer.labels == k) - given
+        error, of_images = influence.calibration_error(gaps, equal_mass_bins(given), weights)
+        total += error / scorer.classes
+        parts += of_images / scorer.classes
+    return total, parts
 
 
 def _impossible(scorer: Scorer) -> str:
@@ -84,5 +98,6 @@ ALL = tuple(
             percent=False,
         ),
         _calibration("ece", "ECE", _calibration_error, equal),
+        _calibration("classwise_ece", "Classwise ECE", _classwise_error, equal),
     )
 )

@@ -50,31 +50,47 @@ def mean_of(
             return set_weights((("all", tuple(range(len(counts)))),), counts > 0)
         return set_weights(sets, counts > 0)
 
-    def value(scorer: Scorer) -> float:
-        values, parts = scorer.of_classes(of), weights(scorer.counts)
+    def mean(values: np.ndarray, counts: np.ndarray) -> float:
+        parts = weights(counts)
         values = np.where(np.isnan(values), of.in_a_mean, values)
         return float(values[parts > 0] @ parts[parts > 0])
+
+    def value(scorer: Scorer) -> float:
+        return mean(scorer.of_classes(of), scorer.counts)
+
+    def counted(scorer: Scorer, times: np.ndarray) -> float:
+        assert of.counted is not None
+        counts = np.bincount(scorer.labels, times, scorer.classes)
+        return mean(of.counted(scorer, times), counts)
+
+    def influences(scorer: Scorer) -> np.ndarray:
+        assert of.influences is not None
+        return of.influences(scorer, weights(scorer.counts))
 
     def undefined(scorer: Scorer) -> str:
         if sets is not None and (gap := _gap(sets, scorer.counts, of_class)):
             return gap
         if of.of_rest and (scorer.counts > 0).sum() == 1:
             return "all images are of one class"
-        if np.isnan(value(scorer)):
-            return f"a class {of.lacks}"
         if of_class and sets and np.isnan(scorer.of_classes(of)[sets[0][1][0]]):
             return f"the class {of.lacks}"
-        return ""
+        return f"a class {of.lacks}" if np.isnan(value(scorer)) else ""
 
     return Metric(
         name,
         title,
         value,
-        lambda scorer: of.influences(scorer, weights(scorer.counts)),
+        None if of.influences is None else influences,
         undefined,
         weights if of.linear else None,
-        sets=sets or (),
-        of_class=of_class,
+        of.bounds,
+        of.lower_is_better,
+        of.percent,
+        sets or (),
+        of_class,
+        of.needs,
+        of.note,
+        None if of.counted is None else counted,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,10 +14,40 @@ from lmdbench.evaluation import inference, influence
 from lmdbench.evaluation.influence import Margins
 from lmdbench.evaluation.metrics.probabilities import SAID_SUM, given_as_logs, softmax, unusable
 
+T = TypeVar("T")
+
 RESAMPLES = 500  # of the bootstrap: its standard errors are right to 3 %
 SEED = 0  # of its generator
 
 Sets = tuple[tuple[str, tuple[int, ...]], ...]  # names → class indices
+
+
+# What a metric is computed from
+PREDICTED = "predicted classes"
+RANKING = "scores that rank images"
+PROBABILITIES = "probabilities"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a data set says of its classes beside their names.
+
+    ``grades``: those that are in order, lowest first. ``costs``: true class → predicted class →
+    cost; those that are not said are 0 where it is right and 1 where it is wrong.
+    """
+
+    grades: tuple[str, ...] = ()
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of predictions: names in the order of the logits, groups of their indices, and
+    what is said of them."""
+
+    names: tuple[str, ...]
+    groups: Mapping[str, tuple[int, ...]]
+    facts: Facts = Facts()
 
 
 @dataclass(frozen=True)
@@ -29,7 +60,9 @@ class Metric:
     the images of each class (C,) the weights (C,), 0 for classes without images, NaN where it is
     undefined. ``bounds``: the smallest and the largest value it can have. ``percent``: whether
     percent and points make sense of it. ``sets``: names → the classes it is about, () for all;
-    ``of_class``: it is one class.
+    ``of_class``: it is one class. ``needs``: what it is computed from. ``note``: what a reader of
+    its numbers must know. ``counted``: its value with each image counted so many times (N,), which
+    makes the bootstrap quick. ``bind``: the metric for what a data set says of its classes.
     """
 
     name: str
@@ -43,6 +76,17 @@ class Metric:
     percent: bool = True
     sets: Sets = ()
     of_class: bool = False
+    needs: str = PREDICTED
+    note: str = ""
+    counted: Callable[[Scorer, np.ndarray], float] | None = None
+    bind: Callable[[Classes], Metric] | None = None
+
+    @property
+    def interval(self) -> str:
+        """How its intervals are made, in words."""
+        if self.weights is not None:
+            return "recalls of classes"
+        return "bootstrap" if self.influences is None else "influences of images"
 
     @property
     def resampled(self) -> bool:
@@ -81,20 +125,28 @@ class ClassStat:
     """What each class has of its own.
 
     ``values`` (C,) of a Scorer, NaN where undefined. ``influences`` (N,), not centred, on
-    Σ weights · values, of a Scorer and the weights (C,). ``mean``: the name of the metric that is
-    its mean over all classes. ``of_rest``: it needs images of others. ``lacks``: what a class with
-    images is or does that has none, as "is never predicted"; ``in_a_mean``: what it counts as then,
-    NaN if the mean is undefined too. ``linear``: it is the recall.
+    Σ weights · values, of a Scorer and the weights (C,); without them intervals come from a
+    bootstrap, by ``counted``: the values with each image counted so many times (N,). ``mean``: the
+    name of the metric that is its mean over all classes. ``of_rest``: it needs images of others.
+    ``lacks``: what a class with images is or does that has no value, as "is never predicted";
+    ``in_a_mean``: what it counts as then, NaN if the mean has none either. ``linear``: it is the
+    recall. The others are those of a ``Metric``.
     """
 
     title: str
     mean: str
     values: Callable[[Scorer], np.ndarray]
-    influences: Callable[[Scorer, np.ndarray], np.ndarray]
+    influences: Callable[[Scorer, np.ndarray], np.ndarray] | None = None
     of_rest: bool = False
     lacks: str = ""
     in_a_mean: float = np.nan
     linear: bool = False
+    bounds: tuple[float, float] = (0.0, 1.0)
+    lower_is_better: bool = False
+    percent: bool = True
+    needs: str = PREDICTED
+    note: str = ""
+    counted: Callable[[Scorer, np.ndarray], np.ndarray] | None = None
 
 
 class Scorer:
@@ -116,6 +168,7 @@ class Scorer:
         self.counts = np.bincount(labels, minlength=self.classes)
         self.broken = unusable(logits)
         self._of_classes: dict[str, np.ndarray] = {}
+        self._once: dict[Callable[[Scorer], Any], Any] = {}
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -146,9 +199,18 @@ class Scorer:
 
     def of_classes(self, stat: ClassStat) -> np.ndarray:
         """A statistic of each class (C,), computed once."""
+        if self.broken or not len(self.labels):
+            return np.full(self.classes, np.nan)
         if stat.title not in self._of_classes:
             self._of_classes[stat.title] = stat.values(self)
         return self._of_classes[stat.title]
+
+    def once(self, found: Callable[[Scorer], T]) -> T:
+        """What a function finds in it, computed once."""
+        if found not in self._once:
+            self._once[found] = found(self)
+        value: T = self._once[found]
+        return value
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -160,14 +222,6 @@ class Scorer:
         those that were given, whatever they add up to."""
         given = given_as_logs(self.logits, SAID_SUM)
         return self.probabilities if given is None else given
-
-    @cached_property
-    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
-        """AUROC of each class (C,) and each image's part in it (N, C), 0 where there is none."""
-        if self.broken or not len(self.labels):
-            return np.full(self.classes, np.nan), np.zeros(self.logits.shape)
-        areas, parts = influence.aurocs(self.labels, self.ranks)
-        return areas, np.nan_to_num(parts, copy=False)
 
     def value(self, metric: Metric) -> float:
         """NaN where ``reason`` says why."""
@@ -187,8 +241,14 @@ class Scorer:
         """
         if self.reason(metric):
             return np.full(RESAMPLES, np.nan)
+
+        def of_sample(images: np.ndarray) -> float:
+            if metric.counted is not None:
+                return metric.counted(self, np.bincount(images, minlength=len(self.labels)))
+            return metric.value(Scorer(self.labels[images], self.logits[images]))
+
         return inference.within_class_bootstrap(
-            lambda images: metric.value(Scorer(self.labels[images], self.logits[images])),
+            of_sample,
             self.labels,
             np.random.default_rng(SEED),
             RESAMPLES,

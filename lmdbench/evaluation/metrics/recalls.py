@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from lmdbench.evaluation import influence
 from lmdbench.evaluation.influence import Margins
 from lmdbench.evaluation.metrics.classes import mean_of, of_cells, ratio
-from lmdbench.evaluation.metrics.metric import ClassStat, Metric
+from lmdbench.evaluation.metrics.metric import Classes, ClassStat, Metric
 
 
 def _recalls(margins: Margins) -> np.ndarray:
@@ -25,6 +26,25 @@ def _specificities(margins: Margins) -> np.ndarray:
     others = margins.images.sum() - margins.images
     false = margins.predicted - margins.right
     return np.where(margins.images > 0, ratio(others - false, others), np.nan)
+
+
+def _npvs(margins: Margins) -> np.ndarray:
+    """Negative predictive values: of the images predicted as another class, those that are none of
+    this."""
+    others = margins.images.sum() - margins.predicted
+    missed = margins.images - margins.right
+    return np.where(margins.images > 0, ratio(others - missed, others), np.nan)
+
+
+def _positive_ratios(margins: Margins) -> np.ndarray:
+    """Recall / (1 − specificity): how much likelier an image of the class is taken for it than
+    another."""
+    return ratio(_recalls(margins), 1 - _specificities(margins))
+
+
+def _negative_ratios(margins: Margins) -> np.ndarray:
+    """(1 − recall) / specificity."""
+    return ratio(1 - _recalls(margins), _specificities(margins))
 
 
 def _f1(margins: Margins) -> np.ndarray:
@@ -53,6 +73,35 @@ SPECIFICITY = of_cells(
     influence.specificity_gradient,
     of_rest=True,
 )
+NPV = of_cells(
+    "NPV",
+    "macro_npv",
+    _npvs,
+    influence.npv_gradient,
+    of_rest=True,
+    lacks="is predicted for every image",
+)
+POSITIVE_RATIO = of_cells(
+    "LR+",
+    "macro_positive_likelihood_ratio",
+    _positive_ratios,
+    influence.positive_ratio_gradient,
+    of_rest=True,
+    lacks="is predicted for no image of another (a division by 0)",
+    bounds=(0.0, np.inf),
+    percent=False,
+)
+NEGATIVE_RATIO = of_cells(
+    "LR−",
+    "macro_negative_likelihood_ratio",
+    _negative_ratios,
+    influence.negative_ratio_gradient,
+    of_rest=True,
+    lacks="is predicted for every image of another (a division by 0)",
+    bounds=(0.0, np.inf),
+    lower_is_better=True,
+    percent=False,
+)
 
 # Name → what can be asked of a class or group.
 STATS: Mapping[str, ClassStat] = {
@@ -60,9 +109,17 @@ STATS: Mapping[str, ClassStat] = {
     "precision": PRECISION,
     "f1": F1,
     "specificity": SPECIFICITY,
+    "npv": NPV,
+    "positive_likelihood_ratio": POSITIVE_RATIO,
+    "negative_likelihood_ratio": NEGATIVE_RATIO,
 }
 
-GROUP_MEAN = "group_mean"  # the one whose classes are those of the groups
+
+def _group_mean(classes: Classes) -> Metric:
+    return mean_of(GROUP_MEAN, "Group mean", RECALL, tuple(classes.groups.items()))
+
+
+GROUP_MEAN = "group_mean"
 ALL = (
     mean_of("balanced_accuracy", "Balanced accuracy", RECALL),
     mean_of("macro_f1", "Macro F1", F1),
@@ -70,10 +127,13 @@ ALL = (
         "accuracy",
         "Accuracy",
         lambda s: float(s.margins.right.sum() / s.margins.images.sum()),
-        lambda s: RECALL.influences(s, _accuracy_weights(s.counts)),
+        lambda s: s.correct / len(s.labels),
         weights=_accuracy_weights,
     ),
-    mean_of(GROUP_MEAN, "Group mean", RECALL, ()),
+    replace(mean_of(GROUP_MEAN, "Group mean", RECALL, ()), bind=_group_mean),
     mean_of("macro_precision", "Macro precision", PRECISION),
     mean_of("macro_specificity", "Macro specificity", SPECIFICITY),
+    mean_of("macro_npv", "Macro NPV", NPV),
+    mean_of("macro_positive_likelihood_ratio", "Macro LR+", POSITIVE_RATIO),
+    mean_of("macro_negative_likelihood_ratio", "Macro LR−", NEGATIVE_RATIO),
 )

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lmdbench.evaluation.metrics.metric import Metric, Scorer
-from lmdbench.evaluation.metrics.names import CLASS_STATS, parse, summary
+from lmdbench.evaluation.metrics.metric import Facts, Metric, Scorer
+from lmdbench.evaluation.metrics.names import class_stat, parse, summary
 from lmdbench.evaluation.metrics.registry import METRICS
 
 
@@ -16,6 +16,7 @@ def scores(
     logits: np.ndarray,
     groups: Mapping[str, Sequence[int]],
     names: Sequence[str] | None = None,
+    facts: Facts | None = None,
 ) -> dict[str, float | None]:
     """Metrics by name; by default those of ``summary``.
 
@@ -24,7 +25,7 @@ def scores(
     balanced accuracy.
     """
     scorer = Scorer(labels, logits)
-    found = {m.name: scorer.value(m) for m in _chosen(names, scorer.classes, groups)}
+    found = {m.name: scorer.value(m) for m in _chosen(names, scorer.classes, groups, facts)}
     return {name: None if np.isnan(value) else value for name, value in found.items()}
 
 
@@ -33,10 +34,11 @@ def missing(
     logits: np.ndarray,
     groups: Mapping[str, Sequence[int]],
     names: Sequence[str] | None = None,
+    facts: Facts | None = None,
 ) -> dict[str, str]:
     """Metric → why ``scores``, called with the same arguments, has no value for it."""
     scorer = Scorer(labels, logits)
-    found = {m.name: scorer.reason(m) for m in _chosen(names, scorer.classes, groups)}
+    found = {m.name: scorer.reason(m) for m in _chosen(names, scorer.classes, groups, facts)}
     return {name: reason for name, reason in found.items() if reason}
 
 
@@ -45,17 +47,21 @@ def influences(
     labels: np.ndarray,
     logits: np.ndarray,
     groups: Mapping[str, Sequence[int]],
+    facts: Facts | None = None,
 ) -> dict[str, np.ndarray]:
     """Each image's influence on each metric, (N,), in the order of the images."""
     scorer = Scorer(labels, logits)
-    return {m.name: scorer.influence(m) for m in _chosen(names, scorer.classes, groups)}
+    return {m.name: scorer.influence(m) for m in _chosen(names, scorer.classes, groups, facts)}
 
 
 def _chosen(
-    names: Sequence[str] | None, classes: int, groups: Mapping[str, Sequence[int]]
+    names: Sequence[str] | None,
+    classes: int,
+    groups: Mapping[str, Sequence[int]],
+    facts: Facts | None,
 ) -> list[Metric]:
     labels = [str(k) for k in range(classes)]
-    return [parse(name, labels, groups) for name in (names or summary(groups))]
+    return [parse(name, labels, groups, facts) for name in (names or summary(groups))]
 
 
 def confusion_matrix(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -68,8 +74,8 @@ def confusion_matrix(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 
 def by_class(stat: str, labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """One of ``CLASS_STATS`` of each class, (C,), NaN where it is undefined."""
-    return Scorer(labels, logits).of_classes(CLASS_STATS[stat])
+    """A statistic as ``class_stat`` takes it of each class, (C,), NaN where it is undefined."""
+    return Scorer(labels, logits).of_classes(class_stat(stat)[1])
 
 
 def score(name: str, labels: np.ndarray, logits: np.ndarray) -> float:

@@ -212,7 +212,8 @@ def _power(difference: Difference, name: str) -> str:
 
 def _images(table: ResultTable) -> str:
     classes = table.record.classes
-    metric = metrics.parse(table.primary, classes, table.rows[0].runs[0].groups)
+    run = table.rows[0].runs[0]
+    metric = metrics.parse(table.primary, classes, run.groups, run.facts)
     about = {classes[k] for _, members in metric.sets for k in members} or classes
     recalls = table.rows[0].recalls
     counts = {name: cell.n for name, cell in recalls.items() if cell.n and name in about}

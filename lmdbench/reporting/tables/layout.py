@@ -18,7 +18,7 @@ from lmdbench.comparison.published import PublishedColumn, stands_for
 from lmdbench.comparison.results import chain_key
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.core.words import MOST_NAMES, both_ends
-from lmdbench.evaluation.metrics import CLASS_STATS, described
+from lmdbench.evaluation.metrics import class_stat, described
 from lmdbench.reporting.tables.words import (
     MARKS,
     MISSING,
@@ -498,7 +498,7 @@ def _per_class(result: ResultTable, style: Style) -> list[Table]:
         counts += [TableCell(f"{n:,}"), TableCell(number(n / whole, style.percent))]
         cells = (style.cell(row.by_class[name], result.per_class) for row in result.rows)
         rows.append((TableCell(name), *counts, *cells))
-    what = CLASS_STATS[result.per_class].title
+    what = class_stat(result.per_class)[1].title
     legend = (
         f"{what} of each class, {style.unit}, and its images; share: of the {result.part} images."
     )

@@ -6,7 +6,7 @@ import math
 
 from lmdbench.comparison.compare import Comparison
 from lmdbench.comparison.types import ResultTable
-from lmdbench.evaluation.metrics import CLASS_STATS, described
+from lmdbench.evaluation.metrics import described
 
 MISSING = "–"
 MARKS = {"better": "▲", "worse": "▼", "equal": "≈"}
@@ -42,8 +42,7 @@ def images_of(table: ResultTable, name: str) -> str:
     """The images behind a column. A recall is of the images of its classes, other statistics of
     classes are of all images: ``50 of 400``."""
     n = table.rows[0].cells[name].n
-    stat, colon, _ = name.partition(":")
-    if colon and stat in CLASS_STATS and stat != "recall":
+    if ":" in name and described(name).weights is None:
         return f"{n:,} of {table.images[table.part]['all']:,}"
     return f"{n:,}"
 
