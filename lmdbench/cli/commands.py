@@ -25,6 +25,7 @@ COMMANDS = {
     "report": "One HTML file of the finished runs, with tables, plots and images.",
     "results": "Finished runs to others and from others, and predictions of your own code.",
     "list": "What there is of each kind: methods, metrics, backbones, plots …",
+    "metrics": "The metrics, what each needs and how its interval is made.",
     "methods": "The methods, and what each one is.",
     "datasets": "The data sets, and how each one is split.",
     "bench": "How fast this machine trains, and what limits it.",

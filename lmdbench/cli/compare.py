@@ -36,8 +36,8 @@ UNWRAPPED = 100_000  # columns where no terminal sets a limit
     flag_value="recall",
     default=None,
     metavar="[STAT]",
-    help="Add a table of the classes: recall (if nothing is said), precision, f1, specificity or "
-    "auroc.",
+    help="Add a table of the classes: recall (if nothing is said), precision, f1, specificity, "
+    "npv, auroc, auprc, lr+, lr-, sensitivity@specificity=0.9 or net_benefit@threshold=0.2.",
 )
 @click.option("--pairwise", is_flag=True, help="Add all pairs of rows, tested on the first metric.")
 @click.option(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmdbench.cli.metrics import show_metrics
 from lmdbench.cli.options import json_option, plugin_option
 from lmdbench.cli.text import json_text, table
 from lmdbench.core.registry import KINDS, registry_of, unknown
@@ -38,6 +39,9 @@ def list_kinds(kind: str | None, as_json: bool) -> None:
         if not singular:
             raise unknown("kind", kind, list(KINDS))
         kind = singular[0]
+    if kind == "metrics":
+        show_metrics(as_json)
+        return
     registry = registry_of(kind)
     things = [_thing(registry, name) for name in registry.names()]
     if as_json:

@@ -111,11 +111,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "names",
         multiple=True,
         metavar="NAME",
-        help="Only this metric (repeatable); the first is the one that is tested: "
-        "balanced_accuracy, macro_f1, macro_auroc, accuracy, mcc, group_mean, macro_precision, "
-        "macro_specificity, nll, brier, ece, nll_balanced, brier_balanced, ece_balanced, a group "
-        "such as tail, STAT:CLASS with recall, precision, f1, specificity or auroc, or a metric of "
-        "a plug-in.  "
+        help="Only this metric (repeatable); the first is the one that is tested: a name that "
+        "`lmdbench metrics` lists, such as macro_f1, auprc, kappa or sensitivity@specificity=0.9, "
+        "a group such as tail, or one of a class or group, such as precision:melanoma.  "
         "[default: the first four and every group]",
     ),
     click.option(

@@ -50,18 +50,18 @@ def mean_of(
             return set_weights((("all", tuple(range(len(counts)))),), counts > 0)
         return set_weights(sets, counts > 0)
 
-    def mean(values: np.ndarray, counts: np.ndarray) -> float:
-        parts = weights(counts)
+    def value(scorer: Scorer) -> float:
+        values, parts = scorer.of_classes(of), weights(scorer.counts)
         values = np.where(np.isnan(values), of.in_a_mean, values)
         return float(values[parts > 0] @ parts[parts > 0])
 
-    def value(scorer: Scorer) -> float:
-        return mean(scorer.of_classes(of), scorer.counts)
-
     def counted(scorer: Scorer, times: np.ndarray) -> float:
         assert of.counted is not None
-        counts = np.bincount(scorer.labels, times, scorer.classes)
-        return mean(of.counted(scorer, times), counts)
+        parts = weights(np.bincount(scorer.labels, times, scorer.classes))
+        if np.isnan(parts).any():
+            return float("nan")
+        some = slice(None) if parts.all() else np.flatnonzero(parts)
+        return float(of.counted(scorer, times, some) @ parts[some])
 
     def influences(scorer: Scorer) -> np.ndarray:
         assert of.influences is not None

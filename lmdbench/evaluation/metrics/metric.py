@@ -19,6 +19,7 @@ T = TypeVar("T")
 RESAMPLES = 500  # of the bootstrap: its standard errors are right to 3 %
 SEED = 0  # of its generator
 
+ClassIndex = np.ndarray | slice  # some of the classes
 Sets = tuple[tuple[str, tuple[int, ...]], ...]  # names → class indices
 
 
@@ -126,8 +127,9 @@ class ClassStat:
 
     ``values`` (C,) of a Scorer, NaN where undefined. ``influences`` (N,), not centred, on
     Σ weights · values, of a Scorer and the weights (C,); without them intervals come from a
-    bootstrap, by ``counted``: the values with each image counted so many times (N,). ``mean``: the
-    name of the metric that is its mean over all classes. ``of_rest``: it needs images of others.
+    bootstrap, by ``counted``: the values of some classes with each image counted so many times
+    (N,). ``mean``: the name of the metric that is its mean over all classes. ``of_rest``: it needs
+    images of others.
     ``lacks``: what a class with images is or does that has no value, as "is never predicted";
     ``in_a_mean``: what it counts as then, NaN if the mean has none either. ``linear``: it is the
     recall. The others are those of a ``Metric``.
@@ -146,7 +148,7 @@ class ClassStat:
     percent: bool = True
     needs: str = PREDICTED
     note: str = ""
-    counted: Callable[[Scorer, np.ndarray], np.ndarray] | None = None
+    counted: Callable[[Scorer, np.ndarray, ClassIndex], np.ndarray] | None = None
 
 
 class Scorer:

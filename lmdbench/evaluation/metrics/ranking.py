@@ -13,7 +13,7 @@ import numpy as np
 from lmdbench.evaluation import influence
 from lmdbench.evaluation.metrics.classes import mean_of
 from lmdbench.evaluation.metrics.families import Family
-from lmdbench.evaluation.metrics.metric import RANKING, ClassStat, Scorer
+from lmdbench.evaluation.metrics.metric import RANKING, ClassIndex, ClassStat, Scorer
 
 
 def _aurocs(scorer: Scorer) -> tuple[np.ndarray, np.ndarray]:
@@ -75,33 +75,42 @@ def _order(scorer: Scorer) -> _Order:
     return _Order(image, scorer.labels[image] == np.arange(scorer.classes)[:, None], last)
 
 
-def _roc(scorer: Scorer, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sensitivity and specificity of each class with its threshold at each image's score, (C, N),
+def _roc(scorer: Scorer, times: np.ndarray, classes: ClassIndex) -> tuple[np.ndarray, np.ndarray]:
+    """Sensitivity and specificity of some classes with the threshold at each image's score, (K, N),
     with each image counted so many times (N,). NaN where all images or none are of the class."""
     order = scorer.once(_order)
-    counted = times[order.image].astype(float)
-    found = np.cumsum(counted * order.ours, axis=1)
-    false = np.cumsum(counted * ~order.ours, axis=1)
-    own, rest = found[:, -1:].copy(), false[:, -1:].copy()
-    found, false = (np.take_along_axis(x, order.last, axis=1) for x in (found, false))
-    own[(own == 0) | (rest == 0)] = np.nan
-    return found / own, (rest - false) / np.where(np.isnan(own), np.nan, rest)
+    counted = times.astype(float)[order.image[classes]]
+    found = np.cumsum(counted * order.ours[classes], axis=1)
+    taken = np.cumsum(counted, axis=1)
+    own, rest = found[:, -1:].copy(), taken[:, -1:] - found[:, -1:]
+    found, taken = (np.take_along_axis(x, order.last[classes], axis=1) for x in (found, taken))
+    own[rest == 0] = 0
+    own[own == 0] = np.nan
+    return found / own, (rest - (taken - found)) / np.where(np.isnan(own), np.nan, rest)
 
 
-def _sensitivities(scorer: Scorer, times: np.ndarray, least: float) -> np.ndarray:
-    """The highest sensitivity of each class with a specificity of at least ``least``, (C,)."""
-    sensitivity, specificity = _roc(scorer, times)
+def _sensitivities(
+    scorer: Scorer, times: np.ndarray, classes: ClassIndex, least: float
+) -> np.ndarray:
+    """The highest sensitivity of each class with a specificity of at least ``least``, (K,)."""
+    sensitivity, specificity = _roc(scorer, times, classes)
     best = np.where(specificity >= least, sensitivity, 0).max(axis=1)  # 0: no image is taken
     return np.where(np.isnan(sensitivity[:, 0]), np.nan, best)
 
 
-def _specificities(scorer: Scorer, times: np.ndarray, least: float) -> np.ndarray:
-    """The highest specificity of each class with a sensitivity of at least ``least``, (C,)."""
-    sensitivity, specificity = _roc(scorer, times)
-    return np.where(sensitivity >= least, specificity, 0).max(axis=1) + 0 * sensitivity[:, 0]
+def _specificities(
+    scorer: Scorer, times: np.ndarray, classes: ClassIndex, least: float
+) -> np.ndarray:
+    """The highest specificity of each class with a sensitivity of at least ``least``, (K,)."""
+    sensitivity, specificity = _roc(scorer, times, classes)
+    best = np.where(sensitivity >= least, specificity, 0).max(axis=1)
+    return np.where(np.isnan(sensitivity[:, 0]), np.nan, best)
 
 
-def _at(what: str, of: str, find: Callable[[Scorer, np.ndarray, float], np.ndarray]) -> Family:
+Find = Callable[[Scorer, np.ndarray, ClassIndex, float], np.ndarray]
+
+
+def _at(what: str, of: str, find: Find) -> Family:
     """The highest ``what`` with at least so much ``of``. The threshold is chosen on the images that
     are scored, from the points of their ROC curve: a step function, without interpolation."""
 
@@ -109,7 +118,7 @@ def _at(what: str, of: str, find: Callable[[Scorer, np.ndarray, float], np.ndarr
         return ClassStat(
             f"{what.capitalize()} at {of} {least:.12g}",
             name,
-            lambda s: find(s, np.ones(len(s.labels)), least),
+            lambda s: find(s, np.ones(len(s.labels)), slice(None), least),
             of_rest=True,
             needs=RANKING,
             note=(
@@ -117,7 +126,7 @@ def _at(what: str, of: str, find: Callable[[Scorer, np.ndarray, float], np.ndarr
                 f"is at least {least:.12g} on the ROC curve of these very images, so a little "
                 "optimistic: no threshold was fixed before"
             ),
-            counted=lambda s, times: find(s, times, least),
+            counted=lambda s, times, classes: find(s, times, classes, least),
         )
 
     return Family(what, of, "0.9", stat)

@@ -71,6 +71,7 @@ def register_metric(
             bounds=(float(bounds[0]), float(bounds[1])),
             lower_is_better=lower_is_better,
             percent=bounds[0] >= -1 and bounds[1] <= 1 if percent is None else percent,
+            needs="logits",
         )
         METRICS.add(same[0] if same else name, metric, function)
         return function
