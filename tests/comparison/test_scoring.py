@@ -495,3 +495,49 @@ def test_no_value_on_some_samples_is_no_interval(folder: Path, wide: dict[str, l
     assert cell.mean == 0.25
     assert np.isnan(cell.estimate.low)
     assert cell.no_interval.startswith("it has no value on ")
+
+
+def test_grades_and_costs_are_those_that_the_run_recorded(folder: Path, fake_run: FakeRun) -> None:
+    labels = np.repeat(np.arange(4), 12)
+    logits = np.random.default_rng(0).normal(size=(48, 4)) + 1.5 * np.eye(4)[labels]
+    grades, costs = ["df", "nv", "bcc"], {"mel_a": {"nv": 5.0}}
+    said = {"class_counts": {"train": [60, 20, 10, 2]}, "ordered_classes": grades, "costs": costs}
+    fake_run("ce", 0, test=(labels, logits), record=said)
+    names = [
+        "qwk",
+        "expected_cost",
+        "sensitivity@specificity=0.9",
+        "auprc",
+        "net_benefit@threshold=0.3",
+    ]
+    table = only(folder, names=names, per_class="net_benefit@threshold=0.3")
+    facts = metrics.Facts(("3", "0", "2"), {"1": {"0": 5.0}})
+    expected = metrics.scores(labels, logits.astype(np.float32), {}, names, facts)
+    cells = table.rows[0].cells
+    assert {name: cell.mean for name, cell in cells.items()} == pytest.approx(expected)
+    for cell in cells.values():
+        assert cell.estimate.low < cell.mean < cell.estimate.high
+    notes = "\n".join(table.notes)
+    assert "Quadratic weighted kappa: over the images of the classes in order" in notes
+    assert "Expected cost: costs of the data set" in notes
+    assert "Sensitivity at specificity 0.9: the highest sensitivity of a class" in notes
+    assert "Intervals of Sensitivity at specificity 0.9: test images by a bootstrap" in notes
+    of_class = metrics.by_class("net_benefit@threshold=0.3", labels, logits.astype(np.float32))
+    by_class = [table.rows[0].by_class[name].mean for name in table.record.classes]
+    assert by_class == pytest.approx(of_class.tolist())
+
+
+def test_without_an_order_there_is_no_weighted_kappa(folder: Path, fake_run: FakeRun) -> None:
+    fake_run("ce", 0)
+    table = only(folder, names=["qwk", "expected_cost"])
+    why = "the data set says no order of its classes (ordered_classes)"
+    assert table.rows[0].cells["quadratic_weighted_kappa"].reason == why
+    assert any("a wrong prediction costs 1; every class" in note for note in table.notes)
+
+
+def test_an_older_run_has_the_order_that_its_data_set_says_by_now(fake_run: FakeRun) -> None:
+    grades = [f"ulcerative-colitis-grade-{n}" for n in ("1", "2", "3")]
+    record = {"classes": [*grades, "cecum"], "groups": {}}
+    directory = fake_run("ce", 0, dataset="hyper-kvasir", record=record)
+    (run,) = read_results(directory.parents[3]).runs
+    assert [name for name in run.facts.grades if name in run.classes] == grades

@@ -176,6 +176,18 @@ def test_splits_that_are_wrong(split, problem: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_said_of_classes_is_of_classes_that_there_are() -> None:
+    dataset = Clinic()
+    dataset.ordered_classes, dataset.costs = CLASSES, {"nevus": {"basal cell carcinoma": 2}}
+    read_split(dataset, None, 0)
+    dataset.ordered_classes = ("nevus", "melanoma")
+    assert "ordered_classes name no classes of its split: 'melanoma'" in refused(
+        read_split, dataset, None, 0
+    )
+    dataset.ordered_classes, dataset.costs = (), {"nevus": {"bcc": 2}}
+    assert "costs name no classes of its split: 'bcc'" in refused(read_split, dataset, None, 0)
+
+
 def test_arrays_come_in_the_kinds_that_predictions_are_kept_in() -> None:
     of_objects = {
         name: Part(part.ids.astype(object), part.labels.astype(np.uint8))

@@ -36,7 +36,14 @@ KINDS: tuple[Kind, ...] = ("table", "npz", "images")
 COLUMNS = ("image", "label", "group", "split", "fold")
 FACTS = ("title", "source", "licence")
 OF_A_TABLE = ("columns", "image_folder", "image_suffix", "no_group", "separator", "encoding")
+OF_CLASSES = ("ordered_classes", "costs")
 DEPTHS = ("bit_depth", "intensity_range")  # of pictures of more than 8 bits, one of them
+
+
+def _grades(value: Any) -> tuple[str, ...]:
+    if is_lines(value) and 1 < len(value) == len(set(value)):
+        return tuple(value)
+    raise ValueError('a list of the classes that are grades, the lowest first, as ["mild", "bad"]')
 
 
 # Key → what it has to be.
@@ -58,10 +65,7 @@ KEYS: Mapping[str, Check] = {
     "classes": table,
     "other_classes": wanted('"drop" where it is given', lambda value: value == "drop"),
     "class_order": lines,
-    "ordered_classes": wanted(
-        'a list of the classes that are grades, the lowest first, such as ["mild", "severe"]',
-        lambda value: is_lines(value) and 1 < len(value) == len(set(value)),
-    ),
+    "ordered_classes": _grades,
     "costs": wanted(
         "tables of numbers from 0 on, such as melanoma = { nevus = 5 } under [costs]", are_costs
     ),
@@ -198,8 +202,7 @@ def read_description(path: Path) -> Description:
         class_order=tuple(content.get("class_order", ())),
         groups=content.get("groups", ""),
         attributes={
-            **{key: content[key] for key in (*FACTS, *DEPTHS, "costs") if key in content},
-            "ordered_classes": tuple(content.get("ordered_classes", ())),
+            **{key: content[key] for key in (*FACTS, *DEPTHS, *OF_CLASSES) if key in content},
             **_defaults(doc, path, defaults),
         },
     )

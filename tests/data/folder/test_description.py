@@ -18,6 +18,7 @@ image_folder = "photos/../pictures"
 image_suffix = ".JPG"
 other_classes = "drop"
 class_order = ["nevus", "melanoma"]
+ordered_classes = ["melanoma", "nevus"]
 
 [columns]
 image = "filename"
@@ -32,6 +33,9 @@ split = "part"
 [groups]
 head = ["nevus"]
 tail = ["melanoma"]
+
+[costs]
+melanoma = { nevus = 5 }
 
 [defaults]
 image_size = 96
@@ -75,6 +79,8 @@ def test_every_key(folder: Path) -> None:
         "title": "Skin lesions",
         "source": "Two clinics",
         "licence": "internal",
+        "ordered_classes": ("melanoma", "nevus"),
+        "costs": {"melanoma": {"nevus": 5}},
         "image_size": 96,
         "backbone": "resnet34",
         "weights": str(folder / "weights.pt"),
@@ -155,6 +161,11 @@ TABLE = 'table = "labels.csv"\n'
             TABLE + 'class_order = ["a", 1]',
             "class_order is .*; give a list of different texts",
         ),
+        (TABLE + 'ordered_classes = ["a"]', r'ordered_classes is \["a"\]; give a list of the cl'),
+        (TABLE + 'ordered_classes = ["a", "a"]', "ordered_classes is .*; give a list of the cl"),
+        (TABLE + "costs = 3", "costs is 3; give tables of numbers from 0 on"),
+        (TABLE + "[costs]\na = { b = -1 }", "costs is .*; give tables of numbers from 0 on"),
+        (TABLE + "[costs]\na = 1", "costs is .*; give tables of numbers from 0 on"),
         (TABLE + "groups = 3", 'groups is 3; give a rule such as "count:500,100"'),
         (TABLE + '[groups]\nhead = "a"', 'head is "a"; give a list'),
         (TABLE + 'image_suffix = "jpg"', 'image_suffix is "jpg"; give the end of .*".jpg"'),
