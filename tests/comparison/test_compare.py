@@ -261,7 +261,7 @@ def test_a_group_of_another_data_set_is_missing(folder: Path, fake_run: FakeRun)
     fake_run("ce", dataset="a")
     fake_run("ce", dataset="b", record={"groups": {"rare": ["df"]}})
     first, second = compared(folder, names=["rare"]).tables
-    assert "– in Rare: this data set has no such group." in first.notes
+    assert "– in Rare: this data set has no such class or group." in first.notes
     assert second.rows[0].cells["rare"].mean is not None
 
 
