@@ -222,7 +222,7 @@ def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
     """The scores of the finished runs and where they lie."""
     from lmdbench.data.groups import in_words
     from lmdbench.evaluation.metrics import images_per_group, missing, scores
-    from lmdbench.evaluation.predictions import load_predictions
+    from lmdbench.runs.whole import saved_predictions
 
     if not runs or (quiet and not as_json):
         return
@@ -233,7 +233,7 @@ def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:
             group: [split.classes.index(name) for name in members]
             for group, members in split.groups.items()
         }
-        parts = load_predictions(run.directory / "predictions.npz")
+        parts = saved_predictions(run.directory, run.record())
         results = {part: scores(p.labels, p.logits, groups) for part, p in parts.items()}
         records.append({**plan_record(run), "scores": results})
         if as_json:

@@ -16,7 +16,7 @@ from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.registry import unknown
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.predictions import Predictions, load_predictions
-from lmdbench.runs.whole import counted, suspect
+from lmdbench.runs.whole import PREDICTIONS, counted, suspect
 
 
 class DamagedRun(UserError):
@@ -133,9 +133,9 @@ def predictions_of(run: Run, part: str, leaked: Collection[str] = ()) -> Predict
 
 
 def _on_disk(run: Run, part: str) -> Predictions:
-    path = run.directory / "predictions.npz"
+    path = run.directory / PREDICTIONS
     try:
-        predictions = _read(path, part)
+        predictions = _read(path, part, run.record.digests.get("predictions"))
         if why := counted(predictions, run.record, part):
             raise Damaged(f"{path}: {why}; do the run again with --force")
     except Damaged as error:
@@ -146,19 +146,21 @@ def _on_disk(run: Run, part: str) -> Predictions:
     return predictions
 
 
-_kept: dict[tuple[Path, str], tuple[int, Predictions]] = {}  # with when the file was written
+Written = tuple[int, int, str | None]  # when a file was written and changed, and its SHA-256
+_kept: dict[tuple[Path, str], tuple[Written, Predictions]] = {}
 
 
-def _read(path: Path, part: str) -> Predictions:
-    """A part of a predictions file, which is kept for who looks at it again until it changes; of
-    more than ``KEPT`` bytes those that were looked at last."""
+def _read(path: Path, part: str, sha256: str | None) -> Predictions:
+    """A part of the predictions file of a SHA-256, which is kept for who looks at it again until it
+    changes; of more than ``KEPT`` bytes those that were looked at last."""
     try:
-        written = path.stat().st_mtime_ns
+        found = path.stat()
+        written = found.st_mtime_ns, found.st_ctime_ns, sha256
     except OSError:  # told by who reads it
-        written = 0
+        written = 0, 0, sha256
     kept = _kept.pop((path, part), None)
     if kept is None or kept[0] != written:
-        kept = written, _shared(load_predictions(path, [part])[part])
+        kept = written, _shared(load_predictions(path, [part], sha256)[part])
     _kept[path, part] = kept
     size = kept[1].labels.nbytes + kept[1].logits.nbytes
     while len(_kept) > 1 and len(_kept) * size > KEPT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -112,13 +113,13 @@ class Split:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a run's specification says of it."""
+        """What a run's specification says of it, as JSON has it."""
         return {
             "name": self.name,
             "seed": self.seed,
             "imbalance_factor": self.imbalance_factor,
             "fingerprint": self.fingerprint,
-            **self.details,
+            **json.loads(json.dumps(dict(self.details))),
         }
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,14 +74,16 @@ def save_predictions(path: Path, parts: Mapping[str, Predictions]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def load_predictions(path: Path, parts: Sequence[str] | None = None) -> dict[str, Predictions]:
+def load_predictions(
+    path: Path, parts: Sequence[str] | None = None, sha256: str | None = None
+) -> dict[str, Predictions]:
     """Read the named parts of a predictions file, or all of them.
 
-    Raises Damaged, naming the file, if it is absent, damaged or lacks an array, and DiskError if it
-    cannot be read.
+    Raises Damaged, naming the file, if it is absent, damaged, lacks an array or is not the one of
+    this ``sha256``, and DiskError if it cannot be read.
     """
     try:
-        return read_file(path, lambda path: _load(path, parts))
+        return read_file(path, lambda path: _load(path, parts, sha256))
     except FileNotFoundError:
         raise Damaged(f"{path}: no such file; do the run again with --force") from None
     except KeyError as error:
@@ -94,9 +97,15 @@ def load_predictions(path: Path, parts: Sequence[str] | None = None) -> dict[str
         ) from error
 
 
-def _load(path: Path, parts: Sequence[str] | None) -> dict[str, Predictions]:
-    small = path.stat().st_size <= READ_WHOLE
-    with np.load(io.BytesIO(path.read_bytes()) if small else path, allow_pickle=False) as arrays:
+def _load(path: Path, parts: Sequence[str] | None, sha256: str | None) -> dict[str, Predictions]:
+    whole = sha256 is not None or path.stat().st_size <= READ_WHOLE
+    content = path.read_bytes() if whole else b""
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise Damaged(
+            f"{path}: damaged, its SHA-256 is not the one in run.json; do the run again with "
+            "--force"
+        )
+    with np.load(io.BytesIO(content) if whole else path, allow_pickle=False) as arrays:
         if parts is None:
             parts = [name.removesuffix("_ids") for name in arrays if name.endswith("_ids")]
         return {

@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from lmdbench.comparison.results import Run, label_of, setting_text, short_weights
-from lmdbench.core.errors import UserError
+from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.files import read_text, sha256_of
 from lmdbench.core.registry import unknown
 from lmdbench.data.dataset import DATASETS, Dataset
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.metrics import scores
-from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.runs.index import RunIndex
 from lmdbench.runs.record import MOVED_ASIDE, AncestorRecord, RunRecord, read_record
 from lmdbench.runs.state import PRUNED, State, last_error, run_state
-from lmdbench.runs.whole import damage
+from lmdbench.runs.whole import damage, saved_predictions
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ class KeptRun:
 
     def _scores(self) -> dict[str, float | None]:
         assert self.run is not None
-        test = load_predictions(self.directory / "predictions.npz", ["test"])["test"]
+        test = saved_predictions(self.directory, self.run.record, ["test"])["test"]
         names = ["balanced_accuracy", *self.run.groups]
         return scores(test.labels, test.logits, self.run.groups, names)
 
@@ -259,6 +258,8 @@ def _read(index: RunIndex, directory: Path) -> tuple[State, Run | None, str]:
         run = None if record is None else Run(directory, record)
     except UserError as problem:
         note = str(problem).removeprefix(f"{directory}/")
+        if isinstance(problem, Damaged) and state == "finished":
+            state = "damaged"
     except OSError as problem:  # a directory of somebody else's
         note = f"cannot be read: {problem.strerror}"
     return state, run, note

@@ -16,8 +16,8 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import atomic
 from lmdbench.data.store.files import StoreFiles, read_finished, store_name
 from lmdbench.evaluation.metrics import softmax, unusable
-from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.runs.prediction import PredictedLogits, TrainedRun
+from lmdbench.runs.whole import saved_predictions
 
 SHARE = 0.05  # of the run's own validation images that would count as unlike, too
 FEWEST = 20  # validation images; with fewer their 5th percentile is one image or none
@@ -72,7 +72,7 @@ def likeness(
     if reference is not None and predicted.scores is not None:
         return _likeness(predicted.scores, reference.threshold, by_features=True)
     try:
-        own = load_predictions(run.directory / "predictions.npz", ["validation"])["validation"]
+        own = saved_predictions(run.directory, run.record, ["validation"])["validation"]
     except UserError:
         return None
     if len(own) < FEWEST or unusable(own.logits):
@@ -113,7 +113,7 @@ def _made(run: TrainedRun, cache: Path, say: Callable[[str], None]) -> Reference
     if store is None:
         return None
     try:
-        own = load_predictions(run.directory / "predictions.npz")
+        own = saved_predictions(run.directory, run.record)
     except UserError:
         return None
     predicted = {str(image) for part in own.values() for image in part.ids}

@@ -23,13 +23,13 @@ from lmdbench.data.store.scale import USUAL, Scale, common_scale, number, parse_
 from lmdbench.data.store.survey import Survey, values_of
 from lmdbench.evaluation.inference import Estimate, no_interval
 from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
-from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.models.backbones import get_backbone
 from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.plan import RunSpec, code_in_words
 from lmdbench.runs.record import RunRecord
 from lmdbench.runs.state import check_model
 from lmdbench.runs.train import load_finished, logits_of, resolved_precision
+from lmdbench.runs.whole import saved_predictions
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
 
@@ -215,7 +215,7 @@ def named_as_own(run: TrainedRun, ids: Sequence[str]) -> int:
     """How many images are named as validation or test images of the run are, without folders and
     endings. Names of digits alone don't count: any data set may have them."""
     try:
-        parts = load_predictions(run.directory / "predictions.npz")
+        parts = saved_predictions(run.directory, run.record)
     except UserError:
         return 0
     own = {_stem(str(image)) for part in parts.values() for image in part.ids}
@@ -274,7 +274,7 @@ def _score(here: Scorer, own: Scorer | None, metric: Metric, units: np.ndarray |
 def _own_scorer(run: TrainedRun, labels: np.ndarray) -> Scorer | None:
     """Of the run's own test images of the classes in ``labels``, if they are there."""
     try:
-        own = load_predictions(run.directory / "predictions.npz", ["test"])["test"]
+        own = saved_predictions(run.directory, run.record, ["test"])["test"]
     except UserError:
         return None
     same = np.isin(own.labels, labels)

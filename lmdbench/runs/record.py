@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache, cached_property
@@ -20,6 +21,8 @@ T = TypeVar("T")
 FORMAT = 1  # of the run directory
 FILE = "run.json"
 MOVED_ASIDE = ".old-"  # in the name of a directory that --force moved out of the way
+FOLDER = re.compile(rf"seed\d+-[0-9a-f]{{8}}(?=$|{re.escape(MOVED_ASIDE)})")  # of a run
+SEAL = "record"  # among a record's digests, that of all else that it says
 
 Selection = Literal["last", "best"]
 Precision = Literal["mixed", "float32"]
@@ -107,7 +110,8 @@ class RunRecord:
     synthetic: bool | None = None
     changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
     # The CODE_PARTS, BEGUN, the store, the ancestor's and its own model, frozen features; where
-    # its heads alone are kept, these, and the model of the ancestor whose encoder it shares
+    # its heads alone are kept, these, and the model of the ancestor whose encoder it shares; its
+    # predictions and the SEAL
     digests: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     # Of what began it, where they were others; several with commas between
@@ -147,19 +151,26 @@ class RunRecord:
         return self.imported != Imported()
 
     @property
+    def folder(self) -> str:
+        return f"seed{self.spec.seed}-{self.id[:8]}"
+
+    @property
     def key(self) -> str:
         """The directory of the run below the results."""
-        folder = f"seed{self.spec.seed}-{self.id[:8]}"
-        return f"{self.results_name}/{self.split_label}/{self.spec.method}/{folder}"
+        return f"{self.results_name}/{self.split_label}/{self.spec.method}/{self.folder}"
 
     def to_json(self) -> dict[str, Any]:
+        """The record as it is written, sealed."""
         content = asdict(self)
         others = content.pop("others")
         content["spec"] |= content.pop("others_of_spec")
         imported = {k: v for k, v in content["imported"].items() if v is not None}
         content["imported"] = imported or None
         known = {k: v for k, v in content.items() if v is not None or k in NULLS}
-        return {"format": FORMAT, **known, **others}
+        # as JSON reads it again, so that the seal holds whatever kinds of keys there were
+        written: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, **known, **others}))
+        written["digests"][SEAL] = seal(written)
+        return written
 
     def write(self, directory: Path) -> None:
         write_json(directory / FILE, self.to_json())
@@ -228,6 +239,12 @@ def spec_id(spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def seal(content: Mapping[str, Any]) -> str:
+    """SHA-256, in the same way, of all that a record in JSON says but for this digest."""
+    digests = {key: value for key, value in content["digests"].items() if key != SEAL}
+    return spec_id({**content, "digests": digests})
+
+
 def read_record(directory: Path) -> RunRecord:
     """``run.json`` of a run directory.
 
@@ -256,10 +273,31 @@ def read_content(directory: Path) -> dict[str, Any]:
 
 
 def record_of(directory: Path, content: Mapping[str, Any]) -> RunRecord:
-    """The record that a directory's ``run.json`` holds. Raises UserError for what is none."""
+    """The record that a directory's ``run.json`` holds. Raises Damaged for what is none, what is
+    not as it was written, and that of another run than the directory is named after."""
     try:
-        return RunRecord.from_json(content)
+        record = RunRecord.from_json(content)
+        if why := _other_than_written(record, content) or _of_another(record, directory):
+            raise ValueError(f"damaged, {why}")
     except ValueError as error:
         raise Damaged(
             f"{directory / FILE}: {error}; move {directory.name} away or run it again"
         ) from error
+    return record
+
+
+def _other_than_written(record: RunRecord, content: Mapping[str, Any]) -> str:
+    """Why a record can't be as it was written; empty if it can. Those of older versions have no
+    seal."""
+    id_ = spec_id(content["spec"])
+    if record.id != id_:
+        return f"its id is {record.id[:8]}, but its spec comes to {id_[:8]}"
+    if SEAL in record.digests and record.digests[SEAL] != seal(content):
+        return "it was changed since it was written: its SHA-256 is not the one in it"
+    return ""
+
+
+def _of_another(record: RunRecord, directory: Path) -> str:
+    """Of which run a record is, where its directory is named after another; empty if it is not."""
+    named = FOLDER.match(directory.name)
+    return f"it is of {record.folder}" if named and named[0] != record.folder else ""

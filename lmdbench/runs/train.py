@@ -29,6 +29,7 @@ from lmdbench.core.files import (
     atomic,
     disk_errors,
     remove_leftovers,
+    sha256_of,
     write_text,
 )
 from lmdbench.core.progress import PREPARING, Progress
@@ -51,7 +52,7 @@ from lmdbench.runs.record import BEGUN, MOVED_ASIDE, RunRecord, read_record
 from lmdbench.runs.sources import keep_sources
 from lmdbench.runs.state import require_weights, train_anew
 from lmdbench.runs.steps import Steps
-from lmdbench.runs.whole import damage, read_weights, spoilt, suspect
+from lmdbench.runs.whole import PREDICTIONS, damage, read_weights, spoilt, suspect
 from lmdbench.training.engine import execution_mode
 from lmdbench.training.loggers import Loggers, Scores
 from lmdbench.training.method import METHODS, Method
@@ -596,7 +597,7 @@ class Training:
             )
             for part, (images, ids) in parts.items()
         }
-        save_predictions(self.directory / "predictions.npz", predictions)
+        save_predictions(self.directory / PREDICTIONS, predictions)
         model = {
             name: tensor.contiguous()
             for name, tensor in _copy(method.state_dict()).items()
@@ -605,6 +606,7 @@ class Training:
         keeps = self.place.options.keep_weights
         above = self.run.ancestor
         digests = keep(self.directory, model, keeps, above.directory if above else None)
+        digests["predictions"] = sha256_of(self.directory / PREDICTIONS)
         selected = self.state.best_epoch if self.state.best_model is not None else method.epochs
         self.record = replace(
             self.record,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,7 +26,7 @@ SUSPECTED = "damaged.txt"  # what a reader found damaged; all files are then rea
 HEADER_BYTES = 8  # of a safetensors file: how long its header is
 LONGEST_HEADER = 100_000_000
 
-Look = tuple[str, int, int, bool]  # path, bytes and time of a file, and whether it is suspected
+Look = tuple[str, int, int, int, bool]  # path, bytes and times of a file, whether it is suspected
 _looked: dict[Look, str] = {}  # what this process found; a file that changes is looked at again
 _verified: set[Look] = set()  # weights that this process held against their digest
 
@@ -62,7 +62,7 @@ def damage(directory: Path) -> str:
         if not found.st_size:
             return f"{path}: damaged, it is empty"
         if suspected or found.st_mtime_ns > finished.st_mtime_ns:
-            look = (str(path), found.st_size, found.st_mtime_ns, suspected)
+            look = _look(path, found, suspected)
             if look not in _looked:
                 _looked[look] = _said(problem_of, path, suspected)
             if why := _looked[look]:
@@ -99,6 +99,23 @@ def counted(predictions: Predictions, record: RunRecord, part: str) -> str:
     return ""
 
 
+def saved_predictions(
+    directory: Path, record: RunRecord, parts: Sequence[str] | None = None
+) -> dict[str, Predictions]:
+    """The named parts of a finished run's predictions, or all of them, held against the SHA-256 in
+    its record, where that has one.
+
+    Raises Damaged where they are not those that the run saved, which leaves word of it, and
+    DiskError.
+    """
+    sha256 = record.digests.get("predictions")
+    try:
+        return load_predictions(directory / PREDICTIONS, parts, sha256)
+    except Damaged as error:
+        suspect(directory, error)
+        raise
+
+
 def read_weights(path: Path, record: RunRecord, way: str) -> bytes:
     """The content of a run's weights, held against the SHA-256 in its record, where that has one:
     once a process, unless the file changes.
@@ -118,7 +135,11 @@ def read_weights(path: Path, record: RunRecord, way: str) -> bytes:
 def _content(path: Path) -> tuple[Look, bytes]:
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
-        return (str(path), found.st_size, found.st_mtime_ns, True), file.read()
+        return _look(path, found, True), file.read()
+
+
+def _look(path: Path, found: os.stat_result, suspected: bool) -> Look:
+    return str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, suspected
 
 
 def _other_weights(path: Path, sha256: str, record: RunRecord) -> str:
@@ -150,10 +171,11 @@ def _record_problem(path: Path, _: bool) -> str:
 
 
 def _predictions_problem(path: Path, _: bool) -> str:
-    parts = load_predictions(path)
     record = _record(path.parent)
     if record is None:
+        load_predictions(path)
         return ""
+    parts = load_predictions(path, sha256=record.digests.get("predictions"))
     imported = record.imported.predictions
     for part in imported["parts"] if imported else ("validation", "test"):
         if part not in parts:

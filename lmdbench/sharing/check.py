@@ -63,9 +63,10 @@ class CheckedRun:
 def check_run(directory: Path) -> CheckedRun:
     """The run in a directory, if nothing in it contradicts itself.
 
-    Its id is the hash of its specification; its label follows from its split; its predictions have
-    the classes, and of each part the images of each class, that its record counts, all of them with
-    finite logits; its history is a table. Raises UserError, naming the file, otherwise.
+    Its record and predictions are what was written; its label follows from its split; its
+    predictions have the classes, and of each part the images of each class, that its record counts,
+    all of them with finite logits; its history is a table. Raises UserError, naming the file,
+    otherwise.
     """
     record = read_record(directory)
     where = directory / "run.json"
@@ -77,7 +78,7 @@ def check_run(directory: Path) -> CheckedRun:
         raise UserError(f"{where}: {problem}")
     path = directory / "predictions.npz"
     _refuse_lies(path)
-    parts = load_predictions(path)
+    parts = load_predictions(path, sha256=record.digests.get("predictions"))
     if problem := _problem_of(parts, record):
         raise UserError(f"{path}: {problem}")
     _check_history(directory / "history.csv")
@@ -113,8 +114,6 @@ def _problem(record: RunRecord) -> str | None:
         return "a text in it has control characters"
     if record.others_of_spec:
         return f"its spec has the unknown {', '.join(sorted(record.others_of_spec))}"
-    if spec.id != record.id:
-        return f"its id is {record.id[:8]}, but its spec comes to {spec.id[:8]}"
     if not re.fullmatch(r"[0-9a-f]{64}", split["fingerprint"]):
         return "its split fingerprint is no SHA-256"
     if split_label(split, partial=bool(record.partial)) != record.split_label:

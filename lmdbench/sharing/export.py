@@ -15,6 +15,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_bytes
 from lmdbench.data.check import audit as audits
 from lmdbench.runs.sources import PLUGINS
+from lmdbench.runs.whole import PREDICTIONS, RECORD
 from lmdbench.sharing.archive import MANIFEST, check_output, new_archive
 from lmdbench.sharing.check import CheckedRun, check_alike, check_run
 from lmdbench.sharing.shared import FORMAT, README, RUN_FILES, shared_record
@@ -63,6 +64,7 @@ def export(
             names = [name for name in RUN_FILES if (run.directory / name).exists()]
             names += _plugins(run.directory) if plugins else []
             content = {name: _content(run, name) for name in names}
+            content[RECORD] = _record(run, content[PREDICTIONS])
             listed.append({"key": key, "id": run.id, "files": _hashes(content)})
             for name, text in content.items():
                 add(f"{key}/{name}", text)
@@ -149,9 +151,13 @@ def _started_from(chosen: Iterable[Run], results: Results) -> tuple[list[Run], t
     return found, tuple(dict.fromkeys(gone))
 
 
+def _record(run: Run, predictions: bytes) -> bytes:
+    """``run.json`` as others get it."""
+    digests = {**run.record.digests, "predictions": hashlib.sha256(predictions).hexdigest()}
+    return _json(replace(shared_record(run.record), digests=digests).to_json())
+
+
 def _content(run: Run, name: str) -> bytes:
-    if name == "run.json":
-        return _json(shared_record(run.record).to_json())
     path = run.directory / name
     try:
         return read_bytes(path)

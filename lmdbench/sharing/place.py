@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lmdbench.core.files import write_text
+from lmdbench.core.files import sha256_of, write_text
 from lmdbench.runs.record import RunRecord
+from lmdbench.runs.whole import PREDICTIONS
 from lmdbench.sharing.archive import new_folder
 
 
@@ -21,7 +23,8 @@ def place_run(directory: Path, record: RunRecord, fill: Callable[[Path], None]) 
     """
     with new_folder(directory) as folder:
         fill(folder)
-        record.write(folder)
+        predictions = {"predictions": sha256_of(folder / PREDICTIONS)}
+        replace(record, digests={**record.digests, **predictions}).write(folder)
         finished = record.finished or now()
         write_text(folder / "done", f"{finished}\n")
         # No date, or a mount that lets nobody set times: it stays as of now.

@@ -84,9 +84,9 @@ def read(monkeypatch):
     """The directories whose predictions are read from disk, in order."""
     directories = []
 
-    def load(path, parts=None):
+    def load(path, parts=None, sha256=None):
         directories.append(path.parent)
-        return load_predictions(path, parts)
+        return load_predictions(path, parts, sha256)
 
     monkeypatch.setattr(module, "load_predictions", load)
     return directories

@@ -300,9 +300,7 @@ def test_facts_are_worked_out_once_for_as_long_as_the_run_stays(fake_run):
 
 @pytest.mark.parametrize(("closely", "most"), [(False, 1), (True, 5)])
 def test_a_second_look_costs_a_listing(fake_run, monkeypatch, closely, most):
-    first = fake_run("ce")
-    for k in range(1, 100):
-        shutil.copytree(first, first.with_name(f"seed{k}-00000000"))
+    first, *_ = [fake_run("ce", seed=k) for k in range(100)]
     settle()
     results = first.parents[3]
     read_all(results, RunIndex(results).directories())

@@ -7,13 +7,24 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lmdbench.runs.record import seal
+
 FakeRun = Callable[..., Path]
+
+
+def resealed(files: Mapping[str, bytes], key: str) -> bytes:
+    """The record of a run of an archive with the digests of it and of the predictions there."""
+    record = json.loads(files[f"{key}/run.json"])
+    predictions = files[f"{key}/predictions.npz"]
+    record["digests"] = {"predictions": hashlib.sha256(predictions).hexdigest()}
+    record["digests"]["record"] = seal(record)
+    return json.dumps(record).encode()
 
 
 @pytest.fixture
@@ -41,14 +52,18 @@ def exported(lab: Path, tmp_path: Path, lmdbench: Callable[..., Any]) -> Path:
 @pytest.fixture
 def rewrite(exported: Path, tmp_path: Path) -> Callable[..., Path]:
     """``rewrite(change)``: the archive with ``change(files)`` done to name → bytes; ``honest`` puts
-    the hashes of what was changed into the manifest."""
+    the hashes of what was changed into the manifest, and but for ``sealed`` into the records."""
 
-    def write(change: Callable[[dict[str, bytes]], None], *, honest: bool = False) -> Path:
+    def write(
+        change: Callable[[dict[str, bytes]], None], *, honest: bool = False, sealed: bool = False
+    ) -> Path:
         with zipfile.ZipFile(exported) as file:
             files = {name: file.read(name) for name in file.namelist()}
         change(files)
         if honest:
             manifest = json.loads(files["manifest.json"])
+            for entry in () if sealed else manifest["runs"]:
+                files[f"{entry['key']}/run.json"] = resealed(files, entry["key"])
             for entry in manifest["runs"] + manifest["audits"] + manifest["sweeps"]:
                 for name in entry["files"]:
                     text = files[f"{entry['key']}/{name}"]

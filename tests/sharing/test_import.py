@@ -419,6 +419,33 @@ def test_a_record_that_lies_is_refused(
     assert "lmdbench-" not in problem  # the temporary folder
 
 
+def test_a_record_that_was_edited_is_refused_also_where_nothing_contradicts_it(
+    rewrite: Callable[..., Path], tmp_path: Path, lmdbench: Command
+) -> None:
+    def change(record: dict[str, Any]) -> None:
+        record["groups"] = {"head": record["classes"]}
+
+    path = rewrite(lambda files: edited(files, change), honest=True, sealed=True)
+    problem = refused(lmdbench, path, tmp_path / "there")
+    assert "run.json: damaged, it was changed since it was written" in problem
+    path = rewrite(lambda files: edited(files, change), honest=True)
+    assert lmdbench("results", "import", path, "--results", tmp_path / "there").code == 0
+
+
+def test_predictions_of_another_run_are_refused(
+    rewrite: Callable[..., Path], tmp_path: Path, lmdbench: Command
+) -> None:
+    def change(files: Files) -> None:
+        one, other = (name for name in sorted(files) if "/ce/" in name and name.endswith(".npz"))
+        files[one] = files[other]
+
+    path = rewrite(change, honest=True, sealed=True)
+    problem = refused(lmdbench, path, tmp_path / "there")
+    assert "predictions.npz: damaged, its SHA-256 is not the one in run.json" in problem
+    path = rewrite(change, honest=True)
+    assert lmdbench("results", "import", path, "--results", tmp_path / "there").code == 0
+
+
 @pytest.mark.parametrize(("dataset", "real"), [("demo", True), ("isic2019", False)])
 def test_real_and_synthetic_images_are_not_taken_for_each_other(
     rewrite: Callable[..., Path], tmp_path: Path, lmdbench: Command, dataset: str, real: bool

@@ -264,7 +264,7 @@ def _say_where_it_stands(record: RunRecord, read: TablePredictions, results: Pat
     """Which runs share a table with these predictions, or what keeps them apart; and which seed of
     the same name has the same ones."""
     from lmdbench.comparison.results import Run, in_words, read_results
-    from lmdbench.evaluation.predictions import load_predictions
+    from lmdbench.runs.whole import saved_predictions
     from lmdbench.sharing.check import same_predictions
 
     own = Run(results, record).setting
@@ -280,7 +280,7 @@ def _say_where_it_stands(record: RunRecord, read: TablePredictions, results: Pat
             if own[name] != other[name] and (name, own[name]) != ("store", None)
         ]
         if run.method == record.spec.method and same_predictions(
-            load_predictions(run.directory / "predictions.npz"), read.parts
+            saved_predictions(run.directory, run.record), read.parts
         ):
             click.echo(f"seed {run.seed} has the very same predictions: is it the right file?")
         if not differing:

@@ -13,10 +13,10 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset
 from lmdbench.data.splits.assign import shuffled
 from lmdbench.data.splits.availability import locate, missing_images, record_files
-from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.reporting.plots.embedding import Embedding
 from lmdbench.reporting.plots.style import MOST_CLASSES, order_of
 from lmdbench.runs.record import RunRecord
+from lmdbench.runs.whole import saved_predictions
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ def embedding_of(
 
     trained = load_run(directory, device, accept_changed=accept_changed)
     run = Run(directory, trained.record)
-    predictions = load_predictions(directory / "predictions.npz", [part])[part]
+    predictions = saved_predictions(directory, trained.record, [part])[part]
     order = order_of(np.asarray(trained.record.class_counts["train"]))
     counts = np.bincount(predictions.labels, minlength=len(order))
     if len(order) > MOST_CLASSES:

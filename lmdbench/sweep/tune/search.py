@@ -17,7 +17,8 @@ from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.randomness import derived_seed
 from lmdbench.core.registry import unknown
 from lmdbench.core.settings import Setting, describe, draw, resolve
-from lmdbench.evaluation.predictions import load_predictions
+from lmdbench.runs.record import read_record
+from lmdbench.runs.whole import saved_predictions
 from lmdbench.sweep.config.file import Entry
 from lmdbench.training.method import METHODS
 
@@ -106,12 +107,12 @@ class Validation:
 def read_validation(directories: Sequence[Path]) -> Validation:
     """The validation predictions of the finished runs of a trial, one a seed.
 
-    Test arrays stay unread. Raises UserError for a damaged file, and where there are no validation
-    images.
+    Of test arrays no more is known than that they are what was saved. Raises UserError for a
+    damaged file, and where there are no validation images.
     """
     right = []
     for directory in directories:
-        part = load_predictions(directory / "predictions.npz", ["validation"])["validation"]
+        part = saved_predictions(directory, read_record(directory), ["validation"])["validation"]
         if not len(part):
             raise UserError(f"{directory}: its split has no validation images to choose by")
         right.append(part.logits.argmax(axis=1) == part.labels)
