@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import select
@@ -308,6 +309,28 @@ def trained_run(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     )
     (done,) = results.glob("*/*/ce/seed*/done")
     return done.parent
+
+
+@pytest.fixture
+def rewrite_record() -> Callable[..., None]:
+    """``rewrite_record(directory, change)``: ``run.json`` with ``change(record)`` done to it, as a
+    run would have written it: its id and digests fit, also that of predictions as they are now."""
+    from lmdbench.runs.record import seal, spec_id
+
+    def rewrite(
+        directory: Path, change: Callable[[dict[str, Any]], object] = lambda _: None
+    ) -> None:
+        path, predictions = directory / "run.json", directory / "predictions.npz"
+        record = json.loads(path.read_text())
+        change(record)
+        record["id"] = spec_id(record["spec"])
+        if predictions.exists():
+            sha256 = hashlib.sha256(predictions.read_bytes()).hexdigest()
+            record["digests"]["predictions"] = sha256
+        record["digests"]["record"] = seal(record)
+        path.write_text(json.dumps(record))
+
+    return rewrite
 
 
 @pytest.fixture

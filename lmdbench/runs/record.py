@@ -111,7 +111,7 @@ class RunRecord:
     changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
     # The CODE_PARTS, BEGUN, the store, the ancestor's and its own model, frozen features; where
     # its heads alone are kept, these, and the model of the ancestor whose encoder it shares; its
-    # predictions and the SEAL
+    # predictions and history, and the SEAL
     digests: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     # Of what began it, where they were others; several with commas between

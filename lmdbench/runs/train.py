@@ -52,7 +52,7 @@ from lmdbench.runs.record import BEGUN, MOVED_ASIDE, RunRecord, read_record
 from lmdbench.runs.sources import keep_sources
 from lmdbench.runs.state import require_weights, train_anew
 from lmdbench.runs.steps import Steps
-from lmdbench.runs.whole import PREDICTIONS, damage, read_weights, spoilt, suspect
+from lmdbench.runs.whole import HISTORY, PREDICTIONS, damage, read_weights, spoilt, suspect
 from lmdbench.training.engine import execution_mode
 from lmdbench.training.loggers import Loggers, Scores
 from lmdbench.training.method import METHODS, Method
@@ -461,8 +461,8 @@ class Training:
     def _set_aside(self, why: Damaged) -> None:
         """Move a checkpoint aside, and the history that goes with it."""
         aside = set_aside(self.directory / CHECKPOINT)
-        if os.path.lexists(self.directory / "history.csv"):
-            set_aside(self.directory / "history.csv")
+        if os.path.lexists(self.directory / HISTORY):
+            set_aside(self.directory / HISTORY)
         text = f"{self.run.title}: {why}; moved aside: {aside}; trained from its beginning"
         logger.warning(text)
         self.progress.say(text)
@@ -565,7 +565,7 @@ class Training:
             "state": vars(self.state),
         }
         # First the history: what is in a checkpoint is not written again.
-        with atomic(self.directory / "history.csv") as path:
+        with atomic(self.directory / HISTORY) as path:
             pd.DataFrame(self.state.history).to_csv(path, index=False)
         with atomic(self.directory / CHECKPOINT) as path:
             torch.save(checkpoint, path)
@@ -607,6 +607,8 @@ class Training:
         above = self.run.ancestor
         digests = keep(self.directory, model, keeps, above.directory if above else None)
         digests["predictions"] = sha256_of(self.directory / PREDICTIONS)
+        with contextlib.suppress(FileNotFoundError):  # without an epoch
+            digests["history"] = sha256_of(self.directory / HISTORY)
         selected = self.state.best_epoch if self.state.best_model is not None else method.epochs
         self.record = replace(
             self.record,

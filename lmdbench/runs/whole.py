@@ -20,6 +20,7 @@ from lmdbench.runs.record import RunRecord, read_record
 DONE = "done"
 RECORD = "run.json"
 PREDICTIONS = "predictions.npz"
+HISTORY = "history.csv"
 MODEL = "model.safetensors"
 HEADS = "heads.safetensors"  # in its place, where that is all that was kept
 SUSPECTED = "damaged.txt"  # what a reader found damaged; all files are then read before it is told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import re
@@ -18,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import read_text
+from lmdbench.core.files import read_bytes
 from lmdbench.data.dataset import DATASETS, PARTS, sha256_lines, split_label
 from lmdbench.evaluation.predictions import ARRAYS, Predictions, load_predictions
 from lmdbench.runs.record import RunRecord, read_record
+from lmdbench.runs.whole import HISTORY
 from lmdbench.sharing.archive import MOST_OF_A_FILE
 from lmdbench.sharing.shared import shared_record
 
@@ -81,7 +83,7 @@ def check_run(directory: Path) -> CheckedRun:
     parts = load_predictions(path, sha256=record.digests.get("predictions"))
     if problem := _problem_of(parts, record):
         raise UserError(f"{path}: {problem}")
-    _check_history(directory / "history.csv")
+    _check_history(directory / HISTORY, record.digests.get("history"))
     return CheckedRun(record, parts)
 
 
@@ -213,10 +215,13 @@ def _refuse_lies(path: Path) -> None:
         raise UserError(f"{path}: no whole file of plain arrays ({error})") from error
 
 
-def _check_history(path: Path) -> None:
-    """Raise UserError for a history that is no table of numbers."""
+def _check_history(path: Path, sha256: str | None) -> None:
+    """Raise UserError for a history that is no table of numbers, or not the one of this SHA-256."""
     try:
-        header, *rows = csv.reader(io.StringIO(read_text(path)), strict=True)
+        content = read_bytes(path)
+        if sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            raise UserError(f"{path}: damaged, its SHA-256 is not the one in run.json")
+        header, *rows = csv.reader(io.StringIO(content.decode()), strict=True)
         for row in rows:
             if len(row) != len(header):
                 raise ValueError("rows of different lengths")

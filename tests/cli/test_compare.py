@@ -215,9 +215,11 @@ def test_predictions_are_read_once(
     directories = [fake_run(f"method{n}", seed) for seed in range(3) for n in range(4)]
     read: list[Path] = []
 
-    def load(path: Path, parts: Sequence[str] | None = None) -> dict[str, Predictions]:
+    def load(
+        path: Path, parts: Sequence[str] | None = None, sha256: str | None = None
+    ) -> dict[str, Predictions]:
         read.append(path.parent)
-        return load_predictions(path, parts)
+        return load_predictions(path, parts, sha256)
 
     monkeypatch.setattr(outcomes, "load_predictions", load)
     done = lmdbench("compare", "--results", tmp_path / "results", "--format", "csv")

@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,4 +173,85 @@ def test_a_run_without_its_record_is_trained_anew(lmdbench, scene, toy_folder):
     assert lmdbench(*run_words(toy_folder, results, "1")).code == 0
     (aside,) = run.parent.glob("seed1-*.old-*")
     assert (aside / WEIGHTS).read_bytes() == weights
+    assert "2 done" in lmdbench("sweep", "status", sweep, "--results", results).out
+
+
+def from_another(*names: str) -> Callable[[Path, Path], None]:
+    def change(run: Path, other: Path) -> None:
+        for name in names:
+            shutil.copyfile(other / name, run / name)
+
+    return change
+
+
+def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path, Path], None]:
+    def write(run: Path, _: Path) -> None:
+        record = json.loads((run / "run.json").read_text())
+        change(record)
+        (run / "run.json").write_text(json.dumps(record))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (from_another("predictions.npz"), "predictions.npz: damaged, its SHA-256 is not the one"),
+        (from_another("run.json"), "run.json: damaged, it is of seed0-"),
+        (
+            from_another("run.json", "predictions.npz", "history.csv", WEIGHTS),
+            "run.json: damaged, it is of seed0-",
+        ),
+        (edited(lambda r: r["spec"].update(seed=0)), "run.json: damaged, its id is"),
+        (edited(lambda r: r["spec"]["settings"].update(lr=9.0)), "run.json: damaged, its id is"),
+        (edited(lambda r: r["classes"].reverse()), "run.json: damaged, it was changed since"),
+        (edited(lambda r: r["groups"].clear()), "run.json: damaged, it was changed since"),
+        (edited(lambda r: r.update(seconds=0.5)), "run.json: damaged, it was changed since"),
+    ],
+)
+def test_what_another_run_made_or_a_hand_wrote_is_not_believed(
+    lmdbench, scene, toy_folder, finished, change, said
+):
+    """Also where the times of the files tell nothing."""
+    results, sweep, run = scene
+    (other,) = results.glob("*/*/ce/seed0-*")
+    lmdbench("results", "list", "--results", results)
+    times = {path: path.stat() for path in run.iterdir()}
+    change(run, other)
+    for path, time in times.items():
+        os.utime(path, ns=(time.st_atime_ns, time.st_mtime_ns))
+    table = lmdbench("compare", "--results", results)
+    assert table.code == 0, table.err
+    assert f"{run.name} is left out: {run}/{said}" in table.out
+    listed = json.loads(lmdbench("results", "list", "--results", results, "--json").out)
+    assert {one["seed"]: one["state"] for one in listed} == {0: "finished", 1: "damaged"}
+    status = lmdbench("sweep", "status", sweep, "--results", results)
+    assert "1 done · 1 damaged" in status.out
+    assert said in status.out
+    again = lmdbench(*run_words(toy_folder, results, "1"))
+    assert again.code == 0, again.err
+    assert "moved aside" in again.err
+    (once,) = finished.glob("*/*/ce/seed1-*")
+    assert (run / WEIGHTS).read_bytes() == (once / WEIGHTS).read_bytes()
+    assert "2 done" in lmdbench("sweep", "status", sweep, "--results", results).out
+
+
+def test_a_copy_under_the_name_of_another_seed_stands_in_no_table(lmdbench, scene):
+    results, _, run = scene
+    before = lmdbench("compare", "--results", results, "--format", "csv").out
+    shutil.copytree(run, run.with_name("seed2-00000000"))
+    table = lmdbench("compare", "--results", results)
+    assert f"seed2-00000000/run.json: damaged, it is of {run.name}" in table.out
+    assert lmdbench("compare", "--results", results, "--format", "csv").out == before
+
+
+def test_runs_of_a_version_that_kept_no_digests_stand_in_tables_as_before(lmdbench, scene):
+    results, sweep, _ = scene
+    before = lmdbench("compare", "--results", results).out
+    for path in results.glob("*/*/ce/*/run.json"):
+        record = json.loads(path.read_text())
+        for name in ("record", "predictions", "history"):
+            del record["digests"][name]
+        path.write_text(json.dumps(record))
+    assert lmdbench("compare", "--results", results).out == before
     assert "2 done" in lmdbench("sweep", "status", sweep, "--results", results).out

@@ -293,11 +293,10 @@ def test_a_stray_image_beside_the_classes_is_told(lmdbench, trained_run, hospita
     assert json.loads(lmdbench("predict", trained_run, hospital, "--json").out)["note"] == said
 
 
-def test_synthetic_and_partial_are_said(lmdbench, trained_run, hospital, tmp_path):
+def test_synthetic_and_partial_are_said(lmdbench, trained_run, hospital, tmp_path, rewrite_record):
     copy = shutil.copytree(trained_run, tmp_path / "run")
-    record = json.loads((copy / "run.json").read_text())
-    record |= {"synthetic": True, "partial": {"missing": 1, "total": 5}}
-    (copy / "run.json").write_text(json.dumps(record))
+    words = {"synthetic": True, "partial": {"missing": 1, "total": 5}}
+    rewrite_record(copy, lambda record: record.update(words))
     out = lmdbench("predict", copy, hospital, *MAP, "--quiet").out
     assert "on part of its images, synthetic images" in out
 
@@ -395,7 +394,7 @@ def test_real_photographs(lmdbench, trained_run, test_data):
 
 
 def test_how_many_look_unlike_is_told_where_validation_images_allow_it(
-    lmdbench, trained_run, toy_folder, tmp_path
+    lmdbench, trained_run, toy_folder, tmp_path, rewrite_record
 ):
     run = tmp_path / "copy"
     shutil.copytree(trained_run, run)
@@ -406,6 +405,7 @@ def test_how_many_look_unlike_is_told_where_validation_images_allow_it(
     many = own.of(np.arange(40) % len(own))
     save_predictions(run / "predictions.npz", {"validation": many, "test": parts["test"]})
     os.utime(run / "predictions.npz", (0, 0))  # as if the run had been done with these
+    rewrite_record(run)
     found = json.loads(lmdbench(*words, "--json").out)["unlike"]
     assert found["of"] == 2
     assert 0 <= found["images"] <= 2

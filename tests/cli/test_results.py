@@ -108,7 +108,11 @@ def test_validation_scores_leave_out_who_has_none(
 
 
 def test_files_unknown_here_do_not_keep_imported_predictions_apart(
-    fake_run: FakeRun, tmp_path: Path, lmdbench: Command, toy_folder: Path
+    fake_run: FakeRun,
+    tmp_path: Path,
+    lmdbench: Command,
+    toy_folder: Path,
+    rewrite_record: Callable[..., None],
 ) -> None:
     """A run knows a digest of its images' content, a CSV doesn't."""
     store = {"digests": {"store": "s" * 64}}
@@ -120,8 +124,7 @@ def test_files_unknown_here_do_not_keep_imported_predictions_apart(
     record = next(results.glob("*/*/my-loss/*/run.json"))
     content = json.loads(record.read_text())
     assert content["digests"]["store"] == "s" * 64
-    content["digests"]["store"] = None
-    record.write_text(json.dumps(content))
+    rewrite_record(record.parent, lambda content: content["digests"].update(store=None))
     assert lmdbench("compare", "--results", results).out.count("· test images") == 1
     fake_run("focal", record={"digests": {"store": "t" * 64}})  # now it can't be told which
     out = lmdbench("compare", "--results", results).out
@@ -277,14 +280,12 @@ def test_nothing_starts_from_an_imported_run_until_it_is_trained_here(
 
 
 def test_an_imported_run_of_other_code_is_stale_like_any(
-    toy_run: Command, tmp_path: Path, lmdbench: Command
+    toy_run: Command, tmp_path: Path, lmdbench: Command, rewrite_record: Callable[..., None]
 ) -> None:
     assert toy_run("ce", "--set", "epochs=1").code == 0
     results = tmp_path / "results"
-    (path,) = results.glob("*/*/*/*/run.json")
-    record = json.loads(path.read_text())
-    record["digests"]["method"] = "0" * 64
-    path.write_text(json.dumps(record))
+    (path,) = results.glob("*/*/*/*")
+    rewrite_record(path, lambda record: record["digests"].update(method="0" * 64))
     lmdbench("results", "export", "--results", results, "--output", tmp_path / "x.zip")
     results.rename(tmp_path / "elsewhere")
     assert lmdbench("results", "import", tmp_path / "x.zip", "--results", results).code == 0

@@ -28,7 +28,7 @@ def run(tmp_path):
         np.array([f"v{k}" for k in range(101)]), np.zeros(101, np.int64), logits_of(list(own))
     )
     save_predictions(tmp_path / "predictions.npz", {"validation": part, "test": part})
-    return SimpleNamespace(directory=tmp_path)
+    return SimpleNamespace(directory=tmp_path, record=SimpleNamespace(digests={}))
 
 
 def test_those_are_unlike_whose_largest_probability_is_below_that_of_nearly_all(run):
@@ -72,7 +72,7 @@ def test_by_features_those_are_unlike_that_are_farther_than_nearly_all(run):
 
 
 @pytest.fixture
-def own_run(trained_run, tmp_path):
+def own_run(trained_run, tmp_path, rewrite_record):
     """A trained run, its few validation images stood in for by its test images."""
     directory = shutil.copytree(trained_run, tmp_path / "run")
     parts = load_predictions(directory / "predictions.npz")
@@ -80,6 +80,7 @@ def own_run(trained_run, tmp_path):
         directory / "predictions.npz", {"validation": parts["test"], "test": parts["validation"]}
     )
     os.utime(directory / "predictions.npz", (0, 0))  # as if the run had been done with these
+    rewrite_record(directory)
     return load_run(directory, torch.device("cpu"))
 
 

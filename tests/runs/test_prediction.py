@@ -15,6 +15,7 @@ from lmdbench.evaluation import metrics
 from lmdbench.evaluation.inference import linear_estimate
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.runs.prediction import load_run, predict, score
+from lmdbench.runs.record import seal, spec_id
 
 CPU = torch.device("cpu")
 SHORT = {
@@ -35,7 +36,7 @@ SHORT = {
 @pytest.fixture
 def copied(trained_run, tmp_path) -> Path:
     """A copy of the run, to be changed."""
-    return shutil.copytree(trained_run, tmp_path / "folder-toy" / trained_run.name)
+    return shutil.copytree(trained_run, tmp_path / "folder-toy" / "copied")
 
 
 def own_test(directory):
@@ -115,6 +116,8 @@ def edit(directory, **changes):
     record = json.loads((directory / "run.json").read_text())
     for key, value in changes.items():
         record[key] = {**record.get(key, {}), **value} if isinstance(value, dict) else value
+    record["id"] = spec_id(record["spec"])
+    record["digests"]["record"] = seal(record)
     (directory / "run.json").write_text(json.dumps(record))
 
 

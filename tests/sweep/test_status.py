@@ -288,7 +288,9 @@ def test_a_failure_is_taken_back_when_it_is_tried_again(plan, begun):
     assert states(plan)[0] == "lost"
 
 
-def test_what_is_remembered_of_finished_runs_hides_no_change(make_plan, monkeypatch):
+def test_what_is_remembered_of_finished_runs_hides_no_change(
+    make_plan, monkeypatch, rewrite_record
+):
     from lmdbench.runs import index
 
     monkeypatch.setattr(index, "SETTLED", 0.02)
@@ -320,9 +322,7 @@ def test_what_is_remembered_of_finished_runs_hides_no_change(make_plan, monkeypa
     assert (plan.results / ".index").is_dir()
     (first / "predictions.npz").write_bytes(b"half")
     assert seen() == ["damaged", "done", "done", "done"]
-    record = json.loads((third / "run.json").read_text())
-    record["digests"]["method"] = "0"
-    (third / "run.json").write_text(json.dumps(record))
+    rewrite_record(third, lambda record: record["digests"].update(method="0"))
     assert seen() == ["damaged", "done", "changed", "done"]
     (second / "done").unlink()
     fourth.rename(fourth.with_name(f"{fourth.name}.old-1"))

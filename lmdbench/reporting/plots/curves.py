@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from lmdbench.comparison.results import Run, ancestor_of
 from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import read_text
+from lmdbench.core.files import read_bytes
 from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.style import (
     GRID,
@@ -34,6 +35,7 @@ from lmdbench.reporting.plots.style import (
     write_footer,
     write_title,
 )
+from lmdbench.runs.whole import HISTORY
 
 SCORE = "validation_balanced_accuracy"
 PANEL_INCHES = 1.75  # at least
@@ -151,27 +153,36 @@ def _histories(run: Run) -> list[History]:
 
 
 def _history(run: Run) -> History | None:
-    own = read_history(run.directory)
+    own = _rows(run)
     if not own:
         return None
     stages: list[Stage] = [(run.method, own)]
     stage = run
-    while (above := ancestor_of(stage)) is not None and (rows := read_history(above.directory)):
+    while (above := ancestor_of(stage)) is not None and (rows := _rows(above)):
         stages.append((above.method, rows))
         stage = above
     return History(tuple(reversed(stages)), complete=not stage.record.ancestor)
 
 
-def read_history(directory: Path) -> list[dict[str, float]]:
+def _rows(run: Run) -> list[dict[str, float]]:
+    return read_history(run.directory, run.record.digests.get("history"))
+
+
+def read_history(directory: Path, sha256: str | None = None) -> list[dict[str, float]]:
     """The rows of a run's ``history.csv``; none where there is no such file.
 
-    Raises UserError for one that is damaged.
+    Raises UserError for one that is damaged, or not the one of this SHA-256.
     """
-    path = directory / "history.csv"
+    path = directory / HISTORY
     try:
+        content = read_bytes(path)
+        if sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            raise UserError(
+                f"{path}: damaged, its SHA-256 is not the one in run.json; move it away"
+            )
         return [
             {name: float(text) for name, text in row.items() if text}
-            for row in csv.DictReader(io.StringIO(read_text(path), newline=""))
+            for row in csv.DictReader(io.StringIO(content.decode(), newline=""))
         ]
     except FileNotFoundError:
         return []

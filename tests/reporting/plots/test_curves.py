@@ -1,7 +1,9 @@
 """Training curves: which epochs stand where, and what is missing."""
 
+import hashlib
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
 from lmdbench.core.errors import UserError
 from lmdbench.reporting.plots.curves import draw_curves, read_history
+from lmdbench.runs.record import read_record
 
 STAGE_1 = "epoch,loss,validation_balanced_accuracy,seconds\n1,2.0,0.1,1\n2,1.0,0.3,1\n"
 STAGE_2 = (
@@ -108,6 +111,19 @@ def test_a_damaged_history_is_named(tmp_path):
     (tmp_path / "history.csv").write_text("epoch,loss\n1,abc\n")
     with pytest.raises(UserError, match=r"history\.csv: damaged"):
         read_history(tmp_path)
+
+
+def test_the_history_of_another_run_is_refused(chain, tmp_path):
+    chain()
+    (run,) = (tmp_path / "results").glob("*/*/lmd/seed0-*")
+    record, content = read_record(run), (run / "history.csv").read_bytes()
+    digests = {"history": hashlib.sha256(content).hexdigest()}
+    replace(record, digests=digests).write(run)
+    (block,) = compare(read_results(tmp_path / "results"), methods=["lmd"]).tables
+    draw_curves(block)
+    (run / "history.csv").write_bytes(content.replace(b"\n1,", b"\n1,1"))
+    with pytest.raises(UserError, match=r"lmd/.*/history\.csv: damaged, its SHA-256"):
+        draw_curves(block)
 
 
 def test_many_methods_are_readable(made_block, look):

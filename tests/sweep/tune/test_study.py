@@ -128,13 +128,11 @@ def test_what_starts_from_a_failed_run_has_failed_too(study):
     assert not choices[2].pending
 
 
-def test_trials_of_changed_code_are_refused(study):
+def test_trials_of_changed_code_are_refused(study, rewrite_record):
     (place,) = study.places
     (node,) = place.runs(place.methods[0][0])
     finish(node, 4)
-    record = json.loads((node.run.directory / "run.json").read_text())
-    record["digests"]["method"] = "other"
-    (node.run.directory / "run.json").write_text(json.dumps(record))
+    rewrite_record(node.run.directory, lambda record: record["digests"].update(method="other"))
     with pytest.raises(UserError, match=r"code of ce has changed.*trials-folder.*redo-changed"):
         judge(study, look(study.plan))
 
