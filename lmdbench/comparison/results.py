@@ -18,7 +18,7 @@ from lmdbench.data.dataset import DATASETS
 from lmdbench.evaluation.metrics import Facts
 from lmdbench.runs.index import RunIndex
 from lmdbench.runs.record import MOVED_ASIDE, RunRecord, RunSpec, read_record
-from lmdbench.runs.whole import MODEL, damage
+from lmdbench.runs.whole import WEIGHTS, damage
 
 # What a row may differ in from the others of its table; everything else keeps runs apart.
 OF_A_ROW = ("method", "method_version", "settings", "ancestor", "seed")
@@ -262,7 +262,7 @@ def _of_whole_numbers(directory: Path) -> RunRecord:
     """The record of a run that is done and damaged, if only its weights are: no number comes from
     them. Raises UserError."""
     why = damage(directory) if (directory / "run.json").exists() else ""
-    if why and not why.startswith(str(directory / MODEL)):
+    if why and not why.startswith(tuple(str(directory / name) for name in WEIGHTS)):
         raise Damaged(f"{why}; lmdbench sweep retry, or lmdbench run, trains it anew")
     return read_record(directory)
 

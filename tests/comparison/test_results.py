@@ -21,6 +21,7 @@ from lmdbench.comparison.results import (
     short_weights,
 )
 from lmdbench.core.errors import UserError
+from lmdbench.runs.whole import damage
 
 FakeRun = Callable[..., Path]
 
@@ -80,6 +81,19 @@ def test_a_damaged_record_is_named(folder: Path, fake_run: FakeRun, content: str
     with pytest.raises(UserError, match=r"run\.json") as problem:
         read_results(folder)
     assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "heads.safetensors"])
+def test_a_run_whose_weights_alone_are_damaged_stands_in_tables(
+    folder: Path, fake_run: FakeRun, name: str
+) -> None:
+    directory = fake_run()
+    (directory / name).write_bytes(b"half")
+    os.utime(directory / "done", (1, 1))  # before the weights were written
+    assert name in damage(directory)
+    results = read_results(folder)
+    assert [run.directory for run in results.runs] == [directory]
+    assert results.unreadable == ()
 
 
 def test_groups_are_class_indices_and_dropped_classes_are_no_part_of_them(
