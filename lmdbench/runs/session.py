@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lmdbench.core.errors import Interrupted, RunFailed
+from lmdbench.core.errors import Damaged, Interrupted, RunFailed
 from lmdbench.core.files import check_writable
 from lmdbench.core.progress import Progress
 from lmdbench.data.groups import in_words
@@ -18,7 +18,7 @@ from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, check_interval, nearest, staleness
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.runs.train import Workplace, execute, refuse_stale
-from lmdbench.runs.whole import damage
+from lmdbench.runs.whole import damage, suspect
 from lmdbench.training.loggers import check_loggers
 from lmdbench.training.method import METHODS
 
@@ -132,10 +132,14 @@ def announce(runs: Sequence[PlannedRun], progress: Progress) -> None:
 
 
 def state_text(run: PlannedRun) -> str:
-    """What will become of a planned run."""
+    """What will become of a planned run. Of one that is damaged, word is left for who trains it."""
     if run.state == "damaged":
         return f"damaged: {damage(run.directory)}"
-    stale = staleness(run)
+    try:
+        stale = staleness(run)
+    except Damaged as error:
+        suspect(run.directory, error)
+        return f"damaged: {str(error).partition('; ')[0]}"
     if stale:
         return f"{run.state}, but {stale}"
     texts = {
