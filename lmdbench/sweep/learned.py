@@ -8,11 +8,9 @@ from dataclasses import replace
 from lmdbench.runs import attempts
 from lmdbench.runs.attempts import Cause
 from lmdbench.sweep.config.resources import Resources
-from lmdbench.sweep.config.retry import mebibytes
+from lmdbench.sweep.config.sbatch import OF_MEMORY, mebibytes
 from lmdbench.sweep.executors.batches import Ask, job_minutes
 from lmdbench.sweep.plan import Node, SweepPlan
-
-MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")  # options of sbatch, any of which grows
 
 
 def learned(
@@ -48,7 +46,7 @@ def with_more(ask: Ask, resources: Resources, memory: int, time: int) -> Ask:
     if memory and retry.mem > 1:
         given = {k.replace("_", "-"): v for k, v in resources.sbatch.items()} | dict(ask.options)
         options = dict(ask.options)
-        for name in MEMORY:
+        for name in OF_MEMORY:
             size = mebibytes(str(given.get(name, "")))
             if size:
                 wanted = round(size * retry.mem**memory)

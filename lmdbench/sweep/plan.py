@@ -75,10 +75,11 @@ class SweepPlan:
 
     @property
     def remarks(self) -> list[str]:
-        """What the data sets of its runs remark of their tables, each once."""
+        """What the data sets of its runs remark of their tables, each once, and what of the file
+        has no part in it."""
         datasets = [node.run.context.prepared.dataset for node in self.nodes.values()]
         told = (f"{data.results_name}: {line}" for data in datasets for line in read_remarks(data))
-        return list(dict.fromkeys(told))
+        return [*dict.fromkeys(told), *self.sweep.resources.remarks]
 
     @property
     def shared(self) -> list[Node]:

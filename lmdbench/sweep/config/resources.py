@@ -12,8 +12,18 @@ from lmdbench.core.registry import registry_of, unknown
 from lmdbench.core.schema import Check, Document, flag, number, one_of, text, whole
 from lmdbench.runs.options import IN_SWEEPS, KEEPS, RunOptions, checkpoint_interval
 from lmdbench.sweep.config.retry import AS_USUAL, Retry, read_retry
-from lmdbench.sweep.config.sbatch import OURS, option_problem
-from lmdbench.sweep.config.values import AUTO, NAME, duration, duration_or_auto, gpus, option, texts
+from lmdbench.sweep.config.sbatch import OF_MEMORY, OF_PROCESSES, OURS, mebibytes, option_problem
+from lmdbench.sweep.config.values import (
+    AUTO,
+    NAME,
+    alone_option,
+    duration,
+    duration_or_auto,
+    gpus,
+    memory_option,
+    option,
+    texts,
+)
 from lmdbench.training.loggers import LOGGERS
 
 OF_RESOURCES: dict[str, Check] = {
@@ -86,6 +96,18 @@ class Resources:
         """Runs in a job: ``runs_per_gpu`` side by side, ``runs_per_job`` of those in turn."""
         return self.runs_per_gpu * self.runs_per_job
 
+    @property
+    def remarks(self) -> list[str]:
+        """What of [resources] has no part in what it is for."""
+        here = {"workers": self.workers, "gpus": self.gpus} if self.on == "slurm" else {}
+        instead = {"workers": "workers", "gpus": "gpus_per_node"}
+        return [
+            f"{name} in [resources] is of this machine and has no part in jobs of SLURM, which "
+            f"{instead[name]} in [slurm] is for"
+            for name, value in here.items()
+            if value is not None
+        ]
+
 
 def read_resources(doc: Document, methods: Iterable[str] = ()) -> Resources:
     """``methods``: names and labels of the sweep's, of which [slurm] may have tables."""
@@ -101,6 +123,7 @@ def read_resources(doc: Document, methods: Iterable[str] = ()) -> Resources:
         registry_of("executors").get(values.get("on", Resources.on))
     found = Resources(**values, run=run, retry=read_retry(doc))
     _check_times(doc, found)
+    _check_retry(doc, found)
     return found
 
 
@@ -183,6 +206,25 @@ def _check_times(doc: Document, resources: Resources) -> None:
             )
 
 
+def _check_retry(doc: Document, resources: Resources) -> None:
+    """Raise UserError where [retry] raises what nobody gave, or bounds it below what was given."""
+    retry, of_methods = resources.retry, resources.of_methods.values()
+    tables = [resources.sbatch, *(of.sbatch for of in of_methods)]
+    given = [str(table.get(name)) for table in tables for name in OF_MEMORY]
+    memory = [size for text in given if (size := mebibytes(text))]
+    if resources.on == "slurm" and retry.mem > 1 and not memory:
+        text = 'mem has nothing to raise; add what a job has, mem = "32G", under [slurm]'
+        raise doc.error(("retry", "mem"), text)
+    times = [
+        time for time in (resources.time_minutes, *(of.time_minutes for of in of_methods)) if time
+    ]
+    for name, most, has in (("mem", retry.mem_most, memory), ("time", retry.time_most, times)):
+        if most is not None and has and most < min(has):
+            value = doc.table(("retry",))[f"{name}_most"]
+            text = f"{name}_most is {value!r}, less than the {name} in [slurm]; give more"
+            raise doc.error(("retry", f"{name}_most"), text)
+
+
 def _add_option(
     doc: Document,
     options: dict[str, str | int | bool],
@@ -199,4 +241,5 @@ def _add_option(
         raise doc.error(path, problem)
     if name in options:
         raise doc.error(path, f"{name} stands here twice; leave one out")
-    options[name] = doc.check(path, value, option)
+    special = dict.fromkeys(OF_MEMORY, memory_option) | dict.fromkeys(OF_PROCESSES, alone_option)
+    options[name] = doc.check(path, value, special.get(name, option))

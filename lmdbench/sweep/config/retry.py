@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lmdbench.core.schema import Check, Document, is_number, whole
+from lmdbench.sweep.config.sbatch import mebibytes
 from lmdbench.sweep.config.values import duration
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -41,7 +42,13 @@ AS_USUAL = Retry()
 
 
 def read_retry(doc: Document) -> Retry:
-    return Retry(**doc.fields(("retry",), CHECKS))
+    """Raises UserError also for a bound of what is never raised."""
+    values = doc.fields(("retry",), CHECKS)
+    for name, most in (("mem", "mem_most"), ("time", "time_most")):
+        if most in values and values.get(name, 1.0) == 1:
+            text = f'{most} bounds what {name} raises; add {name} = "x2", or leave it out'
+            raise doc.error(("retry", most), text)
+    return Retry(**values)
 
 
 def retry_table(retry: Retry) -> dict[str, Any]:
@@ -52,15 +59,6 @@ def retry_table(retry: Retry) -> dict[str, Any]:
     if "mem_most" in said:
         said["mem_most"] = f"{said['mem_most']}M"
     return said
-
-
-def mebibytes(text: str) -> int | None:
-    """Whole MiB of memory as sbatch writes it: ``700M``, ``32G``, ``1T``; None if it is none."""
-    found = re.fullmatch(r"(\d{1,9})([KMGT]?)B?", text.strip().upper())
-    if found is None:
-        return None
-    size = int(found[1]) * {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}[found[2]]
-    return max(1, round(size)) if size else None
 
 
 def _stall(value: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""sbatch's options, as a sweep file may name them, and SLURM's ways to write a time."""
+"""sbatch's options, as a sweep file may name them, and SLURM's ways to write times and memory."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ OPTIONS = frozenset(
 
 # Options that can ask for GPUs.
 OF_GPUS = ("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "gres", "tres-per-task")
+
+# Options that ask for memory, any of which is said alone.
+OF_MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")
+
+# Options of which more than 1 starts a job's process several times.
+OF_PROCESSES = ("nodes", "ntasks", "ntasks-per-node")
 
 # Option → why a sweep may not set it.
 OURS = {
@@ -89,6 +95,15 @@ def minutes(text: str | int) -> int:
     if not seconds:
         raise ValueError(f"{text!r} is no time")
     return math.ceil(seconds / 60)
+
+
+def mebibytes(text: str) -> int | None:
+    """Whole MiB of memory as sbatch writes it: ``700M``, ``32G``, ``1T``; None if it is none."""
+    found = re.fullmatch(r"(\d{1,9})([KMGT]?)B?", text.strip().upper())
+    if found is None:
+        return None
+    size = int(found[1]) * {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}[found[2]]
+    return max(1, round(size)) if size else None
 
 
 def _seconds(text: str) -> int | None:

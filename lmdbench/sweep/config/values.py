@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from lmdbench.core.schema import wanted
-from lmdbench.sweep.config.sbatch import minutes
+from lmdbench.sweep.config.sbatch import mebibytes, minutes
 
 AUTO = "auto"
 MOST_SEEDS = 1000
@@ -24,6 +24,20 @@ def texts(value: Any) -> tuple[str, ...]:
 option = wanted(
     "a text of one line, a whole number, or true or false",
     lambda value: isinstance(value, str | int) and "\n" not in str(value),
+)
+
+
+alone_option = wanted(
+    "1, or leave it out: a job is one process on one node; its cores are cpus_per_task",
+    lambda value: value is False or (not isinstance(value, bool) and str(value) in ("", "1")),
+)
+memory_option = wanted(
+    'an amount of memory such as "32G", or 0 for all of a node',
+    lambda value: (
+        value is False
+        or (type(value) is int and value >= 0)
+        or (isinstance(value, str) and (value in ("", "0") or mebibytes(value) is not None))
+    ),
 )
 
 

@@ -15,7 +15,8 @@ from lmdbench.data.splits.spec import SplitSpec
 from lmdbench.runs.request import Contexts, RunRequest
 from lmdbench.sweep.config.entries import chain_of, to_text
 from lmdbench.sweep.config.file import Resources, read_sweep
-from lmdbench.sweep.config.retry import Retry, mebibytes
+from lmdbench.sweep.config.retry import Retry
+from lmdbench.sweep.config.sbatch import mebibytes
 from lmdbench.sweep.config.written import sweep_text
 from lmdbench.sweep.plan import make_plan
 from lmdbench.training.method import built_in_methods
@@ -456,6 +457,40 @@ MISTAKES = {
     "time of a method": ('[slurm.ce]\ntime = "auto"', 4, "a time such as"),
     "short for a method": ('[slurm]\ntime = "8h"\n[slurm.ce]\ntime = "2m"', 6, "give more time"),
     "max_jobs": ("[slurm]\nmax_jobs = 0", 4, "a whole number from 1"),
+    "memory of jobs": (
+        '[slurm]\nmem = "32 GB"',
+        4,
+        'mem is "32 GB"; give an amount of memory such as',
+    ),
+    "processes": ("[slurm]\nntasks = 8", 4, "ntasks is 8; give 1, or leave it out: a job is one"),
+    "nodes": ('[slurm]\nnodes = "2-4"', 4, 'nodes is "2-4"; give 1'),
+    "memory below none": ("[slurm]\nmem_per_cpu = -5", 4, "mem_per_cpu is -5; give an amount"),
+    "memory of a method": ('[slurm.ce]\nmem = "lots"', 4, 'mem is "lots"; give an amount'),
+    "nothing to raise": (
+        '[resources]\non = "slurm"\n[slurm]\ntime = "8h"\n[retry]\nmem = "x2"',
+        8,
+        'mem has nothing to raise; add what a job has, mem = "32G", under [slurm]',
+    ),
+    "bound below the memory": (
+        '[slurm]\nmem = "32G"\n[retry]\nmem = "x2"\nmem_most = "64"',
+        7,
+        "mem_most is '64', less than the mem in [slurm]",
+    ),
+    "bound below the time": (
+        '[slurm]\ntime = "8h"\n[retry]\ntime = "x2"\ntime_most = "1h"',
+        7,
+        "time_most is '1h', less than the time in [slurm]",
+    ),
+    "bound of no memory": (
+        '[retry]\nmem_most = "64G"',
+        4,
+        'bounds what mem raises; add mem = "x2"',
+    ),
+    "bound of no time": (
+        '[retry]\ntime = "x1"\ntime_most = "9h"',
+        5,
+        'time_most bounds what time raises; add time = "x2"',
+    ),
     "option of ours": ('[slurm]\njob_name = "x"', 4, "job-name is not yours to set"),
     "option of ours, extra": ("[slurm.extra]\nrequeue = true", 4, "requeue is not yours to set"),
     "option twice": ("[slurm]\ncpus-per-task = 1\ncpus_per_task = 2", 5, "twice"),
@@ -600,3 +635,12 @@ def test_a_label_that_stands_twice_is_refused(tmp_path):
     )
     with pytest.raises(UserError, match=r"s\.toml:4: label 'A' stands twice"):
         read_sweep(str(path), None)
+
+
+def test_what_is_of_this_machine_alone_is_remarked_for_slurm(read):
+    text = BASE + '[resources]\non = "{on}"\nworkers = 3\n[slurm]\ntime = "8h"\n'
+    assert read(text.format(on="local")).resources.remarks == []
+    assert read(text.format(on="slurm")).resources.remarks == [
+        "workers in [resources] is of this machine and has no part in jobs of SLURM, which workers "
+        "in [slurm] is for"
+    ]
