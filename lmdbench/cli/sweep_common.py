@@ -74,6 +74,13 @@ def exit_code(overview: Overview) -> int:
 runs = partial(count, noun="run")
 
 
+def place(one: RunStatus) -> str:
+    """The job or process, and the node, that a run is or was at."""
+    where = [f"job {one.job}" if one.job and one.job[0].isdigit() else one.job]
+    where.append(f"on {one.host}" if one.host else None)
+    return " ".join(filter(None, where))
+
+
 def run_record(status: RunStatus) -> dict[str, Any]:
     """A run of a sweep as plain data."""
     node = status.node

@@ -15,6 +15,7 @@ from lmdbench.cli.sweep_common import again, counts, load_plan, note, runs
 from lmdbench.core.errors import RunFailed, UserError, told_of
 from lmdbench.core.files import check_writable
 from lmdbench.core.folders import default_cache
+from lmdbench.core.words import count
 
 if TYPE_CHECKING:
     from lmdbench.runs.options import RunOptions
@@ -383,7 +384,7 @@ def _show(
         found, jobs = batches(planned, chosen.nodes, overview, executor, largest)
     for number, batch in enumerate(found):
         name = f"{planned.sweep.name}-{number}"
-        click.echo(f"\n# job array {number + 1} of {len(found)}: {len(batch.tasks)} jobs")
+        click.echo(f"\n# job array {number + 1} of {len(found)}: {count(len(batch.tasks), 'job')}")
         for index, unit in enumerate(batch.units):
             for run in unit:
                 click.echo(f"#   {index}: {planned.nodes[run.key].title}")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lmdbench.core.claim import Claim
+from lmdbench.core.words import count
 from lmdbench.sweep.executors import LOCAL, job_executor
 from lmdbench.sweep.executors.offers import withdraw
 from lmdbench.sweep.launch_record import (
@@ -64,7 +65,7 @@ def cancel(plan: SweepPlan, say: Callable[[str], None]) -> tuple[int, int]:
                 continue
             write_launch(folder, replace(launch, cancelled=True))
         if jobs:
-            say(f"cancelled {len(jobs)} jobs")
+            say(f"cancelled {count(len(jobs), 'job')}")
         stopped += len(jobs)
     return stopped, left
 

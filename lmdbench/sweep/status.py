@@ -41,6 +41,7 @@ STATES: tuple[State, ...] = get_args(State)
 # lost: begun or launched, not finished, and nobody works on it or will. missing: never begun.
 
 RECORD_GONE = "it was done, but its run.json is gone: it is moved aside and trained anew"
+NO_JOB = "its job is gone from SLURM's queue, and its process {pid} goes on"
 ENDED_BADLY: tuple[State, ...] = ("failed", "lost", "stalled", "damaged", "missing")
 RECENT_EPOCHS = 5  # whose mean length tells the time left
 MOST_CLOSELY = 2000  # runs of a sweep up to which `status` looks also for changes in place
@@ -91,6 +92,11 @@ class QueueEntry:
             or self.workers > 0
             or (self.queued is not None and not self.queued.stuck)
         )
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was submitted as a job of its own, which a queue that answers has no more."""
+        return self.job is not None and self.queued is None and not self.launch.offered
 
     @property
     def job(self) -> str | None:
@@ -317,8 +323,10 @@ def _told(
         where = holder.get("job") or f"process {holder.get('pid', '?')}"
         told = place.queued.state if place and place.queued else ""
         rests = told not in ("", "RUNNING")
+        orphaned = place is not None and not silent and place.is_gone and place.job == where
         found = None if rests else pause(directory, holder, stall)
         note = told.lower() if rests else (found.text if found and found.is_told else "")
+        note = note or (NO_JOB.format(pid=holder.get("pid", "?")) if orphaned else "")
         return RunStatus(
             node, "stalled" if found and found.hangs else "running", where, holder.get("host"),
             epoch, epochs, left, note=note, log=log,
@@ -328,7 +336,7 @@ def _told(
         failed_since = state == "failed" and _changed(directory / "failed.txt", place)
         if not failed_since:
             queued = place.queued
-            note = "" if queued is None else of_pending(queued.reason)
+            note = _of_queued(queued) if queued is not None else ""
             host = (queued and queued.node) or None
             if place.workers:
                 at |= {"job": None, "log": None, "offered": True}
@@ -342,6 +350,13 @@ def _told(
     if state == "interrupted" or (place is not None and _submitted(place)):
         return RunStatus(node, "lost", note=_not_at_work(place), stuck=stuck, **at)
     return RunStatus(node, "missing")
+
+
+def _of_queued(job: Queued) -> str:
+    """Why a run is not at work whose job is in the queue."""
+    if job.state == "PENDING":
+        return of_pending(job.reason)
+    return f"in a job that is {job.state.lower()}"
 
 
 def _read(node: Node, finished: Finished) -> tuple[run_states.State, str | None]:

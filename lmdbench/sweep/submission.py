@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.words import count
 from lmdbench.sweep.asks import asks
 from lmdbench.sweep.executors import JobExecutor
 from lmdbench.sweep.executors.batches import Ask, Batch, Full, Unsure, Work, resources_of, units
@@ -168,7 +169,7 @@ class Submission:
         self.jobs |= batch.jobs(job)
         self.arrays, self.runs = self.arrays + 1, self.runs + len(batch.runs)
         jobs, runs = len(batch.tasks), len(batch.runs)
-        self.say(f"submitted job {job}: {jobs} jobs, {runs} runs")
+        self.say(f"submitted job {job}: {count(jobs, 'job')}, {count(runs, 'run')}")
 
     def _room(self) -> int | None:
         """How many jobs may still be submitted; None: as many as the queue takes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from lmdbench.core.words import count
 from lmdbench.sweep.executors import JobExecutor
 from lmdbench.sweep.executors.batches import Batch, Work
 from lmdbench.sweep.executors.offers import Offer, withdraw, write_offer
@@ -60,7 +61,8 @@ def submit_workers(
     if nodes:
         write_launch(plan.folder, replace(launch, job=""))
     alive = overview.workers + crew.submitted
-    say(f"{len(nodes)} runs are offered to {alive} workers, {crew.submitted} of them new")
+    runs, workers = count(len(nodes), "run"), count(alive, "worker")
+    say(f"offered to {workers}, {crew.submitted} of them new: {runs}")
     left = () if alive else tuple(nodes)
     return Submitted(len(nodes) - len(left), left, crew.why, crew.most, lacking if alive else 0)
 

@@ -121,12 +121,36 @@ def test_a_run_at_work_says_where_and_how_far(plan, begun):
     assert found.job == f"process {os.getpid()}"
 
 
+def test_a_run_that_outlives_its_job_says_so(plan, begun, in_queue, monkeypatch):
+    launch = submitted(plan, 0, 1)
+    claim = Claim(begun(0) / "running.json")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert claim.acquire()
+    try:
+        in_queue(job(launch.name, 0, state="RUNNING", reason="None"))
+        known = next(iter(look(plan).runs.values()))
+        in_queue()
+        orphaned = next(iter(look(plan).runs.values()))
+    finally:
+        claim.release()
+    assert (known.state, known.job, known.note) == ("running", "7_0", "")
+    assert (orphaned.state, orphaned.job) == ("running", "7_0")
+    assert orphaned.note == (
+        f"its job is gone from SLURM's queue, and its process {os.getpid()} goes on"
+    )
+
+
 def test_the_queue_knows_what_was_submitted(plan, in_queue):
     launch = submitted(plan, 0, 1)
     in_queue(job(launch.name, 0), job(launch.name, 1, reason="Dependency"))
     first, second = look(plan).runs.values()
     assert (first.state, first.job, first.note) == ("queued", "7_0", "Priority")
-    assert (second.state, second.note) == ("queued", "waits for what it starts from")
+    assert (second.state, second.note) == ("queued", "waiting for stage 1")
+    in_queue(job(launch.name, 0, state="RUNNING", reason="None"), job(launch.name, 1))
+    first, _ = look(plan).runs.values()
+    assert (first.state, first.note) == ("queued", "in a job that is running")
 
 
 def test_a_job_that_is_gone_leaves_its_run_lost(plan, in_queue):

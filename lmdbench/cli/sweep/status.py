@@ -20,6 +20,7 @@ from lmdbench.cli.sweep_common import (
     hours,
     load_plan,
     note,
+    place,
     run_record,
     runs,
     sweep_options,
@@ -162,7 +163,7 @@ def _lines(overview: Overview, everything: bool) -> list[str]:
             lines.append(f"{state}: {runs(left)} more; --all names them")
     reasons = Counter(one.note for one in overview.runs.values() if one.state == "queued")
     if reasons:
-        why = ", ".join(f"{n} {reason or 'waiting'}" for reason, n in reasons.most_common())
+        why = "; ".join(f"{n} {reason or 'waiting'}" for reason, n in reasons.most_common())
         lines.append(f"queued: {why}")
     changed = [one for one in overview.runs.values() if one.state == "changed"]
     if changed:
@@ -207,23 +208,17 @@ def _alike(found: Sequence[RunStatus]) -> list[list[RunStatus]]:
     return list(groups.values())
 
 
-def _place(one: RunStatus) -> str:
-    where = [f"job {one.job}" if one.job and one.job[0].isdigit() else one.job]
-    where.append(f"on {one.host}" if one.host else None)
-    return " ".join(filter(None, where))
-
-
 def _running(one: RunStatus) -> str:
     parts = [f"epoch {one.epoch or 0}" + (f"/{one.epochs}" if one.epochs else "")]
     if one.left is not None:
         parts.append(f"{hours(one.left)} left")
-    return ": " + ", ".join([*parts, *filter(None, [_place(one), one.note])])
+    return ": " + ", ".join([*parts, *filter(None, [place(one), one.note])])
 
 
 def _broken(one: RunStatus) -> str:
     done = f"after epoch {one.epoch}" if one.epoch else ""
     log = f"log {one.log}" if one.log and one.log.exists() else ""
-    return ": " + ", ".join(filter(None, [done, _place(one), one.note, log]))
+    return ": " + ", ".join(filter(None, [done, place(one), one.note, log]))
 
 
 # State → what is told of each run in it, the worst last.

@@ -80,6 +80,9 @@ SIGNALLED: tuple[tuple[Cause, str, str], ...] = (
     ("unknown", r"couldn't chdir to `?(.+?)'?: ", "its folder is not on the node: %s"),
     ("unknown", r"(Task launch for \S+ failed on node .+)", "%s"),
     ("unknown", r"error: (Unable to (?!rmdir|unmount|unlink).+)", "%s"),
+    ("crash", r"slurm_script: line \d+: +\d+ (Aborted|Segmentation fault|Bus error)", "%s"),
+    ("signal", r"slurm_script: line \d+: +\d+ Killed",
+     "killed (SIGKILL), as happens when memory runs out"),
     ("signal", r"Exited with exit code 137", "killed (exit code 137), as when memory runs out"),
     ("crash", r"Exited with exit code 134", "it aborted (exit code 134)"),
     ("unknown", r"Exited with exit code 127", "exit code 127: a command was not found"),
@@ -91,12 +94,14 @@ EMPTY_WORDS = re.compile(
 )
 OF_TRACEBACKS = re.compile(r"^[ |+\-]*(?:Exception Group )?Traceback \(most recent call last\):")
 
-# Also as ``srun --label`` and newer versions begin them
+# Also as ``srun --label`` and newer versions begin them, and what the shell says of a killed srun
 OF_SLURM = re.compile(
-    r"\[[^\]]+\] error:|(\d+: )?(slurmstepd|slurmd|srun|sbatch|salloc|pyxis|FATAL)\b"
+    r"\[[^\]]+\] error:|\S+/slurm_script: line \d+: +\d+ "
+    r"|(\d+: )?(slurmstepd|slurmd|srun|sbatch|salloc|pyxis|FATAL)\b"
 )
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 AN_EPOCH = re.compile(r": (epoch \d+/\d+  |done in |starting$)")
+OF_LMDBENCH = re.compile(r"^lmdbench\.core\.errors\.\w+: ")  # of which the text says all
 IN_GROUP = re.compile(r"^ +[|+]-? ?")  # before what belongs to an exception group
 
 
@@ -163,6 +168,7 @@ def _exception(lines: list[str]) -> Reason:
             said = found[1]
         elif AN_EPOCH.search(line):
             said = ""
+    said = OF_LMDBENCH.sub("", said)
     return Reason(cause_in(said), _short(said)) if said else NOTHING
 
 
@@ -228,7 +234,7 @@ def of_state(state: str, node: str, exit_code: str, user: Callable[[int], str]) 
 # Reason as squeue gives it → what it means, for people. Others are told as they are.
 PENDING: tuple[tuple[str, str], ...] = (
     (r"^(Resources|Priority|BeginTime|None|)$", "%s"),
-    (r"^Dependency$", "waits for what it starts from"),
+    (r"^Dependency$", "waiting for stage 1"),
     (r"^JobArrayTaskLimit$", "waits for others of its array (array_parallelism)"),
     (r"requeued held|requeued in held", "%s: SLURM holds it for good; retry submits it anew"),
     (r"^DependencyNeverSatisfied$", "what it starts from did not succeed; retry submits both anew"),

@@ -1,6 +1,8 @@
 """`lmdbench sweep` through its entry point, on this machine."""
 
 import json
+import os
+import platform
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lmdbench.core.claim import Claim
 from lmdbench.sweep.launch_record import Launch, read_launches, write_launch
 
 
@@ -289,6 +292,22 @@ def test_watch_ends_when_nothing_is_under_way(sweep, file):
     outcome = sweep("status", file(f'methods = ["ce"]\n{SHORT}'), "--watch")
     assert outcome.code == 3
     assert "toy: 1 missing" in outcome.out
+
+
+def test_cancel_names_a_run_that_it_did_not_start(sweep, file, tmp_path):
+    path = file(f'methods = ["ce"]\n{SHORT}')
+    (run,) = json.loads(sweep("status", path, "--json").out)["runs"]
+    directory = Path(run["directory"])
+    directory.mkdir(parents=True)
+    claim = Claim(directory / "running.json")
+    assert claim.acquire()
+    try:
+        outcome = sweep("cancel", path)
+    finally:
+        claim.release()
+    assert (outcome.code, outcome.out.strip()) == (0, "toy: 1 running")
+    assert "1 run at work otherwise, such as ce seed 0 on " in outcome.err
+    assert f"(process {os.getpid()} on {platform.node()}), must be ended there" in outcome.err
 
 
 def test_another_sweep_of_the_same_name_is_not_cancelled(sweep, file, tmp_path):

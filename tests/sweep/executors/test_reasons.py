@@ -54,6 +54,16 @@ LOGS = [
     ("srun: error: n1: task 0: Aborted", "crash", "abort"),
     ("srun: error: n1: task 0: Segmentation fault (core dumped)", "crash", "segmentation fault"),
     ("srun: error: n1: task 0: Killed", "signal", "SIGKILL"),
+    (
+        "/var/spool/slurmd/job00080/slurm_script: line 23: 24876 Killed                  srun -u",
+        "signal",
+        "killed (SIGKILL), as happens when memory runs out",
+    ),
+    (
+        "/var/spool/slurmd/job7/slurm_script: line 9:   812 Segmentation fault      (core dumped)",
+        "crash",
+        "Segmentation fault",
+    ),
     (CHAIN, "crash", "RuntimeError: CUDA error: device-side assert triggered"),
     (GROUP, "crash", "ExceptionGroup: two of them"),
     (
@@ -74,6 +84,11 @@ def test_what_a_log_says(text, cause, words):
     assert words in reason.text
     assert "\n" not in reason.text
     assert bool(reason) == bool(words)
+
+
+def test_an_error_of_lmdbench_is_told_without_its_class():
+    lines = ["Traceback (most recent call last):", "lmdbench.core.errors.RunFailed: 1 run: as told"]
+    assert of_lines(lines).text == "1 run: as told"
 
 
 def test_what_a_method_prints_is_not_taken_for_slurms_words():
@@ -113,7 +128,7 @@ def test_what_slurm_says_of_jobs_that_ended():
 
 def test_why_a_job_waits_is_told_in_words():
     assert of_pending("Resources") == "Resources"
-    assert of_pending("Dependency") == "waits for what it starts from"
+    assert of_pending("Dependency") == "waiting for stage 1"
     assert "limit of jobs" in of_pending("QOSMaxSubmitJobPerUserLimit")
     assert "partition allows" in of_pending("PartitionTimeLimit")
     assert of_pending("ReqNodeNotAvail, UnavailableNodes:n[1-2]").startswith("ReqNodeNotAvail, Una")
