@@ -58,6 +58,7 @@ SMALL_DISK = "256m"
 UNDER_WAY = ("running", "queued", "unknown")
 RETRIED = ("failed", "lost", "damaged", "stalled")
 CLAIM_SECONDS = 120.0  # after which the claim of another machine is dead
+TAKEOVER_SECONDS = 40.0  # for a worker to start and to take what had that claim
 ELSEWHERE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
@@ -213,19 +214,16 @@ class Chaos:
 
     def kill_everything(self) -> bool:
         found = self.processes(*LAUNCHES, *WORKERS)
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _signal(found, signal.SIGKILL)
         return bool(found)
 
     def interrupt_launch(self) -> bool:
         return self._kill(self.processes(*LAUNCHES), signal.SIGINT)
 
-    def _kill(self, found: list[int], number: int = signal.SIGKILL) -> bool:
+    def _kill(self, found: list[int], number: signal.Signals = signal.SIGKILL) -> bool:
         if not found:
             return False
-        with suppress(ProcessLookupError):
-            os.kill(self.random.choice(found), number)
+        _signal([self.random.choice(found)], number)
         return True
 
     def launch_twice(self) -> bool:
@@ -238,7 +236,8 @@ class Chaos:
     def suspend(self) -> bool:
         found = self.processes(*LAUNCHES, *WORKERS)
         chosen = self.random.sample(found, min(1, len(found)))
-        self._suspended(chosen, self.random.uniform(0.2, 1) * self.outage)
+        with _suspended(chosen):
+            self._last()
         return bool(chosen)
 
     def suspend_elsewhere(self) -> bool:
@@ -255,18 +254,11 @@ class Chaos:
         else:
             return False
         here = os.readlink("/proc/self/ns/pid")
-        found = self.processes(*WORKERS)
-        self.start_worker()
-        self._suspended([pid for pid in found if _namespace(pid) != here], 1.2 * CLAIM_SECONDS)
+        with _suspended([pid for pid in self.processes(*WORKERS) if _namespace(pid) != here]):
+            time.sleep(CLAIM_SECONDS)
+            self.start_worker()
+            time.sleep(TAKEOVER_SECONDS)
         return True
-
-    def _suspended(self, processes: Sequence[int], seconds: float) -> None:
-        for number in (signal.SIGSTOP, signal.SIGCONT):
-            for pid in processes:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            if number == signal.SIGSTOP:
-                time.sleep(seconds)
 
     def clock_step(self) -> bool:
         """Another worker, whose clock is two hours wrong. The disk's is not: only heartbeats, whose
@@ -440,11 +432,24 @@ class Chaos:
                 return states
 
     def end(self) -> None:
-        for pid in self.processes(*LAUNCHES, *WORKERS):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _signal(self.processes(*LAUNCHES, *WORKERS), signal.SIGKILL)
         for process in self.launches:
             process.wait()
+
+
+@contextmanager
+def _suspended(processes: Sequence[int]) -> Iterator[None]:
+    _signal(processes, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _signal(processes, signal.SIGCONT)
+
+
+def _signal(processes: Sequence[int], number: signal.Signals) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _namespace(pid: int) -> str:
