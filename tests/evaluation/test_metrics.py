@@ -413,6 +413,26 @@ def test_likelihood_ratios_of_two_classes_are_scikit_learns() -> None:
     assert metrics.by_class("lr-", labels, logits)[1] == pytest.approx(negative)
 
 
+@pytest.mark.parametrize(("name", "right", "false"), [("lr+:1", 160, 100), ("lr-:1", 40, 1900)])
+def test_intervals_of_likelihood_ratios_are_simels(name: str, right: int, false: int) -> None:
+    labels = np.repeat([1, 0], [200, 2000])
+    taken = np.repeat([1, 0, 1, 0], [160, 40, 100, 1900])
+    scorer, metric = metrics.Scorer(labels, np.eye(2)[taken]), metrics.parse(name, "01", {})
+    value = scorer.value(metric)
+    assert value == pytest.approx((right / 200) / (false / 2000))
+    found = metric.estimate(
+        np.array([value]),
+        scorer.correct[None],
+        scorer.influence(metric)[None],
+        labels,
+        scorer.counts,
+        None,
+    )
+    # Simel et al. 1991: the variance of the logarithm of a ratio of two shares.
+    factor = math.exp(1.959964 * math.sqrt(1 / right - 1 / 200 + 1 / false - 1 / 2000))
+    assert (found.low, found.high) == pytest.approx((value / factor, value * factor), rel=2e-3)
+
+
 def test_a_class_predicted_for_every_image_has_no_negative_predictive_value() -> None:
     labels, logits = np.array([0, 1]), np.array([[1.0, 0], [1, 0]])
     names = ["npv:0", "npv:1", "macro_npv", "lr-:0", "lr-:1"]

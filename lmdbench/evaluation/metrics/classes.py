@@ -91,6 +91,7 @@ def mean_of(
         of.needs,
         of.note,
         None if of.counted is None else counted,
+        of.ratio,
     )
 
 

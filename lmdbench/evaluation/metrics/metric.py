@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -63,7 +63,8 @@ class Metric:
     percent and points make sense of it. ``sets``: names → the classes it is about, () for all;
     ``of_class``: it is one class. ``needs``: what it is computed from. ``note``: what a reader of
     its numbers must know. ``counted``: its value with each image counted so many times (N,), which
-    makes the bootstrap quick. ``bind``: the metric for what a data set says of its classes.
+    makes the bootstrap quick. ``ratio``: its intervals are made on the logarithm. ``bind``: the
+    metric for what a data set says of its classes.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Metric:
     needs: str = PREDICTED
     note: str = ""
     counted: Callable[[Scorer, np.ndarray], float] | None = None
+    ratio: bool = False
     bind: Callable[[Classes], Metric] | None = None
 
     @property
@@ -87,7 +89,9 @@ class Metric:
         """How its intervals are made, in words."""
         if self.weights is not None:
             return "recalls of classes"
-        return "bootstrap" if self.influences is None else "influences of images"
+        if self.influences is None:
+            return "bootstrap"
+        return "influences of images" + ", on the logarithm" * self.ratio
 
     @property
     def resampled(self) -> bool:
@@ -118,7 +122,17 @@ class Metric:
         assert pieces is not None
         if self.resampled:
             return inference.bootstrap_estimate(values, pieces, labels, self.bounds)
-        return inference.smooth_estimate(values, pieces, labels, units, self.bounds)
+        found = inference.smooth_estimate(values, pieces, labels, units, self.bounds)
+        return _on_logarithm(found) if self.ratio else found
+
+
+def _on_logarithm(found: inference.Estimate) -> inference.Estimate:
+    """With the interval of a ratio made on its logarithm, whose standard error is SE / value: far
+    from symmetric, and above 0. It has none at 0."""
+    if not found.value > 0:
+        return replace(found, low=np.nan, high=np.nan)
+    factor = np.exp((found.high - found.value) / found.value)
+    return replace(found, low=found.value / factor, high=found.value * factor)
 
 
 @dataclass(frozen=True)
@@ -149,6 +163,7 @@ class ClassStat:
     needs: str = PREDICTED
     note: str = ""
     counted: Callable[[Scorer, np.ndarray, ClassIndex], np.ndarray] | None = None
+    ratio: bool = False
 
 
 class Scorer:

@@ -89,6 +89,7 @@ POSITIVE_RATIO = of_cells(
     of_rest=True,
     lacks="is predicted for no image of another (a division by 0)",
     bounds=(0.0, np.inf),
+    ratio=True,
     percent=False,
 )
 NEGATIVE_RATIO = of_cells(
@@ -99,6 +100,7 @@ NEGATIVE_RATIO = of_cells(
     of_rest=True,
     lacks="is predicted for every image of another (a division by 0)",
     bounds=(0.0, np.inf),
+    ratio=True,
     lower_is_better=True,
     percent=False,
 )
