@@ -1,3 +1,5 @@
+"""The Jaccard index: the docs' example of a metric."""
+
 import numpy as np
 
 from lmdbench.evaluation.metrics import confusion_matrix, register_metric

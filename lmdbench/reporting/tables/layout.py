@@ -496,12 +496,12 @@ def _per_class(result: ResultTable, style: Style) -> list[Table]:
         counts = [TableCell(f"{training[name]:,}")] if training else []
         n = result.rows[0].recalls[name].n
         counts += [TableCell(f"{n:,}"), TableCell(number(n / whole, style.percent))]
-        cells = (style.cell(row.by_class[name], result.per_class) for row in result.rows)
+        asked = f"{result.per_class}:{name}"
+        cells = (style.cell(row.by_class[name], asked) for row in result.rows)
         rows.append((TableCell(name), *counts, *cells))
     what = class_stat(result.per_class)[1].title
-    legend = (
-        f"{what} of each class, {style.unit}, and its images; share: of the {result.part} images."
-    )
+    unit = f", {style.unit}," if is_share(f"{result.per_class}:{classes[0]}") else ""
+    legend = f"{what} of each class{unit} and its images; share: of the {result.part} images."
     if result.per_class != "recall":
         legend += f" {what} is of all {result.images[result.part]['all']:,} images."
     notes = class_notes(result)

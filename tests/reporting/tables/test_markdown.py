@@ -88,6 +88,17 @@ def test_the_table_of_classes_says_why_there_is_no_interval(
     assert "- – in mel\\_a, bcc, df: the class is never predicted." in lines
 
 
+def test_ratios_of_classes_are_no_percent(tmp_path: Path, fake_run: FakeRun) -> None:
+    labels, taken = np.repeat(np.arange(4), 10), np.tile(np.arange(4), 10)
+    fake_run("ce", test=(labels, np.eye(4)[taken]))
+    text = markdown(compare(read_results(tmp_path / "results"), per_class="lr+"))
+    lines = text[text.index("LR+ by class") :].splitlines()
+    assert any("LR+ of each class and its images; share" in line for line in lines)
+    # Of ten images of nv three are right, of thirty others seven are taken for it.
+    (row,) = (line for line in lines if line.startswith("| nv |"))
+    assert f"{(3 / 10) / (7 / 30):.3f} [" in row
+
+
 def test_one_seed_has_no_columns_of_a_test(tmp_path: Path, fake_run: FakeRun) -> None:
     for method, skill in (("ce", 0.0), ("lmd", 4.0)):
         fake_run(method, skill=skill)
