@@ -2,11 +2,12 @@
 
     python benchmarks/coverage.py [--repetitions 2000] [--seed 0] [--table 0]
 
-prints the tables of docs/inference.md; intervals are cheap and are simulated five times as often
-as tables. A class's recall is shifted, seed by seed, on the logit scale, so far that balanced
-accuracy has the wanted SD over trainings. A share of the images (``persistence``, the correlation
-of an image's outcomes over seeds) has a difficulty that decides in every run alike; the others are
-right by chance. Truth is the expected value over seeds and images, known exactly.
+prints the tables of docs/statistics.md. Intervals are cheap and are simulated five times as often
+as said, tables of methods a quarter as often. A class's recall is shifted, seed by seed, on the
+logit scale, so far that balanced accuracy has the wanted SD over trainings. A share of the images
+(``persistence``, the correlation of an image's outcomes over seeds) has a difficulty that decides
+in every run alike; the others are right by chance. Truth is the expected value over seeds and
+images, known exactly.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import argparse
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lmdbench.evaluation import inference, metrics
+from lmdbench.evaluation import differences, inference, metrics
+from lmdbench.evaluation.differences import LEVEL, Difference
+from lmdbench.evaluation.moderation import RowSeeds, moderated
 
 NODES, MASS = np.polynomial.hermite_e.hermegauss(80)
 MASS = MASS / MASS.sum()
@@ -27,7 +30,7 @@ MASS = MASS / MASS.sum()
 MIXED = -1.0  # persistence: each class has its own, from .1 to .9
 NOISE = (0.005, 0.017, 0.026)  # SD of balanced accuracy over trainings
 PERSISTENCE = (0.0, 0.5, 0.9, MIXED)
-METHODS = 7  # of a table, the reference among them
+DEVIATES = 3  # times the SD over trainings of the other rows
 
 
 @dataclass(frozen=True)
@@ -223,49 +226,129 @@ def coverage(
     return ours, plain
 
 
-def false_tables(
-    shape: Shape,
-    law: str,
-    seeds: int,
-    noise: float,
-    persistence: float,
-    repetitions: int,
-    generator: np.random.Generator,
-    own: bool = False,
-) -> float:
-    """Share of tables of ``METHODS`` equal methods with a significant difference to the first.
+@dataclass(frozen=True)
+class TableLaw:
+    """Tables of methods that are equal but for the ``gain`` in balanced accuracy of the second.
 
-    ``own``: each method finds images of its own difficult, in all its seeds; else all find the
-    same ones so.
+    ``noise``: SD of balanced accuracy over trainings, of ``deviant`` rows (0 is the reference)
+    ``DEVIATES`` times that. ``own``: share of the lasting images that each method finds difficult
+    on its own; of the others all do. ``together``: share of a class's shifts over seeds that all
+    classes of a run have in common.
     """
-    counts = np.array(shape.counts)
-    classes = len(counts)
-    recalls = LAWS[law](classes)
-    scale = scale_for(recalls, noise)
-    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    sums = np.empty((repetitions, METHODS - 1, classes))
-    squares = np.empty_like(sums)
-    values = np.empty((repetitions, METHODS, seeds))
-    for table in range(repetitions):
-        shifts = scale * generator.standard_normal((METHODS * seeds, classes))
-        drawn = shifted(recalls, shifts)
-        right = np.concatenate(
-            [
-                draw_outcomes(counts, of_method, persistence, generator)
-                for of_method in np.split(drawn, METHODS if own else 1)
-            ]
+
+    shape: Shape = SHAPES[0]
+    recalls: str = "falling"
+    methods: int = 7
+    seeds: int = 3
+    noise: float = NOISE[0]
+    persistence: float = 0.5
+    own: float = 0.5
+    deviant: tuple[int, ...] = ()
+    gain: float = 0.0
+    together: float = 0.0
+
+
+@dataclass(frozen=True)
+class TableFindings:
+    """Of simulated tables: the share with a finding among equal methods, the share in which the
+    gain is found, the lowest and highest coverage of the intervals, and the mean of what is printed
+    as detectable."""
+
+    false: float
+    power: float
+    covered: tuple[float, float]
+    detectable: float
+
+
+class TableSimulation:
+    """Draws tables by a law and lets the package judge them."""
+
+    def __init__(self, law: TableLaw) -> None:
+        self.law = law
+        self.counts = np.array(law.shape.counts)
+        classes = len(self.counts)
+        self.labels = np.repeat(np.arange(classes), self.counts)
+        self.weights = np.full(classes, 1 / classes)
+        start = LAWS[law.recalls](classes)
+        noise = np.full(law.methods, law.noise)
+        noise[list(law.deviant)] *= DEVIATES
+        gain = np.zeros(law.methods)
+        gain[1] = law.gain
+        # Shifts that go together add up instead of averaging out.
+        alone = noise / math.sqrt(1 + law.together * (classes - 1))
+        self.scale = np.array([scale_for(start, sd) for sd in alone])
+        aim = expected(start, self.scale[0])[0].mean() + gain
+        self.recalls = np.stack([_moved_to(start, *to) for to in zip(self.scale, aim, strict=True)])
+        self.truth = np.array(
+            [expected(*of)[0].mean() for of in zip(self.recalls, self.scale, strict=True)]
         )
-        found = np.add.reduceat(right, first, axis=1, dtype=np.int32) / counts
-        values[table] = found.mean(axis=1).reshape(METHODS, seeds)
-        m = right.reshape(METHODS, seeds, -1).sum(axis=1, dtype=np.int8)
-        d = m[1:] - m[0]
-        sums[table] = np.add.reduceat(d, first, axis=1, dtype=np.int32)
-        squares[table] = np.add.reduceat(d * d, first, axis=1, dtype=np.int32)
-    by_class = inference.difference_variances(counts, sums / seeds, squares / seeds**2)
-    test = by_class.sum(axis=-1) / classes**2
-    parts = inference.combine(values[:, 1:] - values[:, :1], test)
-    p = inference.paired_p(parts["value"], parts["se_seeds"], parts["se_test"], seeds)
-    return float(np.mean([(inference.holm(row) < 0.05).any() for row in p]))
+
+    def draw(self, generator: np.random.Generator) -> np.ndarray:
+        """Whether each image is right, (methods, seeds, N)."""
+        law, steps = self.law, 2**16
+        shape = (law.methods, law.seeds, len(self.counts))
+        shifts = math.sqrt(1 - law.together) * generator.standard_normal(shape)
+        shifts += math.sqrt(law.together) * generator.standard_normal((*shape[:2], 1))
+        recalls = shifted(self.recalls[:, None], self.scale[:, None, None] * shifts)
+        images = len(self.labels)
+        chance = generator.integers(0, steps, (*shape[:2], images), dtype=np.uint16)
+        lasting = generator.random(images) < np.repeat(
+            persistence_of(len(self.counts), law.persistence), self.counts
+        )
+        many = int(lasting.sum())
+        theirs = generator.integers(0, steps, (law.methods, 1, many), dtype=np.uint16)
+        shared = generator.integers(0, steps, many, dtype=np.uint16)
+        chance[:, :, lasting] = np.where(generator.random(many) < law.own, theirs, shared)
+        bounds = np.minimum(np.round(recalls * steps), steps - 1).astype(np.uint16)
+        return chance < np.repeat(bounds, self.counts, axis=2)
+
+    def differences(self, right: np.ndarray) -> list[Difference]:
+        """Each row but the first minus the first, as ``lmdbench compare`` tells them."""
+        gaps = [
+            differences.linear_gap(row, right[0], self.labels, self.weights) for row in right[1:]
+        ]
+        first = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
+        found = np.add.reduceat(right, first, axis=2, dtype=np.int32) / self.counts
+        spread = found.var(axis=1, ddof=1) @ self.weights**2
+        seeds = tuple(range(self.law.seeds))
+        rows = [
+            RowSeeds(seeds, values, wide)
+            for values, wide in zip(found @ self.weights, spread, strict=True)
+        ]
+        of_seeds = moderated(rows)
+        return [
+            differences.difference(gap, row, of_seeds[0], comparisons=self.law.methods - 1)
+            for gap, row in zip(gaps, of_seeds[1:], strict=True)
+        ]
+
+    def run(self, repetitions: int, generator: np.random.Generator) -> TableFindings:
+        truth = self.truth[1:] - self.truth[0]
+        found = np.zeros((repetitions, 3, self.law.methods - 1))
+        equal = np.abs(truth) < 1e-6
+        for table in range(repetitions):
+            told = self.differences(self.draw(generator))
+            p = inference.holm(np.array([d.p for d in told]))
+            covers = [d.low <= t <= d.high for d, t in zip(told, truth, strict=True)]
+            found[table] = p < LEVEL, covers, [d.detectable for d in told]
+        significant, covered, detectable = found.transpose(1, 0, 2)
+        share = covered.mean(axis=0)
+        return TableFindings(
+            false=float(significant[:, equal].any(axis=1).mean()),
+            power=float(significant[:, 0].mean()),
+            covered=(float(share.min()), float(share.max())),
+            detectable=float(detectable.mean()),
+        )
+
+
+def _moved_to(recalls: np.ndarray, scale: float, mean: float) -> np.ndarray:
+    """Recalls (C,) shifted on the logit scale, so that with the seeds' shifts their expected mean
+    is ``mean``."""
+    low, high = -8.0, 8.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        moved = shifted(recalls, np.full(len(recalls), middle))
+        low, high = (middle, high) if expected(moved, scale)[0].mean() < mean else (low, middle)
+    return shifted(recalls, np.full(len(recalls), low))
 
 
 def unit_coverage(
@@ -394,9 +477,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=2000, help="tables of a cell")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--table", type=int, choices=range(4), help="only this one")
+    parser.add_argument("--table", type=int, choices=range(5), help="only this one")
     options = parser.parse_args()
-    tables = (_coverage_table, _error_table, _smooth_table, _unit_table)
+    tables = (_coverage_table, _error_table, _smooth_table, _unit_table, _power_table)
     for number, table in enumerate(tables):
         if options.table not in (None, number):
             continue
@@ -451,24 +534,63 @@ def _coverage_table(repetitions: int, generator: np.random.Generator) -> Iterato
 
 
 def _error_table(repetitions: int, generator: np.random.Generator) -> Iterator[str]:
-    """First where all methods find the same images difficult, then each its own."""
-    for own in (False, True):
-        yield from _head(
-            "test set",
-            "recalls",
-            "seeds",
-            *(f"seed SD {100 * noise:.1f} points" for noise in NOISE),
-        )
-        for shape, law, seeds in itertools.product(SHAPES, ("falling", "tail recall 0"), (3, 5)):
-            columns = [
-                [
-                    false_tables(shape, law, seeds, noise, persistence, repetitions, generator, own)
-                    for persistence in PERSISTENCE
-                ]
-                for noise in NOISE
+    """Tables of equal methods with a finding; and how many intervals of differences cover."""
+    yield from _head(
+        "test set", "methods", "seeds", "rows that deviate", *_noises(), "intervals cover"
+    )
+    cells = itertools.product(SHAPES, (7, 14), (2, 3, 5), ((), (0,), (1, 2)))
+    for shape, methods, seeds, deviant in cells:
+        columns, covered = [], []
+        for noise in NOISE:
+            laws = [
+                TableLaw(shape, recalls, methods, seeds, noise, persistence, own, deviant)
+                for recalls, persistence, own in (
+                    ("falling", 0.5, 0.5),
+                    ("falling", 0.9, 1.0),
+                    ("spread", MIXED, 1.0),
+                    ("tail recall 0", 0.5, 0.0),
+                )
             ]
-            yield _row(shape.name, law, seeds, *map(_range, columns))
-        yield ""
+            told = [TableSimulation(law).run(repetitions // 4, generator) for law in laws]
+            columns.append([findings.false for findings in told])
+            covered += [share for findings in told for share in findings.covered]
+        named = {(): "none", (0,): "reference", (1, 2): "two others"}[deviant]
+        yield _row(shape.name, methods, seeds, named, *map(_range, columns), _range(covered))
+
+
+def _noises() -> list[str]:
+    return [f"seed SD {100 * noise:.1f} points" for noise in NOISE]
+
+
+def _power_table(repetitions: int, generator: np.random.Generator) -> Iterator[str]:
+    """How often a gain is found; and one of the size that is printed as detectable."""
+    yield from _head(
+        "test set",
+        "methods",
+        "seeds",
+        "gain of 4 points",
+        "of 8 points",
+        "of 12 points",
+        "printed as detectable",
+        "a gain of that size found",
+    )
+    for shape, methods, seeds in itertools.product(SHAPES, (2, 7, 14), (2, 3, 5)):
+        law = TableLaw(shape, methods=methods, seeds=seeds, noise=0.01)
+        some = repetitions // 4
+        found = [
+            TableSimulation(replace(law, gain=gain)).run(some, generator)
+            for gain in (0.04, 0.08, 0.12)
+        ]
+        printed = found[1].detectable
+        again = TableSimulation(replace(law, gain=printed)).run(some, generator)
+        yield _row(
+            shape.name,
+            methods,
+            seeds,
+            *(f"{100 * findings.power:.0f}" for findings in found),
+            f"{100 * printed:.1f}",
+            f"{100 * again.power:.0f}",
+        )
 
 
 def _smooth_table(repetitions: int, generator: np.random.Generator) -> Iterator[str]:

@@ -6,7 +6,8 @@ import contextlib
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,9 @@ from lmdbench.core.registry import unknown
 from lmdbench.data.groups import parse_groups
 from lmdbench.data.splits.spec import training_counts
 from lmdbench.evaluation import inference, metrics
-from lmdbench.evaluation.inference import Difference
+from lmdbench.evaluation.differences import LEVEL, Difference, Gap, corrected_for
 from lmdbench.evaluation.metrics import Metric
+from lmdbench.evaluation.moderation import RowSeeds, SeedVariance, moderated
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -46,7 +48,6 @@ BASELINE = "ce"  # the method whose rows come first
 NOT_THERE = "this data set has no such class or group"
 
 REFERENCE = "lmd"  # what the others are compared with, unless said otherwise
-LEVEL = 0.05  # a corrected p below it is a finding
 MARGIN = 1.0  # points: within it two methods are practically equal, unless said otherwise
 SEED = 0  # of the generator behind permutations
 
@@ -394,10 +395,8 @@ class _Table:
     scores: Mapping[str, RowScores]
     images: ScoredImages
     metrics: Mapping[str, Metric]
-    margin: float = MARGIN
-    shared: frozenset[str] = frozenset()  # rows whose seeds are not independent trainings
 
-    def cell(self, row: MethodRuns, name: str, reference: str | None) -> Cell:
+    def cell(self, row: MethodRuns, name: str) -> Cell:
         metric = self.metrics.get(name)
         if metric is None:
             return Cell((None,) * len(row.runs), 0, None, None, NOT_THERE)
@@ -407,25 +406,57 @@ class _Table:
         cell = _cell(scores.values(name), n, row.seeds, reasons)
         if cell.mean is None:
             return cell
-        difference = None
-        if reference is not None and reference != row.label:
-            difference = self.difference(row.label, reference, name)
         estimate = scoring.estimate(scores, metric, self.images)
         return replace(
             cell,
             estimate=estimate,
             no_interval=scoring.no_interval(scores, metric, self.images, estimate),
-            difference=difference,
         )
 
-    def difference(self, a: str, b: str, name: str) -> Difference | None:
-        if name not in self.metrics:
+
+@dataclass
+class _Seeds:
+    """How each metric varies over the seeds of each row, by (label, metric), gathered row by row;
+    and the differences that follow once all rows are known."""
+
+    metrics: Mapping[str, Metric]
+    margin: float  # points
+    shared: frozenset[str]  # rows whose seeds are not independent trainings
+    rows: dict[str, dict[str, RowSeeds]] = field(default_factory=dict)  # metric → label → seeds
+    gaps: dict[tuple[str, str, str], Gap] = field(default_factory=dict)  # metric, A, B
+
+    def add(self, label: str, scores: RowScores, images: ScoredImages) -> None:
+        for name, metric in self.metrics.items():
+            of_row = scoring.row_seeds(scores, metric, images)
+            self.rows.setdefault(name, {})[label] = of_row
+
+    def pair(self, a: str, b: str, scores: Mapping[str, RowScores], images: ScoredImages) -> None:
+        for name, metric in self.metrics.items():
+            found = scoring.gap(scores[a], scores[b], metric, images)
+            if found is not None:
+                self.gaps[name, a, b] = found
+
+    @cached_property
+    def moderated(self) -> dict[str, dict[str, SeedVariance]]:
+        """Metric → label → variance over seeds. Rows whose seeds share a run lend nothing."""
+        return {name: self._moderated(rows) for name, rows in self.rows.items()}
+
+    def _moderated(self, rows: Mapping[str, RowSeeds]) -> dict[str, SeedVariance]:
+        lending = {label: row for label, row in rows.items() if label not in self.shared}
+        found = dict(zip(lending, moderated(list(lending.values())), strict=True))
+        return {label: found.get(label) or moderated([row])[0] for label, row in rows.items()}
+
+    def difference(self, a: str, b: str, name: str, images: ScoredImages) -> Difference | None:
+        found = self.gaps.get((name, a, b))
+        if found is None:
             return None
+        variances, rows = self.moderated[name], self.rows[name]
         return scoring.difference(
-            self.scores[a],
-            self.scores[b],
+            found,
+            (variances[a], variances[b]),
+            (rows[a], rows[b]),
             self.metrics[name],
-            self.images,
+            images,
             self.margin,
             independent=not self.shared & {a, b},
         )
@@ -448,6 +479,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     against = reference.label if reference is not None else None
     primary = shown[0]
     shared = frozenset(row.label for row in group.rows if row.shares_start)
+    seeds = _Seeds({name: chosen[name] for name in shown if name in chosen}, options.margin, shared)
     kept: dict[str, RowScores] = {}  # for pairs
 
     def result(
@@ -455,14 +487,17 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     ) -> MethodResult:
         row = group.rows[number]
         known = {} if against is None or of_reference is None else {against: of_reference}
-        table = _Table({**known, row.label: scores}, images, chosen, options.margin, shared)
+        table = _Table({**known, row.label: scores}, images, chosen)
+        seeds.add(row.label, scores, images)
+        for label in known.keys() - {row.label}:
+            seeds.pair(row.label, label, table.scores, images)
         if options.pairwise:
             kept[row.label] = scores.of_metric(primary)
         told = MethodResult(
             **{**vars(row), "remarks": (*row.remarks, *versions_of_row(row))},
-            cells={name: table.cell(row, name, against) for name in shown},
-            recalls={name: table.cell(row, metric, None) for name, metric in recalls.items()},
-            by_class={name: table.cell(row, metric, None) for name, metric in of_class.items()},
+            cells={name: table.cell(row, name) for name in shown},
+            recalls={name: table.cell(row, metric) for name, metric in recalls.items()},
+            by_class={name: table.cell(row, metric) for name, metric in of_class.items()},
         )
         if options.permutation and against is not None and primary in chosen:
             return _permuted(told, table, primary, against)
@@ -476,7 +511,9 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
         None if reference is None else group.rows.index(reference),
         out,
     )
-    rows = _tested(_with_best(rows, shown), primary)
+    if against is not None:
+        rows = [_with_differences(row, against, seeds, images) for row in rows]
+    rows = _tested(_with_best(rows, shown), primary, chosen.get(primary))
     sign = -1 if metrics.described(primary).lower_is_better else 1
 
     def place(scored: MethodResult) -> tuple[bool, bool, float, str]:
@@ -493,8 +530,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     whole = options.part == "test" and not dropped and not group.record.partial
     pairs: tuple[Pair, ...] = ()
     if options.pairwise:
-        of_pairs = _Table(kept, images, chosen, options.margin, shared)
-        pairs = _pairs(of_pairs, [row.label for row in rows], primary)
+        pairs = _pairs(kept, [row.label for row in rows], primary, seeds, images)
     return ResultTable(
         **{**vars(group), "rows": tuple(rows)},
         part=options.part,
@@ -568,12 +604,46 @@ def _marked(cell: Cell, places: Sequence[float]) -> Cell:
 # Testing
 
 
-def _tested(rows: Sequence[MethodResult], primary: str) -> list[MethodResult]:
-    """The rows with corrected p and marks on the primary metric."""
-    corrected = _corrected([row.cells[primary].difference for row in rows])
+def _with_differences(
+    row: MethodResult, against: str, seeds: _Seeds, images: ScoredImages
+) -> MethodResult:
+    cells = {
+        name: replace(cell, difference=seeds.difference(row.label, against, name, images))
+        for name, cell in row.cells.items()
+    }
+    return replace(row, cells=cells)
+
+
+def _tested(
+    rows: Sequence[MethodResult], primary: str, metric: Metric | None
+) -> list[MethodResult]:
+    """The rows with corrected p and marks on the primary metric, and what among so many
+    comparisons would be detectable."""
+    differences = [row.cells[primary].difference for row in rows]
+    corrected = _corrected(differences)
+    told = _for_comparisons(differences, metric)
     return [
-        _with_cell(row, primary, p_corrected=p, mark=_mark(row.cells[primary], p, primary))
-        for row, p in zip(rows, corrected, strict=True)
+        _with_cell(
+            row,
+            primary,
+            difference=difference,
+            p_corrected=p,
+            mark=_mark(row.cells[primary], p, primary),
+        )
+        for row, difference, p in zip(rows, told, corrected, strict=True)
+    ]
+
+
+def _for_comparisons(
+    differences: Sequence[Difference | None], metric: Metric | None
+) -> list[Difference | None]:
+    """Those that are tested, with what would be detectable among them."""
+    many = sum(d is not None and not np.isnan(d.p) for d in differences)
+    return [
+        d
+        if d is None or metric is None or np.isnan(d.p)
+        else scoring.possible(corrected_for(d, many), metric)
+        for d in differences
     ]
 
 
@@ -600,7 +670,7 @@ def _mark(cell: Cell, p: float | None, name: str) -> str:
 
 
 def _permuted(row: MethodResult, table: _Table, primary: str, against: str) -> MethodResult:
-    if row.cells[primary].difference is None:
+    if row.label == against:
         return row
     p = scoring.permutation(
         table.scores[row.label], table.scores[against], table.metrics[primary], table.images, SEED
@@ -608,12 +678,26 @@ def _permuted(row: MethodResult, table: _Table, primary: str, against: str) -> M
     return _with_cell(row, primary, permutation_p=p)
 
 
-def _pairs(table: _Table, labels: Sequence[str], primary: str) -> tuple[Pair, ...]:
+def _pairs(
+    scores: Mapping[str, RowScores],
+    labels: Sequence[str],
+    primary: str,
+    seeds: _Seeds,
+    images: ScoredImages,
+) -> tuple[Pair, ...]:
     """Every pair that has a difference, the later row minus the earlier."""
-    differences = [
-        (a, b, difference)
-        for b, a in itertools.combinations(labels, 2)
-        if (difference := table.difference(a, b, primary)) is not None
-    ]
-    corrected = _corrected([difference for _, _, difference in differences])
-    return tuple(Pair(*pair, p) for pair, p in zip(differences, corrected, strict=True))
+    metric = seeds.metrics.get(primary)
+    if metric is None:
+        return ()
+    of_primary = replace(seeds, metrics={primary: metric}, gaps={})
+    couples = [(a, b) for b, a in itertools.combinations(labels, 2)]
+    for a, b in couples:
+        of_primary.pair(a, b, scores, images)
+    found = [of_primary.difference(a, b, primary, images) for a, b in couples]
+    corrected = _corrected(found)
+    told = _for_comparisons(found, metric)
+    return tuple(
+        Pair(a, b, difference, p)
+        for (a, b), difference, p in zip(couples, told, corrected, strict=True)
+        if difference is not None
+    )

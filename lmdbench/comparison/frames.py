@@ -17,7 +17,8 @@ from lmdbench.evaluation.predictions import Predictions
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from lmdbench.evaluation.inference import Difference, Estimate
+    from lmdbench.evaluation.differences import Difference
+    from lmdbench.evaluation.inference import Estimate
 
 # What a table's setting holds that is no column of its own.
 NOT_COLUMNS = ("results_name", "split_label", "groups", "synthetic")

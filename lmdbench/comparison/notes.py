@@ -13,7 +13,8 @@ from lmdbench.comparison.versions import versions_of_table
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import count, listed, some
 from lmdbench.data.groups import in_words
-from lmdbench.evaluation.inference import SMALLEST_CLASS, Difference
+from lmdbench.evaluation.differences import Difference
+from lmdbench.evaluation.inference import SMALLEST_CLASS
 from lmdbench.evaluation.metrics import (
     BUILT_IN,
     METRICS,
@@ -289,8 +290,9 @@ def _difference_notes(table: ResultTable) -> list[str]:
     )
     if tested:
         notes.append(
-            f"Smallest difference to {table.reference} found at 80 % power: {now or 'none'} with "
-            f"these seeds and test images; {ever or 'none'} with any number of seeds."
+            f"Smallest difference to {table.reference} found at 80 % power after that correction: "
+            f"{now or 'none'} with these seeds and test images; {ever or 'none'} with any number "
+            "of seeds."
         )
     fewer = [
         f"{row.label} ({differences[row.label].seeds} of {len(row.seeds)} seeds)"

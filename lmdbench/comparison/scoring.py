@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,9 +14,17 @@ from lmdbench.comparison.outcomes import aligned, predictions_of
 from lmdbench.comparison.results import Run
 from lmdbench.core.errors import UserError
 from lmdbench.data.check.audit import Leaks
-from lmdbench.evaluation import inference
-from lmdbench.evaluation.inference import Difference, Estimate
+from lmdbench.evaluation import differences, inference
+from lmdbench.evaluation.differences import (
+    Difference,
+    Gap,
+    bootstrap_gap,
+    linear_gap,
+    smooth_gap,
+)
+from lmdbench.evaluation.inference import Estimate
 from lmdbench.evaluation.metrics import Metric, Scorer
+from lmdbench.evaluation.moderation import RowSeeds, SeedVariance
 from lmdbench.evaluation.predictions import Predictions
 
 Told = TypeVar("Told")
@@ -35,6 +44,16 @@ class ScoredImages:
     counts: np.ndarray  # (C,) images of each class
     units: np.ndarray | None = None
     grouped: int = 0
+
+    @cached_property
+    def independent(self) -> np.ndarray:
+        """Images of each class (C,), or units of one size that would tell as much."""
+        return inference.independent(self.labels, self.units, len(self.counts))
+
+    @property
+    def unit(self) -> str:
+        """What stands alone, in a word."""
+        return "image" if self.units is None else "lesion or patient"
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,14 @@ class RowScores:
     def correct(self) -> np.ndarray:
         """(S, N)."""
         return np.stack([run.correct for run in self.runs])
+
+    def class_variances(self, images: ScoredImages) -> np.ndarray:
+        """Variance over seeds of each class's recall, (C,), NaN for one seed, 0 for a class without
+        images."""
+        if len(self.runs) < 2:
+            return np.full(len(images.counts), np.nan)
+        recalls = [np.bincount(images.labels, run, len(images.counts)) for run in self.correct]
+        return np.var(recalls / np.maximum(images.counts, 1), axis=0, ddof=1)
 
     def values(self, name: str) -> list[float | None]:
         of_seeds = [run.values[name] for run in self.runs]
@@ -163,13 +190,13 @@ def _scored(
     scorer = Scorer(predictions.labels.astype(np.int64), predictions.logits)
     values = {metric.name: scorer.value(metric) for metric in chosen}
     reasons = {m.name: scorer.reason(m) for m in chosen if np.isnan(values[m.name])}
-    smooth = not inference.too_small(scorer.counts)
+    independent = inference.independent(scorer.labels, units, scorer.classes)
     influences = {
         metric.name: scorer.resamples(metric, units)
         if metric.resampled
         else scorer.influence(metric)
         for metric in chosen
-        if smooth and (metric.resampled or metric.weights is None)
+        if metric.weights is None and not metric.too_small(independent)
     }
     return RunScores(run.seed, values, reasons, scorer.correct, influences)
 
@@ -184,7 +211,8 @@ def estimate(row: RowScores, metric: Metric, images: ScoredImages) -> Estimate |
         return None
     pieces = None if metric.weights is not None else _influences(row, metric, images)
     of_part = images.labels, images.counts, images.units
-    return metric.estimate(np.array(values, float), row.correct, pieces, *of_part)
+    why = metric.too_small(images.independent)
+    return metric.estimate(np.array(values, float), row.correct, pieces, *of_part, why)
 
 
 def no_interval(
@@ -194,74 +222,77 @@ def no_interval(
     if of_row is None:
         return ""
     resamples = _influences(row, metric, images) if metric.resampled else None
-    return inference.no_interval(images.counts, of_row, resamples)
+    why = metric.too_small(images.independent, images.unit)
+    return inference.no_interval(why, of_row, resamples)
+
+
+def gap(a: RowScores, b: RowScores, metric: Metric, images: ScoredImages) -> Gap | None:
+    """What the test images say of ``a`` minus ``b`` over their common seeds; None without any, or
+    where a value is missing."""
+    seeds = common_seeds(a, b)
+    if not seeds or None in [*a.values(metric.name), *b.values(metric.name)]:
+        return None
+    a, b = a.of_seeds(seeds), b.of_seeds(seeds)
+    labels, units, bounds = images.labels, images.units, metric.bounds
+    if metric.weights is not None:
+        return linear_gap(a.correct, b.correct, labels, metric.weights(images.counts), units)
+    values_a, values_b = (np.array(row.values(metric.name), float) for row in (a, b))
+    of_a, of_b = (_influences(row, metric, images) for row in (a, b))
+    why = metric.too_small(images.independent)
+    if metric.resampled:
+        return bootstrap_gap(values_a, values_b, of_a, of_b, bounds, why)
+    return smooth_gap(values_a, values_b, of_a, of_b, labels, units, bounds, why)
+
+
+def row_seeds(row: RowScores, metric: Metric, images: ScoredImages) -> RowSeeds:
+    """How the metric varies over the seeds of a row, NaN where a value is missing."""
+    values = np.array([run.values[metric.name] for run in row.runs])
+    there = images.counts > 0
+    weights = there / max(int(there.sum()), 1)
+    if metric.weights is not None:
+        weights = np.nan_to_num(metric.weights(images.counts))
+    spread = float(weights**2 @ row.class_variances(images))
+    return RowSeeds(tuple(run.seed for run in row.runs), values, spread)
 
 
 def difference(
-    a: RowScores,
-    b: RowScores,
+    of_images: Gap,
+    of_seeds: tuple[SeedVariance, SeedVariance],
+    rows: tuple[RowSeeds, RowSeeds],
     metric: Metric,
     images: ScoredImages,
     margin: float,
     independent: bool = True,
-) -> Difference | None:
-    """``a`` minus ``b`` over their common seeds; None without any, or where a value is missing.
+) -> Difference:
+    """A minus B, with what their table's seeds say.
 
     ``superiority`` is over all seeds of both. ``margin``, in points: within it they are practically
     equal, if the metric is in percent. Over one seed there is an interval, for the test images, and
-    nothing is tested: retraining may turn it. Nor is it on fewer than ``SMALLEST_CLASS`` images.
-    Nor where seeds are not ``independent`` trainings, as their spread is too small then. What would
-    be detectable is NaN where it is more than the metric can differ.
+    nothing is tested: retraining may turn it. Nor is it on fewer than ``SMALLEST_CLASS`` images,
+    nor where seeds are not ``independent`` trainings, as their spread is too small then.
     """
-    seeds = common_seeds(a, b)
-    if not seeds:
-        return None
-    all_a, all_b = (np.array(row.values(metric.name), float) for row in (a, b))
-    a, b = a.of_seeds(seeds), b.of_seeds(seeds)
-    if None in a.values(metric.name) or None in b.values(metric.name):
-        return None
-    of_pair = _paired(a, b, metric, images, margin / 100 if metric.percent else 0.0)
-    nan = np.nan
-    several = len(seeds) > 1
-    superiority = inference.superiority(all_a, all_b) if several else nan
-    enough = metric.images(images.counts) >= inference.SMALLEST_CLASS
-    if several and independent and enough:
-        width = metric.bounds[1] - metric.bounds[0]
-        least, ever = (
-            value if value <= width else nan
-            for value in (of_pair.detectable, of_pair.detectable_more_seeds)
-        )
-        return replace(
-            of_pair, superiority=superiority, detectable=least, detectable_more_seeds=ever
-        )
+    found = differences.difference(of_images, *of_seeds, margin / 100 if metric.percent else 0.0)
+    superiority = math.nan
+    if of_images.seeds > 1:
+        superiority = differences.superiority(rows[0].values, rows[1].values)
+    found = replace(found, superiority=superiority)
+    enough = metric.images(images.independent) >= inference.SMALLEST_CLASS
+    if of_images.seeds > 1 and independent and enough:
+        return possible(found, metric)
+    nan = math.nan
     return replace(
-        of_pair,
-        superiority=superiority,
-        p=nan,
-        detectable=nan,
-        detectable_more_seeds=nan,
-        equal=False,
-        equal_within=nan,
+        found, p=nan, detectable=nan, detectable_more_seeds=nan, equal=False, equal_within=nan
     )
 
 
-def _paired(
-    a: RowScores, b: RowScores, metric: Metric, images: ScoredImages, margin: float
-) -> Difference:
-    """Of rows with the same seeds, and a value for each."""
-    labels, units, bounds = images.labels, images.units, metric.bounds
-    if metric.weights is not None:
-        weights = metric.weights(images.counts)
-        return inference.linear_difference(a.correct, b.correct, labels, weights, units, margin)
-    values_a, values_b = (np.array(row.values(metric.name), float) for row in (a, b))
-    of_a, of_b = (_influences(row, metric, images) for row in (a, b))
-    if metric.resampled:
-        return inference.bootstrap_difference(
-            values_a, values_b, of_a, of_b, labels, bounds, margin
-        )
-    return inference.smooth_difference(
-        values_a, values_b, of_a, of_b, labels, units, bounds, margin
+def possible(found: Difference, metric: Metric) -> Difference:
+    """With NaN for what would be detectable where it is more than the metric can differ."""
+    width = metric.bounds[1] - metric.bounds[0]
+    least, ever = (
+        value if value <= width else math.nan
+        for value in (found.detectable, found.detectable_more_seeds)
     )
+    return replace(found, detectable=least, detectable_more_seeds=ever)
 
 
 def common_seeds(a: RowScores, b: RowScores) -> list[int]:

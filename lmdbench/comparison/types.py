@@ -8,7 +8,8 @@ from typing import Any
 
 from lmdbench.comparison.published import PublishedColumn
 from lmdbench.comparison.results import MethodRuns, RunGroup
-from lmdbench.evaluation.inference import Difference, Estimate
+from lmdbench.evaluation.differences import Difference
+from lmdbench.evaluation.inference import Estimate
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Intervals and paired tests: pure functions on arrays, the protocol of docs/statistics.md.
+"""Intervals of one method, and corrections: pure functions on arrays, see docs/statistics.md.
 
 Two sources of chance are in every interval: which seeds were trained (the spread over seeds) and
 which images are in the test set (the test part, from outcomes averaged over seeds). ``correct`` is
@@ -11,17 +11,18 @@ None: every image stands alone. What can't be said is NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
-SMALLEST_CLASS = 5  # test images; with fewer in some class, smooth metrics have no interval
+SMALLEST_CLASS = 5  # test images or units; metrics that rest on a smaller one have no interval
+NEGLIGIBLE = 0.05  # share of the images that may lie in smaller classes, if no class counts much
 BORROWED = 5  # images' worth of what all classes say of persistence
 SMALL = 10  # test images; classes with fewer lend each other what they tell
 NOTHING = 1e-20  # a variance of rounding alone
-POWER = 0.8  # of the difference that is called detectable
+LEAST_LASTING = 0.25  # the least share of a difference's image variance that is no seed's chance
 
 # What a class without much evidence is given beside its images: ½ an image wrong and ½ right, or
 # ¼ of each method alone being right and ½ of both alike. (Images, Σx, Σx²).
@@ -46,26 +47,6 @@ class Estimate:
     se_seeds: float
     df: float
     seeds: int
-
-
-@dataclass(frozen=True)
-class Difference(Estimate):
-    """A metric of method A minus that of B, on the same images and seeds.
-
-    Interval and p by ``paired_half``, which never finds too much; ``p`` is two-sided, uncorrected.
-    ``superiority``: share of the pairs (seed of A, seed of B) in which A's value is the larger,
-    ties one half. ``detectable``: the smallest true difference that would be found in ``POWER`` of
-    such experiments; ``detectable_more_seeds``: the same with any number of seeds on this test
-    set. ``equal_within``: the smallest margin at which two one-sided tests (Schuirmann 1987) show
-    that the two are equal; ``equal``: it is below the margin asked for.
-    """
-
-    p: float
-    superiority: float
-    detectable: float
-    detectable_more_seeds: float
-    equal: bool
-    equal_within: float
 
 
 # The test part
@@ -170,10 +151,18 @@ def least_variances(n: np.ndarray, total: np.ndarray, seeds: int) -> np.ndarray:
     return by_chance * np.where(n < SMALL, 1, 0.25)
 
 
-def difference_variances(n: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
+def difference_variances(
+    n: np.ndarray,
+    total: np.ndarray,
+    squares: np.ndarray,
+    seeds: int = 1,
+    second: np.ndarray | None = None,
+) -> np.ndarray:
     """Variance of each class's paired difference of recalls from its images, (..., C).
 
-    ``n`` (C,) images, ``total`` and ``squares`` (..., C) of the seed-averaged differences. At least
+    ``n`` (C,) images, ``total`` and ``squares`` (..., C) of the seed-averaged differences and
+    ``second``, of the squared differences averaged over ``seeds``: what an image's difference
+    changes by from seed to seed is in the spread over seeds already, and is taken off. At least
     ``augmented_variance``, and at least what two further images with the mean square of the classes
     with fewer than ``SMALL`` images (of the two smallest if there are none) leave: one image can't
     tell how far others would differ.
@@ -184,7 +173,11 @@ def difference_variances(n: np.ndarray, total: np.ndarray, squares: np.ndarray) 
     typical = ((squares * small).sum(axis=-1, keepdims=True) + 0.5) / ((n * small).sum() + 1)
     mean_square = (squares + 2 * typical) / (n + 2)
     borrowed = (mean_square - (total / (n + 1)) ** 2) / np.maximum(n, 1e-9)
-    return np.maximum(augmented_variance(n, total, squares, paired=True), borrowed)
+    whole = np.maximum(augmented_variance(n, total, squares, paired=True), borrowed)
+    if seeds == 1 or second is None:
+        return whole
+    of_seeds = np.maximum(second - squares, 0) / ((seeds - 1) * np.maximum(n, 1e-9) * (n + 2))
+    return np.maximum(whole - of_seeds, LEAST_LASTING * whole)
 
 
 def unit_codes(units: np.ndarray) -> np.ndarray:
@@ -205,13 +198,13 @@ def _dense(units: np.ndarray) -> np.ndarray:
 def _of_one_class(
     outcomes: np.ndarray, units: np.ndarray | None, pseudo: tuple[float, float, float]
 ) -> float:
-    pieces = _Pieces.cut(outcomes[None], np.zeros(len(outcomes), np.int64), units, 1)
+    pieces = Pieces.cut(outcomes[None], np.zeros(len(outcomes), np.int64), units, 1)
     paired = pseudo is _OF_DIFFERENCE
     return float(augmented_variance(pieces.n, pieces.total, pieces.squares, paired)[0])
 
 
 @dataclass(frozen=True)
-class _Pieces:
+class Pieces:
     """The outcomes of each class as those of ``n`` (C,) images or units that tell as much.
 
     A unit's piece of a class counts with its mean, and with weight as its share of the images:
@@ -231,7 +224,7 @@ class _Pieces:
     @classmethod
     def cut(
         cls, outcomes: np.ndarray, labels: np.ndarray, units: np.ndarray | None, classes: int
-    ) -> _Pieces:
+    ) -> Pieces:
         """``outcomes`` (S, N)."""
         mean = outcomes.mean(axis=0)
         images = np.bincount(labels, minlength=classes).astype(float)
@@ -286,19 +279,23 @@ def _across_classes(pull: np.ndarray, unit: np.ndarray) -> float:
 
 
 def combine(
-    values: np.ndarray, test_variance: np.ndarray, least: np.ndarray | float = 0.0
+    values: np.ndarray,
+    test_variance: np.ndarray,
+    least: np.ndarray | float = 0.0,
+    test_df: float = math.inf,
 ) -> dict[str, np.ndarray]:
     """Standard error and Satterthwaite's degrees of freedom of a mean over seeds.
 
-    ``values`` (..., S), ``test_variance`` (...); ``least`` (...): what both sources together can't
-    be less than. Returns ``value``, ``se``, ``se_test``, ``se_seeds`` and ``df``, each (...).
+    ``values`` (..., S), ``test_variance`` (...) with ``test_df``; ``least`` (...): what both
+    sources together can't be less than. Returns ``value``, ``se``, ``se_test``, ``se_seeds`` and
+    ``df``, each (...).
     """
     seeds = values.shape[-1]
     value = values.mean(axis=-1)
     if seeds == 1:
         se = np.sqrt(test_variance)
-        nothing, endless = np.full_like(se, np.nan), np.full_like(se, np.inf)
-        return {"value": value, "se": se, "se_test": se, "se_seeds": nothing, "df": endless}
+        nothing, df = np.full_like(se, np.nan), np.full_like(se, test_df)
+        return {"value": value, "se": se, "se_test": se, "se_seeds": nothing, "df": df}
     of_seeds = values.var(axis=-1, ddof=1) / seeds
     of_seeds = np.where(of_seeds < NOTHING, 0.0, of_seeds)
     test_variance = np.maximum(test_variance, least - of_seeds)
@@ -307,8 +304,8 @@ def combine(
     # (S + 3) / (S − 1) times in the df, it covers 95 % whatever the seeds' share.
     counted = of_seeds * (seeds + 3) / (seeds - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = (seeds - 1) * ((counted + test_variance) / counted) ** 2
-        df = np.where(of_seeds == 0, np.inf, df)
+        of_squares = counted**2 / (seeds - 1) + test_variance**2 / test_df
+        df = np.where(of_squares == 0, np.inf, (counted + test_variance) ** 2 / of_squares)
     return {
         "value": value,
         "se": np.sqrt(variance),
@@ -325,92 +322,18 @@ def quantile(probability: float, df: np.ndarray | float) -> np.ndarray:
     return np.where(np.isinf(df), special.ndtri(probability), special.stdtrit(finite, probability))
 
 
-def paired_half(
-    se_seeds: np.ndarray, se_test: np.ndarray, seeds: int, probability: float
-) -> np.ndarray:
-    """√((t se_seeds)² + (z se_test)²), any shape, t with S − 1 degrees of freedom; Banerjee 1961.
-
-    A difference is found where it is larger. Whatever the share of the seeds, and whatever the
-    level, it is exceeded by chance no oftener than 2 (1 − ``probability``).
-    """
-    t = special.stdtrit(max(seeds - 1, 1), 1 - probability)
-    z = special.ndtri(1 - probability)
-    of_seeds = np.zeros_like(se_test) if seeds == 1 else t * se_seeds
-    return np.hypot(of_seeds, z * se_test)
-
-
-def paired_p(
-    value: np.ndarray, se_seeds: np.ndarray, se_test: np.ndarray, seeds: int
-) -> np.ndarray:
-    """The two-sided p at which ``paired_half`` is |``value``|; arrays of any one shape."""
-    value, se_test = np.abs(np.asarray(value, float)), np.asarray(se_test, float)
-    of_seeds = np.zeros_like(se_test) if seeds == 1 else np.asarray(se_seeds, float)
-    low, high = np.full_like(value, math.log(1e-200)), np.zeros_like(value)
-    for _ in range(50):
-        middle = (low + high) / 2
-        tail = np.exp(middle) / 2
-        t, z = special.stdtrit(max(seeds - 1, 1), tail), special.ndtri(tail)
-        beyond = np.hypot(t * of_seeds, z * se_test) >= value
-        low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
-    return np.where(np.isnan(value + of_seeds + se_test), np.nan, np.exp((low + high) / 2))
-
-
 def _estimate(
     values: np.ndarray,
-    test_variance: float,
+    test: ImageVariance,
     bounds: tuple[float, float],
     level: float,
     least: float = 0.0,
 ) -> Estimate:
-    parts = {k: float(v) for k, v in combine(values, np.asarray(test_variance), least).items()}
+    found = combine(values, np.asarray(test.variance), least, test.df)
+    parts = {k: float(v) for k, v in found.items()}
     half = float(quantile((1 + level) / 2, parts["df"])) * parts["se"]
     low, high = np.clip([parts["value"] - half, parts["value"] + half], *bounds)
     return Estimate(low=float(low), high=float(high), seeds=len(values), **parts)
-
-
-def _difference(
-    values_a: np.ndarray,
-    values_b: np.ndarray,
-    test_variance: float,
-    bounds: tuple[float, float],
-    margin: float,
-    level: float,
-) -> Difference:
-    width = bounds[1] - bounds[0]
-    seeds = len(values_a)
-    gaps = values_a - values_b
-    parts = {k: float(v) for k, v in combine(gaps, np.asarray(test_variance)).items()}
-    value, se_seeds, se_test = parts["value"], parts["se_seeds"], np.asarray(parts["se_test"])
-    half = float(paired_half(np.asarray(se_seeds), se_test, seeds, (1 + level) / 2))
-    endless = float(special.ndtri((1 + level) / 2) + special.ndtri(POWER))
-    low, high = np.clip([value - half, value + half], -width, width)
-    # Both one-sided tests at 1 − level find it where the interval at 2 level − 1 lies inside.
-    within = abs(value) + float(paired_half(np.asarray(se_seeds), se_test, seeds, level))
-    return Difference(
-        low=float(low),
-        high=float(high),
-        seeds=seeds,
-        p=1.0
-        if value == 0
-        else float(paired_p(np.asarray(value), np.asarray(se_seeds), se_test, seeds)),
-        superiority=superiority(values_a, values_b),
-        detectable=half + float(quantile(POWER, parts["df"])) * parts["se"],
-        detectable_more_seeds=endless * parts["se_test"],
-        equal=within < margin,
-        equal_within=within,
-        **parts,
-    )
-
-
-def superiority(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of all pairs of a value of ``a`` (S,) and one of ``b`` (T,) in which a's is larger.
-
-    Ties count one half; values that differ by less than 1e-12 tie. NaN if any value is.
-    """
-    gap = np.subtract.outer(a, b)
-    if np.isnan(gap).any():
-        return math.nan
-    return float(((gap > 1e-12) + (np.abs(gap) <= 1e-12) / 2).mean())
 
 
 # Metrics that are weighted sums of recalls
@@ -428,37 +351,18 @@ def linear_estimate(
     ``correct`` (S, N), NaN throughout a seed that diverged; ``weights`` (C,), with 0 for classes
     without images, NaN if the metric is undefined: then all is NaN.
     """
-    values = _weighted_recalls(correct, labels, weights)
+    values = weighted_recalls(correct, labels, weights)
     if np.isnan(values).any():
         return _unknown(values)
     seeds = len(correct)
-    pieces = _Pieces.cut(np.asarray(correct, float), labels, units, len(weights))
+    pieces = Pieces.cut(np.asarray(correct, float), labels, units, len(weights))
     by_class = recall_variances(pieces.n, pieces.total, pieces.squares, seeds, pieces.second)
     least = (weights**2 * least_variances(pieces.n, pieces.total, seeds))[pieces.n > 0].sum()
-    return _estimate(values, pieces.variance(weights, by_class), (0, 1), level, float(least))
+    test = ImageVariance(pieces.variance(weights, by_class))
+    return _estimate(values, test, (0, 1), level, float(least))
 
 
-def linear_difference(
-    a: np.ndarray,
-    b: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    units: np.ndarray | None = None,
-    margin: float = 0.01,
-    level: float = 0.95,
-) -> Difference:
-    """The same metric of method A minus that of B; ``a`` and ``b`` (S, N), seed by seed a pair."""
-    values_a, values_b = (_weighted_recalls(x, labels, weights) for x in (a, b))
-    if np.isnan(values_a).any() or np.isnan(values_b).any():
-        return _no_difference(values_a, values_b)
-    d = np.asarray(a, float) - np.asarray(b, float)
-    pieces = _Pieces.cut(d, labels, units, len(weights))
-    by_class = difference_variances(pieces.n, pieces.total, pieces.squares)
-    variance = pieces.variance(weights, by_class)
-    return _difference(values_a, values_b, variance, (0, 1), margin, level)
-
-
-def _weighted_recalls(correct: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def weighted_recalls(correct: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Σ weights · recall of each seed, (S,)."""
     images = np.bincount(labels, minlength=len(weights))
     if not len(labels) or np.isnan(weights).any() or (weights[images == 0] != 0).any():
@@ -469,31 +373,56 @@ def _weighted_recalls(correct: np.ndarray, labels: np.ndarray, weights: np.ndarr
 # Metrics that are not: through the influence of each image
 
 
-def too_small(counts: np.ndarray) -> str:
-    """Why a smooth metric has no interval on a part with ``counts`` (C,) images; empty: it has.
+def independent(labels: np.ndarray, units: np.ndarray | None, classes: int) -> np.ndarray:
+    """How many images of each class there are, (C,) float; where units are known, how many units of
+    one size would tell as much: 1/Σ share², a unit's share being that of the class's images."""
+    images = np.bincount(labels, minlength=classes).astype(float)
+    if units is None:
+        return images
+    _, of_class, k, _ = _cells(np.ones(len(labels)), labels, units, classes)
+    mass = np.bincount(of_class, (k / images[of_class]) ** 2, classes)
+    return np.divide(1, mass, out=np.zeros(classes), where=mass > 0)
 
-    Classes without any image take no part and are no reason.
+
+def too_small(counts: np.ndarray, carriers: np.ndarray | None = None, unit: str = "image") -> str:
+    """Why a smooth metric has no interval on a part with ``counts`` (C,) images, or as many units
+    as are ``independent``; empty: it has.
+
+    ``carriers`` (C,) bool: the classes that it rests on, None for all. Others may be small while
+    they hold less than ``NEGLIGIBLE`` of the images. Classes without any image take no part.
     """
-    small = int(((counts > 0) & (counts < SMALLEST_CLASS)).sum())
-    if not small:
+    small = (counts > 0) & (counts < SMALLEST_CLASS - 1e-9)
+    if carriers is not None and counts[small].sum() < NEGLIGIBLE * counts.sum():
+        small &= carriers
+    if not (many := int(small.sum())):
         return ""
-    which = "a class has" if small == 1 else f"{small} classes have"
-    return f"{which} fewer than {SMALLEST_CLASS} test images"
+    which = "a class has" if many == 1 else f"{many} classes have"
+    return f"{which} fewer than {SMALLEST_CLASS} test {unit}s"
 
 
-def no_interval(counts: np.ndarray, found: Estimate, resamples: np.ndarray | None = None) -> str:
+def no_interval(why: str, found: Estimate, resamples: np.ndarray | None = None) -> str:
     """Why the estimate of a smooth metric has no interval; empty: it has, or has no value.
 
-    Where no image is wrong, or none right, all influences are 0: how far other images would vary
-    can't be told from these. ``resamples`` (S, B): of ``bootstrap_estimate``.
+    ``why``: of ``too_small``. Where no image is wrong, or none right, all influences are 0: how far
+    other images would vary can't be told from these. ``resamples`` (S, B): of
+    ``bootstrap_estimate``.
     """
     if math.isnan(found.value) or not math.isnan(found.low):
         return ""
-    if why := too_small(counts):
+    if why:
         return why
     if resamples is not None and (without := int(np.isnan(resamples).any(axis=0).sum())):
         return f"it has no value on {without} of {resamples.shape[1]} bootstrap samples"
     return "the test images are all alike in it"
+
+
+@dataclass(frozen=True)
+class ImageVariance:
+    """Variance that a metric, mean over seeds, owes to its test images, and how well it is known:
+    degrees of freedom, infinite where that is not told. NaN: not known."""
+
+    variance: float
+    df: float = math.inf
 
 
 def jackknife_variance(
@@ -505,17 +434,35 @@ def jackknife_variance(
     is the variance of the bootstrap that resamples within classes, to first order too and
     without its Monte Carlo error. Resampled are a class's units where they are known.
     """
+    return jackknife(influences, labels, units).variance
+
+
+def jackknife(
+    influences: np.ndarray, labels: np.ndarray, units: np.ndarray | None
+) -> ImageVariance:
     images = np.bincount(labels)
     centred = influences - (np.bincount(labels, influences) / np.maximum(images, 1))[labels]
-    if units is None:
-        n, squares = images, np.bincount(labels, centred**2)
-        across = 0.0
-    else:
-        unit, of_class, _, sums = _cells(centred, labels, units, len(images))
-        n, squares = np.bincount(of_class), np.bincount(of_class, sums**2)
-        across = _across_classes(sums, unit)
+    of_class, pulls, across = labels, centred, 0.0
+    if units is not None:
+        unit, of_class, _, pulls = _cells(centred, labels, units, len(images))
+        across = _across_classes(pulls, unit)
+    n = np.bincount(of_class)
+    squares = np.bincount(of_class, pulls**2)
     several = n > 1
-    return float((squares[several] * n[several] / (n[several] - 1)).sum()) + across
+    within = squares[several] * n[several] / (n[several] - 1)
+    fourth = np.bincount(of_class, pulls**4)[several]
+    return ImageVariance(
+        float(within.sum()) + across,
+        df_of_variance(within, fourth - squares[several] ** 2 / n[several]),
+    )
+
+
+def df_of_variance(parts: np.ndarray, variances: np.ndarray) -> float:
+    """Degrees of freedom of a variance that is the sum of ``parts``, estimates with ``variances``
+    of their own: what a χ² of the same mean and variance has. Infinite where those are 0."""
+    spread = float(variances.sum())
+    whole = float(parts.sum())
+    return 2 * whole**2 / spread if spread > NOTHING * whole**2 else math.inf
 
 
 def smooth_estimate(
@@ -525,47 +472,34 @@ def smooth_estimate(
     units: np.ndarray | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
     level: float = 0.95,
+    why: str = "",
 ) -> Estimate:
     """Macro F1, AUROC, MCC, precision, calibration … of one method.
 
     ``values`` (S,), ``influences`` (S, N) as ``metrics.influences`` gives them. ``bounds``: what
-    the metric can be, ``Metric.bounds``. Without an interval where ``no_interval`` gives a reason.
+    the metric can be, ``Metric.bounds``. ``why``, of ``too_small``: without an interval then, as
+    where ``no_interval`` gives another reason.
     """
     if np.isnan(values).any():
         return _unknown(values)
-    variance = _smooth_variance(influences, labels, units)
-    return _estimate(np.asarray(values, float), variance, bounds, level)
+    found = jackknife(influences.mean(axis=0), labels, units)
+    return _estimate(np.asarray(values, float), _known(found, why), bounds, level)
 
 
-def smooth_difference(
-    values_a: np.ndarray,
-    values_b: np.ndarray,
-    influences_a: np.ndarray,
-    influences_b: np.ndarray,
-    labels: np.ndarray,
-    units: np.ndarray | None = None,
-    bounds: tuple[float, float] = (0.0, 1.0),
-    margin: float = 0.01,
-    level: float = 0.95,
-) -> Difference:
-    """The metric of method A minus that of B, paired by image and seed. See ``smooth_estimate``."""
-    values_a, values_b = np.asarray(values_a, float), np.asarray(values_b, float)
-    if np.isnan(values_a).any() or np.isnan(values_b).any():
-        return _no_difference(values_a, values_b)
-    variance = _smooth_variance(influences_a - influences_b, labels, units)
-    return _difference(values_a, values_b, variance, bounds, margin, level)
+def _known(found: ImageVariance, why: str = "") -> ImageVariance:
+    """NaN where the metric rests on too small a class, or the variance is nothing."""
+    return found if not why and found.variance > NOTHING else ImageVariance(math.nan)
 
 
-def _smooth_variance(influences: np.ndarray, labels: np.ndarray, units: np.ndarray | None) -> float:
-    return _known(labels, lambda: jackknife_variance(influences.mean(axis=0), labels, units))
-
-
-def _known(labels: np.ndarray, variance: Callable[[], float]) -> float:
-    """The variance of the test part; NaN where a class is too small for one, or it is nothing."""
-    if too_small(np.bincount(labels)):
-        return math.nan
-    value = variance()
-    return value if value > NOTHING else math.nan
+def lasting(of_mean: ImageVariance, of_each: Sequence[float], why: str = "") -> ImageVariance:
+    """The variance over images of a metric's mean over seeds, less the chance between seeds in it,
+    which the spread over seeds holds already; ``of_each`` (S,): that of each seed's metric."""
+    seeds = len(of_each)
+    variance = of_mean.variance
+    if seeds > 1:
+        of_seeds = (float(np.mean(of_each)) - variance) / (seeds - 1)
+        variance -= min(max(of_seeds, 0.0), (1 - LEAST_LASTING) * variance)
+    return _known(ImageVariance(variance, of_mean.df), why)
 
 
 def within_class_bootstrap(
@@ -602,9 +536,9 @@ def within_class_bootstrap(
 def bootstrap_estimate(
     values: np.ndarray,
     resamples: np.ndarray,
-    labels: np.ndarray,
     bounds: tuple[float, float] = (0.0, 1.0),
     level: float = 0.95,
+    why: str = "",
 ) -> Estimate:
     """Any metric of one method: as ``smooth_estimate``, with ``resamples`` (S, B) for influences.
 
@@ -613,49 +547,14 @@ def bootstrap_estimate(
     """
     if np.isnan(values).any():
         return _unknown(values)
-    variance = _bootstrap_variance(resamples, labels)
-    return _estimate(np.asarray(values, float), variance, bounds, level)
-
-
-def bootstrap_difference(
-    values_a: np.ndarray,
-    values_b: np.ndarray,
-    resamples_a: np.ndarray,
-    resamples_b: np.ndarray,
-    labels: np.ndarray,
-    bounds: tuple[float, float] = (0.0, 1.0),
-    margin: float = 0.01,
-    level: float = 0.95,
-) -> Difference:
-    """The metric of method A minus that of B, on the same samples. See ``bootstrap_estimate``."""
-    values_a, values_b = np.asarray(values_a, float), np.asarray(values_b, float)
-    if np.isnan(values_a).any() or np.isnan(values_b).any():
-        return _no_difference(values_a, values_b)
-    variance = _bootstrap_variance(resamples_a - resamples_b, labels)
-    return _difference(values_a, values_b, variance, bounds, margin, level)
-
-
-def _bootstrap_variance(resamples: np.ndarray, labels: np.ndarray) -> float:
-    return _known(labels, lambda: float(resamples.mean(axis=0).var(ddof=1)))
+    found = ImageVariance(float(resamples.mean(axis=0).var(ddof=1)))
+    return _estimate(np.asarray(values, float), _known(found, why), bounds, level)
 
 
 def _unknown(values: np.ndarray) -> Estimate:
     """Where a seed has no value, there is no mean."""
     nan = math.nan
     return Estimate(nan, nan, nan, nan, nan, nan, nan, len(values))
-
-
-def _no_difference(a: np.ndarray, b: np.ndarray) -> Difference:
-    unknown = vars(_unknown(a))
-    return Difference(
-        **unknown,
-        p=math.nan,
-        superiority=superiority(a, b),
-        detectable=math.nan,
-        detectable_more_seeds=math.nan,
-        equal=False,
-        equal_within=math.nan,
-    )
 
 
 # Many comparisons

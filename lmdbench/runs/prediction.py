@@ -21,7 +21,7 @@ from lmdbench.data.store.hashing import Progress, default_workers, in_parallel
 from lmdbench.data.store.looking import KnownLooks, look_at
 from lmdbench.data.store.scale import USUAL, Scale, common_scale, number, parse_scale
 from lmdbench.data.store.survey import Survey, values_of
-from lmdbench.evaluation.inference import Estimate, no_interval
+from lmdbench.evaluation.inference import Estimate, independent, no_interval, unit_codes
 from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
 from lmdbench.models.backbones import get_backbone
 from lmdbench.runs.code_digest import changed_part, code_digests
@@ -265,9 +265,12 @@ def _score(here: Scorer, own: Scorer | None, metric: Metric, units: np.ndarray |
     elif metric.weights is None:
         pieces = here.influence(metric)[None]
     value = np.array([here.value(metric)])
-    estimate = metric.estimate(value, here.correct[None], pieces, here.labels, here.counts, units)
+    alone = independent(here.labels, None if units is None else unit_codes(units), here.classes)
+    small = metric.too_small(alone, "image" if units is None else "lesion or patient")
+    of_images = here.labels, here.counts, units
+    estimate = metric.estimate(value, here.correct[None], pieces, *of_images, small)
     linear = metric.weights is not None
-    reason = "" if linear else no_interval(here.counts, estimate, resamples)
+    reason = "" if linear else no_interval(small, estimate, resamples)
     return Score(metric, images, estimate, reason, there)
 
 

@@ -128,5 +128,6 @@ ALL = (
         lambda s: influence.mcc_gradient(s.margins, s.labels, s.predicted),
         _one_class,
         bounds=(-1.0, 1.0),
+        of_images=True,
     ),
 )

@@ -33,6 +33,7 @@ def _calibration(
         lambda s: found(s)[1],
         lower_is_better=True,
         needs=PROBABILITIES,
+        of_images=not equal_prior,
         **more,
     )
 

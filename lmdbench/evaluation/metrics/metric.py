@@ -65,6 +65,7 @@ class Metric:
     its numbers must know. ``counted``: its value with each image counted so many times (N,), which
     makes the bootstrap quick. ``ratio``: its intervals are made on the logarithm. ``bind``: the
     metric for what a data set says of its classes.
+    ``of_images``: every image counts the same in it, so that small classes weigh little.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Metric:
     counted: Callable[[Scorer, np.ndarray], float] | None = None
     ratio: bool = False
     bind: Callable[[Classes], Metric] | None = None
+    of_images: bool = False
 
     @property
     def interval(self) -> str:
@@ -103,6 +105,17 @@ class Metric:
         members = {k for _, classes in self.sets for k in classes}
         return int(counts[sorted(members)].sum() if self.sets else counts.sum())
 
+    def too_small(self, counts: np.ndarray, unit: str = "image") -> str:
+        """Why it has no interval on classes of so many independent images or units (C,); empty
+        where it has, as a sum of recalls always has."""
+        if self.weights is not None:
+            return ""
+        carriers = None
+        if self.sets or self.of_images:
+            carriers = np.zeros(len(counts), bool)
+            carriers[[k for _, classes in self.sets for k in classes]] = True
+        return inference.too_small(counts, carriers, unit)
+
     def estimate(
         self,
         values: np.ndarray,
@@ -111,18 +124,20 @@ class Metric:
         labels: np.ndarray,
         counts: np.ndarray,
         units: np.ndarray | None,
+        why: str = "",
     ) -> inference.Estimate:
         """The mean over seeds with its interval, in the way that the metric has.
 
         ``values`` (S,), ``correct`` (S, N); ``pieces``: the influences (S, N), or the samples
-        (S, B) of one that is ``resampled``, None for a weighted sum of recalls; ``counts`` (C,).
+        (S, B) of one that is ``resampled``, None for a weighted sum of recalls; ``counts`` (C,);
+        ``why``: of ``too_small``.
         """
         if self.weights is not None:
             return inference.linear_estimate(correct, labels, self.weights(counts), units)
         assert pieces is not None
         if self.resampled:
-            return inference.bootstrap_estimate(values, pieces, labels, self.bounds)
-        found = inference.smooth_estimate(values, pieces, labels, units, self.bounds)
+            return inference.bootstrap_estimate(values, pieces, self.bounds, why=why)
+        found = inference.smooth_estimate(values, pieces, labels, units, self.bounds, why=why)
         return _on_logarithm(found) if self.ratio else found
 
 

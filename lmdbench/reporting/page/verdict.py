@@ -11,7 +11,8 @@ from lmdbench.comparison.notes import in_text, untested
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.core.words import listed
 from lmdbench.evaluation import metrics
-from lmdbench.evaluation.inference import SMALLEST_CLASS, Difference
+from lmdbench.evaluation.differences import Difference
+from lmdbench.evaluation.inference import SMALLEST_CLASS
 from lmdbench.reporting.tables.words import MISSING, is_share, number, p_text, signed
 
 TAIL = "tail"

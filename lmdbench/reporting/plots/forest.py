@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from lmdbench.comparison.notes import column_title, points, without_common_seed
 from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
-from lmdbench.evaluation.inference import Difference
+from lmdbench.evaluation.differences import Difference
 from lmdbench.evaluation.metrics import described
 from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.figures import shortened

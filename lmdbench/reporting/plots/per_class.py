@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from lmdbench.comparison.compare import BASELINE
 from lmdbench.comparison.outcomes import Outcomes, outcomes, paired
 from lmdbench.comparison.types import MethodResult, ResultTable
-from lmdbench.evaluation.inference import Estimate, linear_difference, linear_estimate
+from lmdbench.evaluation.differences import linear_difference
+from lmdbench.evaluation.inference import Estimate, linear_estimate
 from lmdbench.reporting.plots import register_plot
 from lmdbench.reporting.plots.figures import shortened
 from lmdbench.reporting.plots.style import (

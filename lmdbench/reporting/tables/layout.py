@@ -31,7 +31,7 @@ from lmdbench.reporting.tables.words import (
 
 if TYPE_CHECKING:
     from lmdbench.comparison.types import Rank
-    from lmdbench.evaluation.inference import Difference
+    from lmdbench.evaluation.differences import Difference
 
 SPREADS = ("interval", "sd", "none")  # what stands behind a mean
 LAYOUTS = ("metrics", "split")
@@ -403,8 +403,8 @@ def _verdicts(result: ResultTable, rows: Sequence[MethodResult], style: Style) -
         _Verdict(
             "Detectable",
             of_difference("detectable", percent),
-            "Detectable: the smallest difference that these seeds and images would find in 80 % of "
-            "contexts.",
+            "Detectable: the smallest true difference that would be found in 80 % of tables with "
+            "these seeds, images and comparisons, were it the only one.",
         ),
     )
     return [v for v in verdicts if any(v.text(row.cells[primary]) != MISSING for row in rows)]

@@ -11,7 +11,7 @@ import pytest
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
 from lmdbench.comparison.types import ResultTable
-from lmdbench.evaluation.inference import Difference
+from lmdbench.evaluation.differences import Difference
 from lmdbench.reporting.page.verdict import verdict
 
 FakeRun = Callable[..., Path]

@@ -14,7 +14,8 @@ from lmdbench.comparison.compare import Comparison, compare
 from lmdbench.comparison.published import PublishedColumn
 from lmdbench.comparison.results import read_results
 from lmdbench.comparison.types import MethodResult, Pair, Rank, Ranks
-from lmdbench.evaluation.inference import Difference, Estimate
+from lmdbench.evaluation.differences import Difference
+from lmdbench.evaluation.inference import Estimate
 
 FakeRun = Callable[..., Path]
 

@@ -81,7 +81,7 @@ def test_the_table_of_classes_says_why_there_is_no_interval(
     fake_run("lmd", test=([0, 1, 2, 3], [[9.0, 0, 0, 0]] * 4), results=tmp_path / "few")
     text = markdown(compare(read_results(tmp_path / "results"), per_class="f1"))
     lines = text[text.index("F1 by class") :].splitlines()
-    assert "- No interval for any class: a class has fewer than 5 test images." in lines
+    assert "- No interval for df: a class has fewer than 5 test images." in lines
     assert any("F1 is of all 50 images." in line for line in lines)
     text = markdown(compare(read_results(tmp_path / "few"), per_class="precision"))
     lines = text[text.index("Precision by class") :].splitlines()

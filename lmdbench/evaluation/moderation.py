@@ -1,0 +1,89 @@
+"""How far a metric varies from seed to seed, told by all rows of a table together.
+
+Three seeds say little of a row's variance, so a test by them alone asks for differences that no
+method makes. The rows of a table were trained alike: each row's variance is drawn towards what all
+of them say, as by further degrees of freedom (moderated variances: Smyth 2004, Stat. Appl. Genet.
+Mol. Biol. 3:3). Two things keep a row that varies more than the others from being taken for one of
+them: few degrees of freedom are borrowed, and they are borrowed from a variance as much larger as
+the row's recalls of single classes vary more, of which there are several to tell it by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+BORROWED_DF = 8.0  # the most that the other rows lend one
+WIDE = 1.5  # a row whose classes vary so many times more than the middle row's is one of its own
+LARGEST_COMMON = 0.95  # share of a variance that seeds may have in common
+
+
+@dataclass(frozen=True)
+class RowSeeds:
+    """A metric of one row. ``values`` (S,) by ``seeds``; ``spread``: Σ weights² · variance over
+    seeds of each class's recall, NaN for one seed."""
+
+    seeds: tuple[int, ...]
+    values: np.ndarray
+    spread: float
+
+
+@dataclass(frozen=True)
+class SeedVariance:
+    """Variance of one run around the mean of all possible seeds, and its degrees of freedom: 0
+    where it is not known, as of one seed."""
+
+    variance: float
+    df: float
+
+
+def moderated(rows: Sequence[RowSeeds]) -> list[SeedVariance]:
+    """The variance of each row of a table, in its order.
+
+    What a seed does to all rows alike is taken out, as it takes no part in differences. Of two rows
+    none can tell what is usual: each keeps its own variance.
+    """
+    several = [k for k, row in enumerate(rows) if len(row.seeds) > 1]
+    found = [SeedVariance(math.nan, 0.0)] * len(rows)
+    several = [k for k in several if not np.isnan(rows[k].values).any()]
+    if not several:
+        return found
+    own_df = np.array([len(rows[k].seeds) - 1.0 for k in several])
+    own = np.array([rows[k].values.var(ddof=1) for k in several])
+    own *= 1 - common_share([rows[k] for k in several])
+    usual = float(own_df @ own / own_df.sum())
+    spread = np.array([rows[k].spread for k in several])
+    middle = float(np.median(spread))
+    wider = spread / middle if middle > 0 else np.ones(len(spread))
+    prior = usual * np.where(wider > WIDE, wider, 1.0)
+    lent = np.clip(own_df.sum() - own_df - own_df.max(), 0, BORROWED_DF)
+    variances = (own_df * own + lent * prior) / (own_df + lent)
+    for k, variance, df in zip(several, variances, own_df + lent, strict=True):
+        found[k] = SeedVariance(float(variance), float(df))
+    return found
+
+
+def common_share(rows: Sequence[RowSeeds]) -> float:
+    """The share of the variance over seeds that all rows have in common, seed by seed.
+
+    By the rows with the seeds that most have: the mean covariance of two rows over the mean
+    variance, less the standard error that it has where nothing is in common, at least 0. 0 for
+    fewer than three rows.
+    """
+    (seeds, many), *_ = Counter(row.seeds for row in rows).most_common(1)
+    if many < 3:
+        return 0.0
+    values = np.stack([row.values for row in rows if row.seeds == seeds])
+    variance = float(values.var(axis=1, ddof=1).mean())
+    if variance == 0:
+        return 0.0
+    apart = values - values.mean(axis=1, keepdims=True)
+    residuals = apart - apart.mean(axis=0)
+    runs = len(seeds) - 1
+    share = 1 - float((residuals**2).sum()) / ((many - 1) * runs) / variance
+    by_chance = math.sqrt(2 / (many * (many - 1) * runs))
+    return min(max(share - by_chance, 0.0), LARGEST_COMMON)
