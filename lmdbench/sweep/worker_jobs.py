@@ -61,8 +61,8 @@ def submit_workers(
     if nodes:
         write_launch(plan.folder, replace(launch, job=""))
     alive = overview.workers + crew.submitted
-    runs, workers = count(len(nodes), "run"), count(alive, "worker")
-    say(f"offered to {workers}, {crew.submitted} of them new: {runs}")
+    runs = f"{count(len(nodes), 'run')} {'is' if len(nodes) == 1 else 'are'}"
+    say(f"{runs} offered to {count(alive, 'worker')}, {crew.submitted} of them new")
     left = () if alive else tuple(nodes)
     return Submitted(len(nodes) - len(left), left, crew.why, crew.most, lacking if alive else 0)
 
