@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from lmdbench.cli.selection import selection_options
 from lmdbench.cli.text import table
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import default_cache
+from lmdbench.core.registry import unknown
 from lmdbench.core.words import some
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 IMAGES = 100  # of a class, of an embedding, at most
 WIDTH = 7.0  # inches
+FITTING = {"--class": ("class",), "--run": ("run", "features")}  # what plots are of; else features
 
 
 @click.command()
@@ -47,6 +50,13 @@ WIDTH = 7.0  # inches
     is_flag=True,
     help="For a paper: without title and footer, which are printed instead, and cut to what it "
     "shows.",
+)
+@click.option(
+    "--class",
+    "class_name",
+    metavar="CLASS",
+    help="Of roc, precision-recall, decision-curve and operating-points: this class against the "
+    "rest.  [default: the mean over all classes; decision-curve has none]",
 )
 @click.option(
     "--run",
@@ -72,6 +82,7 @@ def plot(
     output: Path | None,
     width: float,
     bare: bool,
+    class_name: str | None,
     run: str | None,
     images: int | None,
     device: str | None,
@@ -83,6 +94,7 @@ def plot(
     lmdbench plot groups --dataset isic2019 --output groups.pdf
     lmdbench plot forest --reference lmd
     lmdbench plot confusion --method lmd --output lmd.svg
+    lmdbench plot roc --class MEL --bare
     lmdbench plot embedding --run results/isic2019/published/lmd/seed0-1a2b3c4d
 
     Each table of `lmdbench compare` is a picture of its own; the same options choose them.
@@ -104,13 +116,15 @@ def plot(
     if output is not None:
         picture_kind(output)
         check_output(output)
-    of_features = {
+    given = {
+        "--class": class_name,
+        "--run": run,
         "--images": images,
         "--device": device,
         "--accept-changed": accept_changed or None,
     }
-    for option, value in {"--run": run, **of_features}.items():
-        fitting = ("run", "features") if option == "--run" else ("features",)
+    for option, value in given.items():
+        fitting = FITTING.get(option, ("features",))
         if value is not None and plot.of not in fitting:
             those = [name for name, other in PLOTS.all().items() if other.of in fitting]
             named = " or ".join(f"`lmdbench plot {name}`" for name in those)
@@ -125,6 +139,8 @@ def plot(
         if plot.of == "features":
             data = _features(chosen, selection, images or IMAGES, device or "auto", accept_changed)
         parts: list[tuple[str, Any]] = [(name, data)]
+    elif plot.of == "class":
+        parts = _classes(selection, class_name, plot)
     else:
         comparison = selection.comparison(check=plot.check)
         parts = [("", comparison)] if plot.of == "comparison" else _named_tables(comparison)
@@ -145,6 +161,22 @@ def _named_tables(comparison: Comparison) -> list[tuple[str, Any]]:
             number += 1
         named[name] = result
     return list(named.items())
+
+
+def _classes(selection: Selection, name: str | None, plot: Plot) -> list[tuple[str, Any]]:
+    """The class of each table. Raises UserError for one that no table has."""
+    from lmdbench.reporting.plots.one_vs_rest import OneVsRest
+
+    def check(groups: Sequence[RunGroup]) -> None:
+        known = list(dict.fromkeys(one for group in groups for one in group.record.classes))
+        if name is not None and name not in known:
+            raise unknown("class", name, known)
+        if plot.check is not None:
+            plot.check(groups)
+
+    of = "" if name is None else re.sub(r"[^\w.-]+", "_", name) + "-"
+    tables = _named_tables(selection.comparison(check=check))
+    return [(f"{of}{place}", OneVsRest(table, name)) for place, table in tables]
 
 
 def _drawn(plot: Plot, parts: list[tuple[str, Any]], width: float) -> list[tuple[str, Figure]]:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 BY_BLOCK = ("per-class", "groups", "forest", "confusion", "reliability", "curves")
+OF_A_CLASS = ("roc", "precision-recall", "decision-curve", "operating-points")
 HISTORY = "epoch,loss,validation_balanced_accuracy\n1,2.0,0.1\n2,1.0,0.3\n"
 
 
@@ -29,7 +30,7 @@ def runs(fake_run):
 def test_without_a_kind_the_kinds_are_listed(lmdbench):
     outcome = lmdbench("plot")
     assert outcome.code == 0
-    for kind in (*BY_BLOCK, "embedding", "critical-difference"):
+    for kind in (*BY_BLOCK, *OF_A_CLASS, "embedding", "critical-difference"):
         assert f"\n{kind} " in outcome.out
 
 
@@ -60,6 +61,34 @@ def test_a_bare_figure_is_cut_and_its_caption_printed(lmdbench, runs, tmp_path, 
     with Image.open(tmp_path / "whole.png") as whole, Image.open(tmp_path / "bare.png") as bare:
         assert bare.height < whole.height
         assert bare.width <= whole.width + 10
+
+
+@pytest.mark.parametrize("kind", OF_A_CLASS)
+def test_curves_are_of_the_class_that_is_named(lmdbench, runs, tmp_path, kind):
+    outcome = lmdbench("plot", kind, "--class", "mel_a")
+    assert (outcome.code, outcome.err) == (0, f"written: {kind}-mel_a-skin-plain-if100.pdf\n")
+    assert (tmp_path / f"{kind}-mel_a-skin-plain-if100.pdf").read_bytes().startswith(b"%PDF")
+    wrong = lmdbench("plot", kind, "--class", "MEL_A")
+    assert wrong.code == 2
+    assert wrong.err == (
+        "lmdbench: unknown class 'MEL_A'. Did you mean mel_a? Known: nv, mel_a, bcc, df.\n"
+    )
+
+
+def test_without_a_class_curves_are_means_but_net_benefit_has_none(lmdbench, runs):
+    outcome = lmdbench("plot", "roc", "--bare", "--output", "roc.svg")
+    assert outcome.code == 0, outcome.err
+    assert "ROC: each class against the rest, mean of 4" in outcome.out
+    refused = lmdbench("plot", "decision-curve")
+    assert (refused.code, "name it by --class: nv, mel_a, bcc, df" in refused.err) == (2, True)
+
+
+def test_a_class_of_one_data_set_alone_does_not_keep_the_rest(lmdbench, runs, fake_run, tmp_path):
+    fake_run("ce", dataset="bowel", record={"classes": ["nv", "polyp", "bcc", "df"], "groups": {}})
+    outcome = lmdbench("plot", "roc", "--class", "polyp", "--output", "roc.svg")
+    assert outcome.code == 0, outcome.err
+    assert [path.name for path in tmp_path.glob("*.svg")] == ["roc.svg"]
+    assert "not drawn: unknown class 'polyp'" in outcome.err
 
 
 def test_a_default_name_is_new_and_a_given_one_is_written_over(lmdbench, runs, tmp_path):
@@ -113,6 +142,7 @@ def test_what_cannot_be_drawn_does_not_keep_the_rest(lmdbench, runs, fake_run, t
         (("groups", "--width", "1"), "--width 1: give 3.3 to 40 inches"),
         (("groups", "--run", "x"), "--run is for `lmdbench plot embedding`"),
         (("groups", "--images", "3"), "--images is for `lmdbench plot embedding`"),
+        (("groups", "--class", "df"), "--class is for `lmdbench plot decision-curve`"),
         (("groups", "--fraction"), "plots are in percent"),
         (("groups", "--metric", "accuracy"), "leave --metric out"),
         (("groups", "--method", "crt"), "crt"),

@@ -19,6 +19,7 @@ from lmdbench.reporting.plots.figures import drawing
 DATA = {
     "table": "a ResultTable, one of what `lmdbench compare` shows",
     "comparison": "the Comparison: all tables, and the ranks across them",
+    "class": "a OneVsRest: a ResultTable, and the class that --class names",
     "run": "a Run: its directory and its record",
     "features": "an Embedding: features of a run's images, before and after its training",
 }
