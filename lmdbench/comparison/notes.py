@@ -413,7 +413,7 @@ def in_text(name: str) -> str:
     """What a metric or group is called within a sentence: acronyms keep their letters, as what is
     plugged in does."""
     title = column_title(name)
-    if name not in METRICS and ":" not in name:
+    if name not in METRICS and not set(":@") & set(name):  # a group's
         return f"{name} recall"
     kept = title.split()[0].isupper() or (name in METRICS and name not in BUILT_IN)
     return title if kept else title[:1].lower() + title[1:]

@@ -277,6 +277,8 @@ def test_a_group_of_another_data_set_is_missing(folder: Path, fake_run: FakeRun)
         ("f1:nv", "F1 of nv"),
         ("precision:NV", "precision of NV"),
         ("tail", "tail recall"),
+        ("sensitivity@specificity=0.9", "sensitivity at specificity 0.9"),
+        ("macro_npv", "macro NPV"),
     ],
 )
 def test_names_in_a_sentence_keep_their_acronyms(name: str, text: str) -> None:
