@@ -78,6 +78,8 @@ def test_the_commands_work_and_print_what_the_page_shows(lmdbench):
         "folder-bloodmnist",
     }
     assert len(list(Path("results/folder-my-images/random/ce").iterdir())) == 1
+    (record,) = Path("results").glob("folder-clinic-2024/*/ce/*/run.json")
+    assert json.loads(record.read_text())["costs"] == {"melanoma": {"nevus": 5}}
     compared = lmdbench("compare", "--dataset", "folder-my-images", "--format", "csv").out
     assert [name for name in ("ce", "crt") if f"{name}," in compared] == ["ce", "crt"]
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS, Dataset, Split
+from lmdbench.data.reading import read_split
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitSpec, make_split
 
@@ -89,6 +90,15 @@ def test_the_class_attributes_stay_as_they_are(clinic: Callable[[str], Path]) ->
     assert plain.group_source == "the column 'patient' of export.csv"
 
 
+def test_grades_and_costs_are_those_of_the_classes(clinic: Callable[[str], Path]) -> None:
+    head = 'other_classes = "drop"\nordered_classes = ["nevus", "melanoma"]\n'
+    costs = "[costs]\nmelanoma = { nevus = 5, keratosis = 2.5 }\n"
+    dataset = folder(clinic(head + TABLE + CLASSES + costs))
+    read_split(dataset, None, 42)
+    assert dataset.ordered_classes == ("nevus", "melanoma")
+    assert dataset.costs == {"melanoma": {"nevus": 5, "keratosis": 2.5}}
+
+
 def test_codes_become_classes_merged_and_dropped(clinic: Callable[[str], Path]) -> None:
     dataset = folder(clinic('other_classes = "drop"' + TABLE + CLASSES))
     split = dataset.split(None, 42)
@@ -116,6 +126,12 @@ def test_codes_become_classes_merged_and_dropped(clinic: Callable[[str], Path]) 
             CLASSES,
             "unknown class in class_order 'C43'. Known: melanoma, nevus, keratosis",
         ),
+        (
+            'ordered_classes = ["C43", "C44"]',
+            "",
+            r"in ordered_classes 'C44'\. Did you",
+        ),
+        ("", "[costs]\nC43 = { C44 = 2 }", r"class in \[costs\] 'C44'\. Did you mean C43"),
         ("", '[groups]\nhead = ["C44"]', r"unknown class in .*dataset\.toml: groups 'C44'"),
         ("", '[groups]\nhead = ["C43"]\ntail = ["C43"]', "groups: class 'C43' is in head and in"),
         ('groups = "count:5"', "", r"dataset\.toml: groups 'count:5': give rank, rank:2,3,3"),
