@@ -237,6 +237,7 @@ def compare(
     data_root: str | Path | None = None,
     per_class: str | bool = "",
     pairwise: bool = False,
+    stability: bool = False,
     permutation: bool = False,
     published: bool = False,
     margin: float = 1.0,
@@ -246,7 +247,8 @@ def compare(
     """Score finished runs, sort them into tables, and test each method against ``reference``.
 
     ``results``: the folder, or runs of one. ``metrics``: the first is tested; by default the usual
-    ones and the recall of each group. The other parameters are the options of ``lmdbench compare``.
+    ones and the recall of each group. ``stability``: ``--ranks``, how stable each table's ranking
+    is. The other parameters are the options of ``lmdbench compare``.
     ``say``: told of runs and tables that are left out; by default a warning. ``check``: given what
     would be scored, before it is; may raise UserError.
 
@@ -286,6 +288,7 @@ def compare(
         reference=_name("reference", reference),
         per_class=per_class,
         pairwise=pairwise,
+        stability=stability,
         published=published,
         permutation=permutation,
         margin=margin,

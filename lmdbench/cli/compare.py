@@ -41,6 +41,12 @@ UNWRAPPED = 100_000  # columns where no terminal sets a limit
 )
 @click.option("--pairwise", is_flag=True, help="Add all pairs of rows, tested on the first metric.")
 @click.option(
+    "--ranks",
+    is_flag=True,
+    help="Add how stable the ranking of each table is: its ranks by the first metric on bootstrap "
+    "samples of seeds and test images.",
+)
+@click.option(
     "--permutation",
     is_flag=True,
     help="Add the p of permutations over the test images: of these trained models only, blind to "
@@ -84,6 +90,7 @@ def compare(
     selection: Selection,
     per_class: str | None,
     pairwise: bool,
+    ranks: bool,
     permutation: bool,
     published: bool,
     form: str | None,
@@ -116,7 +123,11 @@ def compare(
     if output is not None:
         check_output(output)
     comparison = selection.comparison(
-        per_class=per_class or "", pairwise=pairwise, permutation=permutation, published=published
+        per_class=per_class or "",
+        pairwise=pairwise,
+        stability=ranks,
+        permutation=permutation,
+        published=published,
     )
     if published and not any(table.published for table in comparison.tables):
         click.echo(_nothing_published(), err=True)

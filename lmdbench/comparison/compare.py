@@ -29,6 +29,7 @@ from lmdbench.comparison.results import (
     with_part,
 )
 from lmdbench.comparison.scoring import LeaksOf, RowScores, ScoredImages
+from lmdbench.comparison.stability import rank_stability
 from lmdbench.comparison.types import Cell, MethodResult, Pair, Ranks, ResultTable
 from lmdbench.comparison.versions import versions_of_row
 from lmdbench.core.errors import UserError
@@ -90,6 +91,7 @@ def compare(
     reference: str = REFERENCE,
     per_class: str | bool = "",
     pairwise: bool = False,
+    stability: bool = False,
     published: bool = False,
     permutation: bool = False,
     margin: float = MARGIN,
@@ -98,16 +100,16 @@ def compare(
     """Score the finished runs and sort them into tables.
 
     Empty selections mean everything. ``names`` of metrics, as ``metrics.parse`` takes them; by
-    default the usual metrics and every group. The first is the primary one, which is tested
-    against ``reference``, a row's label or a method. ``per_class``: a statistic of each class,
-    True for the recall. ``pairwise`` tests all pairs of rows; ``permutation`` adds the p over
-    images; ``published`` sets papers' numbers beside. ``margin``, in points: within it methods are
-    practically equal. ``pooled`` makes one table of the folds of a k-fold split. ``leaked`` tells
-    the test images of a run that leak: where there are any, a second table leaves them out; where
-    it can't tell for some tables, a note says so. ``groups``:
-    head, medium and tail by another rule, as ``parse_groups`` takes it. ``sweep``: only runs in
-    these directories, relative to the results, each with the name that its row goes by. ``check``:
-    given what would be scored, before it is; may raise UserError.
+    default the usual metrics and every group. The first is the primary one, which is tested against
+    ``reference``, a row's label or a method. ``per_class``: a statistic of each class, True for the
+    recall. ``pairwise`` tests all pairs of rows; ``stability`` tells how stable each table's
+    ranking is; ``permutation`` adds the p over images; ``published`` sets papers' numbers beside.
+    ``margin``, in points: within it methods are practically equal. ``pooled`` makes one table of
+    the folds of a k-fold split. ``leaked`` tells the test images of a run that leak: where there
+    are any, a second table leaves them out; where it can't tell for some tables, a note says so.
+    ``groups``: head, medium and tail by another rule, as ``parse_groups`` takes it. ``sweep``: only
+    runs in these directories, relative to the results, each with the name that its row goes by.
+    ``check``: given what would be scored, before it is; may raise UserError.
 
     Raises UserError where nothing is left, with near matches for a name that no result has.
     """
@@ -168,6 +170,8 @@ def compare(
         raise damaged[0]
     if problems and len(problems) == len(comparable):
         raise problems[0]
+    if stability:
+        scored = [_with_stability(table) for table in scored]
     return Comparison(
         results,
         part,
@@ -238,6 +242,13 @@ def _with_left_out(table: ResultTable, left_out: Mapping[Path, str]) -> ResultTa
 
 def _noted(scored: ResultTable, note: str) -> ResultTable:
     return replace(scored, remarks=(*scored.remarks, note))
+
+
+def _with_stability(table: ResultTable) -> ResultTable:
+    try:
+        return replace(table, stability=rank_stability(table))
+    except UserError as problem:  # too few rows that can be ranked
+        return _noted(table, f"No stability of the ranking: {problem}.")
 
 
 def _limits(group: RunGroup, leaked: LeaksOf) -> str:

@@ -52,8 +52,8 @@ def scores(tables: Sequence[ResultTable], ranks: Ranks | None = None) -> DataFra
     """A row for each table, method and metric.
 
     ``kind`` tells these (score) from rows that are there if they were asked for: statistics of
-    classes (class), pairs of methods (pair, ``reference`` is the other one), numbers that papers
-    print (published), mean ranks across data sets (rank).
+    classes (class), pairs of methods (pair, ``reference`` is the other one), ranks on bootstrap
+    samples (stability), numbers that papers print (published), mean ranks across data sets (rank).
     """
     settings = dict.fromkeys(
         name for table in tables for name in table.setting if name not in NOT_COLUMNS
@@ -191,6 +191,18 @@ def _lines(table: ResultTable) -> Iterator[dict[str, Any]]:
             **_columns(pair.difference, OF_DIFFERENCE),
             "p_corrected": pair.p_corrected,
         }
+    if table.stability is not None:
+        for spread in table.stability.rows:
+            yield {
+                "kind": "stability",
+                "label": spread.label,
+                "metric": table.primary,
+                "rank": spread.rank,
+                "rank_median": spread.median,
+                "rank_low": spread.low,
+                "rank_high": spread.high,
+                "first": spread.shares[0],
+            }
     for column in table.published:
         for name, value in column.values.items():
             yield {

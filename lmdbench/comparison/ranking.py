@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -12,7 +11,12 @@ from lmdbench.comparison.types import Rank, Ranks, ResultTable
 from lmdbench.evaluation import ranks
 from lmdbench.evaluation.metrics import described
 
-SEED = 0  # of the bootstrap over settings
+# Where Friedman's p is from → the words for it.
+FRIEDMAN = {
+    "exact": "exact",
+    "permutations": f"by {ranks.PERMUTATIONS:,} permutations, generator seed {ranks.SEED}",
+    "chi-squared": "by the χ² distribution",
+}
 
 
 def settings_of(tables: Sequence[ResultTable]) -> list[ResultTable]:
@@ -37,8 +41,7 @@ def rank(tables: Sequence[ResultTable]) -> Ranks | None:
     scores = np.array([[means[label] for label in labels] for means in means_of])
     if described(primary).lower_is_better:
         scores = -scores
-    means = ranks.ranks(scores)
-    intervals = ranks.bootstrap_mean_ranks(scores, np.random.default_rng(SEED))
+    means, intervals = ranks.mean_ranks(scores), ranks.mean_rank_intervals(scores)
     marks: dict[str, list[str]] = {label: [] for label in labels}
     for table in settings:
         for row in table.rows:
@@ -66,11 +69,14 @@ def _means(table: ResultTable, primary: str) -> dict[str, float]:
 
 def _caveats(scores: np.ndarray, datasets: Sequence[str], left_out: Sequence[str]) -> str:
     """``datasets``: of each setting."""
-    statistic, p = ranks.friedman(scores)
+    test = ranks.friedman(scores)
     words = []
-    if not math.isnan(p):
-        shown = f"= {p:.3f}" if p >= 0.001 else "< 0.001"
-        words.append(f"Friedman's test that all rank alike: χ² = {statistic:.1f}, p {shown}.")
+    if test.distribution:
+        shown = f"= {test.p:.3f}" if test.p >= 0.001 else "< 0.001"
+        words.append(
+            f"Friedman's test that all rank alike: χ² = {test.statistic:.1f}, p {shown} "
+            f"({FRIEDMAN[test.distribution]})."
+        )
     shared = [f"{n} tables are of {name}" for name, n in Counter(datasets).items() if n > 1]
     if shared:
         words.append(
@@ -86,7 +92,7 @@ def _note(settings: int, methods: int) -> str:
     words = (
         "Won, neither and lost: of the tables in which the method was tested against the "
         "reference, those in which the corrected test finds it better, neither better nor worse, "
-        f"and worse. Intervals of mean ranks: bootstrap over tables, generator seed {SEED}. "
+        f"and worse. {_of_intervals(settings)} "
     )
     apart = ranks.nemenyi_critical_difference(methods, settings)
     if settings >= ranks.NEMENYI_FROM:
@@ -95,4 +101,16 @@ def _note(settings: int, methods: int) -> str:
         f"Exploratory: with {settings} data-set settings, fewer than {ranks.NEMENYI_FROM}, "
         f"the critical difference of mean ranks is {apart:.1f} of at most {methods - 1} "
         f"rank{'s' * (methods != 2)}, so no critical-difference diagram is drawn."
+    )
+
+
+def _of_intervals(settings: int) -> str:
+    if settings < ranks.INTERVALS_FROM:
+        return (
+            f"Mean ranks have no intervals: {settings} tables, fewer than "
+            f"{ranks.INTERVALS_FROM}, say next to nothing of other data sets."
+        )
+    return (
+        "Intervals of mean ranks: for other data sets like these, by Student's t over the tables "
+        "and two more, in which the method is as far from its mean as any was in any table."
     )

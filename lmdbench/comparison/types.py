@@ -53,6 +53,40 @@ class Pair:
     p_corrected: float | None
 
 
+@dataclass(frozen=True)
+class RankSpread:
+    """A row's ``rank`` and its ranks on bootstrap samples.
+
+    ``median``, and 95 % between ``low`` and ``high``; ``shares``: in which share of the samples it
+    has each place, the best first.
+    """
+
+    label: str
+    rank: float
+    median: float
+    low: float
+    high: float
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RankStability:
+    """The ranking of a table by its ``primary`` metric on bootstrap samples of seeds and images.
+
+    ``rows`` by rank; ``rounds``: samples. ``tau``: the median of Kendall's rank correlation
+    of a sample's ranking with the table's, 95 % between ``tau_low`` and ``tau_high``; NaN where all
+    methods tie. ``notes``: what must be said beside it.
+    """
+
+    primary: str
+    rows: tuple[RankSpread, ...]
+    tau: float
+    tau_low: float
+    tau_high: float
+    rounds: int
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResultTable(RunGroup):
     """Runs that may be compared, scored: rows in the order they are shown.
@@ -71,6 +105,7 @@ class ResultTable(RunGroup):
     primary: str = "balanced_accuracy"
     per_class: str = ""  # the statistic of each class that is shown
     pairwise: tuple[Pair, ...] = ()
+    stability: RankStability | None = None  # if asked for, and where two rows can be ranked
     published: tuple[PublishedColumn, ...] = ()
     wanted: str = ""  # the reference that was asked for
     grouped: int = 0  # images of the part whose lesion or patient is known
@@ -105,7 +140,7 @@ class ResultTable(RunGroup):
 
 @dataclass(frozen=True)
 class Rank:
-    """A method across data sets: its mean rank with an interval.
+    """A method across data sets: its mean rank with an interval, NaN where there are too few.
 
     ``wins``, ``neither`` and ``losses`` count the settings in which the method was tested against
     the reference: where the corrected test finds it better, neither better nor worse, and worse.

@@ -8,7 +8,10 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
-BY_BLOCK = ("per-class", "groups", "forest", "confusion", "reliability", "curves")
+BY_BLOCK = (
+    *("per-class", "groups", "forest", "confusion", "reliability", "curves"),
+    "rank-stability",
+)
 OF_A_CLASS = ("roc", "precision-recall", "decision-curve", "operating-points")
 HISTORY = "epoch,loss,validation_balanced_accuracy\n1,2.0,0.1\n2,1.0,0.3\n"
 

@@ -58,10 +58,10 @@ def without_torch(tmp_path, fake_run):
 @pytest.mark.parametrize(
     "words",
     [
-        ("compare", "--per-class", "--pairwise", "--permutation", "--published"),
+        ("compare", "--per-class", "--pairwise", "--ranks", "--permutation", "--published"),
         ("compare", "--groups", "head=nv;rest=mel_a,bcc,df", "--format", "csv"),
         ("plot",),
-        *(("plot", kind) for kind in ("forest", "curves", "reliability")),
+        *(("plot", kind) for kind in ("forest", "curves", "reliability", "rank-stability")),
         ("report", "--pairwise", "--published"),
         ("results", "list", "--sort", "score"),
         ("results", "export", "--output", "ours.zip"),

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import numpy as np
@@ -32,8 +33,27 @@ def test_the_best_everywhere_has_rank_one(tables):
     found = rank(tables(3))
     assert [one.label for one in found.rows] == ["lmd", "crt", "ce"]
     assert [one.mean for one in found.rows] == [1, 2, 3]
-    assert (found.rows[0].low, found.rows[0].high) == (1, 1)
     assert len(found.settings) == 3
+
+
+def test_few_settings_have_no_intervals_and_say_why(tables):
+    found = rank(tables(3))
+    assert all(math.isnan(one.low) and math.isnan(one.high) for one in found.rows)
+    assert "no intervals: 3 tables, fewer than 6" in found.note
+
+
+def test_six_settings_have_intervals_that_are_no_points(tables):
+    found = rank(tables(6, {"ce": 0.5, "lmd": 4.0}))
+    assert "Student's t over the tables" in found.note
+    lmd, ce = found.rows
+    assert (lmd.low, ce.high) == (1, 2)
+    assert 1.3 < lmd.high < 1.6
+    assert ce.low == pytest.approx(3 - lmd.high)
+
+
+def test_friedmans_p_of_three_settings_is_exact(tables):
+    # 3 methods in the same order in 3 settings: 1 in 36.
+    assert "χ² = 6.0, p = 0.028 (exact)" in rank(tables(3)).caveats
 
 
 def test_won_neither_and_lost_are_of_the_test_against_the_reference(tables):
@@ -76,7 +96,7 @@ def test_only_tables_with_a_test_are_won_neither_or_lost(fake_run, tmp_path):
     rows = {row["label"]: row for row in json.loads(json_text(comparison))["ranks"]["rows"]}
     assert rows["lmd"]["wins"] is None
     assert rows["ce"]["losses"] == 1
-    assert re.search(r"^\| lmd .*\] \| – \| – \| – \|$", markdown(comparison), re.MULTILINE)
+    assert re.search(r"^\| lmd \| 1.00 \| – \| – \| – \|$", markdown(comparison), re.MULTILINE)
 
 
 def test_tables_of_one_data_set_are_told_to_share_images(fake_run, tmp_path, tables):

@@ -64,6 +64,7 @@ def _table_record(table: ResultTable) -> dict[str, Any]:
         "per_class": table.per_class or None,
         "rows": [_row_record(row) for row in table.rows],
         "pairwise": table.pairwise,
+        "stability": table.stability,
         "published": table.published,
         "notes": table.notes,
     }

@@ -30,7 +30,7 @@ from lmdbench.reporting.tables.words import (
 )
 
 if TYPE_CHECKING:
-    from lmdbench.comparison.types import Rank
+    from lmdbench.comparison.types import Rank, RankStability
     from lmdbench.evaluation.differences import Difference
 
 SPREADS = ("interval", "sd", "none")  # what stands behind a mean
@@ -325,7 +325,7 @@ def _merged_notes(heads: Sequence[str], results: Sequence[ResultTable]) -> list[
 
 
 def _further(result: ResultTable, style: Style) -> list[Table]:
-    makers = (_differences, _per_class, _pairs, _published)
+    makers = (_differences, _per_class, _pairs, _stability, _published)
     return [table for make in makers for table in make(result, style)]
 
 
@@ -548,6 +548,65 @@ def _pairs(result: ResultTable, style: Style) -> list[Table]:
     return [Table("pairs", "All pairs", columns, rows, legend)]
 
 
+def _stability(result: ResultTable, style: Style) -> list[Table]:
+    """The ranks of the rows on bootstrap samples."""
+    found = result.stability
+    if found is None:
+        return []
+    columns = (
+        Column("Method", words=True),
+        Column("Rank"),
+        Column("In samples", brackets="95 %"),
+        Column("First"),
+    )
+    rows = tuple(
+        (
+            TableCell(spread.label),
+            TableCell(_rank_text(spread.rank)),
+            TableCell(
+                _rank_text(spread.median),
+                interval=f"{_rank_text(spread.low)}, {_rank_text(spread.high)}",
+            ),
+            TableCell(number(spread.shares[0], style.percent)),
+        )
+        for spread in found.rows
+    )
+    return [
+        Table(
+            "ranks",
+            "Stability of the ranking",
+            columns,
+            rows,
+            _stability_legend(found, style),
+            found.notes,
+        )
+    ]
+
+
+def _stability_legend(found: RankStability, style: Style) -> str:
+    words = (
+        f"Ranks by {in_text(found.primary)}, 1 the best, and on {found.rounds:,} bootstrap samples "
+        "of seeds and test images: the median, where 95 % lie, and the share of samples in which "
+        f"the method is first, {style.unit}.",
+        tau_text(found),
+        "Stability of the ranking in these data; no confidence intervals.",
+    )
+    return " ".join(filter(None, words))
+
+
+def tau_text(found: RankStability) -> str:
+    """How far the rankings of samples agree with the table's; empty where all methods tie."""
+    if math.isnan(found.tau):
+        return ""
+    low, middle, high = (number(v, False) for v in (found.tau_low, found.tau, found.tau_high))
+    return f"Kendall's τ of a sample's ranking with the table's: median {middle} [{low}, {high}]."
+
+
+def _rank_text(rank: float) -> str:
+    """A rank, or the mean of those that tied methods share."""
+    return f"{rank:g}"
+
+
 # Beneath all tables
 
 
@@ -574,9 +633,10 @@ def _ranks(comparison: Comparison) -> list[Section]:
         )
         for rank in ranks.rows
     )
+    intervals = " with 95 % intervals" * any(_rank_interval(rank) for rank in ranks.rows)
     legend = (
         f"Ranks by {in_text(ranks.primary)}, 1 the best, mean over "
-        f"{len(ranks.settings)} tables with 95 % intervals: {'; '.join(ranks.settings)}."
+        f"{len(ranks.settings)} tables{intervals}: {'; '.join(ranks.settings)}."
     )
     notes = tuple(note for note in (ranks.caveats, ranks.note) if note)
     title = "Ranks across data sets"

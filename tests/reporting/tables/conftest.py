@@ -13,7 +13,7 @@ import pytest
 from lmdbench.comparison.compare import Comparison, compare
 from lmdbench.comparison.published import PublishedColumn
 from lmdbench.comparison.results import read_results
-from lmdbench.comparison.types import MethodResult, Pair, Rank, Ranks
+from lmdbench.comparison.types import MethodResult, Pair, Rank, Ranks, RankSpread, RankStability
 from lmdbench.evaluation.differences import Difference
 from lmdbench.evaluation.inference import Estimate
 
@@ -121,7 +121,11 @@ def awkward(tmp_path: Path, fake_run: FakeRun) -> Comparison:
     )  # fmt: skip
     rank = Rank("[odd] 100%_|", 1.5, 1.0, 2.0, 1, 0, 1)
     ranks = Ranks(PRIMARY, ("a_b", "c|d"), (rank,), "Two settings_only.")
-    comparison = filled(comparison, per_class="recall", pairwise=pairs, published=(column,))
+    spreads = tuple(RankSpread(label, 1.0, 1.5, 1.0, 2.0, (0.75, 0.25)) for label in labels)
+    stability = RankStability(PRIMARY, spreads, 0.5, -1.0, 1.0, 1000, ("One_seed: only images.",))
+    comparison = filled(
+        comparison, per_class="recall", pairwise=pairs, stability=stability, published=(column,)
+    )
     return replace(comparison, ranks=ranks)
 
 

@@ -143,13 +143,16 @@ def test_classes_pairs_published_and_ranks(awkward: Comparison) -> None:
     assert titles[1:] == [
         "Recall by class",
         "All pairs",
+        "Stability of the ranking",
         "Published: A paper & more",
         "Ranks across data sets",
     ]
     assert table(text, 1)[2].startswith(r"| nv\_1 | 60 | 30 |")
     (pair,) = [row for row in table(text, 2) if row.startswith("| ce |") and "odd" in row]
     assert pair.endswith("| +10.0 [+8.0, +12.0] | .030 | 0.250 |")
-    head, _, ce, rs = table(text, 3)
+    assert table(text, 3)[2] == "| ce | 1 | 1.5 [1, 2] | 75.0 |"
+    assert r"- One\_seed: only images." in text
+    head, _, ce, rs = table(text, 4)
     assert head == r"| A paper & more | F1 {maybe} | Measured | Macro F1 |"
     (row,) = [row for row in awkward.tables[0].rows if row.label == "ce"]
     here = f"{100 * (row.cells['macro_f1'].mean or 0):.1f}"
@@ -157,7 +160,7 @@ def test_classes_pairs_published_and_ranks(awkward: Comparison) -> None:
     assert rs == "| RS | 25.00 | – | – |"
     assert r"- \#1: single runs." in text
     assert r"- As printed in Some\_one, 100%, in percent" in text
-    assert table(text, 4)[2] == r"| \[odd\] 100%\_\| | 1.50 [1.00, 2.00] | 1 | 0 | 1 |"
+    assert table(text, 5)[2] == r"| \[odd\] 100%\_\| | 1.50 [1.00, 2.00] | 1 | 0 | 1 |"
     assert r"- Two settings\_only." in text
 
 
