@@ -36,13 +36,19 @@ if TYPE_CHECKING:
 )
 @click.option("--pairwise", is_flag=True, help="Add all pairs of rows, tested on the first metric.")
 @click.option(
+    "--ranks",
+    is_flag=True,
+    help="Add how stable the ranking of each table is: its ranks by the first metric on bootstrap "
+    "samples of seeds and test images.",
+)
+@click.option(
     "--published",
     is_flag=True,
     help="Set the numbers that papers print beside, with what must be said of them.",
 )
 @plugin_option
 def report(
-    selection: Selection, output: Path, images: bool, pairwise: bool, published: bool
+    selection: Selection, output: Path, images: bool, pairwise: bool, ranks: bool, published: bool
 ) -> None:
     """Write one HTML file that answers: is the gain real, is it in the tail, on how many images.
 
@@ -70,7 +76,7 @@ def report(
         return make_dataset(name, selection.data_root)
 
     page = page_of(
-        selection.comparison(pairwise=pairwise, published=published),
+        selection.comparison(pairwise=pairwise, stability=ranks, published=published),
         cache=default_cache(),
         open_dataset=open_dataset,
         images=images,

@@ -62,7 +62,7 @@ def without_torch(tmp_path, fake_run):
         ("compare", "--groups", "head=nv;rest=mel_a,bcc,df", "--format", "csv"),
         ("plot",),
         *(("plot", kind) for kind in ("forest", "curves", "reliability", "rank-stability")),
-        ("report", "--pairwise", "--published"),
+        ("report", "--pairwise", "--ranks", "--published"),
         ("results", "list", "--sort", "score"),
         ("results", "export", "--output", "ours.zip"),
         ("results", "prune", "--weights"),

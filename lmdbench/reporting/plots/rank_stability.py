@@ -27,7 +27,7 @@ from lmdbench.reporting.plots.style import (
 from lmdbench.reporting.tables.layout import tau_text
 
 ROW_INCHES = 0.28
-FULL = 0.95  # of the room between two ranks or rows, a dot of all samples
+FULL = 0.95  # of the room between two ranks or rows, the largest dot
 
 
 @register_plot("rank-stability", title="ranks on bootstrap samples of seeds and test images")
@@ -46,7 +46,8 @@ def draw_rank_stability(table: ResultTable, width: float = WIDTH) -> Figure:
     figure = Figure(figsize=(width, 0.6 + ROW_INCHES * len(spreads)), layout="constrained")
     axes = figure.subplots()
     room = max(width - 0.3 - LETTER_INCHES * max(map(len, names)), width / 3) / methods
-    largest = (72 * FULL * min(room, ROW_INCHES)) ** 2  # points², of a dot of all samples
+    most = max(max(spread.shares) for spread in spreads)
+    largest = (72 * FULL * min(room, ROW_INCHES)) ** 2 / most  # points², were it of all samples
     for place, spread in enumerate(spreads):
         shares = np.array(spread.shares)
         look = style[spread.label]
@@ -56,11 +57,11 @@ def draw_rank_stability(table: ResultTable, width: float = WIDTH) -> Figure:
             np.full(len(ranks), place),
             s=largest * shares[ranks - 1],
             color=look.colour,
-            alpha=0.55,
+            alpha=0.7,
             linewidth=0,
-            zorder=2,
+            zorder=3,
         )
-        axes.plot([spread.low, spread.high], [place] * 2, color="black", linewidth=0.9, zorder=3)
+        axes.plot([spread.low, spread.high], [place] * 2, color="black", linewidth=0.9, zorder=2)
     medians = [spread.median for spread in spreads]
     axes.plot(medians, range(len(spreads)), "x", color="black", markersize=5, zorder=4)
     axes.set_yticks(range(len(spreads)), names)
@@ -77,8 +78,8 @@ def draw_rank_stability(table: ResultTable, width: float = WIDTH) -> Figure:
     write_footer(
         figure,
         f"Area of a dot: the share of {found.rounds:,} bootstrap samples of seeds and "
-        f"{table.part} images in which the method has the rank; cross: the median; line: where "
-        "95 % lie. From top to bottom as the table ranks them.",
+        f"{table.part} images in which the method has the rank, {100 * most:.0f} % of the "
+        "largest; cross: the median; line: where 95 % lie. From top to bottom as the table ranks them.",
         tau_text(found),
         "Stability of the ranking in these data; no confidence intervals.",
         *found.notes,

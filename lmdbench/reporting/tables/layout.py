@@ -556,7 +556,7 @@ def _stability(result: ResultTable, style: Style) -> list[Table]:
     columns = (
         Column("Method", words=True),
         Column("Rank"),
-        Column("In samples", brackets="95 %"),
+        Column("Resampled", brackets="95 %"),
         Column("First"),
     )
     rows = tuple(
