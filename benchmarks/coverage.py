@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import special
 
 from lmdbench.evaluation import inference, metrics, simulation
 from lmdbench.evaluation.simulation import TableSimulation, expected, scale_for, shifted
@@ -207,12 +208,15 @@ class TableLaw(simulation.TableLaw):
 def unit_coverage(
     shape: Shape,
     images_of_a_unit: int,
+    correlation: float,
     seeds: int,
     repetitions: int,
     generator: np.random.Generator,
-) -> tuple[float, float]:
-    """Coverage of balanced accuracy where the images of a lesion are right or wrong together, four
-    times of five in every seed alike. With the units known, and without."""
+) -> tuple[float, float, float]:
+    """Coverage of balanced accuracy where the difficulties of a lesion's images have a
+    ``correlation``, 1 if they are right or wrong together; nine tenths of what is an image's own
+    lasts from seed to seed. With the units known and without, and the mean standard error, units
+    known, over the true one."""
     counts = np.array(shape.counts)
     labels = np.repeat(np.arange(len(counts)), counts)
     place = np.concatenate([np.arange(n) for n in counts])
@@ -220,17 +224,56 @@ def unit_coverage(
     units = np.unique(units, return_inverse=True)[1].astype(np.int64)
     weights = np.full(len(counts), 1 / len(counts))
     recalls = _falling(len(counts))
-    hits = np.zeros((repetitions, 2))
+    limits = special.ndtri(recalls)[labels]
+    hits, found = np.zeros((repetitions, 2)), np.zeros((repetitions, 2))
+    shares = np.sqrt([correlation, 0.9 * (1 - correlation), 0.1 * (1 - correlation)])
     for number in range(repetitions):
-        lasting = generator.random(units.max() + 1) < 0.8
-        each = generator.random((seeds, units.max() + 1))
-        difficulty = np.where(lasting, each[0], each)[:, units]
-        correct = (difficulty < recalls[labels]).astype(float)
+        of_units = generator.standard_normal(units.max() + 1)[units]
+        of_images = generator.standard_normal(len(labels))
+        of_seeds = generator.standard_normal((seeds, len(labels)))
+        difficulty = shares[0] * of_units + shares[1] * of_images + shares[2] * of_seeds
+        correct = (difficulty < limits).astype(float)
         for k, known in enumerate((units, None)):
-            found = inference.linear_estimate(correct, labels, weights, known)
-            hits[number, k] = found.low <= weights @ recalls <= found.high
+            told = inference.linear_estimate(correct, labels, weights, known)
+            hits[number, k] = told.low <= weights @ recalls <= told.high
+            if k == 0:
+                found[number] = told.se, told.value
     with_units, without = hits.mean(axis=0)
-    return float(with_units), float(without)
+    ratio = found[:, 0].mean() / found[:, 1].std()
+    return float(with_units), float(without), float(ratio)
+
+
+def area_coverage(
+    images: int,
+    area: float,
+    seeds: int,
+    persistence: float,
+    repetitions: int,
+    generator: np.random.Generator,
+) -> float:
+    """Coverage of the AUROC of a class of so many ``images`` against 3,000 others, both with normal
+    scores, a share ``persistence`` of whose variance is the same in every seed."""
+    labels = np.repeat([0, 1], [images, 3000])
+    gap = math.sqrt(2) * special.ndtri(area) * (labels == 0)
+    metric = metrics.parse("auroc:a", ["a", "b"], {})
+    hits = 0
+    for _ in range(repetitions):
+        shared = math.sqrt(persistence) * generator.standard_normal(len(labels))
+        own = math.sqrt(1 - persistence) * generator.standard_normal((seeds, len(labels)))
+        scorers = [
+            metrics.Scorer(labels, np.stack([score, np.zeros(len(score))], axis=1))
+            for score in gap + shared + own
+        ]
+        found = metric.estimate(
+            np.array([scorer.value(metric) for scorer in scorers]),
+            np.empty(0),
+            np.stack([scorer.influence(metric) for scorer in scorers]),
+            labels,
+            scorers[0].counts,
+            None,
+        )
+        hits += found.low <= area <= found.high
+    return hits / repetitions
 
 
 # Metrics that are no weighted sums of recalls
@@ -330,9 +373,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=2000, help="tables of a cell")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--table", type=int, choices=range(5), help="only this one")
+    parser.add_argument("--table", type=int, choices=range(6), help="only this one")
     options = parser.parse_args()
-    tables = (_coverage_table, _error_table, _smooth_table, _unit_table, _power_table)
+    tables = (
+        _coverage_table,
+        _error_table,
+        _smooth_table,
+        _unit_table,
+        _power_table,
+        _area_table,
+    )
     for number, table in enumerate(tables):
         if options.table not in (None, number):
             continue
@@ -466,11 +516,33 @@ def _smooth_table(repetitions: int, generator: np.random.Generator) -> Iterator[
 
 
 def _unit_table(repetitions: int, generator: np.random.Generator) -> Iterator[str]:
-    yield from _head("test set", "images of a lesion", "seeds", "lesions known", "not known")
-    for shape, size, seeds in itertools.product(SHAPES, (1, 2, 4), (1, 3)):
+    yield from _head(
+        "test set",
+        "images of a lesion",
+        "correlation",
+        "seeds",
+        "lesions known",
+        "standard error, of the true one",
+        "not known",
+    )
+    cells = itertools.product(SHAPES, (2, 4), (0.0, 0.3, 0.6, 1.0), (1, 3))
+    for shape, size, correlation, seeds in cells:
         reps = max(repetitions // 2, 1)
-        known, unknown = unit_coverage(shape, size, seeds, reps, generator)
-        yield _row(shape.name, size, seeds, f"{100 * known:.1f}", f"{100 * unknown:.1f}")
+        known, unknown, ratio = unit_coverage(shape, size, correlation, seeds, reps, generator)
+        shown = f"{100 * known:.1f}", f"{ratio:.2f}", f"{100 * unknown:.1f}"
+        yield _row(shape.name, size, correlation, seeds, *shown)
+
+
+def _area_table(repetitions: int, generator: np.random.Generator) -> Iterator[str]:
+    areas = (0.75, 0.9, 0.97, 0.99, 0.995)
+    yield from _head("images of the class", "seeds", *(f"AUROC {area:.4g}" for area in areas))
+    for images, seeds in itertools.product((8, 26, 81), (1, 3)):
+        reps = max(repetitions // 4, 1)
+        columns = [
+            [area_coverage(images, area, seeds, lasting, reps, generator) for lasting in (0.5, 0.9)]
+            for area in areas
+        ]
+        yield _row(images, seeds, *map(_range, columns))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -70,16 +70,22 @@ def difference_variance(differences: np.ndarray, units: np.ndarray | None = None
 
 
 def augmented_variance(
-    n: np.ndarray, total: np.ndarray, squares: np.ndarray, paired: bool = False
+    n: np.ndarray,
+    total: np.ndarray,
+    squares: np.ndarray,
+    paired: bool = False,
+    agreement: np.ndarray | float = 1.0,
 ) -> np.ndarray:
     """Variance of the mean of ``n`` outcomes with sum ``total`` and sum of squares ``squares``.
 
     Arrays of any one shape. Pseudo-observations are added as the protocol says, for a recall or,
-    ``paired``, for a difference.
+    ``paired``, for a difference; ``agreement``: how much of the spread of single outcomes they
+    have, less than all where units stand for several images.
     """
     images, first, second = _OF_DIFFERENCE if paired else _OF_RECALL
+    spread = first**2 + agreement * (second - first**2)
     mean = (total + first) / (n + images)
-    return ((squares + second) / (n + images) - mean**2) / (n + images + 1)
+    return ((squares + spread) / (n + images) - mean**2) / (n + images + 1)
 
 
 def persistence(
@@ -115,40 +121,76 @@ def persistence(
     return np.clip(1 - np.divide(part, of, out=np.zeros_like(of), where=of > 0), 0, 1)
 
 
+def agreement(
+    n: np.ndarray,
+    total: np.ndarray,
+    second: np.ndarray | None = None,
+    sizes: np.ndarray | None = None,
+) -> np.ndarray:
+    """Variance of the mean outcome of a class's units over that of an outcome, (..., C).
+
+    1 where images stand alone. Of units of k images, ``sizes`` (C,), it is ρ + (1 − ρ) / k, if ρ is
+    the correlation of two outcomes in a unit; other arguments as of ``persistence``. ρ is that of
+    all classes together, and of one more outcome that agrees.
+    """
+    if second is None or sizes is None:
+        return np.ones_like(total)
+    several = n > 1 + 1e-9
+    many = np.where(several, n, 2.0)
+    squared = total**2 / many
+    of_units = np.maximum(second - squared, 0) * many / (many - 1)
+    of_outcomes = (total - squared + of_units / many) * several
+    alike = (of_units * several - of_outcomes / sizes).sum(axis=-1, keepdims=True)
+    whole = (of_outcomes * (1 - 1 / sizes)).sum(axis=-1, keepdims=True)
+    correlation = np.clip((alike + 1) / (whole + 1), 0, 1)
+    return correlation + (1 - correlation) / sizes
+
+
 def recall_variances(
     n: np.ndarray,
     total: np.ndarray,
     squares: np.ndarray,
     seeds: int,
     second: np.ndarray | None = None,
+    sizes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Variance of each class's recall that is owed to its images and not to the seeds, (..., C).
 
     Arguments as of ``persistence``. An image tells as much as S / (1 + (S − 1) ``persistence``)
     outcomes: Jeffreys' variance for so many, less what the spread over seeds holds already; but
     at least the persistent share of p (1 − p) / n, p by Laplace's rule, as Jeffreys' variance of
-    one image that is right in every seed is a third of what its chance can be.
+    one image that is right in every seed is a third of what its chance can be. Of units of
+    ``sizes`` (C,) images, as much of it as they show ``agreement``.
     """
+    agreed = agreement(n, total, second, sizes)
     second = total if second is None else second
     lasting = persistence(n, total, squares, seeds, second)
     there = np.maximum(n, 1e-9)
     outcomes = there * seeds / (1 + (seeds - 1) * lasting)
     of_seeds = (second - squares) / (max(seeds - 1, 1) * there**2) * outcomes / (outcomes + 2)
-    jeffreys = augmented_variance(outcomes, outcomes * total / there, outcomes * second / there)
+    jeffreys = augmented_variance(
+        outcomes, outcomes * total / there, outcomes * second / there, agreement=agreed
+    )
     p = (total + 1) / (n + 2)
-    shrunk = np.clip((second + 0.5) / (total + 0.5), 0, 1)  # of units: their means vary less
-    return np.maximum(jeffreys - of_seeds, lasting * p * (1 - p) / there * shrunk)
+    return np.maximum(jeffreys - of_seeds, lasting * p * (1 - p) / there * agreed)
 
 
-def least_variances(n: np.ndarray, total: np.ndarray, seeds: int) -> np.ndarray:
+def least_variances(
+    n: np.ndarray,
+    total: np.ndarray,
+    seeds: int,
+    second: np.ndarray | None = None,
+    sizes: np.ndarray | None = None,
+) -> np.ndarray:
     """What both sources together can't be less than, (..., C), where seeds happen to agree.
 
     Jeffreys' variance of n · S outcomes that are all by chance; of classes of ``SMALL`` images and
-    more, where that happens seldom, a quarter of it.
+    more, where that happens seldom, a quarter of it. Of units, as much of it as they show
+    ``agreement``.
     """
     outcomes = n * seeds
     by_chance = augmented_variance(outcomes, seeds * total, seeds * total)
-    return by_chance * np.where(n < SMALL, 1, 0.25)
+    return by_chance * np.where(n < SMALL, 1, 0.25) * agreement(n, total, second, sizes)
 
 
 def difference_variances(
@@ -209,14 +251,16 @@ class Pieces:
 
     A unit's piece of a class counts with its mean, and with weight as its share of the images:
     1/Σ share² units of one size tell as much. Sums (C,): ``total`` and ``squares`` of the
-    seed-averaged means, ``second`` of the squared means averaged over seeds. ``unit``, ``of_class``
-    and ``pull`` (P,): each piece, and how far it pulls the class's recall from its mean.
+    seed-averaged means, ``second`` of the squared means averaged over seeds; ``sizes``: images of a
+    unit. ``unit``, ``of_class`` and ``pull`` (P,): each piece, and how far it pulls the class's
+    recall from its mean.
     """
 
     n: np.ndarray
     total: np.ndarray
     squares: np.ndarray
     second: np.ndarray
+    sizes: np.ndarray | None = None
     unit: np.ndarray | None = None
     of_class: np.ndarray | None = None
     pull: np.ndarray | None = None
@@ -244,8 +288,9 @@ class Pieces:
             n**2 * np.bincount(of_class, share**2 * values, classes)
             for values in (sums / k, (sums / k) ** 2, (by_seed**2).mean(axis=0))
         )
+        sizes = np.maximum(images / np.maximum(n, 1e-9), 1.0)
         return cls(
-            n, total, squares, second, unit, of_class, share * (sums / k - recalls[of_class])
+            n, total, squares, second, sizes, unit, of_class, share * (sums / k - recalls[of_class])
         )
 
     def variance(self, weights: np.ndarray, by_class: np.ndarray) -> float:
@@ -356,8 +401,12 @@ def linear_estimate(
         return _unknown(values)
     seeds = len(correct)
     pieces = Pieces.cut(np.asarray(correct, float), labels, units, len(weights))
-    by_class = recall_variances(pieces.n, pieces.total, pieces.squares, seeds, pieces.second)
-    least = (weights**2 * least_variances(pieces.n, pieces.total, seeds))[pieces.n > 0].sum()
+    by_class = recall_variances(
+        pieces.n, pieces.total, pieces.squares, seeds, pieces.second, pieces.sizes
+    )
+    least = (
+        weights**2 * least_variances(pieces.n, pieces.total, seeds, pieces.second, pieces.sizes)
+    )[pieces.n > 0].sum()
     test = ImageVariance(pieces.variance(weights, by_class))
     return _estimate(values, test, (0, 1), level, float(least))
 
@@ -484,6 +533,50 @@ def smooth_estimate(
         return _unknown(values)
     found = jackknife(influences.mean(axis=0), labels, units)
     return _estimate(np.asarray(values, float), _known(found, why), bounds, level)
+
+
+def area_estimate(
+    values: np.ndarray,
+    influences: np.ndarray,
+    labels: np.ndarray,
+    n: np.ndarray,
+    weights: np.ndarray,
+    units: np.ndarray | None = None,
+    level: float = 0.95,
+    why: str = "",
+) -> Estimate:
+    """Σ weights · areas under the ROC curves of the classes, one against the rest, of one method.
+
+    ``n`` (C,) independent images, ``weights`` (C,). Near 1 an area rests on the few images that
+    stand wrong, of which a small class may show none: its variance over images is at least what
+    two normal distributions of scores with that area would have, as far as the influences last
+    from seed to seed, and the interval is made on the logit scale.
+    """
+    if np.isnan(values).any():
+        return _unknown(values)
+    mean = float(np.mean(values))
+    rest = np.maximum(n.sum() - n, 1)
+    least = binormal_variance(mean) * float(
+        (weights**2 * (1 / np.maximum(n, 1) + 1 / rest))[n > 0].sum()
+    )
+    found = jackknife(influences.mean(axis=0), labels, units)
+    of_each = float(np.mean([jackknife_variance(seed, labels, units) for seed in influences]))
+    lasting_share = found.variance / of_each if of_each > NOTHING else 1.0
+    found = replace(found, variance=max(found.variance, least * lasting_share))
+    told = _estimate(values, _known(found, why), (0, 1), level)
+    if not 0 < mean < 1 or math.isnan(told.se):
+        return told
+    half = float(quantile((1 + level) / 2, told.df)) * told.se / (mean * (1 - mean))
+    low, high = special.expit(special.logit(mean) + np.array([-half, half]))
+    return replace(told, low=float(low), high=float(high))
+
+
+def binormal_variance(area: float) -> float:
+    """Variance of an image's placement, the share of the other side that it stands right to, where
+    both sides' scores are normal with one spread and the ROC curve has this ``area``."""
+    shift = special.ndtri(area)
+    both = area - 2 * special.owens_t(shift, 1 / math.sqrt(3))
+    return max(float(both) - area**2, 0.0)
 
 
 def _known(found: ImageVariance, why: str = "") -> ImageVariance:

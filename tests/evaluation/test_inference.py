@@ -359,10 +359,45 @@ def test_a_gain_of_eight_points_is_found_with_three_seeds(methods: int, least: f
 
 
 def test_lesions_are_needed_where_their_images_go_together() -> None:
-    script = coverage_script()
-    known, unknown = script.unit_coverage(script.SHAPES[0], 4, 1, 200, np.random.default_rng(0))
+    script, rng = coverage_script(), np.random.default_rng(0)
+    known, unknown, _ = script.unit_coverage(script.SHAPES[0], 4, 1.0, 1, 200, rng)
     assert known > 0.85
     assert unknown < 0.8
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6])
+def test_intervals_are_no_wider_than_lesions_make_them(correlation: float) -> None:
+    script, rng = coverage_script(), np.random.default_rng(1)
+    for shape in script.SHAPES:
+        known, _, ratio = script.unit_coverage(shape, 4, correlation, 1, 200, rng)
+        assert known > 0.88, shape.name
+        assert 0.8 < ratio < 1.25, shape.name
+
+
+def test_agreement_by_hand() -> None:
+    # Ten lesions of four images, half of which are right in each; and images that stand alone.
+    alone = inference.agreement(np.array([10.0]), np.array([5.0]), None, np.array([4.0]))
+    assert alone.tolist() == [1.0]
+    n, total, second = np.array([10.0]), np.array([5.0]), np.array([2.5])
+    # No spread of means: of outcomes 10 · ½ · ½. Correlation (−2.5/4 + 1) / (2.5 · ¾ + 1).
+    correlation = (1 - 2.5 / 4) / (2.5 * 0.75 + 1)
+    got = inference.agreement(n, total, second, np.array([4.0]))
+    assert got == pytest.approx(correlation + (1 - correlation) / 4)
+
+
+@pytest.mark.parametrize("area", [0.6, 0.9, 0.99])
+def test_placements_of_two_normal_distributions(area: float) -> None:
+    rng = np.random.default_rng(0)
+    placements = stats.norm.cdf(math.sqrt(2) * stats.norm.ppf(area) + rng.normal(size=2_000_000))
+    assert placements.mean() == pytest.approx(area, abs=1e-3)
+    assert inference.binormal_variance(area) == pytest.approx(placements.var(), rel=0.02)
+
+
+@pytest.mark.parametrize(("images", "seeds"), [(8, 1), (26, 1), (26, 3)])
+def test_areas_near_1_are_covered(images: int, seeds: int) -> None:
+    script, rng = coverage_script(), np.random.default_rng(0)
+    for area in (0.9, 0.99):
+        assert script.area_coverage(images, area, seeds, 0.9, 150, rng) > 0.93
 
 
 class TestNoInterval:

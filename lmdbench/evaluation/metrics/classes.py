@@ -92,6 +92,7 @@ def mean_of(
         of.note,
         None if of.counted is None else counted,
         of.ratio,
+        areas=weights if of.area else None,
     )
 
 

@@ -65,7 +65,8 @@ class Metric:
     its numbers must know. ``counted``: its value with each image counted so many times (N,), which
     makes the bootstrap quick. ``ratio``: its intervals are made on the logarithm. ``bind``: the
     metric for what a data set says of its classes.
-    ``of_images``: every image counts the same in it, so that small classes weigh little.
+    ``of_images``: every image counts the same in it, so that small classes weigh little. ``areas``:
+    of a mean of areas under ROC curves, the weights of the classes as ``weights`` gives them.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Metric:
     ratio: bool = False
     bind: Callable[[Classes], Metric] | None = None
     of_images: bool = False
+    areas: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def interval(self) -> str:
@@ -137,6 +139,11 @@ class Metric:
         assert pieces is not None
         if self.resampled:
             return inference.bootstrap_estimate(values, pieces, self.bounds, why=why)
+        if self.areas is not None:
+            n = inference.independent(labels, units, len(counts))
+            return inference.area_estimate(
+                values, pieces, labels, n, self.areas(counts), units, why=why
+            )
         found = inference.smooth_estimate(values, pieces, labels, units, self.bounds, why=why)
         return _on_logarithm(found) if self.ratio else found
 
@@ -179,6 +186,7 @@ class ClassStat:
     note: str = ""
     counted: Callable[[Scorer, np.ndarray, ClassIndex], np.ndarray] | None = None
     ratio: bool = False
+    area: bool = False
 
 
 class Scorer:

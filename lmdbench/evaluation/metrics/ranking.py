@@ -36,6 +36,7 @@ AUROC = ClassStat(
     lambda s, weights: s.once(_aurocs)[1] @ weights,
     of_rest=True,
     needs=RANKING,
+    area=True,
 )
 AVERAGE_PRECISION = ClassStat(
     "AP",
