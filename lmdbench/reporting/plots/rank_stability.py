@@ -78,8 +78,9 @@ def draw_rank_stability(table: ResultTable, width: float = WIDTH) -> Figure:
     write_footer(
         figure,
         f"Area of a dot: the share of {found.rounds:,} bootstrap samples of seeds and "
-        f"{table.part} images in which the method has the rank, {100 * most:.0f} % of the "
-        "largest; cross: the median; line: where 95 % lie. From top to bottom as the table ranks them.",
+        f"{table.part} images in which the method has the rank; the largest is "
+        f"{100 * most:.0f} %. Cross: the median; line: where 95 % lie. From top to bottom as the "
+        "table ranks them.",
         tau_text(found),
         "Stability of the ranking in these data; no confidence intervals.",
         *found.notes,
