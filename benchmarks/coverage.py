@@ -18,6 +18,7 @@ import numpy as np
 from scipy import special
 
 from lmdbench.evaluation import inference, metrics, simulation
+from lmdbench.evaluation.ends import ends
 from lmdbench.evaluation.simulation import TableSimulation, expected, scale_for, shifted
 
 MIXED = -1.0  # persistence: each class has its own, from .1 to .9
@@ -184,8 +185,9 @@ def coverage(
         values = np.einsum("rcs,c->rs", found, weights)
         error = np.abs(values.mean(axis=1) - weights @ truth)
         parts = inference.combine(values, by_class @ weights**2, least @ weights**2)
-        half = inference.quantile(0.975, parts["df"]) * parts["se"]
-        ours[name] = float((error <= half).mean())
+        t = inference.quantile(0.975, parts["df"])
+        low, high = ends(parts["value"], parts["se"], t, (0.0, 1.0))
+        ours[name] = float(((low <= weights @ truth) & (weights @ truth <= high)).mean())
         test, of_seeds = plain_by_class @ weights**2, values.var(axis=1, ddof=1) / seeds
         with np.errstate(divide="ignore"):
             df = (seeds - 1) * ((test + of_seeds) / of_seeds) ** 2

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
+from lmdbench.evaluation.ends import ends
+
 SMALLEST_CLASS = 5  # test images or units; metrics that rest on a smaller one have no interval
 NEGLIGIBLE = 0.05  # share of the images that may lie in smaller classes, if no class counts much
 BORROWED = 5  # images' worth of what all classes say of persistence
@@ -376,9 +378,9 @@ def _estimate(
 ) -> Estimate:
     found = combine(values, np.asarray(test.variance), least, test.df)
     parts = {k: float(v) for k, v in found.items()}
-    half = float(quantile((1 + level) / 2, parts["df"])) * parts["se"]
-    low, high = np.clip([parts["value"] - half, parts["value"] + half], *bounds)
-    return Estimate(low=float(low), high=float(high), seeds=len(values), **parts)
+    t = quantile((1 + level) / 2, parts["df"])
+    low, high = (float(end[0]) for end in ends(parts["value"], parts["se"], t, bounds))
+    return Estimate(low=low, high=high, seeds=len(values), **parts)
 
 
 # Metrics that are weighted sums of recalls

@@ -208,6 +208,16 @@ def test_what_lies_within_the_margin_is_practically_equal(
             only(folder, margin=margin)
 
 
+def test_two_seeds_are_told_what_a_third_is_worth(folder: Path, fake_run: FakeRun) -> None:
+    for seed in (0, 1):
+        fake_run("ce", seed, skill=1.0)
+        fake_run("lmd", seed, skill=2.0)
+    (note,) = [note for note in only(folder).notes if note.startswith("Two seeds say little")]
+    assert note.endswith("With a third seed it is 4.3.")
+    fake_run("lmd", 2, skill=2.0)
+    assert any(note.startswith("Two seeds of ce say") for note in only(folder).notes)
+
+
 @pytest.fixture
 def sharing(fake_run: FakeRun) -> None:
     """ce, crt, lws and lmd with three seeds; all of lws start from one ce run, crt from its own."""

@@ -14,6 +14,7 @@ from scipy import stats
 
 from lmdbench.evaluation import inference, metrics
 from lmdbench.evaluation.differences import linear_difference
+from lmdbench.evaluation.ends import outcomes, wilson
 
 # Two classes of three and one images, three seeds.
 LABELS = np.array([0, 0, 0, 1])
@@ -165,9 +166,9 @@ def test_estimate_by_hand() -> None:
     df = (counted + got.se_test**2) ** 2 / (counted**2 / 2)
     assert got.df == pytest.approx(df)
     assert got.seeds == 3
-    half = stats.t.ppf(0.975, df) * got.se
-    assert got.low == pytest.approx(max(got.value - half, 0))
-    assert got.high == pytest.approx(min(got.value + half, 1))
+    ends = wilson(got.value, outcomes(got.value, got.se), stats.t.ppf(0.975, df))
+    assert got.se > 0.25  # so that t · SE would reach beyond 0 and 1
+    assert (got.low, got.high) == pytest.approx(tuple(map(float, ends)))
     narrow = inference.linear_estimate(CORRECT, LABELS, BALANCED, level=0.5)
     assert narrow.high - narrow.low == pytest.approx(2 * stats.t.ppf(0.75, df) * got.se)
 
@@ -219,7 +220,7 @@ def test_intervals_stay_within_what_the_metric_can_be() -> None:
     assert sure.low < 1
     influences = np.tile(np.linspace(-1, 1, 10), (2, 1))
     free = inference.smooth_estimate(np.array([0.1, 0.2]), influences, labels, bounds=(0, math.inf))
-    assert free.low == 0
+    assert 0 < free.low < 1e-6
     assert free.high > 1
 
 
