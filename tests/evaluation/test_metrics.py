@@ -492,6 +492,15 @@ def test_a_file_that_is_no_table_of_costs_is_told(tmp_path: Path, text: str, mes
         metrics.parse(f"expected_cost@costs={file}", "012", GROUPS)
 
 
+def test_a_class_of_one_image_among_many_does_not_carry_kappa() -> None:
+    counts = np.array([900, 600, 1])
+    without = {
+        name: bool(metrics.parse(name, "012", GROUPS).too_small(counts))
+        for name in ("kappa", "expected_cost@prior=test", "expected_cost", "average_precision")
+    }
+    assert list(without.values()) == [False, False, True, True]
+
+
 def test_net_benefit_by_hand() -> None:
     p = np.array([[0.2, 0.8], [0.6, 0.4], [0.79, 0.21], [0.9, 0.1]])
     labels = np.array([1, 0, 1, 1])

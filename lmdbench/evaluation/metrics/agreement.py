@@ -118,6 +118,7 @@ ALL = (
         lambda s: influence.kappa_gradient(_any_other(s.classes), s.matrix, s.labels, s.predicted),
         _one_class,
         bounds=(-1.0, 1.0),
+        of_images=True,
     ),
     _weighted("linear_weighted_kappa", "Linear weighted kappa", 1),
     _weighted("quadratic_weighted_kappa", "Quadratic weighted kappa", 2),

@@ -65,6 +65,7 @@ def expected_cost(said: str = "", classes: Classes | None = None) -> Metric:
         percent=False,
         note=f"{what}; {who} weighs the same",
         bind=lambda known: expected_cost(said, known),
+        of_images=prior == "test",
     )
 
 
