@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss, roc_auc_score
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Part
-from lmdbench.evaluation.metrics import Scorer, softmax
+from lmdbench.evaluation.metrics import Scorer, equal_mass_bins, score, softmax
+from lmdbench.evaluation.predictions import load_predictions, save_predictions
 from lmdbench.runs.record import RunRecord, RunSpec
 from lmdbench.sharing.setting import NO_METHOD, SharedContext
 from lmdbench.sharing.table import TablePredictions, read_predictions
@@ -198,6 +200,35 @@ def test_probabilities_that_were_rounded_are_divided_by_their_sums(
     ranks = Scorer(found.parts["test"].labels, found.parts["test"].logits).ranks
     np.testing.assert_allclose(ranks[:2], [[0.33, 0.33, 0.3], [0.5, 0.5, 0]], atol=1e-15)
     assert "say --values probabilities if they are, rounded" in problem(setting, write(text))
+
+
+def test_scores_of_a_file_full_of_ties_are_those_of_its_probabilities(
+    tmp_path: Path, write: Write
+) -> None:
+    """In hundredths, with zeros and ones; written to disk and read again."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [250, 40, 10])
+    sure = np.exp(3 * rng.normal(size=(300, 3)) + 4 * np.eye(3)[labels])
+    p = rng.multinomial(100, sure / sure.sum(axis=1, keepdims=True)) / 100
+    assert min((p == 0).sum(), (p == 1).sum()) > 50
+    ids = np.array([f"i{k}" for k in range(300)])
+    lines = [f"{image},{','.join(map(str, row))}" for image, row in zip(ids, p, strict=True)]
+    shared = SharedContext(
+        record("skin", "plain", ["NV", "MEL", "BCC"]), {"test": Part(ids, labels)}, {}
+    )
+    found = read(shared, write("image,NV,MEL,BCC\n" + "\n".join(lines)))
+    save_predictions(tmp_path / "predictions.npz", found.parts)
+    kept = load_predictions(tmp_path / "predictions.npz")["test"]
+    bins = equal_mass_bins(p.max(axis=1))
+    gaps = (p.argmax(axis=1) == labels) - p.max(axis=1)
+    expected = {
+        "macro_auroc": np.mean([roc_auc_score(labels == c, p[:, c]) for c in range(3)]),
+        "nll": log_loss(labels, p),
+        "brier": ((p - np.eye(3)[labels]) ** 2).sum(axis=1).mean(),
+        "ece": np.abs(np.bincount(bins, gaps)).sum() / 300,
+    }
+    for name, value in expected.items():
+        assert score(name, kept.labels, kept.logits) == pytest.approx(value, abs=1e-12), name
 
 
 # Names, labels and files as other programs leave them
