@@ -99,8 +99,12 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
     without = [name for name in without if name not in apart]
     single = [label_of(row) for row, difference in compared if difference.seeds == 1]
     some = len(single) < len(compared)
-    shared = [label_of(row) for row, d in compared if d.seeds > 1 and np.isnan(d.p)]
-    shared = shared if any(row.shares_start for row in table.rows) else []
+    dependent = {row.label for row in table.rows if row.shares_start}
+    shared = [
+        label_of(row)
+        for row, d in compared
+        if d.seeds > 1 and dependent & {row.label, table.reference}
+    ]
     whose = f" ({', '.join(single)})" if some else ""
     inside = "; a 90 % interval inside it is practically equal" if some else ""
     tested = any(row.cells[primary].p_corrected is not None for row, _ in compared)

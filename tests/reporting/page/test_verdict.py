@@ -1,5 +1,6 @@
 """A table in sentences: real or not, where, on how many images."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -160,6 +161,26 @@ def test_on_fewer_than_five_images_nothing_is_tested(
     assert found.answer.startswith(f"Not tested, as {why}: lmd is ")
     assert "95 % interval" in found.answer
     assert found.details[-1] == "It rests on 2 test images of df."
+
+
+@pytest.fixture
+def sharing(fake_run: FakeRun, tmp_path: Path) -> ResultTable:
+    """ce and lmd with three seeds; those of lmd start from one run."""
+    start = fake_run("rrl")
+    for seed in (0, 1, 2):
+        fake_run("ce", seed, skill=0.5)
+        fake_run("lmd", seed, skill=4.0, ancestor=start)
+    (block,) = compare(read_results(tmp_path / "results"), methods=["ce", "lmd"]).tables
+    return block
+
+
+def test_seeds_that_share_a_run_are_not_tested(sharing: ResultTable) -> None:
+    found = verdict(sharing)
+    assert found.kind == "none"
+    assert re.match(
+        "Not tested, as seeds of lmd ← rrl share a run that they start from: lmd ← rrl is .* above",
+        found.answer,
+    )
 
 
 def test_it_rests_on_the_images_of_the_metric(fake_run: FakeRun, tmp_path: Path) -> None:

@@ -51,6 +51,18 @@ def test_one_seed_and_long_names(made_block, look):
     look(draw_forest(made_block(names | {"lmd": 2.0}, seeds=1, reference="lmd")))
 
 
+def test_seeds_that_share_a_run_have_no_p(fake_run, tmp_path, look):
+    start = fake_run("rrl")
+    for seed in (0, 1, 2):
+        fake_run("ce", seed, skill=0.5)
+        fake_run("lmd", seed, skill=4.0, ancestor=start)
+    (block,) = compare(read_results(tmp_path / "results"), methods=["ce", "lmd"]).tables
+    texts = look(draw_forest(block))
+    (footer,) = [text for text in texts if text.startswith("Paired differences")]
+    assert "No p, as seeds share a run that they start from: ce." in " ".join(footer.split())
+    assert not any(re.search(r"\bp [=<]", text) for text in texts)
+
+
 def test_one_seed_is_said_and_has_no_p(made_block, look):
     texts = look(draw_forest(made_block({"ce": 0.5, "lmd": 2.0}, seeds=1, reference="lmd")))
     (footer,) = [text for text in texts if text.startswith("Paired differences")]
