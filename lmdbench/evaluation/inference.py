@@ -498,10 +498,11 @@ def jackknife(
         unit, of_class, _, pulls = _cells(centred, labels, units, len(images))
         across = _across_classes(pulls, unit)
     n = np.bincount(of_class)
-    squares = np.bincount(of_class, pulls**2)
+    squared = pulls * pulls
+    squares = np.bincount(of_class, squared)
     several = n > 1
     within = squares[several] * n[several] / (n[several] - 1)
-    fourth = np.bincount(of_class, pulls**4)[several]
+    fourth = np.bincount(of_class, squared * squared)[several]
     return ImageVariance(
         float(within.sum()) + across,
         df_of_variance(within, fourth - squares[several] ** 2 / n[several]),
