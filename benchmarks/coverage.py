@@ -443,8 +443,10 @@ def _error_table(repetitions: int, generator: np.random.Generator) -> Iterator[s
     yield from _head(
         "test set", "methods", "seeds", "rows that deviate", *_noises(), "intervals cover"
     )
-    cells = itertools.product(SHAPES, (7, 14), (2, 3, 5), ((), (0,), (1, 2)))
-    for shape, methods, seeds, deviant in cells:
+    cells = [(shape, methods, 3) for shape in SHAPES for methods in (7, 14)]
+    cells += [(SHAPES[0], 7, 2), (SHAPES[0], 7, 5)]
+    rows = itertools.product(cells, ((), (0,), (1, 2)))
+    for (shape, methods, seeds), deviant in rows:
         columns, covered = [], []
         for noise in NOISE:
             laws = [
