@@ -1,7 +1,11 @@
 """Ranks against hand values, tables and scipy."""
 
+import importlib.util
 import itertools
 import math
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -221,3 +225,34 @@ def test_kendalls_tau_is_scipys() -> None:
     expected = [stats.kendalltau(observed, one).statistic for one in by_sample]
     np.testing.assert_allclose(ranks.kendall(observed, by_sample), expected)
     assert np.isnan(ranks.kendall(np.full(8, 4.5), by_sample)).all()
+
+
+# The simulation, in small
+
+
+def simulation() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "rank_coverage.py"
+    spec = importlib.util.spec_from_file_location("rank_coverage", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_simulated_methods_are_as_far_apart_as_said() -> None:
+    script = simulation()
+    skills = script.Skills.of((4000, 4000, 4000), 2, 0.02)
+    labels = np.repeat([0, 1, 2], 4000)
+    values = skills.correct(labels, 60, np.random.default_rng(0)).mean(axis=2)
+    assert values[0].mean() - values[1].mean() == pytest.approx(0.02, abs=0.006)
+    assert values.std(axis=1, ddof=1).mean() == pytest.approx(script.SEED_NOISE, rel=0.2)
+
+
+def test_the_simulation_finds_what_the_bootstrap_over_settings_covers() -> None:
+    script = simulation()
+    found = script.simulate(script.LAWS[0], 6, 3, 400, np.random.default_rng(0))
+    assert (found.held > 0.93).all()
+    assert (found.bootstrap < 0.93).all()
+    assert 1 < found.width < 2
