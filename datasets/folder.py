@@ -36,7 +36,7 @@ from lmdbench.data.folder.image_index import (
     refuse_names,
 )
 from lmdbench.data.folder.medmnist import ENDING, MedMNIST, read_medmnist, write_images
-from lmdbench.data.folder.table import list_table
+from lmdbench.data.folder.table import list_table, read_columns
 from lmdbench.data.folder.taken import taken
 from lmdbench.data.groups import Groups, by_rank, from_lists, parse_groups
 from lmdbench.data.splits.availability import locate, missing_images, record_files
@@ -92,6 +92,8 @@ class Folder(Dataset):
         if root is not None:
             for name, value in self._described.attributes.items():
                 setattr(self, name, value)
+            column = self._described.columns.get("group", "").lower()
+            self.group_unit = next((u for u in ("lesion", "patient") if u in column), "")
 
     @property
     def image_root(self) -> Path:
@@ -113,6 +115,14 @@ class Folder(Dataset):
         if described.kind != "table":
             return ""
         return f"the column {described.columns.get('group', 'group')!r} of {described.holder.name}"
+
+    def metadata(self) -> pd.DataFrame:
+        if self._described.kind != "table":
+            raise UserError(
+                f"{self._where}: its images are listed in no table, which alone has columns; "
+                "write one, with a column image, see docs/own-data.md"
+            )
+        return read_columns(self._described)
 
     @property
     def remarks(self) -> tuple[str, ...]:

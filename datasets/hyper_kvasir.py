@@ -128,6 +128,9 @@ class HyperKvasir(Dataset):
             seed=seed,
         )
 
+    def metadata(self) -> pd.DataFrame:
+        return read_table(self._table, ["Video file"]).frame("Video file")
+
     @cached_property
     def _table(self) -> Path:
         assert self.root is not None

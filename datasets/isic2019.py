@@ -82,6 +82,7 @@ class ISIC2019(Dataset):
         "SCC": 628,
     }
     side_range = (450, 1024)  # 600×450 to 1024×1024
+    group_unit = "lesion"
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "head": ("NV", "MEL"),
         "medium": ("BCC", "BKL", "AK"),
@@ -152,3 +153,9 @@ class ISIC2019(Dataset):
     @property
     def group_source(self) -> str:
         return METADATA
+
+    def metadata(self) -> pd.DataFrame:
+        path = self._ground_truth.with_name(METADATA)
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; `lmdbench data download isic2019` fetches it")
+        return read_table(path, ["image"]).frame("image")

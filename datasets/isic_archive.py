@@ -16,7 +16,7 @@ from lmdbench.data.dataset import PARTS, Dataset, Part, Split, register_dataset,
 from lmdbench.data.lesions import Lesions, known_lesions
 from lmdbench.data.sources import LMD_CITATION, ApiImages, Downloads, released_split
 from lmdbench.data.splits.divide import require_every_class
-from lmdbench.data.tables import one_hot, read_table
+from lmdbench.data.tables import Table, one_hot, read_table
 
 # Part → the released table of its images.
 TABLES = {"train": "training.csv", "validation": "validation.csv", "test": "testing.csv"}
@@ -64,6 +64,7 @@ class ISICArchive(Dataset):
             ApiImages(tuple(TABLES.values()), about=10_000_000_000, endings=ENDINGS),
         ),
     )
+    group_unit = "lesion"
     official_digest = "1804dd56b8de19f35411b77d21efbda30973cb188f1eba5ba6cabc0b39691881"
     class_sizes = {
         "AK": 869,
@@ -175,7 +176,21 @@ class ISICArchive(Dataset):
         if not path.is_file():
             return [], Lesions([], {})
         table = read_table(path, ["lesion_id"])
-        key = next((name for name in ("isic_id", "image") if name in table.columns), None)
-        if key is None:
-            raise UserError(f"{path}: no column 'isic_id' or 'image' to name the images by")
-        return table.unique(key), known_lesions(table["lesion_id"])
+        return table.unique(_key(table)), known_lesions(table["lesion_id"])
+
+    def metadata(self) -> pd.DataFrame:
+        path = self._folder / METADATA
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such file; `lmdbench data download isic-archive` fetches it"
+            )
+        table = read_table(path, [])
+        return table.frame(_key(table))
+
+
+def _key(table: Table) -> str:
+    """The column that names the images. Raises UserError where there is none."""
+    key = next((name for name in ("isic_id", "image") if name in table.columns), None)
+    if key is None:
+        raise UserError(f"{table.path}: no column 'isic_id' or 'image' to name the images by")
+    return key

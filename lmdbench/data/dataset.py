@@ -171,6 +171,7 @@ class Dataset(ABC):
     official_digest: ClassVar[str] = ""  # of the official tables, see ``is_official``
     class_sizes: ClassVar[Mapping[str, int]] = {}  # class → images, where known without the tables
     side_range: ClassVar[tuple[int, int] | None] = None  # pixels of the official images' sides
+    group_unit: str = ""  # what ``group`` names, "lesion" or "patient", where that is known
 
     # Of pictures of more than 8 bits, where their values don't tell: how many bits they hold, or
     # which values are black and white (what is beyond is cut)
@@ -224,6 +225,12 @@ class Dataset(ABC):
     def group_source(self) -> str:
         """The file or column that names lesions or patients where it is there; empty: none."""
         return ""
+
+    def metadata(self) -> pd.DataFrame | None:
+        """What its tables say of the images beside class and file, such as age, sex and site: index
+        image id, a column of text each, "" where nothing is said. None: the further columns of
+        ``records``. Raises UserError, naming the file, for a table that is absent."""
+        return None
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -21,9 +21,11 @@ CALLED = {
     "materialise": ("say",),
     "look_for": ("missing",),
     "is_official": ("records",),
+    "metadata": (),
 }
 TEXTS = ("title", "source", "licence")  # none of them may be empty
 SWITCHES = ("needs_root", "synthetic")
+GROUP_UNITS = ("lesion", "patient", "")
 PROPERTIES = (
     "image_root",
     "makes_images",
@@ -109,6 +111,8 @@ def _problems(cls: Any, base: Any) -> Iterator[str]:
     downloads = fixed.get("downloads")
     if downloads is not None and not isinstance(downloads, Downloads):
         yield f"downloads is {_short(downloads)}, but must be Downloads(…) of data/sources.py"
+    if fixed.get("group_unit", "") not in GROUP_UNITS:
+        yield f'group_unit is {fixed["group_unit"]!r}, but must be "lesion", "patient" or ""'
     if problem := check_recipes(fixed.get("recipes", {})):
         yield problem
 

@@ -72,6 +72,26 @@ def read_records(dataset: Dataset) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=8)
+def read_metadata(dataset: Dataset) -> pd.DataFrame:
+    """``Dataset.metadata``, as texts in columns of Python objects, "" for what is missing; not to
+    be changed. Raises UserError, naming the data set, for what is no such table."""
+    table = _called(dataset, "metadata", dataset.metadata)
+    if table is None:
+        table = _called(dataset, "records", dataset.records)
+        table = table.drop(columns=[name for name in COLUMNS if name in table])
+    if not isinstance(table, pd.DataFrame):
+        raise _wrong(dataset, f"metadata gives {type(table).__name__}, no pandas DataFrame")
+    ids, names = table.index.tolist(), [str(name) for name in table.columns]
+    if repeated := _repeated(ids):
+        raise _wrong(dataset, f"images come twice in its metadata: {_some(repeated)}")
+    if repeated := _repeated(names):
+        raise _wrong(dataset, f"columns come twice in its metadata: {_some(repeated)}")
+    cells = table.astype(object).where(table.notna(), "")
+    texts = {name: [str(c).strip() for c in cells.iloc[:, k]] for k, name in enumerate(names)}
+    return pd.DataFrame(texts, index=pd.Index(ids, dtype=object), dtype=object)
+
+
+@lru_cache(maxsize=8)
 def read_remarks(dataset: Dataset) -> tuple[str, ...]:
     """``Dataset.remarks``. Raises UserError for what are no lines of text."""
     remarks = _called(dataset, "remarks", lambda: dataset.remarks)

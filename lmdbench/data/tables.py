@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import some
 from lmdbench.data.written import SEPARATORS, Written, read_text, separator_of
@@ -58,6 +60,12 @@ class Table:
         values = self.filled(column)
         self.refuse_repeats(column, values)
         return values
+
+    def frame(self, key: str) -> pd.DataFrame:
+        """All columns but ``key``, which is the index. Raises UserError as ``unique``."""
+        ids = self.unique(key)
+        columns = {name: self[name] for name in self.columns if name not in (key, "")}
+        return pd.DataFrame(columns, index=pd.Index(ids, name="image"), dtype=object)
 
     def refuse_repeats(self, column: str, values: Sequence[str]) -> None:
         """Raises UserError naming both lines, if one of the values, row by row, comes twice."""

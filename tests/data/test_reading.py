@@ -9,7 +9,13 @@ import pytest
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import PARTS, Dataset, Part, Split
-from lmdbench.data.reading import image_root, read_records, read_remarks, read_split
+from lmdbench.data.reading import (
+    image_root,
+    read_metadata,
+    read_records,
+    read_remarks,
+    read_split,
+)
 from lmdbench.data.splits.availability import split_files
 from lmdbench.data.splits.spec import SplitSpec, make_split
 
@@ -55,6 +61,30 @@ def refused(call, *words) -> str:
         call(*words)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def test_further_columns_of_the_records_are_its_metadata_as_texts() -> None:
+    ages = [41.0, np.nan, *[7] * (len(IDS) - 2)]
+    found = read_metadata(Clinic(table(age=ages, sex=None)))
+    assert list(found.columns) == ["age", "sex"]
+    assert found["age"].tolist()[:3] == ["41.0", "", "7.0"]
+    assert set(found["sex"]) == {""}
+    assert found.index.tolist() == IDS
+    assert read_metadata(Clinic()).shape == (len(IDS), 0)
+
+
+def test_metadata_that_are_no_table() -> None:
+    class Wrong(Clinic):
+        found: object = "none"
+
+        def metadata(self):
+            return self.found
+
+    dataset = Wrong()
+    assert "metadata gives str, no pandas DataFrame" in refused(read_metadata, dataset)
+    dataset = Wrong()
+    dataset.found = pd.DataFrame({"sex": ["f", "m"]}, index=["a", "a"])
+    assert "images come twice in its metadata: 'a'" in refused(read_metadata, dataset)
 
 
 def test_good_ones_are_read_as_they_are() -> None:

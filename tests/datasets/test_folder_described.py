@@ -82,6 +82,23 @@ def test_a_table_with_its_own_columns(clinic: Callable[[str], Path]) -> None:
     assert len(prepare_files(dataset, split, False).files) == 42
 
 
+def test_all_columns_but_the_images_can_be_read(clinic: Callable[[str], Path]) -> None:
+    dataset = folder(clinic(TABLE))
+    found = dataset.metadata()
+    assert list(found.columns) == ["patient", "Dx", "label"]  # as the header writes them
+    assert found.loc["C43/3.png"].tolist() == ["p1", "C43", "x"]
+    assert len(found) == 42
+    assert dataset.group_unit == "patient"
+
+
+def test_folders_have_no_columns(tmp_path: Path) -> None:
+    for label in ("nevus", "melanoma"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.png").touch()
+    with pytest.raises(UserError, match="its images are listed in no table"):
+        folder(tmp_path).metadata()
+
+
 def test_the_class_attributes_stay_as_they_are(clinic: Callable[[str], Path]) -> None:
     described = folder(clinic('title = "Mine"\n' + TABLE + "[defaults]\nimage_size = 64\n"))
     assert (described.title, described.image_size) == ("Mine", 64)

@@ -107,6 +107,19 @@ def test_records(official: Dataset, test_data: Path) -> None:
     assert records["file"][downsampled[0]].endswith(f"{downsampled[0]}.jpg")
 
 
+def test_further_columns_are_those_of_the_official_metadata(
+    official: Dataset, tmp_path: Path
+) -> None:
+    found = official.metadata()
+    assert list(found.columns) == ["age_approx", "anatom_site_general", "lesion_id", "sex"]
+    assert found.loc["ISIC_0000002"].tolist() == ["60.0", "upper extremity", "", "female"]
+    assert found["sex"].value_counts().to_dict() == {"male": 13286, "female": 11661, "": 384}
+    assert official.group_unit == "lesion"
+    alone = small(tmp_path, [one_hot("ISIC_1", 0)])
+    with pytest.raises(UserError, match=r"Metadata\.csv: no such file"):
+        alone.metadata()
+
+
 def test_real_images_are_partial(official: Dataset) -> None:
     split = official.split(None, 42)
     with pytest.raises(UserError, match=r"of 23,104 images are missing .* --allow-missing"):

@@ -122,6 +122,15 @@ def test_lesions_come_from_the_metadata(tmp_path: Path) -> None:
         archive(tmp_path).records()
 
 
+def test_further_columns_are_those_of_the_metadata(tmp_path: Path) -> None:
+    small(tmp_path)
+    with pytest.raises(UserError, match=r"metadata\.csv: no such file; `lmdbench data download"):
+        archive(tmp_path).metadata()
+    (tmp_path / "metadata.csv").write_text("isic_id,sex,lesion_id\ntraining00,male,IL_1\n")
+    found = archive(tmp_path).metadata()
+    assert found.loc["training00"].to_dict() == {"sex": "male", "lesion_id": "IL_1"}
+
+
 def test_broken_tables(tmp_path: Path) -> None:
     one = "x,1" + ",0" * 13
     small(tmp_path, training=[one], testing=[one])

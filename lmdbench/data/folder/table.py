@@ -6,6 +6,8 @@ import posixpath
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.core.words import some
@@ -42,11 +44,7 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
         rows = labelled_rows(table, found, described)
         table, labels, classes = table.only(rows), [found.labels[r] for r in rows], found.classes
         remarks += (*found.remarks, *left_out(found))
-    images = [
-        _normal_path(image + described.suffix, described.folders or (described.folder,))
-        for image in table.filled(column["image"])
-    ]
-    table.refuse_repeats(column["image"], images)
+    images = _images(table, column["image"], described)
     groups: Sequence[str] = [""] * len(table)
     if column["group"] in table.columns:
         groups, told = _groups(table[column["group"]], described)
@@ -61,6 +59,36 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
         folds=places.folds,
         remarks=remarks,
     )
+
+
+def read_columns(described: Description) -> pd.DataFrame:
+    """The columns of a CSV as its header names them, but for that of the images, whose ids are the
+    index. Raises UserError as ``list_table``."""
+    column = {role: described.columns.get(role, role).lower() for role in COLUMNS}
+    table = read_table(
+        described.holder,
+        [column["image"]],
+        any_case=True,
+        written=described.written,
+        optional=lambda columns: _optional(columns, column, described),
+    )
+    images = _images(table, column["image"], described)
+    columns = {
+        header: table[name]
+        for header, name in zip(table.header, table.columns, strict=False)
+        if name not in (column["image"], "")
+    }
+    return pd.DataFrame(columns, index=pd.Index(images, name="image"), dtype=object)
+
+
+def _images(table: Table, column: str, described: Description) -> list[str]:
+    """The ids of the images, row by row. Raises UserError for one that is listed twice."""
+    images = [
+        _normal_path(image + described.suffix, described.folders or (described.folder,))
+        for image in table.filled(column)
+    ]
+    table.refuse_repeats(column, images)
+    return images
 
 
 def _optional(
