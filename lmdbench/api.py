@@ -241,6 +241,9 @@ def compare(
     permutation: bool = False,
     published: bool = False,
     margin: float = 1.0,
+    unit: str = "",
+    by: Iterable[str] = (),
+    bands: Iterable[float] = (),
     say: Callable[[str], None] | None = None,
     check: Callable[[Sequence[RunGroup]], None] | None = None,
 ) -> Comparison:
@@ -248,15 +251,19 @@ def compare(
 
     ``results``: the folder, or runs of one. ``metrics``: the first is tested; by default the usual
     ones and the recall of each group. ``stability``: ``--ranks``, how stable each table's ranking
-    is. The other parameters are the options of ``lmdbench compare``.
-    ``say``: told of runs and tables that are left out; by default a warning. ``check``: given what
-    would be scored, before it is; may raise UserError.
+    is. ``unit``: "lesion" or "patient", scored beside the images. ``by``: columns of the data set's
+    table, such as "sex", for scores of subgroups; ``bands``: where bands of a column of numbers
+    begin, such as (40, 60). The other parameters are the options of ``lmdbench compare``. ``say``:
+    told of runs and tables that are left out; by default a warning. ``check``: given what would be
+    scored, before it is; may raise UserError.
 
     Returns a ``Comparison``: its ``.frame()`` has a row a cell, ``.images()`` a row an image, and
     ``.tables`` everything. Needs no torch. Raises UserError where nothing is left to compare, with
     near matches for a name that there is not.
     """
     from lmdbench.comparison import compare as comparing
+    from lmdbench.comparison.columns import Tables
+    from lmdbench.comparison.divided import Further
     from lmdbench.comparison.leaks import leaks_of
     from lmdbench.comparison.results import read_results
 
@@ -269,6 +276,9 @@ def compare(
         runs = _runs(results)
         folder = runs[0].directory.parents[3]
     root = None if data_root is None else _folder("data_root", data_root)
+    further = Further(
+        Tables(root, default_cache()), unit, tuple(dict.fromkeys(_names("by", by))), _borders(bands)
+    )
     found = read_results(folder)
     for problem in found.unreadable:
         tell(f"left out: {problem}")
@@ -292,10 +302,13 @@ def compare(
         published=published,
         permutation=permutation,
         margin=margin,
+        further=further if unit or further.by or further.bands else None,
         check=check,
     )
     for problem in comparison.not_dropped:
         tell(f"not without leaked images: {problem}")
+    for problem in comparison.not_divided:
+        tell(f"not for every table: {problem}")
     return comparison
 
 
@@ -417,6 +430,14 @@ def _texts(settings: Any) -> dict[str, str]:
 def _number(what: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"{what}: give a number, not {value!r}")
+
+
+def _borders(bands: Any) -> tuple[float, ...]:
+    """Numbers at which bands begin."""
+    borders = tuple(bands) if isinstance(bands, Iterable) else (bands,)
+    for border in borders:
+        _number("bands", border)
+    return borders
 
 
 def _folder(what: str, value: Any) -> Path:

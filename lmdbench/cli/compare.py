@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmdbench.cli.options import check_output, json_option, plugin_option
-from lmdbench.cli.selection import selection_options
+from lmdbench.cli.selection import division_options, selection_options
 from lmdbench.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ UNWRAPPED = 100_000  # columns where no terminal sets a limit
 
 @click.command()
 @selection_options
+@division_options
 @click.option(
     "--per-class",
     is_flag=False,
@@ -88,6 +89,7 @@ UNWRAPPED = 100_000  # columns where no terminal sets a limit
 @plugin_option
 def compare(
     selection: Selection,
+    division: dict[str, Any],
     per_class: str | None,
     pairwise: bool,
     ranks: bool,
@@ -128,6 +130,7 @@ def compare(
         stability=ranks,
         permutation=permutation,
         published=published,
+        **division,
     )
     if published and not any(table.published for table in comparison.tables):
         click.echo(_nothing_published(), err=True)

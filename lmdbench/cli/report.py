@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmdbench.cli.options import check_output, make_dataset, plugin_option
-from lmdbench.cli.selection import selection_options
+from lmdbench.cli.selection import division_options, selection_options
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import default_cache
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @selection_options
+@division_options
 @click.option(
     "--output",
     metavar="FILE.html",
@@ -48,7 +49,13 @@ if TYPE_CHECKING:
 )
 @plugin_option
 def report(
-    selection: Selection, output: Path, images: bool, pairwise: bool, ranks: bool, published: bool
+    selection: Selection,
+    division: dict[str, Any],
+    output: Path,
+    images: bool,
+    pairwise: bool,
+    ranks: bool,
+    published: bool,
 ) -> None:
     """Write one HTML file that answers: is the gain real, is it in the tail, on how many images.
 
@@ -76,7 +83,7 @@ def report(
         return make_dataset(name, selection.data_root)
 
     page = page_of(
-        selection.comparison(pairwise=pairwise, stability=ranks, published=published),
+        selection.comparison(pairwise=pairwise, stability=ranks, published=published, **division),
         cache=default_cache(),
         open_dataset=open_dataset,
         images=images,

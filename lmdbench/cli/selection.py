@@ -76,6 +76,58 @@ def selection_options(command: Command) -> Command:
     return cast(Command, stacked(with_selection, _OPTIONS))
 
 
+class Borders(click.ParamType):
+    """Numbers with commas between them, as 40,60."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            return tuple(float(border) for border in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r}: give numbers with commas between them, as 40,60", param, ctx)
+
+
+def division_options(command: Command) -> Command:
+    """Options for scores of lesions or patients and of subgroups: passes ``unit``, ``by`` and
+    ``bands`` in ``division``, as ``api.compare`` takes them."""
+
+    @functools.wraps(command)
+    def with_division(*args: Any, **values: Any) -> Any:
+        division = {
+            "unit": values.pop("unit") or "",
+            "by": values.pop("by"),
+            "bands": values.pop("bands") or (),
+        }
+        return command(*args, division=division, **values)
+
+    return cast(Command, stacked(with_division, _DIVISION))
+
+
+_DIVISION: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--unit",
+        type=click.Choice(["lesion", "patient"]),
+        help="A second table that scores lesions or patients: the prediction of one is the mean of "
+        "its images' probabilities.",
+    ),
+    click.option(
+        "--by",
+        multiple=True,
+        metavar="COLUMN",
+        help="Scores of subgroups, too: by sex, age, site, or a column of the data set's table "
+        "(repeatable; mostly needs --data-root).",
+    ),
+    click.option(
+        "--bands",
+        type=Borders(),
+        metavar="N,N…",
+        help="With --by a column of numbers: where bands begin.  [default: 40,60 for age]",
+    ),
+)
+
 # Of finished runs, by what their folders are called.
 CHOICES: tuple[Callable[[Any], Any], ...] = (
     click.option(

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmdbench.comparison import frames, scoring
+from lmdbench.comparison.divided import Divided, Further, ScoreSample
 from lmdbench.comparison.folds import pool_folds, pooled_label
 from lmdbench.comparison.notes import notes_of
-from lmdbench.comparison.outcomes import DamagedRun
+from lmdbench.comparison.outcomes import DamagedRun, predictions_of
 from lmdbench.comparison.published import published_for
 from lmdbench.comparison.ranking import rank
 from lmdbench.comparison.results import (
@@ -28,6 +29,7 @@ from lmdbench.comparison.results import (
     run_groups,
     with_part,
 )
+from lmdbench.comparison.samples import EVERYTHING, Sample
 from lmdbench.comparison.scoring import LeaksOf, RowScores, ScoredImages
 from lmdbench.comparison.stability import rank_stability
 from lmdbench.comparison.types import Cell, MethodResult, Pair, Ranks, ResultTable
@@ -63,6 +65,7 @@ class Comparison:
     unfinished: int
     ranks: Ranks | None = None
     not_dropped: tuple[str, ...] = ()  # why tables have no second one without leaked images
+    not_divided: tuple[str, ...] = ()  # why tables have none of lesions or patients, or subgroups
 
     def __repr__(self) -> str:
         return "\n".join([f"Comparison of {len(self.tables)} tables", *map(repr, self.tables)])
@@ -95,6 +98,7 @@ def compare(
     published: bool = False,
     permutation: bool = False,
     margin: float = MARGIN,
+    further: Further | None = None,
     check: Callable[[Sequence[RunGroup]], None] | None = None,
 ) -> Comparison:
     """Score the finished runs and sort them into tables.
@@ -109,7 +113,8 @@ def compare(
     are any, a second table leaves them out; where it can't tell for some tables, a note says so.
     ``groups``: head, medium and tail by another rule, as ``parse_groups`` takes it. ``sweep``: only
     runs in these directories, relative to the results, each with the name that its row goes by.
-    ``check``: given what would be scored, before it is; may raise UserError.
+    ``further``: scores of lesions or patients, and of subgroups. ``check``: given what would be
+    scored, before it is; may raise UserError.
 
     Raises UserError where nothing is left, with near matches for a name that no result has.
     """
@@ -145,27 +150,20 @@ def compare(
         if _is_asked(path, results, datasets, methods, splits, sweep)
     }
     damaged: list[UserError] = []
+    divided = Divided(further, part, columns)
+    divided.check(comparable)
     for found in comparable:
         whole = _whole(found, options, damaged)
         if whole is None:
             continue
         group, full = whole
         full = _with_left_out(full, left_out)
-        if leaked is None:
-            scored.append(full)
-            continue
-        try:
-            clean = _with_left_out(_scored(group, options, leaked), left_out)
-        except UserError as problem:
-            problems.append(problem)
-            note = "No table without leaked test images: this split has no audit that can be used."
-            scored.append(_noted(full, note))
-            continue
-        if clean.dropped:
-            scored += [full, clean]
-        else:  # a second table would be the same
-            note = f"No test image leaks, by its {clean.dropped_by}{_limits(group, leaked)}."
-            scored.append(_noted(full, note))
+        tables = [full]
+        if leaked is not None:
+            tables = _with_clean(group, full, options, leaked, problems)
+        for table in tables:
+            of_table = leaked if table.dropped is not None else None
+            scored += divided.tables(table, _scorer(group, options, of_table))
     if damaged and not scored:
         raise damaged[0]
     if problems and len(problems) == len(comparable):
@@ -179,7 +177,43 @@ def compare(
         len(unfinished),
         rank(scored),
         tuple(dict.fromkeys(map(str, problems))),
+        tuple(divided.told),
     )
+
+
+def _with_clean(
+    group: RunGroup,
+    full: ResultTable,
+    options: TableOptions,
+    leaked: LeaksOf,
+    problems: list[UserError],
+) -> list[ResultTable]:
+    """The table, and that without the images that leak, if there are any. What can't be told is
+    added to ``problems``."""
+    try:
+        clean = _scored(group, options, leaked)
+    except UserError as problem:
+        problems.append(problem)
+        note = "No table without leaked test images: this split has no audit that can be used."
+        return [_noted(full, note)]
+    if not clean.dropped:  # a second table would be the same
+        note = f"No test image leaks, by its {clean.dropped_by}{_limits(group, leaked)}."
+        return [_noted(full, note)]
+    return [full, replace(clean, remarks=full.remarks)]
+
+
+def _scorer(group: RunGroup, options: TableOptions, leaked: LeaksOf | None) -> ScoreSample:
+    """What scores another sample of a group's images."""
+
+    def score(sample: Sample, *, subgroup: str = "") -> ResultTable:
+        asked = options
+        if subgroup:
+            asked = replace(
+                options, per_class="", pairwise=False, permutation=False, published=False
+            )
+        return replace(_scored(group, asked, leaked, sample), subgroup=subgroup)
+
+    return score
 
 
 def _is_asked(
@@ -473,7 +507,12 @@ class _Seeds:
         )
 
 
-def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = None) -> ResultTable:
+def _scored(
+    group: RunGroup,
+    options: TableOptions,
+    leaked: LeaksOf | None = None,
+    sample: Sample = EVERYTHING,
+) -> ResultTable:
     run = group.rows[0].runs[0]
     classes = group.record.classes
     shown = options.columns or (*metrics.DEFAULT_METRICS, *group.setting["groups"])
@@ -486,6 +525,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     out: frozenset[str] = frozenset()
     if leaked is not None:
         out = out.union(*(leaked(member).images for member in _members(group)))
+    sample = replace(sample, leaked=out)
     reference = _reference_row(group.rows, options.reference)
     against = reference.label if reference is not None else None
     primary = shown[0]
@@ -520,7 +560,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
         list(chosen.values()),
         result,
         None if reference is None else group.rows.index(reference),
-        out,
+        sample,
     )
     if against is not None:
         rows = [_with_differences(row, against, seeds, images) for row in rows]
@@ -535,10 +575,10 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
     dropped, dropped_by = None, "audit"
     if leaked is not None:
         dropped_by = _dropped_by(group, leaked)
-        dropped = int(counts[options.part].sum() - images.counts.sum())
-        counts[options.part] = images.counts
+        dropped = int(np.isin(predictions_of(run, options.part).ids, sorted(out)).sum())
+    counts[options.part] = images.counts
     rows = sorted(rows, key=place)
-    whole = options.part == "test" and not dropped and not group.record.partial
+    whole = options.part == "test" and sample == EVERYTHING and not group.record.partial
     pairs: tuple[Pair, ...] = ()
     if options.pairwise:
         pairs = _pairs(kept, [row.label for row in rows], primary, seeds, images)
@@ -548,7 +588,7 @@ def _scored(group: RunGroup, options: TableOptions, leaked: LeaksOf | None = Non
         metrics=tuple(shown),
         images={name: _images(run, n) for name, n in counts.items()},
         dropped=dropped,
-        leaked=out,
+        sample=sample,
         dropped_by=dropped_by,
         reference=against,
         primary=primary,

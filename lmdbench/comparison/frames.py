@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +54,9 @@ def scores(tables: Sequence[ResultTable], ranks: Ranks | None = None) -> DataFra
 
     ``kind`` tells these (score) from rows that are there if they were asked for: statistics of
     classes (class), pairs of methods (pair, ``reference`` is the other one), ranks on bootstrap
-    samples (stability), numbers that papers print (published), mean ranks across data sets (rank).
+    samples (stability), numbers that papers print (published), scores of subgroups (subgroup, the
+    ``subgroup`` of a column ``by``), mean ranks across data sets (rank). ``scored``: what counts as
+    one, image, lesion or patient.
     """
     settings = dict.fromkeys(
         name for table in tables for name in table.setting if name not in NOT_COLUMNS
@@ -76,7 +79,8 @@ def scores(tables: Sequence[ResultTable], ranks: Ranks | None = None) -> DataFra
 
 def images(tables: Sequence[ResultTable]) -> DataFrame:
     """A row for each table, run and image; see ``run_images``. Beside what a run is stands what
-    tells the tables apart, and ``dropped``, missing but where images that leak are left out."""
+    tells the tables apart, and ``dropped``, missing but where images that leak are left out. Of a
+    table of lesions or patients it is their images."""
     settings = [
         name
         for name in dict.fromkeys(name for table in tables for name in table.setting)
@@ -86,10 +90,11 @@ def images(tables: Sequence[ResultTable]) -> DataFrame:
     pieces = []
     for table in tables:
         common = _table_columns(table, settings)
+        sample = replace(table.sample, units=None)
         for row in table.rows:
             for run in row.runs:
                 facts = {**common, "method": row.method, "label": row.label, "seed": run.seed}
-                pieces.append((facts, run, predictions_of(run, table.part, table.leaked)))
+                pieces.append((facts, run, predictions_of(run, table.part, sample)))
     return _image_rows(pieces)
 
 
@@ -170,11 +175,21 @@ def _table_columns(table: ResultTable, settings: Iterable[str]) -> dict[str, Any
         "partial": table.partial is not None,
         "synthetic": table.synthetic,
         "part": table.part,
+        "scored": table.sample.counted,
         "dropped": table.dropped,
     }
 
 
 def _lines(table: ResultTable) -> Iterator[dict[str, Any]]:
+    yield from _own_lines(table)
+    for subgroups in table.subgroups:
+        for part in subgroups.parts:
+            for line in _own_lines(part.table):
+                what = {"by": subgroups.by, "subgroup": part.name}
+                yield {**line, "kind": "subgroup", **what}
+
+
+def _own_lines(table: ResultTable) -> Iterator[dict[str, Any]]:
     for row in table.rows:
         for name, cell in row.cells.items():
             yield _line("score", table, row, name, cell)
@@ -232,7 +247,7 @@ def _line(
         "mark": cell.mark,
         "n_seeds": len(row.seeds),
         "seeds": " ".join(str(seed) for seed in row.seeds),
-        "n_images": cell.n,
+        f"n_{table.sample.counted}s": cell.n,
         "best": cell.best,
         "second": cell.second,
         "reason": cell.reason,

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lmdbench.comparison.results import in_words as setting_in_words
-from lmdbench.comparison.types import Cell, MethodResult, ResultTable
+from lmdbench.comparison.types import Cell, MethodResult, ResultTable, Subgroups
 from lmdbench.comparison.versions import versions_of_table
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import count, listed, some
@@ -36,8 +36,7 @@ def notes_of(table: ResultTable) -> list[str]:
         *_two_seeds(table.rows),
         *_row_notes(table.rows),
         *versions_of_table(table.rows),
-        *_interval_notes(table),
-        *_difference_notes(table),
+        *map(table.sample.in_words, (*_interval_notes(table), *_difference_notes(table))),
         *_shared_start_notes(table),
         *_missing_notes(table),
     ]
@@ -62,8 +61,10 @@ def _data_notes(table: ResultTable) -> list[str]:
     parts = []
     for part, images in table.images.items():
         groups = ", ".join(f"{g} {n:,}" for g, n in images.items() if g != "all")
-        parts.append(f"{part} {images['all']:,}" + (f" ({groups})" if groups else ""))
+        what = table.counted if part == table.part and table.sample.units else part
+        parts.append(f"{what} {images['all']:,}" + (f" ({groups})" if groups else ""))
     notes.append(f"Images: {'; '.join(parts)}. A group's value is the mean recall of its classes.")
+    notes += table.of_units
     record = table.record
     rule = record.group_rule or ""
     notes.append(f"Groups: {in_words(table.setting['groups'], rule)}.")
@@ -79,7 +80,7 @@ def _data_notes(table: ResultTable) -> list[str]:
     absent = [name for name, n in zip(record.classes, counts, strict=True) if n == 0]
     if absent:
         notes.append(
-            f"No {table.part} images of {listed(absent)}: averages over classes are over the "
+            f"No {table.counted} of {listed(absent)}: averages over classes are over the "
             f"other {len(counts) - len(absent)}."
         )
     if table.part == "validation":
@@ -173,7 +174,7 @@ def _row_notes(rows: Sequence[MethodResult]) -> list[str]:
 def _missing_notes(table: ResultTable) -> list[str]:
     cells = {row.label: row.cells for row in table.rows}
     titles = {name: column_title(name) for name in table.metrics}
-    return _absent(cells, titles)
+    return list(map(table.sample.in_words, _absent(cells, titles)))
 
 
 def class_notes(table: ResultTable) -> list[str]:
@@ -183,7 +184,8 @@ def class_notes(table: ResultTable) -> list[str]:
     cells = {row.label: row.by_class for row in table.rows}
     titles = {name: name for name in table.record.classes}
     every = "any class"
-    return [*made_so, *_without_interval(cells, titles, every), *_absent(cells, titles, every)]
+    notes = [*made_so, *_without_interval(cells, titles, every), *_absent(cells, titles, every)]
+    return list(map(table.sample.in_words, notes))
 
 
 Cells = Mapping[str, Mapping[str, "Cell"]]  # row's label → column → cell
@@ -197,6 +199,24 @@ def _absent(cells: Cells, titles: Mapping[str, str], every: str = "") -> list[st
 def _without_interval(cells: Cells, titles: Mapping[str, str], every: str = "") -> list[str]:
     reasons = _by_reason(cells, titles, every, lambda cell: cell.no_interval)
     return [f"No interval for {which}: {why}." for which, why in reasons]
+
+
+def subgroup_notes(subgroups: Subgroups, metric: str) -> list[str]:
+    """Why values and intervals of a metric are missing in a table of subgroups."""
+    labels = [row.label for row in subgroups.parts[0].table.rows]
+    cells = {
+        label: {
+            part.name: row.cells[metric]
+            for part in subgroups.parts
+            for row in part.table.rows
+            if row.label == label
+        }
+        for label in labels
+    }
+    titles = {part.name: part.name for part in subgroups.parts}
+    every = "any subgroup"
+    notes = [*_without_interval(cells, titles, every), *_absent(cells, titles, every)]
+    return list(map(subgroups.parts[0].table.sample.in_words, notes))
 
 
 def _by_reason(
@@ -231,8 +251,12 @@ def _interval_notes(table: ResultTable) -> list[str]:
     several = any(len(row.seeds) > 1 for row in table.rows)
     what = "seeds and test images" if several else "test images only"
     unit = "an image, as no lesion or patient is recorded"
-    if table.grouped:
-        whole = table.images[table.part]["all"]
+    whole = table.images[table.part]["all"]
+    if table.sample.units is not None:
+        unit = f"the {table.sample.counted}"
+        if table.sample.units.patients:
+            unit = f"the patient, known for {table.grouped:,} of {whole:,} {unit[4:]}s"
+    elif table.grouped:
         unit = f"the lesion or patient, known for {table.grouped:,} of {whole:,} images"
     notes.append(f"95 % intervals: {what}; unit of resampling: {unit}.")
     drawn = [column_title(name) for name in table.metrics if described(name).resampled]

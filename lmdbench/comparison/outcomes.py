@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lmdbench.comparison.results import Run
+from lmdbench.comparison.samples import EVERYTHING, Sample
 from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.registry import unknown
@@ -71,12 +72,12 @@ def outcomes(table: ResultTable, row: MethodResult) -> Outcomes:
     Raises UserError where a run has other images than the others.
     """
     first, *others = row.runs
-    predictions = predictions_of(first, table.part, table.leaked)
+    predictions = predictions_of(first, table.part, table.sample)
     predictions = predictions.of(np.argsort(predictions.ids, kind="stable"))
     logits, units = [predictions.logits], predictions.units
     for run in others:
         one = aligned(
-            run, predictions_of(run, table.part, table.leaked), predictions.ids, predictions.labels
+            run, predictions_of(run, table.part, table.sample), predictions.ids, predictions.labels
         )
         logits.append(one.logits)
         units = one.units if units is None else units
@@ -109,8 +110,8 @@ def aligned(run: Run, predictions: Predictions, ids: np.ndarray, labels: np.ndar
     return predictions
 
 
-def predictions_of(run: Run, part: str, leaked: Collection[str] = ()) -> Predictions:
-    """The predictions of a run, of all its folds, without the images that leak.
+def predictions_of(run: Run, part: str, sample: Sample = EVERYTHING) -> Predictions:
+    """The predictions of a run, of all its folds, for what is scored of a part.
 
     Raises UserError for a part that there is not, and DamagedRun for a file that is damaged, cannot
     be read, or is not what ``run.json`` counts.
@@ -127,9 +128,7 @@ def predictions_of(run: Run, part: str, leaked: Collection[str] = ()) -> Predict
             np.concatenate([piece.logits for piece in pieces]),
             np.concatenate(units) if any(p.units is not None for p in pieces) else None,
         )
-    if leaked:
-        return predictions.of(~np.isin(predictions.ids, sorted(leaked)))
-    return predictions
+    return sample.of(predictions)
 
 
 def _on_disk(run: Run, part: str) -> Predictions:

@@ -20,9 +20,13 @@ FRIEDMAN = {
 
 
 def settings_of(tables: Sequence[ResultTable]) -> list[ResultTable]:
-    """The tables that count: those without the images that leak, and single folds, are no further
-    settings."""
-    return [b for b in tables if b.dropped is None and "split_fold" not in b.setting]
+    """The tables that count: those without the images that leak, of lesions or patients, and single
+    folds, are no further settings."""
+    return [
+        b
+        for b in tables
+        if b.dropped is None and b.sample.units is None and "split_fold" not in b.setting
+    ]
 
 
 def rank(tables: Sequence[ResultTable]) -> Ranks | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
@@ -12,6 +12,7 @@ import numpy as np
 
 from lmdbench.comparison.outcomes import aligned, predictions_of
 from lmdbench.comparison.results import Run
+from lmdbench.comparison.samples import EVERYTHING, Sample
 from lmdbench.core.errors import UserError
 from lmdbench.data.check.audit import Leaks
 from lmdbench.evaluation import differences, inference
@@ -112,9 +113,9 @@ def score_rows(
     chosen: Sequence[Metric],
     tell: Callable[[int, RowScores, RowScores | None, ScoredImages], Told],
     reference: int | None = None,
-    leaked: Collection[str] = (),
+    sample: Sample = EVERYTHING,
 ) -> tuple[ScoredImages, list[Told]]:
-    """Score the runs of each row, without the images that leak, and what ``tell`` makes of each.
+    """Score the runs of each row on a sample of a part, and what ``tell`` makes of each.
 
     ``tell`` is given the row's number, its scores, those of the ``reference``, a row's number, and
     the images; then the scores are dropped, as those of thousands of runs would fill the memory.
@@ -125,7 +126,7 @@ def score_rows(
     """
     units: np.ndarray | None = None
     while True:
-        table = _RowScorer(rows, part, chosen, leaked, units)
+        table = _RowScorer(rows, part, chosen, sample, units)
         against = None if reference is None else table.scores(reference)
         told = []
         for number in range(len(rows)):
@@ -147,11 +148,11 @@ class _RowScorer:
         rows: Sequence[Sequence[Run]],
         part: str,
         chosen: Sequence[Metric],
-        leaked: Collection[str],
+        sample: Sample,
         units: np.ndarray | None,
     ) -> None:
-        self.rows, self.part, self.chosen, self.leaked = rows, part, chosen, leaked
-        first = predictions_of(rows[0][0], part, leaked)
+        self.rows, self.part, self.chosen, self.sample = rows, part, chosen, sample
+        first = predictions_of(rows[0][0], part, sample)
         self.units = first.units if units is None else units
         self.images = _with_units(_images(rows[0][0], first), self.units)
 
@@ -159,7 +160,7 @@ class _RowScorer:
         """Of one row, with the first units that its runs have."""
         scores, units = [], None
         for run in self.rows[number]:
-            predictions = predictions_of(run, self.part, self.leaked)
+            predictions = predictions_of(run, self.part, self.sample)
             predictions = aligned(run, predictions, self.images.ids, self.images.labels)
             units = predictions.units if units is None else units
             scores.append(_scored(run, predictions, self.chosen, self.images.units))

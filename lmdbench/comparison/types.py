@@ -8,6 +8,7 @@ from typing import Any
 
 from lmdbench.comparison.published import PublishedColumn
 from lmdbench.comparison.results import MethodRuns, RunGroup
+from lmdbench.comparison.samples import EVERYTHING, Sample
 from lmdbench.evaluation.differences import Difference
 from lmdbench.evaluation.inference import Estimate
 
@@ -99,7 +100,7 @@ class ResultTable(RunGroup):
     metrics: tuple[str, ...]
     images: Mapping[str, Mapping[str, int]]
     dropped: int | None = None  # test images left out because they leak; None: none was to be
-    leaked: frozenset[str] = frozenset()  # their ids, and those of other images that leak
+    sample: Sample = EVERYTHING  # what of the part is scored, and as what
     dropped_by: str = "audit"  # or tables, where no audit was kept
     reference: str | None = None  # label of the row that others are compared with
     primary: str = "balanced_accuracy"
@@ -110,6 +111,9 @@ class ResultTable(RunGroup):
     wanted: str = ""  # the reference that was asked for
     grouped: int = 0  # images of the part whose lesion or patient is known
     margin: float = 1.0  # points within which methods are practically equal
+    subgroup: str = ""  # the only images it is of, in words
+    subgroups: tuple[Subgroups, ...] = ()
+    of_units: tuple[str, ...] = ()  # how images became lesions or patients, where these are scored
     notes: tuple[str, ...] = ()  # what a reader must know beside the numbers, see ``notes.py``
 
     def __repr__(self) -> str:
@@ -124,18 +128,45 @@ class ResultTable(RunGroup):
         return bool(self.setting["synthetic"])
 
     @property
+    def counted(self) -> str:
+        """What is scored, as in "test images"."""
+        return f"{self.part} {self.sample.counted}s"
+
+    @property
     def title(self) -> str:
         """Data set, split, part, what differs from other tables, and what must not be missed."""
         setting = self.setting
-        words = [setting["results_name"], setting["split_label"], f"{self.part} images"]
+        words = [setting["results_name"], setting["split_label"], self.counted]
         words += self.differs
         if self.dropped is not None:
             words.append(f"without the {self.dropped:,} that leak")
+        if self.subgroup:
+            words.append(self.subgroup)
         if self.partial:
             words.append("PARTIAL DATA")
         if self.synthetic:
             words.append("SYNTHETIC DATA")
         return " · ".join(words)
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """Some of a table's images, scored alone; without tests and marks."""
+
+    name: str
+    table: ResultTable
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """A table's images divided by a column of the data set's table: ``by`` as it was asked for."""
+
+    by: str
+    column: str
+    parts: tuple[Subgroup, ...]
+    notes: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()  # notes on averages over classes that subgroups lack
+    metrics: tuple[str, ...] = ()  # those that are shown; ``parts`` have all
 
 
 @dataclass(frozen=True)

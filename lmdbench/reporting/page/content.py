@@ -122,6 +122,9 @@ def page_of(
     def find(table: ResultTable, ids: Set[str]) -> Pictures:
         if not images:
             return NOT_ASKED
+        if table.sample.units is not None:
+            kind = table.sample.counted
+            return Pictures(f"Each {kind} by its name; its images stand with the table of images.")
         run = table.rows[0].runs[0].members[0]
         return find_pictures(run, table.setting, ids, cache, open_dataset)
 
@@ -165,7 +168,7 @@ def _table_page(
     return TablePage(
         anchor=anchor,
         table=table,
-        verdict=verdict(table),
+        verdict=_verdict(table),
         leaks=leaks_sentence([found for _, found in audits]) if table.dropped is None else "",
         facts=_facts(table, evidence),
         scores=_tables(replace(comparison, ranks=None), percent, None),
@@ -180,6 +183,12 @@ def _table_page(
     )
 
 
+def _verdict(table: ResultTable) -> Verdict:
+    """In terms of what is scored."""
+    told, words = verdict(table), table.sample.in_words
+    return Verdict(told.kind, words(told.answer), tuple(map(words, told.details)))
+
+
 def _facts(table: ResultTable, evidence: Evidence) -> tuple[tuple[str, str], ...]:
     setting, record = table.stated, table.record
     words = ["synthetic"] * table.synthetic + ["partial"] * bool(table.partial)
@@ -188,12 +197,13 @@ def _facts(table: ResultTable, evidence: Evidence) -> tuple[tuple[str, str], ...
         ("Data set", f"{setting['results_name']}{data}"),
         ("Split", str(setting["split_label"])),
         ("Split fingerprint", str(setting["split_fingerprint"])),
-        ("Scored on", f"{table.part} images"),
+        ("Scored on", table.counted),
     ]
     for part, images in table.images.items():
         groups = ", ".join(f"{g} {n:,}" for g, n in images.items() if g != "all")
         n = f"{images['all']:,}" + (f" ({groups})" if groups else "")
-        facts.append((f"{part.capitalize()} images", n))
+        what = table.counted if part == table.part else f"{part} images"
+        facts.append((what.capitalize(), n))
     facts.append(("Classes", f"{len(record.classes)}"))
     facts.append(("Backbone", f"{setting['backbone']}, weights {setting['weights']}"))
     size = setting["image_size"]

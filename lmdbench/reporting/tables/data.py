@@ -10,7 +10,7 @@ from typing import Any
 
 from lmdbench.comparison import frames
 from lmdbench.comparison.compare import Comparison
-from lmdbench.comparison.types import Cell, MethodResult, ResultTable
+from lmdbench.comparison.types import Cell, MethodResult, ResultTable, Subgroups
 
 
 def csv_text(comparison: Comparison) -> str:
@@ -54,6 +54,7 @@ def _table_record(table: ResultTable) -> dict[str, Any]:
         **table.setting,
         "partial": table.partial,
         "dropped": table.dropped,
+        "scored": table.sample.counted,
         "classes": record.classes,
         "class_counts": record.class_counts,
         "images": table.images,
@@ -66,7 +67,31 @@ def _table_record(table: ResultTable) -> dict[str, Any]:
         "pairwise": table.pairwise,
         "stability": table.stability,
         "published": table.published,
+        "subgroups": [_subgroups_record(subgroups) for subgroups in table.subgroups],
         "notes": table.notes,
+    }
+
+
+def _subgroups_record(subgroups: Subgroups) -> dict[str, Any]:
+    return {
+        "by": subgroups.by,
+        "column": subgroups.column,
+        "parts": [
+            {
+                "subgroup": part.name,
+                "images": part.table.images[part.table.part],
+                "rows": [
+                    {
+                        "label": row.label,
+                        "scores": {name: _cell_record(cell) for name, cell in row.cells.items()},
+                        "recalls": {name: _cell_record(c) for name, c in row.recalls.items()},
+                    }
+                    for row in part.table.rows
+                ],
+            }
+            for part in subgroups.parts
+        ],
+        "notes": (*subgroups.notes, *subgroups.lacking),
     }
 
 

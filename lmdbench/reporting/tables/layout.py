@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lmdbench.comparison.compare import Comparison
-from lmdbench.comparison.notes import class_notes, column_title, in_text
+from lmdbench.comparison.notes import class_notes, column_title, in_text, subgroup_notes
 from lmdbench.comparison.published import PublishedColumn, stands_for
 from lmdbench.comparison.results import chain_key
-from lmdbench.comparison.types import Cell, MethodResult, ResultTable
+from lmdbench.comparison.types import Cell, MethodResult, ResultTable, Subgroups
 from lmdbench.core.words import MOST_NAMES, both_ends
 from lmdbench.evaluation.metrics import class_stat, described
 from lmdbench.reporting.tables.words import (
@@ -209,7 +210,7 @@ def score_legend(results: Sequence[ResultTable], style: Style) -> str:
         what = "Mean ± standard deviation over seeds"
     elif style.spread == "interval" and any(cell.estimate is not None for cell in cells):
         what += " with 95 % intervals"
-    words = [f"{what}, {style.unit}; n: images."]
+    words = [f"{what}, {style.unit}; n: {results[0].sample.counted}s."]
     names = dict.fromkeys(name for result in results for name in result.metrics)
     if style.percent and (others := [column_title(n) for n in names if not is_share(n)]):
         words.append(f"{' and '.join(others)}: no percent.")
@@ -243,7 +244,7 @@ def _families(results: Sequence[ResultTable]) -> dict[str, list[ResultTable]]:
             if not name.startswith("split_") and name not in ("store", "groups")
         }
         key = json.dumps(
-            [common, result.part, result.dropped is None, result.metrics], sort_keys=True
+            [common, result.counted, result.dropped is None, result.metrics], sort_keys=True
         )
         families.setdefault(key, []).append(result)
     return families
@@ -271,7 +272,7 @@ def _side_by_side(results: Sequence[ResultTable], style: Style) -> Section:
         rows.append(tuple(cells))
     first = results[0]
     setting = first.setting
-    title = " · ".join([str(setting["results_name"]), f"{first.part} images", *heads])
+    title = " · ".join([str(setting["results_name"]), first.counted, *heads])
     if any(result.partial for result in results):
         title += " · PARTIAL DATA"
     if any(result.synthetic for result in results):
@@ -325,7 +326,7 @@ def _merged_notes(heads: Sequence[str], results: Sequence[ResultTable]) -> list[
 
 
 def _further(result: ResultTable, style: Style) -> list[Table]:
-    makers = (_differences, _per_class, _pairs, _stability, _published)
+    makers = (_differences, _by_subgroup, _per_class, _pairs, _stability, _published)
     return [table for make in makers for table in make(result, style)]
 
 
@@ -357,7 +358,8 @@ def _differences(result: ResultTable, style: Style) -> list[Table]:
         for row in rows
     )
     legend = [
-        f"On the same images and seeds, {style.points}, with {_intervals(tested)}.",
+        f"On the same {result.sample.counted}s and seeds, {style.points}, with "
+        f"{_intervals(tested)}.",
         *(verdict.legend for verdict in verdicts),
     ]
     title = f"Differences to {reference}"
@@ -501,9 +503,13 @@ def _per_class(result: ResultTable, style: Style) -> list[Table]:
         rows.append((TableCell(name), *counts, *cells))
     what = class_stat(result.per_class)[1].title
     unit = f", {style.unit}," if is_share(f"{result.per_class}:{classes[0]}") else ""
-    legend = f"{what} of each class{unit} and its images; share: of the {result.part} images."
+    legend = (
+        f"{what} of each class{unit} and its {result.sample.counted}s; share: of the "
+        f"{result.counted}."
+    )
     if result.per_class != "recall":
-        legend += f" {what} is of all {result.images[result.part]['all']:,} images."
+        legend += f" {what} is of all {result.images[result.part]['all']:,} "
+        legend += f"{result.sample.counted}s."
     notes = class_notes(result)
     nothing = [TableCell("")] * (len(columns) - 1)
     shown = both_ends(rows, lambda n: (TableCell(f"… {n:,} more"), *nothing))
@@ -515,6 +521,96 @@ def _per_class(result: ResultTable, style: Style) -> list[Table]:
         )
     table = Table("classes", f"{what} by class", tuple(columns), tuple(shown), legend, tuple(notes))
     return [table]
+
+
+def _by_subgroup(result: ResultTable, style: Style) -> list[Table]:
+    """Scores of subgroups, and how far each method is from the reference in them."""
+    return [
+        table
+        for subgroups in result.subgroups
+        for name in subgroups.metrics
+        for make in (_subgroup_scores, _subgroup_differences)
+        for table in make(result, subgroups, name, style)
+    ]
+
+
+def _subgroup_scores(
+    result: ResultTable, subgroups: Subgroups, name: str, style: Style
+) -> list[Table]:
+    counted = result.sample.counted
+    columns = [
+        Column(subgroups.by, words=True),
+        Column("n"),
+        *(Column(row.label) for row in result.rows),
+    ]
+    rows = [
+        (
+            TableCell(subgroup),
+            TableCell(f"{cells[0].n:,}"),
+            *(style.cell(cell, name) for cell in cells),
+        )
+        for subgroup, cells in _subgroup_cells(result, subgroups, name)
+    ]
+    title = f"{column_title(name)} by {subgroups.by}"
+    source = f"column {subgroups.column} of the data set's table"
+    what = "Mean over seeds" if any(len(row.seeds) > 1 for row in result.rows) else "Scores"
+    spread = " with unadjusted 95 % intervals" * (style.spread == "interval")
+    legend = f"{what}{spread}, {style.unit}, by {source}; n: {counted}s."
+    of_one_class = ":" in name
+    lacking = () if of_one_class else subgroups.lacking
+    notes = (*subgroups.notes, *lacking, *subgroup_notes(subgroups, name))
+    slug = _subgroup_slug(subgroups, name)
+    return [Table(slug, title, tuple(columns), tuple(rows), legend, notes)]
+
+
+def _subgroup_differences(
+    result: ResultTable, subgroups: Subgroups, name: str, style: Style
+) -> list[Table]:
+    others = [n for n, row in enumerate(result.rows) if row.label != result.reference]
+    if result.reference is None or not others:
+        return []
+    columns = (
+        Column(subgroups.by, words=True),
+        Column("n"),
+        *(Column(result.rows[n].label) for n in others),
+    )
+    rows = tuple(
+        (
+            TableCell(subgroup),
+            TableCell(f"{cells[0].n:,}"),
+            *(style.difference(cells[n].difference, name) for n in others),
+        )
+        for subgroup, cells in _subgroup_cells(result, subgroups, name)
+    )
+    points = f", {style.points}" * is_share(name)
+    legend = (
+        f"On the same {result.sample.counted}s and seeds{points}, with unadjusted 95 % intervals. "
+        "Exploratory: nothing is tested within a subgroup, nor whether a difference varies "
+        "between them."
+    )
+    title = f"Differences to {result.reference} in {in_text(name)} by {subgroups.by}"
+    slug = f"{_subgroup_slug(subgroups, name)}-differences"
+    return [Table(slug, title, columns, rows, legend)]
+
+
+def _subgroup_cells(
+    result: ResultTable, subgroups: Subgroups, name: str
+) -> list[tuple[str, list[Cell]]]:
+    """Of all images and of each subgroup the cells of a metric, in the order of the rows."""
+    tables = [("all", result), *((part.name, part.table) for part in subgroups.parts)]
+    found = []
+    for subgroup, table in tables:
+        cells = {row.label: row.cells[name] for row in table.rows}
+        plain = [
+            replace(cells[row.label], best=False, second=False, mark="") for row in result.rows
+        ]
+        found.append((subgroup, plain))
+    return found
+
+
+def _subgroup_slug(subgroups: Subgroups, name: str) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", f"{name} by {subgroups.by}".lower())
+    return words.strip("-")
 
 
 def _pairs(result: ResultTable, style: Style) -> list[Table]:
@@ -541,7 +637,8 @@ def _pairs(result: ResultTable, style: Style) -> list[Table]:
         for pair in result.pairwise
     )
     legend = (
-        f"{of_primary} of A minus that of B on the same images and seeds, {style.points}, with "
+        f"{of_primary} of A minus that of B on the same {result.sample.counted}s and seeds, "
+        f"{style.points}, with "
         f"{_intervals(tested)}; p corrected after Holm for all pairs. P(A>B): of all pairs of a "
         f"seed of A and one of B, the share in which A's {_larger(result.primary)}."
     )
