@@ -244,6 +244,7 @@ def compare(
     unit: str = "",
     by: Iterable[str] = (),
     bands: Iterable[float] = (),
+    simultaneous: bool = False,
     say: Callable[[str], None] | None = None,
     check: Callable[[Sequence[RunGroup]], None] | None = None,
 ) -> Comparison:
@@ -303,6 +304,7 @@ def compare(
         permutation=permutation,
         margin=margin,
         further=further if unit or further.by or further.bands else None,
+        simultaneous=simultaneous,
         check=check,
     )
     for problem in comparison.not_dropped:

@@ -35,6 +35,7 @@ class Selection:
     folds: str
     reference: str
     margin: float
+    simultaneous: bool
     percent: bool
 
     def comparison(self, **more: Any) -> Comparison:
@@ -53,6 +54,7 @@ class Selection:
             part=self.part,
             reference=more.pop("reference", self.reference),
             margin=self.margin,
+            simultaneous=self.simultaneous,
             groups=self.groups,
             sweeps=self.sweeps,
             pool_folds=self.folds == "pooled",
@@ -183,6 +185,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         show_default=True,
         metavar="POINTS",
         help="Methods whose difference is shown to be smaller are practically equal.",
+    ),
+    click.option(
+        "--simultaneous",
+        is_flag=True,
+        help="Intervals of the differences that are tested hold the truth together in 95 % of "
+        "tables, instead of each for itself.",
     ),
     click.option(
         "--part",

@@ -99,6 +99,7 @@ def compare(
     permutation: bool = False,
     margin: float = MARGIN,
     further: Further | None = None,
+    simultaneous: bool = False,
     check: Callable[[Sequence[RunGroup]], None] | None = None,
 ) -> Comparison:
     """Score the finished runs and sort them into tables.
@@ -108,7 +109,8 @@ def compare(
     ``reference``, a row's label or a method. ``per_class``: a statistic of each class, True for the
     recall. ``pairwise`` tests all pairs of rows; ``stability`` tells how stable each table's
     ranking is; ``permutation`` adds the p over images; ``published`` sets papers' numbers beside.
-    ``margin``, in points: within it methods are practically equal. ``pooled`` makes one table of
+    ``margin``, in points: within it methods are practically equal. ``simultaneous``: intervals of
+    the tested differences hold together, as the corrected p does. ``pooled`` makes one table of
     the folds of a k-fold split. ``leaked`` tells the test images of a run that leak: where there
     are any, a second table leaves them out; where it can't tell for some tables, a note says so.
     ``groups``: head, medium and tail by another rule, as ``parse_groups`` takes it. ``sweep``: only
@@ -133,7 +135,9 @@ def compare(
     reference = _meant_reference(reference, comparable)
     stat = "recall" if per_class is True else per_class or ""
     stat = metrics.class_stat(stat)[0] if stat else ""
-    options = TableOptions(part, columns, reference, stat, pairwise, published, permutation, margin)
+    options = TableOptions(
+        part, columns, reference, stat, pairwise, published, permutation, margin, simultaneous
+    )
     unfinished = [
         path
         for path in results.unfinished
@@ -431,6 +435,7 @@ class TableOptions:
     published: bool
     permutation: bool
     margin: float = MARGIN
+    simultaneous: bool = False
 
 
 @dataclass(frozen=True)
@@ -466,6 +471,7 @@ class _Seeds:
 
     metrics: Mapping[str, Metric]
     margin: float  # points
+    simultaneous: bool  # intervals of what is tested
     shared: frozenset[str]  # rows whose seeds are not independent trainings
     rows: dict[str, dict[str, RowSeeds]] = field(default_factory=dict)  # metric → label → seeds
     gaps: dict[tuple[str, str, str], Gap] = field(default_factory=dict)  # metric, A, B
@@ -530,7 +536,8 @@ def _scored(
     against = reference.label if reference is not None else None
     primary = shown[0]
     shared = frozenset(row.label for row in group.rows if row.shares_start)
-    seeds = _Seeds({name: chosen[name] for name in shown if name in chosen}, options.margin, shared)
+    told = {name: chosen[name] for name in shown if name in chosen}
+    seeds = _Seeds(told, options.margin, options.simultaneous, shared)
     kept: dict[str, RowScores] = {}  # for pairs
 
     def result(
@@ -564,7 +571,7 @@ def _scored(
     )
     if against is not None:
         rows = [_with_differences(row, against, seeds, images) for row in rows]
-    rows = _tested(_with_best(rows, shown), primary, chosen.get(primary))
+    rows = _tested(_with_best(rows, shown), primary, chosen.get(primary), options.simultaneous)
     sign = -1 if metrics.described(primary).lower_is_better else 1
 
     def place(scored: MethodResult) -> tuple[bool, bool, float, str]:
@@ -666,13 +673,13 @@ def _with_differences(
 
 
 def _tested(
-    rows: Sequence[MethodResult], primary: str, metric: Metric | None
+    rows: Sequence[MethodResult], primary: str, metric: Metric | None, simultaneous: bool
 ) -> list[MethodResult]:
     """The rows with corrected p and marks on the primary metric, and what among so many
     comparisons would be detectable."""
     differences = [row.cells[primary].difference for row in rows]
     corrected = _corrected(differences)
-    told = _for_comparisons(differences, metric)
+    told = _for_comparisons(differences, metric, simultaneous)
     return [
         _with_cell(
             row,
@@ -686,14 +693,14 @@ def _tested(
 
 
 def _for_comparisons(
-    differences: Sequence[Difference | None], metric: Metric | None
+    differences: Sequence[Difference | None], metric: Metric | None, simultaneous: bool
 ) -> list[Difference | None]:
     """Those that are tested, with what would be detectable among them."""
     many = sum(d is not None and not np.isnan(d.p) for d in differences)
     return [
         d
         if d is None or metric is None or np.isnan(d.p)
-        else scoring.possible(corrected_for(d, many), metric)
+        else scoring.possible(corrected_for(d, many, simultaneous), metric)
         for d in differences
     ]
 
@@ -746,7 +753,7 @@ def _pairs(
         of_primary.pair(a, b, scores, images)
     found = [of_primary.difference(a, b, primary, images) for a, b in couples]
     corrected = _corrected(found)
-    told = _for_comparisons(found, metric)
+    told = _for_comparisons(found, metric, seeds.simultaneous)
     return tuple(
         Pair(a, b, difference, p)
         for (a, b), difference, p in zip(couples, told, corrected, strict=True)

@@ -287,13 +287,15 @@ def difference(
 
 
 def possible(found: Difference, metric: Metric) -> Difference:
-    """With NaN for what would be detectable where it is more than the metric can differ."""
+    """With an interval within what the metric can differ by, and NaN for what would be detectable
+    where it is more."""
     width = metric.bounds[1] - metric.bounds[0]
     least, ever = (
         value if value <= width else math.nan
         for value in (found.detectable, found.detectable_more_seeds)
     )
-    return replace(found, detectable=least, detectable_more_seeds=ever)
+    low, high = max(found.low, -width), min(found.high, width)
+    return replace(found, low=low, high=high, detectable=least, detectable_more_seeds=ever)
 
 
 def common_seeds(a: RowScores, b: RowScores) -> list[int]:

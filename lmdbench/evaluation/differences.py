@@ -43,7 +43,8 @@ class Difference(Estimate):
     difference that is found in ``POWER`` of such tables, ``comparisons`` being corrected for;
     ``detectable_more_seeds``: the same with any number of seeds on this test set. ``equal_within``:
     the smallest margin at which two one-sided tests at 5 % (Schuirmann 1987) show that the two are
-    equal; ``equal``: it is below the margin asked for.
+    equal; ``equal``: it is below the margin asked for. ``simultaneous``: the interval holds
+    together with those of all ``comparisons``.
     """
 
     p: float
@@ -53,6 +54,7 @@ class Difference(Estimate):
     equal: bool
     equal_within: float
     comparisons: int = 1
+    simultaneous: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,16 +187,22 @@ def difference(
     return corrected_for(found, comparisons)
 
 
-def corrected_for(found: Difference, comparisons: int) -> Difference:
+def corrected_for(found: Difference, comparisons: int, simultaneous: bool = False) -> Difference:
     """With what would be detectable among so many comparisons, at Holm's first step: where no
-    other of them is a finding."""
+    other of them is a finding. ``simultaneous``: with an interval that holds the truth together
+    with those of all comparisons in 95 % of tables (Bonferroni)."""
     tail = LEVEL / (2 * max(comparisons, 1))
-    return replace(
+    found = replace(
         found,
         comparisons=comparisons,
         detectable=_found_in(POWER, tail, found.df) * found.se,
         detectable_more_seeds=_found_in(POWER, tail, math.inf) * found.se_test,
     )
+    if not simultaneous:
+        return found
+    half = float(quantile(1 - tail, found.df)) * found.se
+    low, high = found.value - half, found.value + half
+    return replace(found, low=low, high=high, simultaneous=True)
 
 
 def _found_in(power: float, tail: float, df: float) -> float:
@@ -204,14 +212,6 @@ def _found_in(power: float, tail: float, df: float) -> float:
     critical = float(quantile(1 - tail, df))
     spread = math.sqrt(1 + critical**2 / (2 * df))
     return critical * (1 - 1 / (4 * df)) + float(special.ndtri(power)) * spread
-
-
-def simultaneous(found: Difference, comparisons: int, level: float = 0.95) -> tuple[float, float]:
-    """Ends of an interval that holds the truth together with those of all ``comparisons``
-    (Bonferroni)."""
-    tail = (1 - level) / (2 * max(comparisons, 1))
-    half = float(quantile(1 - tail, found.df)) * found.se
-    return found.value - half, found.value + half
 
 
 def _combined(of_seeds: list[SeedVariance], test: ImageVariance) -> tuple[float, float]:

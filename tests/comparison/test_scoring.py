@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
@@ -567,3 +568,19 @@ def test_an_older_run_has_the_order_that_its_data_set_says_by_now(fake_run: Fake
     directory = fake_run("ce", 0, dataset="hyper-kvasir", record=record)
     (run,) = read_results(directory.parents[3]).runs
     assert [name for name in run.facts.grades if name in run.classes] == grades
+
+
+def test_simultaneous_intervals_agree_with_what_they_are_called(
+    folder: Path, three: dict[str, list[Path]]
+) -> None:
+    alone, together = only(folder), only(folder, simultaneous=True)
+    for label in ("ce", "crt"):
+        one = by_label(alone)[label].cells["balanced_accuracy"].difference
+        both = by_label(together)[label].cells["balanced_accuracy"].difference
+        assert one is not None
+        assert both is not None
+        upper = stats.t.ppf(1 - 0.05 / 4, one.df)  # two comparisons
+        assert both.high == pytest.approx(min(one.value + upper * one.se, 1))
+        assert (one.simultaneous, both.simultaneous, both.p) == (False, True, one.p)
+        other = by_label(together)[label].cells["accuracy"].difference
+        assert other == by_label(alone)[label].cells["accuracy"].difference

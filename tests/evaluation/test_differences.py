@@ -18,7 +18,6 @@ from lmdbench.evaluation.differences import (
     difference,
     linear_difference,
     linear_gap,
-    simultaneous,
     smooth_gap,
 )
 from lmdbench.evaluation.inference import ImageVariance
@@ -85,8 +84,9 @@ def test_comparisons_raise_what_is_detectable() -> None:
     of_size = stats.nct.sf(upper, got.df, got.detectable / got.se)
     assert of_size == pytest.approx(0.8, abs=0.005)
     assert got.detectable_more_seeds == pytest.approx((2.638257 + 0.841621) * got.se_test)
-    low, high = simultaneous(got, 6)
-    assert (low, high) == pytest.approx((0.2 - upper * got.se, 0.2 + upper * got.se))
+    wide = corrected_for(got, 6, simultaneous=True)
+    assert (wide.low, wide.high) == pytest.approx((0.2 - upper * got.se, 0.2 + upper * got.se))
+    assert (got.simultaneous, wide.simultaneous) == (False, True)
 
 
 def test_two_one_sided_tests_find_equal_what_the_margin_holds() -> None:

@@ -103,7 +103,8 @@ def _evidence(cell: Cell, name: str, sign: int) -> str:
     assert difference is not None
     words = [f"95 % interval {_interval(difference, name, sign)}"]
     if cell.p_corrected is not None:
-        words = [f"unadjusted {words[0]}", f"corrected {_p(cell.p_corrected)}"]
+        adjusted = "simultaneous" if difference.simultaneous else "unadjusted"
+        words = [f"{adjusted} {words[0]}", f"corrected {_p(cell.p_corrected)}"]
     seeds = difference.seeds
     words.append(f"{seeds} seeds" if seeds > 1 else "one seed: test images only")
     return ", ".join(words)

@@ -108,11 +108,13 @@ def draw_forest(table: ResultTable, width: float = WIDTH) -> Figure:
     whose = f" ({', '.join(single)})" if some else ""
     inside = "; a 90 % interval inside it is practically equal" if some else ""
     tested = any(row.cells[primary].p_corrected is not None for row, _ in compared)
+    together = any(difference.simultaneous for _, difference in compared)
+    adjusted = ", simultaneous" if together else ", unadjusted"
     n = images_of(table, primary)
     write_footer(
         figure,
         f"Paired differences over the same seeds and {n} {table.part} image{'s' * (n != '1')}, "
-        f"with 95 % intervals{', unadjusted' * tested}.",
+        f"with 95 % intervals{adjusted * tested}.",
         "p: two-sided, corrected by Holm over the rows of this table." if tested else "",
         f"One seed{whose}: intervals for the test images only, and no p." if single else "",
         f"No p, as seeds share a run that they start from: {', '.join(shared)}." if shared else "",

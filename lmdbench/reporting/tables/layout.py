@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 SPREADS = ("interval", "sd", "none")  # what stands behind a mean
 LAYOUTS = ("metrics", "split")
 UNADJUSTED = "95 %, unadjusted"  # an interval, beside a p that is corrected
+SIMULTANEOUS = "95 %, simultaneous"
 BEST = "Best of a column in bold, second best underlined."  # of a legend
 
 
@@ -341,10 +342,12 @@ def _differences(result: ResultTable, style: Style) -> list[Table]:
     others = sorted((n for n in result.metrics if n != primary), key=lambda n: n not in groups)
     spans = {name: "Recall by group" if name in groups else "Other metrics" for name in others}
     verdicts = _verdicts(result, rows, style)
-    tested = any(row.cells[primary].p_corrected is not None for row in rows)
+    differences = [
+        row.cells[primary].difference for row in rows if row.cells[primary].p_corrected is not None
+    ]
     columns = (
         Column("Method", words=True),
-        Column(column_title(primary), brackets=UNADJUSTED if tested else ""),
+        Column(column_title(primary), brackets=_brackets(differences)),
         *(Column(verdict.head) for verdict in verdicts),
         *(Column(column_title(name), span=spans[name]) for name in others),
     )
@@ -359,7 +362,7 @@ def _differences(result: ResultTable, style: Style) -> list[Table]:
     )
     legend = [
         f"On the same {result.sample.counted}s and seeds, {style.points}, with "
-        f"{_intervals(tested)}.",
+        f"{_intervals(differences)}.",
         *(verdict.legend for verdict in verdicts),
     ]
     title = f"Differences to {reference}"
@@ -412,10 +415,21 @@ def _verdicts(result: ResultTable, rows: Sequence[MethodResult], style: Style) -
     return [v for v in verdicts if any(v.text(row.cells[primary]) != MISSING for row in rows)]
 
 
-def _intervals(tested: bool) -> str:
-    """What the intervals of differences are; Holm's correction is of the p alone."""
-    alone = ", each for itself (unadjusted: Holm's correction is of the p alone)"
-    return f"95 % intervals{alone * tested}"
+def _brackets(tested: Sequence[Difference | None]) -> str:
+    """What stands in the brackets beside the differences that are ``tested``."""
+    if not tested:
+        return ""
+    return SIMULTANEOUS if any(d and d.simultaneous for d in tested) else UNADJUSTED
+
+
+def _intervals(tested: Sequence[Difference | None]) -> str:
+    """What the intervals of differences are, of which some are ``tested``."""
+    if not tested:
+        return "95 % intervals"
+    if many := next((d.comparisons for d in tested if d and d.simultaneous), 0):
+        each = "; those of other metrics each for itself" if many > 1 else ""
+        return f"95 % intervals that hold together for {many} comparisons (Bonferroni){each}"
+    return "95 % intervals, each for itself (unadjusted: Holm's correction is of the p alone)"
 
 
 def _larger(primary: str) -> str:
@@ -618,11 +632,11 @@ def _pairs(result: ResultTable, style: Style) -> list[Table]:
     if not result.pairwise:
         return []
     of_primary = column_title(result.primary)
-    tested = any(pair.p_corrected is not None for pair in result.pairwise)
+    tested = [pair.difference for pair in result.pairwise if pair.p_corrected is not None]
     columns = (
         Column("A", words=True),
         Column("B", words=True),
-        Column("A−B", brackets=UNADJUSTED if tested else ""),
+        Column("A−B", brackets=_brackets(tested)),
         Column("p (Holm)"),
         Column("P(A>B)"),
     )
