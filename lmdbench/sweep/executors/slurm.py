@@ -140,9 +140,7 @@ def _sbatch(path: Path, name: str) -> str:
         for key, value in os.environ.items()
         if key in KEPT or not (key.startswith("SLURM_") or key in OVERRIDING)
     }
-    done = subprocess.run(
-        ["sbatch", str(path)], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    done = _run("sbatch", str(path), env=env)
     number = re.search(r"job (\d+)", done.stdout)
     if done.returncode == 0 and number is not None:
         return number[1]
@@ -296,15 +294,28 @@ def _complaint(text: str) -> str:
 def queue(users: Iterable[int] = ()) -> list[Queued]:
     """Jobs of this user, and of others, that are pending or running, array tasks one by one.
 
-    Raises UserError where there is no squeue, or it gets no answer.
+    Raises UserError where there is no squeue, it gets no answer, or another one than was asked for.
     """
     columns = "--format=%F|%K|%T|%L|%N|%r|%j"
     user = "--user=" + ",".join(map(str, sorted({os.getuid(), *users})))
-    return [
-        read_line(line)
-        for line in _call("squeue", "--all", "--array", "--noheader", user, columns).splitlines()
-        if line.strip()
-    ]
+    return read_lines(_call("squeue", "--all", "--array", "--noheader", user, columns))
+
+
+def read_lines(text: str) -> list[Queued]:
+    """The jobs that squeue lists, a line each, without the names of clusters above them and what
+    follows a line break in the name of a job.
+
+    Raises UserError where there are lines, but of no job: taken for an empty queue, they would have
+    every job submitted once more.
+    """
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("CLUSTER:")]
+    jobs = [line for line in lines if re.match(r"\d+(\|[^|]*){6}", line)]
+    if lines and not jobs:
+        raise UserError(
+            f"squeue: answers {lines[0].strip()!r}, not the columns asked for; if it is a script "
+            "around SLURM's own command, put the folder of that one first on PATH"
+        )
+    return [read_line(line) for line in jobs]
 
 
 def read_line(line: str) -> Queued:
@@ -405,29 +416,44 @@ def max_array_size() -> int:
 
 def _call(*command: str) -> str:
     """What a command of SLURM prints. Raises UserError, in one line."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SCANCEL_"))}
     try:
-        done = subprocess.run(
-            command,
-            check=True,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=ANSWER_SECONDS,
-            env={k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SCANCEL_"))},
-        )
-    except FileNotFoundError as error:
-        raise UserError(_absent(command[0])) from error
+        done = _run(*command, env=env, timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise UserError(
             f"{command[0]}: SLURM does not answer within {ANSWER_SECONDS:.0f} s; try again later"
         ) from error
-    except subprocess.CalledProcessError as error:
-        lines = [line.strip() for line in error.stderr.split("\n") if line.strip()]
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.split("\n") if line.strip()]
         said = "; ".join(dict.fromkeys(lines[-2:])) or "no reason given"
         raise UserError(
             f"{command[0]}: SLURM does not answer ({said}); is this a login node of the cluster?"
-        ) from error
+        )
     return done.stdout
+
+
+def _run(
+    *command: str, env: Mapping[str, str], timeout: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A command of SLURM, ended. Bytes that are no text, as in names of jobs, become �.
+
+    Raises UserError where it cannot be started, TimeoutExpired.
+    """
+    path = shutil.which(command[0])
+    if path is None:
+        raise UserError(_absent(command[0]))
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            env=env,
+        )
+    except OSError as error:
+        raise UserError(f"{path} cannot be started: {error.strerror}") from error
 
 
 def _absent(command: str) -> str:

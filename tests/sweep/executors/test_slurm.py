@@ -330,6 +330,62 @@ def test_lines_of_squeue():
     assert slurm.read_line(line) == Queued("813", "a|b", None, "PENDING", "Dependency", "", None)
 
 
+JOB = "4711|N/A|RUNNING|1:00|n1|None|skin"
+
+
+@pytest.mark.parametrize(
+    ("text", "jobs"),
+    [
+        ("", []),
+        ("CLUSTER: main\n", []),  # with SLURM_CLUSTERS, above the jobs of each
+        (f"CLUSTER: main\n{JOB}\n\nCLUSTER: other\n{JOB.replace('11', '12')}\n", ["4711", "4712"]),
+        (f"{JOB}\nsecond line of its name\n", ["4711"]),
+    ],
+)
+def test_of_what_squeue_prints_only_lines_of_jobs_count(text, jobs):
+    assert [job.job for job in slurm.read_lines(text)] == jobs
+
+
+def test_another_answer_than_the_columns_asked_for_is_no_empty_queue():
+    with pytest.raises(UserError, match="squeue: answers 'JOBID NAME ST', not the columns"):
+        slurm.read_lines("JOBID NAME ST\n4711 skin R\n")
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Puts a script under the name of a command of SLURM, the only one on PATH."""
+
+    def put(name: str, content: bytes) -> Path:
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", str(path.parent))
+        return path
+
+    return put
+
+
+def test_bytes_that_are_no_text_are_read_as_signs_of_their_own(commands):
+    commands("squeue", b"#!/bin/sh\necho '4711|N/A|RUNNING|1:00|n1|None|Gr\xf6sse'\n")
+    assert [(job.job, job.name) for job in slurm.queue()] == [("4711", "Gr\ufffdsse")]
+
+
+def test_a_job_is_known_by_its_number_whatever_sbatch_says_beside_it(commands, tmp_path):
+    said = b"#!/bin/sh\necho 'sbatch: Konto verl\xe4ngert' >&2\necho Submitted batch job 4711\n"
+    commands("sbatch", said)
+    work = Work(tmp_path / "results", tmp_path / "cache")
+    batch = Batch(((task("a"),),))
+    assert slurm.submit(batch, "skin-1", tmp_path / "jobs", RESOURCES, work, {}) == "4711"
+
+
+@pytest.mark.parametrize("content", [b"no script\n", b"#!/nowhere/python\n"])
+def test_a_command_that_cannot_be_started_is_named(commands, content):
+    path = commands("squeue", content)
+    with pytest.raises(UserError, match=f"{path} cannot be started: "):
+        slurm.queue()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("0:07", 7), ("59:59", 3599), ("8:00:00", 28800), ("2-00:00:00", 172800), ("UNLIMITED", None)],
