@@ -16,6 +16,7 @@ from lmdbench.data.written import SEPARATORS, Written, read_text, separator_of
 
 PLAIN = Written()
 MOST_COLUMNS = 12  # that an error names
+LONGEST_CELL = 2**31 - 1  # in signs: outlines and reports stand in tables of images, too
 NAMED = {",": "a comma", ";": "a semicolon", "\t": "a tab"}  # separators in words
 
 
@@ -153,10 +154,18 @@ def _cells(path: Path, written: Written) -> tuple[list[tuple[int, list[str]]], s
     """The line and the cells of each row that is not empty, and the separator."""
     lines = io.StringIO(read_text(path, written), newline="").readlines()
     separator, by_excel = separator_of(lines, written)
+    csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(lines, strict=True, delimiter=separator)
+    stripped = []
     try:
-        stripped = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        for row in reader:
+            stripped.append((reader.line_num, [cell.strip() for cell in row]))
     except csv.Error as error:
+        if "unexpected end" in str(error):
+            begun = stripped[-1][0] + 1 if stripped else 1
+            raise UserError(
+                f"{path}: the row that begins in line {begun} has a quote that is never closed"
+            ) from error
         raise UserError(f"{path}: not a readable CSV: line {reader.line_num}: {error}") from error
     rows = [(line, row) for line, row in stripped if any(row)]
     return rows[by_excel:], separator

@@ -73,7 +73,14 @@ def read_text(path: Path, written: Written) -> str:
     for first, kind in OTHERS.items():
         if content.startswith(first):
             raise UserError(f"{path}: is {kind}, no CSV; save the table as CSV in UTF-8")
-    return _decoded(path, content, written).replace("\ufeff", "")
+    text = _decoded(path, content, written).replace("\ufeff", "")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(
+            f"{path}: zero bytes in line {line}, as in a file that was not written or copied to "
+            "its end; copy or export it once more"
+        )
+    return text
 
 
 def separator_of(lines: Sequence[str], written: Written) -> tuple[str, bool]:

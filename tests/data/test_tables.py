@@ -67,6 +67,12 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     assert (table["name"], table.lines) == (["x\ny", "z"], [5, 7])
 
 
+def test_cells_of_any_length_are_read(tmp_path: Path) -> None:
+    outline = "12 7 " * 100_000
+    table = COMMAS.replace("x,", f"x,{outline}")
+    assert read(tmp_path, table.encode())[1] == ["b.png", "x", outline.strip()]
+
+
 def test_a_value_behind_the_last_named_column_is_kept_for_the_error(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image,name,age,\na,b,c,\nd,e,f,g\n")
     assert read_table(tmp_path / "t.csv", ["image"]).rows == [["a", "b", "c", ""], [*"defg"]]
@@ -99,6 +105,21 @@ def test_what_cannot_be_read_is_named(
     assert "t.csv: " in str(caught.value)
     if encoding == "" and content[:5] == b"image":
         assert 'encoding = "cp1252" in dataset.toml' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (COMMAS.encode() + bytes(512), "zero bytes in line 4, as in a file that was not written"),
+        (COMMAS.encode().replace(b"54,5", bytes(4)), "zero bytes in line 2"),
+        (COMMAS.encode() + b'c.png,"x,1\nd.png,y,2\n', "row that begins in line 4 has a quote"),
+    ],
+)
+def test_a_table_that_was_half_written_is_told_with_the_line(
+    tmp_path: Path, content: bytes, problem: str
+) -> None:
+    with pytest.raises(UserError, match=f"t.csv: .*{problem}"):
+        read(tmp_path, content)
 
 
 def test_keys_of_a_description() -> None:
