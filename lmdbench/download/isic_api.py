@@ -96,7 +96,9 @@ def fetch_images(source: ApiImages, home: Home, web: Web, workers: int, progress
         try:
             run.fetch(wanted, workers)
         finally:
-            write_metadata(home.place(METADATA), journal.records.values())
+            aside = write_metadata(home.place(METADATA), journal.records.values())
+            if aside is not None:
+                progress.say(f"{METADATA} was there, but no table by isic_id; it is {aside} now")
             write_gone(home.place(GONE_LIST), run.gone)
     if run.failed:
         (image, why), *_ = run.failed.items()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lmdbench.core.aside import set_aside
 from lmdbench.core.files import disk_errors, write_text
 
 BASE_COLUMNS = ("isic_id", "attribution", "copyright_license")
@@ -69,20 +70,37 @@ def _line(record: Record) -> str:
     return json.dumps(record, sort_keys=True) + "\n"
 
 
-def write_metadata(path: Path, records: Iterable[Record]) -> None:
+def write_metadata(path: Path, records: Iterable[Record]) -> Path | None:
     """``metadata.csv`` as `isic metadata download` writes it, sorted by id.
 
-    Rows of other images, and columns of theirs, that are there already are kept.
+    Rows of other images, and columns of theirs, that are there already are kept. What is there and
+    is no such table is moved aside; returns its new name.
     """
     rows: dict[str, dict[str, Any]] = {}
-    with suppress(FileNotFoundError), path.open(encoding="utf-8-sig", newline="") as file:
-        rows = {row["isic_id"]: row for row in csv.DictReader(file) if row.get("isic_id")}
+    aside = None
+    try:
+        rows = _rows_by_id(path)
+    except FileNotFoundError:
+        pass
+    except (UnicodeDecodeError, csv.Error, KeyError):
+        aside = set_aside(path)
     for record in records:
         base = {name: record[name] for name in BASE_COLUMNS}
         rows[record["isic_id"]] = {**base, **record["acquisition"], **record["clinical"]}
     fields = {name for row in rows.values() for name in row if isinstance(name, str)}
     columns = [*BASE_COLUMNS, *sorted(fields - set(BASE_COLUMNS))]
     write_rows(path, columns, (rows[image] for image in sorted(rows)))
+    return aside
+
+
+def _rows_by_id(path: Path) -> dict[str, dict[str, Any]]:
+    """Rows of a table by ``isic_id``. Raises KeyError where it has no such column, and what
+    reading raises."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        table = csv.DictReader(file)
+        if "isic_id" not in (table.fieldnames or ()):
+            raise KeyError("isic_id")
+        return {row["isic_id"]: row for row in table if row["isic_id"]}
 
 
 def write_gone(path: Path, gone: Mapping[str, str]) -> None:
@@ -96,8 +114,8 @@ def write_gone(path: Path, gone: Mapping[str, str]) -> None:
 
 
 def read_gone(path: Path) -> set[str]:
-    with suppress(OSError, ValueError), path.open(encoding="utf-8", newline="") as file:
-        return {row["isic_id"] for row in csv.DictReader(file) if row.get("isic_id")}
+    with suppress(OSError, UnicodeDecodeError, csv.Error, KeyError):
+        return set(_rows_by_id(path))
     return set()
 
 

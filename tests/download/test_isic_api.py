@@ -452,11 +452,37 @@ def test_metadata_columns_are_those_of_the_archives_own_tool(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"isic_id\nM\xfcnchen\n", bytes(100), bytes(200_000), b"image,sex\na,male\n"],
+    ids=["no UTF-8", "zeros", "a long cell", "another table"],
+)
+def test_metadata_that_cannot_be_read_are_moved_aside(tmp_path, content):
+    path = tmp_path / "metadata.csv"
+    path.write_bytes(content)
+    aside = write_metadata(path, [record("a")])
+    assert aside.name.startswith("metadata.csv.damaged-")
+    assert aside.read_bytes() == content
+    assert [row["isic_id"] for row in csv.DictReader(path.open())] == ["a"]
+    assert write_metadata(path, [record("b")]) is None
+    assert [row["isic_id"] for row in csv.DictReader(path.open())] == ["a", "b"]
+
+
+def test_damaged_metadata_are_told_as_a_download_ends(download, official, tmp_path):
+    (tmp_path / FOLDER).mkdir(parents=True)
+    (tmp_path / FOLDER / "metadata.csv").write_bytes(bytes(200_000))
+    outcome = download.run("drawn-api", tmp_path)
+    assert outcome.code == 0
+    assert "metadata.csv was there, but no table by isic_id; it is" in outcome.err
+
+
 def test_the_list_of_gone_images(tmp_path):
     path = tmp_path / "gone.csv"
     assert read_gone(path) == set()
     write_gone(path, {"b": "why, indeed", "a": "404"})
     assert read_gone(path) == {"a", "b"}
+    path.write_bytes(bytes(200_000))
+    assert read_gone(path) == set()
     write_gone(path, {})
     assert not path.exists()
 

@@ -45,7 +45,10 @@ PIXELS, INDEX, MARK = "images.npy", "index.csv", "store.json"
 RECORD = ".progress.json"
 CONSTANT = "nearly_constant"  # of the mark
 RECORD_SECONDS = 1.0  # of work that a killed process may lose
-DAMAGE = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration)
+DAMAGE = (
+    *(UserError, OSError, csv.Error, ValueError, KeyError, TypeError),
+    *(AttributeError, StopIteration),
+)
 
 
 @dataclass(frozen=True)

@@ -289,6 +289,15 @@ def test_a_damaged_store_of_all_images_serves_nothing(photos, tmp_path):
     assert served.folder != whole.folder
 
 
+def test_a_store_whose_index_a_crash_left_as_zeros_is_made_anew(photos, tmp_path):
+    prepared = prepared_from(photos)
+    whole = open_store(prepared, SIZE, tmp_path)
+    (whole.folder / "index.csv").write_bytes(bytes(200_000))
+    again = open_store(prepared, SIZE, tmp_path)
+    assert torch.equal(again.pixels, whole.pixels)
+    assert (again.folder / "index.csv").read_text().startswith("id,sha256")
+
+
 def test_stores_of_data_sets_with_alike_names_are_kept_apart(photos, tmp_path):
     class More(Photos):
         name = "photos-20px"
