@@ -2,10 +2,11 @@
 
     python benchmarks/curve_coverage.py [--repetitions 500] [--seed 0]
 
-prints the table of docs/plots.md. The scores of a class and of the rest are normal, apart by a
-skill that differs from seed to seed; of an image's own part in its score a share persists over
-seeds. Truth is the mean over seeds of the curve of endlessly many images, known exactly; of one
-seed that of this seed.
+prints the table of docs/plots.md: mean, lowest and highest share of bands that hold the truth, in
+percent, over places of a curve, skills, spreads and persistence. The scores of a class and of the
+rest are normal, apart by a skill that differs from seed to seed; of an image's own part in its
+score a share persists over seeds. Truth is the mean over seeds of the curve of endlessly many
+images, known exactly; of one seed that of this seed.
 """
 
 from __future__ import annotations
@@ -57,7 +58,12 @@ def truths(own: int, skill: float) -> dict[str, Truth]:
 
 
 def covered(
-    own: int, seeds: int, skill: float, spread: float, persistence: float, generator
+    own: int,
+    seeds: int,
+    skill: float,
+    spread: float,
+    persistence: float,
+    generator: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     """Kind → whether the band of one simulated experiment holds the truth, at each place."""
     labels = np.repeat([0, 1], [REST, own])
@@ -88,18 +94,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     generator = np.random.default_rng(options.seed)
-    print("| images of the class | seeds | curve | mean | lowest | highest |")
-    print("|---|---|---|---|---|---|")
+    print("| images of the class | seeds | roc | precision-recall | decision-curve |")
+    print("|---|---|---|---|---|")
     for own, seeds in itertools.product(OWN, SEEDS):
         cells: dict[str, list[np.ndarray]] = {}
         for cell in itertools.product(SKILL, SPREAD, PERSISTENCE):
             runs = [covered(own, seeds, *cell, generator) for _ in range(options.repetitions)]
             for kind in runs[0]:
-                cells.setdefault(kind, []).append(100 * np.mean([r[kind] for r in runs], axis=0))
-        for kind, shares in cells.items():
-            table = np.array(shares)
-            low, high = table.min(), table.max()
-            print(f"| {own} | {seeds} | {kind} | {table.mean():.1f} | {low:.1f} | {high:.1f} |")
+                cells.setdefault(kind, []).append(np.mean([run[kind] for run in runs], axis=0))
+        shares = [100 * np.array(found) for found in cells.values()]
+        words = [f"{share.mean():.1f} ({share.min():.0f}–{share.max():.0f})" for share in shares]
+        print(f"| {own} | {seeds} | {' | '.join(words)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 places (vertically), and so are the curves of several classes.
 
 The variance that is owed to the test images has two parts, both within classes. At a fixed
-threshold it is that of a weighted sum of recalls, by ``linear_estimate``: never 0, even of one
+threshold it is that of a weighted sum of recalls, by ``image_variances``: never 0, even of one
 image. And the threshold moves with the images that fix it. How far that carries a curve, down and
 up, is read from the curve itself at both ends of the interval of the rate that fixes the threshold,
 so that limits lie as unevenly about a curve as it bends (Zou & Donner 2008). A band is pointwise.
@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmdbench.evaluation.inference import combine, linear_estimate, quantile
+from lmdbench.evaluation.ends import ends
+from lmdbench.evaluation.inference import combine, image_variances, quantile, weighted_recalls
 
 ROUNDING = 1e-12  # of rates that are ratios of counts
 REACH = 1.96  # standard errors to the end of an interval
@@ -165,8 +166,8 @@ def net_benefits(
         weights = -counts / len(labels) * threshold / (1 - threshold)
         weights[of] = counts[of] / len(labels)
         positive = probabilities >= threshold
-        values.append(positive @ (weights / np.maximum(counts, 1))[labels])
-        variance.append(linear_estimate(positive, labels, weights, units).se_test ** 2)
+        values.append(weighted_recalls(positive, labels, weights))
+        variance.append(image_variances(positive, labels, weights[None], units)[0])
     # At 0 every image is taken, whatever images there are.
     variances = np.where(thresholds > 0, variance, 0)
     return Curve(np.stack(values, axis=1), variances, variances)
@@ -196,14 +197,13 @@ def band(
     """
     values = np.mean([curve.values for curve in curves], axis=0).T
 
-    def half(variances: Sequence[np.ndarray]) -> np.ndarray:
+    def both_ends(variances: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         both = combine(values, np.sum(variances, axis=0) / len(curves) ** 2)
-        return quantile((1 + level) / 2, both["df"]) * both["se"]
+        return ends(both["value"], both["se"], quantile((1 + level) / 2, both["df"]), bounds)
 
-    value = values.mean(axis=1)
-    low = value - half([curve.below for curve in curves])
-    high = value + half([curve.above for curve in curves])
-    return Band(value, *np.clip([low, high], *bounds))
+    low, _ = both_ends([curve.below for curve in curves])
+    _, high = both_ends([curve.above for curve in curves])
+    return Band(values.mean(axis=1), low, high)
 
 
 def _weights(labels: np.ndarray, of: int) -> tuple[np.ndarray, np.ndarray]:
@@ -219,9 +219,8 @@ def _recall(
     outcomes: np.ndarray, labels: np.ndarray, weights: np.ndarray, units: np.ndarray | None
 ) -> Curve:
     """Of one place."""
-    counts = np.bincount(labels, minlength=len(weights))
-    values = outcomes @ (weights / np.maximum(counts, 1))[labels]
-    variance = np.array([linear_estimate(outcomes, labels, weights, units).se_test ** 2])
+    values = weighted_recalls(outcomes, labels, weights)
+    variance = image_variances(outcomes, labels, weights[None], units)
     return Curve(values[:, None], variance, variance)
 
 
@@ -234,14 +233,12 @@ def _standard_errors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of sensitivity and of the false-positive rate, (G,) each, at ``thresholds`` (S, G), owed to
     the test images."""
-    own, rest = _weights(labels, of)
-    errors = np.array(
-        [
-            [linear_estimate(scores >= at[:, None], labels, w, units).se_test for w in (own, rest)]
-            for at in thresholds.T
-        ]
-    )
-    return errors[:, 0], errors[:, 1]
+    weights = np.stack(_weights(labels, of))
+    variances = [
+        image_variances(scores >= at[:, None], labels, weights, units) for at in thresholds.T
+    ]
+    own, rest = np.sqrt(variances).T
+    return own, rest
 
 
 def _sides(
@@ -249,6 +246,6 @@ def _sides(
 ) -> np.ndarray:
     """Variances (2, G) below and above a curve that rises or falls, from the standard errors (G,)
     of the rates ``at`` (G,) it is taken at: as if what ``REACH`` of them do went on evenly."""
-    ends = np.clip([at - REACH * errors, at + REACH * errors], 0, 1)
-    moves = (np.stack([curve(end) for end in ends]) - curve(at)) / REACH
+    reached = np.clip([at - REACH * errors, at + REACH * errors], 0, 1)
+    moves = (np.stack([curve(end) for end in reached]) - curve(at)) / REACH
     return np.stack([moves.min(axis=0).clip(max=0), moves.max(axis=0).clip(min=0)]) ** 2

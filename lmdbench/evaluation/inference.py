@@ -374,9 +374,8 @@ def _estimate(
     test: ImageVariance,
     bounds: tuple[float, float],
     level: float,
-    least: float = 0.0,
 ) -> Estimate:
-    found = combine(values, np.asarray(test.variance), least, test.df)
+    found = combine(values, np.asarray(test.variance), test_df=test.df)
     parts = {k: float(v) for k, v in found.items()}
     t = quantile((1 + level) / 2, parts["df"])
     low, high = (float(end[0]) for end in ends(parts["value"], parts["se"], t, bounds))
@@ -401,16 +400,32 @@ def linear_estimate(
     values = weighted_recalls(correct, labels, weights)
     if np.isnan(values).any():
         return _unknown(values)
+    (variance,) = image_variances(correct, labels, weights[None], units)
+    return _estimate(values, ImageVariance(float(variance)), (0, 1), level)
+
+
+def image_variances(
+    correct: np.ndarray, labels: np.ndarray, weights: np.ndarray, units: np.ndarray | None = None
+) -> np.ndarray:
+    """Variance that each of K weighted sums of recalls, mean over seeds, owes to its images, (K,).
+
+    ``correct`` (S, N) as of ``linear_estimate``, without NaN; ``weights`` (K, C).
+    """
     seeds = len(correct)
-    pieces = Pieces.cut(np.asarray(correct, float), labels, units, len(weights))
-    by_class = recall_variances(
-        pieces.n, pieces.total, pieces.squares, seeds, pieces.second, pieces.sizes
-    )
-    least = (
-        weights**2 * least_variances(pieces.n, pieces.total, seeds, pieces.second, pieces.sizes)
-    )[pieces.n > 0].sum()
-    test = ImageVariance(pieces.variance(weights, by_class))
-    return _estimate(values, test, (0, 1), level, float(least))
+    pieces = Pieces.cut(np.asarray(correct, float), labels, units, weights.shape[1])
+    sums = pieces.n, pieces.total
+    by_class = recall_variances(*sums, pieces.squares, seeds, pieces.second, pieces.sizes)
+    least = least_variances(*sums, seeds, pieces.second, pieces.sizes)
+    there = pieces.n > 0
+    found = [
+        combine(
+            weighted_recalls(correct, labels, one),
+            np.asarray(pieces.variance(one, by_class)),
+            (one**2 * least)[there].sum(),
+        )
+        for one in weights
+    ]
+    return np.array([float(parts["se_test"]) ** 2 for parts in found])
 
 
 def weighted_recalls(correct: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:

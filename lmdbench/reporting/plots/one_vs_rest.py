@@ -66,7 +66,7 @@ class OneVsRest:
             return there
         if (chosen := names.index(self.name)) not in there:
             raise UserError(
-                f"{table.title}: there are no {table.part} images of {self.name}; choose another "
+                f"{table.title}: there are no {table.counted} of {self.name}; choose another "
                 "--class"
             )
         return [chosen]
@@ -95,7 +95,7 @@ class OneVsRest:
     def of_images(self) -> str:
         """A sentence on the images behind the curves."""
         images = self.table.images[self.table.part]["all"]
-        of = f"{images:,} {self.table.part} images"
+        of = f"{images:,} {self.table.counted}"
         if self.name is None:
             return f"{of}."
         own = self.fewest

@@ -114,7 +114,7 @@ def _panel(axes: Axes, data: OneVsRest, drawn: MethodBands, number: int) -> None
         axes.plot(ends, [place] * 2, color=look.colour, linewidth=1.2, zorder=2)
         axes.plot([value], [place], linestyle="none", zorder=3, **look.points())
         axes.annotate(
-            f"{value:.1f}",
+            f"{round(value, 9):.1f}",
             (np.clip(value, low + room, high - room), place),
             (0, 3.5),
             textcoords="offset points",

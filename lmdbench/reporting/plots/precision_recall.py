@@ -20,7 +20,7 @@ from lmdbench.reporting.plots.one_vs_rest import (
 from lmdbench.reporting.plots.style import WIDTH, write_footer, write_title
 
 RECALLS = np.linspace(0, 1, 41)[1:]
-FEWEST = 10  # images of a class; with fewer the band holds the truth too seldom
+FEWEST = 20  # images of a class; with fewer the band holds the truth too seldom
 
 
 @register_plot(

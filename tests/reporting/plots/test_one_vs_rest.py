@@ -146,7 +146,7 @@ def test_a_class_of_few_images_has_a_precision_but_no_band(made_block, look):
     block = made_block({"ce": 2.0})
     figure = draw_precision_recall(OneVsRest(block, "df"))
     assert not figure.axes[0].collections
-    assert "No bands: a class has fewer than 10 images." in " ".join(look(figure))
+    assert "No bands: a class has fewer than 20 images." in " ".join(look(figure))
     assert len(draw_roc(OneVsRest(block, "df")).axes[0].collections) == 1
 
 
