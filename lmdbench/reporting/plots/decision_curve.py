@@ -78,7 +78,7 @@ def draw_decision_curve(data: OneVsRest, width: float = WIDTH) -> Figure:
         "True positives less false positives weighted by the odds of the threshold. Probabilities "
         f"are the runs' own, not recalibrated: {_prior(table, of)}. Net benefit is for the share "
         f"in these images, {100 * data.prevalence:.1f} %.",
-        band_sentence(True),
+        band_sentence(drawn),
         _below(drawn, lowest / 100),
         data.of_images,
         *drawn.notes,

@@ -237,8 +237,10 @@ def add_legend(axes: Axes, width: float) -> None:
     )
 
 
-def band_sentence(shaded: bool, why: str = "") -> str:
-    """What the band is, or why there is none."""
-    if not shaded:
-        return f"No bands: {why}."
-    return "Bands: pointwise 95 %, over seeds and test images."
+def band_sentence(drawn: MethodBands, what: str = "Bands: pointwise 95 %") -> str:
+    """What the bands hold."""
+    single = [len(row.seeds) == 1 for row in drawn.rows]
+    if all(single):
+        return f"{what}, over test images only, as there is one seed."
+    alone = "; of one seed, over test images only" if any(single) else ""
+    return f"{what}, over seeds and test images{alone}."

@@ -15,6 +15,7 @@ from lmdbench.reporting.plots.one_vs_rest import (
     BESIDE,
     MethodBands,
     OneVsRest,
+    band_sentence,
     codes_of,
     curve_band,
     method_bands,
@@ -77,7 +78,8 @@ def draw_operating_points(data: OneVsRest, width: float = WIDTH) -> Figure:
     each = "" if data.name else "of each class "
     write_footer(
         figure,
-        "Means over seeds with 95 % intervals, over seeds and test images.",
+        "Means over seeds.",
+        band_sentence(drawn, "Lines: 95 % intervals"),
         f"Right: the lowest threshold {each}at which specificity on these images is at least that; "
         "chosen and measured on the same images.",
         data.of_images,

@@ -59,7 +59,7 @@ def draw_precision_recall(data: OneVsRest, width: float = WIDTH) -> Figure:
     write_footer(
         figure,
         "Mean precision over seeds at each recall.",
-        band_sentence(shaded, f"a class has fewer than {FEWEST} images"),
+        band_sentence(drawn) if shaded else f"No bands: a class has fewer than {FEWEST} images.",
         f"Dashed: chance, {share} these images, {base:.1f} %; under another share precision is "
         "another.",
         data.of_images,

@@ -55,7 +55,7 @@ def draw_roc(data: OneVsRest, width: float = WIDTH) -> Figure:
     write_footer(
         figure,
         "Mean sensitivity over seeds at each false-positive rate.",
-        band_sentence(True),
+        band_sentence(drawn),
         "Dashed: chance.",
         data.of_images,
         *drawn.notes,

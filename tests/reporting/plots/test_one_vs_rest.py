@@ -150,6 +150,14 @@ def test_a_class_of_few_images_has_a_precision_but_no_band(made_block, look):
     assert len(draw_roc(OneVsRest(block, "df")).axes[0].collections) == 1
 
 
+def test_bands_of_one_seed_say_that_they_hold_test_images_only(made_block, look):
+    block = made_block({"ce": 2.0}, seeds=1)
+    for draw in (draw_roc, draw_operating_points):
+        assert "over test images only, as there is one seed." in " ".join(
+            look(draw(OneVsRest(block, "bcc_1")))
+        )
+
+
 def test_what_has_no_curve_is_told(made_block):
     block = made_block({"ce": 2.0}, empty=("df",))
     with pytest.raises(UserError, match=r"there are no test images of df; choose another --class"):
