@@ -52,9 +52,9 @@ class ScoredImages:
         return inference.independent(self.labels, self.units, len(self.counts))
 
     @property
-    def unit(self) -> str:
-        """What stands alone, in a word."""
-        return "image" if self.units is None else "lesion or patient"
+    def standing_alone(self) -> str:
+        """What stands alone, in words."""
+        return "images" if self.units is None else "lesions or patients"
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def no_interval(
     if of_row is None:
         return ""
     resamples = _influences(row, metric, images) if metric.resampled else None
-    why = metric.too_small(images.independent, images.unit)
+    why = metric.too_small(images.independent, images.standing_alone)
     return inference.no_interval(why, of_row, resamples)
 
 

@@ -450,7 +450,7 @@ def independent(labels: np.ndarray, units: np.ndarray | None, classes: int) -> n
     return np.divide(1, mass, out=np.zeros(classes), where=mass > 0)
 
 
-def too_small(counts: np.ndarray, carriers: np.ndarray | None = None, unit: str = "image") -> str:
+def too_small(counts: np.ndarray, carriers: np.ndarray | None = None, units: str = "images") -> str:
     """Why a smooth metric has no interval on a part with ``counts`` (C,) images, or as many units
     as are ``independent``; empty: it has.
 
@@ -463,7 +463,7 @@ def too_small(counts: np.ndarray, carriers: np.ndarray | None = None, unit: str 
     if not (many := int(small.sum())):
         return ""
     which = "a class has" if many == 1 else f"{many} classes have"
-    return f"{which} fewer than {SMALLEST_CLASS} test {unit}s"
+    return f"{which} fewer than {SMALLEST_CLASS} test {units}"
 
 
 def no_interval(why: str, found: Estimate, resamples: np.ndarray | None = None) -> str:

@@ -266,7 +266,7 @@ def _score(here: Scorer, own: Scorer | None, metric: Metric, units: np.ndarray |
         pieces = here.influence(metric)[None]
     value = np.array([here.value(metric)])
     alone = independent(here.labels, None if units is None else unit_codes(units), here.classes)
-    small = metric.too_small(alone, "image" if units is None else "lesion or patient")
+    small = metric.too_small(alone, "images" if units is None else "lesions or patients")
     of_images = here.labels, here.counts, units
     estimate = metric.estimate(value, here.correct[None], pieces, *of_images, small)
     linear = metric.weights is not None

@@ -231,6 +231,8 @@ def test_smooth_metrics_have_no_interval_with_a_class_too_small() -> None:
     assert inference.too_small(np.array([9, 5, 0])) == ""
     assert inference.too_small(np.array([9, 4])) == "a class has fewer than 5 test images"
     assert inference.too_small(np.array([1, 4])) == "2 classes have fewer than 5 test images"
+    why = inference.too_small(np.array([9, 4]), units="lesions or patients")
+    assert why == "a class has fewer than 5 test lesions or patients"
     labels = np.repeat([0, 1], [9, 4])
     influences = np.ones((2, 13))
     why = inference.too_small(np.bincount(labels))

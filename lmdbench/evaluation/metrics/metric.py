@@ -107,7 +107,7 @@ class Metric:
         members = {k for _, classes in self.sets for k in classes}
         return int(counts[sorted(members)].sum() if self.sets else counts.sum())
 
-    def too_small(self, counts: np.ndarray, unit: str = "image") -> str:
+    def too_small(self, counts: np.ndarray, units: str = "images") -> str:
         """Why it has no interval on classes of so many independent images or units (C,); empty
         where it has, as a sum of recalls always has."""
         if self.weights is not None:
@@ -116,7 +116,7 @@ class Metric:
         if self.sets or self.of_images:
             carriers = np.zeros(len(counts), bool)
             carriers[[k for _, classes in self.sets for k in classes]] = True
-        return inference.too_small(counts, carriers, unit)
+        return inference.too_small(counts, carriers, units)
 
     def estimate(
         self,
