@@ -110,7 +110,7 @@ class Divided:
     def _noted(self, table: ResultTable, what: str, problem: UserError) -> ResultTable:
         if str(problem) not in self.told:
             self.told.append(str(problem))
-        return _with_remark(table, f"{what}: {problem}.")
+        return _with_remark(table, f"{what}: {str(problem).rstrip('.')}.")
 
     def _division(
         self, group: RunGroup, by: str, sample: Sample = EVERYTHING

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 import lmdbench
@@ -288,14 +290,13 @@ def test_the_real_table_of_isic_2019(
         "class_counts": {name: split.counts(name).tolist() for name in split.parts},
         "groups": {name: list(members) for name, members in split.groups.items()},
     }
-    directory = fake_run(
+    fake_run(
         "ce",
         test=(part.labels, logits),
         images=part.ids.tolist(),
         dataset="isic2019",
         record=record,
     )
-    del directory
     images, lesions = compared(
         tmp_path, test_data, unit="lesion", by=["sex", "age", "site"], metrics=["recall:MEL"]
     ).tables
@@ -319,5 +320,11 @@ def test_the_real_table_of_isic_2019(
     assert len(by_site.parts) == 9
     known = [metadata[image]["lesion_id"] for image in part.ids]
     assert lesions.images["test"]["all"] == len({*known} - {""}) + known.count("")
+    of = [lesion or image for lesion, image in zip(known, part.ids, strict=True)]
+    by_lesion = pd.DataFrame(softmax(logits.astype(np.float32), axis=1)).groupby(of).mean()
+    labels = pd.Series(part.labels).groupby(of).agg(["min", "max"])
+    assert (labels["min"] == labels["max"]).all()
+    hits = (by_lesion.to_numpy().argmax(axis=1) == 0)[labels["min"] == 0]
+    assert lesions.rows[0].cells["recall:MEL"].mean == pytest.approx(hits.mean())
     with pytest.raises(UserError, match="but a lesion is: --unit lesion"):
         compared(tmp_path, test_data, unit="patient")
