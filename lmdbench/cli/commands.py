@@ -77,7 +77,9 @@ def exit_code() -> int:
         message = error.format_message()
         stop = "" if message.endswith((".", "?", "!")) else "."
         code = _complain(f"{message}{stop} See `{command} --help`.", 2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # click takes a file's end for the user's
+            raise error.__cause__ from None
         code = _complain("interrupted", 130)
     except ModuleNotFoundError as error:
         if error.name not in TRAINING:

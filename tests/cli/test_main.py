@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from lmdbench.cli import commands
 
 
 def test_help_imports_nothing_heavy():
@@ -133,3 +136,12 @@ def test_empty_and_odd_values_are_one_line(lmdbench, tmp_path, monkeypatch, word
     assert said in outcome.err
     assert outcome.err.splitlines()[-1].startswith("lmdbench: ")
     assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
+
+
+def test_the_end_of_a_file_is_not_taken_for_an_interruption(monkeypatch, tmp_path):
+    """click does so: an empty array of NumPy looked as if the user had gone away."""
+    (tmp_path / "empty.npy").write_bytes(b"")
+    monkeypatch.setattr(commands.cli, "invoke", lambda _: np.load(tmp_path / "empty.npy"))
+    monkeypatch.setattr("sys.argv", ["lmdbench", "list"])
+    with pytest.raises(EOFError, match="No data left in file"):
+        commands.exit_code()

@@ -225,9 +225,14 @@ def load(folder: Path, fingerprint: str) -> dict[str, Any] | None:
 
 
 def kept_leaks(folder: Path, fingerprint: str) -> Leaks | None:
-    """What leaks by every list of the audit in a folder. None if there is none of the split with
-    that fingerprint. Raises UserError for a list that is not as the audit left it."""
+    """What leaks by every list of the audit in a folder, of the split with that fingerprint. None
+    if there is none. Raises UserError for an audit that is not as it was left."""
     facts = load(folder, fingerprint)
+    if facts is None and (folder / FACTS).exists():
+        pictures = ", with --near-duplicates" if (folder / LISTS["pictures"]).exists() else ""
+        raise UserError(
+            f"{folder / FACTS}: damaged, or of another version; do the audit again{pictures}"
+        )
     if facts is None:
         return None
     rows = [_read_list(folder / file, sha256) for file, sha256 in facts["lists"].items()]

@@ -46,7 +46,7 @@ RECORD = ".progress.json"
 CONSTANT = "nearly_constant"  # of the mark
 RECORD_SECONDS = 1.0  # of work that a killed process may lose
 DAMAGE = (
-    *(UserError, OSError, csv.Error, ValueError, KeyError, TypeError),
+    *(UserError, OSError, EOFError, csv.Error, ValueError, KeyError, TypeError),
     *(AttributeError, StopIteration),
 )
 

@@ -184,6 +184,13 @@ def test_a_list_that_was_changed_is_not_trusted(lmdbench, clinic):
     assert outcome.code == 2
     assert "leaks.csv: has changed since its audit; do the audit again" in outcome.err
     leaks.with_name("audit.json").write_text('{"format": 1}')
+    outcome = lmdbench("compare", "--drop-leaked", "--results", clinic.parent / "results")
+    assert outcome.code == 2
+    assert "audit.json: damaged, or of another version; do the audit again" in outcome.err
+    assert "--near-duplicates" not in outcome.err
+    leaks.with_name("near-duplicates.csv").write_text("")
+    outcome = lmdbench("compare", "--drop-leaked", "--results", clinic.parent / "results")
+    assert "do the audit again, with --near-duplicates" in outcome.err
     assert lmdbench("data", "audit", "folder", *options(clinic)).code == 1
     assert lmdbench("compare", "--drop-leaked", *options(clinic)[-2:]).code == 0
 

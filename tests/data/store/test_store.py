@@ -289,12 +289,17 @@ def test_a_damaged_store_of_all_images_serves_nothing(photos, tmp_path):
     assert served.folder != whole.folder
 
 
-def test_a_store_whose_index_a_crash_left_as_zeros_is_made_anew(photos, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "left"), [("index.csv", bytes(200_000)), ("images.npy", b""), ("store.json", b"")]
+)
+def test_a_store_of_which_a_crash_left_zeros_or_nothing_is_made_anew(photos, tmp_path, name, left):
     prepared = prepared_from(photos)
     whole = open_store(prepared, SIZE, tmp_path)
-    (whole.folder / "index.csv").write_bytes(bytes(200_000))
+    pixels = whole.pixels.clone()
+    (whole.folder / name).unlink()
+    (whole.folder / name).write_bytes(left)
     again = open_store(prepared, SIZE, tmp_path)
-    assert torch.equal(again.pixels, whole.pixels)
+    assert torch.equal(again.pixels, pixels)
     assert (again.folder / "index.csv").read_text().startswith("id,sha256")
 
 
