@@ -21,8 +21,8 @@ def as_logits(
     Probabilities lie in [0, 1] and add up to 1 in each row, but for rounding; their logits are
     their logarithms. For the logarithm a zero counts as 2.2e-16, as in scikit-learn's log loss, or
     as a quarter of the smallest value that is no zero, if that is less. Raises UserError, naming an
-    image, for percentages, for probabilities that are none, and for values of which it can't be
-    told.
+    image, for percentages, for probabilities that are none or not in every row, and for values of
+    which it can't be told.
     """
     sums = values.sum(axis=1)
     if kind != "logits" and (values >= 0).all() and abs(np.median(sums) - 100) <= 100 * SAID_SUM:
@@ -45,6 +45,8 @@ def as_logits(
             raise UserError(
                 f"all values lie in [0, 1], but not all rows add up to 1 ({total}): {advice}"
             )
+        if not inside:
+            _refuse_few_that_differ(values, images)
         kind = "probabilities" if inside else "logits"
     if kind == "logits":
         return values, kind, 0
@@ -60,6 +62,21 @@ def as_logits(
             "softmax is to be taken of them"
         )
     return _logarithms(values), kind, int((values == 0).sum())
+
+
+def _refuse_few_that_differ(values: np.ndarray, images: Sequence[str]) -> None:
+    """Raise UserError, naming the first, where most rows (N, C) are probabilities and some are not:
+    one that is broken must not turn the others into logits."""
+    in_range = ((values >= 0) & (values <= 1 + 1e-6)).all(axis=1)
+    others = np.flatnonzero(~in_range | (np.abs(values.sum(axis=1) - 1) > ROUNDED_SUM))
+    if len(others) < len(values) / 2:
+        row = int(others[0])
+        least, most, total = values[row].min(), values[row].max(), values[row].sum()
+        raise UserError(
+            f"{len(values) - len(others):,} of {len(values):,} rows are probabilities, but image "
+            f"{images[row]} has values from {least:.4g} to {most:.4g} that add up to {total:.4g}; "
+            "mend that, or say --values logits if softmax is to be taken of all"
+        )
 
 
 def _logarithms(probabilities: np.ndarray) -> np.ndarray:

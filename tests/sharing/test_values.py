@@ -64,6 +64,17 @@ def test_logits_stay_as_they_are() -> None:
         ([[99, 1.0], [40, 59.6]], "auto", "about 100 (image i0: 100), as percentages do: divide"),
         ([[99, 1.0], [40, 59.6]], "probabilities", "divide them by 100"),
         ([[0.5, 0.5], [-1.0, 2.0]], "probabilities", "those of image i1 are not all in [0, 1]"),
+        (
+            [[0.5, 0.5], [-0.2, 0.9], [0.1, 0.9]],
+            "auto",
+            "2 of 3 rows are probabilities, but image i1 has values from -0.2 to 0.9 that add up "
+            "to 0.7; mend that, or say --values logits",
+        ),
+        (
+            [[0.5, 0.5], [1.0, 0.0], [-1e-9, 1 + 1e-9]],
+            "auto",
+            "image i2 has values from -1e-09 to 1",
+        ),
     ],
 )
 def test_values_that_are_neither_are_refused(
