@@ -6,9 +6,9 @@ Everything here is imported when it is first used:
 >>> "run" in dir(lmdbench)
 True
 
-``run``, ``fit``, ``load_runs``, ``compare`` and ``predict`` do what the commands do; the
-``register_…`` decorators add methods, data sets, backbones, metrics, samplers, views, plots,
-loggers and executors.
+``run``, ``fit``, ``load_runs``, ``compare``, ``plan_power`` and ``predict`` do what the commands
+do; the ``register_…`` decorators add methods, data sets, backbones, metrics, samplers, views,
+plots, loggers and executors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TYPE_CHECKING = False  # what typing calls so; its import takes longer than all 
 if TYPE_CHECKING:
     from typing import Any
 
-    from lmdbench.api import compare, fit, load_runs, predict, run
+    from lmdbench.api import compare, fit, load_runs, plan_power, predict, run
     from lmdbench.core.errors import UserError
     from lmdbench.core.registry import load_plugin
     from lmdbench.core.settings import Choice, LogUniform, Times, Uniform, at_least, at_most
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 # Module → the public names that live in it
 _HOMES = {
-    "lmdbench.api": ("compare", "fit", "load_runs", "predict", "run"),
+    "lmdbench.api": ("compare", "fit", "load_runs", "plan_power", "predict", "run"),
     "lmdbench.core.errors": ("UserError",),
     "lmdbench.core.registry": ("load_plugin",),
     "lmdbench.core.settings": (
@@ -93,6 +93,7 @@ __all__ = [
     "load_plugin",
     "load_runs",
     "metrics",
+    "plan_power",
     "predict",
     "register_backbone",
     "register_dataset",

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
     from lmdbench.comparison.compare import Comparison
     from lmdbench.comparison.results import Run, RunGroup
+    from lmdbench.comparison.study import StudyImages
     from lmdbench.data.dataset import Dataset
     from lmdbench.data.splits.spec import SplitSpec
+    from lmdbench.evaluation.planning import StudyPlan
+    from lmdbench.evaluation.simulation import TableLaw
     from lmdbench.runs.options import RunOptions
     from lmdbench.training.method import Method
 
@@ -373,6 +376,121 @@ def predict(
     for k, name in enumerate(trained.classes):
         columns[name if name not in columns else f"class {name}"] = shown[:, k]
     return pd.DataFrame(columns, index=pd.Index(index, name="image"))
+
+
+def plan_power(
+    images: Sequence[int] | Mapping[str, int] | None = None,
+    *,
+    dataset: str | None = None,
+    split: str | SplitSpec | Sequence[SplitSpec] | None = None,
+    data_root: str | Path | None = None,
+    results: str | Path | None = None,
+    methods: int | Iterable[int] | None = None,
+    seeds: int | Iterable[int] = (),
+    difference: float | None = None,
+    power: float | None = None,
+    seed_sd: float | None = None,
+    recalls: float | Sequence[float] | None = None,
+    persistence: float | None = None,
+    shared: float | None = None,
+    tables: int = 400,
+    told: Callable[[int, int], None] | None = None,
+) -> StudyPlan:
+    """What a table of so many ``methods``, ``seeds`` and test images would find, before anything is
+    trained.
+
+    The test images of each class are ``images``, or those of the ``split`` of a ``dataset``, by its
+    tables, or of the table below ``results``, which tells all else, too. With ``seeds`` and
+    ``difference`` (points of balanced accuracy): in which share of tables it is found after Holm's
+    correction. With ``seeds`` alone: the smallest difference that a share ``power`` (80 %) of
+    tables finds. With ``difference`` alone: how many seeds find it, or how many images would.
+
+    ``seed_sd``: points that balanced accuracy varies by from seed to seed, SD (1). ``recalls``: of
+    all classes or of each; falling from .93 to .3 if not said. ``persistence``: share of the images
+    that are right or wrong in every seed alike (.5); ``shared``: share of those that are so for all
+    methods (.5). ``told``: how many of how many tables are simulated.
+
+    Raises UserError for what can't be planned. Needs no torch.
+    """
+    from lmdbench.evaluation.planning import StudyPlan, falling, plan_tables
+    from lmdbench.evaluation.simulation import TableLaw
+
+    if results is not None:
+        there, law = _law_of_results(_folder("results", results), dataset, split)
+    else:
+        there = _planned_images(images, dataset, split, data_root)
+        law = TableLaw(there.counts, falling(there.sizes), 2, 2, 0.01)
+    if seed_sd is not None:
+        law = replace(law, noise=seed_sd / 100)
+    if recalls is not None:
+        given = [recalls] * len(there.counts) if isinstance(recalls, int | float) else recalls
+        law = replace(law, recalls=tuple(given))
+    if persistence is not None:
+        law = replace(law, persistence=persistence)
+    if shared is not None:
+        law = replace(law, own=1 - shared)
+    rows = law.methods if methods is None and results is not None else methods
+    if rows is None:
+        raise UserError("--methods: say how many the table will have, the reference among them")
+    planned = plan_tables(
+        law,
+        _whole_numbers("methods", rows),
+        _whole_numbers("seeds", seeds),
+        None if difference is None else difference / 100,
+        power,
+        tables,
+        told=told,
+    )
+    return StudyPlan(there.classes, there.images, law, tuple(planned))
+
+
+def _planned_images(
+    images: Sequence[int] | Mapping[str, int] | None,
+    dataset: str | None,
+    split: str | SplitSpec | Sequence[SplitSpec] | None,
+    data_root: str | Path | None,
+) -> StudyImages:
+    from lmdbench.comparison.study import StudyImages, images_of_split
+    from lmdbench.data.dataset import open_dataset
+    from lmdbench.data.splits.spec import SplitSpec
+
+    if (images is None) == (dataset is None):
+        raise UserError("give the test images of each class with --images, or a --dataset")
+    if dataset is not None:
+        root = None if data_root is None else _folder("data_root", data_root)
+        choices = SplitSpec(split) if split is None or isinstance(split, str) else split
+        listed = [choices] if isinstance(choices, SplitSpec) else list(choices)
+        return images_of_split(open_dataset(dataset, root, default_cache()), listed)
+    given = images if isinstance(images, Mapping) else dict(enumerate(images or (), 1))
+    counts = tuple(_whole_numbers("images", given.values()))
+    return StudyImages(tuple(map(str, given)), counts, counts, counts)
+
+
+def _law_of_results(folder: Path, dataset: str | None, split: Any) -> tuple[StudyImages, TableLaw]:
+    """Of the one table that there is, or that data set and split leave."""
+    from lmdbench.comparison.study import law_of_table
+    from lmdbench.core.words import listed
+
+    found = compare(
+        folder,
+        datasets=_names("dataset", dataset),
+        splits=_names("split", split),
+        metrics=["balanced_accuracy"],
+    )
+    if len(found.tables) > 1:
+        raise UserError(
+            f"{folder} has {len(found.tables)} tables: {listed([t.title for t in found.tables])}; "
+            "say which is meant with --dataset and --split"
+        )
+    return law_of_table(found.tables[0])
+
+
+def _whole_numbers(what: str, values: Any) -> list[int]:
+    found = [*values] if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    for value in found:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise UserError(f"{what}: give whole numbers, not {value!r}")
+    return found
 
 
 def _name(what: str, thing: Any) -> str:

@@ -21,6 +21,7 @@ COMMANDS = {
     "tune": "Choose settings for each method of a sweep, with equal budgets.",
     "predict": "A finished run on other images: a folder, a data set, a photo.",
     "compare": "Compare the finished runs: methods × metrics.",
+    "plan-power": "Before training: how many seeds and images find how small a difference.",
     "plot": "Pictures of the finished runs, as PDF, PNG or SVG.",
     "report": "One HTML file of the finished runs, with tables, plots and images.",
     "results": "Finished runs to others and from others, and predictions of your own code.",
@@ -38,7 +39,7 @@ TRAINING = ("torch", "torchvision")  # packages that finished runs are read with
 
 class Commands(LazyGroup):
     commands_of = COMMANDS
-    modules_of = {"list": "list_kinds"}
+    modules_of = {"list": "list_kinds", "plan-power": "plan_power"}
 
 
 @click.command(
