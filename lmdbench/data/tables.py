@@ -164,7 +164,8 @@ def _cells(path: Path, written: Written) -> tuple[list[tuple[int, list[str]]], s
         if "unexpected end" in str(error):
             begun = stripped[-1][0] + 1 if stripped else 1
             raise UserError(
-                f"{path}: the row that begins in line {begun} has a quote that is never closed"
+                f"{path}: not a readable CSV: the row that begins in line {begun} has a quote that "
+                "is never closed"
             ) from error
         raise UserError(f"{path}: not a readable CSV: line {reader.line_num}: {error}") from error
     rows = [(line, row) for line, row in stripped if any(row)]

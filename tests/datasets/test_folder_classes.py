@@ -128,6 +128,21 @@ def test_rows_without_a_label_are_refused_with_their_lines_or_dropped(tmp_path: 
     assert set(folder(root).records()["label"]) == {"a", "b", "c"}
 
 
+def test_labels_that_join_others_are_told(tmp_path: Path) -> None:
+    """As the findings of chest X-rays are written."""
+    labels = ["Mass", "Effusion", "Mass|Effusion", "effusion; Mass", "and/or", "Mass|Nodule"]
+    root = write(tmp_path, "image,label", [*labels * 4])
+    (told,) = folder(root).remarks
+    assert told.startswith(
+        'classes: "Mass|Effusion" (4 images), "effusion; Mass" (4 images) taken as a class of its'
+    )
+    assert "an image has one class: [classes] in dataset.toml says which" in told
+    drop = 'other_classes = "drop"'
+    write(tmp_path, "image,label", labels * 4, drop, "[classes]", 'Mass = "m"', 'Effusion = "e"')
+    assert classes(root) == {"m": 4, "e": 4}
+    assert not any("joins others" in line for line in folder(root).remarks)
+
+
 def test_a_class_that_may_stand_for_unknown_is_told(tmp_path: Path) -> None:
     root = write(tmp_path, "image,label", ["none", "polyp"] * 10)
     assert classes(root) == {"none": 10, "polyp": 10}

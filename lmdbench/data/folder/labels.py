@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ TRUTHS = {
     **dict.fromkeys(["0", "false", "no", "n"], False),
     **dict.fromkeys(["1", "true", "yes", "y", "x"], True),
 }
+JOINTS = re.compile(r"[|;,/+&]")  # between the labels of an image that has several
 LINES = 5  # that an error names
 WORDS = 8  # that an error or a remark names
 ROUNDED = 0.02  # by which probabilities may miss 1
@@ -85,8 +87,8 @@ def _of_column(cells: Sequence[str], described: Description) -> Labels:
         none = {cell: n for cell, n in none.items() if not cell}
     labels = ["" if cell in none else cell for cell in cells]
     doubtful = sorted(cell for cell in free if cell not in none and is_no_word(cell))
-    told = () if described.classes else _doubts(doubtful, values - set(none), sizes, described)
-    return Labels(labels, sorted(set(labels) - {""}), none, told)
+    told = _doubts(doubtful, values - set(none), sizes, described) + _several(sizes, described)
+    return Labels(labels, sorted(set(labels) - {""}), none, () if described.classes else told)
 
 
 def _doubts(
@@ -101,6 +103,23 @@ def _doubts(
         left = some([f'"{cell}"' for cell in sorted(values)], WORDS)
         line += f'; other_classes = "drop" in {described.settings} leaves {left} out'
     return (line,)
+
+
+def _several(sizes: Counter[str], described: Description) -> tuple[str, ...]:
+    """A line of labels that are several others joined, if there are any."""
+    spellings = {spelling(cell) for cell in sizes} - {""}
+    joined = [
+        f'"{cell}" ({count(n, "image")})'
+        for cell, n in sorted(sizes.items())
+        if len(parts := JOINTS.split(cell)) > 1 and all(spelling(p) in spellings for p in parts)
+    ]
+    if not joined:
+        return ()
+    return (
+        f"classes: {some(joined, WORDS)} taken as a class of its own, though it joins others; an "
+        f"image has one class: [classes] in {described.settings} says which, or leaves these "
+        'images out with other_classes = "drop"',
+    )
 
 
 def _one_hot(table: Table, positions: Sequence[int], described: Description) -> Labels:
