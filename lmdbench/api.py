@@ -415,6 +415,10 @@ def plan_power(
     from lmdbench.evaluation.planning import StudyPlan, falling, plan_tables
     from lmdbench.evaluation.simulation import TableLaw
 
+    shares = {"seed_sd": seed_sd, "persistence": persistence, "shared": shared}
+    for what, value in {"difference": difference, "power": power, **shares}.items():
+        if value is not None:
+            _number(what, value)
     if results is not None:
         there, law = _law_of_results(_folder("results", results), dataset, split)
     else:

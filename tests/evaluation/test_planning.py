@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import lmdbench
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation.planning import (
     Share,
@@ -138,3 +139,13 @@ def test_seeds_that_are_found_do_in_simulated_tables() -> None:
 def test_what_cannot_be_planned(law: TableLaw, asked: dict, why: str) -> None:
     with pytest.raises(UserError, match=why):
         plan_tables(law, **{"methods": [7], "seeds": [3], **asked})
+
+
+def test_from_python_numbers_must_be_numbers() -> None:
+    plan = lmdbench.plan_power({"nv": 80, "mel": 20}, methods=2, seeds=3, difference=20, tables=20)
+    assert (plan.classes, plan.images) == (("nv", "mel"), (80, 20))
+    assert plan.law.recalls == pytest.approx((0.93, 0.3))
+    with pytest.raises(UserError, match="difference: give a number, not '8'"):
+        lmdbench.plan_power([80, 20], methods=2, seeds=3, difference="8")
+    with pytest.raises(UserError, match=r"seeds: give whole numbers, not 2\.5"):
+        lmdbench.plan_power([80, 20], methods=2, seeds=2.5)
