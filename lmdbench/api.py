@@ -248,6 +248,8 @@ def compare(
     by: Iterable[str] = (),
     bands: Iterable[float] = (),
     simultaneous: bool = False,
+    calibrate: str | None = None,
+    prior: str | Sequence[float] | Mapping[str, float] | None = None,
     say: Callable[[str], None] | None = None,
     check: Callable[[Sequence[RunGroup]], None] | None = None,
 ) -> Comparison:
@@ -257,7 +259,8 @@ def compare(
     ones and the recall of each group. ``stability``: ``--ranks``, how stable each table's ranking
     is. ``unit``: "lesion" or "patient", scored beside the images. ``by``: columns of the data set's
     table, such as "sex", for scores of subgroups; ``bands``: where bands of a column of numbers
-    begin, such as (40, 60). The other parameters are the options of ``lmdbench compare``. ``say``:
+    begin, such as (40, 60). ``calibrate``: "temperature". ``prior``: "test", "uniform", shares in
+    the order of the classes, or class → share. The other parameters are the options of ``lmdbench compare``. ``say``:
     told of runs and tables that are left out; by default a warning. ``check``: given what would be
     scored, before it is; may raise UserError.
 
@@ -270,8 +273,10 @@ def compare(
     from lmdbench.comparison.divided import Further
     from lmdbench.comparison.leaks import leaks_of
     from lmdbench.comparison.results import read_results
+    from lmdbench.evaluation.recalibration import parse_calibration
 
     _number("margin", margin)
+    calibration = parse_calibration(calibrate, prior)
     tell = say or _warn
     runs: tuple[Run, ...] | None = None
     if results is None or isinstance(results, str | Path):
@@ -308,6 +313,7 @@ def compare(
         margin=margin,
         further=further if unit or further.by or further.bands else None,
         simultaneous=simultaneous,
+        calibration=calibration,
         check=check,
     )
     for problem in comparison.not_dropped:
@@ -322,6 +328,8 @@ def predict(
     images: Any,
     *,
     logits: bool = False,
+    calibrate: str | None = None,
+    prior: str | Sequence[float] | Mapping[str, float] | None = None,
     device: str = "auto",
     batch_size: int = 256,
     results: str | Path | None = None,
@@ -332,8 +340,9 @@ def predict(
     ``run``: one of ``Runs``, a run directory, or 8 digits or more of an id. ``images``: paths of
     image files, or an array or a sequence of images as ``fit`` takes them. Columns: ``predicted``
     (a class), ``probability``, and one a class with its probability, or its logit where ``logits``;
-    the index is the path, or the number of the image. Warns of files of another depth than the
-    run's, as their predictions are then of pictures too dark.
+    the index is the path, or the number of the image. ``calibrate`` and ``prior`` as ``compare``
+    takes them; the prior "test" is of the run's own test images. Warns of files of another depth
+    than the run's, as their predictions are then of pictures too dark.
 
     Raises UserError for a run that has no model or was made by other code (unless
     ``accept_changed``), and for what can't be read as an image.
@@ -344,9 +353,11 @@ def predict(
     from lmdbench.core.environment import choose_device
     from lmdbench.data.folder.arrays import image_array
     from lmdbench.evaluation.metrics import softmax
+    from lmdbench.evaluation.recalibration import parse_calibration
     from lmdbench.runs import prediction
     from lmdbench.runs.state import find_run
 
+    calibration = parse_calibration(calibrate, prior)
     directory = getattr(run, "directory", None) or find_run(str(run), _results(results))
     if images is None:
         raise UserError("images: none is given; give paths, an array, or a sequence of images")
@@ -359,16 +370,19 @@ def predict(
         inputs = [image_array(image, f"image {number}") for number, image in enumerate(images)]
         index = list(range(len(inputs)))
     trained = prediction.load_run(directory, choose_device(device), accept_changed=accept_changed)
+    calibrator = None
+    if calibration is not None:
+        calibrator = prediction.calibrator_of(trained, calibration)
     if inputs and isinstance(inputs[0], Path):
         for line in prediction.other_scale(trained, inputs):
             _warn(line)
     predicted = prediction.predict(trained, inputs, batch_size)
     for number, why in predicted.unreadable.items():
         raise UserError(f"image {index[number]} can't be read: {why}")
-    values = predicted.logits
+    values = predicted.logits if calibrator is None else calibrator(predicted.logits)
     probabilities = softmax(values)
     best = values.argmax(axis=1)
-    shown = values if logits else probabilities.astype(np.float32)
+    shown = (values if logits else probabilities).astype(np.float32)
     columns: dict[str, Any] = {
         "predicted": [trained.classes[k] for k in best],
         "probability": probabilities[np.arange(len(best)), best],

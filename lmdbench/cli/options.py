@@ -68,6 +68,21 @@ execution_option = click.option(
 )
 
 
+calibrate_option = click.option(
+    "--calibrate",
+    type=click.Choice(["temperature"]),
+    help="Divide the logits of a run by a temperature fitted on its validation images.",
+)
+
+prior_option = click.option(
+    "--prior",
+    metavar="test|uniform|SHARES",
+    help="Change the probabilities of a run from the classes' shares among its validation images "
+    "to others: those of its test images, equal ones, or 0.7,0.2,0.1 in the order of the classes, "
+    "or MEL=0.1,NV=0.9.",
+)
+
+
 def plugin_option(command: Command) -> Command:
     """``--plugin``, any number of times: loads the files while parsing and passes nothing."""
     return click.option(

@@ -130,6 +130,8 @@ def plot(
             named = " or ".join(f"`lmdbench plot {name}`" for name in those)
             raise UserError(f"{option} is for {named}; leave it out")
     if plot.of in ("run", "features"):
+        if selection.calibrate or selection.prior:
+            raise UserError(f"{kind} shows no probabilities; leave --calibrate and --prior out")
         if images is not None and images < 1:
             raise UserError(f"--images {images}: give 1 or more")
         chosen = _run(selection, run, kind)

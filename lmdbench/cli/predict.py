@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lmdbench.cli.options import (
+    calibrate_option,
     data_root_option,
     json_option,
     only,
     parse_device,
     plugin_option,
+    prior_option,
     results_option,
     split_options,
     stop_on_sigterm,
@@ -22,12 +25,13 @@ from lmdbench.cli.options import (
 from lmdbench.cli.text import json_text
 from lmdbench.core.errors import RunFailed, UserError
 from lmdbench.core.folders import default_cache, expanded
-from lmdbench.core.words import MOST_NAMES, listed, some
+from lmdbench.core.words import MOST_NAMES, count, listed, some
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lmdbench.data.splits.spec import SplitSpec
+    from lmdbench.evaluation.recalibration import Calibrator
     from lmdbench.runs.likeness import Likeness
     from lmdbench.runs.prediction import PredictedLogits, Score, TrainedRun
     from lmdbench.runs.prediction_sets import LabelMatch, PredictionSet
@@ -70,6 +74,8 @@ COLUMNS = ("image", "label", "predicted", "probability", "error")
     "images, in this folder]",
 )
 @click.option("--logits", is_flag=True, help="Logits instead of probabilities in the file.")
+@calibrate_option
+@prior_option
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
 @click.option(
@@ -92,6 +98,8 @@ def predict(
     unlabelled: bool,
     output: str | None,
     logits: bool,
+    calibrate: str | None,
+    prior: str | None,
     force: bool,
     device: str,
     batch_size: int,
@@ -121,8 +129,9 @@ def predict(
     import torch
 
     from lmdbench.core.progress import watcher
+    from lmdbench.evaluation.recalibration import parse_calibration
     from lmdbench.runs.likeness import likeness, reference_of
-    from lmdbench.runs.prediction import load_run, score
+    from lmdbench.runs.prediction import calibrator_of, load_run, score
     from lmdbench.runs.prediction import predict as predict_files
     from lmdbench.runs.prediction_sets import SetOptions, match_labels, open_target, parse_map
 
@@ -131,16 +140,20 @@ def predict(
         raise UserError(f"--unlabelled takes no labels, and {other} is about labels: leave one out")
     progress = watcher(quiet)
     asked = parse_map(maps)
+    calibration = parse_calibration(calibrate, prior)
     chosen_device = parse_device(device)
     choice = SetOptions(data_root, only(choices), part, unlabelled, allow_missing)
     target = open_target(words, choice, default_cache(), progress.say)
     run = load_run(directory, chosen_device, accept_changed=accept_changed)
+    calibrator = None if calibration is None else calibrator_of(run, calibration)
     matched = match_labels(target.labels, run.classes, asked, ignore_unknown=ignore_unknown)
     file = _output(output, run, target, force, as_json)
     if logits and file is None:
         raise UserError("--logits is about the file: ask for one by --output FILE.csv")
     if not as_json:
-        click.echo("\n".join(_about(run, target, matched)))
+        about = _about(run, target, matched)
+        about += [] if calibrator is None else [_calibrated(calibrator)]
+        click.echo("\n".join(about))
     reference = reference_of(run, default_cache(), progress.say)
     try:
         predicted = predict_files(
@@ -157,6 +170,9 @@ def predict(
     lost = [f"{target.ids[row]} ({why})" for row, why in predicted.unreadable.items()]
     if len(lost) == len(target):
         raise UserError(f"none of the images can be read: {some(lost, NAMED)}")
+    alike = likeness(run, predicted, reference)
+    if calibrator is not None:
+        predicted = replace(predicted, logits=calibrator(predicted.logits))
     if file is not None:
         _write(file, target, run, matched, predicted, logits)
     rows = [
@@ -165,10 +181,11 @@ def predict(
         if code >= 0 and row not in predicted.unreadable
     ]
     units = _column(target.groups)[rows]
-    scores = score(run, matched.codes[rows], predicted.logits[rows], units) if rows else []
-    alike = likeness(run, predicted, reference)
+    scored = matched.codes[rows], predicted.logits[rows], units
+    scores = score(run, *scored, calibrator) if rows else []
     if as_json:
         content = _as_json(run, target, matched, predicted, scores, len(rows), file)
+        content["calibration"] = None if calibrator is None else _calibration_json(calibrator)
         content["unlike"] = _unlike_json(target, matched, alike)
         click.echo(json_text(content))
     else:
@@ -262,6 +279,34 @@ def _seen(run: TrainedRun, target: PredictionSet) -> str:
     )
 
 
+def _calibrated(calibrator: Calibrator) -> str:
+    """What was done to the probabilities, and what to know of it."""
+    asked, fit = calibrator.calibration, calibrator.fit
+    words = "probabilities: " + ", ".join(asked.words)
+    if asked.temperature:
+        bound = ", a bound" * fit.at_bound
+        words += f"; temperature {fit.temperature:.3g}{bound}, fitted on"
+    else:
+        words += "; changed from the shares among"
+    words += f" the run's {count(fit.images, 'validation image')}"
+    if asked.prior is not None:
+        words += (
+            ", on which the mean probability of a class differs from its share by up to "
+            f"{100 * fit.gap:.1f} points"
+        )
+    return words
+
+
+def _calibration_json(calibrator: Calibrator) -> dict[str, Any]:
+    asked, fit = calibrator.calibration, calibrator.fit
+    return {
+        "temperature": fit.temperature if asked.temperature else None,
+        "prior": asked.prior_text,
+        "validation_images": fit.images,
+        "gap": fit.gap,
+    }
+
+
 def _column(values: Sequence[str]) -> np.ndarray:
     import numpy as np
 
@@ -292,7 +337,7 @@ def _table(
         ]
     columns["predicted"] = [None if row in lost else run.classes[best[row]] for row in rows]
     columns["probability"] = [None if r in lost else probabilities[r, best[r]] for r in rows]
-    values = predicted.logits if logits else probabilities
+    values = predicted.logits.astype(np.float32) if logits else probabilities
     for code, name in enumerate(run.classes):
         column = name if name not in COLUMNS else f"class {name}"
         columns[column] = [None if row in lost else values[row, code] for row in rows]

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from lmdbench.cli.options import data_root_option, groups_option, results_option, stacked
+from lmdbench.cli.options import (
+    calibrate_option,
+    data_root_option,
+    groups_option,
+    prior_option,
+    results_option,
+    stacked,
+)
 
 if TYPE_CHECKING:
     from lmdbench.comparison.compare import Comparison
@@ -36,6 +43,8 @@ class Selection:
     reference: str
     margin: float
     simultaneous: bool
+    calibrate: str | None
+    prior: str | None
     percent: bool
 
     def comparison(self, **more: Any) -> Comparison:
@@ -55,6 +64,8 @@ class Selection:
             reference=more.pop("reference", self.reference),
             margin=self.margin,
             simultaneous=self.simultaneous,
+            calibrate=self.calibrate,
+            prior=self.prior,
             groups=self.groups,
             sweeps=self.sweeps,
             pool_folds=self.folds == "pooled",
@@ -205,6 +216,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="A second table without the test images that share a lesion, or a picture, with "
         "training or validation images: by the audit kept beside the results, else by the tables.",
     ),
+    calibrate_option,
+    prior_option,
     data_root_option,
     groups_option,
     click.option(

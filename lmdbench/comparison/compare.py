@@ -17,7 +17,7 @@ from lmdbench.comparison import frames, scoring
 from lmdbench.comparison.divided import Divided, Further, ScoreSample
 from lmdbench.comparison.folds import pool_folds, pooled_label
 from lmdbench.comparison.notes import notes_of
-from lmdbench.comparison.outcomes import DamagedRun, predictions_of
+from lmdbench.comparison.outcomes import DamagedRun, calibrators, predictions_of
 from lmdbench.comparison.published import published_for
 from lmdbench.comparison.ranking import rank
 from lmdbench.comparison.results import (
@@ -42,6 +42,7 @@ from lmdbench.evaluation import inference, metrics
 from lmdbench.evaluation.differences import LEVEL, Difference, Gap, corrected_for
 from lmdbench.evaluation.metrics import Metric
 from lmdbench.evaluation.moderation import RowSeeds, SeedVariance, moderated
+from lmdbench.evaluation.recalibration import Calibration, ValidationFit
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -100,6 +101,7 @@ def compare(
     margin: float = MARGIN,
     further: Further | None = None,
     simultaneous: bool = False,
+    calibration: Calibration | None = None,
     check: Callable[[Sequence[RunGroup]], None] | None = None,
 ) -> Comparison:
     """Score the finished runs and sort them into tables.
@@ -115,8 +117,9 @@ def compare(
     are any, a second table leaves them out; where it can't tell for some tables, a note says so.
     ``groups``: head, medium and tail by another rule, as ``parse_groups`` takes it. ``sweep``: only
     runs in these directories, relative to the results, each with the name that its row goes by.
-    ``further``: scores of lesions or patients, and of subgroups. ``check``: given what would be
-    scored, before it is; may raise UserError.
+    ``further``: scores of lesions or patients, and of subgroups. ``calibration``: what is done to
+    the logits of every run. ``check``: given what would be scored, before it is; may raise
+    UserError.
 
     Raises UserError where nothing is left, with near matches for a name that no result has.
     """
@@ -129,6 +132,8 @@ def compare(
     given = {results.folder / key: name for key, name in (sweep or {}).items()}
     chosen = _chosen(results, datasets, methods, splits, groups, None if sweep is None else given)
     comparable = _comparable(results, chosen, part, pooled, given)
+    if calibration is not None:
+        _check_calibration(calibration, comparable, part)
     if check is not None:
         check(comparable)
     columns = _columns(names, comparable)
@@ -136,7 +141,16 @@ def compare(
     stat = "recall" if per_class is True else per_class or ""
     stat = metrics.class_stat(stat)[0] if stat else ""
     options = TableOptions(
-        part, columns, reference, stat, pairwise, published, permutation, margin, simultaneous
+        part,
+        columns,
+        reference,
+        stat,
+        pairwise,
+        published,
+        permutation,
+        margin,
+        simultaneous,
+        calibration,
     )
     unfinished = [
         path
@@ -315,6 +329,31 @@ def _regrouped(run: Run, text: str) -> Run:
     return Run(run.directory, record)
 
 
+def _check_calibration(calibration: Calibration, groups: Sequence[RunGroup], part: str) -> None:
+    """Raise UserError where some run can't be calibrated: a table has either all of its rows
+    calibrated or none."""
+    if part != "test":
+        raise UserError(
+            "--calibrate and --prior go by the validation images, so scores on these would say "
+            "nothing; leave --part out"
+        )
+    for group in groups:
+        for member in _members(group):
+            if not sum(member.record.class_counts.get("validation", ())):
+                raise UserError(
+                    f"{member.directory} has no predictions of validation images, which "
+                    "--calibrate and --prior go by: leave it out by --method, --split or "
+                    "--dataset, or compare without these"
+                )
+        run = group.rows[0].runs[0]
+        tested = run.record.class_counts["test"]
+        try:
+            for member in run.members:
+                calibration.shift(run.classes, {**member.record.class_counts, "test": tested})
+        except UserError as error:
+            raise UserError(f"{run.record.results_name}: {error}") from None
+
+
 # Choosing
 
 
@@ -436,6 +475,7 @@ class TableOptions:
     permutation: bool
     margin: float = MARGIN
     simultaneous: bool = False
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -531,7 +571,7 @@ def _scored(
     out: frozenset[str] = frozenset()
     if leaked is not None:
         out = out.union(*(leaked(member).images for member in _members(group)))
-    sample = replace(sample, leaked=out)
+    sample = replace(sample, leaked=out, calibration=options.calibration)
     reference = _reference_row(group.rows, options.reference)
     against = reference.label if reference is not None else None
     primary = shown[0]
@@ -556,6 +596,7 @@ def _scored(
             cells={name: table.cell(row, name) for name in shown},
             recalls={name: table.cell(row, metric) for name, metric in recalls.items()},
             by_class={name: table.cell(row, metric) for name, metric in of_class.items()},
+            fits=_fits(row, options.calibration),
         )
         if options.permutation and against is not None and primary in chosen:
             return _permuted(told, table, primary, against)
@@ -585,7 +626,8 @@ def _scored(
         dropped = int(np.isin(predictions_of(run, options.part).ids, sorted(out)).sum())
     counts[options.part] = images.counts
     rows = sorted(rows, key=place)
-    whole = options.part == "test" and sample == EVERYTHING and not group.record.partial
+    everything = replace(sample, calibration=None) == EVERYTHING
+    whole = options.part == "test" and everything and not group.record.partial
     pairs: tuple[Pair, ...] = ()
     if options.pairwise:
         pairs = _pairs(kept, [row.label for row in rows], primary, seeds, images)
@@ -606,6 +648,14 @@ def _scored(
         grouped=images.grouped,
         margin=options.margin,
     )
+
+
+def _fits(
+    row: MethodRuns, calibration: Calibration | None
+) -> tuple[tuple[ValidationFit, ...], ...]:
+    if calibration is None:
+        return ()
+    return tuple(tuple(one.fit for one in calibrators(run, calibration)) for run in row.runs)
 
 
 def _images(run: Run, counts: np.ndarray) -> dict[str, int]:

@@ -14,6 +14,7 @@ from lmdbench.comparison.results import Run
 from lmdbench.comparison.types import Cell, MethodResult, Ranks, ResultTable
 from lmdbench.evaluation.metrics import Scorer, parse, softmax, summary, unusable
 from lmdbench.evaluation.predictions import Predictions
+from lmdbench.evaluation.recalibration import TEMPERATURE
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -177,7 +178,16 @@ def _table_columns(table: ResultTable, settings: Iterable[str]) -> dict[str, Any
         "part": table.part,
         "scored": table.sample.counted,
         "dropped": table.dropped,
+        **_calibration_columns(table),
     }
+
+
+def _calibration_columns(table: ResultTable) -> dict[str, Any]:
+    """Of a table whose runs are calibrated; there are no such columns if none is."""
+    if table.calibration is None:
+        return {}
+    temperature = TEMPERATURE if table.calibration.temperature else None
+    return {"calibration": temperature, "prior": table.calibration.prior_text}
 
 
 def _lines(table: ResultTable) -> Iterator[dict[str, Any]]:
@@ -247,11 +257,20 @@ def _line(
         "mark": cell.mark,
         "n_seeds": len(row.seeds),
         "seeds": " ".join(str(seed) for seed in row.seeds),
+        **_temperatures(table, row),
         f"n_{table.sample.counted}s": cell.n,
         "best": cell.best,
         "second": cell.second,
         "reason": cell.reason,
     }
+
+
+def _temperatures(table: ResultTable, row: MethodResult) -> dict[str, str]:
+    """By seed, with / between those of folds."""
+    if table.calibration is None or not table.calibration.temperature:
+        return {}
+    of_seeds = ["/".join(f"{fit.temperature:.4g}" for fit in folds) for folds in row.fits]
+    return {"temperatures": " ".join(of_seeds)}
 
 
 def _columns(

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from lmdbench.comparison.calibration import calibration_notes
 from lmdbench.comparison.results import in_words as setting_in_words
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable, Subgroups
 from lmdbench.comparison.versions import versions_of_table
@@ -36,6 +37,7 @@ def notes_of(table: ResultTable) -> list[str]:
         *_two_seeds(table.rows),
         *_row_notes(table.rows),
         *versions_of_table(table.rows),
+        *calibration_notes(table),
         *map(table.sample.in_words, (*_interval_notes(table), *_difference_notes(table))),
         *_shared_start_notes(table),
         *_missing_notes(table),

@@ -3,7 +3,7 @@ all runs are brought into one order."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.registry import unknown
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.predictions import Predictions, load_predictions
+from lmdbench.evaluation.recalibration import Calibration, Calibrator, ValidationFit, fit
 from lmdbench.runs.whole import PREDICTIONS, counted, suspect
 
 
@@ -111,7 +112,8 @@ def aligned(run: Run, predictions: Predictions, ids: np.ndarray, labels: np.ndar
 
 
 def predictions_of(run: Run, part: str, sample: Sample = EVERYTHING) -> Predictions:
-    """The predictions of a run, of all its folds, for what is scored of a part.
+    """The predictions of a run, of all its folds, for what is scored of a part. Where that is
+    calibrated, each fold's logits are corrected by what its own validation images say.
 
     Raises UserError for a part that there is not, and DamagedRun for a file that is damaged, cannot
     be read, or is not what ``run.json`` counts.
@@ -119,6 +121,11 @@ def predictions_of(run: Run, part: str, sample: Sample = EVERYTHING) -> Predicti
     if part not in PARTS:
         raise unknown("part", part, list(PARTS))
     pieces = [_on_disk(member, part) for member in run.members]
+    if sample.calibration is not None:
+        pieces = [
+            replace(piece, logits=correct(piece.logits))
+            for piece, correct in zip(pieces, calibrators(run, sample.calibration), strict=True)
+        ]
     predictions = pieces[0]
     if len(pieces) > 1:
         units = [np.full(len(p), "") if p.units is None else p.units for p in pieces]
@@ -131,10 +138,40 @@ def predictions_of(run: Run, part: str, sample: Sample = EVERYTHING) -> Predicti
     return sample.of(predictions)
 
 
-def _on_disk(run: Run, part: str) -> Predictions:
+def calibrators(run: Run, calibration: Calibration) -> list[Calibrator]:
+    """What corrects the logits of each fold of a run; fitted once, until its file changes.
+
+    Raises DamagedRun as ``predictions_of``, and UserError for a prior of other classes.
+    """
+    tested = run.record.class_counts["test"]  # of all folds
+    return [
+        calibration.calibrator(
+            _fit(member, calibration.temperature),
+            run.classes,
+            {**member.record.class_counts, "test": tested},
+        )
+        for member in run.members
+    ]
+
+
+def _fit(run: Run, scaled: bool) -> ValidationFit:
+    path = run.directory / PREDICTIONS
+    written = _written(path, run.record.digests.get("predictions"))
+    kept = _fitted.get((path, scaled))
+    if kept is None or kept[0] != written:
+        validation = _on_disk(run, "validation", _load)
+        kept = written, fit(validation.labels, validation.logits, scaled)
+        _fitted[path, scaled] = kept
+    return kept[1]
+
+
+def _on_disk(
+    run: Run, part: str, read: Callable[[Path, str, str | None], Predictions] | None = None
+) -> Predictions:
+    """``read``: by default ``_read``, which keeps what it reads."""
     path = run.directory / PREDICTIONS
     try:
-        predictions = _read(path, part, run.record.digests.get("predictions"))
+        predictions = (read or _read)(path, part, run.record.digests.get("predictions"))
         if why := counted(predictions, run.record, part):
             raise Damaged(f"{path}: {why}; do the run again with --force")
     except Damaged as error:
@@ -147,19 +184,28 @@ def _on_disk(run: Run, part: str) -> Predictions:
 
 Written = tuple[int, int, str | None]  # when a file was written and changed, and its SHA-256
 _kept: dict[tuple[Path, str], tuple[Written, Predictions]] = {}
+_fitted: dict[tuple[Path, bool], tuple[Written, ValidationFit]] = {}
+
+
+def _written(path: Path, sha256: str | None) -> Written:
+    try:
+        found = path.stat()
+    except OSError:  # told by who reads it
+        return 0, 0, sha256
+    return found.st_mtime_ns, found.st_ctime_ns, sha256
+
+
+def _load(path: Path, part: str, sha256: str | None) -> Predictions:
+    return load_predictions(path, [part], sha256)[part]
 
 
 def _read(path: Path, part: str, sha256: str | None) -> Predictions:
     """A part of the predictions file of a SHA-256, which is kept for who looks at it again until it
     changes; of more than ``KEPT`` bytes those that were looked at last."""
-    try:
-        found = path.stat()
-        written = found.st_mtime_ns, found.st_ctime_ns, sha256
-    except OSError:  # told by who reads it
-        written = 0, 0, sha256
+    written = _written(path, sha256)
     kept = _kept.pop((path, part), None)
     if kept is None or kept[0] != written:
-        kept = written, _shared(load_predictions(path, [part], sha256)[part])
+        kept = written, _shared(_load(path, part, sha256))
     _kept[path, part] = kept
     size = kept[1].labels.nbytes + kept[1].logits.nbytes
     while len(_kept) > 1 and len(_kept) * size > KEPT:

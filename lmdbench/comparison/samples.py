@@ -11,6 +11,7 @@ import numpy as np
 
 from lmdbench.evaluation.metrics import softmax
 from lmdbench.evaluation.predictions import Predictions
+from lmdbench.evaluation.recalibration import Calibration
 
 KINDS = ("lesion", "patient")
 LEAST = np.finfo(np.float64).tiny  # a probability whose logarithm is finite
@@ -40,11 +41,13 @@ class Units:
 @dataclass(frozen=True)
 class Sample:
     """``leaked``: images that are left out; ``within``: the only ones, of a subgroup; ``units``:
-    what they are scored as, None as images."""
+    what they are scored as, None as images; ``calibration``: what is done to the logits before, by
+    ``predictions_of``."""
 
     leaked: frozenset[str] = frozenset()
     within: frozenset[str] | None = None
     units: Units | None = None
+    calibration: Calibration | None = None
 
     @property
     def counted(self) -> str:

@@ -11,6 +11,7 @@ from lmdbench.comparison.results import MethodRuns, RunGroup
 from lmdbench.comparison.samples import EVERYTHING, Sample
 from lmdbench.evaluation.differences import Difference
 from lmdbench.evaluation.inference import Estimate
+from lmdbench.evaluation.recalibration import Calibration, ValidationFit
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ class Cell:
 class MethodResult(MethodRuns):
     """A method's runs with its cells by metric, and the recall of each class by the class's name.
 
-    ``by_class``: what ``per_class`` asked for, by the class's name.
+    ``by_class``: what ``per_class`` asked for, by the class's name. ``fits``: what was fitted on
+    validation images, by seed and fold, if the table is calibrated.
     """
 
     cells: Mapping[str, Cell]
     recalls: Mapping[str, Cell]
     by_class: Mapping[str, Cell] = field(default_factory=dict)
+    fits: tuple[tuple[ValidationFit, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,11 @@ class ResultTable(RunGroup):
         return bool(self.setting["synthetic"])
 
     @property
+    def calibration(self) -> Calibration | None:
+        """What was done to the logits of all runs."""
+        return self.sample.calibration
+
+    @property
     def counted(self) -> str:
         """What is scored, as in "test images"."""
         return f"{self.part} {self.sample.counted}s"
@@ -138,6 +146,8 @@ class ResultTable(RunGroup):
         setting = self.setting
         words = [setting["results_name"], setting["split_label"], self.counted]
         words += self.differs
+        if self.calibration is not None:
+            words += self.calibration.words
         if self.dropped is not None:
             words.append(f"without the {self.dropped:,} that leak")
         if self.subgroup:

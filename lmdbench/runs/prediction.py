@@ -23,6 +23,7 @@ from lmdbench.data.store.scale import USUAL, Scale, common_scale, number, parse_
 from lmdbench.data.store.survey import Survey, values_of
 from lmdbench.evaluation.inference import Estimate, independent, no_interval, unit_codes
 from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
+from lmdbench.evaluation.recalibration import Calibration, Calibrator, fit
 from lmdbench.models.backbones import get_backbone
 from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.plan import RunSpec, code_in_words
@@ -186,6 +187,28 @@ def predict(
     return PredictedLogits(logits, dict(sorted(unreadable.items())), scores)
 
 
+def calibrator_of(run: TrainedRun, calibration: Calibration) -> Calibrator:
+    """What corrects the run's logits, fitted on the validation images in its predictions.
+
+    Raises UserError where it keeps none, where their logits are not finite, and for a prior of
+    other classes; Damaged for predictions that are not those that it saved.
+    """
+    counts = run.record.class_counts
+    if not sum(counts.get("validation", ())):
+        raise UserError(
+            f"{run.directory} has no predictions of validation images, which --calibrate and "
+            "--prior go by; leave them out"
+        )
+    own = saved_predictions(run.directory, run.record, ["validation"])["validation"]
+    found = fit(own.labels, own.logits, calibration.temperature)
+    if np.isnan(found.gap):
+        raise UserError(
+            f"{run.directory}: its validation logits are not finite, and --calibrate and --prior "
+            "go by them; leave them out"
+        )
+    return calibration.calibrator(found, run.classes, counts)
+
+
 def told_of_pictures(run: TrainedRun, ids: Sequence[str], files: Sequence[Path]) -> list[str]:
     """What is particular about images to predict, a line each: all is read by the run's scale."""
     found = look_at(files, list(ids), KnownLooks(), default_workers())
@@ -240,14 +263,19 @@ class Score:
 
 
 def score(
-    run: TrainedRun, labels: np.ndarray, logits: np.ndarray, units: np.ndarray | None
+    run: TrainedRun,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    units: np.ndarray | None,
+    calibrator: Calibrator | None = None,
 ) -> list[Score]:
     """The metrics of ``lmdbench run`` and the recall of each class, with intervals that count the
     test images alone, as there is one seed.
 
     ``labels`` (N,) int64, ``logits`` (N, C), ``units`` (N,) lesion or patient, empty where unknown.
+    ``calibrator``: what corrected these logits, to be done to those of the run's own test images.
     """
-    here, own = Scorer(labels, logits), _own_scorer(run, labels)
+    here, own = Scorer(labels, logits), _own_scorer(run, labels, calibrator)
     names = [*summary(run.groups), *(f"recall:{name}" for name in run.classes)]
     if units is not None and not any(units):
         units = None
@@ -274,11 +302,14 @@ def _score(here: Scorer, own: Scorer | None, metric: Metric, units: np.ndarray |
     return Score(metric, images, estimate, reason, there)
 
 
-def _own_scorer(run: TrainedRun, labels: np.ndarray) -> Scorer | None:
+def _own_scorer(
+    run: TrainedRun, labels: np.ndarray, calibrator: Calibrator | None
+) -> Scorer | None:
     """Of the run's own test images of the classes in ``labels``, if they are there."""
     try:
         own = saved_predictions(run.directory, run.record, ["test"])["test"]
     except UserError:
         return None
     same = np.isin(own.labels, labels)
-    return Scorer(own.labels[same], own.logits[same])
+    logits = own.logits[same]
+    return Scorer(own.labels[same], logits if calibrator is None else calibrator(logits))

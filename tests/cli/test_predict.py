@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.special import softmax
 
 from lmdbench.evaluation.predictions import load_predictions, save_predictions
+from lmdbench.evaluation.recalibration import fit_temperature
 
 CLASSES = ["dotted", "rare", "round", "striped"]
 
@@ -413,3 +415,46 @@ def test_how_many_look_unlike_is_told_where_validation_images_allow_it(
     assert told in lmdbench(*words).out
     assert found["by"] == "features"
     assert (run / "likeness.npz").is_file()
+
+
+def test_calibrated_probabilities_are_those_of_the_run_s_own_temperature(
+    lmdbench, trained_run, toy_folder
+):
+    """Of its own test images: softmax(logits / T) · new share / validation share, and the same
+    classes without a prior; the fit is told."""
+    parts = load_predictions(trained_run / "predictions.npz")
+    test, validation = parts["test"], parts["validation"]
+    temperature = fit_temperature(validation.labels, validation.logits)
+    old = np.bincount(validation.labels, minlength=4) / len(validation)
+    chances = softmax(test.logits.astype(float) / temperature, axis=1)
+    new = np.array([0.1, 0.2, 0.3, 0.4])
+    shifted = chances * new / old
+    shifted /= shifted.sum(axis=1, keepdims=True)
+    for words, expected in (((), chances), (("--prior", "0.1,0.2,0.3,0.4"), shifted)):
+        found = lmdbench(
+            *("predict", trained_run, toy_folder, "--calibrate", "temperature", *words),
+            *("--output", "own.csv", "--force", "--quiet"),
+        )
+        assert found.code == 0, found.err
+        assert f"temperature {temperature:.3g}" in found.out
+        assert f"fitted on the run's {len(validation)} validation images" in found.out
+        given = pd.read_csv("own.csv", index_col="image").loc[list(test.ids)]
+        np.testing.assert_allclose(given[CLASSES].to_numpy(), expected, atol=1e-5)
+        assert given["predicted"].tolist() == [CLASSES[k] for k in expected.argmax(axis=1)]
+    found = lmdbench(
+        *("predict", trained_run, toy_folder, "--prior", "uniform", "--json", "--quiet")
+    )
+    told = json.loads(found.out)["calibration"]
+    assert (told["temperature"], told["prior"]) == (None, "uniform")
+    wrong = lmdbench("predict", trained_run, toy_folder, "--prior", "0.5,0.5")
+    assert wrong.code != 0
+    assert wrong.err.count("\n") == 1
+    assert "2 shares for 4 classes (dotted, rare, round, striped)" in wrong.err
+
+
+def test_own_test_scores_are_calibrated_like_those_beside_them(lmdbench, trained_run, toy_folder):
+    words = "predict", trained_run, "folder", "--data-root", toy_folder, "--prior", "uniform"
+    scores = json.loads(lmdbench(*words, "--json", "--quiet").out)["scores"]
+    assert scores["balanced_accuracy"]["value"] == pytest.approx(
+        scores["balanced_accuracy"]["own_test"]
+    )

@@ -11,6 +11,7 @@ from typing import Any
 from lmdbench.comparison import frames
 from lmdbench.comparison.compare import Comparison
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable, Subgroups
+from lmdbench.evaluation.recalibration import ValidationFit
 
 
 def csv_text(comparison: Comparison) -> str:
@@ -54,6 +55,7 @@ def _table_record(table: ResultTable) -> dict[str, Any]:
         **table.setting,
         "partial": table.partial,
         "dropped": table.dropped,
+        "calibration": table.calibration,
         "scored": table.sample.counted,
         "classes": record.classes,
         "class_counts": record.class_counts,
@@ -103,16 +105,23 @@ def _row_record(row: MethodResult) -> dict[str, Any]:
             for link in row.chain
         ],
         "seeds": row.seeds,
-        "runs": [
-            {"seed": run.seed, "id": member.id, "directory": str(member.directory)}
-            for run in row.runs
-            for member in run.members
-        ],
+        "runs": _run_records(row),
         "scores": {name: _cell_record(cell) for name, cell in row.cells.items()},
         "recalls": {name: _cell_record(cell) for name, cell in row.recalls.items()},
         "by_class": {name: _cell_record(cell) for name, cell in row.by_class.items()},
         "notes": list(row.remarks),
     }
+
+
+def _run_records(row: MethodResult) -> list[dict[str, Any]]:
+    """``fit``: what was fitted on the run's validation images, null if nothing was."""
+    members = [(run.seed, member) for run in row.runs for member in run.members]
+    fits: list[ValidationFit | None] = [fit for folds in row.fits for fit in folds]
+    fits = fits or [None] * len(members)
+    return [
+        {"seed": seed, "id": member.id, "directory": str(member.directory), "fit": fit}
+        for (seed, member), fit in zip(members, fits, strict=True)
+    ]
 
 
 def _cell_record(cell: Cell) -> dict[str, Any]:

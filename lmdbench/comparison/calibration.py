@@ -1,0 +1,102 @@
+"""What is said of a table whose runs are calibrated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+from lmdbench.comparison.types import MethodResult, ResultTable
+from lmdbench.core.words import listed
+from lmdbench.evaluation.metrics import described
+from lmdbench.evaluation.recalibration import (
+    HIGHEST,
+    LOWEST,
+    OF_TEST,
+    UNIFORM,
+    Calibration,
+    ValidationFit,
+)
+
+OF_PREDICTED = ("predicted classes", "classes in order")  # what a metric needs that T leaves as is
+
+
+def calibration_notes(table: ResultTable) -> list[str]:
+    """A sentence or two each; none for a table that is not calibrated."""
+    if table.calibration is None:
+        return []
+    notes = _temperature_notes(table, table.calibration) if table.calibration.temperature else []
+    return [*notes, *_prior_notes(table, table.calibration)]
+
+
+def _temperature_notes(table: ResultTable, calibration: Calibration) -> list[str]:
+    images = _span((fit.images for row in table.rows for fit in _fits(row)), ",")
+    of_rows = [f"{row.label} {_span(f.temperature for f in _fits(row))}" for row in table.rows]
+    notes = [
+        f"The logits of each run are divided by a temperature fitted on its {images} validation "
+        f"images (Guo et al. 2017), test images have no part in it: {listed(of_rows)}. Intervals "
+        "take it as given."
+    ]
+    titles = [m.title for m in map(described, table.metrics) if m.needs in OF_PREDICTED]
+    if titles and calibration.prior is None:
+        notes.append(
+            f"A temperature changes no predicted class, and so not {listed(titles)}; it changes "
+            "probabilities, and how they rank images."
+        )
+    remarks: list[tuple[str, Callable[[ValidationFit], bool]]] = [
+        (
+            f"The temperature is at its bound of {LOWEST:g} or {HIGHEST:g}, as validation images "
+            "would have it beyond",
+            lambda fit: fit.at_bound,
+        ),
+        (
+            "No temperature, and so no values, as there are no validation logits to fit it on that "
+            "are finite",
+            lambda fit: math.isnan(fit.temperature),
+        ),
+        (
+            "Validation images whose own class a run gives the probability 0 are left out of its "
+            "fit",
+            lambda fit: fit.impossible > 0,
+        ),
+    ]
+    return [*notes, *(f"{w}: {listed(of)}." for w, true in remarks if (of := _where(table, true)))]
+
+
+def _prior_notes(table: ResultTable, calibration: Calibration) -> list[str]:
+    if calibration.prior is None:
+        return []
+    words = f"the shares {calibration.prior_text}"
+    if calibration.prior == UNIFORM:
+        words = "equal shares"
+    if calibration.prior == OF_TEST:
+        words = "those of the test images, which a model in use would not know"
+    gaps = [f"{row.label} {_span((100 * f.gap for f in _fits(row)), '.1f')}" for row in table.rows]
+    return [
+        "The probabilities of each run are changed from the classes' shares among its validation "
+        f"images to {words} (Saerens et al. 2002); predicted classes change with them.",
+        "That is right where probabilities fit the validation images. The mean probability of a "
+        "class there differs from the class's share by, in points at most: "
+        f"{listed(gaps)}.",
+    ]
+
+
+def _fits(row: MethodResult) -> list[ValidationFit]:
+    return [fit for folds in row.fits for fit in folds]
+
+
+def _where(table: ResultTable, true: Callable[[ValidationFit], bool]) -> list[str]:
+    """The runs of whose fit, or that of a fold, it is true."""
+    return [
+        f"{row.label} seed {seed}"
+        for row in table.rows
+        for seed, folds in zip(row.seeds, row.fits, strict=True)
+        if any(map(true, folds))
+    ]
+
+
+def _span(values: Iterable[float], form: str = ".2f") -> str:
+    """From the smallest to the largest; NaN is left out."""
+    finite = [value for value in values if not math.isnan(value)]
+    if not finite:
+        return "none"
+    return " to ".join(dict.fromkeys(f"{value:{form}}" for value in (min(finite), max(finite))))
