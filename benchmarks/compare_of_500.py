@@ -110,10 +110,15 @@ def main() -> None:
                 write_run(results, row, seed, labels, ids)
         lmdbench = [sys.executable, "-m", "lmdbench"]
         compared = seconds([*lmdbench, "compare", "--results", folder], asked.repeats)
+        calibrated = seconds(
+            [*lmdbench, "compare", "--calibrate", "temperature", "--results", folder],
+            asked.repeats,
+        )
         read = seconds([sys.executable, "-c", READ, folder], asked.repeats)
         started = seconds([*lmdbench, "compare", "--help"], asked.repeats)
     print(f"{asked.rows * asked.seeds} runs of {len(labels):,} test images")
     print(f"compare        {compared:5.1f} s  ({compared / read:.1f} × reading)")
+    print(f"  --calibrate  {calibrated:5.1f} s  (as many validation images)")
     print(f"reading alone  {read:5.1f} s")
     print(f"compare --help {started:5.1f} s")
 

@@ -294,6 +294,11 @@ def _calibrated(calibrator: Calibrator) -> str:
             ", on which the mean probability of a class differs from its share by up to "
             f"{100 * fit.gap:.1f} points"
         )
+        if fit.other_prior:
+            words += (
+                ": NOT under the new prior, as its logits stand for other shares than those of its "
+                "validation images"
+            )
     return words
 
 

@@ -9,6 +9,7 @@ from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.words import listed
 from lmdbench.evaluation.metrics import described
 from lmdbench.evaluation.recalibration import (
+    FAR,
     HIGHEST,
     LOWEST,
     OF_TEST,
@@ -71,13 +72,19 @@ def _prior_notes(table: ResultTable, calibration: Calibration) -> list[str]:
     if calibration.prior == OF_TEST:
         words = "those of the test images, which a model in use would not know"
     gaps = [f"{row.label} {_span((100 * f.gap for f in _fits(row)), '.1f')}" for row in table.rows]
-    return [
+    notes = [
         "The probabilities of each run are changed from the classes' shares among its validation "
         f"images to {words} (Saerens et al. 2002); predicted classes change with them.",
-        "That is right where probabilities fit the validation images. The mean probability of a "
-        "class there differs from the class's share by, in points at most: "
+        "That takes for granted that probabilities fit the validation images. The mean probability "
+        "of a class there differs from the class's share by, in points at most: "
         f"{listed(gaps)}.",
     ]
+    if far := _where(table, lambda fit: fit.other_prior):
+        notes.append(
+            f"NOT under the new prior, as logits stand for other shares than those of the "
+            f"validation images (by more than {100 * FAR:g} points): {listed(far)}."
+        )
+    return notes
 
 
 def _fits(row: MethodResult) -> list[ValidationFit]:

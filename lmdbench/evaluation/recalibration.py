@@ -17,6 +17,7 @@ from lmdbench.core.words import listed
 
 TEMPERATURE = "temperature"
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures
+FAR = 0.1  # a gap of more tells that logits stand for another prior
 ROUNDED = 1e-6  # how far stated shares may add up to other than 1
 RULED_OUT = -1e300  # takes the place of −∞, whose product with a probability of 0 is no number
 OF_TEST, UNIFORM = "test", "uniform"
@@ -40,6 +41,12 @@ class ValidationFit:
     @property
     def at_bound(self) -> bool:
         return self.temperature in (LOWEST, HIGHEST)
+
+    @property
+    def other_prior(self) -> bool:
+        """Whether the logits stand for other shares than those of the validation images, so that a
+        change from these to new ones does not lead to the probabilities under the new ones."""
+        return self.gap > FAR
 
 
 @dataclass(frozen=True)

@@ -230,3 +230,18 @@ def test_each_fold_has_a_temperature_of_its_own(fake_run, tmp_path):
         calibrators(run, asked)[0].shift,
         np.log(np.array([30, 12, 6, 2]) / 50) - np.log(np.array([6, 4, 3, 1]) / 14),
     )
+
+
+def test_logits_that_stand_for_another_prior_are_told(fake_run, table):
+    """Of ce, the mean probabilities are the shares of the validation images; of crt, equal."""
+    fits, balanced = fake_run("ce"), fake_run("crt")
+    shares = np.log(np.array([6, 4, 3, 1]) / 14)
+    rewrite(fits, "validation", lambda p: replace(p, logits=np.tile(shares, (14, 1))))
+    rewrite(balanced, "validation", lambda p: replace(p, logits=np.zeros((14, 4))))
+    found = table(calibration=Calibration(prior="uniform"))
+    by_label = {row.label: row.fits[0][0] for row in found.rows}
+    assert by_label["ce"].gap == pytest.approx(0, abs=1e-6)
+    assert by_label["crt"].gap == pytest.approx(6 / 14 - 1 / 4)
+    assert any("ce 0.0, crt 17.9." in note for note in found.notes)
+    (note,) = [note for note in found.notes if note.startswith("NOT under the new prior")]
+    assert note.endswith("(by more than 10 points): crt seed 0.")
