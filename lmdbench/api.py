@@ -260,9 +260,9 @@ def compare(
     is. ``unit``: "lesion" or "patient", scored beside the images. ``by``: columns of the data set's
     table, such as "sex", for scores of subgroups; ``bands``: where bands of a column of numbers
     begin, such as (40, 60). ``calibrate``: "temperature". ``prior``: "test", "uniform", shares in
-    the order of the classes, or class → share. The other parameters are the options of ``lmdbench compare``. ``say``:
-    told of runs and tables that are left out; by default a warning. ``check``: given what would be
-    scored, before it is; may raise UserError.
+    the order of the classes, or class → share. The other parameters are the options of
+    ``lmdbench compare``. ``say``: told of runs and tables that are left out; by default a warning.
+    ``check``: given what would be scored, before it is; may raise UserError.
 
     Returns a ``Comparison``: its ``.frame()`` has a row a cell, ``.images()`` a row an image, and
     ``.tables`` everything. Needs no torch. Raises UserError where nothing is left to compare, with

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
+from lmdbench.comparison import frames
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.outcomes import calibrators, outcomes, predictions_of
 from lmdbench.comparison.results import read_results
+from lmdbench.comparison.samples import Sample
 from lmdbench.core.errors import UserError
 from lmdbench.evaluation.predictions import load_predictions, save_predictions
 from lmdbench.evaluation.recalibration import Calibration, fit_temperature
@@ -215,17 +217,16 @@ def test_each_fold_has_a_temperature_of_its_own(fake_run, tmp_path):
     first, other = found.rows[0].fits[0]
     assert other.temperature == pytest.approx(2 * first.temperature, rel=1e-5)
     assert found.title.startswith("skin · kfold2 · test images")
-    assert (
-        "/"
-        in compare(read_results(tmp_path / "results"), calibration=asked).frame()["temperatures"][0]
-    )
+    temperatures = f"{first.temperature:.4g}/{other.temperature:.4g}"
+    assert set(frames.scores([found])["temperatures"]) == {temperatures}
     by_hand = np.concatenate(
         [
             calibrator(predictions_of(member, "test").logits)
             for member, calibrator in zip(run.members, calibrators(run, asked), strict=True)
         ]
     )
-    np.testing.assert_array_equal(predictions_of(run, "test", (), asked).logits, by_hand)
+    calibrated = predictions_of(run, "test", Sample(calibration=asked)).logits
+    np.testing.assert_array_equal(calibrated, by_hand)
     np.testing.assert_allclose(
         calibrators(run, asked)[0].shift,
         np.log(np.array([30, 12, 6, 2]) / 50) - np.log(np.array([6, 4, 3, 1]) / 14),
