@@ -92,13 +92,16 @@ def _fits(row: MethodResult) -> list[ValidationFit]:
 
 
 def _where(table: ResultTable, true: Callable[[ValidationFit], bool]) -> list[str]:
-    """The runs of whose fit, or that of a fold, it is true."""
-    return [
-        f"{row.label} seed {seed}"
-        for row in table.rows
-        for seed, folds in zip(row.seeds, row.fits, strict=True)
-        if any(map(true, folds))
-    ]
+    """The rows of whose fits, or those of a fold, it is true, with the seeds unless it is all."""
+    found = []
+    for row in table.rows:
+        of_seeds = zip(row.seeds, row.fits, strict=True)
+        seeds = [str(seed) for seed, folds in of_seeds if any(map(true, folds))]
+        if len(seeds) == len(row.seeds):
+            found.append(row.label)
+        elif seeds:
+            found.append(f"{row.label} (seed {', '.join(seeds)})")
+    return found
 
 
 def _span(values: Iterable[float], form: str = ".2f") -> str:
