@@ -513,6 +513,7 @@ class _Seeds:
     margin: float  # points
     simultaneous: bool  # intervals of what is tested
     shared: frozenset[str]  # rows whose seeds are not independent trainings
+    reference: str | None
     rows: dict[str, dict[str, RowSeeds]] = field(default_factory=dict)  # metric → label → seeds
     gaps: dict[tuple[str, str, str], Gap] = field(default_factory=dict)  # metric, A, B
 
@@ -534,7 +535,9 @@ class _Seeds:
 
     def _moderated(self, rows: Mapping[str, RowSeeds]) -> dict[str, SeedVariance]:
         lending = {label: row for label, row in rows.items() if label not in self.shared}
-        found = dict(zip(lending, moderated(list(lending.values())), strict=True))
+        labels = list(lending)
+        at = labels.index(self.reference) if self.reference in lending else None
+        found = dict(zip(labels, moderated(list(lending.values()), at), strict=True))
         return {label: found.get(label) or moderated([row])[0] for label, row in rows.items()}
 
     def difference(self, a: str, b: str, name: str, images: ScoredImages) -> Difference | None:
@@ -577,7 +580,7 @@ def _scored(
     primary = shown[0]
     shared = frozenset(row.label for row in group.rows if row.shares_start)
     told = {name: chosen[name] for name in shown if name in chosen}
-    seeds = _Seeds(told, options.margin, options.simultaneous, shared)
+    seeds = _Seeds(told, options.margin, options.simultaneous, shared, against)
     kept: dict[str, RowScores] = {}  # for pairs
 
     def result(

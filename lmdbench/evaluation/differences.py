@@ -43,8 +43,8 @@ class Difference(Estimate):
     difference that is found in ``POWER`` of such tables, ``comparisons`` being corrected for;
     ``detectable_more_seeds``: the same with any number of seeds on this test set. ``equal_within``:
     the smallest margin at which two one-sided tests at 5 % (Schuirmann 1987) show that the two are
-    equal; ``equal``: it is below the margin asked for. ``simultaneous``: the interval holds
-    together with those of all ``comparisons``.
+    equal; ``equal``: it is below the margin asked for. ``df_test``: degrees of freedom of the part
+    of the images. ``simultaneous``: the interval holds together with those of all ``comparisons``.
     """
 
     p: float
@@ -53,6 +53,7 @@ class Difference(Estimate):
     detectable_more_seeds: float
     equal: bool
     equal_within: float
+    df_test: float = math.inf
     comparisons: int = 1
     simultaneous: bool = False
 
@@ -97,7 +98,8 @@ def linear_gap(
     by_class = difference_variances(n, pieces.total, pieces.squares, len(d), pieces.second)
     there = n > 0
     fourth = np.maximum(pieces.squares - pieces.squares**2 / np.maximum(n, 1), 0)  # d⁴ ≤ d²
-    parts, chances = weights**2 * by_class, weights**4 * fourth / np.maximum(n, 1) ** 4
+    parts = weights**2 * by_class
+    chances = weights**4 * fourth / (np.maximum(n, 1) * (n + 2)) ** 2
     df = df_of_variance(parts[there], chances[there])
     return Gap(values_a, values_b, ImageVariance(pieces.variance(weights, by_class), df))
 
@@ -183,6 +185,7 @@ def difference(
         detectable_more_seeds=math.nan,
         equal=within < margin,
         equal_within=within,
+        df_test=gap.test.df,
     )
     return corrected_for(found, comparisons)
 
@@ -196,7 +199,7 @@ def corrected_for(found: Difference, comparisons: int, simultaneous: bool = Fals
         found,
         comparisons=comparisons,
         detectable=_found_in(POWER, tail, found.df) * found.se,
-        detectable_more_seeds=_found_in(POWER, tail, math.inf) * found.se_test,
+        detectable_more_seeds=_found_in(POWER, tail, found.df_test) * found.se_test,
     )
     if not simultaneous:
         return found

@@ -41,11 +41,12 @@ class SeedVariance:
     df: float
 
 
-def moderated(rows: Sequence[RowSeeds]) -> list[SeedVariance]:
+def moderated(rows: Sequence[RowSeeds], reference: int | None = None) -> list[SeedVariance]:
     """The variance of each row of a table, in its order.
 
-    What a seed does to all rows alike is taken out, as it takes no part in differences. Of two rows
-    none can tell what is usual: each keeps its own variance.
+    What a seed does to all rows alike is taken out, as it takes no part in differences; to the
+    ``reference`` too, the place of the row that the others are compared with. Of two rows none can
+    tell what is usual: each keeps its own variance.
     """
     several = [k for k, row in enumerate(rows) if len(row.seeds) > 1]
     found = [SeedVariance(math.nan, 0.0)] * len(rows)
@@ -54,7 +55,8 @@ def moderated(rows: Sequence[RowSeeds]) -> list[SeedVariance]:
         return found
     own_df = np.array([len(rows[k].seeds) - 1.0 for k in several])
     own = np.array([rows[k].values.var(ddof=1) for k in several])
-    own *= 1 - common_share([rows[k] for k in several])
+    at = several.index(reference) if reference in several else None
+    own *= 1 - common_share([rows[k] for k in several], at)
     usual = float(own_df @ own / own_df.sum())
     spread = np.array([rows[k].spread for k in several])
     middle = float(np.median(spread))
@@ -67,15 +69,16 @@ def moderated(rows: Sequence[RowSeeds]) -> list[SeedVariance]:
     return found
 
 
-def common_share(rows: Sequence[RowSeeds]) -> float:
+def common_share(rows: Sequence[RowSeeds], reference: int | None = None) -> float:
     """The share of the variance over seeds that all rows have in common, seed by seed.
 
     By the rows with the seeds that most have: the mean covariance of two rows over the mean
-    variance, less the standard error that it has where nothing is in common, at least 0. 0 for
-    fewer than three rows.
+    variance, less the standard error that it has where nothing is in common, at least 0; at most
+    as much with the ``reference``, as rows may share what it does not. 0 for fewer than three rows,
+    or if the reference has other seeds.
     """
     (seeds, many), *_ = Counter(row.seeds for row in rows).most_common(1)
-    if many < 3:
+    if many < 3 or (reference is not None and rows[reference].seeds != seeds):
         return 0.0
     values = np.stack([row.values for row in rows if row.seeds == seeds])
     variance = float(values.var(axis=1, ddof=1).mean())
@@ -85,5 +88,10 @@ def common_share(rows: Sequence[RowSeeds]) -> float:
     residuals = apart - apart.mean(axis=0)
     runs = len(seeds) - 1
     share = 1 - float((residuals**2).sum()) / ((many - 1) * runs) / variance
-    by_chance = math.sqrt(2 / (many * (many - 1) * runs))
-    return min(max(share - by_chance, 0.0), LARGEST_COMMON)
+    share -= math.sqrt(2 / (many * (many - 1) * runs))
+    if reference is not None:
+        theirs = rows[reference].values - rows[reference].values.mean()
+        with_it = (apart @ theirs).sum() - theirs @ theirs
+        of_reference = float(with_it) / ((many - 1) * runs) / variance
+        share = min(share, of_reference - 1 / math.sqrt(many * runs))
+    return min(max(share, 0.0), LARGEST_COMMON)

@@ -44,7 +44,7 @@ def test_test_part_by_hand() -> None:
         )
         # Each image's difference is 1 or −1 in every seed: what is no mean is the seeds' chance.
         parts.append(max(whole - (n - squares) / (2 * n * (n + 2)), whole / 4) / 4)
-        chances.append((squares - squares**2 / n) / n**4 / 16)
+        chances.append((squares - squares**2 / n) / (n * (n + 2)) ** 2 / 16)
     assert got.test.variance == pytest.approx(sum(parts))
     assert got.test.df == pytest.approx(2 * sum(parts) ** 2 / sum(chances))
     assert got.values_a.tolist() == pytest.approx([5 / 6, 2 / 3, 1 / 3])
@@ -66,7 +66,10 @@ def test_difference_by_hand() -> None:
     # A true difference of that size is found four times in five.
     critical = stats.t.ppf(0.975, df)
     assert stats.nct.sf(critical, df, got.detectable / got.se) == pytest.approx(0.8, abs=0.003)
-    assert got.detectable_more_seeds == pytest.approx((1.959964 + 0.841621) * got.se_test)
+    of_images = stats.nct.sf(
+        stats.t.ppf(0.975, 20), 20, got.detectable_more_seeds / got.se_test
+    )  # with any number of seeds the images' degrees of freedom remain
+    assert of_images == pytest.approx(0.8, abs=0.003)
 
 
 def test_without_seeds_it_is_welchs_with_seeds_counted_more() -> None:

@@ -46,6 +46,10 @@ def test_what_seeds_do_to_all_rows_alike_is_taken_out() -> None:
     of_seeds = shared.var(ddof=1)
     assert common_share(rows) == pytest.approx(of_seeds / (of_seeds + 1), abs=0.08)
     assert [found.variance for found in moderated(rows)] == pytest.approx([1.0] * 8, rel=0.5)
+    assert common_share(rows, 0) == pytest.approx(common_share(rows), abs=0.15)
+    family = [*rows, row(*rng.normal(0, 3, 40))]  # the reference shares nothing with the others
+    assert common_share(family) > 0.3
+    assert common_share(family, 8) < 0.1
     apart = [row(*rng.normal(0, 1, 40)) for _ in range(8)]
     assert common_share(apart) < 0.05
     assert common_share(rows[:2]) == 0
