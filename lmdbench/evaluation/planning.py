@@ -73,7 +73,7 @@ def expected_table(law: TableLaw) -> ExpectedTable:
     fourth = (n - 1) * mean_square * (1 - mean_square) + mean_square - pair.moment(4, seeds)
     test = ImageVariance(
         float(weights**2 @ by_class),
-        inference.df_of_variance(weights**2 * by_class, weights**4 * fourth / n**4),
+        inference.df_of_variance(weights**2 * by_class, weights**4 * fourth / (n * (n + 2)) ** 2),
     )
     rows = _moderated(law, pair.run_variances(n) / classes**2)
     start = pair.recalls[0].mean()
