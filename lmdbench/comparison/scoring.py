@@ -163,7 +163,7 @@ class _RowScorer:
             predictions = predictions_of(run, self.part, self.sample)
             predictions = aligned(run, predictions, self.images.ids, self.images.labels)
             units = predictions.units if units is None else units
-            scores.append(_scored(run, predictions, self.chosen, self.images.units))
+            scores.append(_scored(run, predictions, self.chosen, self.images))
         return RowScores(tuple(scores)), units
 
 
@@ -186,18 +186,17 @@ def _images(run: Run, predictions: Predictions) -> ScoredImages:
 
 
 def _scored(
-    run: Run, predictions: Predictions, chosen: Sequence[Metric], units: np.ndarray | None
+    run: Run, predictions: Predictions, chosen: Sequence[Metric], images: ScoredImages
 ) -> RunScores:
     scorer = Scorer(predictions.labels.astype(np.int64), predictions.logits)
     values = {metric.name: scorer.value(metric) for metric in chosen}
     reasons = {m.name: scorer.reason(m) for m in chosen if np.isnan(values[m.name])}
-    independent = inference.independent(scorer.labels, units, scorer.classes)
     influences = {
-        metric.name: scorer.resamples(metric, units)
+        metric.name: scorer.resamples(metric, images.units)
         if metric.resampled
         else scorer.influence(metric)
         for metric in chosen
-        if metric.weights is None and not metric.too_small(independent)
+        if metric.weights is None and not metric.too_small(images.independent)
     }
     return RunScores(run.seed, values, reasons, scorer.correct, influences)
 
