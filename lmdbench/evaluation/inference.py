@@ -374,8 +374,9 @@ def _estimate(
     test: ImageVariance,
     bounds: tuple[float, float],
     level: float,
+    least: float = 0.0,
 ) -> Estimate:
-    found = combine(values, np.asarray(test.variance), test_df=test.df)
+    found = combine(values, np.asarray(test.variance), least, test.df)
     parts = {k: float(v) for k, v in found.items()}
     t = quantile((1 + level) / 2, parts["df"])
     low, high = (float(end[0]) for end in ends(parts["value"], parts["se"], t, bounds))
@@ -400,8 +401,8 @@ def linear_estimate(
     values = weighted_recalls(correct, labels, weights)
     if np.isnan(values).any():
         return _unknown(values)
-    (variance,) = image_variances(correct, labels, weights[None], units)
-    return _estimate(values, ImageVariance(float(variance)), (0, 1), level)
+    (variance,), (least,) = _of_recalls(correct, labels, weights[None], units)
+    return _estimate(values, ImageVariance(variance), (0, 1), level, least)
 
 
 def image_variances(
@@ -411,21 +412,30 @@ def image_variances(
 
     ``correct`` (S, N) as of ``linear_estimate``, without NaN; ``weights`` (K, C).
     """
+    found = [
+        combine(weighted_recalls(correct, labels, one), np.asarray(variance), least)
+        for one, variance, least in zip(
+            weights, *_of_recalls(correct, labels, weights, units), strict=True
+        )
+    ]
+    return np.array([float(parts["se_test"]) ** 2 for parts in found])
+
+
+def _of_recalls(
+    correct: np.ndarray, labels: np.ndarray, weights: np.ndarray, units: np.ndarray | None
+) -> tuple[list[float], list[float]]:
+    """Of each of K sums, ``weights`` (K, C): what its variance owes to the images, and the least
+    that both sources can have together."""
     seeds = len(correct)
     pieces = Pieces.cut(np.asarray(correct, float), labels, units, weights.shape[1])
     sums = pieces.n, pieces.total
     by_class = recall_variances(*sums, pieces.squares, seeds, pieces.second, pieces.sizes)
     least = least_variances(*sums, seeds, pieces.second, pieces.sizes)
     there = pieces.n > 0
-    found = [
-        combine(
-            weighted_recalls(correct, labels, one),
-            np.asarray(pieces.variance(one, by_class)),
-            (one**2 * least)[there].sum(),
-        )
-        for one in weights
-    ]
-    return np.array([float(parts["se_test"]) ** 2 for parts in found])
+    return (
+        [pieces.variance(one, by_class) for one in weights],
+        [float((one**2 * least)[there].sum()) for one in weights],
+    )
 
 
 def weighted_recalls(correct: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
