@@ -33,6 +33,10 @@ class Signs:
         """Take a time in which nobody was watched for none."""
         self.last += seconds
 
+    def suspended(self) -> None:
+        """It is suspended just now: its pause begins when it goes on."""
+        self.last = time.monotonic()
+
     def pause(self, least: float) -> float | None:
         """Seconds since the last one, if that is too long. ``least``: see ``steps.patience``."""
         seconds = time.monotonic() - self.last

@@ -395,10 +395,10 @@ class Pool:
                 continue
             if worker.hung is not None and time.monotonic() - worker.hung.since > STOP_SECONDS:
                 kill_group(worker.process)
+            if is_stopped(worker.process.pid):
+                worker.signs.suspended()
             pause = self._too_long(worker, least)
-            if pause and is_stopped(worker.process.pid):
-                worker.signs = Signs()  # somebody suspended it alone
-            elif pause:
+            if pause:
                 self._end_hanging(worker, worker.process, pause)
 
     def _too_long(self, worker: _Worker, least: float) -> float | None:

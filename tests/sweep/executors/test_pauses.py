@@ -33,6 +33,11 @@ def test_a_pause_is_judged_by_those_before(monkeypatch):
     assert signs.pause(600) == 1001
     signs.forgive(900)
     assert signs.pause(600) is None
+    at(monkeypatch, 9000.0)
+    signs.suspended()
+    assert signs.pause(600) is None
+    at(monkeypatch, 10001.0)
+    assert signs.pause(600) == 1001  # since it goes on
     signs.seen("begin")  # another run
     assert (signs.longest, signs.begun) == (0, False)
 
