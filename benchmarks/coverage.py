@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 
 from lmdbench.evaluation import inference, metrics, simulation
 from lmdbench.evaluation.ends import ends
 from lmdbench.evaluation.simulation import TableSimulation, expected, scale_for, shifted
 
+OTHERS = 3000  # images that a class is told from, where one is simulated alone
 MIXED = -1.0  # persistence: each class has its own, from .1 to .9
 NOISE = (0.005, 0.017, 0.026)  # SD of balanced accuracy over trainings
 PERSISTENCE = (0.0, 0.5, 0.9, MIXED)
@@ -245,6 +246,21 @@ def unit_coverage(
     return float(with_units), float(without), float(ratio)
 
 
+def average_precision(gap: float, images: int) -> float:
+    """Of normal scores of so many images and of ``OTHERS``, whose mean is lower by ``gap``."""
+    threshold = np.linspace(-8, gap + 8, 20_001)
+    found, taken = special.ndtr(gap - threshold), special.ndtr(-threshold)
+    precision = images * found / (images * found + OTHERS * taken)
+    return float(-np.trapezoid(precision, found))
+
+
+def normal_gap(name: str, area: float, images: int) -> float:
+    """How far apart the means of normal scores stand that have this AUROC or average precision."""
+    if name == "auroc":
+        return math.sqrt(2) * float(special.ndtri(area))
+    return float(optimize.brentq(lambda gap: average_precision(gap, images) - area, 0, 12))
+
+
 def area_coverage(
     images: int,
     area: float,
@@ -252,12 +268,14 @@ def area_coverage(
     persistence: float,
     repetitions: int,
     generator: np.random.Generator,
+    name: str = "auroc",
 ) -> float:
-    """Coverage of the AUROC of a class of so many ``images`` against 3,000 others, both with normal
-    scores, a share ``persistence`` of whose variance is the same in every seed."""
-    labels = np.repeat([0, 1], [images, 3000])
-    gap = math.sqrt(2) * special.ndtri(area) * (labels == 0)
-    metric = metrics.parse("auroc:a", ["a", "b"], {})
+    """Coverage of the AUROC or average precision of a class of so many ``images`` against 3,000
+    others, both with normal scores, a share ``persistence`` of whose variance is the same in every
+    seed."""
+    labels = np.repeat([0, 1], [images, OTHERS])
+    gap = normal_gap(name, area, images) * (labels == 0)
+    metric = metrics.parse(f"{name}:a", ["a", "b"], {})
     hits = 0
     for _ in range(repetitions):
         shared = math.sqrt(persistence) * generator.standard_normal(len(labels))
@@ -539,14 +557,18 @@ def _unit_table(repetitions: int, generator: np.random.Generator) -> Iterator[st
 
 def _area_table(repetitions: int, generator: np.random.Generator) -> Iterator[str]:
     areas = (0.75, 0.9, 0.97, 0.99, 0.995)
-    yield from _head("images of the class", "seeds", *(f"AUROC {area:.4g}" for area in areas))
-    for images, seeds in itertools.product((8, 26, 81), (1, 3)):
-        reps = max(repetitions // 4, 1)
+    yield from _head("metric", "images of the class", "seeds", *(f"{area:.4g}" for area in areas))
+    names = {"auroc": "AUROC", "average_precision": "average precision"}
+    reps = max(repetitions // 4, 1)
+    for (name, title), images, seeds in itertools.product(names.items(), (8, 26, 81), (1, 3)):
         columns = [
-            [area_coverage(images, area, seeds, lasting, reps, generator) for lasting in (0.5, 0.9)]
+            [
+                area_coverage(images, area, seeds, lasting, reps, generator, name)
+                for lasting in (0.5, 0.9)
+            ]
             for area in areas
         ]
-        yield _row(images, seeds, *map(_range, columns))
+        yield _row(title, images, seeds, *map(_range, columns))
 
 
 if __name__ == "__main__":

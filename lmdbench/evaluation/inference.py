@@ -13,11 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy import special
 
 from lmdbench.evaluation.ends import ends
+
+Curve = Literal["ROC", "PR"]
 
 SMALLEST_CLASS = 5  # test images or units; metrics that rest on a smaller one have no interval
 NEGLIGIBLE = 0.05  # share of the images that may lie in smaller classes, if no class counts much
@@ -572,31 +575,49 @@ def area_estimate(
     units: np.ndarray | None = None,
     level: float = 0.95,
     why: str = "",
+    curve: Curve = "ROC",
 ) -> Estimate:
-    """Σ weights · areas under the ROC curves of the classes, one against the rest, of one method.
+    """Σ weights · areas under the ROC or the precision-recall curves of the classes, one against
+    the rest, of one method.
 
     ``n`` (C,) independent images, ``weights`` (C,). Near 1 an area rests on the few images that
-    stand wrong, of which a small class may show none: its variance over images is at least what
-    two normal distributions of scores with that area would have, as far as the influences last
-    from seed to seed, and the interval is made on the logit scale.
+    stand wrong, of which a small class may show none: its variance over images is at least
+    ``roc_variance`` or ``pr_variance``, as far as the influences last from seed to seed. The
+    interval under ROC curves is made on the logit scale.
     """
     if np.isnan(values).any():
         return _unknown(values)
     mean = float(np.mean(values))
-    rest = np.maximum(n.sum() - n, 1)
-    least = binormal_variance(mean) * float(
-        (weights**2 * (1 / np.maximum(n, 1) + 1 / rest))[n > 0].sum()
-    )
+    there = n > 0
+    least = (roc_variance if curve == "ROC" else pr_variance)(mean, n[there], weights[there])
     found = jackknife(influences.mean(axis=0), labels, units)
     of_each = float(np.mean([jackknife_variance(seed, labels, units) for seed in influences]))
     lasting_share = found.variance / of_each if of_each > NOTHING else 1.0
     found = replace(found, variance=max(found.variance, least * lasting_share))
     told = _estimate(values, _known(found, why), (0, 1), level)
-    if not 0 < mean < 1 or math.isnan(told.se):
+    if curve == "PR" or not 0 < mean < 1 or math.isnan(told.se):
         return told
     half = float(quantile((1 + level) / 2, told.df)) * told.se / (mean * (1 - mean))
     low, high = special.expit(special.logit(mean) + np.array([-half, half]))
     return replace(told, low=float(low), high=float(high))
+
+
+def roc_variance(area: float, n: np.ndarray, weights: np.ndarray) -> float:
+    """Variance of Σ weights · areas under ROC curves of two normal distributions of scores with
+    this ``area``, of ``n`` images of each class against the others, (C,) both."""
+    rest = np.maximum(n.sum() - n, 1)
+    return binormal_variance(area) * float((weights**2 * (1 / n + 1 / rest)).sum())
+
+
+def pr_variance(area: float, n: np.ndarray, weights: np.ndarray) -> float:
+    """What the variance of Σ weights · average precisions is not likely to be below, (C,) both.
+
+    An average precision is the mean of a precision at each of the class's ``n`` images: half the
+    variance of a share of so many outcomes, p (1 − p) / n with p by Laplace's rule. Half is what
+    simulated normal scores have near 1, where precisions are 1 or far from 0.
+    """
+    p = (n * area + 1) / (n + 2)
+    return float((weights**2 * p * (1 - p) / n).sum()) / 2
 
 
 def binormal_variance(area: float) -> float:

@@ -5,7 +5,8 @@ method makes. The rows of a table were trained alike: each row's variance is dra
 of them say, as by further degrees of freedom (moderated variances: Smyth 2004, Stat. Appl. Genet.
 Mol. Biol. 3:3). Two things keep a row that varies more than the others from being taken for one of
 them: few degrees of freedom are borrowed, and they are borrowed from a variance as much larger as
-the row's recalls of single classes vary more, of which there are several to tell it by.
+the row's recalls of single classes vary more, of which there are several to tell it by. The
+reference takes part in every comparison: where its own variance stands apart, it is not drawn.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BORROWED_DF = 8.0  # the most that the other rows lend one
+APART = 3.0  # a reference whose variance is so many times the other rows' is left its own
 WIDE = 1.5  # a row whose classes vary so many times more than the middle row's is one of its own
 LARGEST_COMMON = 0.95  # share of a variance that seeds may have in common
 
@@ -62,11 +64,19 @@ def moderated(rows: Sequence[RowSeeds], reference: int | None = None) -> list[Se
     middle = float(np.median(spread))
     wider = spread / middle if middle > 0 else np.ones(len(spread))
     prior = usual * np.where(wider > WIDE, wider, 1.0)
+    if at is not None and own[at] > APART * _of_others(own, own_df, at):
+        prior[at] = max(prior[at], own[at])
     lent = np.clip(own_df.sum() - own_df - own_df.max(), 0, BORROWED_DF)
     variances = (own_df * own + lent * prior) / (own_df + lent)
     for k, variance, df in zip(several, variances, own_df + lent, strict=True):
         found[k] = SeedVariance(float(variance), float(df))
     return found
+
+
+def _of_others(own: np.ndarray, own_df: np.ndarray, at: int) -> float:
+    """The mean variance of the rows (R,) but one; of one alone its own."""
+    rest = np.delete(own_df, at)
+    return float(rest @ np.delete(own, at) / rest.sum()) if len(rest) else float(own[at])
 
 
 def common_share(rows: Sequence[RowSeeds], reference: int | None = None) -> float:

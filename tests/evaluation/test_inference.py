@@ -396,11 +396,32 @@ def test_placements_of_two_normal_distributions(area: float) -> None:
     assert inference.binormal_variance(area) == pytest.approx(placements.var(), rel=0.02)
 
 
-@pytest.mark.parametrize(("images", "seeds"), [(8, 1), (26, 1), (26, 3)])
-def test_areas_near_1_are_covered(images: int, seeds: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "images", "seeds"),
+    [("auroc", 8, 1), ("auroc", 26, 2), ("average_precision", 26, 1), ("average_precision", 8, 2)],
+)
+def test_areas_near_1_are_covered(name: str, images: int, seeds: int) -> None:
     script, rng = coverage_script(), np.random.default_rng(0)
     for area in (0.9, 0.99):
-        assert script.area_coverage(images, area, seeds, 0.9, 150, rng) > 0.93
+        assert script.area_coverage(images, area, seeds, 0.9, 100, rng, name) > 0.92
+
+
+def test_the_least_variance_of_average_precisions_by_hand() -> None:
+    # Laplace's p: (8 · ¾ + 1) / 10, (18 · ¾ + 1) / 20. Half of p (1 − p) / n each, a quarter of it.
+    of_each = [0.7 * 0.3 / 8, 0.725 * 0.275 / 18]
+    found = inference.pr_variance(0.75, np.array([8.0, 18.0]), np.array([0.5, 0.5]))
+    assert found == pytest.approx(sum(of_each) / 4 / 2)
+
+
+def test_an_average_precision_of_1_has_an_interval() -> None:
+    labels = np.repeat([0, 1], [9, 50])
+    scorer = metrics.Scorer(labels, np.stack([1.0 * (labels == 0), np.zeros(59)], axis=1))
+    metric = metrics.parse("average_precision:a", ["a", "b"], {})
+    found = metric.estimate(
+        np.ones(1), np.empty(0), scorer.influence(metric)[None], labels, scorer.counts, None
+    )
+    assert 0.6 < found.low < 0.9
+    assert found.high == 1
 
 
 class TestNoInterval:

@@ -92,7 +92,8 @@ def mean_of(
         note=of.note,
         counted=None if of.counted is None else counted,
         ratio=of.ratio,
-        areas=weights if of.area else None,
+        areas=weights if of.curve else None,
+        curve=of.curve or "ROC",
     )
 
 

@@ -66,7 +66,8 @@ class Metric:
     makes the bootstrap quick. ``ratio``: its intervals are made on the logarithm. ``bind``: the
     metric for what a data set says of its classes.
     ``of_images``: every image counts the same in it, so that small classes weigh little. ``areas``:
-    of a mean of areas under ROC curves, the weights of the classes as ``weights`` gives them.
+    of a mean of areas under curves, the weights of the classes as ``weights`` gives them, and
+    ``curve``: which.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Metric:
     bind: Callable[[Classes], Metric] | None = None
     of_images: bool = False
     areas: Callable[[np.ndarray], np.ndarray] | None = None
+    curve: inference.Curve = "ROC"
 
     @property
     def interval(self) -> str:
@@ -142,7 +144,7 @@ class Metric:
         if self.areas is not None:
             n = inference.independent(labels, units, len(counts))
             return inference.area_estimate(
-                values, pieces, labels, n, self.areas(counts), units, why=why
+                values, pieces, labels, n, self.areas(counts), units, why=why, curve=self.curve
             )
         found = inference.smooth_estimate(values, pieces, labels, units, self.bounds, why=why)
         return _on_logarithm(found) if self.ratio else found
@@ -168,7 +170,7 @@ class ClassStat:
     images of others.
     ``lacks``: what a class with images is or does that has no value, as "is never predicted";
     ``in_a_mean``: what it counts as then, NaN if the mean has none either. ``linear``: it is the
-    recall. The others are those of a ``Metric``.
+    recall. ``curve``: it is the area under one. The others are those of a ``Metric``.
     """
 
     title: str
@@ -186,7 +188,7 @@ class ClassStat:
     note: str = ""
     counted: Callable[[Scorer, np.ndarray, ClassIndex], np.ndarray] | None = None
     ratio: bool = False
-    area: bool = False
+    curve: inference.Curve | None = None
 
 
 class Scorer:

@@ -36,7 +36,7 @@ AUROC = ClassStat(
     lambda s, weights: s.once(_aurocs)[1] @ weights,
     of_rest=True,
     needs=RANKING,
-    area=True,
+    curve="ROC",
 )
 AVERAGE_PRECISION = ClassStat(
     "AP",
@@ -45,6 +45,7 @@ AVERAGE_PRECISION = ClassStat(
     lambda s, weights: s.once(_average_precisions)[1] @ weights,
     of_rest=True,
     needs=RANKING,
+    curve="PR",
 )
 
 # Name → what can be asked of a class or group.
