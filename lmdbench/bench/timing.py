@@ -92,7 +92,7 @@ class Marks:
         if self.device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self.device))
         return event
 
     def _between(self, before: Any, after: Any) -> float:

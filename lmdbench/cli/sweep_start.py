@@ -328,6 +328,7 @@ def pool_options(planned: SweepPlan, options: StartOptions) -> PoolOptions:
         workers=workers,
         gpus=gpus,
         runs_per_gpu=options.runs_per_gpu or resources.runs_per_gpu,
+        needs_gpu=on_gpus or resources.runs_per_gpu > 1,
         threads=resources.threads,
         patience=resources.patience,
         retry=resources.retry,

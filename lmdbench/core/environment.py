@@ -18,6 +18,7 @@ import torch
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import settle_libraries
+from lmdbench.core.gpus import foreign_build
 from lmdbench.version import __version__
 
 
@@ -47,18 +48,35 @@ def limit_threads() -> None:
 def choose_device(text: str) -> torch.device:
     """``auto`` is the GPU where there is one. Raises UserError for a device that is not there.
 
-    From then on no more CPU threads work than there are processors for.
+    From then on no more CPU threads work than there are processors for, and a GPU that was named by
+    its number is the current one.
     """
     limit_threads()
     settle_libraries()
+    if text != "cpu" and (why := foreign_build(torch.__version__)):
+        raise UserError(f"{why}; install torch for CUDA, or give --device cpu")
     if text == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", text)
     if match is None:
-        raise UserError(f"--device {text!r}: give auto, cpu, cuda or cuda:N")
+        raise UserError(
+            f"--device {text!r}: give auto, cpu, cuda or cuda:N, as lmdbench runs on no other"
+        )
     if text != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {text}: this machine shows {torch.cuda.device_count()} GPUs")
+        raise UserError(f"--device {text}: {_gpus_shown()}")
+    if match[1] is not None:
+        torch.cuda.set_device(int(match[1]))  # graphs are captured on the current one
     return torch.device(text)
+
+
+def _gpus_shown() -> str:
+    """How many GPUs torch sees, with what hides them where it sees none."""
+    shown = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown == 0 and torch.version.cuda is None:
+        return f"this machine shows 0 GPUs: torch {torch.__version__} is built without CUDA"
+    hidden = f" (CUDA_VISIBLE_DEVICES={visible})" if visible is not None else ""
+    return f"this machine shows {shown} GPUs{hidden}"
 
 
 def device_name(device: torch.device) -> str:

@@ -230,8 +230,15 @@ class Replay:
 
     def _capture(self, inputs: tuple[Tensor, ...]) -> None:
         graph = torch.cuda.CUDAGraph()
+        # torch's own stream for captures is of the device on which a process first captured.
+        aside = torch.cuda.Stream(self.execution.device)
         # Thread-local: a thread that fetches images meanwhile doesn't spoil the capture.
-        with torch.cuda.graph(graph, pool=self.execution.pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(
+            graph,
+            pool=self.execution.pool,
+            stream=aside,
+            capture_error_mode="thread_local",
+        ):
             self._outputs = self._call(inputs)
         self._graph = graph
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import Interrupted, UserError
+from lmdbench.core.gpus import NoGpu, gpus, none_shown
 from lmdbench.sweep.executors.messages import Outcome
 from lmdbench.sweep.executors.pool import Pool, PoolOptions
 from lmdbench.sweep.executors.sources import FixedList, Source
@@ -23,40 +21,9 @@ class PoolSummary:
     outcomes: Mapping[str, Outcome]
 
 
-def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
-
-    CUDA is not asked: a process that did would hold memory on each.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        names = [name.strip() for name in visible.split(",")]
-        end = next((n for n, name in enumerate(names) if name in ("", "-1")), len(names))
-        return names[:end]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return parse_listing(listed.stdout) if listed.returncode == 0 else []
-
-
-def parse_listing(text: str) -> list[str]:
-    """The devices that ``nvidia-smi -L`` names: the parts of a GPU that is divided, else GPUs."""
-    found: list[str] = []
-    whole = ""
-    for line in text.splitlines():
-        uuid = line.rpartition("(UUID: ")[2].removesuffix(")")
-        if line.startswith("GPU "):
-            found.append(uuid)
-            whole = uuid
-        elif line.strip().startswith("MIG "):
-            if found[-1:] == [whole]:
-                found.pop()
-            found.append(uuid)
-    return found
-
-
 def make_slots(options: PoolOptions) -> list[Slot]:
-    """Where workers work. Raises UserError for a GPU that is not there."""
+    """Where workers work. Raises UserError for a GPU that is not there, and NoGpu where one is
+    asked for and there is none."""
     there = gpus() if options.workers is None else []
     chosen = range(len(there)) if options.gpus is None else options.gpus
     if options.workers is None and options.gpus is not None:
@@ -66,6 +33,10 @@ def make_slots(options: PoolOptions) -> list[Slot]:
                     f"GPU {number} is asked for, and this machine shows {len(there)}; choose "
                     "others with --gpus, or work on the CPU with --workers N"
                 )
+    if options.workers is None and not chosen and options.needs_gpu:
+        raise NoGpu(
+            f"a GPU is asked for, and this machine has none that can be used ({none_shown()})"
+        )
     if options.workers is not None or not chosen:
         return [Slot(f"CPU {n}", "cpu") for n in range(options.workers or 1)]
     shares = [""] if options.runs_per_gpu == 1 else [f".{n}" for n in range(options.runs_per_gpu)]

@@ -48,8 +48,9 @@ class PoolOptions:
     """``folder``: the sweep's. ``name``: of the launch, for its logs.
 
     ``workers``: on the CPU. ``gpus``: numbers of those that this process may use. Neither: all
-    GPUs, or one worker on the CPU where there are none. ``threads``: of the CPU for a run; None:
-    an equal share of the cores. ``chains``, ``wait_for_dead``: see ``messages.Start``.
+    GPUs, or one worker on the CPU where there are none, unless it ``needs_gpu``. ``threads``: of
+    the CPU for a run; None: an equal share of the cores. ``chains``, ``wait_for_dead``: see
+    ``messages.Start``.
     """
 
     results: Path
@@ -59,6 +60,7 @@ class PoolOptions:
     workers: int | None = None
     gpus: tuple[int, ...] | None = None
     runs_per_gpu: int = 1
+    needs_gpu: bool = False
     threads: int | None = None
     patience: float = 600.0
     run: RunOptions = IN_SWEEPS

@@ -12,14 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmdbench.core.claim import slurm_job
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import RunFailed
+from lmdbench.core.gpus import NoGpu
 from lmdbench.core.progress import PREPARING, clock
 from lmdbench.runs.attempts import epochs_done
 from lmdbench.runs.options import RunOptions
@@ -81,9 +83,7 @@ class SweepJob:
         watcher = JobLines(self)
         source = self.source(watcher)
         options = self.pool_options()
-        slots = make_slots(options)[: max(1, source.waiting)]
-        if self.payload.get("gpu") or granted_gpus():
-            refuse_cpu(slots)
+        slots = job_slots(options, watcher.say)[: max(1, source.waiting)]
         self.pool = JobPool(source, options, watcher, slots, SHIELD)
         at_work: list[AtWork] = []
         try:
@@ -126,6 +126,7 @@ class SweepJob:
             folder=Path(payload["results"]),  # its workers write into its own log
             name=f"job-{slurm_job() or os.getpid()}",
             runs_per_gpu=payload.get("runs_per_gpu", 1),
+            needs_gpu=bool(payload.get("gpu")) or granted_gpus(),
             threads=payload["threads"] or usual_threads(),
             patience=payload["patience"],
             run=RunOptions.from_json(payload["run"]),
@@ -296,17 +297,19 @@ def granted_gpus() -> bool:
     return given or any(text not in ("", "0") for text in counts)
 
 
-def refuse_cpu(slots: Sequence[Slot]) -> None:
-    """Raise RunFailed where a job that asked for a GPU would work on the CPU."""
-    if any(slot.device == "cpu" for slot in slots):
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        shown = (
-            f"CUDA_VISIBLE_DEVICES={visible}" if visible is not None else "nvidia-smi shows none"
-        )
+def job_slots(options: PoolOptions, say: Callable[[str], None]) -> list[Slot]:
+    """Where a job's workers work. Raises RunFailed where it asked for a GPU and would work on the
+    CPU; where it asked for none it does, and says so if which GPUs there are is not known."""
+    try:
+        return make_slots(options)
+    except NoGpu as error:
+        if not options.needs_gpu:
+            say(f"no GPU was asked for, so the CPU is used: {error.why}")
+            return make_slots(replace(options, workers=1))
         raise RunFailed(
-            f"a GPU was asked for, and node {platform.node()} has none that can be used ({shown}); "
-            "leave the node out (exclude in [slurm]), or ask for no GPU to work on the CPU"
-        )
+            f"node {platform.node()}: {error.why}; leave the node out (exclude in [slurm]), or ask "
+            "for no GPU to work on the CPU"
+        ) from error
 
 
 def usual_threads() -> int:

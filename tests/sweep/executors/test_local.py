@@ -14,7 +14,7 @@ from lmdbench.core.registry import load_plugin
 from lmdbench.runs.attempts import attempts as attempts_of
 from lmdbench.runs.state import last_error, run_state
 from lmdbench.sweep.config.retry import Retry
-from lmdbench.sweep.executors.local import gpus, make_slots, parse_listing
+from lmdbench.sweep.executors.local import make_slots
 from lmdbench.sweep.executors.pool import STOP_SECONDS, PoolOptions
 from lmdbench.sweep.executors.watcher import Slot
 
@@ -231,42 +231,6 @@ def options(tmp_path):
     return make
 
 
-@pytest.mark.parametrize(
-    ("visible", "names"),
-    [
-        ("", []),
-        ("-1", []),
-        ("0", ["0"]),
-        ("2, 0,-1,1", ["2", "0"]),
-        ("GPU-aa,MIG-bb", ["GPU-aa", "MIG-bb"]),
-    ],
-)
-def test_gpus_that_are_visible(monkeypatch, visible, names):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpus() == names
-
-
-def test_gpus_without_a_driver(monkeypatch, tmp_path):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpus() == []
-    script = tmp_path / "nvidia-smi"
-    script.write_text("#!/bin/sh\necho 'No devices were found'\nexit 6\n")
-    script.chmod(0o755)
-    assert gpus() == []
-
-
-def test_gpus_and_parts_of_gpus_that_nvidia_smi_lists():
-    listing = (
-        "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11)\n"
-        "GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-22)\n"
-        "  MIG 3g.40gb     Device  0: (UUID: MIG-33)\n"
-        "  MIG 3g.40gb     Device  1: (UUID: MIG-44)\n"
-        "GPU 2: NVIDIA H100 80GB HBM3 (UUID: GPU-55)\n"
-    )
-    assert parse_listing(listing) == ["GPU-11", "MIG-33", "MIG-44", "GPU-55"]
-
-
 def test_slots(options, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
     a, b = Slot("GPU 0", "cuda", "GPU-a"), Slot("GPU 1", "cuda", "GPU-b")
@@ -285,6 +249,9 @@ def test_slots(options, monkeypatch):
         make_slots(options(gpus=(2,)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert make_slots(options()) == [Slot("CPU 0", "cpu")]
+    with pytest.raises(UserError, match=r"has none .*\(CUDA_VISIBLE_DEVICES=\); .*--workers N"):
+        make_slots(options(runs_per_gpu=2, needs_gpu=True))
+    assert make_slots(options(workers=1, needs_gpu=True)) == [Slot("CPU 0", "cpu")]
 
 
 def test_threads_do_not_depend_on_how_many_runs_are_left(pool, pool_jobs, tmp_path):

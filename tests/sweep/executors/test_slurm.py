@@ -17,6 +17,7 @@ from lmdbench.sweep.executors import slurm
 from lmdbench.sweep.executors import slurm_job as jobs
 from lmdbench.sweep.executors.batches import Ask, Batch, Queued, Work, units
 from lmdbench.sweep.executors.jobs import RunJob
+from lmdbench.sweep.executors.pool import PoolOptions
 from lmdbench.sweep.executors.slurm_job import SweepJob
 from lmdbench.sweep.executors.watcher import Slot
 
@@ -303,6 +304,26 @@ def test_an_epoch_between_begins_the_count_anew_once_it_is_saved(monkeypatch, tm
             (tmp_path / "history.csv").write_text("epoch\n1\n")
         lines.event(slot, {"event": "epoch", "row": {"epoch": 1, "loss": 0.5}})
     assert made.fruitless == (0 if saved else 2)
+
+
+def test_a_job_that_asked_for_a_gpu_never_works_on_the_cpu(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    there = dict.fromkeys(("results", "cache", "folder"), tmp_path)
+    options = PoolOptions(**there, name="job-7")
+    said = []
+    assert jobs.job_slots(options, said.append) == [Slot("CPU 0", "cpu")]
+    with pytest.raises(RunFailed, match=r"node .* has none .*leave the node out \(exclude in"):
+        jobs.job_slots(dataclasses.replace(options, needs_gpu=True), said.append)
+    assert not said
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    script = tmp_path / "nvidia-smi"
+    script.write_text("#!/bin/sh\necho 'Failed to initialize NVML'; exit 9\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert jobs.job_slots(options, said.append) == [Slot("CPU 0", "cpu")]
+    assert said[0].startswith("no GPU was asked for, so the CPU is used: nvidia-smi fails (exit")
+    with pytest.raises(RunFailed, match="which GPUs there are is not known; leave the node out"):
+        jobs.job_slots(dataclasses.replace(options, needs_gpu=True), said.append)
 
 
 def test_preemption_and_waiting_for_others_are_not_counted(monkeypatch):
