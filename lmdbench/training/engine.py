@@ -185,6 +185,11 @@ class Replay:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._outputs: Outputs = {}
 
+    @property
+    def captured(self) -> bool:
+        """Whether it is a CUDA graph by now."""
+        return self._graph is not None
+
     def __call__(self, *inputs: Tensor) -> Outputs:
         if not self._plain and self._inputs is None:
             self._prepare(inputs)
