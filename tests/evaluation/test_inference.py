@@ -1,8 +1,10 @@
 """Statistics against hand values, scipy and statsmodels, and what must hold always."""
 
+import gc
 import importlib.util
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -251,6 +253,15 @@ def test_a_smooth_metric_that_is_undefined_is_unknown() -> None:
 # Many comparisons
 
 
+@pytest.fixture(scope="module")
+def little_garbage() -> Iterator[None]:
+    """Makes collections of garbage quick: ``multipletests`` makes one at every call."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("little_garbage")
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_statsmodels(p: list[float]) -> None:
