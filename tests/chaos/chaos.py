@@ -69,6 +69,9 @@ methods = {methods}
 datasets = ["demo"]
 plugins = ["{plugin}"]
 
+[run]
+image_size = {image_size}
+
 [settings.all]
 epochs = {epochs}
 {of_lmd}
@@ -98,12 +101,12 @@ virtual_per_class = 2000
 
 SHORT = {
     "minutes": 0.3, "pause": (0.5, 2.0), "outage": 3.0, "methods": '["crt", "troubled"]',
-    "seeds": "[0, 1]", "epochs": 5, "rounds": 4, "limit": 10,
+    "seeds": "[0, 1]", "epochs": 5, "rounds": 4, "limit": 10, "image_size": 24,
 }  # fmt: skip
 LONG = {
     "minutes": 10.0, "pause": (2.0, 10.0), "outage": 60.0,
     "methods": '["ce", "crt", "lws", "rrl", "lmd", "troubled"]', "seeds": "[0, 1, 2]",
-    "epochs": 30, "rounds": 10, "limit": 1,
+    "epochs": 30, "rounds": 10, "limit": 1, "image_size": 48,
 }  # fmt: skip
 
 
@@ -394,7 +397,7 @@ class Chaos:
             states = self.states()
             if set(states) == {"done"}:
                 remaining.append(self.damage_finished)  # which makes more to do
-            elif not states.keys() & set(UNDER_WAY) or self.random.random() < 0.3:
+            elif self.is_idle(states) or self.random.random() < 0.3:
                 again = states.keys() & set(RETRIED)
                 self.launch(self.random.choice(("launch", "retry")) if again else "launch")
                 continue
@@ -403,6 +406,10 @@ class Chaos:
             if fault():
                 self.faults[fault.__name__] += 1
                 self.say(f"{fault.__name__}: {dict(states)}")
+
+    def is_idle(self, states: Mapping[str, int]) -> bool:
+        """Whether nobody works on a run or is about to."""
+        return not (states.keys() & set(UNDER_WAY) or self.processes(*LAUNCHES, "sweep worker"))
 
     def finish(self) -> int:
         """Launch and retry until all is done. Returns how often that took."""
@@ -541,7 +548,8 @@ def write_sweeps(options: argparse.Namespace, folder: Path, on: str) -> list[Pat
     """The sweep's file; for SLURM a second one, by which jobs take the next run that is ready."""
     text = {
         "seeds": options.seeds, "methods": options.methods, "epochs": options.epochs,
-        "limit": options.limit, "on": on, "plugin": Path(__file__).with_name("troubled.py"),
+        "image_size": options.image_size, "limit": options.limit, "on": on,
+        "plugin": Path(__file__).with_name("troubled.py"),
         "of_lmd": OF_LMD.format(rounds=options.rounds) if "lmd" in options.methods else "",
         "checkpoint_every": 1 if on == "calm" else 2,
     }  # fmt: skip
@@ -609,6 +617,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seeds", help="of the sweep, as in its file")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--rounds", type=int, help="of lmd")
+    parser.add_argument("--image-size", type=int, help="pixels")
     parser.add_argument("--limit", type=int, help="minutes that a job of SLURM may take")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     parser.add_argument("--report", type=Path, help="append lines of a Markdown table to this file")
