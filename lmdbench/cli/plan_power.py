@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from lmdbench.cli.options import (
     data_root_option,
@@ -125,6 +126,9 @@ def plan_power(
     from lmdbench import api
     from lmdbench.core.progress import watcher
 
+    source = click.get_current_context().get_parameter_source("data_root")
+    if source == ParameterSource.COMMANDLINE and (dataset is None or results is not None):
+        raise UserError("--data-root is for --dataset without --from; leave it out")
     if images is not None and (results is not None or dataset is not None):
         other = "--dataset" if results is None else "--from"
         raise UserError(f"{other} has test images of its own; leave --images out")

@@ -167,12 +167,14 @@ def _named_tables(comparison: Comparison) -> list[tuple[str, Any]]:
 
 def _classes(selection: Selection, name: str | None, plot: Plot) -> list[tuple[str, Any]]:
     """The class of each table. Raises UserError for one that no table has."""
-    from lmdbench.reporting.plots.one_vs_rest import OneVsRest
+    from lmdbench.reporting.plots.one_vs_rest import OneVsRest, needs_class
 
     def check(groups: Sequence[RunGroup]) -> None:
         known = list(dict.fromkeys(one for group in groups for one in group.record.classes))
         if name is not None and name not in known:
             raise unknown("class", name, known)
+        if name is None and plot.one_class:
+            raise needs_class(plot.name, known)
         if plot.check is not None:
             plot.check(groups)
 

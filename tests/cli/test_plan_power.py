@@ -89,6 +89,10 @@ def test_a_table_of_runs_tells_what_is_supposed(lmdbench, fake_run):
         (("--methods", "two", "--seeds", 3, *ISIC), "--methods 'two': give numbers"),
         (("--methods", 7, "--seeds", 3, *ISIC, "--recall", "high"), "--recall 'high'"),
         (("--methods", 7, "--seeds", 3, *ISIC, "--dataset", "demo"), "leave --images out"),
+        (
+            ("--methods", 7, "--seeds", 3, *ISIC, "--data-root", "."),
+            "--data-root is for --dataset without --from; leave it out",
+        ),
         (("--methods", 7, "--seeds", 3, *ISIC, "--split", "lesion"), "are for --dataset"),
         (("--methods", 7, "--seeds", 3, "--dataset", "dem"), "Did you mean demo"),
         (("--seeds", 3, "--from", "/nowhere"), "no results folder /nowhere"),

@@ -8,6 +8,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
+from lmdbench.evaluation import metrics
+
 BY_BLOCK = (
     *("per-class", "groups", "forest", "confusion", "reliability", "curves"),
     "rank-stability",
@@ -78,10 +80,11 @@ def test_curves_are_of_the_class_that_is_named(lmdbench, runs, tmp_path, kind):
     )
 
 
-def test_without_a_class_curves_are_means_but_net_benefit_has_none(lmdbench, runs):
+def test_without_a_class_curves_are_means_but_net_benefit_has_none(lmdbench, runs, monkeypatch):
     outcome = lmdbench("plot", "roc", "--bare", "--output", "roc.svg")
     assert outcome.code == 0, outcome.err
     assert "ROC: each class against the rest, mean of 4" in outcome.out
+    monkeypatch.setattr(metrics.Scorer, "__init__", None)  # refused before anything is scored
     refused = lmdbench("plot", "decision-curve")
     assert (refused.code, "name it by --class: nv, mel_a, bcc, df" in refused.err) == (2, True)
 

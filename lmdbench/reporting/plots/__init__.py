@@ -30,13 +30,14 @@ Check = Callable[[Sequence[RunGroup]], None]  # of a comparison's groups of rows
 
 @dataclass(frozen=True)
 class Plot:
-    """``of``: a key of ``DATA``."""
+    """``of``: a key of ``DATA``. ``one_class``: it is of one class, never of the mean over all."""
 
     name: str
     title: str
     of: str
     function: Draw
     check: Check | None = None
+    one_class: bool = False
 
     def draw(self, data: Any, width: float) -> Figure:
         """The figure, ``width`` inches wide. Raises UserError where the function makes none, and
@@ -64,12 +65,17 @@ PLOTS: Registry[Plot] = Registry("plot", __name__, group="lmdbench.plots")
 
 @registrar
 def register_plot(
-    name: str, *, title: str, of: str = "table", check: Check | None = None
+    name: str,
+    *,
+    title: str,
+    of: str = "table",
+    check: Check | None = None,
+    one_class: bool = False,
 ) -> Callable[[Draw], Draw]:
     """Decorator of a function ``(data, width in inches) -> Figure``, which then draws in the common
     style. ``title``: a line on what it shows; ``of``: what it is given, a key of ``DATA``.
     ``check``: of a comparison, given its groups of rows before they are scored; raises UserError
-    for those of which nothing can be drawn.
+    for those of which nothing can be drawn. ``one_class``: of a class, and without --class refused.
 
     Raises UserError for what can't draw, and for a taken name.
     """
@@ -89,7 +95,7 @@ def register_plot(
                 "inches"
             ) from None
         styled = drawing()(function)
-        PLOTS.add(name, Plot(name, title, of, styled, check), function)
+        PLOTS.add(name, Plot(name, title, of, styled, check, one_class), function)
         return styled
 
     return decorate

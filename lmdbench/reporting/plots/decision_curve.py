@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from lmdbench.comparison.outcomes import Outcomes
 from lmdbench.comparison.types import ResultTable
 from lmdbench.core.errors import UserError
-from lmdbench.core.words import listed
 from lmdbench.evaluation.curves import Band, band, net_benefits, treat_all
 from lmdbench.evaluation.metrics import softmax
 from lmdbench.reporting.plots import register_plot
@@ -22,6 +21,7 @@ from lmdbench.reporting.plots.one_vs_rest import (
     draw_bands,
     fitting,
     method_bands,
+    needs_class,
 )
 from lmdbench.reporting.plots.style import (
     WIDTH,
@@ -37,7 +37,10 @@ BELOW = 0.4  # of the largest net benefit: how far below 0 the axis reaches
 
 
 @register_plot(
-    "decision-curve", title="net benefit of a class against the threshold probability", of="class"
+    "decision-curve",
+    title="net benefit of a class against the threshold probability",
+    of="class",
+    one_class=True,
 )
 def draw_decision_curve(data: OneVsRest, width: float = WIDTH) -> Figure:
     """Net benefit (Vickers & Elkin 2006) of each method, of treating all and of treating none.
@@ -48,8 +51,7 @@ def draw_decision_curve(data: OneVsRest, width: float = WIDTH) -> Figure:
     """
     table = data.table
     if data.name is None:
-        names = listed(list(table.record.classes))
-        raise UserError(f"a decision curve is of one class; name it by --class: {names}")
+        raise needs_class("decision-curve", table.record.classes)
     (of,) = data.classes
 
     def net_benefit(seen: Outcomes) -> Band:

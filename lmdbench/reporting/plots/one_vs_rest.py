@@ -14,6 +14,7 @@ from lmdbench.comparison.outcomes import Outcomes, outcomes
 from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
+from lmdbench.core.words import listed
 from lmdbench.evaluation.curves import Band, Curve, band
 from lmdbench.evaluation.inference import unit_codes
 from lmdbench.evaluation.metrics import Scorer
@@ -42,6 +43,12 @@ LEGEND_LETTER = 0.066  # inches, on average
 
 # Of scores (S, N) of a class by each seed, the labels (N,), the class and the units.
 CurveOf = Callable[[np.ndarray, np.ndarray, int, "np.ndarray | None"], Curve]
+
+
+def needs_class(plot: str, names: Sequence[str]) -> UserError:
+    """Of a plot that has no mean over all classes, ``names``."""
+    listing = listed(list(names))
+    return UserError(f"a {plot.replace('-', ' ')} is of one class; name it by --class: {listing}")
 
 
 @dataclass(frozen=True)
