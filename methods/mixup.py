@@ -66,8 +66,9 @@ class Mixup(Method):
             at_least(self, alpha=0)
 
     def loss(self, batch: Batch) -> Tensor:
-        alpha, stream = self.settings.alpha, self.task.streams.get("mixup")
-        share = draw_beta(alpha, alpha, stream) if alpha > 0 else 1.0
-        order = torch.randperm(len(batch), generator=stream).to(batch.labels.device)
+        alpha, streams = self.settings.alpha, self.task.streams
+        share = draw_beta(alpha, alpha, streams.get("mixup")) if alpha > 0 else 1.0
+        on_device = streams.get("mixup", on_device=True)  # else each step would wait for a copy
+        order = torch.randperm(len(batch), generator=on_device, device=batch.labels.device)
         mixed = share * batch.images + (1 - share) * batch.images[order]
         return mixed_cross_entropy(self.model(mixed), batch.labels, batch.labels[order], share)

@@ -113,13 +113,13 @@ class RRL(Method):
         s = self.settings
         strong, weak = batch.views
         z = self.model.encoder(strong)
-        logits = self.model.head(z)
+        logits = self.model.logits(z)
         loss = F.cross_entropy(logits, batch.labels)
         if not self.phase():
             return loss
         with torch.no_grad():
             z_teacher = self.teacher.model.encoder(weak)
-            logits_teacher = self.teacher.model.head(z_teacher)
+            logits_teacher = self.teacher.model.logits(z_teacher)
         with torch.autocast(z.device.type, enabled=False):
             z, z_teacher = z.float(), z_teacher.float()
             return (

@@ -67,6 +67,12 @@ execution_option = click.option(
     help="compiled: torch.compile, and steps as CUDA graphs; auto: that on a GPU, plain elsewhere.",
 )
 
+deterministic_option = click.option(
+    "--deterministic",
+    is_flag=True,
+    help="The same bits each time on a GPU, too, more slowly; on the CPU they are so in any case.",
+)
+
 
 calibrate_option = click.option(
     "--calibrate",

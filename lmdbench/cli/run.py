@@ -10,6 +10,7 @@ import click
 
 from lmdbench.cli.options import (
     data_root_option,
+    deterministic_option,
     execution_option,
     groups_option,
     json_option,
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
 @precision_option
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
 @execution_option
+@deterministic_option
 @results_option
 @plugin_option
 @click.option(
@@ -97,11 +99,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--checkpoint-every",
-    default="1",
+    default="auto",
     show_default=True,
-    metavar="EPOCHS|MINUTESm",
+    metavar="auto|EPOCHS|MINUTESm",
     help="Save what a killed run goes on from in each Nth epoch only, or after so many minutes "
-    "(10m), and in the last epoch.",
+    "(10m), and in the last epoch; auto: in each, unless that would take a tenth of the time.",
 )
 @click.option(
     "--keep-weights",
@@ -135,6 +137,7 @@ def run(
     precision: str,
     device: str,
     execution: str,
+    deterministic: bool,
     results: Path,
     loggers: tuple[str, ...],
     validate_every: int,
@@ -178,6 +181,7 @@ def run(
         log=loggers,
         validate_every=validate_every,
         execution=execution,  # type: ignore[arg-type]
+        deterministic=deterministic,
         checkpoint_every=interval,
         keep_weights=keep_weights,  # type: ignore[arg-type]
     )

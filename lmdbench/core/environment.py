@@ -16,10 +16,13 @@ import numpy as np
 import torch
 
 from lmdbench.core.cores import usable_cores
+from lmdbench.core.determinism import gpu_settings
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import settle_libraries
 from lmdbench.core.gpus import foreign_build
 from lmdbench.version import __version__
+
+DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -35,6 +38,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "git_commit": git_commit(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
+        "gpu": gpu_facts(device),
     }
 
 
@@ -85,6 +89,30 @@ def device_name(device: torch.device) -> str:
     return f"cpu ({platform.machine()})"
 
 
+def gpu_facts(device: torch.device) -> dict[str, Any] | None:
+    """A GPU's memory in MiB, what drives it, and what its numbers are; None on the CPU."""
+    if device.type != "cuda":
+        return None
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "memory_mib": properties.total_memory >> 20,
+        "capability": f"{properties.major}.{properties.minor}",
+        "driver": driver_version(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        **gpu_settings(),
+    }
+
+
+def driver_version() -> str | None:
+    """Of NVIDIA's kernel module, such as 580.95.05; None where it can't be told."""
+    try:
+        found = re.search(r"Module(?: for \S+)?\s+(\d[\d.]*)", DRIVER.read_text(errors="replace"))
+    except OSError:
+        return None
+    return found and found[1]
+
+
 def git_commit() -> str | None:
     """The commit of the checkout that lmdbench runs from, None where it is in none."""
     if shutil.which("git") is None:
@@ -114,7 +142,15 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Of the GPU since the reset; without a GPU, of the process since it began."""
+    """Of the GPU, what tensors took at most since the reset; without a GPU, the process since it
+    began."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def peak_reserved_mib(device: torch.device) -> float | None:
+    """Of the GPU, what torch held at most since the reset, used or not; None on the CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.max_memory_reserved(device) / 2**20

@@ -119,6 +119,9 @@ class RunRecord:
     git_commit: str | None = None
     device: str | None = None
     threads: int | None = None
+    # Of a GPU: memory_mib, capability, driver, cuda, cudnn, tf32_convolutions, tf32_products,
+    # cudnn_benchmark, cudnn_deterministic, deterministic
+    gpu: Mapping[str, Any] | None = None
     # Values of pictures of more than 8 bits that are black and white; None: those of 16 bits
     intensity_scale: str | None = None
     validate_every: int | None = None
@@ -126,8 +129,12 @@ class RunRecord:
     attempts: int | None = None
     finished: str | None = None
     seconds: float | None = None
-    peak_memory_mib: float | None = None
-    execution: str | None = None
+    peak_memory_mib: float | None = None  # of a GPU, what tensors took; else of the process
+    peak_reserved_mib: float | None = None  # of a GPU, what torch held for them
+    execution: str | None = None  # as chosen: plain or compiled
+    # What that came to: training, evaluation, calibration → plain, compiled or graphs; several
+    # with commas between
+    executed: Mapping[str, str] | None = None
     preparing_seconds: float | None = None
     precision_used: str | None = None
     epochs: int | None = None

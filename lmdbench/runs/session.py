@@ -14,7 +14,7 @@ from lmdbench.data.groups import in_words
 from lmdbench.data.reading import read_remarks
 from lmdbench.data.store.store import open_store
 from lmdbench.models.backbones import build_encoder
-from lmdbench.runs.options import RunOptions
+from lmdbench.runs.options import AUTO, RunOptions
 from lmdbench.runs.plan import PlannedRun, check_interval, nearest, staleness
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.runs.train import Workplace, execute, refuse_stale
@@ -88,8 +88,11 @@ def train_runs(
 
 def saved_until(options: RunOptions) -> str:
     """How much of an unfinished run is on the disk, in words."""
-    each = options.checkpoint_every == 1
-    return "every finished epoch is saved" if each else "all up to the last checkpoint is saved"
+    if options.checkpoint_every == 1:
+        return "every finished epoch is saved"
+    if options.checkpoint_every == AUTO:
+        return "finished epochs are saved, but for the last where to write them takes seconds"
+    return "all up to the last checkpoint is saved"
 
 
 def announce_all(planned: Sequence[Sequence[PlannedRun]], progress: Progress) -> None:

@@ -23,7 +23,14 @@ from torch import Tensor
 
 from lmdbench.core.aside import clear, free_name, set_aside
 from lmdbench.core.claim import Claim
-from lmdbench.core.environment import device_name, environment, peak_memory_mib, reset_peak_memory
+from lmdbench.core.determinism import deterministic
+from lmdbench.core.environment import (
+    device_name,
+    environment,
+    peak_memory_mib,
+    peak_reserved_mib,
+    reset_peak_memory,
+)
 from lmdbench.core.errors import Damaged, DiskError, RunFailed, UserError
 from lmdbench.core.files import (
     atomic,
@@ -287,7 +294,8 @@ class Training:
         self.steps = Steps(run.directory, claim.token)
 
     def carry_out(self) -> None:
-        with self._logging(), self._journal():
+        asked = self.place.options.deterministic
+        with self._logging(), self._journal(), deterministic(self.place.device, asked):
             try:
                 self._carry_out()
             except (KeyboardInterrupt, UserError):
@@ -333,15 +341,17 @@ class Training:
             self.loggers.epoch(self.state.history)
         begun = started - self.state.seconds  # as if earlier attempts had been one with this
         self.progress.begin(self.run, self.state.epoch, method.epochs)
-        saved, saved_at = self.state.epoch, time.monotonic()
+        saved, saved_at, writing = self.state.epoch, time.monotonic(), 0.0
         for number in range(self.state.epoch, method.epochs):
             self._epoch(method, task, number)
             self.state.seconds = time.monotonic() - begun
             self._check_claim()
-            due = self.place.options.checkpoint_due(number + 1 - saved, time.monotonic() - saved_at)
+            now = time.monotonic()
+            due = self.place.options.checkpoint_due(number + 1 - saved, now - saved_at, writing)
             if due or number + 1 == method.epochs:
                 self._save(method)
                 saved, saved_at = number + 1, time.monotonic()
+                writing = saved_at - now
             row = self.state.history[-1]
             self.steps.epoch(row["seconds"])
             self.progress.epoch(row)
@@ -503,6 +513,7 @@ class Training:
                 digests |= begun_by(previous.digests, digests)
                 begun_versions = versions_before(previous, here["versions"])
             changes = {key: (getattr(previous, key), here[key]) for key in HERE}
+            changes |= gpu_changes(previous.gpu, here["gpu"])
             if self.features is not None:
                 changes["features"] = previous.digests.get("features"), self.features.digest
             words = dict(zip(BEGUN, ("code", "images", "starting weights"), strict=True))
@@ -617,7 +628,9 @@ class Training:
             finished=_now(),
             seconds=self.state.seconds,
             peak_memory_mib=peak_memory_mib(self.place.device),
+            peak_reserved_mib=peak_reserved_mib(self.place.device),
             execution=task.execution.mode,
+            executed=task.execution.came_to,
             preparing_seconds=task.execution.preparing_seconds,
             precision_used=str(task.precision or torch.float32).removeprefix("torch."),
             epochs=method.epochs,
@@ -628,7 +641,8 @@ class Training:
         write_text(self.directory / "done", _now() + "\n")
         with contextlib.suppress(OSError):
             (self.directory / CHECKPOINT).unlink(missing_ok=True)
-        logger.info("finished in %.0f s", self.state.seconds)
+        executed = ", ".join(f"{work}: {how}" for work, how in task.execution.came_to.items())
+        logger.info("finished in %.0f s; executed %s", self.state.seconds, executed or "nothing")
         self.loggers.end(lambda: self._scores(predictions))
 
     def _scores(self, parts: Mapping[str, Predictions]) -> Scores:
@@ -697,6 +711,15 @@ class Training:
         finally:
             logger.removeHandler(handler)
             handler.close()
+
+
+def gpu_changes(
+    before: Mapping[str, Any] | None, now: Mapping[str, Any] | None
+) -> dict[str, tuple[Any, Any]]:
+    """What of a GPU is otherwise than it was, by name; nothing where either is not recorded."""
+    if before is None or now is None:
+        return {}
+    return {f"GPU {k}": (before[k], now[k]) for k in now if k in before and before[k] != now[k]}
 
 
 def versions_before(previous: RunRecord, now: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -796,6 +819,7 @@ def logits_of(
     if batch_size is None:
         batch_size = _evaluation_batch(method, task)
     rows = [torch.empty(0, task.num_classes, device=task.device)]
+    task.execution.note("evaluation", "plain")
     for batch in task.in_order(images, batch_size):
         with task.execution.eagerly(), task.autocast():
             logits = method.predict(batch.images)

@@ -48,12 +48,23 @@ class Execution:
         self.device = device
         self.mode = mode
         self.preparing_seconds = 0.0
+        self.compiled_encoders = False
+        self.executed: dict[str, dict[str, None]] = {}  # see ``came_to``
         self.replaying = False  # within a function that is, or may become, a graph
         self._preparing = False
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._pool: Any = None
         if mode == "compiled":
             torch._dynamo.reset()  # else networks of earlier runs in this process use up its limit
+
+    def note(self, work: str, how: str) -> None:
+        """Note how some work is executed: plain, compiled, or as graphs."""
+        self.executed.setdefault(work, {})[how] = None
+
+    @property
+    def came_to(self) -> dict[str, str]:
+        """Work (training, evaluation, calibration) → how it was executed, in words."""
+        return {work: ", ".join(ways) for work, ways in self.executed.items()}
 
     @property
     def captures(self) -> bool:
@@ -95,6 +106,7 @@ class Execution:
                         if trainable:
                             features.float().sum().backward()
                         encoder.zero_grad(set_to_none=True)
+                self.compiled_encoders = bool(encoders)
             except Exception as error:
                 for encoder in encoders:
                     _body(encoder)._compiled_call_impl = None  # undoes nn.Module.compile

@@ -220,6 +220,7 @@ class HeadTraining:
         most = features_at_a_time(weight.shape[1], weight.device) // batch_size
         self.rows = max(1, min(STEPS, most)) * batch_size  # features in a replay
         self.chunk = max(1, most * batch_size // self.rows) * self.rows
+        self.execution = execution
         self._replay = execution.replay(
             self._train, lambda: [*self.parameters, *self.velocities], "training of the head"
         )
@@ -231,6 +232,7 @@ class HeadTraining:
         for x, y in zip(features.split(self.rows), labels.split(self.rows), strict=True):
             train = self._replay if len(x) == self.rows else self._train
             loss += train(x, y)["loss"]
+        self.execution.note("calibration", "graphs" if self._replay.captured else "plain")
         return loss
 
     def _train(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:

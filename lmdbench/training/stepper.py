@@ -47,10 +47,13 @@ class Stepper:
         are of the usual size."""
         method, execution = self.method, self.method.task.execution
         if execution.mode == "plain" or any(len(raw) != method.usual_size for raw in raws):
+            if execution.mode == "plain":
+                execution.note("training", "plain")
             with execution.eagerly():
                 return method.step(self.batch(raws))
         self._compile(raws[0])
         if not method.replayable:
+            self._note(captured=False)
             return method.step(self.batch(raws, execution))
         phase = method.phase()
         if phase not in self.replays:
@@ -59,7 +62,14 @@ class Stepper:
             )
         for optimizer in method.running_optimizers.values():
             method.set_rates(optimizer)
-        return self.replays[phase](*(t for raw in raws for t in raw.tensors()))
+        logs = self.replays[phase](*(t for raw in raws for t in raw.tensors()))
+        self._note(captured=self.replays[phase].captured)
+        return logs
+
+    def _note(self, *, captured: bool) -> None:
+        execution = self.method.task.execution
+        compiled = "compiled" if execution.compiled_encoders else "plain"
+        execution.note("training", "graphs" if captured else compiled)
 
     def batch(self, raws: tuple[Raw, ...], execution: Execution | None = None) -> Any:
         """What ``step`` is given: a ``Batch``, or a tuple of them for several samplers."""

@@ -120,7 +120,9 @@ class Images:
         """Each group of positions with the pixels at them, on the device."""
         if not self.streamed:
             for group in groups:
-                yield group, [self._pixels[self._rows[p.to(self._rows.device)]] for p in group]
+                # Not waiting for the copies: the host would wait for all steps before, too.
+                places = [p.to(self._rows.device, non_blocking=True) for p in group]
+                yield group, [self._pixels[self._rows[wanted]] for wanted in places]
             return
         begun: deque[Sequence[Tensor]] = deque()
 

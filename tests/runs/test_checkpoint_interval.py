@@ -56,6 +56,16 @@ def test_minutes_are_counted_from_the_last_checkpoint():
     assert not RunOptions(checkpoint_every=3).checkpoint_due(2, 9999)
 
 
+def test_checkpoints_that_take_long_take_a_tenth_of_the_time():
+    """A round of .6 s whose checkpoint takes 2.8 s: one in 28 s, and each while it takes little."""
+    options = RunOptions()
+    assert options.checkpoint_due(1, 0.6)
+    assert options.checkpoint_due(1, 0.6, writing=0.2)
+    assert not options.checkpoint_due(46, 27.6, writing=2.8)
+    assert options.checkpoint_due(47, 28.2, writing=2.8)
+    assert RunOptions(checkpoint_every=1).checkpoint_due(1, 0.6, writing=2.8)
+
+
 KILLED = """
 import os, signal, sys
 from lmdbench.runs.train import Training
@@ -132,4 +142,4 @@ def test_a_sweep_names_it(tmp_path):
     assert sweep(tmp_path, "4").resources.run.checkpoint_every == 4
     with pytest.raises(UserError, match=r'some.toml:4: checkpoint_every is "5h"; give epochs'):
         sweep(tmp_path, '"5h"')
-    assert IN_SWEEPS.checkpoint_every == 1
+    assert IN_SWEEPS.checkpoint_every == sweep(tmp_path, '"auto"').resources.run.checkpoint_every

@@ -71,6 +71,8 @@ def test_compiled_training_is_plain_training(name, phases, caplog):
     compiled, theirs = trained(name, "compiled", schedule="cosine", lr=0.05)
     assert not told(caplog)
     assert set(compiled.stepper.replays) == phases
+    assert plain.task.execution.came_to == {"training": "plain"}
+    assert compiled.task.execution.came_to == {"training": "compiled"}
     for here, there in zip(logs, theirs, strict=True):
         assert here == pytest.approx(there, rel=1e-4)
     for name_, value in plain.state_dict().items():
@@ -182,8 +184,9 @@ def cubed(x):
 def test_training_without_a_compiler(no_compiler, caplog):
     caplog.set_level(logging.WARNING, logger="lmdbench")
     _, plain = steps_of(plugin(), "plain")
-    _, logs = steps_of(plugin(), "compiled")
+    method, logs = steps_of(plugin(), "compiled")
     assert logs == plain
+    assert method.task.execution.came_to == {"training": "plain"}
     assert [text.partition(" failed")[0] for text in told(caplog)] == [
         "compiling plain",
         "compiling the encoder",

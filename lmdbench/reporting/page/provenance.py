@@ -31,6 +31,7 @@ class RunFacts:
     started_from: str
     device: str
     precision: str
+    executed: str
     lmdbench: str
     libraries: str
     commit: str
@@ -80,6 +81,7 @@ def _run_facts(results: Path, label: str, run: Run) -> RunFacts:
         started_from=f"{ancestor.method} {ancestor.id[:SHORT]}" if ancestor else UNKNOWN,
         device=str(record.device or UNKNOWN),
         precision=str(record.precision_used or UNKNOWN),
+        executed=", ".join(f"{work} {how}" for work, how in (record.executed or {}).items()),
         lmdbench=versions.get("lmdbench", UNKNOWN),
         libraries=", ".join(f"{k} {versions[k]}" for k in LIBRARIES if k in versions) or UNKNOWN,
         commit=str(record.git_commit or UNKNOWN)[:SHORT],

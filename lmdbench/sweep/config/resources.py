@@ -39,6 +39,7 @@ OF_RUNS: dict[str, Check] = {  # in [resources], too
     "log": texts,
     "validate_every": whole(1),
     "execution": one_of("auto", "plain", "compiled"),
+    "deterministic": flag,
     "checkpoint_every": checkpoint_interval,
     "keep_weights": one_of(*KEEPS),
 }

@@ -24,6 +24,7 @@ RECORD = {
     "versions": {"lmdbench": "0.1.0", "python": "3.11.7", "torch": "2.6.0"},
     "git_commit": "19263520ded2164f",
     "device": "NVIDIA H100",
+    "executed": {"training": "graphs", "evaluation": "plain"},
     "digests": {"method": "e6ae9615c7c39661", "store": None},
     "seconds": 90.0,
     "peak_memory_mib": 2048.0,
@@ -45,6 +46,7 @@ def test_a_run_in_words(fake_run: FakeRun, tmp_path: Path) -> None:
     fact = facts["ce"]
     assert (fact.seed, fact.seconds, fact.peak_mib, fact.attempts) == (3, 90.0, 2048.0, "2")
     assert (fact.device, fact.commit, fact.lmdbench) == ("NVIDIA H100", "19263520", "0.1.0")
+    assert fact.executed == "training graphs, evaluation plain"
     assert (fact.libraries, fact.digests) == ("torch 2.6.0, python 3.11.7", "method e6ae9615")
     assert fact.finished == "2026-01-02 03:04"
     assert fact.directory == ce.relative_to(tmp_path / "results").as_posix()
