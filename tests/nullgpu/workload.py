@@ -32,13 +32,18 @@ class Told(logging.Handler):
 
 
 def make_task(
-    mode: str, images: int = 58, size: int = 32, classes: int = 5, validation: int = 20
+    mode: str,
+    images: int = 58,
+    size: int = 32,
+    classes: int = 5,
+    validation: int = 20,
+    device: torch.device = GPU,
 ) -> Task:
     pixels = torch.zeros(max(images, validation), 3, size, size, dtype=torch.uint8)
     labels = torch.arange(len(pixels)) % classes
-    parts = (Images(pixels, torch.arange(n), labels[:n], GPU) for n in (images, validation))
+    parts = (Images(pixels, torch.arange(n), labels[:n], device) for n in (images, validation))
     names = tuple(f"class {c}" for c in range(classes))
-    return Task(names, *parts, Streams(0, GPU), GPU, precision=torch.bfloat16, mode=mode)
+    return Task(names, *parts, Streams(0, device), device, precision=torch.bfloat16, mode=mode)
 
 
 def make_method(
@@ -48,7 +53,7 @@ def make_method(
     known = {field.name for field in dataclasses.fields(cls.Settings)}
     given = {k: v for k, v in {**SHORT, "batch_size": 16, **settings}.items() if k in known}
     method = cls(task, cls.Settings(**given), get_backbone(backbone).construct())
-    method.to(GPU).to(memory_format=torch.channels_last)
+    method.to(task.device).to(memory_format=torch.channels_last)
     if ancestor is not None:
         method.start(ancestor)
     method.start_training()
