@@ -16,6 +16,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.folders import default_cache
 from lmdbench.evaluation.metrics import balanced_accuracy, softmax
 from lmdbench.evaluation.predictions import load_predictions
+from lmdbench.evaluation.recalibration import fit_temperature
 
 DOCS = Path(__file__).parents[1] / "docs"
 CLASSES = ["dark", "light", "red"]
@@ -189,6 +190,22 @@ def test_predictions_of_its_own_test_images_are_those_it_kept(runs, tmp_path, as
     assert list(frame["predicted"]) == [CLASSES[k] for k in kept.logits.argmax(axis=1)]
     logits = lmdbench.predict(str(run.directory), given, device="cpu", logits=True)
     np.testing.assert_allclose(logits[CLASSES].to_numpy(), kept.logits, atol=1e-4)
+
+
+def test_predictions_are_calibrated_by_the_run_s_validation_images(runs):
+    """softmax(logits / T) · new share / share among them."""
+    images, _ = drawn(30, 1)
+    run = runs["crt"][0]
+    parts = load_predictions(run.directory / "predictions.npz")
+    validation = parts["validation"]
+    temperature = fit_temperature(validation.labels, validation.logits)
+    prior = {"dark": 0.5, "light": 0.25, "red": 0.25}
+    chances = softmax(parts["test"].logits / temperature) * list(prior.values())
+    chances /= np.bincount(validation.labels) / len(validation.labels)
+    chances /= chances.sum(axis=1, keepdims=True)
+    frame = lmdbench.predict(run, images, device="cpu", calibrate="temperature", prior=prior)
+    np.testing.assert_allclose(frame[CLASSES].to_numpy(), chances, atol=1e-5)
+    assert list(frame["predicted"]) == [CLASSES[k] for k in chances.argmax(axis=1)]
 
 
 @pytest.mark.parametrize(

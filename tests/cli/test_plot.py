@@ -89,6 +89,23 @@ def test_without_a_class_curves_are_means_but_net_benefit_has_none(lmdbench, run
     assert (refused.code, "name it by --class: nv, mel_a, bcc, df" in refused.err) == (2, True)
 
 
+def test_probabilities_of_a_plot_are_calibrated_where_that_is_asked_for(lmdbench, runs, tmp_path):
+    words = "plot", "decision-curve", "--bare", "--class", "bcc"
+    plain = lmdbench(*words, "--output", "plain.svg")
+    fitted = lmdbench(*words, "--calibrate", "temperature", "--output", "fitted.svg")
+    assert (plain.code, fitted.code) == (0, 0), fitted.err
+    assert (tmp_path / "plain.svg").read_bytes() != (tmp_path / "fitted.svg").read_bytes()
+    assert "not recalibrated: they hold under the class's share" in " ".join(plain.out.split())
+    caption = " ".join(fitted.out.split())
+    assert "test images · temperature-scaled" in caption
+    assert (
+        "Probabilities are recalibrated (temperature-scaled): they hold under the class's share"
+        in caption
+    )
+    shifted = lmdbench(*words, "--prior", "uniform", "--output", "shifted.svg")
+    assert "Probabilities are recalibrated (prior uniform). Net" in " ".join(shifted.out.split())
+
+
 def test_a_class_of_one_data_set_alone_does_not_keep_the_rest(lmdbench, runs, fake_run, tmp_path):
     fake_run("ce", dataset="bowel", record={"classes": ["nv", "polyp", "bcc", "df"], "groups": {}})
     outcome = lmdbench("plot", "roc", "--class", "polyp", "--output", "roc.svg")

@@ -44,6 +44,20 @@ def test_one_file_with_all_that_was_asked_for(lmdbench: Command, folder: Path) -
     assert "SYNTHETIC" not in text
 
 
+def test_a_report_of_calibrated_probabilities_says_so(lmdbench: Command, folder: Path) -> None:
+    pages = []
+    for words in ((), ("--calibrate", "temperature")):
+        output = folder.parent / "r.html"
+        metric = "--metric", "balanced_accuracy", "--metric", "ece_balanced"
+        done = lmdbench("report", "--results", folder, *metric, *words, "--output", output)
+        assert done.code == 0, done.err
+        pages.append(output.read_text())
+    plain, fitted = pages
+    assert "temperature" not in plain.split("<main")[1]
+    assert "divided by a temperature fitted on" in fitted.split("<main")[1]
+    assert "temperature-scaled</h2>" in fitted
+
+
 def test_the_same_runs_give_the_same_file(lmdbench: Command, folder: Path) -> None:
     for name in ("a.html", "b.html"):
         lmdbench("report", "--results", folder, "--output", folder.parent / name)

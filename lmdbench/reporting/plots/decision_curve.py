@@ -45,9 +45,9 @@ BELOW = 0.4  # of the largest net benefit: how far below 0 the axis reaches
 def draw_decision_curve(data: OneVsRest, width: float = WIDTH) -> Figure:
     """Net benefit (Vickers & Elkin 2006) of each method, of treating all and of treating none.
 
-    Probabilities are those of the runs, not recalibrated. Mean over seeds with a pointwise band: t
-    over the seeds' spread and the variance owed to the test images. Of more than ``MOST_METHODS``
-    methods, ``drawn_rows``. Raises UserError without a class.
+    Probabilities are those of the runs, unless the table is calibrated. Mean over seeds with a
+    pointwise band: t over the seeds' spread and the variance owed to the test images. Of more than
+    ``MOST_METHODS`` methods, ``drawn_rows``. Raises UserError without a class.
     """
     table = data.table
     if data.name is None:
@@ -78,8 +78,8 @@ def draw_decision_curve(data: OneVsRest, width: float = WIDTH) -> Figure:
     write_footer(
         figure,
         "True positives less false positives weighted by the odds of the threshold. Probabilities "
-        f"are the runs' own, not recalibrated: {_prior(table, of)}. Net benefit is for the share "
-        f"in these images, {100 * data.prevalence:.1f} %.",
+        f"are {_probabilities(table, of)}. Net benefit is for the share in these images, "
+        f"{100 * data.prevalence:.1f} %.",
         band_sentence(drawn),
         _below(drawn, lowest / 100),
         data.of_images,
@@ -93,6 +93,15 @@ def _below(drawn: MethodBands, lowest: float) -> str:
     values = {label_of(row): drawn.bands[row.label].value[1:] for row in drawn.rows}
     names = [name for name, value in values.items() if (value < lowest).all()]
     return f"Below what is shown but for a threshold of 0: {', '.join(names)}." if names else ""
+
+
+def _probabilities(table: ResultTable, of: int) -> str:
+    """What was done to them, and under which shares of the classes they are."""
+    done = table.calibration
+    if done is None:
+        return f"the runs' own, not recalibrated: {_prior(table, of)}"
+    words = f"recalibrated ({', '.join(done.words)})"
+    return words if done.prior is not None else f"{words}: {_prior(table, of)}"
 
 
 def _prior(table: ResultTable, of: int) -> str:
