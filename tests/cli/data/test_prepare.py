@@ -144,7 +144,16 @@ def test_finished_runs_stay_valid_whichever_store_serves_them(
 
 # Killed
 
-COUNT = 200
+COUNT = 120
+# The command, which records often what it has done.
+PREPARE = """
+import sys
+from lmdbench.cli.main import main
+from lmdbench.data.store import files
+files.RECORD_SECONDS = 0.1
+sys.argv[0] = "lmdbench"
+main()
+"""
 
 
 @pytest.fixture(scope="session")
@@ -165,7 +174,7 @@ def big_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(folder: Path, cache: Path) -> subprocess.Popen:
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "lmdbench", "data", "prepare", "folder", "--workers", "1"),
+            *(sys.executable, "-c", PREPARE, "data", "prepare", "folder", "--workers", "1"),
             *("--data-root", str(folder), "--image-size", str(SIZE)),
         ],
         env={**os.environ, "LMDBENCH_CACHE": str(cache)},
