@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import json
 import os
@@ -277,6 +278,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["LMDBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     for name in ("LMDBENCH_DATA", "LMDBENCH_RESULTS"):
         os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_disks() -> Iterator[None]:
+    """Files are not flushed to the disk: nothing here outlives the machine, and what a killed
+    process has written is there all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compiled() -> None:
+    """Commands that tests start find the sources compiled, also where Python is told to keep no
+    such files."""
+    root = Path(__file__).resolve().parents[1]
+    for folder in ("lmdbench", "methods", "datasets"):
+        compileall.compile_dir(root / folder, quiet=2)
 
 
 @pytest.fixture

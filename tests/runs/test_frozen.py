@@ -179,6 +179,8 @@ def test_every_other_method_trains(run, name):
     words = [word for setting in few for word in ("--set", setting)]
     if "epochs" in describe(METHODS.get(name).Settings):
         words += ["--set", "epochs=1"]
+    if METHODS.get(name).starts_from:
+        words += ["--set", "gcl-stage1.epochs=1" if name == "gcl" else "ce.epochs=1"]
     outcome = run(name, *words, *(("--starts-from", "ce") if name in ICC else ()))
     assert outcome.code == 0, outcome.err
     scores = json.loads(outcome.out)[0]["scores"]["test"]
