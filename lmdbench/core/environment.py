@@ -113,6 +113,19 @@ def driver_version() -> str | None:
     return found and found[1]
 
 
+def lost_device(device: torch.device) -> str:
+    """Why this process can't use its GPU any more, after ``its process``; empty if it can. Errors
+    such as an illegal access stay until a process ends, however sound its other work."""
+    if device.type != "cuda":
+        return ""
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        return f"can't use its GPU any more: {reason}"
+    return ""
+
+
 def git_commit() -> str | None:
     """The commit of the checkout that lmdbench runs from, None where it is in none."""
     if shutil.which("git") is None:

@@ -20,6 +20,15 @@ class RunFailed(Exception):
     """A run that broke while it worked; its directory holds the traceback. Exit code 1."""
 
 
+class DeviceLost(RunFailed):
+    """A GPU that broke beneath a run, which is as it was saved last: another process can go on with
+    it. ``how``: what became of this one, after ``its process``."""
+
+    def __init__(self, run: str, how: str) -> None:
+        super().__init__(f"{run}: its process {how}; the same command goes on in another")
+        self.how = how
+
+
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM, with a word on how to go on. Exit code 130."""
 

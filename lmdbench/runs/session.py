@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from lmdbench.core.errors import Damaged, Interrupted, RunFailed
+from lmdbench.core.environment import lost_device
+from lmdbench.core.errors import Damaged, DeviceLost, Interrupted, RunFailed
 from lmdbench.core.files import check_writable
 from lmdbench.core.progress import Progress
 from lmdbench.data.groups import in_words
@@ -58,7 +59,10 @@ def train_runs(
     progress: Progress,
     options: RunOptions,
 ) -> dict[Path, RunFailed]:
-    """Open the store and carry the runs out in turn. Returns what failed, by directory."""
+    """Open the store and carry the runs out in turn. Returns what failed, by directory.
+
+    Raises DeviceLost where a GPU broke, and RunFailed where a run left it unusable for the others.
+    """
     context = runs[0].context
     check_writable(context.results)
     failed: dict[Path, RunFailed] = {}
@@ -75,8 +79,13 @@ def train_runs(
         for planned in runs:
             try:
                 execute(planned, place)
+            except DeviceLost:
+                raise
             except RunFailed as error:
                 failed[planned.directory] = error
+                if planned is not runs[-1] and (how := lost_device(device)):
+                    left = "the same command, without this one, goes on with the others"
+                    raise RunFailed(f"{error}; its process {how}: {left}") from error
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped; {saved_until(options)}: the same command goes on from there"

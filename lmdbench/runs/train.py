@@ -27,11 +27,12 @@ from lmdbench.core.determinism import deterministic
 from lmdbench.core.environment import (
     device_name,
     environment,
+    lost_device,
     peak_memory_mib,
     peak_reserved_mib,
     reset_peak_memory,
 )
-from lmdbench.core.errors import Damaged, DiskError, RunFailed, UserError
+from lmdbench.core.errors import Damaged, DeviceLost, DiskError, RunFailed, UserError
 from lmdbench.core.files import (
     atomic,
     disk_errors,
@@ -70,6 +71,7 @@ logger = logging.getLogger("lmdbench")
 
 RANDOM = Weights("none", "none")  # of an encoder that gets its weights elsewhere
 ONE_IMAGE = "Expected more than 1 value per channel"  # how torch's batch norm refuses a batch
+OF_A_METHOD = "device-side assert"  # in an error of CUDA: an index or a label out of range
 HERE = ("versions", "device", "threads")  # of a record: what bit-identical results depend on
 WAIT_SECONDS = 2.0  # between two looks at a run that another worker is training
 
@@ -305,6 +307,7 @@ class Training:
             except Diverged as error:
                 self._fail(error, f"{error}{remedy(self.run)}")
             except (Exception, SystemExit) as error:  # a method that calls sys.exit, too
+                self._check_device(error)
                 first_line = str(error).strip().split("\n")[0]
                 reason = f"{type(error).__name__}: {first_line}".removesuffix(": ")
                 if ONE_IMAGE in first_line:
@@ -662,6 +665,14 @@ class Training:
         units = groups.loc[ids].to_numpy(dtype=str)
         return units if (units != "").any() else None
 
+    def _check_device(self, error: BaseException) -> None:
+        """Raise DeviceLost where the GPU broke, and not the method."""
+        how = lost_device(self.place.device)
+        if how and OF_A_METHOD not in how:
+            self.reason = f"its process {how}"
+            logger.error("stopped: its process %s", how, exc_info=error)
+            raise DeviceLost(self.run.title, how) from error
+
     def _fail(self, error: BaseException, reason: str) -> None:
         path = self.directory / "failed.txt"
         self.reason = reason
@@ -683,6 +694,8 @@ class Training:
 
     def _ending(self, error: BaseException) -> tuple[attempts.How, str, str]:
         """How an attempt ends by an error, with cause and reason."""
+        if isinstance(error, DeviceLost):
+            return "died", "crash", self.reason
         if isinstance(error, RunFailed):
             return "failed", attempts.cause_of(error.__cause__ or error), self.reason
         if isinstance(error, UserError) and not isinstance(error, DiskError | Busy):

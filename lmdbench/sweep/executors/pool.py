@@ -111,6 +111,7 @@ class _Worker:
     began: float = 0.0  # its process, in seconds since 1970
     hung: Hang | None = None
     kills: int = 0  # by the kernel, for lack of memory, as its process began
+    lost: str = ""  # how its process ended where its GPU broke, after ``a worker``
 
     @property
     def retired(self) -> bool:
@@ -149,7 +150,7 @@ class _Worker:
                 if stream:
                     stream.close()
         self.process, self.job, self.last, self.ready, self.leaving = None, None, None, False, False
-        self.at, self.hung = None, None
+        self.at, self.hung, self.lost = None, None, ""
 
 
 @dataclass
@@ -331,6 +332,8 @@ class Pool:
             worker.free_since = time.monotonic()
         elif kind == "unusable":
             worker.unusable, worker.failed_starts = str(event["text"]), MOST_DEATHS
+        elif kind == "lost":
+            worker.lost = str(event["how"])
         elif kind != "outcome":
             if job is not None:
                 self._follow(worker, job, event)
@@ -356,7 +359,9 @@ class Pool:
         self.selector.unregister(worker.output)
         pid, code = worker.process.pid, worker.process.wait()
         job, at, hung = worker.job, worker.at, worker.hung
-        how = ending(code) if hung is None else self._hanging(worker.slot, hung)
+        how = worker.lost or ending(code)
+        if hung is not None:
+            how = self._hanging(worker.slot, hung)
         log = self.log_path(worker.slot)
         started, began = worker.ready, worker.began
         worker.forget_process()

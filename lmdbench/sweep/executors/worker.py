@@ -26,7 +26,8 @@ from typing import Any, TextIO
 import torch
 
 from lmdbench.core.claim import DEAD_AFTER_SECONDS, Claim
-from lmdbench.core.errors import DiskError, RunFailed, UserError
+from lmdbench.core.environment import lost_device
+from lmdbench.core.errors import DeviceLost, DiskError, RunFailed, UserError
 from lmdbench.core.files import disk_errors
 from lmdbench.core.progress import PREPARING, Progress, Watched
 from lmdbench.core.registry import load_plugin
@@ -94,8 +95,8 @@ class Worker:
         self._stores: dict[RunContext, Store] = {}
 
     def carry_out(self, job: RunJob) -> Outcome:
-        """Do a run, with ``chains`` also what it needs that is not there. KeyboardInterrupt passes
-        through."""
+        """Do a run, with ``chains`` also what it needs that is not there. KeyboardInterrupt and
+        DeviceLost pass through."""
         if self.spoiled:
             return Outcome("gave-up", self.spoiled)
         failure: _Failure | None = None
@@ -137,8 +138,12 @@ class Worker:
             execute(run, place)
         except (DiskError, Busy, NotReady):
             raise
+        except DeviceLost as error:
+            self.spoiled = f"this process {error.how}"
+            raise
         except RunFailed as error:
-            self._check_device()
+            if how := lost_device(self.device):
+                self.spoiled = f"this process {how}"
             details = ""
             if run_state(self.results / job.key) != "failed":
                 details = "".join(traceback.format_exception(error))
@@ -189,15 +194,6 @@ class Worker:
         gc.collect()
         if self.device.type == "cuda" and not self.spoiled:
             torch.cuda.empty_cache()
-
-    def _check_device(self) -> None:
-        """Some errors leave a process that can't use its GPU any more, however sound the run."""
-        if self.device.type == "cuda":
-            try:
-                torch.cuda.synchronize(self.device)
-            except RuntimeError as error:
-                reason = str(error).partition("\n")[0]
-                self.spoiled = f"this process can't use its GPU any more: {reason}"
 
 
 def _failed_ancestor(run: PlannedRun) -> _Failure | None:
@@ -311,6 +307,10 @@ def main() -> int:
     except UserError as error:
         events.write("unusable", text=str(error))
         return 2
+    except DeviceLost as error:
+        traceback.print_exception(error)
+        events.write("lost", how=error.how)
+        return 1
     return 0
 
 
