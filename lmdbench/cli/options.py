@@ -76,8 +76,9 @@ deterministic_option = click.option(
 
 calibrate_option = click.option(
     "--calibrate",
-    type=click.Choice(["temperature"]),
-    help="Divide the logits of a run by a temperature fitted on its validation images.",
+    type=click.Choice(["temperature", "bcts"]),
+    help="Divide the logits of a run by a temperature fitted on its validation images; bcts adds a "
+    "bias of each class to them, fitted with it.",
 )
 
 prior_option = click.option(

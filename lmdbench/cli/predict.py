@@ -285,7 +285,8 @@ def _calibrated(calibrator: Calibrator) -> str:
     words = "probabilities: " + ", ".join(asked.words)
     if asked.temperature:
         bound = ", a bound" * fit.at_bound
-        words += f"; temperature {fit.temperature:.3g}{bound}, fitted on"
+        bias = " and biases" * asked.bias
+        words += f"; temperature {fit.temperature:.3g}{bound}{bias}, fitted on"
     else:
         words += "; changed from the shares among"
     words += f" the run's {count(fit.images, 'validation image')}"
@@ -297,7 +298,7 @@ def _calibrated(calibrator: Calibrator) -> str:
         if fit.other_prior:
             words += (
                 ": NOT under the new prior, as its logits stand for other shares than those of its "
-                "validation images"
+                "validation images; --calibrate bcts puts that right first"
             )
     return words
 
@@ -306,6 +307,7 @@ def _calibration_json(calibrator: Calibrator) -> dict[str, Any]:
     asked, fit = calibrator.calibration, calibrator.fit
     return {
         "temperature": fit.temperature if asked.temperature else None,
+        "bias": fit.bias,
         "prior": asked.prior_text,
         "validation_images": fit.images,
         "gap": fit.gap,

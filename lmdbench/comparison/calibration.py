@@ -18,6 +18,7 @@ from lmdbench.evaluation.recalibration import (
     ValidationFit,
 )
 
+BCTS_SOURCE = "bias-corrected temperature scaling, Alexandari et al. 2020"
 OF_PREDICTED = ("predicted classes", "classes in order")  # what a metric needs that T leaves as is
 
 
@@ -32,13 +33,21 @@ def calibration_notes(table: ResultTable) -> list[str]:
 def _temperature_notes(table: ResultTable, calibration: Calibration) -> list[str]:
     images = _span((fit.images for row in table.rows for fit in _fits(row)), ",")
     of_rows = [f"{row.label} {_span(f.temperature for f in _fits(row))}" for row in table.rows]
+    fitted, source = "by a temperature fitted", "Guo et al. 2017"
+    if calibration.bias:
+        fitted, source = "by a temperature, and a bias of each class is added, fitted", BCTS_SOURCE
     notes = [
-        f"The logits of each run are divided by a temperature fitted on its {images} validation "
-        f"images (Guo et al. 2017), test images have no part in it: {listed(of_rows)}. Intervals "
-        "take it as given."
+        f"The logits of each run are divided {fitted} on its {images} validation images "
+        f"({source}), test images have no part in it: {listed(of_rows)}. Intervals take it as "
+        "given."
     ]
     titles = [m.title for m in map(described, table.metrics) if m.needs in OF_PREDICTED]
-    if titles and calibration.prior is None:
+    if calibration.bias:
+        notes.append(
+            "Biases change predicted classes: towards those that the validation images have many "
+            "of, where a method balances them."
+        )
+    elif titles and calibration.prior is None:
         notes.append(
             f"A temperature changes no predicted class, and so not {listed(titles)}; it changes "
             "probabilities, and how they rank images."
@@ -81,8 +90,9 @@ def _prior_notes(table: ResultTable, calibration: Calibration) -> list[str]:
     ]
     if far := _where(table, lambda fit: fit.other_prior):
         notes.append(
-            f"NOT under the new prior, as logits stand for other shares than those of the "
-            f"validation images (by more than {100 * FAR:g} points): {listed(far)}."
+            "NOT under the new prior, as logits stand for other shares than those of the "
+            f"validation images (by more than {100 * FAR:g} points): {listed(far)}. --calibrate "
+            "bcts puts that right first."
         )
     return notes
 

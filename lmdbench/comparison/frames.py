@@ -14,7 +14,6 @@ from lmdbench.comparison.results import Run
 from lmdbench.comparison.types import Cell, MethodResult, Ranks, ResultTable
 from lmdbench.evaluation.metrics import Scorer, parse, softmax, summary, unusable
 from lmdbench.evaluation.predictions import Predictions
-from lmdbench.evaluation.recalibration import TEMPERATURE
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -186,8 +185,7 @@ def _calibration_columns(table: ResultTable) -> dict[str, Any]:
     """Of a table whose runs are calibrated; there are no such columns if none is."""
     if table.calibration is None:
         return {}
-    temperature = TEMPERATURE if table.calibration.temperature else None
-    return {"calibration": temperature, "prior": table.calibration.prior_text}
+    return {"calibration": table.calibration.method, "prior": table.calibration.prior_text}
 
 
 def _lines(table: ResultTable) -> Iterator[dict[str, Any]]:

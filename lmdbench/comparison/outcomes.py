@@ -146,7 +146,7 @@ def calibrators(run: Run, calibration: Calibration) -> list[Calibrator]:
     tested = run.record.class_counts["test"]  # of all folds
     return [
         calibration.calibrator(
-            _fit(member, calibration.temperature),
+            _fit(member, calibration),
             run.classes,
             {**member.record.class_counts, "test": tested},
         )
@@ -154,14 +154,15 @@ def calibrators(run: Run, calibration: Calibration) -> list[Calibrator]:
     ]
 
 
-def _fit(run: Run, scaled: bool) -> ValidationFit:
+def _fit(run: Run, calibration: Calibration) -> ValidationFit:
     path = run.directory / PREDICTIONS
     written = _written(path, run.record.digests.get("predictions"))
-    kept = _fitted.get((path, scaled))
+    kept = _fitted.get((path, calibration.method))
     if kept is None or kept[0] != written:
         validation = _on_disk(run, "validation", _load)
-        kept = written, fit(validation.labels, validation.logits, scaled)
-        _fitted[path, scaled] = kept
+        asked = calibration.temperature, calibration.bias
+        kept = written, fit(validation.labels, validation.logits, *asked)
+        _fitted[path, calibration.method] = kept
     return kept[1]
 
 
@@ -184,7 +185,7 @@ def _on_disk(
 
 Written = tuple[int, int, str | None]  # when a file was written and changed, and its SHA-256
 _kept: dict[tuple[Path, str], tuple[Written, Predictions]] = {}
-_fitted: dict[tuple[Path, bool], tuple[Written, ValidationFit]] = {}
+_fitted: dict[tuple[Path, str | None], tuple[Written, ValidationFit]] = {}
 
 
 def _written(path: Path, sha256: str | None) -> Written:

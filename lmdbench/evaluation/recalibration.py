@@ -1,21 +1,22 @@
 """Probabilities of a run corrected after training: by a temperature that is fitted on its
-validation images (Guo et al., ICML 2017), and for other shares of the classes (Saerens et al.,
-Neural Computation 2002)."""
+validation images (Guo et al., ICML 2017), with a bias of each class or without (Alexandari et al.,
+ICML 2020), and for other shares of the classes (Saerens et al., Neural Computation 2002)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from scipy.special import log_softmax
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.core.words import listed
 
-TEMPERATURE = "temperature"
+TEMPERATURE, BCTS = "temperature", "bcts"
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures
 FAR = 0.1  # a gap of more tells that logits stand for another prior
 ROUNDED = 1e-6  # how far stated shares may add up to other than 1
@@ -31,12 +32,14 @@ class ValidationFit:
     """Of one run. ``temperature``: NaN where its validation logits allow none. ``gap``: how far
     the mean probability of a class on validation images, at this temperature, is at most from the
     share of the class among them. ``impossible``: validation images without a say, as the run gives
-    their own class the probability 0."""
+    their own class the probability 0. ``bias`` (C,): what is added to the scaled logits; None:
+    nothing."""
 
     temperature: float
     gap: float
     images: int
     impossible: int = 0
+    bias: tuple[float, ...] | None = None
 
     @property
     def at_bound(self) -> bool:
@@ -51,10 +54,17 @@ class ValidationFit:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is asked for: ``temperature``, a ``prior``, or both, the temperature first."""
+    """What is asked for: ``temperature``, with a ``bias`` of each class or without, a ``prior``, or
+    both, the temperature first."""
 
     temperature: bool = False
     prior: Prior | None = None
+    bias: bool = False
+
+    @property
+    def method(self) -> str | None:
+        """As ``parse_calibration`` takes it."""
+        return (BCTS if self.bias else TEMPERATURE) if self.temperature else None
 
     def calibrator(
         self,
@@ -88,6 +98,8 @@ class Calibration:
     def words(self) -> list[str]:
         """For a title."""
         words = ["temperature-scaled"] if self.temperature else []
+        if self.bias:
+            words = ["temperature-scaled with biases"]
         if self.prior is not None:
             named = {OF_TEST: "of the test images", UNIFORM: "uniform"}
             words.append(f"prior {named[self.prior] if isinstance(self.prior, str) else 'stated'}")
@@ -105,16 +117,20 @@ class Calibrator:
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Logarithms of probabilities (N, C) float64 of logits (N, C)."""
-        return corrected(logits, self.fit.temperature, self.shift)
+        shift = self.shift
+        if self.fit.bias is not None:
+            shift = np.array(self.fit.bias) + (0.0 if shift is None else shift)
+        return corrected(logits, self.fit.temperature, shift)
 
 
 def parse_calibration(calibrate: str | None, prior: object) -> Calibration | None:
     """What ``--calibrate`` and ``--prior`` ask for; None for neither. Raises UserError."""
-    if calibrate not in (None, TEMPERATURE):
-        raise unknown("calibration", str(calibrate), [TEMPERATURE])
+    if calibrate not in (None, TEMPERATURE, BCTS):
+        raise unknown("calibration", str(calibrate), [TEMPERATURE, BCTS])
     if calibrate is None and prior is None:
         return None
-    return Calibration(calibrate is not None, None if prior is None else parse_prior(prior))
+    new = None if prior is None else parse_prior(prior)
+    return Calibration(calibrate is not None, new, calibrate == BCTS)
 
 
 def parse_prior(given: object) -> Prior:
@@ -210,18 +226,24 @@ def corrected(
     return found
 
 
-def fit(labels: np.ndarray, logits: np.ndarray, scaled: bool = True) -> ValidationFit:
+def fit(
+    labels: np.ndarray, logits: np.ndarray, scaled: bool = True, biased: bool = False
+) -> ValidationFit:
     """The temperature of a run, from the labels (N,) and logits (N, C) of its validation images; 1
-    if it is not to be ``scaled``."""
+    if it is not to be ``scaled``. ``biased``: with a bias of each class."""
     own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
     possible = ~np.isneginf(own)
-    temperature = 1.0
+    temperature, bias = 1.0, None
     if scaled:
         temperature = fit_temperature(labels[possible], logits[possible])
-    means = np.exp(corrected(logits, temperature)).mean(axis=0)
+    if biased:
+        temperature, bias = fit_bcts(labels[possible], logits[possible], temperature)
+    means = np.exp(corrected(logits, temperature, bias)).mean(axis=0)
     actual = np.bincount(labels, minlength=logits.shape[1]) / max(len(labels), 1)
     gap = float(np.abs(means - actual).max())
-    return ValidationFit(temperature, gap, len(labels), int((~possible).sum()))
+    impossible = int((~possible).sum())
+    kept = None if bias is None else tuple(map(float, bias))
+    return ValidationFit(temperature, gap, len(labels), impossible, kept)
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -256,3 +278,57 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     if slope(least) >= 0:
         return HIGHEST
     return float(np.exp(-brentq(slope, least, most, xtol=1e-9, rtol=1e-9)))
+
+
+def fit_bcts(
+    labels: np.ndarray, logits: np.ndarray, start: float = 1.0
+) -> tuple[float, np.ndarray]:
+    """The temperature T in [``LOWEST``, ``HIGHEST``] and the biases b (C,) with the least negative
+    log-likelihood of labels (N,) under softmax(logits / T + b), logits (N, C): bias-corrected
+    temperature scaling. ``start``: a temperature to begin with.
+
+    It is convex in (1/T, b). At its least the mean probability of each class is its share among the
+    labels, whatever shares the logits stood for: what a change to another prior takes for granted.
+    Biases add up to 0; a class without images tells none and has 0. NaN where the temperature is.
+    """
+    images, classes = logits.shape
+    if not images or math.isnan(start):
+        return float("nan"), np.full(classes, np.nan)
+    counts = np.bincount(labels, minlength=classes)
+    seen = counts > 0
+    scores = np.maximum(logits - logits.max(axis=1, keepdims=True), RULED_OUT)
+    own = scores[np.arange(images), labels].mean()
+
+    # In units in which the likelihood is about as curved everywhere, which takes fewer steps.
+    units = np.append(max(float(scores.clip(-20).std()), 1e-6), np.sqrt(counts[seen] / images))
+
+    def loss(scaled: np.ndarray) -> tuple[float, np.ndarray]:
+        """NLL and its gradient, of 1/T and the biases of the classes seen."""
+        parameters = scaled / units
+        bias = np.zeros(classes)
+        bias[seen] = parameters[1:]
+        chances = parameters[0] * scores + bias
+        top = chances.max(axis=1, keepdims=True)
+        chances = np.exp(chances - top)
+        totals = chances.sum(axis=1, keepdims=True)
+        chances /= totals
+        value = float((np.log(totals) + top).mean()) - parameters[0] * own
+        slope = float((chances * scores).sum(axis=1).mean()) - own
+        apart = chances.mean(axis=0) - counts / images
+        return value - float(bias @ counts) / images, np.append(slope, apart[seen]) / units
+
+    bounds = [(units[0] / HIGHEST, units[0] / LOWEST)] + [(None, None)] * int(seen.sum())
+    found = minimize(
+        loss,
+        np.append(units[0] / start, np.zeros(int(seen.sum()))),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-7},
+    )
+    bias = np.zeros(classes)
+    bias[seen] = found.x[1:] / units[1:]
+    if seen.all():
+        bias -= bias.mean()
+    temperature = float(units[0] / found.x[0])
+    return min(max(temperature, LOWEST), HIGHEST), bias

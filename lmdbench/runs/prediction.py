@@ -200,7 +200,7 @@ def calibrator_of(run: TrainedRun, calibration: Calibration) -> Calibrator:
             "--prior go by; leave them out"
         )
     own = saved_predictions(run.directory, run.record, ["validation"])["validation"]
-    found = fit(own.labels, own.logits, calibration.temperature)
+    found = fit(own.labels, own.logits, calibration.temperature, calibration.bias)
     if np.isnan(found.gap):
         raise UserError(
             f"{run.directory}: its validation logits are not finite, and --calibrate and --prior "

@@ -246,4 +246,11 @@ def test_logits_that_stand_for_another_prior_are_told(fake_run, table):
     assert by_label["crt"].gap == pytest.approx(6 / 14 - 1 / 4)
     assert any("ce 0.0, crt 17.9." in note for note in found.notes)
     (note,) = [note for note in found.notes if note.startswith("NOT under the new prior")]
-    assert note.endswith("(by more than 10 points): crt.")
+    assert "(by more than 10 points): crt. --calibrate bcts" in note
+    found = table(calibration=Calibration(True, "uniform", bias=True))
+    by_label = {row.label: row.fits[0][0] for row in found.rows}
+    assert by_label["crt"].gap == pytest.approx(0, abs=1e-6)
+    assert by_label["crt"].bias == pytest.approx(list(shares - shares.mean()), abs=1e-5)
+    assert not any(note.startswith("NOT under") for note in found.notes)
+    assert "temperature-scaled with biases" in found.title
+    assert any("a bias of each class is added" in note for note in found.notes)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
@@ -15,6 +16,7 @@ from lmdbench.evaluation.recalibration import (
     Calibration,
     corrected,
     fit,
+    fit_bcts,
     fit_temperature,
     parse_calibration,
     parse_prior,
@@ -230,7 +232,61 @@ def test_a_class_without_validation_images_can_be_given_no_share():
     np.testing.assert_allclose(shift, [np.log(0.5 / 0.75), -np.inf, np.log(2)])
 
 
+def drawn_under(prior, images, seed):
+    """Labels by ``prior`` (C,), and what a network trained on equally many images of each class,
+    too sure of itself by a factor 2, would say of two normal features: logits (N, C)."""
+    generator = np.random.default_rng(seed)
+    labels = generator.choice(len(prior), images, p=prior)
+    means = np.array([[0.0, 0.0], [1.5, 0.0], [0.0, 1.5]])
+    features = means[labels] + generator.normal(size=(images, 2))
+    densities = -((features[:, None] - means) ** 2).sum(axis=2) / 2
+    return labels, 2 * densities
+
+
+def test_biases_give_a_balanced_run_the_posterior_of_another_prior():
+    """log π among validation images are the biases, 2 the temperature; then any prior is right."""
+    prior = np.array([0.8, 0.15, 0.05])
+    labels, logits = drawn_under(prior, 40_000, 0)
+    found = fit(labels, logits, True, True)
+    assert found.temperature == pytest.approx(2, rel=0.05)
+    expected = np.log(prior) - np.log(prior).mean()
+    assert found.bias == pytest.approx(list(expected), abs=0.08)
+    assert found.gap < 1e-6
+    assert fit(labels, logits).gap > 0.1  # by a temperature alone
+    new = (0.2, 0.3, 0.5)
+    asked = Calibration(True, new, bias=True)
+    counts = {"validation": np.bincount(labels), "test": ()}
+    correct = asked.calibrator(found, CLASSES, counts)
+    others, scores = drawn_under(np.array(new), 20_000, 1)
+    posterior = softmax(scores / 2 + np.log(new), axis=1)
+    np.testing.assert_allclose(np.exp(correct(scores)), posterior, atol=0.02)
+    means = np.exp(correct(scores)).mean(axis=0)
+    assert means == pytest.approx(np.bincount(others) / len(others), abs=0.01)
+
+
+def test_temperature_and_biases_are_statsmodels_multinomial_regression_of_one_score():
+    """Of two classes they are logistic regression on the difference of the logits."""
+    labels, logits = drawn_under(np.array([0.7, 0.3, 0.0]), 500, 2)
+    temperature, bias = fit_bcts(labels, logits[:, :2])
+    design = sm.add_constant(logits[:, 1] - logits[:, 0])
+    constant, slope = sm.Logit(labels, design).fit(disp=0).params
+    assert 1 / temperature == pytest.approx(slope, rel=1e-4)
+    assert bias[1] - bias[0] == pytest.approx(constant, rel=1e-4)
+
+
+def test_a_class_without_validation_images_has_no_bias():
+    labels, logits = drawn_under(np.array([0.7, 0.3, 0.0]), 500, 2)
+    temperature, bias = fit_bcts(labels, logits)
+    assert bias[2] == 0
+    assert np.isfinite([temperature, *bias]).all()
+    assert np.isnan(fit_bcts(labels[:0], logits[:0])[0])
+
+
 def test_what_is_asked_for():
+    asked = parse_calibration("bcts", None)
+    assert (asked, asked.method) == (Calibration(temperature=True, bias=True), "bcts")
+    with pytest.raises(UserError, match="Did you mean bcts"):
+        parse_calibration("bctss", None)
     assert parse_calibration(None, None) is None
     assert parse_calibration("temperature", None) == Calibration(temperature=True)
     assert parse_calibration(None, "uniform") == Calibration(prior="uniform")
