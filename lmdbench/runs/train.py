@@ -62,6 +62,7 @@ from lmdbench.runs.state import require_weights, train_anew
 from lmdbench.runs.steps import Steps
 from lmdbench.runs.whole import HISTORY, PREDICTIONS, damage, read_weights, spoilt, suspect
 from lmdbench.training.engine import execution_mode
+from lmdbench.training.graph_memory import give_back
 from lmdbench.training.loggers import Loggers, Scores
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
@@ -318,6 +319,7 @@ class Training:
                 self.steps.over()
                 self.progress.end()
                 self.loggers.end()
+                give_back(self.place.device)
 
     def _carry_out(self) -> None:
         """Train from the checkpoint, or from the beginning where there is none that will do."""
@@ -679,6 +681,7 @@ class Training:
         logger.error("failed: %s", reason, exc_info=error)
         with contextlib.suppress(OSError, UserError):
             write_text(path, f"{reason}\n\n{traceback.format_exc()}")
+        traceback.clear_frames(error.__traceback__)  # which hold all that the run had in memory
         raise RunFailed(f"{self.run.title} failed: {reason} (traceback in {path})") from error
 
     @contextlib.contextmanager
@@ -830,20 +833,15 @@ def logits_of(
     """Logits (N, C) float32 of a part's images in their order."""
     method.eval()
     if batch_size is None:
-        batch_size = _evaluation_batch(method, task)
+        batch_size = method.evaluation_batch_size
     rows = [torch.empty(0, task.num_classes, device=task.device)]
     task.execution.note("evaluation", "plain")
-    for batch in task.in_order(images, batch_size):
-        with task.execution.eagerly(), task.autocast():
-            logits = method.predict(batch.images)
-        rows.append(logits.float())
-    return torch.cat(rows).cpu().numpy()
-
-
-def _evaluation_batch(method: Method, task: Task) -> int:
-    """Images at a time. On a GPU in proportion to training, which is known to fit its memory."""
-    trained = int(getattr(method.settings, "batch_size", 64))
-    return min(512, 4 * trained) if task.device.type == "cuda" else 256
+    with task.execution.eagerly():
+        for batch in task.in_order(images, batch_size):
+            with task.autocast():
+                logits = method.predict(batch.images)
+            rows.append(logits.float())
+        return torch.cat(rows).cpu().numpy()
 
 
 def _copy(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -18,6 +18,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from lmdbench.training.graph_memory import GraphMemory
+
 Mode = Literal["plain", "compiled"]
 Asked = Literal["auto", "plain", "compiled"]
 Outputs = Mapping[str, Tensor]
@@ -53,7 +55,7 @@ class Execution:
         self.replaying = False  # within a function that is, or may become, a graph
         self._preparing = False
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
-        self._pool: Any = None
+        self._memory: GraphMemory | None = None
         if mode == "compiled":
             torch._dynamo.reset()  # else networks of earlier runs in this process use up its limit
 
@@ -72,17 +74,23 @@ class Execution:
         return self.mode == "compiled" and self.device.type == "cuda"
 
     @property
-    def pool(self) -> Any:
-        """Memory that the graphs of a run share: only one of them runs at a time."""
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        return self._pool
+    def memory(self) -> GraphMemory:
+        """What the graphs of a run share: only one of them runs at a time."""
+        if self._memory is None:
+            self._memory = GraphMemory(self.device)
+        return self._memory
+
+    def aside(self) -> AbstractContextManager[Any]:
+        """Within it, work is done in the memory of the graphs, where there are any."""
+        return self.memory.in_use() if self.captures else contextlib.nullcontext()
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function compiled for the shapes it is called with; itself in plain execution."""
         if self.mode == "plain":
             return function
-        return self._compiled.setdefault(function, _Compiled(function, self))
+        if function not in self._compiled:
+            self._compiled[function] = _Compiled(function, self)
+        return self._compiled[function]
 
     def compile_encoders(
         self,
@@ -112,11 +120,16 @@ class Execution:
                     _body(encoder)._compiled_call_impl = None  # undoes nn.Module.compile
                 _tell("compiling the encoder", error)
 
-    def eagerly(self) -> AbstractContextManager[Any]:
-        """Within it nothing is compiled: for batches of odd sizes, which are few."""
+    @contextlib.contextmanager
+    def eagerly(self) -> Iterator[None]:
+        """Within it nothing is compiled: for batches of odd sizes, which are few. What is made
+        within is lost with the next replay."""
         if self.mode == "plain":
-            return contextlib.nullcontext()
-        return torch.compiler.set_stance("force_eager")
+            yield
+            return
+        between = contextlib.nullcontext() if self._memory is None else self._memory.in_use()
+        with torch.compiler.set_stance("force_eager"), between:
+            yield
 
     def replay(
         self, function: Callable[..., Outputs], state: Callable[[], Iterable[Tensor]], name: str
@@ -235,27 +248,13 @@ class Replay:
                 _tell(f"replaying {self.name}", error)
 
     def _warm_up(self, inputs: tuple[Tensor, ...]) -> None:
-        if not self.execution.captures:
-            self._call(inputs)
-            return
-        aside = torch.cuda.Stream(self.execution.device)
-        aside.wait_stream(torch.cuda.current_stream(self.execution.device))
-        with torch.cuda.stream(aside):
-            for _ in range(WARM_UPS):
+        with self.execution.aside():
+            for _ in range(WARM_UPS if self.execution.captures else 1):
                 self._call(inputs)
-        torch.cuda.current_stream(self.execution.device).wait_stream(aside)
 
     def _capture(self, inputs: tuple[Tensor, ...]) -> None:
         graph = torch.cuda.CUDAGraph()
-        # torch's own stream for captures is of the device on which a process first captured.
-        aside = torch.cuda.Stream(self.execution.device)
-        # Thread-local: a thread that fetches images meanwhile doesn't spoil the capture.
-        with torch.cuda.graph(
-            graph,
-            pool=self.execution.pool,
-            stream=aside,
-            capture_error_mode="thread_local",
-        ):
+        with self.execution.memory.captured(graph):
             self._outputs = self._call(inputs)
         self._graph = graph
 
@@ -264,7 +263,8 @@ class Replay:
 def _unchanged(state: Callable[[], Iterable[Tensor]], device: torch.device) -> Iterator[None]:
     """Whatever is done within: the state's tensors keep their values, new ones among them are
     zero afterwards, gradients are gone, and the global random numbers go on where they were."""
-    before = [(tensor, tensor.detach().clone()) for tensor in state()]
+    # On the host: beside a training step a GPU may have no room for them.
+    before = [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in state()]
     devices = [device] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices):
@@ -277,7 +277,7 @@ def _unchanged(state: Callable[[], Iterable[Tensor]], device: torch.device) -> I
                 tensor.grad = None
             for tensor in state():
                 if id(tensor) not in known:
-                    tensor.zero_()
+                    tensor.data = torch.zeros_like(tensor)  # where no replay writes
 
 
 def _body(encoder: nn.Module) -> nn.Module:

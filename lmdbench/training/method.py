@@ -145,6 +145,16 @@ class Method(nn.Module):
         """Images in an epoch's batches, but for the last ones."""
         return batch_sizes(len(self.task.train), self.settings.batch_size)[0]
 
+    @property
+    def evaluation_batch_size(self) -> int:
+        """Images that are looked at together, without gradients. On a GPU as many as in training,
+        whose memory then suffices: larger ones would not fit between what it left; but where that
+        is few, some more."""
+        if self.task.device.type != "cuda":
+            return 256
+        trained = int(getattr(self.settings, "batch_size", 64))
+        return min(512, max(trained, min(64, 4 * trained)))
+
     # Hooks
 
     def build(self, encoder: Encoder) -> None:
@@ -280,10 +290,11 @@ class Method(nn.Module):
         encoder = self.model.encoder
         was_training = encoder.training
         encoder.eval()
+        batches = self.task.in_order(images, self.evaluation_batch_size)
         with self.task.execution.eagerly(), self.task.autocast():
-            features = [encoder(batch.images).float() for batch in self.task.in_order(images)]
+            features = [encoder(batch.images).float() for batch in batches]
         encoder.train(was_training)
-        return torch.cat(features)
+        return torch.cat(features)  # not within, where the next replay would write over them
 
     def train(self, mode: bool = True) -> Method:
         super().train(mode)

@@ -10,13 +10,12 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from workload import Told, ancestor_of, make_method, make_task
+from workload import ancestor_of, make_method, make_task, told
 
 from lmdbench.runs.train import fit_last, logits_of, train_epoch
 from lmdbench.training.method import Method
 
 STOPPED_AFTER = 2  # epochs
-told = Told()
 
 
 def waits(method: Method, number: int) -> list[str]:

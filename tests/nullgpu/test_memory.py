@@ -1,0 +1,39 @@
+"""What runs take of a GPU's memory, by torch's own allocator."""
+
+import pytest
+
+GIB = 2**30
+WORKLOADS = (
+    "rrl:resnet50:224:128",
+    "ce:efficientnet_v2_s:224:128",
+    "rrl:resnet50:384:64",
+    "bcl:resnet50:224:128",
+    "bcl:resnet50:384:128",
+)
+
+
+@pytest.fixture(scope="module")
+def peaks(null_gpu):
+    return null_gpu("peaks.py", *WORKLOADS, memory=80 * GIB)
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_compiled_execution_takes_little_more_than_plain(peaks, workload):
+    plain, compiled = peaks[workload]["plain"], peaks[workload]["compiled"]
+    assert compiled["told"] == []
+    assert compiled["captured"]
+    assert all(compiled["captured"])
+    assert compiled["taken"] <= 1.1 * plain["taken"]
+
+
+@pytest.mark.parametrize("mode", ["plain", "compiled"])
+def test_evaluation_fits_into_what_training_left(peaks, mode):
+    for row in peaks.values():
+        assert row[mode]["taken"] <= 1.25 * row[mode]["allocated"]
+
+
+def test_a_worker_does_not_grow_from_run_to_run(null_gpu):
+    found = null_gpu("growth.py", "rrl", "10")
+    assert found["told"] == []
+    assert len(set(found["held"])) == 1
+    assert found["held"][0] <= 64 * 2**20
