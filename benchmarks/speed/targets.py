@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lmdbench.bench.bench import WELL_USED
 
 NEEDS_A_GPU = "not measured here: needs a GPU"
+NO_TIME = "not measured: no time was left"
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def percent(share: float | None) -> str:
 
 
 def spread(rates: Mapping[str, float]) -> str:
-    return f"{rates['spread_percent']:.0f} %"
+    return f"{rates['spread_percent']:.0f} %" if rates["repeats"] > 1 else NOT_TOLD
 
 
 def print_table(

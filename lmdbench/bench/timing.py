@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 LEAST, MOST = 3, 50  # repeats of what is timed, the warm-up not counted
+PATIENCE = 3  # times as long as asked for: then what is slow has fewer than LEAST
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,16 @@ def time_together(
     least: int = LEAST,
 ) -> dict[str, Timing]:
     """Time several works in turn, after one call of each that is not counted, until each has had
-    ``seconds`` on average. In turn, so that what else the machine does hits them alike."""
+    ``seconds`` on average and ``least`` repeats; of works so slow that these would take
+    ``PATIENCE`` times as long there are fewer, one at least. In turn, so that what else the machine
+    does hits them alike."""
+    asked = seconds * len(works)
     for work in works.values():
         work()
     found: dict[str, list[float]] = {name: [] for name in works}
     spent = 0.0
     for number in range(MOST):
-        if number >= least and spent >= seconds * len(works):
+        if (number >= least and spent >= asked) or (number and spent >= PATIENCE * asked):
             break
         for name, work in works.items():
             found[name].append(time_once(work, device))

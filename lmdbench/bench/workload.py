@@ -28,7 +28,8 @@ MEMORY_SHARE = 0.8  # of what is free, that a training step may be expected to t
 
 @dataclass(frozen=True)
 class Workload:
-    """Sizes, and how the device works on them. ``seconds``: about how long each thing is timed."""
+    """Sizes, and how the device works on them. ``seconds``: about how long each thing is timed,
+    thrice that where it is slow."""
 
     device: torch.device
     mode: Mode

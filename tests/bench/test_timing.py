@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lmdbench.bench import timing
-from lmdbench.bench.timing import LEAST, MOST, Marks, Timing, time_together
+from lmdbench.bench.timing import LEAST, MOST, PATIENCE, Marks, Timing, time_together
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,7 @@ def clock(monkeypatch):
         held.now += seconds
 
     monkeypatch.setattr(timing.time, "perf_counter", lambda: held.now)
-    return SimpleNamespace(pass_=pass_)
+    return SimpleNamespace(pass_=pass_, spent=lambda: held.now)
 
 
 def test_median_and_spread():
@@ -47,8 +47,17 @@ def test_works_are_timed_in_turn_and_the_first_call_is_not_counted(clock):
 
 
 def test_repeats_have_bounds(clock):
-    assert len(time_together({"": lambda: clock.pass_(9.0)}, CPU, 1.0)[""].seconds) == LEAST
+    assert len(time_together({"": lambda: clock.pass_(1.0)}, CPU, 1.0)[""].seconds) == LEAST
     assert len(time_together({"": lambda: clock.pass_(0.001)}, CPU, 1.0)[""].seconds) == MOST
+
+
+@pytest.mark.parametrize(("seconds", "repeats"), [(0.0, 1), (1.0, 1), (4.0, 2), (9.0, LEAST)])
+def test_slow_work_takes_what_was_asked_for(clock, seconds, repeats):
+    """A repeat more than PATIENCE times as long, at most, and the one that is not counted."""
+    works = {"one": lambda: clock.pass_(9.0), "two": lambda: clock.pass_(3.0)}
+    found = time_together(works, CPU, seconds)
+    assert {len(timing.seconds) for timing in found.values()} == {repeats}
+    assert clock.spent() <= 2 * (9 + 3) + PATIENCE * seconds * len(works)
 
 
 def test_marks_add_up_by_name(clock):

@@ -10,7 +10,7 @@ import startup
 import suite
 import torch
 from suite import measure_targets
-from targets import NEEDS_A_GPU, TARGETS
+from targets import NEEDS_A_GPU, NO_TIME, TARGETS
 
 from lmdbench.bench.workload import Workload
 from lmdbench.cli import bench
@@ -29,8 +29,8 @@ def speed():
 
 def test_targets_without_a_gpu(monkeypatch):
     started = {"until_first_step_seconds": 2.0, "preparing_seconds": 0.0}
-    monkeypatch.setattr(suite, "measure_start", lambda _device: started)  # see test_startup
-    monkeypatch.setattr(suite, "measure_peer", lambda: peers.measure_peer(SMALL))
+    monkeypatch.setattr(suite, "measure_start", lambda *_: started)  # see test_startup
+    monkeypatch.setattr(suite, "measure_peer", lambda _: peers.measure_peer(SMALL))
     said = []
     found = measure_targets(None, SMALL, said.append)
     assert [row["key"] for row in found["targets"]] == list(TARGETS)
@@ -43,6 +43,15 @@ def test_targets_without_a_gpu(monkeypatch):
     assert rows["ce_cpu_share"]["measured"] == 100 * found["cpu"]["ce"]["share_of_bare_loop"]
     assert rows["icc_cpu_times"]["measured"] == found["cpu"]["icc_against_peer"]["times_as_fast"]
     assert all(text.startswith("measuring") for text in said)
+
+
+def test_what_there_is_no_time_for_is_left_out_and_said():
+    found = measure_targets(None, SMALL, lambda _: None, seconds=30.0)
+    rows = {row["key"]: row for row in found["targets"]}
+    assert {key for key, row in rows.items() if row["verdict"] == NO_TIME} == {
+        key for key, target in TARGETS.items() if target.measured_on == "CPU"
+    }
+    assert set(found["cpu"]) == {"environment", "workload"}
 
 
 def test_everything_of_one_workload_as_json_and_as_tables(speed, monkeypatch, tmp_path, capsys):
