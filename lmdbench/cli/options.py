@@ -56,7 +56,8 @@ precision_option = click.option(
     type=click.Choice(["mixed", "float32"]),
     default="mixed",
     show_default=True,
-    help="mixed: bfloat16 autocast on GPUs that have it, float32 elsewhere.",
+    help="mixed: autocast on GPUs, in bfloat16 or, on those without, in float16 with a GradScaler; "
+    "float32 on the CPU.",
 )
 
 execution_option = click.option(

@@ -73,6 +73,10 @@ logger = logging.getLogger("lmdbench")
 RANDOM = Weights("none", "none")  # of an encoder that gets its weights elsewhere
 ONE_IMAGE = "Expected more than 1 value per channel"  # how torch's batch norm refuses a batch
 OF_A_METHOD = "device-side assert"  # in an error of CUDA: an index or a label out of range
+FLOAT16 = (
+    "this GPU has no bfloat16: mixed precision is float16 with a GradScaler (--precision float32 "
+    "does without)"
+)
 HERE = ("versions", "device", "threads")  # of a record: what bit-identical results depend on
 WAIT_SECONDS = 2.0  # between two looks at a run that another worker is training
 
@@ -334,6 +338,8 @@ class Training:
         self._record_start()
         task = self._task()
         method = self._build(task)
+        if task.scaler.is_enabled():
+            logger.info(FLOAT16)
         try:
             self._resume(method)
         except Damaged as error:
@@ -491,6 +497,8 @@ class Training:
             method.load_state_dict({**method.state_dict(), **saved["method"]})
             for name, optimizer in method.running_optimizers.items():
                 optimizer.load_state_dict(saved["optimizers"][name])
+            if scale := saved.get("scaler"):
+                method.task.scaler.load_state_dict(scale)
             self.state = Checkpoint(**saved["state"])
         except OUT_OF_MEMORY:
             raise
@@ -578,6 +586,7 @@ class Training:
             "run": self.run.spec.id,
             "method": self._trained(method),
             "optimizers": {n: o.state_dict() for n, o in method.running_optimizers.items()},
+            "scaler": method.task.scaler.state_dict(),  # empty but in float16
             "state": vars(self.state),
         }
         # First the history: what is in a checkpoint is not written again.
@@ -756,9 +765,10 @@ def resolved_precision(spec: RunSpec, device: torch.device) -> torch.dtype | Non
 
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     """The same for a precision that was asked for."""
-    mixed = precision == "mixed" and device.type == "cuda"
-    has_bf16 = mixed and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if has_bf16 else None
+    if precision != "mixed" or device.type != "cuda":
+        return None
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bf16 else torch.float16
 
 
 def new_method(run: PlannedRun, task: Task) -> Method:

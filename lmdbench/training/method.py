@@ -221,16 +221,18 @@ class Method(nn.Module):
 
     def update(self, loss: Tensor, *names: str) -> None:
         """Backward, then a step of the optimisers named (all of them, if none is named) at the
-        schedule's learning rate."""
+        schedule's learning rate. In float16 the loss is scaled, see ``LossScaler``."""
         if not (isinstance(loss, Tensor) and loss.numel() == 1):
             raise TypeError(f"the loss of {self._called} {_no_scalar(loss)}")
         optimizers = [self._optimizer(name) for name in names or self.running_optimizers]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        scaler = self.task.scaler
+        scaler.scale(loss).backward()
         for optimizer in optimizers:
             self.set_rates(optimizer)
-            optimizer.step()
+            scaler.step(optimizer)
+        scaler.update()
 
     @property
     def _called(self) -> str:

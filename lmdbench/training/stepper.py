@@ -102,7 +102,9 @@ class Stepper:
                 group["lr"] = torch.tensor(float(rate), device=task.device)
 
     def tensors(self) -> Iterator[Tensor]:
-        """All that training changes: parameters, buffers, and what the optimisers keep."""
+        """All that training changes: parameters, buffers, what the optimisers keep, and a loss's
+        scale."""
+        yield from self.method.task.scaler.tensors()
         yield from self.method.parameters()
         yield from self.method.buffers()
         for optimizer in self.method.running_optimizers.values():

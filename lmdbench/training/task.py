@@ -14,6 +14,7 @@ from lmdbench.core.randomness import Streams
 from lmdbench.training.engine import Execution, Mode
 from lmdbench.training.prefetch import stream
 from lmdbench.training.samplers import SAMPLERS, Sampler, SamplerChoice
+from lmdbench.training.scaling import LossScaler
 from lmdbench.training.views.augmentation import VIEWS
 
 DEVICE_SHARE = 0.5  # of the free memory of the device that images may take
@@ -168,6 +169,7 @@ class Task:
         counts = torch.bincount(self.train.labels, minlength=len(self.classes))
         self.class_counts = counts.to(self.device, torch.float32)
         self.execution = Execution(self.device, self.mode)
+        self.scaler = LossScaler(self.device, self.precision)
         self.streams.blocked = lambda: self.execution.replaying
 
     @property

@@ -20,7 +20,7 @@ typedef cudaError_t Error;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static size_t capacity = (size_t)24 << 30;
 static unsigned long long launches, fails_after;
-static int devices = 1;
+static int devices = 1, capability = 90; // 75 is 7.5
 static int broken; // as after an illegal access: whatever is asked fails from then on
 static __thread int current_device;
 static __thread Error last_error;
@@ -29,6 +29,8 @@ static __thread enum cudaStreamCaptureMode mode_of_thread = cudaStreamCaptureMod
 __attribute__((constructor)) static void read_environment(void) {
   const char *memory = getenv("NULLGPU_MEMORY"), *count = getenv("NULLGPU_DEVICES");
   const char *after = getenv("NULLGPU_FAILS_AFTER");
+  const char *number = getenv("NULLGPU_CAPABILITY");
+  if (number) capability = atoi(number);
   if (memory) capacity = strtoull(memory, 0, 10);
   if (count) devices = atoi(count);
   if (after) fails_after = strtoull(after, 0, 10);
@@ -406,7 +408,7 @@ const char *cudaGetErrorString(Error error) {
 Error cudaGetDeviceProperties(struct cudaDeviceProp *found, int device) {
   memset(found, 0, sizeof *found);
   strcpy(found->name, "Null GPU");
-  found->totalGlobalMem = capacity, found->major = 9, found->multiProcessorCount = 132, found->warpSize = 32;
+  found->totalGlobalMem = capacity, found->major = capability / 10, found->minor = capability % 10, found->multiProcessorCount = 132, found->warpSize = 32;
   found->maxThreadsPerBlock = 1024, found->maxThreadsPerMultiProcessor = 2048, found->regsPerBlock = 65536;
   found->regsPerMultiprocessor = 65536, found->sharedMemPerBlock = 49152, found->sharedMemPerBlockOptin = 232448;
   found->sharedMemPerMultiprocessor = 233472, found->l2CacheSize = 60 << 20, found->maxBlocksPerMultiProcessor = 32;
@@ -425,7 +427,8 @@ Error cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr which, int device) 
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 232448; break;
     case cudaDevAttrWarpSize: *value = 32; break;
     case cudaDevAttrMultiProcessorCount: *value = 132; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = capability / 10; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = capability % 10; break;
     case cudaDevAttrMaxThreadsPerMultiProcessor: *value = 2048; break;
     default: *value = 0;
   }

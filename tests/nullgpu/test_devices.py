@@ -62,6 +62,17 @@ def test_a_run_tells_of_its_gpu(null_gpu, tmp_path):
     assert not gpu["tf32_convolutions"]
 
 
+def test_a_gpu_without_bfloat16_works_in_float16(null_gpu, tmp_path):
+    words = ("run", "--method", "rrl", "--dataset", "demo", "--device", "cuda", "--quiet")
+    words += ("--set", "epochs=2", "--set", "relations_after=0.5")
+    found = null_gpu("run.py", str(tmp_path), *words, NULLGPU_CAPABILITY="75")
+    (record,) = found["records"]
+    assert record["precision_used"] == "float16"
+    assert record["executed"]["training"] == "graphs"
+    (log,) = tmp_path.glob("*/*/rrl/*/run.log")
+    assert "no bfloat16: mixed precision is float16 with a GradScaler" in log.read_text()
+
+
 def test_a_gpu_that_breaks_costs_a_process_and_no_run(null_gpu, tmp_path):
     """Each process works for an epoch and a half; what starts from the run waits for it."""
     (tmp_path / "plugin.py").write_text(PLUGIN)

@@ -12,6 +12,7 @@ from lmdbench.models.classifier import Encoder
 from lmdbench.runs.train import logits_of, train_epoch
 from lmdbench.training.engine import Execution, execution_mode
 from lmdbench.training.method import METHODS
+from lmdbench.training.scaling import LossScaler
 from lmdbench.training.task import Images, Task
 
 CPU = torch.device("cpu")
@@ -104,6 +105,29 @@ def test_preparing_leaves_no_trace():
     assert momenta
     assert not any(momentum.any() for momentum in momenta)
     assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize("mode", ["plain", "compiled"])
+def test_a_scaled_loss_trains_alike(mode):
+    """A power of two is taken out again without rounding, and preparing leaves it as it was."""
+    method, _ = steps_of(plugin(), mode, epochs=0)
+    method.task.scaler = LossScaler(CPU, torch.float16)
+    train_epoch(method, method.task, 0)
+    plain, _ = steps_of(plugin(), mode, epochs=1)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(method.state_dict()[name], value)
+    state = method.task.scaler.state_dict()
+    assert (state["scale"], state["_growth_tracker"]) == (2.0**16, 4)  # an epoch's updates
+
+
+def test_an_update_that_overflows_is_left_out_and_the_scale_halved():
+    method, _ = steps_of(plugin(), "plain", epochs=0)
+    scaler = method.task.scaler = LossScaler(CPU, torch.float16)
+    before = {name: value.clone() for name, value in method.named_parameters()}
+    method.update(sum(p.sum() for p in method.parameters()) * torch.inf)
+    assert all(torch.equal(value, before[name]) for name, value in method.named_parameters())
+    assert scaler.state_dict()["scale"] == 2.0**15
+    assert LossScaler(CPU, None).tensors() == []
 
 
 def test_inputs_lie_where_they_lay():
