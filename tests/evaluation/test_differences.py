@@ -21,12 +21,31 @@ from lmdbench.evaluation.differences import (
     smooth_gap,
 )
 from lmdbench.evaluation.inference import ImageVariance
-from lmdbench.evaluation.moderation import SeedVariance
+from lmdbench.evaluation.moderation import RowSeeds, SeedVariance, moderated
 
 # Two classes of three and one images, three seeds.
 LABELS = np.array([0, 0, 0, 1])
 CORRECT = np.array([[1, 1, 0, 1], [1, 0, 0, 1], [1, 1, 0, 0]], float)
 BALANCED = np.array([0.5, 0.5])
+
+
+def test_the_worked_example_of_the_page() -> None:
+    """docs/statistics.md, to the digits that it shows."""
+    seeds = (0, 1, 2)
+    rows = {
+        "ce": RowSeeds(seeds, np.array([0.4275, 0.4275, 0.4150]), 2.5625e-4),
+        "crt": RowSeeds(seeds, np.array([0.7500, 0.7700, 0.7350]), 9.1667e-4),
+        "lmd": RowSeeds(seeds, np.array([0.6125, 0.6800, 0.6350]), 15.2708e-4),
+    }
+    ce, crt, lmd = moderated(list(rows.values()), 0)
+    assert [round(1e4 * one.variance, 2) for one in (ce, crt, lmd)] == [2.83, 4.11, 10.19]
+    test = ImageVariance(0.015233**2, 39.97)
+    found = difference(Gap(rows["lmd"].values, rows["ce"].values, test), lmd, ce, comparisons=2)
+    assert [round(100 * one, 1) for one in (found.low, found.high)] == [16.2, 27.6]
+    assert (round(100 * found.se, 2), round(found.df, 1)) == (2.58, 10.9)
+    assert round(100 * found.detectable, 1) == 9.0
+    paired = stats.ttest_rel(rows["lmd"].values, rows["ce"].values).confidence_interval()
+    assert round(50 * (paired.high - paired.low), 1) == 8.4
 
 
 def test_test_part_by_hand() -> None:
