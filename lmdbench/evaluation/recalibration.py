@@ -296,7 +296,8 @@ def fit_bcts(
         return float("nan"), np.full(classes, np.nan)
     counts = np.bincount(labels, minlength=classes)
     seen = counts > 0
-    scores = np.maximum(logits - logits.max(axis=1, keepdims=True), RULED_OUT)
+    scores = logits.astype(np.float64)
+    scores = np.maximum(scores - scores.max(axis=1, keepdims=True), RULED_OUT)
     own = scores[np.arange(images), labels].mean()
 
     # In units in which the likelihood is about as curved everywhere, which takes fewer steps.

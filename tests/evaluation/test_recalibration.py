@@ -274,6 +274,17 @@ def test_temperature_and_biases_are_statsmodels_multinomial_regression_of_one_sc
     assert bias[1] - bias[0] == pytest.approx(constant, rel=1e-4)
 
 
+@pytest.mark.filterwarnings("error")
+def test_biases_of_float32_logits_and_of_classes_that_are_ruled_out():
+    labels, logits = drawn_under(np.array([0.7, 0.2, 0.1]), 300, 3)
+    exact, _ = fit_bcts(labels, logits)
+    assert fit_bcts(labels, logits.astype(np.float32))[0] == pytest.approx(exact, rel=1e-4)
+    logits[labels == 0, 2] = -np.inf
+    found = fit(labels, logits, True, True)
+    assert np.isfinite([found.temperature, *found.bias]).all()
+    assert found.gap < 1e-5
+
+
 def test_a_class_without_validation_images_has_no_bias():
     labels, logits = drawn_under(np.array([0.7, 0.3, 0.0]), 500, 2)
     temperature, bias = fit_bcts(labels, logits)
