@@ -303,10 +303,13 @@ def parse_size(text: str) -> int:
 
 
 def parse_device(text: str) -> torch.device:
-    """See ``environment.choose_device``."""
-    from lmdbench.core.environment import choose_device
+    """See ``environment.choose_device``; says so where ``auto`` leaves a GPU unused."""
+    from lmdbench.core.environment import choose_device, unused_gpu
 
-    return choose_device(text)
+    device = choose_device(text)
+    if text == "auto" and (why := unused_gpu()):
+        click.echo(why, err=True)
+    return device
 
 
 def stop_on_sigterm() -> None:

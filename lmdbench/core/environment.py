@@ -83,6 +83,19 @@ def _gpus_shown() -> str:
     return f"this machine shows {shown} GPUs{hidden}"
 
 
+def unused_gpu() -> str:
+    """Why torch can't use a GPU whose driver is loaded, in a line; empty where it can, there is
+    none, or CUDA_VISIBLE_DEVICES says which to use."""
+    hidden = "CUDA_VISIBLE_DEVICES" in os.environ
+    if hidden or torch.cuda.is_available() or (driver := driver_version()) is None:
+        return ""
+    built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    return (
+        f"working on the CPU: NVIDIA's driver {driver} is loaded, but torch {torch.__version__}, "
+        f"built {built}, can't use it; give --device cpu to say that it is meant"
+    )
+
+
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -29,6 +29,17 @@ def test_the_driver_is_told_by_its_module(monkeypatch, tmp_path, line, version):
     assert environment.driver_version() == version
 
 
+def test_a_gpu_that_torch_cannot_use_is_told(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(environment.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(environment, "DRIVER", tmp_path / "version")
+    assert environment.unused_gpu() == ""
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX Kernel Module  470.57.02  Tue\n")
+    assert "driver 470.57.02 is loaded, but torch" in environment.unused_gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert environment.unused_gpu() == ""
+
+
 def test_the_cpu_has_no_facts_of_a_gpu():
     assert environment.environment(CPU)["gpu"] is None
     assert environment.peak_reserved_mib(CPU) is None

@@ -18,7 +18,7 @@ import torch
 from lmdbench.comparison.results import read_results, run_groups
 from lmdbench.runs.record import read_record
 from lmdbench.runs.state import last_error
-from lmdbench.runs.train import versions_before
+from lmdbench.runs.train import gpu_changes, versions_before
 from lmdbench.training.method import METHODS
 
 TOY = {"dotted": 4, "rare": 1, "round": 20, "striped": 8}  # training images of the toy folder
@@ -227,6 +227,13 @@ def test_versions_of_all_attempts_are_kept(trained_run):
     record = replace(record, versions=second, begun_versions=begun)
     assert versions_before(record, second) == begun
     assert versions_before(record, {"torch": "3"}) == {"torch": "1, 2", "numpy": "1"}
+
+
+def test_what_of_a_gpu_changed():
+    before = {"driver": "535.1", "cudnn": 90100, "tf32_products": False}
+    now = {**before, "driver": "580.9", "cuda": "13.0"}
+    assert gpu_changes(before, now) == {"GPU driver": ("535.1", "580.9")}
+    assert gpu_changes(None, now) == gpu_changes(before, None) == {}
 
 
 def test_goes_on_from_another_ancestor_and_other_images_and_says_so(
