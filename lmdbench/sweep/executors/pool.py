@@ -35,7 +35,8 @@ from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher, Slot
 MOST_DEATHS = 3  # of workers as they start, before a device is given up
 MOST_HANGS = 2  # of a run without an epoch done, before it fails
 START_SECONDS = 120.0  # as ``stall``, for libraries to be imported
-DUMP_SECONDS = 0.5  # for a worker to write where it hangs
+DUMP_SECONDS = 5.0  # at most, for a worker to write where it hangs
+DUMP_LOOK_SECONDS = 0.05
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 8.0  # for workers to stop by themselves
 REST_SECONDS = 10.0  # that a worker keeps its device's memory while it has no job
@@ -420,7 +421,11 @@ class Pool:
         worker.leaving = True
         worker.hung = Hang(pause, log.stat().st_size if log.exists() else 0)
         process.send_signal(signal.SIGUSR1)
-        time.sleep(DUMP_SECONDS)
+        end = time.monotonic() + DUMP_SECONDS
+        while process.poll() is None and time.monotonic() < end:
+            if where_it_hangs(log, worker.hung.log):
+                break
+            time.sleep(DUMP_LOOK_SECONDS)
         process.send_signal(signal.SIGINT)
 
     def _hanging(self, slot: Slot, hung: Hang) -> str:

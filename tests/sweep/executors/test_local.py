@@ -166,7 +166,7 @@ def test_a_run_that_hangs_is_ended_tried_once_more_and_fails(
     load_plugin(plugins[0])
     jobs = pool_jobs(tmp_path, ("hanging", 0, {"epochs": "2"}), ("ce", 0, {"epochs": "1"}))
     hanging, behind = jobs
-    outcomes = pool(jobs, tmp_path, plugins=plugins, retry=Retry(stall=1.0)).finish()
+    outcomes = pool(jobs, tmp_path, plugins=plugins, retry=Retry(stall=2.0)).finish()
     assert outcomes[behind.key][0] == "done"
     kind, text = outcomes[hanging.key]
     assert kind == "failed"
@@ -186,11 +186,11 @@ def test_a_run_that_hangs_is_ended_tried_once_more_and_fails(
 
 def test_a_worker_that_was_suspended_does_not_hang(pool, pool_jobs, workers, until, tmp_path):
     (long,) = pool_jobs(tmp_path, LONG)
-    started = pool([long], tmp_path, retry=Retry(stall=2.0))
+    started = pool([long], tmp_path, retry=Retry(stall=3.0))
     until(checkpoint(tmp_path, long))
     (worker,) = workers(os.getpid())
     os.kill(worker, signal.SIGSTOP)
-    time.sleep(3.5)
+    time.sleep(4.5)
     os.kill(worker, signal.SIGCONT)
     assert of("done", started.finish()) == [long.key]
     assert [one.how for one in attempts_of(tmp_path / long.key)] == ["done"]
