@@ -582,7 +582,7 @@ def test_versions_of_packages_that_a_plug_in_imports(tmp_path):
 RUN = "from lmdbench.cli.main import main; sys.argv = ['lmdbench', *{words!r}]\nmain()"
 
 
-def test_seeds_of_other_code_are_never_averaged(copy, toy_folder, tmp_path):
+def test_seeds_of_other_code_are_never_averaged(copy, lmdbench, toy_folder, tmp_path):
     """An edit of the loop between seeds: the first is refused, and has a row of its own."""
     results = str(tmp_path / "results")
     words = [
@@ -591,9 +591,8 @@ def test_seeds_of_other_code_are_never_averaged(copy, toy_folder, tmp_path):
     ]
 
     def call(*more):
-        program = f"import sys; sys.path.insert(0, {str(copy)!r})\n" + RUN.format(
-            words=[*words[: 0 if more[0] == "compare" else None], *more]
-        )
+        program = f"import sys; sys.path.insert(0, {str(copy)!r})\n"
+        program += RUN.format(words=[*words, *more])
         return subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, cwd=copy, check=False
         )
@@ -605,7 +604,7 @@ def test_seeds_of_other_code_are_never_averaged(copy, toy_folder, tmp_path):
     assert "the code of lmdbench's training has changed since this run" in again.stderr
     assert "Traceback" not in again.stderr
     assert call("--seeds", "1").returncode == 0
-    shown = call("compare", "--results", results, "--format", "csv").stdout
+    shown = lmdbench("compare", "--results", results, "--format", "csv").out
     labels = {row["label"] for row in csv.DictReader(io.StringIO(shown))}
     assert len(labels) == 2
     assert all("training code=" in label for label in labels)
