@@ -1,17 +1,19 @@
-"""What the released stage 1 of LMD computes on four processes, written anew: a script for one.
+"""What the released stage 1 of LMD computes on four processes, written anew.
 
-``python released_rrl.py FOLDER RANK`` leaves, of rank 0, the gradients of each loss with its weight
-as they come out of DistributedDataParallel in ``FOLDER/gradients.pt``. The released training
-(github.com/peterlipan/LMD: stage1.py, utils/train.py, utils/loss.py; 4 GPUs × 128 images,
+``python released_rrl.py FOLDER`` starts them and leaves, of the first, the gradients of each loss
+with its weight as they come out of DistributedDataParallel in ``FOLDER/gradients.pt``. The released
+training (github.com/peterlipan/LMD: stage1.py, utils/train.py, utils/loss.py; 4 GPUs × 128 images,
 ResNet-18) is followed in: features gathered with a gradient to the own ones alone, squared
 differences divided by all 512 images, weights 10, 10, 5, batch norm of the student synchronised,
 that of the teacher not. The network is a small one of the same width.
 """
 
+import multiprocessing
 import sys
 from pathlib import Path
 
 import torch
+import torch._dynamo  # which DistributedDataParallel needs: here once for all processes
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -136,4 +138,5 @@ def main(folder: Path, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    with multiprocessing.get_context("fork").Pool(PROCESSES) as pool:  # torch is imported once
+        pool.starmap(main, [(Path(sys.argv[1]), rank) for rank in range(PROCESSES)], chunksize=1)
