@@ -14,12 +14,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+
+from .forked import Server
 
 if TYPE_CHECKING:
     from lmdbench.models.classifier import Encoder
@@ -298,6 +301,21 @@ def _compiled() -> None:
         compileall.compile_dir(root / folder, quiet=2)
 
 
+@pytest.fixture(scope="session")
+def copies() -> Iterator[Server]:
+    """Starts commands and workers that have everything imported as they begin, see forked.py."""
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def quick_workers(copies: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers of pools in this process start as such copies."""
+    names = {"Popen": copies.popen, "PIPE": subprocess.PIPE}
+    names["TimeoutExpired"] = subprocess.TimeoutExpired
+    monkeypatch.setattr("lmdbench.sweep.executors.pool.subprocess", SimpleNamespace(**names))
+
+
 @pytest.fixture
 def toy_run(
     lmdbench: Callable[..., Outcome], toy_folder: Path, tmp_path: Path
@@ -315,17 +333,17 @@ def toy_run(
 
 
 @pytest.fixture(scope="session")
-def trained_run(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_run(copies: Server, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a finished run of ce on the toy folder, not to be changed."""
     results = tmp_path_factory.mktemp("trained") / "results"
-    subprocess.run(
+    process = copies.popen(
         [
             *(sys.executable, "-m", "lmdbench", "run", "--method", "ce", "--dataset", "folder"),
             *("--data-root", toy_folder, "--backbone", "small", "--image-size", "24"),
             *("--set", "epochs=8", "--results", results, "--quiet"),
-        ],
-        check=True,
+        ]
     )
+    assert process.wait() == 0
     (done,) = results.glob("*/*/ce/seed*/done")
     return done.parent
 

@@ -89,6 +89,7 @@ def test_curves_are_drawn_through_the_epochs_that_are_scored(toy_run, lmdbench, 
     assert picture.stat().st_size > 0
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_sweep_hands_it_to_its_workers(lmdbench, toy_folder, tmp_path) -> None:
     results = tmp_path / "results"
     file = sweep_file(tmp_path, toy_folder)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,11 +35,11 @@ def run_words(toy_folder: Path, results: Path, seeds: str) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def finished(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(copies, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of two finished seeds, and in them the record of a launch."""
     results = tmp_path_factory.mktemp("finished") / "results"
     words = run_words(toy_folder, results, "0-1")
-    subprocess.run([sys.executable, "-m", "lmdbench", *map(str, words), "--quiet"], check=True)
+    assert copies.popen([sys.executable, "-m", "lmdbench", *words, "--quiet"]).wait() == 0
     launches = results / "sweeps" / "toy" / "launches"
     launches.mkdir(parents=True)
     record = {"format": 1, "name": "toy-1", "kind": "local", "units": [], "sweeps": ["toy"]}

@@ -29,7 +29,7 @@ def file(toy_folder, tmp_path):
 
 
 @pytest.fixture
-def tune(lmdbench, file, tmp_path):
+def tune(lmdbench, quick_workers, file, tmp_path):
     def call(*words):
         return lmdbench("tune", file, "--results", tmp_path / "results", *words)
 

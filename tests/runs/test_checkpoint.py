@@ -2,7 +2,6 @@
 
 import io
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,10 +25,10 @@ def command(toy_folder: Path, results: Path) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def killed(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def killed(copies, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a run that was killed after a checkpoint."""
     results = tmp_path_factory.mktemp("killed") / "results"
-    process = subprocess.Popen(command(toy_folder, results))
+    process = copies.popen(command(toy_folder, results))
     while process.poll() is None and not list(results.glob("*/*/ce/seed*/checkpoint.pt")):
         time.sleep(0.001)
     process.kill()
@@ -39,10 +38,10 @@ def killed(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(copies, toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the same run, undisturbed."""
     results = tmp_path_factory.mktemp("once") / "results"
-    subprocess.run(command(toy_folder, results), check=True)
+    assert copies.popen(command(toy_folder, results)).wait() == 0
     (done,) = results.glob("*/*/ce/seed*/done")
     return done.parent
 

@@ -116,6 +116,7 @@ def test_other_words_are_refused(toy_run):
     assert toy_run("ce", "--keep-weights", "some").code == 2
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_what_a_sweep_starts_others_from_keeps_all(lmdbench, toy_folder, tmp_path):
     results, path = tmp_path / "results", tmp_path / "few.toml"
     path.write_text(

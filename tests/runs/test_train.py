@@ -95,17 +95,23 @@ def test_seeds_differ(toy_run, tmp_path):
     assert not np.array_equal(*logits)
 
 
-def start(toy_folder, results, method, *words):
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "lmdbench", "run", "--method", method, "--dataset", "folder"),
-            *("--data-root", str(toy_folder), "--backbone", "small", "--image-size", "24"),
-            *("--results", str(results), *words),
-        ],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def start(copies, toy_folder):
+    """Starts ``lmdbench run``, as ``toy_run`` would, in a process of its own."""
+
+    def call(results, method, *words):
+        return copies.popen(
+            [
+                *(sys.executable, "-m", "lmdbench", "run", "--method", method),
+                *("--dataset", "folder", "--data-root", toy_folder, "--backbone", "small"),
+                *("--image-size", "24", "--results", results, *words),
+            ],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    return call
 
 
 def wait_for_checkpoint(results: Path, method: str, process: subprocess.Popen) -> None:
@@ -132,13 +138,13 @@ def wait_for_file(results: Path, method: str, name: str, process: subprocess.Pop
         ),
     ],
 )
-def test_killed_and_resumed_equals_uninterrupted(toy_run, toy_folder, tmp_path, method, words):
+def test_killed_and_resumed_equals_uninterrupted(toy_run, start, tmp_path, method, words):
     """SIGKILL at some moment after the first checkpoint; the second attempt goes on."""
     assert toy_run(method, *words).code == 0
     whole = predictions(tmp_path / "results", method)
 
     results = tmp_path / "killed"
-    process = start(toy_folder, results, method, *words)
+    process = start(results, method, *words)
     wait_for_checkpoint(results, method, process)
     time.sleep(np.random.default_rng(os.getpid()).uniform(0, 0.1))
     process.send_signal(signal.SIGKILL)
@@ -200,10 +206,10 @@ def test_a_plug_ins_source_is_kept_and_a_built_in_methods_is_not(toy_run, tmp_pa
 
 
 def test_versions_that_differ_between_attempts_are_recorded_and_named(
-    toy_run, toy_folder, tmp_path, lmdbench, rewrite_record
+    toy_run, start, tmp_path, lmdbench, rewrite_record
 ):
     results, words = tmp_path / "results", ("--set", "epochs=60")
-    process = start(toy_folder, results, "ce", *words)
+    process = start(results, "ce", *words)
     wait_for_checkpoint(results, "ce", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -237,10 +243,10 @@ def test_what_of_a_gpu_changed():
 
 
 def test_goes_on_from_another_ancestor_and_other_images_and_says_so(
-    toy_run, toy_folder, tmp_path, lmdbench, rewrite_record
+    toy_run, start, tmp_path, lmdbench, rewrite_record
 ):
     results, words = tmp_path / "results", ("--set", "epochs=60", "--set", "ce.epochs=1")
-    process = start(toy_folder, results, "crt", *words)
+    process = start(results, "crt", *words)
     wait_for_checkpoint(results, "crt", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -278,13 +284,13 @@ def test_of_epochs_that_score_alike_the_first_is_the_best(toy_run, tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["running.json", "history.csv", "predictions.npz"])
-def test_killed_at_the_beginning_and_at_the_end(toy_run, toy_folder, tmp_path, moment):
+def test_killed_at_the_beginning_and_at_the_end(toy_run, start, tmp_path, moment):
     """Before the first epoch is saved, right after it, and while the results are written."""
     words = ("--set", "epochs=3")
     toy_run("ce", *words)
     whole = predictions(tmp_path / "results", "ce")
     results = tmp_path / "killed"
-    process = start(toy_folder, results, "ce", *words)
+    process = start(results, "ce", *words)
     wait_for_file(results, "ce", moment, process)
     process.kill()
     process.communicate()
@@ -293,8 +299,8 @@ def test_killed_at_the_beginning_and_at_the_end(toy_run, toy_folder, tmp_path, m
     assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_interrupt_says_how_to_go_on(toy_folder, tmp_path):
-    process = start(toy_folder, tmp_path / "results", "ce", "--set", "epochs=2000")
+def test_interrupt_says_how_to_go_on(start, tmp_path):
+    process = start(tmp_path / "results", "ce", "--set", "epochs=2000")
     wait_for_checkpoint(tmp_path / "results", "ce", process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -303,10 +309,10 @@ def test_interrupt_says_how_to_go_on(toy_folder, tmp_path):
     assert "Traceback" not in err
 
 
-def test_a_run_that_another_worker_trains_is_waited_for(toy_folder, tmp_path):
+def test_a_run_that_another_worker_trains_is_waited_for(start, tmp_path):
     """Two commands at once need the same ancestor: it is trained once, both finish."""
     words = ("--set", "epochs=2", "--set", "ce.epochs=15")
-    both = [start(toy_folder, tmp_path / "results", m, *words) for m in ("crt", "lws")]
+    both = [start(tmp_path / "results", m, *words) for m in ("crt", "lws")]
     for process in both:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
@@ -459,11 +465,11 @@ def test_an_ancestor_that_is_gone_is_not_trained_again(toy_run, tmp_path):
     assert not ce.exists()
 
 
-def test_forced_and_interrupted_goes_on(toy_run, toy_folder, tmp_path):
+def test_forced_and_interrupted_goes_on(toy_run, start, tmp_path):
     """The same command with --force does not throw away what it has begun anew."""
     words = ("--set", "epochs=60", "--force")
     toy_run("ce", *words)
-    process = start(toy_folder, tmp_path / "results", "ce", *words)
+    process = start(tmp_path / "results", "ce", *words)
     wait_for_checkpoint(tmp_path / "results", "ce", process)
     process.kill()
     process.communicate()

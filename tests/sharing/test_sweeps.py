@@ -251,7 +251,7 @@ def test_an_archive_of_before_sweeps_were_shared_comes_in(
 
 
 def test_what_a_plug_in_imports_goes_along_with_the_sweep_and_with_its_runs(
-    toy_folder: Path, tmp_path: Path, lmdbench: Command
+    copies: Any, toy_folder: Path, tmp_path: Path, lmdbench: Command
 ) -> None:
     (tmp_path / "helper.py").write_text("WEIGHT = 2.0\n")
     plugin = tmp_path / "mine.py"
@@ -270,9 +270,11 @@ def test_what_a_plug_in_imports_goes_along_with_the_sweep_and_with_its_runs(
         ("sweep", "launch", sweep, "--results", results),
         ("results", "export", "--results", results, "--sweep", sweep, "--output", tmp_path / "x"),
     ):
-        command = [sys.executable, "-m", "lmdbench", *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        process = copies.popen(
+            [sys.executable, "-m", "lmdbench", *words], stderr=subprocess.PIPE, text=True
+        )
+        _, err = process.communicate()
+        assert process.returncode == 0, err
     for folder in ("*/*/mine/seed0-*", "sweeps/own/shared-*"):
         (kept,) = (tmp_path / "x").glob(f"{folder}/plugins")
         assert (kept / "mine.py").read_text() == plugin.read_text()

@@ -211,7 +211,7 @@ class Thread:
 
 
 @pytest.fixture
-def pool(cache: Path) -> Iterator[Callable[..., Thread]]:
+def pool(cache: Path, quick_workers: None) -> Iterator[Callable[..., Thread]]:
     """``pool(jobs, results, workers=2, …)``, with options of ``PoolOptions``."""
     from lmdbench.sweep.executors.pool import PoolOptions
 
@@ -229,8 +229,8 @@ def pool(cache: Path) -> Iterator[Callable[..., Thread]]:
         thread.executor.shutdown()
 
 
-def workers_of(pid: int) -> list[int]:
-    """Process ids of the workers of a pool's process."""
+def children(pid: int) -> list[int]:
+    """Process ids of the workers that a process has started itself."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += [int(word) for word in (task / "children").read_text().split()]
@@ -245,8 +245,9 @@ def command(pid: int) -> str:
 
 
 @pytest.fixture
-def workers() -> Callable[[int], list[int]]:
-    return workers_of
+def workers(copies: Any) -> Callable[[int], list[int]]:
+    """Process ids of the workers of a pool's process, also of this one with ``quick_workers``."""
+    return lambda pid: copies.workers() if pid == os.getpid() else children(pid)
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_it_is_no_part_of_a_run_s_identity(toy_run, tmp_path):
     assert "finished" in toy_run("ce", "--set", "epochs=1", *WITH).err
 
 
-def test_killed_and_resumed_has_neither_gaps_nor_doubles(toy_run, toy_folder, tmp_path):
+def test_killed_and_resumed_has_neither_gaps_nor_doubles(toy_run, copies, toy_folder, tmp_path):
     """SIGKILL twice, the second time in an attempt that resumed; then to the end."""
     words = ("--set", "epochs=60", *WITH)
     results = tmp_path / "results"
@@ -95,9 +95,7 @@ def test_killed_and_resumed_has_neither_gaps_nor_doubles(toy_run, toy_folder, tm
     )
     before = 0
     for _ in range(2):
-        process = subprocess.Popen(
-            [*map(str, command)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+        process = copies.popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             histories = [*results.glob("*/*/ce/seed*/history.csv")]
@@ -329,6 +327,7 @@ def sweep_file(tmp_path, toy_folder, log='log = "tensorboard"'):
     return path
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_sweep_hands_it_to_its_workers(lmdbench, toy_folder, tmp_path):
     file = sweep_file(tmp_path, toy_folder)
     results = tmp_path / "results"
@@ -339,6 +338,7 @@ def test_a_sweep_hands_it_to_its_workers(lmdbench, toy_folder, tmp_path):
     assert len(scalars(directory)["loss"]) == 2
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_sweep_may_have_several(lmdbench, toy_folder, tmp_path):
     example = Path(__file__).resolve().parents[2] / "docs" / "examples" / "json_lines.py"
     file = sweep_file(tmp_path, toy_folder, 'log = ["tensorboard", "json-lines"]')

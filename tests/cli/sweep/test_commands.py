@@ -58,7 +58,7 @@ class Slow(CrossEntropy):
 
 
 @pytest.fixture
-def sweep(lmdbench, tmp_path):
+def sweep(lmdbench, quick_workers, tmp_path):
     def call(command, file, *words):
         return lmdbench("sweep", command, file, "--results", tmp_path / "results", *words)
 
@@ -134,7 +134,7 @@ def test_a_failed_run_its_dependants_and_their_retry(sweep, file, tmp_path):
 
 
 @pytest.fixture
-def pool_at_work(file, tmp_path):
+def pool_at_work(copies, file, tmp_path):
     """Launches slow runs in a process of its own, until one has done an epoch: file, process."""
     started = []
 
@@ -143,7 +143,7 @@ def pool_at_work(file, tmp_path):
         path = file(f'methods = ["slow"]\nplugins = ["slow.py"]\nseeds = {seeds}\n'
                     f"[settings.all]\nepochs = {epochs}\nbatch_size = 8\n")  # fmt: skip
         words = ["sweep", "launch", str(path), "--results", str(tmp_path / "results")]
-        process = subprocess.Popen(
+        process = copies.popen(
             [sys.executable, "-m", "lmdbench", *words, "--workers", "1"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

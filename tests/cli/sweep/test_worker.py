@@ -34,7 +34,7 @@ def file(toy_folder, tmp_path):
 
 
 @pytest.fixture
-def sweep(lmdbench, file, tmp_path):
+def sweep(lmdbench, quick_workers, file, tmp_path):
     def call(command, *words):
         return lmdbench("sweep", command, file, "--results", tmp_path / "results", *words)
 
@@ -53,12 +53,12 @@ def logits(directory):
         return {name: array.tobytes() for name, array in arrays.items()}
 
 
-def test_workers_side_by_side_do_each_run_once(sweep, lmdbench, file, tmp_path):
+def test_workers_side_by_side_do_each_run_once(sweep, lmdbench, copies, file, tmp_path):
     """One is killed with its pool: another takes its run, and all end as one pool would."""
     results = tmp_path / "results"
     words = ["sweep", "worker", str(file), "--results", str(results), "--workers", "1"]
     one, two = (
-        subprocess.Popen([sys.executable, "-m", "lmdbench", *words], stderr=subprocess.PIPE)
+        copies.popen([sys.executable, "-m", "lmdbench", *words], stderr=subprocess.PIPE)
         for _ in range(2)
     )
     for line in one.stderr:

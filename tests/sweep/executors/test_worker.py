@@ -23,7 +23,7 @@ LOSS = "cross_entropy(self.model(batch.images), batch.labels)"
 
 
 def test_runs_in_one_process_equal_runs_in_processes_of_their_own(
-    make_worker, pool_jobs, predictions, plugin, toy_folder, tmp_path
+    make_worker, pool_jobs, predictions, plugin, copies, toy_folder, tmp_path
 ):
     """Dropout, every augmentation, RRL's teacher: nothing of one run is left for the next."""
     path = plugin("dropping", LOSS)
@@ -34,7 +34,7 @@ def test_runs_in_one_process_equal_runs_in_processes_of_their_own(
     worker = make_worker(tmp_path / "one")
     assert all(worker.carry_out(job.run) == Outcome("done") for job in jobs)
     alone = [
-        subprocess.Popen(
+        copies.popen(
             [
                 *(sys.executable, "-m", "lmdbench", "run", "--method", method),
                 *("--seeds", str(seed), "--set", "epochs=2", "--plugin", path, "--quiet"),
