@@ -33,6 +33,7 @@ from lmdbench.sweep.executors.sources import Source
 from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher, Slot
 
 MOST_DEATHS = 3  # of workers as they start, before a device is given up
+MOST_LOSSES = 3  # of a GPU, beneath as many runs without an epoch done, before it is given up
 MOST_HANGS = 2  # of a run without an epoch done, before it fails
 START_SECONDS = 120.0  # as ``stall``, for libraries to be imported
 DUMP_SECONDS = 5.0  # at most, for a worker to write where it hangs
@@ -113,10 +114,11 @@ class _Worker:
     hung: Hang | None = None
     kills: int = 0  # by the kernel, for lack of memory, as its process began
     lost: str = ""  # how its process ended where its GPU broke, after ``a worker``
+    lost_at: set[str] = field(default_factory=set)  # keys, since an epoch was done here
 
     @property
     def retired(self) -> bool:
-        return self.failed_starts >= MOST_DEATHS
+        return self.failed_starts >= MOST_DEATHS or len(self.lost_at) >= MOST_LOSSES
 
     @property
     def output(self) -> IO[bytes]:
@@ -353,14 +355,15 @@ class Pool:
             worker.at = Path(event["directory"])
         elif event["event"] == "epoch":
             self.deaths[job.key] = 0
+            worker.lost_at.clear()
 
     def _gone(self, worker: _Worker) -> None:
         """A worker's process has ended: it died, unless it said so before."""
         assert worker.process is not None
         self.selector.unregister(worker.output)
         pid, code = worker.process.pid, worker.process.wait()
-        job, at, hung = worker.job, worker.at, worker.hung
-        how = worker.lost or ending(code)
+        job, at, hung, lost = worker.job, worker.at, worker.hung, worker.lost
+        how = lost or ending(code)
         if hung is not None:
             how = self._hanging(worker.slot, hung)
         log = self.log_path(worker.slot)
@@ -371,9 +374,14 @@ class Pool:
             worker.unusable = worker.unusable or f"a worker {how} as it started: see {log}"
             self.watcher.died(worker.slot, worker.unusable)
         elif job is not None and at is not None:
+            if lost:
+                worker.lost_at.add(job.key)
             cause = cause_of(code, worker.kills) if hung is None else "stall"
             attempts.end_of(at, pid, "died", cause, f"its worker {how}: see {log}", began)
             self._died(worker.slot, job, at, how)
+            if worker.retired:
+                worker.unusable = f"a worker {how}, beneath {MOST_LOSSES} runs: see {log}"
+                self.watcher.died(worker.slot, f"{worker.unusable}; it is left alone")
 
     def _died(self, slot: Slot, job: PoolJob, at: Path, how: str) -> None:
         """A worker died at a job, which is tried again, given up, or fails if it always hangs."""

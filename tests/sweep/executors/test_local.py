@@ -22,6 +22,10 @@ CRT = ("crt", 0, {"epochs": "2", "ce.epochs": "3"})
 LWS = ("lws", 0, {"epochs": "2", "ce.epochs": "3"})
 LONG = ("ce", 0, {"epochs": "60"})
 WAIT_AND_BREAK = "__import__('time').sleep(1) or 1 / 0"
+PLANT_LOSS = (
+    "setattr(__import__('sys').modules['lmdbench.runs.train'], 'lost_device', "
+    'lambda _: "can\'t use its GPU any more: planted")'
+)
 DEADLOCK = (
     "[c := __import__('ctypes'), lib := c.PyDLL(None), lock := c.create_string_buffer(64), "
     "lib.pthread_mutex_lock(lock), lib.pthread_mutex_lock(lock)]"
@@ -154,6 +158,19 @@ def test_a_run_that_kills_its_workers_is_left_alone(pool, pool_jobs, plugin, tmp
     assert run_state(tmp_path / first) == "interrupted"
     assert run_state(tmp_path / second) == "missing"
     assert Path(outcomes[first][1].rpartition("see ")[2]).is_file()
+
+
+def test_a_gpu_that_breaks_beneath_run_after_run_is_left_alone(pool, pool_jobs, plugin, tmp_path):
+    """It would else take all of them; none has failed by that."""
+    path = plugin("on-broken-gpu", f"{PLANT_LOSS} or 1 / 0")
+    load_plugin(path)
+    jobs = pool_jobs(tmp_path, *(("on-broken-gpu", seed, {"epochs": "1"}) for seed in range(4)))
+    started = pool(jobs, tmp_path, plugins=[path], retry=Retry(attempts=1))
+    why = "no worker can work here: a worker can't use its GPU any more: planted, beneath 3 runs"
+    with pytest.raises(UserError, match=why):
+        started.finish()
+    states = [run_state(tmp_path / job.key) for job in jobs]
+    assert states == ["interrupted"] * 3 + ["missing"]
 
 
 def test_a_run_that_hangs_is_ended_tried_once_more_and_fails(
