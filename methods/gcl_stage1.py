@@ -50,6 +50,7 @@ class GaussianCloudedLogits(Method):
         "of 200 epochs and a hundredth after 180.",
     )
     authors = {"epochs": 200, "batch_size": 64, "lr": 0.1, "weight_decay": 2e-4}
+    replayable = True
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.WarmupSettings):

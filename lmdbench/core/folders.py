@@ -12,7 +12,12 @@ from lmdbench.core.errors import UserError
 
 HOME_CACHE = "~/.cache/lmdbench"
 # Variables by which libraries are told where their own files go → a folder in the cache for them
-LIBRARIES = {"MPLCONFIGDIR": "matplotlib", "TORCH_HOME": "torch", "TRITON_CACHE_DIR": "triton"}
+LIBRARIES = {"MPLCONFIGDIR": "matplotlib", "TORCH_HOME": "torch"}
+# The same of compilers: what one run compiled serves the next, also on other nodes
+COMPILERS = {
+    "TORCHINDUCTOR_CACHE_DIR": "compiled/inductor",
+    "TRITON_CACHE_DIR": "compiled/triton",
+}
 
 
 def expanded(path: str | Path) -> Path:
@@ -52,7 +57,8 @@ def has_home() -> bool:
 
 def settle_libraries() -> None:
     """Give libraries what they look up of the user, in a container whose user has no entry in
-    /etc/passwd: a name, and, where there is no home folder either, places in the cache."""
+    /etc/passwd: a name, and, where there is no home folder either, places in the cache. Compilers
+    have theirs there wherever it can be written."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -60,8 +66,11 @@ def settle_libraries() -> None:
     if not os.access(os.path.expanduser("~"), os.W_OK):
         # It looks its fonts up each time then, and would say so in a paragraph.
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    if not has_home() and os.environ.get("LMDBENCH_CACHE"):
-        with suppress(UserError):
-            cache = default_cache().absolute()
-            for name, folder in LIBRARIES.items():
-                os.environ.setdefault(name, str(cache / folder))
+    with suppress(UserError):
+        cache = default_cache().absolute()
+        settled = {} if has_home() else {**LIBRARIES}
+        there = next(p for p in (cache, *cache.parents) if p.exists())
+        if os.access(there, os.W_OK):
+            settled |= COMPILERS
+        for name, folder in settled.items():
+            os.environ.setdefault(name, str(cache / folder))

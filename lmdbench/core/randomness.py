@@ -29,21 +29,39 @@ class Streams:
 
     def start_epoch(self, epoch: int) -> None:
         """Restart every stream, and the global generators (dropout draws from those)."""
-        self.epoch = epoch
-        self._generators.clear()
+        self._epoch = epoch
+        for key, generator in list(self._generators.items()):
+            name, kind = key
+            if kind == "cpu":
+                del self._generators[key]
+            else:  # graphs may draw from it
+                generator.manual_seed(derived_seed(self.seed, name, epoch))
         torch.manual_seed(derived_seed(self.seed, "model", epoch))
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is drawn for. Raises RuntimeError within a step that is replayed: it would
+        be the same each time."""
+        if self.blocked():
+            raise RuntimeError("its step reads the epoch of its streams")
+        return self._epoch
+
+    def on_device(self) -> list[torch.Generator]:
+        """The generators of a GPU so far, which a step that is replayed may draw from."""
+        return [g for (_, kind), g in self._generators.items() if kind != "cpu"]
 
     def get(self, name: str, *, on_device: bool = False) -> torch.Generator:
         """The stream of that name, on the CPU or on the run's device.
 
-        Raises RuntimeError within a step that is replayed: it would draw the same each time.
+        Raises RuntimeError within a step that is replayed, unless it is on a GPU, where a replay
+        draws anew: it would draw the same each time.
         """
-        if self.blocked():
+        if self.blocked() and not (on_device and self.device.type == "cuda"):
             raise RuntimeError(f"its step draws random numbers itself ({name})")
         device = self.device if on_device else torch.device("cpu")
         key = (name, device.type)
         if key not in self._generators:
             generator = torch.Generator(device)
-            generator.manual_seed(derived_seed(self.seed, name, self.epoch))
+            generator.manual_seed(derived_seed(self.seed, name, self._epoch))
             self._generators[key] = generator
         return self._generators[key]

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 from lmdbench.core.claim import Claim, slurm_job
 from lmdbench.core.errors import DiskError
 from lmdbench.core.files import HOST, patiently
+from lmdbench.core.gpu_memory import GPU_IS_FULL
 
 ATTEMPTS = "attempts.jsonl"
 
@@ -33,10 +34,6 @@ Cause = Literal[
 ]
 OTHERS_DOING: tuple[Cause, ...] = ("node", "cancelled")  # deaths that say nothing of the run
 
-GPU_IS_FULL = (
-    *("OutOfMemoryError", "CUDA out of memory", "CUDA error: out of memory"),
-    "_STATUS_ALLOC_FAILED",
-)
 # torch, numpy, C++ and the system, of the machine's
 MEMORY_IS_FULL = (
     *("can't allocate memory", "not enough memory", "Unable to allocate", "std::bad_alloc"),

@@ -24,6 +24,9 @@ MOVED_ASIDE = ".old-"  # in the name of a directory that --force moved out of th
 FOLDER = re.compile(rf"seed\d+-[0-9a-f]{{8}}(?=$|{re.escape(MOVED_ASIDE)})")  # of a run
 SEAL = "record"  # among a record's digests, that of all else that it says
 
+# Ways of the same training with less of a GPU's memory, in the order in which they are tried
+LESS_MEMORY = ("images streamed", "plain execution")
+
 Selection = Literal["last", "best"]
 Precision = Literal["mixed", "float32"]
 
@@ -135,6 +138,8 @@ class RunRecord:
     # What that came to: training, evaluation, calibration → plain, compiled or graphs; several
     # with commas between
     executed: Mapping[str, str] | None = None
+    # What it did without where a GPU's memory ran out; see LESS_MEMORY
+    fallbacks: list[str] | None = None
     preparing_seconds: float | None = None
     precision_used: str | None = None
     epochs: int | None = None

@@ -40,6 +40,7 @@ from lmdbench.core.files import (
     sha256_of,
     write_text,
 )
+from lmdbench.core.gpu_memory import is_full, what_lacked
 from lmdbench.core.progress import PREPARING, Progress
 from lmdbench.core.randomness import Streams, derived_seed
 from lmdbench.data.reading import read_records
@@ -56,12 +57,12 @@ from lmdbench.runs.frozen import Features, open_features
 from lmdbench.runs.kept import keep, put_together
 from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
-from lmdbench.runs.record import BEGUN, MOVED_ASIDE, RunRecord, read_record
+from lmdbench.runs.record import BEGUN, LESS_MEMORY, MOVED_ASIDE, RunRecord, read_record
 from lmdbench.runs.sources import keep_sources
 from lmdbench.runs.state import require_weights, train_anew
 from lmdbench.runs.steps import Steps
 from lmdbench.runs.whole import HISTORY, PREDICTIONS, damage, read_weights, spoilt, suspect
-from lmdbench.training.engine import execution_mode
+from lmdbench.training.engine import Mode, execution_mode
 from lmdbench.training.graph_memory import give_back
 from lmdbench.training.loggers import Loggers, Scores
 from lmdbench.training.method import METHODS, Method
@@ -72,6 +73,7 @@ logger = logging.getLogger("lmdbench")
 
 RANDOM = Weights("none", "none")  # of an encoder that gets its weights elsewhere
 ONE_IMAGE = "Expected more than 1 value per channel"  # how torch's batch norm refuses a batch
+LESS = "try a smaller --set batch_size, --image-size or --backbone"  # where memory ran out
 OF_A_METHOD = "device-side assert"  # in an error of CUDA: an index or a label out of range
 FLOAT16 = (
     "this GPU has no bfloat16: mixed precision is float16 with a GradScaler (--precision float32 "
@@ -297,6 +299,9 @@ class Training:
         self.state = Checkpoint()
         self.loggers = Loggers(place.options.log)
         self.kept: Mapping[str, Any] | None = None  # a checkpoint to go on from
+        self.task: Task | None = None
+        self.fallbacks: list[str] = []  # of LESS_MEMORY
+        self.short = False  # whether this attempt ran out of the GPU's memory
         self.reason = ""  # why it fails, in one line
         self.steps = Steps(run.directory, claim.token)
 
@@ -304,14 +309,16 @@ class Training:
         asked = self.place.options.deterministic
         with self._logging(), self._journal(), deterministic(self.place.device, asked):
             try:
-                self._carry_out()
+                while self._runs_short():
+                    give_back(self.place.device)
             except (KeyboardInterrupt, UserError):
                 raise
-            except torch.cuda.OutOfMemoryError as error:
-                self._fail(error, "out of GPU memory: try a smaller --set batch_size")
             except Diverged as error:
                 self._fail(error, f"{error}{remedy(self.run)}")
             except (Exception, SystemExit) as error:  # a method that calls sys.exit, too
+                if is_full(error):
+                    lacked = what_lacked(error, self.place.device)
+                    self._fail(error, f"{lacked}: {LESS}")
                 self._check_device(error)
                 first_line = str(error).strip().split("\n")[0]
                 reason = f"{type(error).__name__}: {first_line}".removesuffix(": ")
@@ -325,6 +332,34 @@ class Training:
                 self.loggers.end()
                 give_back(self.place.device)
 
+    def _runs_short(self) -> bool:
+        """Carry it out. Whether the GPU's memory ran out, and there is a way with less."""
+        try:
+            self._carry_out()
+        except Exception as error:
+            way = self._way_with_less() if is_full(error) else None
+            if way is None:
+                raise
+            self.fallbacks.append(way)
+            self.short = True
+            lacked = what_lacked(error, self.place.device)
+            text = f"{self.run.title}: {lacked}; goes on from its checkpoint with {way}"
+            logger.warning(text)
+            self.progress.end()
+            self.progress.say(text)
+            traceback.clear_frames(error.__traceback__)  # which hold what the run had in memory
+            self.task, self.state = None, Checkpoint()
+            return True
+        return False
+
+    def _way_with_less(self) -> str | None:
+        """The next way to train the same with less of the GPU's memory, if there is one."""
+        streamed, plain = LESS_MEMORY
+        if self.task is not None and self.task.holds_images:
+            return streamed
+        compiled = self.task is not None and self.task.execution.mode == "compiled"
+        return plain if compiled else None
+
     def _carry_out(self) -> None:
         """Train from the checkpoint, or from the beginning where there is none that will do."""
         remove_leftovers(self.directory)
@@ -336,7 +371,7 @@ class Training:
         reset_peak_memory(self.place.device)
         started = time.monotonic()
         self._record_start()
-        task = self._task()
+        task = self.task = self._task()
         method = self._build(task)
         if task.scaler.is_enabled():
             logger.info(FLOAT16)
@@ -422,8 +457,12 @@ class Training:
             precision=resolved_precision(self.run.spec, self.place.device),
             tick=self._tick,
             alive=self._alive,
-            mode=execution_mode(self.place.options.execution, self.place.device),
+            mode="plain" if LESS_MEMORY[1] in self.fallbacks else self._mode,
         )
+
+    @property
+    def _mode(self) -> Mode:
+        return execution_mode(self.place.options.execution, self.place.device)
 
     def _images(self, part: str) -> Images:
         """A part's images, or what a frozen encoder makes of them."""
@@ -431,8 +470,11 @@ class Training:
         labels = torch.from_numpy(np.asarray(data.labels, dtype=np.int64))
         store, features = self.place.store, self.features
         if features is not None:
-            return Images(features.rows, features.places(data.ids), labels, self.place.device)
-        return Images(store.pixels, store.rows(data.ids), labels, self.place.device)
+            pixels, rows = features.rows, features.places(data.ids)
+        else:
+            pixels, rows = store.pixels, store.rows(data.ids)
+        streamed = LESS_MEMORY[0] in self.fallbacks
+        return Images(pixels, rows, labels, self.place.device, stays=streamed)
 
     @cached_property
     def features(self) -> Features | None:
@@ -539,6 +581,9 @@ class Training:
                     )
                     logger.warning(warning)
                     self.progress.say(warning)
+        if previous is not None and goes_on and previous.device == here["device"]:
+            earlier = previous.fallbacks or []
+            self.fallbacks = list(dict.fromkeys([*earlier, *self.fallbacks]))
         attempts = (previous and previous.attempts) or 0
         scale = self.place.store.survey.scale
         sources = plugin_sources(self.run.method, self.run.context.backbone)
@@ -551,7 +596,8 @@ class Training:
             validate_every=self.place.options.validate_every,
             intensity_scale=None if scale == USUAL else scale.text,
             started=(previous and previous.started) or _now(),
-            attempts=attempts + 1,
+            attempts=attempts + (not self.short),
+            fallbacks=self.fallbacks or None,
         )
         self.record.write(self.directory)
 
@@ -645,6 +691,7 @@ class Training:
             peak_reserved_mib=peak_reserved_mib(self.place.device),
             execution=task.execution.mode,
             executed=task.execution.came_to,
+            fallbacks=self.fallbacks or None,
             preparing_seconds=task.execution.preparing_seconds,
             precision_used=str(task.precision or torch.float32).removeprefix("torch."),
             epochs=method.epochs,
@@ -796,7 +843,9 @@ def train_epoch(method: Method, task: Task, number: int) -> dict[str, float]:
     task.streams.start_epoch(number + 1)
     method.progress = number / method.epochs
     method.train()
-    return method.epoch(number)
+    logs = method.epoch(number)
+    task.settle()
+    return logs
 
 
 def fit_last(method: Method, task: Task) -> None:

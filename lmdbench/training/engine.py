@@ -11,14 +11,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from lmdbench.training.graph_memory import GraphMemory
+from lmdbench.core.gpu_memory import is_full
+from lmdbench.training.graph_memory import GraphMemory, give_back
 
 Mode = Literal["plain", "compiled"]
 Asked = Literal["auto", "plain", "compiled"]
@@ -52,6 +55,7 @@ class Execution:
         self.preparing_seconds = 0.0
         self.compiled_encoders = False
         self.executed: dict[str, dict[str, None]] = {}  # see ``came_to``
+        self.graphs = 0  # captured so far, and not given up
         self.replaying = False  # within a function that is, or may become, a graph
         self._preparing = False
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -80,6 +84,11 @@ class Execution:
             self._memory = GraphMemory(self.device)
         return self._memory
 
+    def forget_memory(self) -> None:
+        """Give back the memory of graphs, of which there are none after all."""
+        self._memory = None
+        give_back(self.device)
+
     def aside(self) -> AbstractContextManager[Any]:
         """Within it, work is done in the memory of the graphs, where there are any."""
         return self.memory.in_use() if self.captures else contextlib.nullcontext()
@@ -107,15 +116,21 @@ class Execution:
             try:
                 with _unchanged(lambda: state, self.device):
                     for encoder in encoders:
-                        _body(encoder).compile(dynamic=False)
+                        body = _body(encoder)
                         trainable = any(p.requires_grad for p in encoder.parameters())
-                        with autocast(), torch.set_grad_enabled(trainable):
+                        body.compile(dynamic=False)
+                        if not trainable:  # else compiled anew wherever gradients are on
+                            compiled = cast(Callable[..., Any], body._compiled_call_impl)
+                            body._compiled_call_impl = torch.no_grad()(compiled)
+                        with autocast():
                             features = encoder(images)
                         if trainable:
                             features.float().sum().backward()
                         encoder.zero_grad(set_to_none=True)
                 self.compiled_encoders = bool(encoders)
             except Exception as error:
+                if is_full(error):
+                    raise
                 for encoder in encoders:
                     _body(encoder)._compiled_call_impl = None  # undoes nn.Module.compile
                 _tell("compiling the encoder", error)
@@ -132,10 +147,15 @@ class Execution:
             yield
 
     def replay(
-        self, function: Callable[..., Outputs], state: Callable[[], Iterable[Tensor]], name: str
+        self,
+        function: Callable[..., Outputs],
+        state: Callable[[], Iterable[Tensor]],
+        name: str,
+        fixed: Callable[[], Any] = lambda: None,
+        generators: Callable[[], Sequence[torch.Generator]] = lambda: (),
     ) -> Replay:
         """See ``Replay``."""
-        return Replay(function, state, name, self)
+        return Replay(function, state, name, self, fixed, generators)
 
     @contextlib.contextmanager
     def preparing(self, name: str) -> Iterator[None]:
@@ -176,6 +196,8 @@ class _Compiled:
             try:
                 return self._compiled(*arguments)
             except Exception as error:
+                if is_full(error):
+                    raise
                 self._compiled = None
                 _tell(f"compiling {name}", error)
         return self.function(*arguments)
@@ -191,7 +213,9 @@ class Replay:
     tensors that the warm-up added to it (momentum) start from zero, as if they had not been there.
 
     Within the function nothing may wait for the device, and nothing in Python may differ from one
-    call to the next.
+    call to the next. ``fixed()`` gives what must not differ and can be told: where it does, the
+    function is called from then on. ``generators()``: of the device, those that the function draws
+    from; each replay draws anew.
     """
 
     def __init__(
@@ -200,20 +224,31 @@ class Replay:
         state: Callable[[], Iterable[Tensor]],
         name: str,
         execution: Execution,
+        fixed: Callable[[], Any],
+        generators: Callable[[], Sequence[torch.Generator]],
     ) -> None:
         self.function = function
         self.state = state
         self.name = name
         self.execution = execution
+        self.fixed = fixed
+        self.generators = generators
+        self.captured = False  # as a CUDA graph, were it released since
         self._plain = execution.mode == "plain"
+        self._fixed: Any = None  # as captured
         self._inputs: tuple[Tensor, ...] | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._outputs: Outputs = {}
 
-    @property
-    def captured(self) -> bool:
-        """Whether it is a CUDA graph by now."""
-        return self._graph is not None
+    def release(self) -> None:
+        """Let go of the graph, and of the memory where it was the last: the next call captures it
+        anew."""
+        if self._graph is None:
+            return
+        self._inputs, self._graph, self._outputs = None, None, {}
+        self.execution.graphs -= 1
+        if self.execution.graphs == 0:
+            self.execution.forget_memory()
 
     def __call__(self, *inputs: Tensor) -> Outputs:
         if not self._plain and self._inputs is None:
@@ -224,6 +259,9 @@ class Replay:
             fixed.copy_(given, non_blocking=True)
         if self._graph is None:
             return self._call(self._inputs)
+        if self.fixed() != self._fixed:
+            self._give_up(NotReplayable("a number that it was captured with, as a rate, changed"))
+            return self.function(*inputs)
         self._graph.replay()
         return self._outputs
 
@@ -238,14 +276,23 @@ class Replay:
         with self.execution.preparing(self.name):
             fixed = tuple(given.clone() for given in inputs)
             try:
-                with _unchanged(self.state, self.execution.device):
+                with self._unchanged():
                     self._warm_up(fixed)
                 if self.execution.captures:
                     self._capture(fixed)
                 self._inputs = fixed
             except Exception as error:
-                self._plain = True
-                _tell(f"replaying {self.name}", error)
+                if is_full(error):
+                    raise
+                self._give_up(error, self._where_it_waits(fixed, error))
+
+    def _give_up(self, error: Exception, where: str = "") -> None:
+        """Go on by calls of the function."""
+        self._plain, self._inputs, self.captured = True, None, False
+        _tell(f"replaying {self.name}", error, where)
+        self.release()
+        if self.execution.captures and self.execution.graphs == 0:
+            self.execution.forget_memory()
 
     def _warm_up(self, inputs: tuple[Tensor, ...]) -> None:
         with self.execution.aside():
@@ -254,9 +301,45 @@ class Replay:
 
     def _capture(self, inputs: tuple[Tensor, ...]) -> None:
         graph = torch.cuda.CUDAGraph()
+        if torch.__version__ < "2.14":  # later ones register what is drawn from by themselves
+            for generator in self.generators():
+                graph.register_generator_state(generator)
+        self._fixed = self.fixed()
         with self.execution.memory.captured(graph):
             self._outputs = self._call(inputs)
-        self._graph = graph
+        self._graph, self.captured = graph, True
+        self.execution.graphs += 1
+
+    def _where_it_waits(self, inputs: tuple[Tensor, ...], error: Exception) -> str:
+        """The line at which the host waits for the device, where that broke a capture."""
+        if "captur" not in str(error):
+            return ""
+        before = torch.cuda.get_sync_debug_mode()
+        try:
+            with self._unchanged(), self.execution.aside():
+                torch.cuda.set_sync_debug_mode("error")
+                try:
+                    self._call(inputs)
+                finally:
+                    torch.cuda.set_sync_debug_mode(before)
+        except Exception as found:
+            own = Path(torch.__file__).parent
+            frames = traceback.extract_tb(found.__traceback__)
+            lines = [f for f in frames if own not in Path(f.filename).parents]
+            return f" (waits at {Path(lines[-1].filename).name}:{lines[-1].lineno})"
+        return ""
+
+    @contextlib.contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Also of the generators that are drawn from within."""
+        before = {generator: generator.get_state() for generator in self.generators()}
+        with _unchanged(self.state, self.execution.device):
+            yield
+        for generator in self.generators():
+            if generator in before:
+                generator.set_state(before[generator])
+            else:
+                generator.manual_seed(generator.initial_seed())
 
 
 @contextlib.contextmanager
@@ -284,6 +367,6 @@ def _body(encoder: nn.Module) -> nn.Module:
     return cast(nn.Module, encoder.body)
 
 
-def _tell(what: str, error: Exception) -> None:
+def _tell(what: str, error: Exception, where: str = "") -> None:
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    logger.warning("%s failed, the run goes on without: %s", what, reason)
+    logger.warning("%s failed, the run goes on without: %s%s", what, reason, where)

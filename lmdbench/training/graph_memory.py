@@ -47,9 +47,9 @@ class GraphMemory:
 
     @contextlib.contextmanager
     def captured(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
-        """Within it, work on the device is captured instead of done. The stream is the one before
-        also where that fails."""
-        before = torch.cuda.current_stream(self.device)
+        """Within it, work on the device is captured instead of done. Where that fails, the error
+        is the one from within, not that of the capture's end, and the stream is the one before."""
+        before, cause = torch.cuda.current_stream(self.device), None
         try:
             with (
                 torch.autograd.set_multithreading_enabled(False),
@@ -61,7 +61,13 @@ class GraphMemory:
                     capture_error_mode="thread_local",
                 ),
             ):
-                yield
+                try:
+                    yield
+                except Exception as error:
+                    cause = error
+                    raise
+        except Exception as error:
+            raise (cause or error) from None
         finally:
             torch.cuda.set_stream(before)
 

@@ -40,6 +40,8 @@ class Stepper:
     def __init__(self, method: Stepped) -> None:
         self.method = method
         self.replays: dict[Hashable, Replay] = {}  # by the method's phase
+        self._phase: Hashable = None
+        self._returns = False  # whether a phase was met again
         self._compiled = False
 
     def __call__(self, raws: tuple[Raw, ...]) -> Mapping[str, Tensor]:
@@ -56,9 +58,15 @@ class Stepper:
             self._note(captured=False)
             return method.step(self.batch(raws, execution))
         phase = method.phase()
+        if phase != self._phase:
+            self._begin(phase)
         if phase not in self.replays:
             self.replays[phase] = execution.replay(
-                partial(self._replayed, raws), self.tensors, "step"
+                partial(self._replayed, raws),
+                self.tensors,
+                "step",
+                self.numbers,
+                method.task.streams.on_device,
             )
         for optimizer in method.running_optimizers.values():
             method.set_rates(optimizer)
@@ -70,6 +78,16 @@ class Stepper:
         execution = self.method.task.execution
         compiled = "compiled" if execution.compiled_encoders else "plain"
         execution.note("training", "graphs" if captured else compiled)
+
+    def _begin(self, phase: Hashable) -> None:
+        """Another phase than before. As a rule it is for good, and the graphs of others may go: in
+        what they leave between them its larger tensors would find no room."""
+        self._returns |= phase in self.replays
+        for parameter in self.method.parameters():
+            parameter.grad = None  # which lies among a graph's memory
+        for replay in () if self._returns else self.replays.values():
+            replay.release()
+        self._phase = phase
 
     def batch(self, raws: tuple[Raw, ...], execution: Execution | None = None) -> Any:
         """What ``step`` is given: a ``Batch``, or a tuple of them for several samplers."""
@@ -100,6 +118,14 @@ class Stepper:
             rate = group.setdefault("base_lr", group["lr"])
             if group.get("fused") or group.get("capturable"):
                 group["lr"] = torch.tensor(float(rate), device=task.device)
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """What the optimisers are told and is no tensor: a graph would not see it change."""
+        groups = [g for o in self.method.running_optimizers.values() for g in o.param_groups]
+        return [
+            {k: v for k, v in group.items() if k != "params" and not isinstance(v, Tensor)}
+            for group in groups
+        ]
 
     def tensors(self) -> Iterator[Tensor]:
         """All that training changes: parameters, buffers, what the optimisers keep, and a loss's

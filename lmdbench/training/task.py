@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from lmdbench.core.gpu_memory import GIB, room
 from lmdbench.core.randomness import Streams
 from lmdbench.training.engine import Execution, Mode
 from lmdbench.training.prefetch import stream
@@ -17,7 +19,11 @@ from lmdbench.training.samplers import SAMPLERS, Sampler, SamplerChoice
 from lmdbench.training.scaling import LossScaler
 from lmdbench.training.views.augmentation import VIEWS
 
-DEVICE_SHARE = 0.5  # of the free memory of the device that images may take
+logger = logging.getLogger("lmdbench")
+
+SMALL_SHARE = 0.1  # of a GPU's free memory: images that take no more lie there from the start
+LEFT_SHARE = 0.5  # of what training leaves, that images may take
+AT_ONCE = 2**26  # bytes of images that are copied at a time
 
 
 @dataclass(frozen=True)
@@ -77,27 +83,50 @@ class Images:
     """One part of a split, with labels (N,) int64.
 
     ``pixels``: the store's images (M, 3, H, W) uint8, or in their place the features (M, D) float
-    of a frozen encoder; ``rows`` (N,) says which are this part's. They are moved to a GPU whole
-    where they fit, and streamed to it batch by batch where they don't; the batches are the same.
+    of a frozen encoder; ``rows`` (N,) says which are this part's. They are streamed to a GPU batch
+    by batch, unless they are few or were moved there; the batches are the same. ``stays``: they are
+    never moved.
     """
 
-    def __init__(self, pixels: Tensor, rows: Tensor, labels: Tensor, device: torch.device) -> None:
+    def __init__(
+        self,
+        pixels: Tensor,
+        rows: Tensor,
+        labels: Tensor,
+        device: torch.device,
+        *,
+        stays: bool = False,
+    ) -> None:
         self.device = device
         self.host_labels = labels.cpu()
         self.labels = labels.to(device)
-        self._pixels, self._rows = pixels, rows
+        self._pixels, self._rows, self._stays = pixels, rows, stays
+        self.nbytes = len(rows) * pixels[0].nbytes if len(rows) else 0
         if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if len(rows) * pixels[0].nbytes <= DEVICE_SHARE * free:
-                self._pixels = pixels[rows].to(device)
-                self._rows = torch.arange(len(rows), device=device)
+            self.move(int(SMALL_SHARE * room(device)))
+
+    def move(self, most: int) -> bool:
+        """Put them on the GPU, unless they are there, stay, or take more than so many bytes."""
+        if self._stays or not self.streamed or self.nbytes > most:
+            return False
+        there = torch.empty(
+            (len(self._rows), *self._pixels.shape[1:]),
+            dtype=self._pixels.dtype,
+            device=self.device,
+        )
+        at_once = max(1, AT_ONCE * len(there) // max(1, self.nbytes))
+        for to, rows in zip(there.split(at_once), self._rows.split(at_once), strict=True):
+            to.copy_(self._pixels[rows])
+        self._pixels = there
+        self._rows = torch.arange(len(there), device=self.device)
+        return True
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def streamed(self) -> bool:
-        """Whether the images are too many for the device."""
+        """Whether the images are not on the device."""
         return self._pixels.device.type != self.device.type
 
     def batch(self, positions: Tensor, views: Sequence[str], generator: torch.Generator) -> Batch:
@@ -170,6 +199,7 @@ class Task:
         self.class_counts = counts.to(self.device, torch.float32)
         self.execution = Execution(self.device, self.mode)
         self.scaler = LossScaler(self.device, self.precision)
+        self._settled = False
         self.streams.blocked = lambda: self.execution.replaying
 
     @property
@@ -184,6 +214,26 @@ class Task:
             enabled=self.precision is not None,
             cache_enabled=False,  # a step uses a weight once, and graphs must not share casts
         )
+
+    def settle(self) -> None:
+        """After an epoch, by which is known what training takes: put images on the GPU that fit
+        beside it. Once, and only where there is a GPU."""
+        if self._settled or self.device.type != "cuda":
+            return
+        self._settled = True
+        for name, images in (("training", self.train), ("validation", self.validation)):
+            torch.cuda.empty_cache()
+            free, _ = torch.cuda.mem_get_info(self.device)
+            held = torch.cuda.memory_reserved(self.device)
+            left = free + held - torch.cuda.max_memory_reserved(self.device)
+            if images.move(int(LEFT_SHARE * left)):
+                logger.info("%s images moved to the GPU: %.1f GiB", name, images.nbytes / GIB)
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether any images lie on the GPU."""
+        parts = (self.train, self.validation)
+        return self.device.type == "cuda" and any(len(p) and not p.streamed for p in parts)
 
     def sampler(self, sampler: SamplerChoice) -> Sampler:
         """A new sampler of the training images, by name or by a function of their labels (N,).

@@ -1,5 +1,6 @@
 """Places, also of a user that the machine does not know."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.folders import default_cache, default_results, expanded
+from lmdbench.core.folders import (
+    COMPILERS,
+    default_cache,
+    default_results,
+    expanded,
+    settle_libraries,
+)
 
 UNKNOWN = ("unshare", "-U", "--map-user=54321", "--map-group=54321")
 
@@ -77,3 +84,15 @@ print(getpass.getuser(), os.environ.get("TORCH_HOME"), os.environ.get("MPLCONFIG
 def test_plots_say_nothing_of_places_of_fonts(nobody):
     code = "from lmdbench.core.folders import *; settle_libraries(); import matplotlib.figure"
     assert nobody(code) == ""
+
+
+def test_compilers_keep_theirs_in_the_cache(monkeypatch, tmp_path):
+    for name in COMPILERS:
+        monkeypatch.setenv(name, "")  # so that what is set here is undone
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LMDBENCH_CACHE", str(tmp_path / "c"))
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/mine")
+    settle_libraries()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "c/compiled/inductor")
+    assert os.environ["TRITON_CACHE_DIR"] == "/mine"
+    assert not (tmp_path / "c").exists()

@@ -37,3 +37,26 @@ def test_a_worker_does_not_grow_from_run_to_run(null_gpu):
     assert found["told"] == []
     assert len(set(found["held"])) == 1
     assert found["held"][0] <= 64 * 2**20
+
+
+LARGE, MIDDLE, SMALL = (
+    "ce:resnet50:384:128:25000",
+    "ce:resnet50:224:128:25000",
+    "ce:resnet18:224:128:4888",
+)
+
+
+@pytest.mark.parametrize(
+    ("memory", "streamed"),
+    [
+        # At the start, and after each epoch: by then it is known what training leaves.
+        (24, {LARGE: [True] * 3, MIDDLE: [True, False, False], SMALL: [False] * 3}),
+        (80, {LARGE: [True, False, False], MIDDLE: [False] * 3, SMALL: [False] * 3}),
+    ],
+)
+def test_images_lie_on_the_gpu_where_training_fits_beside_them(null_gpu, memory, streamed):
+    found = null_gpu("resident.py", *streamed, memory=memory * GIB)
+    assert found["told"] == []
+    assert {name: row["streamed"] for name, row in found["found"].items()} == streamed
+    assert all(row["captured"] == [True] for row in found["found"].values())
+    assert found["host"] < 2.5 * GIB  # the largest images are 10.3 GiB
