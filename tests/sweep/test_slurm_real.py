@@ -184,7 +184,7 @@ SCENARIOS = {
             Entry("crt", settings={"epochs": "1", "ce.epochs": "2"}),
             Entry("lws", settings={"epochs": "1", "ce.epochs": "2"}),
         ),
-        "seeds": (0, 1),
+        "seeds": (0, 1, 2),
     },
     "taken": lambda: {"entries": (ce(1),)},
     "poisoned": lambda: {
@@ -310,11 +310,11 @@ def test_runs_with_a_shared_stage_1_to_the_end(launched, undisturbed):
     launch = launched["shared"]
     launch.wait_gone()
     assert [(len(batch.units), batch.aligned) for batch in launch.batches] == [
-        (2, False),
-        (2, True),
-        (2, True),
+        (3, False),
+        (3, True),
+        (3, True),
     ]
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         for method in ("ce", "crt", "lws"):
             assert launch.state(method, seed) == "finished"
             assert launch.record(method, seed)["attempts"] == 1
