@@ -102,17 +102,20 @@ def print_targets(
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """What the options ask for: one workload where they give a size, else the targets."""
     how = options.precision, options.execution
-    sizes = {key: value for key, value in vars(options).items() if key in ALL_SIZES and value}
-    chosen = workload(options.device, *how, sizes)
+    given = {key: value for key, value in vars(options).items() if value is not None}
+    sizes = {key: value for key, value in given.items() if key in ALL_SIZES}
+    seconds = {key: value for key, value in given.items() if key == "seconds"}
+    chosen = workload(options.device, *how, {**sizes, **seconds})
     if sizes:
         return measure_all(chosen, say)
     gpu = chosen if chosen.device.type == "cuda" else None
     if gpu is None:
         say("no GPU: only what is of the CPU is measured, in a few minutes")
-    return measure_targets(gpu, workload("cpu", options.precision, "auto", ON_CPU), say)
+    small = workload("cpu", options.precision, "auto", {**ON_CPU, **seconds})
+    return measure_targets(gpu, small, say)
 
 
-ALL_SIZES = {*(name.replace("-", "_") for name in SIZES), "seconds"}
+ALL_SIZES = {name.replace("-", "_") for name in SIZES}
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -79,6 +79,16 @@ def test_everything_of_one_workload_as_json_and_as_tables(speed, monkeypatch, tm
         assert words in shown
 
 
+def test_seconds_are_of_the_targets_too(speed, monkeypatch):
+    monkeypatch.setattr(speed, "measure_targets", lambda gpu, cpu, _: {"gpu": gpu, "cpu": cpu})
+    monkeypatch.setattr(speed.json, "dumps", lambda found, **_: asked.update(found))
+    asked = {}
+    speed.main(["--device", "cpu", "--seconds", "0.25", "--json"])
+    cpu = asked["cpu"]
+    assert asked["gpu"] is None
+    assert (cpu.seconds, cpu.images) == (0.25, speed.ON_CPU["images"])
+
+
 def test_bad_input_gets_one_line(speed):
     with pytest.raises(SystemExit) as stop:
         speed.main(["--backbone", "resnet19"])
