@@ -97,11 +97,23 @@ def linear_gap(
     n = pieces.n
     by_class = difference_variances(n, pieces.total, pieces.squares, len(d), pieces.second)
     there = n > 0
-    fourth = np.maximum(pieces.squares - pieces.squares**2 / np.maximum(n, 1), 0)  # d⁴ ≤ d²
     parts = weights**2 * by_class
-    chances = weights**4 * fourth / (np.maximum(n, 1) * (n + 2)) ** 2
+    chances = weights**4 * _chance_of_squares(pieces, len(d)) / (np.maximum(n, 1) * (n + 2)) ** 2
     df = df_of_variance(parts[there], chances[there])
     return Gap(values_a, values_b, ImageVariance(pieces.variance(weights, by_class), df))
+
+
+def _chance_of_squares(pieces: Pieces, seeds: int) -> np.ndarray:
+    """Variance of the sum of squared differences of each class, (C,).
+
+    By their fourth powers and those of one more piece, whose fourth power is as large as its square
+    can make it: few pieces that happen to be alike tell little. All are as large over one seed.
+    """
+    n = np.maximum(pieces.n, 1)
+    fourth = pieces.squares
+    if seeds > 1:
+        fourth = np.minimum(fourth, pieces.fourth + pieces.squares / n)
+    return np.maximum(fourth - pieces.squares**2 / n, 0)
 
 
 def smooth_gap(
@@ -192,14 +204,16 @@ def difference(
 
 def corrected_for(found: Difference, comparisons: int, simultaneous: bool = False) -> Difference:
     """With what would be detectable among so many comparisons, at Holm's first step: where no
-    other of them is a finding. ``simultaneous``: with an interval that holds the truth together
+    other of them is a finding; with more seeds, it is no more than that. ``simultaneous``: with an interval that holds the truth together
     with those of all comparisons in 95 % of tables (Bonferroni)."""
     tail = LEVEL / (2 * max(comparisons, 1))
+    detectable = _found_in(POWER, tail, found.df) * found.se
+    by_images = _found_in(POWER, tail, found.df_test) * found.se_test
     found = replace(
         found,
         comparisons=comparisons,
-        detectable=_found_in(POWER, tail, found.df) * found.se,
-        detectable_more_seeds=_found_in(POWER, tail, found.df_test) * found.se_test,
+        detectable=detectable,
+        detectable_more_seeds=min(by_images, detectable),
     )
     if not simultaneous:
         return found

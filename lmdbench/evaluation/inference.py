@@ -256,8 +256,8 @@ class Pieces:
 
     A unit's piece of a class counts with its mean, and with weight as its share of the images:
     1/Σ share² units of one size tell as much. Sums (C,): ``total`` and ``squares`` of the
-    seed-averaged means, ``second`` of the squared means averaged over seeds; ``sizes``: images of a
-    unit. ``unit``, ``of_class`` and ``pull`` (P,): each piece, and how far it pulls the class's
+    seed-averaged means, ``fourth`` of their fourth powers, ``second`` of the squared means averaged
+    over seeds; ``sizes``: images of a unit. ``unit``, ``of_class`` and ``pull`` (P,): each piece, and how far it pulls the class's
     recall from its mean.
     """
 
@@ -265,6 +265,7 @@ class Pieces:
     total: np.ndarray
     squares: np.ndarray
     second: np.ndarray
+    fourth: np.ndarray
     sizes: np.ndarray | None = None
     unit: np.ndarray | None = None
     of_class: np.ndarray | None = None
@@ -278,24 +279,26 @@ class Pieces:
         mean = outcomes.mean(axis=0)
         images = np.bincount(labels, minlength=classes).astype(float)
         if units is None:
-            total, squares, second = (
+            total, squares, second, fourth = (
                 np.bincount(labels, values, classes)
-                for values in (mean, mean**2, (outcomes**2).mean(axis=0))
+                for values in (mean, mean**2, (outcomes**2).mean(axis=0), mean**4)
             )
-            return cls(images, total, squares, second)
+            return cls(images, total, squares, second, fourth)
         unit, of_class, k, sums = _cells(mean, labels, units, classes)
         by_seed = np.stack([_cells(seed, labels, units, classes)[3] for seed in outcomes]) / k
         share = k / images[of_class]
         mass = np.bincount(of_class, share**2, classes)
         n = np.divide(1, mass, out=np.zeros(classes), where=mass > 0)
         recalls = np.bincount(of_class, share * sums / k, classes)
-        total, squares, second = (
+        means = sums / k
+        total, squares, second, fourth = (
             n**2 * np.bincount(of_class, share**2 * values, classes)
-            for values in (sums / k, (sums / k) ** 2, (by_seed**2).mean(axis=0))
+            for values in (means, means**2, (by_seed**2).mean(axis=0), means**4)
         )
         sizes = np.maximum(images / np.maximum(n, 1e-9), 1.0)
         return cls(
-            n, total, squares, second, sizes, unit, of_class, share * (sums / k - recalls[of_class])
+            *(n, total, squares, second, fourth, sizes, unit, of_class),
+            share * (means - recalls[of_class]),
         )
 
     def variance(self, weights: np.ndarray, by_class: np.ndarray) -> float:

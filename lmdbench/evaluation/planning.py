@@ -70,7 +70,11 @@ def expected_table(law: TableLaw) -> ExpectedTable:
     mean_square = pair.moment(2, seeds)
     squares, second = n * mean_square, n * pair.moment(2, 1)
     by_class = inference.difference_variances(n, np.sqrt(of_sum), squares, seeds, second)
-    fourth = (n - 1) * mean_square * (1 - mean_square) + mean_square - pair.moment(4, seeds)
+    fourth_moment = pair.moment(4, seeds)
+    fourth = n * mean_square
+    if seeds > 1:
+        fourth = np.minimum(fourth, n * fourth_moment + mean_square)
+    fourth = fourth - (n - 1) * mean_square**2 - fourth_moment
     test = ImageVariance(
         float(weights**2 @ by_class),
         inference.df_of_variance(weights**2 * by_class, weights**4 * fourth / (n * (n + 2)) ** 2),

@@ -260,3 +260,37 @@ def test_chance_between_seeds_is_not_counted_with_the_images() -> None:
     one_seed = 2 * 0.7 * 0.3 / 4000
     assert of_lasting == pytest.approx(one_seed, rel=0.1)
     assert of_chance == pytest.approx(one_seed / 3 * inference.LEAST_LASTING, rel=0.1)
+
+
+def test_degrees_of_freedom_of_the_images_by_hand() -> None:
+    """Four images of one class, whose differences are ½, ½, 0 and −½ over two seeds."""
+    a = np.array([[1, 1, 1, 0], [1, 1, 0, 0]], float)
+    b = np.array([[1, 0, 1, 1], [0, 1, 0, 0]], float)
+    labels, weights = np.zeros(4, np.int64), np.ones(1)
+    gap = linear_gap(a, b, labels, weights)
+    chance = min(0.75, 3 / 16 + 0.75 / 4) - 0.75**2 / 4
+    assert gap.test.df == pytest.approx(2 * gap.test.variance**2 / (chance / (4 * 6) ** 2))
+    one = linear_gap(a[:1], b[:1], labels, weights)
+    chance = 2 - 2**2 / 4
+    assert one.test.df == pytest.approx(2 * one.test.variance**2 / (chance / (4 * 6) ** 2))
+
+
+def test_patients_of_many_images_tell_as_much_as_they_are() -> None:
+    """Thirty patients of four images each have more than a degree of freedom or two."""
+    rng = np.random.default_rng(0)
+    units = np.repeat(np.arange(30), 4)
+    difficulty = 0.6 * rng.normal(size=30)[units] + rng.normal(size=120)
+    a, b = (difficulty + 0.5 * rng.normal(size=(3, 120)) < skill for skill in (1.0, 0.6))
+    gap = linear_gap(a, b, np.zeros(120, np.int64), np.ones(1), units)
+    assert 5 < gap.test.df < 60
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_more_seeds_never_find_less(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1, 2], [12, 5, 2])
+    a, b = rng.random((2, 3, 19)) < 0.7
+    units = rng.integers(0, 8, 19) if seed % 2 else None
+    found = linear_difference(a, b, labels, np.full(3, 1 / 3), units)
+    assert found.detectable_more_seeds <= found.detectable
