@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lmdbench.cli.options import check_output, make_dataset, parse_device, plugin_option
-from lmdbench.cli.selection import selection_options
+from lmdbench.cli.selection import selection_options, unit_option
 from lmdbench.cli.text import table
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import default_cache
@@ -51,6 +51,7 @@ FITTING = {"--class": ("class",), "--run": ("run", "features")}  # what plots ar
     help="For a paper: without title and footer, which are printed instead, and cut to what it "
     "shows.",
 )
+@unit_option
 @click.option(
     "--class",
     "class_name",
@@ -82,6 +83,7 @@ def plot(
     output: Path | None,
     width: float,
     bare: bool,
+    unit: str | None,
     class_name: str | None,
     run: str | None,
     images: int | None,
@@ -132,6 +134,8 @@ def plot(
     if plot.of in ("run", "features"):
         if selection.calibrate or selection.prior:
             raise UserError(f"{kind} shows no probabilities; leave --calibrate and --prior out")
+        if unit:
+            raise UserError(f"{kind} is of images, one by one; leave --unit out")
         if images is not None and images < 1:
             raise UserError(f"--images {images}: give 1 or more")
         chosen = _run(selection, run, kind)
@@ -142,9 +146,9 @@ def plot(
             data = _features(chosen, selection, images or IMAGES, device or "auto", accept_changed)
         parts: list[tuple[str, Any]] = [(name, data)]
     elif plot.of == "class":
-        parts = _classes(selection, class_name, plot)
+        parts = _classes(selection, class_name, plot, unit)
     else:
-        comparison = selection.comparison(check=plot.check)
+        comparison = selection.comparison(check=plot.check, unit=unit or "")
         parts = [("", comparison)] if plot.of == "comparison" else _named_tables(comparison)
     _write(_drawn(plot, parts, width), kind, output, bare)
 
@@ -157,6 +161,8 @@ def _named_tables(comparison: Comparison) -> list[tuple[str, Any]]:
         name = f"{setting['results_name']}-{setting['split_label']}"
         if result.dropped is not None:
             name += "-without-leaks"
+        if result.sample.units is not None:
+            name += f"-per-{result.sample.counted}"
         number = 2
         while name in named:
             name = f"{name.removesuffix(f'-{number - 1}')}-{number}"
@@ -165,7 +171,9 @@ def _named_tables(comparison: Comparison) -> list[tuple[str, Any]]:
     return list(named.items())
 
 
-def _classes(selection: Selection, name: str | None, plot: Plot) -> list[tuple[str, Any]]:
+def _classes(
+    selection: Selection, name: str | None, plot: Plot, unit: str | None
+) -> list[tuple[str, Any]]:
     """The class of each table. Raises UserError for one that no table has."""
     from lmdbench.reporting.plots.one_vs_rest import OneVsRest, needs_class
 
@@ -179,7 +187,7 @@ def _classes(selection: Selection, name: str | None, plot: Plot) -> list[tuple[s
             plot.check(groups)
 
     of = "" if name is None else re.sub(r"[^\w.-]+", "_", name) + "-"
-    tables = _named_tables(selection.comparison(check=check))
+    tables = _named_tables(selection.comparison(check=check, unit=unit or ""))
     return [(f"{of}{place}", OneVsRest(table, name)) for place, table in tables]
 
 

@@ -119,13 +119,14 @@ def division_options(command: Command) -> Command:
     return cast(Command, stacked(with_division, _DIVISION))
 
 
+unit_option = click.option(
+    "--unit",
+    type=click.Choice(["lesion", "patient"]),
+    help="A second table that scores lesions or patients: the prediction of one is the mean of its "
+    "images' probabilities.",
+)
 _DIVISION: tuple[Callable[[Any], Any], ...] = (
-    click.option(
-        "--unit",
-        type=click.Choice(["lesion", "patient"]),
-        help="A second table that scores lesions or patients: the prediction of one is the mean of "
-        "its images' probabilities.",
-    ),
+    unit_option,
     click.option(
         "--by",
         multiple=True,

@@ -134,8 +134,8 @@ def _seed_notes(rows: Sequence[MethodResult]) -> list[str]:
         if len(rows[0].seeds) == 1:
             return [f"Seed {seeds}; one seed: its intervals are of the test images only."]
         return [f"Seeds {seeds}{' in every row' * (len(rows) > 1)}."]
-    listed = "; ".join(f"{seeds}: {', '.join(labels)}" for seeds, labels in by_seeds.items())
-    notes = [f"Seeds differ between rows ({listed})."]
+    by_row = "; ".join(f"{seeds}: {', '.join(labels)}" for seeds, labels in by_seeds.items())
+    notes = [f"Seeds differ between rows ({by_row})."]
     single = [row.label for row in rows if len(row.seeds) == 1]
     if single:
         whose = "its" if len(single) == 1 else "their"
@@ -299,12 +299,21 @@ def _difference_notes(table: ResultTable) -> list[str]:
             pairs.append(f"No seed in common, so no pair: {'; '.join(apart)}.")
     if table.reference is None:
         if len(table.rows) > 1:
-            return [f"No row is {table.wanted}, so nothing is tested against it.", *pairs]
+            rows = listed([row.label for row in table.rows])
+            return [
+                f"No row is {table.wanted}, so nothing is tested against it; --reference names "
+                f"another: {rows}.",
+                *pairs,
+            ]
         return pairs
     compared = [row for row in table.rows if row.cells[table.primary].difference is not None]
     if lone := without_common_seed(table):
         named = ", ".join(f"{row.label} ({seeds_text(row.seeds)})" for row in lone)
         pairs.insert(0, f"No seed in common with {table.reference}, so not compared: {named}.")
+    if broken := [row for row in table.rows if row.cells[table.primary].mean is None]:
+        whom = "" if table.reference in [row.label for row in broken] else " of these rows"
+        told = "; ".join(f"{row.label} ({row.cells[table.primary].reason})" for row in broken)
+        pairs.insert(0, f"Not tested{whom}, as {primary} is not known: {told}.")
     if not compared:
         return pairs
     cells = {row.label: row.cells[table.primary] for row in compared}
@@ -344,10 +353,10 @@ def _difference_notes(table: ResultTable) -> list[str]:
     notes += _one_seed(", ".join(single), len(single), len(differences))
     chance = {k: cell.permutation_p for k, cell in cells.items() if cell.permutation_p is not None}
     if chance:
-        listed = ", ".join(f"{label} {p:.4f}" for label, p in chance.items())
+        by_row = ", ".join(f"{label} {p:.4f}" for label, p in chance.items())
         notes.append(
             "Permutation over images, these trained models only (10,000 rounds, generator seed 0, "
-            f"not corrected): p = {listed}."
+            f"not corrected): p = {by_row}."
         )
     return list(dict.fromkeys([*notes, *pairs]))
 

@@ -153,7 +153,8 @@ def scored_by(column: Column, division: Division, table: ResultTable, score: Sco
         found = score(replace(table.sample, within=images), subgroup=f"{column.asked} {name}")
         parts.append(Subgroup(name, exploratory(found)))
     absent = (f"{division.note[0].upper()}{division.note[1:]}.",) if division.note else ()
-    notes = (*absent, *_in_several(parts, table))
+    undivided = ("It does not divide these images.",) if len(parts) == 1 else ()
+    notes = (*undivided, *absent, *_in_several(parts, table))
     return Subgroups(column.asked, column.name, tuple(parts), notes, _lacking(parts))
 
 

@@ -15,9 +15,10 @@ def count(number: int, noun: str) -> str:
 
 
 def some(names: Collection[Any], most: int, shown: Callable[[Any], str] = str) -> str:
-    """Names in a row, up to ``most`` of them."""
+    """Names in a row, up to ``most`` of them; with semicolons between where one has a comma."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(shown, list(names)[:most])) + more
+    words = [shown(name) for name in list(names)[:most]]
+    return ("; " if any("," in word for word in words) else ", ").join(words) + more
 
 
 MOST_NAMES = 40  # that a sentence can hold

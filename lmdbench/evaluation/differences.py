@@ -204,8 +204,9 @@ def difference(
 
 def corrected_for(found: Difference, comparisons: int, simultaneous: bool = False) -> Difference:
     """With what would be detectable among so many comparisons, at Holm's first step: where no
-    other of them is a finding; with more seeds, it is no more than that. ``simultaneous``: with an interval that holds the truth together
-    with those of all comparisons in 95 % of tables (Bonferroni)."""
+    other of them is a finding; with more seeds it is no more than that. ``simultaneous``: with an
+    interval that holds the truth together with those of all comparisons in 95 % of tables
+    (Bonferroni)."""
     tail = LEVEL / (2 * max(comparisons, 1))
     detectable = _found_in(POWER, tail, found.df) * found.se
     by_images = _found_in(POWER, tail, found.df_test) * found.se_test

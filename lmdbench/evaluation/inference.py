@@ -257,8 +257,8 @@ class Pieces:
     A unit's piece of a class counts with its mean, and with weight as its share of the images:
     1/Σ share² units of one size tell as much. Sums (C,): ``total`` and ``squares`` of the
     seed-averaged means, ``fourth`` of their fourth powers, ``second`` of the squared means averaged
-    over seeds; ``sizes``: images of a unit. ``unit``, ``of_class`` and ``pull`` (P,): each piece, and how far it pulls the class's
-    recall from its mean.
+    over seeds; ``sizes``: images of a unit. ``unit``, ``of_class`` and ``pull`` (P,): each piece,
+    and how far it pulls the class's recall from its mean.
     """
 
     n: np.ndarray

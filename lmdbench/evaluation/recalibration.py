@@ -146,7 +146,8 @@ def parse_prior(given: object) -> Prior:
         values = np.array(list(prior.values() if isinstance(prior, Mapping) else prior))
     except (TypeError, ValueError):
         raise UserError(
-            f"--prior {given}: give {OF_TEST}, {UNIFORM}, or the share of each class, {EXAMPLE}"
+            f"--prior {given}: give {OF_TEST}, {UNIFORM}, or the share of each class, {EXAMPLE} "
+            "(in their order where a name has a comma)"
         ) from None
     if not np.isfinite(values).all() or (values < 0).any():
         raise UserError(f"--prior {given}: a share is a number from 0 to 1")

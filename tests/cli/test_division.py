@@ -65,6 +65,38 @@ def test_the_report_shows_them_too(
     assert "It rests on 25 test lesions" in html
 
 
+def test_plots_show_lesions_too(
+    lmdbench: Callable[..., Any], words: list[Any], tmp_path: Path
+) -> None:
+    asked = "--unit", "lesion", "--bare", "--output", tmp_path / "roc.svg"
+    made = lmdbench("plot", "roc", *words, *asked)
+    assert made.code == 0, made.err
+    images, lesions = " ".join(made.out.split()).split(
+        "roc-folder-clinic-plain-if100-per-lesion.svg "
+    )
+    assert "50 test images" in images
+    assert "25 test lesions" in lesions
+    assert (tmp_path / "roc-folder-clinic-plain-if100-per-lesion.svg").is_file()
+    refused = lmdbench("plot", "embedding", *words, "--unit", "lesion")
+    assert "an embedding" not in refused.err
+    assert "embedding is of images, one by one; leave --unit out" in refused.err
+
+
+def test_what_is_no_average_over_classes_lacks_none(
+    lmdbench: Callable[..., Any], words: list[Any]
+) -> None:
+    """Some ages lack classes: averages over classes are of fewer there, accuracy is as it is."""
+    asked = ["--by", "age", "--bands", "75,77"]
+    note = "averages over classes are over the other"
+    assert note in lmdbench("compare", *words, *asked, "--metric", "balanced_accuracy").out
+    for name in ("accuracy", "kappa", "recall:nv"):
+        assert note not in lmdbench("compare", *words, *asked, "--metric", name).out
+    shown = lmdbench("compare", *words, *asked, "--metric", "expected_cost").out
+    assert "Mean over seeds, by column age" in shown
+    undivided = lmdbench("compare", *words, "--by", "age", "--bands", "200")
+    assert "It does not divide these images." in undivided.out
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [

@@ -132,6 +132,11 @@ def test_a_seed_without_a_value_makes_the_mean_missing_with_the_reason(
     (note,) = [note for note in block.notes if note.startswith("–")]
     assert note.startswith("– in Balanced accuracy, Macro F1, ")
     assert note.endswith(" of crt: seed 1: the logits of 4 of 4 images are not finite.")
+    why = "crt (seed 1: the logits of 4 of 4 images are not finite)"
+    told = f"Not tested of these rows, as Balanced accuracy is not known: {why}."
+    assert told in only(folder, reference="ce").notes
+    told = f"Not tested, as Balanced accuracy is not known: {why}."
+    assert told in only(folder, reference="crt").notes
     assert next(iter(by_label(block))) == "ce"
     assert not by_label(block)["ce"].cells["accuracy"].best  # it has no rival
 
@@ -163,7 +168,7 @@ def test_notes_say_what_was_compared(folder: Path, fake_run: FakeRun) -> None:
         "95 % intervals: seeds and test images; unit of resampling: an image, as no lesion or "
         "patient is recorded.",
         "No interval for Macro F1, Macro AUROC: a class has fewer than 5 test images.",
-        "No row is lmd, so nothing is tested against it.",
+        "No row is lmd, so nothing is tested against it; --reference names another: ce, crt.",
     ]
 
 

@@ -26,6 +26,10 @@ def test_some_names_and_how_many_more(names, most):
     assert int(more.removesuffix(" more") or 0) == len(names) - len(listed)
 
 
+def test_names_with_commas_stand_apart():
+    assert some(["mild", "moderate, late"], 3) == "mild; moderate, late"
+
+
 def test_bytes():
     assert [size(n) for n in (0, 999, 1000, 139_100, 9.1e9, 2e12)] == [
         *("0 bytes", "999 bytes", "1 kB", "139 kB", "9.1 GB"),

@@ -767,3 +767,11 @@ def test_a_title_that_another_has_is_refused(title):
     ):
         metrics.register_metric("hits", title=title)(lambda labels, logits: 0.5)
     assert "hits" not in metrics.METRICS
+
+
+def test_weighted_kappa_rests_on_the_classes_in_order_alone() -> None:
+    facts = metrics.Facts(grades=("a", "b", "c"))
+    metric = metrics.parse("quadratic_weighted_kappa", ["a", "b", "c", "other"], {}, facts)
+    assert metric.too_small(np.array([9, 9, 9, 1])) == ""
+    assert metric.too_small(np.array([9, 9, 3, 1])) == "a class has fewer than 5 test images"
+    assert not metric.averages_classes

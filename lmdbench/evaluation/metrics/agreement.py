@@ -104,6 +104,7 @@ def _weighted(name: str, title: str, power: int, grades: Sequence[int] = ()) -> 
         undefined,
         bounds=(-1.0, 1.0),
         sets=(("classes in order", tuple(grades)),) if grades else (),
+        alone=True,
         needs="classes in order",
         note="over the images of the classes in order, each taken for the likeliest of these",
         bind=bind,

@@ -65,7 +65,8 @@ class Metric:
     its numbers must know. ``counted``: its value with each image counted so many times (N,), which
     makes the bootstrap quick. ``ratio``: its intervals are made on the logarithm. ``bind``: the
     metric for what a data set says of its classes.
-    ``of_images``: every image counts the same in it, so that small classes weigh little. ``areas``:
+    ``of_images``: every image counts the same in it, so that small classes weigh little. ``alone``:
+    images of classes outside its ``sets`` have no part in it. ``areas``:
     of a mean of areas under curves, the weights of the classes as ``weights`` gives them, and
     ``curve``: which.
     """
@@ -87,6 +88,7 @@ class Metric:
     ratio: bool = False
     bind: Callable[[Classes], Metric] | None = None
     of_images: bool = False
+    alone: bool = False
     areas: Callable[[np.ndarray], np.ndarray] | None = None
     curve: inference.Curve = "ROC"
 
@@ -104,6 +106,11 @@ class Metric:
         """Whether its intervals come from a bootstrap."""
         return self.weights is None and self.influences is None
 
+    @property
+    def averages_classes(self) -> bool:
+        """Whether it is another metric where a class has no images."""
+        return not (self.of_images or self.of_class or self.alone)
+
     def images(self, counts: np.ndarray) -> int:
         """Images of the classes it is about, of ``counts`` (C,) in the part."""
         members = {k for _, classes in self.sets for k in classes}
@@ -118,6 +125,8 @@ class Metric:
         if self.sets or self.of_images:
             carriers = np.zeros(len(counts), bool)
             carriers[[k for _, classes in self.sets for k in classes]] = True
+            if self.alone:
+                counts = np.where(carriers, counts, 0)
         return inference.too_small(counts, carriers, units)
 
     def estimate(

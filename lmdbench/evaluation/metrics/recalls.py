@@ -131,6 +131,7 @@ ALL = (
         lambda s: float(s.margins.right.sum() / s.margins.images.sum()),
         lambda s: s.correct / len(s.labels),
         weights=_accuracy_weights,
+        of_images=True,
     ),
     replace(mean_of(GROUP_MEAN, "Group mean", RECALL, ()), bind=_group_mean),
     mean_of("macro_precision", "Macro precision", PRECISION),

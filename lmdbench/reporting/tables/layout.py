@@ -568,10 +568,12 @@ def _subgroup_scores(
     title = f"{column_title(name)} by {subgroups.by}"
     source = f"column {subgroups.column} of the data set's table"
     what = "Mean over seeds" if any(len(row.seeds) > 1 for row in result.rows) else "Scores"
-    spread = " with unadjusted 95 % intervals" * (style.spread == "interval")
-    legend = f"{what}{spread}, {style.unit}, by {source}; n: {counted}s."
-    of_one_class = ":" in name
-    lacking = () if of_one_class else subgroups.lacking
+    intervals = any(cell.interval for row in rows for cell in row)
+    spread = " with unadjusted 95 % intervals" * intervals
+    unit = f", {style.unit}" * is_share(name)
+    legend = f"{what}{spread}{unit}, by {source}; n: {counted}s."
+    averages = ":" not in name and described(name).averages_classes
+    lacking = subgroups.lacking if averages else ()
     notes = (*subgroups.notes, *lacking, *subgroup_notes(subgroups, name))
     slug = _subgroup_slug(subgroups, name)
     return [Table(slug, title, tuple(columns), tuple(rows), legend, notes)]
@@ -597,8 +599,10 @@ def _subgroup_differences(
         for subgroup, cells in _subgroup_cells(result, subgroups, name)
     )
     points = f", {style.points}" * is_share(name)
+    intervals = any(cell.interval for row in rows for cell in row)
+    spread = ", with unadjusted 95 % intervals" * intervals
     legend = (
-        f"On the same {result.sample.counted}s and seeds{points}, with unadjusted 95 % intervals. "
+        f"On the same {result.sample.counted}s and seeds{points}{spread}. "
         "Exploratory: nothing is tested within a subgroup, nor whether a difference varies "
         "between them."
     )
