@@ -40,7 +40,10 @@ LOOP = tuple(
             "models.classifier",
             "models.stages",
         ),
-        *(f"training.{name}" for name in ("method", "stepper", "engine", "task", "prefetch")),
+        *(
+            f"training.{name}"
+            for name in ("method", "stepper", "engine", "graph_memory", "task", "prefetch")
+        ),
     )
 )
 SELECTING = (  # what the balanced accuracy that selects an epoch is made of

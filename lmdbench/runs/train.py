@@ -330,6 +330,7 @@ class Training:
                 self.steps.over()
                 self.progress.end()
                 self.loggers.end()
+                self.task = None
                 give_back(self.place.device)
 
     def _runs_short(self) -> bool:

@@ -300,14 +300,11 @@ class Replay:
                 self._call(inputs)
 
     def _capture(self, inputs: tuple[Tensor, ...]) -> None:
-        graph = torch.cuda.CUDAGraph()
-        if torch.__version__ < "2.14":  # later ones register what is drawn from by themselves
-            for generator in self.generators():
-                graph.register_generator_state(generator)
         self._fixed = self.fixed()
-        with self.execution.memory.captured(graph):
-            self._outputs = self._call(inputs)
-        self._graph, self.captured = graph, True
+        self._graph, self._outputs = self.execution.memory.capture(
+            lambda: self._call(inputs), self.generators()
+        )
+        self.captured = True
         self.execution.graphs += 1
 
     def _where_it_waits(self, inputs: tuple[Tensor, ...], error: Exception) -> str:

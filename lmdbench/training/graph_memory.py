@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 class GraphMemory:
@@ -45,11 +48,20 @@ class GraphMemory:
         finally:
             before.wait_stream(self.stream)
 
-    @contextlib.contextmanager
-    def captured(self, graph: torch.cuda.CUDAGraph) -> Iterator[None]:
-        """Within it, work on the device is captured instead of done. Where that fails, the error
-        is the one from within, not that of the capture's end, and the stream is the one before."""
-        before, cause = torch.cuda.current_stream(self.device), None
+    def capture(
+        self, work: Callable[[], T], generators: Sequence[torch.Generator]
+    ) -> tuple[torch.cuda.CUDAGraph, T]:
+        """The graph of what some work does on the device, and what it gave. The generators are
+        those that it may draw from.
+
+        Raises what the work raises, also where the end of the capture fails on top of it. The
+        stream is the one before in any case.
+        """
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
+        if torch.__version__ < "2.14":  # later ones register what is drawn from by themselves
+            for generator in generators:
+                graph.register_generator_state(generator)
+        cause = None
         try:
             with (
                 torch.autograd.set_multithreading_enabled(False),
@@ -62,7 +74,7 @@ class GraphMemory:
                 ),
             ):
                 try:
-                    yield
+                    return graph, work()
                 except Exception as error:
                     cause = error
                     raise
