@@ -111,6 +111,9 @@ class Worker:
                 if not self.wait_for_dead or _lives(error.claim, self.progress.alive):
                     return Outcome("busy", str(error))
                 continue
+            except DeviceLost as error:
+                self.spoiled = f"this process {error.how}"
+                raise
             except DiskError as error:
                 if waited >= self.patience:
                     if failure is not None:
@@ -126,7 +129,8 @@ class Worker:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _attempt(self, job: RunJob) -> _Failure | None:
-        """Why the run fails; None where it is finished. Raises Busy, NotReady and DiskError."""
+        """Why the run fails; None where it is finished. Raises Busy, NotReady, DiskError
+        and DeviceLost."""
         run = None
         try:
             run = planned_run(job, self._contexts)
@@ -136,10 +140,7 @@ class Worker:
             if not self.chains and (above := lacking(run, place)):
                 raise NotReady(f"its stage 1 ({above.title}) is {_how_far(above)}; launch again")
             execute(run, place)
-        except (DiskError, Busy, NotReady):
-            raise
-        except DeviceLost as error:
-            self.spoiled = f"this process {error.how}"
+        except (DiskError, Busy, NotReady, DeviceLost):
             raise
         except RunFailed as error:
             if how := lost_device(self.device):
@@ -151,6 +152,8 @@ class Worker:
         except UserError as error:
             return _Failure(str(error), f"{error}\n")
         except Exception as error:
+            if how := lost_device(self.device):
+                raise DeviceLost(job.key, how) from error
             if isinstance(error, OSError) and error.errno and error.errno != errno.ENOENT:
                 raise DiskError(f"{job.key}: {error}") from error
             line = traceback.format_exception_only(error)[-1].strip()
