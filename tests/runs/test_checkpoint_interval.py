@@ -66,6 +66,15 @@ def test_checkpoints_that_take_long_take_a_tenth_of_the_time():
     assert RunOptions(checkpoint_every=1).checkpoint_due(1, 0.6, writing=2.8)
 
 
+def test_one_that_takes_long_is_followed_by_none_for_long(toy_run, tmp_path, saved, monkeypatch):
+    monkeypatch.setattr("lmdbench.runs.options.QUICK_SECONDS", 0.0)
+    monkeypatch.setattr("lmdbench.runs.options.WRITING_SHARE", 1e-6)
+    assert toy_run("ce", "--set", "epochs=4").code == 0
+    assert saved == [1, 4]
+    directory = finished(tmp_path / "results", "ce")
+    assert pd.read_csv(directory / "history.csv")["epoch"].tolist() == [1, 2, 3, 4]
+
+
 KILLED = """
 import os, signal, sys
 from lmdbench.runs.train import Training
