@@ -355,12 +355,11 @@ def many(folder: Path, images: int) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_it_leaves_no_file(trained_run, tmp_path, number):
+def test_stopped_it_leaves_no_file(trained_run, copies, tmp_path, number):
     folder = many(tmp_path / "many", 30_000)
-    process = start(
-        (trained_run, folder, "--batch-size", 8, "--output", tmp_path / "out.csv"),
-        stderr=subprocess.PIPE,
-        text=True,
+    words = (trained_run, folder, "--batch-size", 8, "--output", tmp_path / "out.csv")
+    process = copies.popen(
+        [sys.executable, "-m", "lmdbench", "predict", *words], stderr=subprocess.PIPE, text=True
     )
     while "predicting" not in process.stderr.readline():
         time.sleep(0.01)
