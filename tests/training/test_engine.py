@@ -1,11 +1,13 @@
 """Compiled execution: the same training as plainly, prepared without a trace, and without harm
 where it fails. On the CPU all of it runs but the capture of a graph itself."""
 
+import contextlib
 import logging
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from lmdbench.core.randomness import Streams
 from lmdbench.models.classifier import Encoder
@@ -220,6 +222,22 @@ def test_training_without_a_compiler(no_compiler, caplog):
 def told(caplog):
     """What the run's log says of it."""
     return [r.getMessage() for r in caplog.records if r.name == "lmdbench"]
+
+
+def test_a_frozen_encoder_is_compiled_once_whether_or_not_gradients_are_on():
+    encoder, images = Encoder(Tiny(), 4).eval().requires_grad_(False), torch.rand(2, 3, SIZE, SIZE)
+    expected = encoder(images)
+    Execution(CPU, "compiled").compile_encoders([encoder], images, contextlib.nullcontext)
+    graphs = counters["stats"]["unique_graphs"]
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients):
+            torch.testing.assert_close(encoder(images), expected)
+    assert counters["stats"]["unique_graphs"] == graphs >= 1
+
+
+def test_a_function_is_wrapped_once():
+    execution = Execution(CPU, "compiled")
+    assert execution.compile(cubed) is execution.compile(cubed)
 
 
 def test_preparing_is_timed_and_logged_once(caplog):
