@@ -88,7 +88,8 @@ def test_workers_side_by_side_do_each_run_once(sweep, lmdbench, copies, file, tm
 
 def test_a_worker_stops_when_its_time_is_up(sweep, tmp_path):
     stopped = sweep("worker", "--workers", 1, "--for", "1s")
-    assert stopped.code == 3
+    begun = "1 lost" in stopped.out  # where a worker starts in less than a second
+    assert stopped.code == (1 if begun else 3)  # as status says
     assert "3 runs left undone: its time is up" in stopped.err
     assert not list((tmp_path / "results").glob("*/*/*/*/running.json"))
 
