@@ -316,7 +316,7 @@ class Training:
             except Diverged as error:
                 self._fail(error, f"{error}{remedy(self.run)}")
             except (Exception, SystemExit) as error:  # a method that calls sys.exit, too
-                if is_full(error):
+                if self._lacks_memory(error):
                     lacked = what_lacked(error, self.place.device)
                     self._fail(error, f"{lacked}: {LESS}")
                 self._check_device(error)
@@ -338,7 +338,7 @@ class Training:
         try:
             self._carry_out()
         except Exception as error:
-            way = self._way_with_less() if is_full(error) else None
+            way = self._way_with_less() if self._lacks_memory(error) else None
             if way is None:
                 raise
             self.fallbacks.append(way)
@@ -352,6 +352,9 @@ class Training:
             self.task, self.state = None, Checkpoint()
             return True
         return False
+
+    def _lacks_memory(self, error: BaseException) -> bool:
+        return self.place.device.type == "cuda" and is_full(error)
 
     def _way_with_less(self) -> str | None:
         """The next way to train the same with less of the GPU's memory, if there is one."""
