@@ -80,7 +80,7 @@ def _gpus_shown() -> str:
     if shown == 0 and torch.version.cuda is None:
         return f"this machine shows 0 GPUs: torch {torch.__version__} is built without CUDA"
     hidden = f" (CUDA_VISIBLE_DEVICES={visible})" if visible is not None else ""
-    return f"this machine shows {shown} GPUs{hidden}"
+    return f"this machine shows {shown} GPU{'s' * (shown != 1)}{hidden}"
 
 
 def unused_gpu() -> str:

@@ -269,6 +269,7 @@ class Checkpoint:
     best_score: float = -1.0
     best_epoch: int = 0
     best_model: dict[str, Tensor] | None = None
+    executed: dict[str, dict[str, None]] = field(default_factory=dict)  # see Execution
 
 
 class RunLog(logging.FileHandler):
@@ -385,6 +386,8 @@ class Training:
             self._set_aside(error)
             self._carry_out()
             return
+        task.execution.executed |= self.state.executed
+        self.state.executed = task.execution.executed
         settings = dict(self.run.spec.settings)
         self.loggers.begin(self.record.to_json(), settings, self.directory)
         if self.state.history:
@@ -461,11 +464,13 @@ class Training:
             precision=resolved_precision(self.run.spec, self.place.device),
             tick=self._tick,
             alive=self._alive,
-            mode="plain" if LESS_MEMORY[1] in self.fallbacks else self._mode,
+            mode=self._mode,
         )
 
     @property
     def _mode(self) -> Mode:
+        if LESS_MEMORY[1] in self.fallbacks:
+            return "plain"
         return execution_mode(self.place.options.execution, self.place.device)
 
     def _images(self, part: str) -> Images:
@@ -566,6 +571,9 @@ class Training:
             "ancestor": ancestor and ancestor.record().digests.get("model"),
             **({"features": self.features.digest} if self.features else {}),
         }
+        if previous is not None and goes_on and previous.device == here["device"]:
+            earlier = previous.fallbacks or []
+            self.fallbacks = list(dict.fromkeys([*earlier, *self.fallbacks]))
         begun_versions = None
         if previous is not None:
             if goes_on:
@@ -573,6 +581,8 @@ class Training:
                 begun_versions = versions_before(previous, here["versions"])
             changes = {key: (getattr(previous, key), here[key]) for key in HERE}
             changes |= gpu_changes(previous.gpu, here["gpu"])
+            if goes_on and previous.execution is not None:
+                changes["execution"] = previous.execution, self._mode
             if self.features is not None:
                 changes["features"] = previous.digests.get("features"), self.features.digest
             words = dict(zip(BEGUN, ("code", "images", "starting weights"), strict=True))
@@ -585,9 +595,6 @@ class Training:
                     )
                     logger.warning(warning)
                     self.progress.say(warning)
-        if previous is not None and goes_on and previous.device == here["device"]:
-            earlier = previous.fallbacks or []
-            self.fallbacks = list(dict.fromkeys([*earlier, *self.fallbacks]))
         attempts = (previous and previous.attempts) or 0
         scale = self.place.store.survey.scale
         sources = plugin_sources(self.run.method, self.run.context.backbone)
@@ -601,6 +608,7 @@ class Training:
             intensity_scale=None if scale == USUAL else scale.text,
             started=(previous and previous.started) or _now(),
             attempts=attempts + (not self.short),
+            execution=self._mode,
             fallbacks=self.fallbacks or None,
         )
         self.record.write(self.directory)

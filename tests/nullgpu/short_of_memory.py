@@ -45,6 +45,15 @@ class InEvaluation(CE):
         return super().predict(images)
 
 
+@register_method("in-late-evaluation")
+class InLateEvaluation(CE):
+    """Takes too much beside graphs, in the second epoch's evaluation."""
+
+    def predict(self, images):
+        ask(self, self.task.execution.mode == "plain" or self.progress < 0.5)
+        return super().predict(images)
+
+
 @register_method("in-finish")
 class InFinish(CE):
     """Takes too much in any case, after the last epoch."""

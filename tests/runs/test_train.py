@@ -205,7 +205,7 @@ def test_a_plug_ins_source_is_kept_and_a_built_in_methods_is_not(toy_run, tmp_pa
     assert not (ce / "plugins").exists()
 
 
-def test_versions_that_differ_between_attempts_are_recorded_and_named(
+def test_versions_and_execution_that_differ_between_attempts_are_recorded_and_named(
     toy_run, start, tmp_path, lmdbench, rewrite_record
 ):
     results, words = tmp_path / "results", ("--set", "epochs=60")
@@ -215,8 +215,11 @@ def test_versions_that_differ_between_attempts_are_recorded_and_named(
     process.communicate()
     (path,) = results.glob("*/*/ce/seed*/run.json")
     rewrite_record(path.parent, lambda record: record["versions"].update(torch="1.0"))
+    rewrite_record(path.parent, lambda record: record.update(execution="compiled"))
     record = json.loads(path.read_text())
-    assert "goes on with other versions" in toy_run("ce", *words).err
+    told = toy_run("ce", *words).err
+    assert "goes on with other versions" in told
+    assert "goes on with other execution (plain) than it began with (compiled)" in told
     after = json.loads(path.read_text())
     assert after["begun_versions"] == record["versions"]
     assert after["versions"]["torch"] == torch.__version__
