@@ -345,7 +345,9 @@ class Training:
             self.fallbacks.append(way)
             self.short = True
             lacked = what_lacked(error, self.place.device)
-            text = f"{self.run.title}: {lacked}; goes on from its checkpoint with {way}"
+            kept = (self.directory / CHECKPOINT).exists()
+            goes_on = "goes on from its checkpoint" if kept else "begins again"
+            text = f"{self.run.title}: {lacked}; {goes_on} with {way}"
             logger.warning(text)
             self.progress.end()
             self.progress.say(text)

@@ -3,6 +3,7 @@
 import pytest
 
 STREAMED, PLAIN = "images streamed", "plain execution"
+KEPT = "goes on from its checkpoint"
 
 
 @pytest.fixture(scope="module")
@@ -13,14 +14,14 @@ def found(null_gpu, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "fallbacks", "executed"),
+    ("name", "fallbacks", "executed", "goes_on"),
     [
-        ("in-steps", [STREAMED, PLAIN], "plain"),
-        ("in-evaluation", [STREAMED], "graphs"),
-        ("in-late-evaluation", [STREAMED, PLAIN], "graphs, plain"),
+        ("in-steps", [STREAMED, PLAIN], "plain", "begins again"),
+        ("in-evaluation", [STREAMED], "graphs", KEPT),
+        ("in-late-evaluation", [STREAMED, PLAIN], "graphs, plain", KEPT),
     ],
 )
-def test_a_run_goes_on_with_less(found, name, fallbacks, executed):
+def test_a_run_goes_on_with_less(found, name, fallbacks, executed, goes_on):
     row = found[name]
     assert (row["code"], row["failure"]) == (0, "")
     record = row["record"]
@@ -31,7 +32,7 @@ def test_a_run_goes_on_with_less(found, name, fallbacks, executed):
     told = [line for line in row["told"] if "goes on with other" not in line]
     for way, line in zip(fallbacks, told, strict=True):
         assert "out of GPU memory: 1024.00 GiB was needed beside 0." in line
-        assert "of 24.00 GiB were free; goes on from its checkpoint with " + way in line
+        assert f"of 24.00 GiB were free; {goes_on} with {way}" in line
 
 
 def test_a_run_fails_where_there_is_no_other_way(found):
