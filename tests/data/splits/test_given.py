@@ -101,7 +101,7 @@ def test_lesions_in_two_folds_are_named(tmp_path: Path) -> None:
     refused(
         dataset,
         SplitSpec("kfold", fold=0),
-        r"column 'fold' of labels.csv: 15 lesions or patients in more than one fold: p0 \(0, 1\), ",
+        r"column 'fold' of labels.csv: 15 lesions or patients in more than one fold: p0 \(0, 1\); ",
     )
     assert make_split(dataset, SplitSpec("lesion")).name == "lesion"
 
