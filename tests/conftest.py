@@ -53,6 +53,17 @@ def test_data() -> Path:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch works on one thread, as on a machine with one processor."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def make_task() -> Callable[..., Task]:
     """Makes small tasks: random images whose brightness tells their class, on the CPU.
 

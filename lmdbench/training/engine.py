@@ -290,8 +290,9 @@ class Replay:
         """Go on by calls of the function."""
         self._plain, self._inputs, self.captured = True, None, False
         _tell(f"replaying {self.name}", error, where)
-        self.release()
-        if self.execution.captures and self.execution.graphs == 0:
+        if self._graph is not None:
+            self.release()
+        elif self.execution.captures and self.execution.graphs == 0:
             self.execution.forget_memory()
 
     def _warm_up(self, inputs: tuple[Tensor, ...]) -> None:

@@ -15,6 +15,8 @@ from lmdbench.training.task import Images, Task
 
 from .played_graphs import played_graphs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 LATE = {"ldam-drw": 5, "rrl": 5, "ride": 5}  # epochs until what they begin late acts
 SHORT = {"batch_size": 8, "rounds": 2, "virtual_per_class": 40, "head_batch_size": 16}
@@ -25,14 +27,6 @@ NAMES = [
     for method in built_in_methods()
     if method.replayable and method.epochs != 0 and method.name not in DRAWING
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_task(mode: str) -> Task:

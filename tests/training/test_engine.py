@@ -17,6 +17,8 @@ from lmdbench.training.method import METHODS
 from lmdbench.training.scaling import LossScaler
 from lmdbench.training.task import Images, Task
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 CLASSES, SIZE, BATCH = 3, 16, 4
 
@@ -57,14 +59,6 @@ def trained(name: str, mode: str, epochs: int = 3, **settings):
     )
     method.to(memory_format=torch.channels_last).start_training()
     return method, [train_epoch(method, task, number) for number in range(epochs)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("name", "phases"), [("ce", {None}), ("rrl", {False, True})])
