@@ -17,7 +17,7 @@ from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.registry import unknown
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.predictions import Predictions, load_predictions
-from lmdbench.evaluation.recalibration import Calibration, Calibrator, ValidationFit, fit
+from lmdbench.evaluation.recalibration import Calibration, Calibrator, ValidationFit
 from lmdbench.runs.whole import PREDICTIONS, counted, suspect
 
 
@@ -160,8 +160,7 @@ def _fit(run: Run, calibration: Calibration) -> ValidationFit:
     kept = _fitted.get((path, calibration.method))
     if kept is None or kept[0] != written:
         validation = _on_disk(run, "validation", _load)
-        asked = calibration.temperature, calibration.bias
-        kept = written, fit(validation.labels, validation.logits, *asked)
+        kept = written, calibration.fit(validation.labels, validation.logits)
         _fitted[path, calibration.method] = kept
     return kept[1]
 

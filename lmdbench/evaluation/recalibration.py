@@ -66,6 +66,10 @@ class Calibration:
         """As ``parse_calibration`` takes it."""
         return (BCTS if self.bias else TEMPERATURE) if self.temperature else None
 
+    def fit(self, labels: np.ndarray, logits: np.ndarray) -> ValidationFit:
+        """What it asks for, of a run's validation images, (N,) and (N, C)."""
+        return fit(labels, logits, self.temperature, self.bias)
+
     def calibrator(
         self,
         found: ValidationFit,

@@ -23,7 +23,7 @@ from lmdbench.data.store.scale import USUAL, Scale, common_scale, number, parse_
 from lmdbench.data.store.survey import Survey, values_of
 from lmdbench.evaluation.inference import Estimate, independent, no_interval, unit_codes
 from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
-from lmdbench.evaluation.recalibration import Calibration, Calibrator, fit
+from lmdbench.evaluation.recalibration import Calibration, Calibrator
 from lmdbench.models.backbones import get_backbone
 from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.plan import RunSpec, code_in_words
@@ -200,7 +200,7 @@ def calibrator_of(run: TrainedRun, calibration: Calibration) -> Calibrator:
             "--prior go by; leave them out"
         )
     own = saved_predictions(run.directory, run.record, ["validation"])["validation"]
-    found = fit(own.labels, own.logits, calibration.temperature, calibration.bias)
+    found = calibration.fit(own.labels, own.logits)
     if np.isnan(found.gap):
         raise UserError(
             f"{run.directory}: its validation logits are not finite, and --calibrate and --prior "

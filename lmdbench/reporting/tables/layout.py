@@ -568,8 +568,7 @@ def _subgroup_scores(
     title = f"{column_title(name)} by {subgroups.by}"
     source = f"column {subgroups.column} of the data set's table"
     what = "Mean over seeds" if any(len(row.seeds) > 1 for row in result.rows) else "Scores"
-    intervals = any(cell.interval for row in rows for cell in row)
-    spread = " with unadjusted 95 % intervals" * intervals
+    spread = _unadjusted(rows)
     unit = f", {style.unit}" * is_share(name)
     legend = f"{what}{spread}{unit}, by {source}; n: {counted}s."
     averages = ":" not in name and described(name).averages_classes
@@ -599,8 +598,7 @@ def _subgroup_differences(
         for subgroup, cells in _subgroup_cells(result, subgroups, name)
     )
     points = f", {style.points}" * is_share(name)
-    intervals = any(cell.interval for row in rows for cell in row)
-    spread = ", with unadjusted 95 % intervals" * intervals
+    spread = _unadjusted(rows, ",")
     legend = (
         f"On the same {result.sample.counted}s and seeds{points}{spread}. "
         "Exploratory: nothing is tested within a subgroup, nor whether a difference varies "
@@ -609,6 +607,12 @@ def _subgroup_differences(
     title = f"Differences to {result.reference} in {in_text(name)} by {subgroups.by}"
     slug = f"{_subgroup_slug(subgroups, name)}-differences"
     return [Table(slug, title, columns, rows, legend)]
+
+
+def _unadjusted(rows: Sequence[Sequence[TableCell]], comma: str = "") -> str:
+    """That the cells have intervals, for a legend; empty where none has."""
+    some = any(cell.interval for row in rows for cell in row)
+    return f"{comma} with unadjusted 95 % intervals" * some
 
 
 def _subgroup_cells(
