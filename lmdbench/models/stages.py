@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lmdbench.core.errors import UserError
-from lmdbench.models.efficientnet_lite import STAGES, EfficientNetLite0
+from lmdbench.models.efficientnet_lite import EfficientNetLite
 from lmdbench.models.small import SmallNet
 
 
@@ -29,9 +29,9 @@ def stages_of(body: nn.Module) -> list[nn.Module]:
         return _averaged([*stages, nn.Sequential(last, head)])
     if isinstance(body, SmallNet):
         return _averaged(list(body))
-    if isinstance(body, EfficientNetLite0):
+    if isinstance(body, EfficientNetLite):
         blocks = iter(body._blocks)
-        *stages, last = (nn.Sequential(*(next(blocks) for _ in range(n))) for n, *_ in STAGES)
+        *stages, last = (nn.Sequential(*(next(blocks) for _ in range(n))) for n in body.repeats)
         converted = Affine(body._scale, body._shift)
         stem = nn.Sequential(converted, body._conv_stem, body._bn0, nn.ReLU6())
         head = nn.Sequential(last, body._conv_head, body._bn1, nn.ReLU6())

@@ -42,7 +42,7 @@ def test_classes_are_drawn_by_the_inverse_of_their_size():
         ("resnet50", "layer4.2."),
         ("small", "layer3."),
         ("efficientnet_v2_s", "features.7."),
-        ("efficientnet-lite0", ("_conv_head.", "_bn1.")),
+        *((f"efficientnet-lite{n}", ("_conv_head.", "_bn1.")) for n in range(3)),
     ],
 )
 def test_the_branches_share_all_but_the_last_block(name, own):
@@ -61,7 +61,8 @@ def test_the_branches_share_all_but_the_last_block(name, own):
 
 def test_every_backbone_is_among_those():
     assert set(BACKBONES) <= {
-        *("resnet18", "resnet34", "resnet50", "small", "efficientnet_v2_s", "efficientnet-lite0")
+        *("resnet18", "resnet34", "resnet50", "small", "efficientnet_v2_s"),
+        *(f"efficientnet-lite{n}" for n in range(3)),
     }
 
 

