@@ -48,7 +48,7 @@ def scaled_stages(variant: int) -> list[tuple[int, ...]]:
     multiples of 8."""
     width, depth = SCALES[variant]
     first, *others, last = (
-        (repeats, kernel, stride, expansion, outputs if width == 1 else rounded(outputs * width))
+        (repeats, kernel, stride, expansion, rounded(outputs * width))
         for repeats, kernel, stride, expansion, outputs in STAGES
     )
     return [first, *((math.ceil(depth * repeats), *shape) for repeats, *shape in others), last]
