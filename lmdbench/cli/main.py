@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ INTERRUPTED = 130
 def main() -> None:
     """The ``lmdbench`` command: exits with 0 for success, 2 for a user's mistake, 1 for a failed
     run, 130 where it was interrupted."""
+    atexit.register(_on_interrupt, signal.SIG_IGN)  # first in, so the last thing that is done
     _on_interrupt(_leave_and_say)  # nothing has begun that would have to be put away
     from lmdbench.cli.commands import exit_code
 
@@ -39,7 +41,10 @@ OURS = (signal.default_int_handler, _leave_and_say, _leave)
 
 def _on_interrupt(handler: object) -> None:
     """Of Ctrl-C and what is taken as such; a shell that has it ignored, as behind ``&``, has its
-    way."""
+    way.
+
+    To ignore it is right once all is put away: Python gives each other handler back to the system
+    as it ends, and a process that was done would seem to be killed."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) in OURS:
             signal.signal(number, handler)  # type: ignore[arg-type]

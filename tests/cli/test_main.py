@@ -117,6 +117,27 @@ def test_interrupted_while_it_is_imported_it_says_so_in_a_word(module, words, ti
     assert result.stderr == "\nlmdbench: interrupted\n"
 
 
+INTERRUPTED_AT_THE_END = """
+import os, signal, sys
+
+class Last:
+    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGINT):
+        kill(me, number)
+
+sys.last = Last()  # goes when Python takes its modules down
+sys.argv = ["lmdbench", "list", "no-such-kind"]
+from lmdbench.cli.main import main
+main()
+"""
+
+
+def test_interrupted_when_all_is_done_it_ends_as_it_would():
+    command = [sys.executable, "-c", INTERRUPTED_AT_THE_END]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "no-such-kind" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
