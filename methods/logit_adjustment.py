@@ -18,6 +18,11 @@ def log_prior(class_counts: Tensor) -> Tensor:
     return (class_counts / class_counts.sum()).log()
 
 
+def floored_log(prior: Tensor) -> Tensor:
+    """log (π + 1e-9), as several official codes guard it: (C,)."""
+    return (prior + 1e-9).log()
+
+
 def logit_adjusted_loss(logits: Tensor, labels: Tensor, class_counts: Tensor, tau: float) -> Tensor:
     """Mean cross-entropy of z + τ log π. logits (B, C) float, labels (B,) int64, counts (C,)."""
     return F.cross_entropy(logits + tau * log_prior(class_counts), labels)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmdbench.core.randomness import Streams
 from lmdbench.core.settings import Choice, at_least
 from lmdbench.training.method import Method, register_method
 from lmdbench.training.task import Batch
@@ -28,6 +29,16 @@ def mixed_cross_entropy(logits: Tensor, labels: Tensor, others: Tensor, share: f
     """
     first, second = F.cross_entropy(logits, labels), F.cross_entropy(logits, others)
     return share * first + (1 - share) * second
+
+
+def mix_up(batch: Batch, alpha: float, streams: Streams) -> tuple[Tensor, Tensor, float]:
+    """λ x + (1 − λ) x' with x' the batch in another order and one λ ~ Beta(α, α): the mixed images
+    (B, 3, H, W), the labels (B,) of x', and λ, which is 1 where α is 0."""
+    share = draw_beta(alpha, alpha, streams.get("mixup")) if alpha > 0 else 1.0
+    on_device = streams.get("mixup", on_device=True)  # else each step would wait for a copy
+    order = torch.randperm(len(batch), generator=on_device, device=batch.labels.device)
+    mixed = share * batch.images + (1 - share) * batch.images[order]
+    return mixed, batch.labels[order], share
 
 
 @register_method("mixup")
@@ -66,9 +77,5 @@ class Mixup(Method):
             at_least(self, alpha=0)
 
     def loss(self, batch: Batch) -> Tensor:
-        alpha, streams = self.settings.alpha, self.task.streams
-        share = draw_beta(alpha, alpha, streams.get("mixup")) if alpha > 0 else 1.0
-        on_device = streams.get("mixup", on_device=True)  # else each step would wait for a copy
-        order = torch.randperm(len(batch), generator=on_device, device=batch.labels.device)
-        mixed = share * batch.images + (1 - share) * batch.images[order]
-        return mixed_cross_entropy(self.model(mixed), batch.labels, batch.labels[order], share)
+        mixed, others, share = mix_up(batch, self.settings.alpha, self.task.streams)
+        return mixed_cross_entropy(self.model(mixed), batch.labels, others, share)

@@ -53,6 +53,22 @@ class ExpertHeads(nn.Module):
         return self.each(features).mean(dim=0)
 
 
+def expert_classifier(encoder: Encoder, num_classes: int, experts: int, scale: float) -> Classifier:
+    """Experts made of an encoder, each with a cosine head; their mean is the prediction."""
+    width = encoder.out_features
+    return Classifier(
+        Encoder(Experts(encoder.body, experts), experts * width),
+        ExpertHeads(width, num_classes, scale, experts),
+    )
+
+
+def expert_logits(model: Classifier, images: Tensor) -> Tensor:
+    """Each expert's logits (experts, B, C) of images (B, 3, H, W), in the heads' own precision."""
+    features = model.encoder(images)
+    with torch.autocast(features.device.type, enabled=False):
+        return cast(ExpertHeads, model.head).each(features.float())
+
+
 def temperatures(class_counts: Tensor, spread: float) -> Tensor:
     """T_j ∝ C π_j · spread + 1 − spread, the highest of them 1: (C,). The rarer, the lower."""
     T = len(class_counts) * class_counts / class_counts.sum() * spread + 1 - spread
@@ -129,11 +145,8 @@ class RIDE(Method):
             below(self, beta=1)
 
     def build(self, encoder: Encoder) -> None:
-        s, width = self.settings, encoder.out_features
-        experts = Encoder(Experts(encoder.body, s.experts), s.experts * width)
-        self.model = Classifier(
-            experts, ExpertHeads(width, self.task.num_classes, s.scale, s.experts)
-        )
+        s = self.settings
+        self.model = expert_classifier(encoder, self.task.num_classes, s.experts, s.scale)
 
     def phase(self) -> bool:
         """Whether classes have weights and temperatures of their own."""
@@ -141,9 +154,7 @@ class RIDE(Method):
 
     def loss(self, batch: Batch) -> Tensor:
         s, counts = self.settings, self.task.class_counts
-        features = self.model.encoder(batch.images)
-        with torch.autocast(features.device.type, enabled=False):
-            logits = cast(ExpertHeads, self.model.head).each(features.float())
+        logits = expert_logits(self.model, batch.images)
         weights, T = None, torch.ones_like(counts)
         if self.phase():
             weights, T = class_balanced_weights(counts, s.beta), temperatures(counts, s.spread)
