@@ -40,13 +40,17 @@ def margins(class_counts: Tensor, max_margin: float) -> Tensor:
     return max_margin * inverse / inverse.max()
 
 
+def lowered(logits: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
+    """Logits (B, C), that of the own class less by its margin. labels (B,) int64, margins (C,)."""
+    return logits - F.one_hot(labels, logits.shape[1]) * margins
+
+
 def ldam_loss(
     logits: Tensor, labels: Tensor, margins: Tensor, weights: Tensor | None = None
 ) -> Tensor:
     """Cross-entropy of logits whose own class is lowered by its margin; where ``weights`` (C,) are
     given, their weighted mean. logits (B, C) float, labels (B,) int64, margins (C,)."""
-    lowered = logits - F.one_hot(labels, logits.shape[1]) * margins
-    return F.cross_entropy(lowered, labels, weight=weights)
+    return F.cross_entropy(lowered(logits, labels, margins), labels, weight=weights)
 
 
 @register_method("ldam-drw")

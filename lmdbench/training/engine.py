@@ -106,15 +106,23 @@ class Execution:
         encoders: Sequence[nn.Module],
         images: Tensor,
         autocast: Callable[[], AbstractContextManager[Any]],
+        *,
+        back_twice: bool = False,
     ) -> None:
         """Compile the bodies of encoders in place, for images (B, 3, H, W) and for the mode
-        (training, gradients) that each is in. Nothing else of them changes."""
+        (training, gradients) that each is in. Nothing else of them changes.
+
+        ``back_twice``: what a forward pass leaves outlives the first backward pass through it.
+        """
         if self.mode == "plain":
             return
         state = [buffer for encoder in encoders for buffer in encoder.buffers()]
         with self.preparing("encoder"):
             try:
-                with _unchanged(lambda: state, self.device):
+                with (
+                    _unchanged(lambda: state, self.device),
+                    torch._functorch.config.patch(donated_buffer=not back_twice),
+                ):
                     for encoder in encoders:
                         body = _body(encoder)
                         trainable = any(p.requires_grad for p in encoder.parameters())

@@ -67,6 +67,8 @@ class Method(nn.Module):
     # What training costs: passes through the encoder of as many images as there are training
     # images, an epoch, forward and backward. Where it is empty: (1, 1), or (1, 0) for a head.
     passes: ClassVar[tuple[float, float] | None] = None
+    # Whether ``step`` goes backward more than once through one forward pass: see ``gradients``.
+    goes_back_twice: ClassVar[bool] = False
     # Whether ``step`` does the same work on every batch, whatever numbers are in it, and draws none
     # itself: then a GPU replays it as one graph. What else it depends on is its ``phase``.
     replayable: ClassVar[bool] = False
@@ -227,12 +229,44 @@ class Method(nn.Module):
         optimizers = [self._optimizer(name) for name in names or self.running_optimizers]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
+        self.task.scaler.scale(loss).backward()
+        self._descend(optimizers)
+
+    def _descend(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+        """A step of each along the gradients, scaled ones in float16, that its parameters have."""
         scaler = self.task.scaler
-        scaler.scale(loss).backward()
         for optimizer in optimizers:
             self.set_rates(optimizer)
             scaler.step(optimizer)
         scaler.update()
+
+    @property
+    def optimized(self) -> list[nn.Parameter]:
+        """The parameters of all optimisers, in their order."""
+        groups = [g for o in self.running_optimizers.values() for g in o.param_groups]
+        return [parameter for group in groups for parameter in group["params"]]
+
+    def gradients(self, loss: Tensor, *, again: bool = False) -> list[Tensor]:
+        """Of a scalar, by each parameter in ``optimized``; 0 where it does not matter. In float16
+        they are computed of the scaled loss, and not finite where that was too large.
+
+        ``again``: another call goes backward through the same forward pass. A method that needs it
+        says ``goes_back_twice``.
+        """
+        scaler, parameters = self.task.scaler, self.optimized
+        scaled = torch.autograd.grad(
+            scaler.scale(loss), parameters, retain_graph=again, materialize_grads=True
+        )
+        return scaler.unscaled(scaled)
+
+    def update_along(self, gradients: Iterable[Tensor]) -> None:
+        """A step of all optimisers along these gradients of the parameters in ``optimized``, at the
+        schedule's learning rate: for a ``step`` that makes its gradient of several."""
+        for parameter, gradient in zip(self.optimized, gradients, strict=True):
+            scaled = self.task.scaler.scale(gradient)
+            # Laid out as the parameter is, which fused optimisers take for granted
+            parameter.grad = torch.empty_like(parameter).copy_(scaled)
+        self._descend(self.running_optimizers.values())
 
     @property
     def _called(self) -> str:

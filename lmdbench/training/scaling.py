@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,3 +24,10 @@ class LossScaler(torch.amp.GradScaler):
         if not self.is_enabled():
             return []
         return [t for t in (self._scale, self._growth_tracker) if t is not None]
+
+    def unscaled(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients of a scaled loss as those of the loss itself."""
+        if not self.is_enabled():
+            return list(gradients)
+        scale = self.scale(torch.ones((), device=gradients[0].device))
+        return [gradient / scale for gradient in gradients]

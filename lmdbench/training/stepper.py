@@ -26,6 +26,8 @@ class Stepped(Protocol):
     def replayable(self) -> bool: ...
     @property
     def usual_size(self) -> int: ...
+    @property
+    def goes_back_twice(self) -> bool: ...
     def phase(self) -> Hashable: ...
     def step(self, batch: Any) -> dict[str, Tensor]: ...
     def set_rates(self, optimizer: torch.optim.Optimizer) -> None: ...
@@ -112,7 +114,9 @@ class Stepper:
                 for part in method.modules()
                 if isinstance(part, Encoder) and not isinstance(part, FrozenEncoder)
             ]
-            task.execution.compile_encoders(encoders, images, task.autocast)
+            task.execution.compile_encoders(
+                encoders, images, task.autocast, back_twice=method.goes_back_twice
+            )
         groups = [g for o in method.running_optimizers.values() for g in o.param_groups]
         for group in groups if method.replayable else ():
             rate = group.setdefault("base_lr", group["lr"])

@@ -40,7 +40,7 @@ def gpu():
 def graphs_alone(monkeypatch):
     """Steps are captured, and nothing is compiled."""
     monkeypatch.setattr(Execution, "compile", lambda self, function: function)
-    monkeypatch.setattr(Execution, "compile_encoders", lambda self, *_: None)
+    monkeypatch.setattr(Execution, "compile_encoders", lambda self, *_, **__: None)
 
 
 def make_task(gpu, mode, precision=None, images=210, size=48, classes=6):

@@ -229,6 +229,18 @@ def test_a_frozen_encoder_is_compiled_once_whether_or_not_gradients_are_on():
     assert counters["stats"]["unique_graphs"] == graphs >= 1
 
 
+def test_a_compiled_encoder_is_gone_back_through_twice():
+    encoder, images = Encoder(Tiny(), 4), torch.rand(2, 3, SIZE, SIZE)
+    execution = Execution(CPU, "compiled")
+    execution.compile_encoders([encoder], images, contextlib.nullcontext, back_twice=True)
+    assert execution.compiled_encoders
+    parameters, loss = list(encoder.parameters()), encoder(images).square().sum()
+    first = torch.autograd.grad(loss, parameters, retain_graph=True)
+    second = torch.autograd.grad(loss, parameters)
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_function_is_wrapped_once():
     execution = Execution(CPU, "compiled")
     assert execution.compile(cubed) is execution.compile(cubed)

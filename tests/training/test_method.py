@@ -18,6 +18,7 @@ from lmdbench.training.method import (
     register_method,
     warmup_factor,
 )
+from lmdbench.training.scaling import LossScaler
 from lmdbench.training.task import Batch, Task
 
 TRAINED = ("ce", "focal", "crt", "lws", "balms")
@@ -283,6 +284,39 @@ def test_update_of_some_optimisers_only(make_task, make_method):
     assert moved("head") == {"head"}
     assert moved("encoder") == {"encoder"}
     assert moved() == {"encoder", "head"}
+
+
+@pytest.mark.parametrize("precision", [None, torch.float16])
+def test_an_update_along_gradients_is_an_update(make_task, make_method, precision):
+    """To the bit, also of convolutions in another memory format, and of a loss that is scaled."""
+
+    class Along(Plain):
+        goes_back_twice = True
+
+        def step(self, batch):
+            loss = self.loss(batch)
+            halves = self.gradients(loss / 2, again=True), self.gradients(loss / 2)
+            self.update_along(a + b for a, b in zip(*halves, strict=True))
+            return {"loss": loss.detach()}
+
+    trained = []
+    for cls in (Plain, Along):
+        task = make_task()
+        torch.manual_seed(0)
+        method = make_method(cls, task).to(memory_format=torch.channels_last)
+        task.scaler = LossScaler(torch.device("cpu"), precision)
+        for _, batch in method.batches():
+            method.step(batch)
+        trained.append(method)
+    assert same_state(*trained)
+
+
+def test_a_parameter_that_does_not_matter_has_a_gradient_of_0(make_task, make_method):
+    method = make_method(Plain, make_task())
+    loss = method.model.head.weight.sum()
+    gradients = dict(zip(method.optimized, method.gradients(loss), strict=True))
+    assert (gradients[method.model.head.weight] == 1).all()
+    assert (gradients[method.model.head.bias] == 0).all()
 
 
 def test_settings_of_sgd(make_task, make_method):
