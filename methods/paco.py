@@ -27,6 +27,8 @@ def parametric_contrastive_loss(
     *,
     alpha: float,
     temperature: float,
+    smoothing: float = 0.0,
+    class_averaged: bool = False,
 ) -> Tensor:
     """Mean over i of −1/(1 + α|P_i|) (log p_i(c_y) + α Σ_{a ∈ P_i} log p_i(a)).
 
@@ -34,20 +36,41 @@ def parametric_contrastive_loss(
     unit length; labels (N,) and key_labels (M,) int64, −1 for a key that counts as absent.
     p_i is the softmax over the logits and q_i·a/τ for all queries and keys a but for q_i itself;
     P_i: those among them of i's class.
+
+    ``smoothing`` ε: the own centre has weight 1 − ε and each other one ε / (C − 1).
+    ``class_averaged``: in the denominator of p_i each column, centre or image, is divided by the
+    queries and keys of its class, less its own weight in the numerator (1, α or 0).
     """
-    N, M = len(queries), len(keys)
+    N, M, C = len(queries), len(keys), logits.shape[1]
     samples, classes = torch.cat([queries, keys]), torch.cat([labels, key_labels])
     absent = (classes < 0) | torch.eye(N, N + M, dtype=torch.bool, device=labels.device)
     similarities = (queries @ samples.T / temperature).masked_fill(absent, -torch.inf)
-    log_p_centres, log_p_samples = (
-        torch.cat([logits, similarities], dim=1)
-        .log_softmax(dim=1)
-        .split([logits.shape[1], N + M], dim=1)
-    )
     positive = ((labels[:, None] == classes) & ~absent).to(logits.dtype)
+    columns = torch.cat([logits, similarities], dim=1)
+    if class_averaged:
+        own = F.one_hot(labels, C).to(logits.dtype)
+        members = _members(classes, C) - torch.cat([own, alpha * positive], dim=1)
+        averaged = columns - members.clamp(min=1).log()  # a class without members has its centre
+        log_p = columns - averaged.logsumexp(dim=1, keepdim=True)
+    else:
+        log_p = columns.log_softmax(dim=1)
+    log_p_centres, log_p_samples = log_p.split([C, N + M], dim=1)
     own_centre = log_p_centres.gather(1, labels[:, None]).squeeze(1)
+    if smoothing > 0:
+        others = log_p_centres.sum(dim=1) - own_centre
+        own_centre = (1 - smoothing) * own_centre + smoothing / (C - 1) * others
     own_samples = (positive * log_p_samples.masked_fill(absent, 0)).sum(dim=1)
     return -((own_centre + alpha * own_samples) / (1 + alpha * positive.sum(dim=1))).mean()
+
+
+def _members(classes: Tensor, C: int) -> Tensor:
+    """How many of the samples are of each centre's class, then of each sample's: (C + N,).
+
+    classes (N,) int64, −1 for what is absent.
+    """
+    each = torch.arange(C, device=classes.device)
+    counts = (classes[:, None] == each).sum(dim=0)
+    return counts[torch.cat([each, classes.clamp(min=0)])]
 
 
 @register_method("paco")

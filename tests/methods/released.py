@@ -61,5 +61,5 @@ def cases(name: str) -> pytest.MarkDecorator:
 
 def gradient_norm(loss: Tensor, *leaves: Tensor) -> float:
     """The L2 norm of the gradient by all the leaves together."""
-    gradients = torch.autograd.grad(loss, leaves)
+    gradients = torch.autograd.grad(loss, leaves, retain_graph=True)
     return torch.cat([g.flatten() for g in gradients]).norm().item()

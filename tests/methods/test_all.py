@@ -26,7 +26,13 @@ SHORT = {"epochs": 1, "batch_size": 8, "rounds": 1, "virtual_per_class": 8, "hea
 # What may be left as it was by one epoch: a bias before a batch norm, and an encoder whose steps of
 # 1e-6 are rounded away or begin later. Everything else that an optimiser has moves.
 ENCODER = "model.encoder."
-STILL = {"bcl": "prototypes.0.bias", "lmd": ENCODER, "lmd-released": ENCODER, "mrc-vfc": ENCODER}
+STILL = {
+    "bcl": "prototypes.0.bias",
+    "bpaco": "prototypes.0.bias",
+    "lmd": ENCODER,
+    "lmd-released": ENCODER,
+    "mrc-vfc": ENCODER,
+}
 READABLE = 90  # characters of a title: two lines of a list 80 columns wide
 
 
