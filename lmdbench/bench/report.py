@@ -68,8 +68,10 @@ def print_measured(found: Mapping[str, Any], console: Console) -> None:
     methods = ("ce", "rrl")
     compiling = ", ".join(f"{name} {found[name]['preparing_seconds']:.0f} s" for name in methods)
     facts = [("compiling, apart from that", compiling)]
-    if "peak_memory_of_process_mib" in found:
-        facts.append(("peak memory", f"{found['peak_memory_of_process_mib']:,.0f} MiB"))
+    if (peak := found.get("peak_memory_of_process_mib", 0.0)) is None:
+        facts.append(("peak memory", NOT_TOLD))
+    elif peak:
+        facts.append(("peak memory", f"{peak:,.0f} MiB"))
     else:
         peaks = ", ".join(f"{name} {found[name]['peak_memory_mib']:,.0f} MiB" for name in methods)
         facts.append(("peak memory of the GPU", peaks))

@@ -15,6 +15,7 @@ from lmdbench.cli.sweep_common import again, counts, load_plan, note, runs
 from lmdbench.core.errors import RunFailed, UserError, told_of
 from lmdbench.core.files import check_writable
 from lmdbench.core.folders import default_cache
+from lmdbench.core.system import check_workers
 from lmdbench.core.words import count
 
 if TYPE_CHECKING:
@@ -312,6 +313,7 @@ def check_weights(nodes: Sequence[Node]) -> None:
 
 def pool_options(planned: SweepPlan, options: StartOptions) -> PoolOptions:
     """What a pool of workers on this machine works on. Raises UserError for what is not there."""
+    check_workers()
     from lmdbench.cli.options import parse_numbers
     from lmdbench.sweep.executors.local import make_slots
     from lmdbench.sweep.executors.pool import PoolOptions

@@ -9,6 +9,7 @@ import re
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from lmdbench.core.files import (
     temporary_path,
     unreadable,
 )
+from lmdbench.core.system import WINDOWS
 
 HEARTBEAT_SECONDS = 10.0
 DEAD_AFTER_SECONDS = 120.0  # without a heartbeat, where the process itself cannot be looked up
@@ -50,6 +52,8 @@ def _machine() -> str:
 
 def _process_start(pid: int) -> str | None:
     """When a process started, as the kernel counts; empty where it does not tell, None if dead."""
+    if WINDOWS:  # where os.kill is no question: it ends a process, or sends Ctrl-C
+        return ""
     stat = _read_or_empty(f"/proc/{pid}/stat")
     if stat:
         state, *fields = stat.rpartition(")")[2].split()
@@ -67,8 +71,14 @@ def _process_start(pid: int) -> str | None:
     return ""
 
 
+def _is_here(record: Mapping[str, Any]) -> bool:
+    """Whether a claim's process is one of this machine, which can tell of it."""
+    return not WINDOWS and record.get("machine") == _machine()
+
+
 def lives(pid: int) -> bool:
-    """Whether there is a process of this number on this machine, whosever it is."""
+    """Whether there is a process of this number on this machine, whosever it is; taken for granted
+    where the system does not tell."""
     return _process_start(pid) is not None
 
 
@@ -178,8 +188,7 @@ class Claim:
         end = self._end()
         if end is None:
             return None
-        here = end.record.get("machine") == _machine()
-        return {**end.record, "alive": self._lives(end), "here": here}
+        return {**end.record, "alive": self._lives(end), "here": _is_here(end.record)}
 
     def heartbeat(self) -> tuple[str, int]:
         """What changes when the holder does anything with the claim."""
@@ -256,7 +265,7 @@ class Claim:
     def _lives(self, link: _Link) -> bool:
         if link.token in _given_up:
             return False
-        if link.record.get("machine") == _machine() and "pid" in link.record:
+        if _is_here(link.record) and "pid" in link.record:
             start = _process_start(int(link.record["pid"]))
             return start is not None and start == link.record.get("process_start")
         age = file_system_time(self.path.parent) - link.modified

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import resource
 import shutil
 import subprocess
 from importlib import metadata
@@ -20,6 +19,7 @@ from lmdbench.core.determinism import gpu_settings
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import settle_libraries
 from lmdbench.core.gpus import foreign_build
+from lmdbench.core.system import peak_resident_mib
 from lmdbench.version import __version__
 
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -167,12 +167,12 @@ def reset_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_memory_mib(device: torch.device) -> float:
+def peak_memory_mib(device: torch.device) -> float | None:
     """Of the GPU, what tensors took at most since the reset; without a GPU, the process since it
-    began."""
+    began, or None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return peak_resident_mib()
 
 
 def peak_reserved_mib(device: torch.device) -> float | None:

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -17,20 +18,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lmdbench.core.errors import Damaged, DiskError, UserError
+from lmdbench.core.system import error_numbers
 
 logger = logging.getLogger("lmdbench")
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 # How file systems say that they lack a call: FUSE, SMB shares, object stores.
-REFUSED = (
-    *(errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP),
-    *(errno.EROFS, errno.ENODEV, errno.ENOTTY),
+REFUSED = error_numbers(
+    *("EPERM", "EACCES", "EINVAL", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EROFS", "ENODEV", "ENOTTY")
 )
 # What network file systems answer for a moment, when a file was replaced or a server is away.
-PASSING = (
-    *(errno.ESTALE, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ETIMEDOUT, errno.EBUSY),
-    *(errno.EREMOTEIO, errno.ECONNRESET, errno.ECONNABORTED, errno.EHOSTDOWN),
+PASSING = error_numbers(
+    *("ESTALE", "EIO", "EINTR", "EAGAIN", "ETIMEDOUT", "EBUSY"),
+    *("EREMOTEIO", "ECONNRESET", "ECONNABORTED", "EHOSTDOWN"),
 )
 NO_FILE = (errno.EISDIR, errno.ELOOP)  # what is in its place can't be read by anybody
 PAUSES = (0.02, 0.1, 0.3, 0.6)  # seconds before a reading is tried again
@@ -149,10 +150,9 @@ def remove_leftovers(folder: Path) -> None:
 
 def _is_full(folder: Path) -> bool:
     try:
-        disk = os.statvfs(folder)
+        return shutil.disk_usage(folder).free < NEARLY_NOTHING
     except OSError:
         return False
-    return disk.f_bavail * disk.f_frsize < NEARLY_NOTHING
 
 
 def _trouble(folder: Path) -> str:
@@ -298,7 +298,7 @@ def check_cache(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically. See ``atomic``."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

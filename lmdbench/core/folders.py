@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.system import user_id
 
 HOME_CACHE = "~/.cache/lmdbench"
 # Variables by which libraries are told where their own files go → a folder in the cache for them
@@ -61,8 +62,8 @@ def settle_libraries() -> None:
     have theirs there wherever it can be written."""
     try:
         getpass.getuser()
-    except (KeyError, OSError):
-        os.environ["LOGNAME"] = f"user{os.getuid()}"
+    except (KeyError, OSError, ImportError):
+        os.environ["LOGNAME"] = f"user{user_id()}"
     if not os.access(os.path.expanduser("~"), os.W_OK):
         # It looks its fonts up each time then, and would say so in a paragraph.
         logging.getLogger("matplotlib").setLevel(logging.ERROR)

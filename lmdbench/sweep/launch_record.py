@@ -17,6 +17,7 @@ from typing import Any
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, file_system_time, read_json, write_json
+from lmdbench.core.system import user_id
 
 SWEEPS = "sweeps"  # the folder below the results that sweeps keep their records in
 LAUNCHES = "launches"
@@ -40,7 +41,7 @@ class Launch:
     units: tuple[tuple[str, ...], ...]
     submitted: float = field(default_factory=time.time)  # seconds since 1970
     sweeps: tuple[str, ...] = ()
-    user: int = field(default_factory=os.getuid)
+    user: int = field(default_factory=user_id)
     job: str | None = None
     cancelled: bool = False
     redoes: bool = False  # finished runs that changed are among them

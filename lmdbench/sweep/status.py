@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import Damaged, DiskError, UserError
 from lmdbench.core.files import read_text
+from lmdbench.core.system import user_id
 from lmdbench.core.words import count
 from lmdbench.runs import state as run_states
 from lmdbench.runs.index import RunIndex
@@ -225,7 +226,7 @@ def _unclear(plan: SweepPlan, damaged: Sequence[Path], kinds: Collection[str]) -
             return f"{path}: damaged, and its pool of workers is at work; wait for it or stop it"
     for kind in {*kinds, plan.sweep.resources.on} - {LOCAL} if named else ():
         try:
-            jobs = job_executor(kind).queue(named, {os.getuid()})
+            jobs = job_executor(kind).queue(named, {user_id()})
         except UserError as error:
             return str(error)
         if names := sorted({job.name for job in jobs} & named.keys()):

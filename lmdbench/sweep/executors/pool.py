@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lmdbench.core.errors import UserError
+from lmdbench.core.system import signals
 from lmdbench.runs import attempts
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.runs.state import mark_failed
@@ -41,7 +42,7 @@ DUMP_LOOK_SECONDS = 0.05
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 8.0  # for workers to stop by themselves
 REST_SECONDS = 10.0  # that a worker keeps its device's memory while it has no job
-BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
+BY_OTHERS = signals("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGXCPU")
 WORKERS = "workers"  # the folder of their logs, in the sweep's
 
 

@@ -15,7 +15,6 @@ real SLURM (22.05) and is built on here:
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import shlex
 import shutil
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import disk_errors, write_text
+from lmdbench.core.system import user_id
 from lmdbench.sweep.executors.batches import (
     Batch,
     Full,
@@ -297,7 +297,7 @@ def queue(users: Iterable[int] = ()) -> list[Queued]:
     Raises UserError where there is no squeue, it gets no answer, or another one than was asked for.
     """
     columns = "--format=%F|%K|%T|%L|%N|%r|%j"
-    user = "--user=" + ",".join(map(str, sorted({os.getuid(), *users})))
+    user = "--user=" + ",".join(map(str, sorted({user_id(), *users})))
     return read_lines(_call("squeue", "--all", "--array", "--noheader", user, columns))
 
 
@@ -377,8 +377,10 @@ def _ended(line: str) -> str:
 
 def _user(number: int) -> str:
     try:
+        import pwd  # not on Windows, where a sweep's status may be looked at
+
         return pwd.getpwuid(number).pw_name
-    except KeyError:
+    except (ImportError, KeyError):
         return f"user {number}"
 
 

@@ -23,6 +23,7 @@ from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import RunFailed
 from lmdbench.core.gpus import NoGpu
 from lmdbench.core.progress import PREPARING, clock
+from lmdbench.core.system import signals
 from lmdbench.runs.attempts import epochs_done
 from lmdbench.runs.options import RunOptions
 from lmdbench.sweep.config.retry import Retry
@@ -43,7 +44,7 @@ GPU_NUMBERS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
 GPU_COUNTS = ("SLURM_GPUS_ON_NODE", "SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK")
 # SLURM sends these to all processes of a step. The job decides what they mean for its workers,
 # which go on while it is given time to end, and stop when it says so.
-SHIELD = (signal.SIGTERM, signal.SIGUSR2)
+SHIELD = signals("SIGTERM", "SIGUSR2")
 
 
 class SweepJob:
