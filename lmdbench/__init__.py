@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import importlib
 
-from lmdbench.version import __version__
-
 TYPE_CHECKING = False  # what typing calls so; its import takes longer than all else here
 if TYPE_CHECKING:
     from typing import Any
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from lmdbench.training.samplers import register_sampler
     from lmdbench.training.task import Batch, Images, Task
     from lmdbench.training.views.augmentation import register_view
+    from lmdbench.version import __version__
 
 # Module → the public names that live in it
 _HOMES = {
@@ -61,6 +60,7 @@ _HOMES = {
     "lmdbench.training.samplers": ("register_sampler",),
     "lmdbench.training.task": ("Batch", "Images", "Task"),
     "lmdbench.training.views.augmentation": ("register_view",),
+    "lmdbench.version": ("__version__",),
 }
 _MODULES = {name: f"lmdbench.evaluation.{name}" for name in ("inference", "metrics")}
 _MODULES = {name: f"lmdbench.evaluation.{name}" for name in ("inference", "metrics")}

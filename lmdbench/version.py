@@ -1,3 +1,5 @@
-"""The version, apart from everything that takes time to import."""
+"""The version that is installed, as the tags of the repository gave it (setuptools-scm)."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("lmdbench")

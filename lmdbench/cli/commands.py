@@ -12,7 +12,6 @@ from lmdbench.cli.lazy import LazyGroup
 from lmdbench.cli.streams import prepare_streams
 from lmdbench.core.errors import Interrupted, RunFailed, UserError
 from lmdbench.core.folders import settle_libraries
-from lmdbench.version import __version__
 
 # Command → what `lmdbench --help` says of it. Each lives in the module of its own name.
 COMMANDS = {
@@ -47,7 +46,7 @@ class Commands(LazyGroup):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(__version__, prog_name="lmdbench")
+@click.version_option(package_name="lmdbench", prog_name="lmdbench")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Benchmark long-tail methods on medical images.
