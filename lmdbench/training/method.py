@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
@@ -44,6 +44,7 @@ class Method(nn.Module):
     ``start``       take over from the finished run it starts from (default: encoder, new head)
     ``optimizers``  by name (default: "sgd", SGD over what ``trains`` names)
     ``loss``        of a batch (default: none; most methods write only this)
+    ``samplers``    what draws the batches of an epoch (default: what ``sampler`` names)
     ``step``        one update (default: backward through ``loss``, then every optimiser)
     ``epoch``       one epoch (default: ``step`` over the sampler's batches)
     ``finish``      after the last epoch, or alone where ``epochs`` is 0: fit without training
@@ -205,6 +206,11 @@ class Method(nn.Module):
         ``self.progress >= 0.8``: each value met makes a graph of its own."""
         return None
 
+    def samplers(self) -> Sequence[SamplerChoice]:
+        """Of a batch each. Asked anew each epoch."""
+        sampler = type(self).sampler  # of the class: of self, a plain function would be a method
+        return sampler if isinstance(sampler, tuple) else (sampler,)
+
     def finish(self) -> None:
         """Nothing to do after training, for most methods."""
 
@@ -304,10 +310,8 @@ class Method(nn.Module):
     def draws(self) -> Iterator[tuple[float, tuple[Raw, ...]]]:
         """The epoch's batches before their views are made, one for each sampler, each with the
         share of the epoch done before it."""
-        sampler = type(self).sampler  # of the class: of self, a plain function would be a method
-        samplers = sampler if isinstance(sampler, tuple) else (sampler,)
         done = 0
-        for raws in self.task.draws(samplers, self.views, self.settings.batch_size):
+        for raws in self.task.draws(self.samplers(), self.views, self.settings.batch_size):
             yield done / len(self.task.train), raws
             done += len(raws[0])
 

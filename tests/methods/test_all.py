@@ -24,11 +24,12 @@ COUNTS = {
 # What makes a run short, where a method has such a setting.
 SHORT = {"epochs": 1, "batch_size": 8, "rounds": 1, "virtual_per_class": 8, "head_batch_size": 16}
 # What may be left as it was by one epoch: a bias before a batch norm, and an encoder whose steps of
-# 1e-6 are rounded away or begin later. Everything else that an optimiser has moves.
+# 1e-6 are rounded away or begin later, as may a head. Everything else that an optimiser has moves.
 ENCODER = "model.encoder."
 STILL = {
     "bcl": "prototypes.0.bias",
     "bpaco": "prototypes.0.bias",
+    "glmc": "model.head",
     "lmd": ENCODER,
     "lmd-released": ENCODER,
     "mrc-vfc": ENCODER,

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 LATE = {"ldam-drw": 5, "rrl": 5, "ride": 5}  # epochs until what they begin late acts
 SHORT = {"batch_size": 8, "rounds": 2, "virtual_per_class": 40, "head_batch_size": 16}
 # Their noise is drawn within the step, which is replayed on a GPU only.
-DRAWING = {"gcl", "gcl-stage1"}
+DRAWING = {"gcl", "gcl-stage1", "glmc"}
 NAMES = [
     method.name
     for method in built_in_methods()
