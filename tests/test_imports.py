@@ -19,7 +19,7 @@ FLOORS = [
     {"data.splits", "download", "evaluation.metrics"},
     {"data.store", "models"},
     {"training"},
-    {"data.folder", "methods"},
+    {"data.folder", "methods", "training.loggers"},
     {"data.check", "datasets", "runs"},
     {"bench", "comparison", "sweep.config"},
     {"housekeeping", "reporting.tables", "sharing", "sweep.executors"},

@@ -16,8 +16,11 @@ class JsonLines(Logger):
         self.say("epoch", **history[-1])
 
     def end(self, scores):
-        if scores is not None:  # else it was stopped, or failed
+        if scores is not None:  # else it was stopped
             self.say("scores", **scores["test"])
+
+    def fail(self, reason):
+        self.say("failed", reason=reason)
 
     def say(self, event, **values):
         with self.file.open("a") as lines:

@@ -749,6 +749,7 @@ class Training:
         path = self.directory / "failed.txt"
         self.reason = reason
         logger.error("failed: %s", reason, exc_info=error)
+        self.loggers.fail(reason)
         with contextlib.suppress(OSError, UserError):
             write_text(path, f"{reason}\n\n{traceback.format_exc()}")
         traceback.clear_frames(error.__traceback__)  # which hold all that the run had in memory

@@ -5,24 +5,19 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import logging
-import math
-import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.files import HOST
 from lmdbench.core.registry import Registry, misspelt, registrar
 
 logger = logging.getLogger("lmdbench")
 
 Rows = Sequence[Mapping[str, float]]  # of history.csv, an epoch each
 Scores = Mapping[str, Mapping[str, float | None]]  # part → metric → value, None where undefined
-FOLDER = "tensorboard"  # in the run directory
 
 
 class Logger:
@@ -44,7 +39,12 @@ class Logger:
 
     def end(self, scores: Scores | None) -> None:
         """The attempt is over. ``scores`` of the validation and test images, where the run is
-        finished; None where it was stopped or failed."""
+        finished, and all its files lie in the directory; None where it was stopped."""
+
+    def fail(self, reason: str) -> None:  # noqa: ARG002
+        """The attempt failed, for this reason, a line. Unless a logger says otherwise, to it that
+        is an ``end`` without scores."""
+        self.end(None)
 
 
 LoggerClass = TypeVar("LoggerClass", bound=type)
@@ -53,21 +53,25 @@ LOGGERS: Registry[type[Logger]] = Registry("logger", __name__, group="lmdbench.l
 
 @registrar
 def register_logger(
-    name: str, *, title: str, needs: str | None = None
+    name: str, *, title: str, needs: str | None = None, extra: str | None = None
 ) -> Callable[[LoggerClass], LoggerClass]:
     """Decorator of a class with the methods of ``Logger``, which it may be derived from.
 
     ``title``: a line on it. ``needs``: the package that it imports, told before anything is trained
-    where it is not installed. Raises UserError for what makes no sense, and for a taken name.
+    where it is not installed; ``extra``: of lmdbench, that brings it along. Raises UserError for
+    what makes no sense, and for a taken name.
     """
-    for what, text in (("title", title), ("needs", needs)):
-        if not (isinstance(text, str) and text.strip()) and not (what == "needs" and text is None):
+    for what, text in (("title", title), ("needs", needs), ("extra", extra)):
+        if not (isinstance(text, str) and text.strip()) and (what == "title" or text is not None):
             raise UserError(f"logger {name!r}: {what} is {text!r}, but must be text")
 
     def decorate(kind: LoggerClass) -> LoggerClass:
         check_logger(name, kind)
         LOGGERS.add(name, kind, kind)
-        kind.name, kind.title, kind.needs = name, title, needs  # type: ignore[attr-defined]
+        for attribute, text in zip(
+            ("name", "title", "needs", "extra"), (name, title, needs, extra), strict=True
+        ):
+            setattr(kind, attribute, text)
         return kind
 
     return decorate
@@ -82,9 +86,12 @@ def check_logger(name: str, kind: object) -> None:
         "begin": ({}, {}, Path()),
         "epoch": ([],),
         "end": (None,),
+        "fail": ("",),
     }
     for slip in misspelt(kind, Logger, calls):
         raise UserError(f"logger {name!r}: {slip}")
+    if not hasattr(kind, "fail"):
+        del calls["fail"]
     for method, values in calls.items():
         words = ", ".join(list(inspect.signature(getattr(Logger, method)).parameters)[1:])
         if not callable(function := getattr(kind, method, None)):
@@ -101,10 +108,10 @@ def check_logger(name: str, kind: object) -> None:
 def check_loggers(names: Sequence[str]) -> None:
     """Raise UserError for a name that no logger has, or whose package is not installed."""
     for name in names:
-        needs = getattr(LOGGERS.get(name), "needs", None)
+        kind = LOGGERS.get(name)
+        needs, extra = getattr(kind, "needs", None), getattr(kind, "extra", None)
         if needs and importlib.util.find_spec(needs) is None:
-            ours = LOGGERS.origin(name).startswith("lmdbench.")
-            package = f'"lmdbench[{name}]"' if ours else needs
+            package = f'"lmdbench[{extra}]"' if extra else needs
             raise UserError(
                 f"--log {name} (in a sweep: log) needs the package {needs}: "
                 f"pip install {package}, or leave it out"
@@ -136,6 +143,18 @@ class Loggers:
         self._all(lambda one: one.end(scores and scores()))
         self._loggers.clear()
 
+    def fail(self, reason: str) -> None:
+        """As ``end``, of an attempt that failed."""
+
+        def tell(one: Logger) -> None:
+            if hasattr(one, "fail"):
+                one.fail(reason)
+            else:
+                one.end(None)
+
+        self._all(tell)
+        self._loggers.clear()
+
     def _all(self, tell: Callable[[Logger], None]) -> None:
         for name, one in list(self._loggers.items()):
             with self._guarded(name):
@@ -149,85 +168,3 @@ class Loggers:
             self._loggers.pop(name, None)
             line = f"{type(error).__name__}: {error}".partition("\n")[0]
             logger.warning("logger %s: %s; it is told nothing more of this attempt", name, line)
-
-
-@register_logger("tensorboard", title="Event files for TensorBoard", needs="tensorboard")
-class TensorBoard(Logger):
-    """Event files of scalars: every column of the history, at the step of its epoch.
-
-    The history is the truth: an attempt writes all of it anew into a file of its own and empties
-    those of earlier attempts, so that there are neither gaps nor doubles, however they ended. After
-    a write that failed (a full disk) the next epoch does the same.
-    """
-
-    def __init__(self) -> None:
-        self._file: BinaryIO | None = None
-        self._written = 0  # rows of the history in the file
-
-    def begin(
-        self,
-        record: Mapping[str, Any],  # noqa: ARG002
-        settings: Mapping[str, Any],  # noqa: ARG002
-        directory: Path,
-    ) -> None:
-        self.folder = directory / FOLDER
-
-    def epoch(self, history: Rows) -> None:
-        try:
-            if self._file is None and history:
-                self._file = self._new_file(history)
-            self._write(history)
-        except OSError as error:
-            logger.warning("TensorBoard: %s; the next epoch tries again", error)
-            self.end(None)
-
-    def end(self, scores: Scores | None) -> None:  # noqa: ARG002
-        if self._file is not None:
-            with suppress(OSError):  # of lines that could not be written before
-                self._file.close()
-        self._file, self._written = None, 0
-
-    def _new_file(self, history: Rows) -> BinaryIO:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-        self.folder.mkdir(exist_ok=True)
-        for old in self.folder.glob("events.out.tfevents.*"):
-            if old.stat().st_size:
-                os.truncate(old, 0)  # a viewer that reads it would not get over its end otherwise
-            else:
-                old.unlink()
-        # TensorBoard reads the files of a folder in the order of their names.
-        name = f"events.out.tfevents.{time.time_ns()}.{HOST}.{os.getpid()}"
-        file = (self.folder / name).open("xb")
-        first = int(history[0]["epoch"])
-        begin = SessionLog(status=SessionLog.START)  # what a viewer has read before is void
-        for event in (Event(file_version="brain.Event:2"), Event(step=first, session_log=begin)):
-            event.wall_time = time.time() - sum(row["seconds"] for row in history)
-            _append(file, event.SerializeToString())
-        return file
-
-    def _write(self, history: Rows) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        left = list(history[self._written :])
-        now = time.time()
-        for number, row in enumerate(left, start=1):
-            values = [
-                Summary.Value(tag=name, simple_value=value)
-                for name, value in row.items()
-                if name != "epoch" and math.isfinite(value)
-            ]
-            event = Event(step=int(row["epoch"]), summary=Summary(value=values))
-            event.wall_time = now - sum(later["seconds"] for later in left[number:])
-            assert self._file is not None
-            _append(self._file, event.SerializeToString())
-        if self._file is not None:
-            self._file.flush()
-        self._written = len(history)
-
-
-def _append(file: BinaryIO, event: bytes) -> None:
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    RecordWriter(file).write(event)

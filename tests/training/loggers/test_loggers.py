@@ -1,4 +1,5 @@
-"""Event files for TensorBoard say what history.csv says, as TensorBoard itself reads them."""
+"""What loggers are told and what they may cost; and event files for TensorBoard say what
+history.csv says, as TensorBoard itself reads them."""
 
 import json
 import math
@@ -21,10 +22,10 @@ from lmdbench.training.loggers import (
     LOGGERS,
     Logger,
     Loggers,
-    TensorBoard,
     check_loggers,
     register_logger,
 )
+from lmdbench.training.loggers.tensorboard import TensorBoard
 
 pytest.importorskip("tensorboard")
 WITH = ("--log", "tensorboard")
@@ -222,6 +223,9 @@ class Broken(Logger):
     def end(self, scores):
         self._hear("end" if scores is None else "scores")
 
+    def fail(self, reason):
+        self._hear(reason)
+
 
 @pytest.fixture
 def broken(monkeypatch):
@@ -255,11 +259,26 @@ def test_what_a_logger_raises_costs_a_line_and_never_the_run(
     assert scalars(directory) == expected(directory)  # the other one hears on
 
 
-def test_a_run_that_fails_ends_without_scores(toy_run, broken, tmp_path):
+def test_a_run_that_fails_says_why_and_has_no_scores(toy_run, broken, tmp_path):
     assert toy_run("ce", "--set", "epochs=2", "--set", "lr=1e30", "--log", "broken").code != 0
     assert broken.heard[0] == "begin"
+    assert "not finite after epoch 1" in broken.heard[-1]
+    assert not {"scores", "end"} & {*broken.heard}
+
+
+def test_to_a_logger_that_knows_no_failures_one_is_an_end_without_scores(
+    toy_run, broken, tmp_path, monkeypatch
+):
+    monkeypatch.delattr(Broken, "fail")
+    assert toy_run("ce", "--set", "epochs=2", "--set", "lr=1e30", "--log", "broken").code != 0
     assert broken.heard[-1] == "end"
-    assert "scores" not in broken.heard
+    told = {"begin": lambda *_: None, "epoch": lambda *_: None, "end": broken.end}
+    alien = type("Alien", (), {**told, "_hear": Broken._hear, "heard": broken.heard, "breaks": ""})
+    monkeypatch.setattr(LOGGERS, "_things", {**LOGGERS.all(), "alien": alien})
+    loggers = Loggers(["alien"])
+    loggers.begin({}, {}, tmp_path)
+    loggers.fail("no room")
+    assert broken.heard[-2:] == ["end", "end"]
 
 
 def test_one_that_can_not_be_made_costs_a_line(toy_run, broken, tmp_path, monkeypatch):
@@ -340,7 +359,7 @@ def test_a_sweep_hands_it_to_its_workers(lmdbench, toy_folder, tmp_path):
 
 @pytest.mark.usefixtures("quick_workers")
 def test_a_sweep_may_have_several(lmdbench, toy_folder, tmp_path):
-    example = Path(__file__).resolve().parents[2] / "docs" / "examples" / "json_lines.py"
+    example = Path(__file__).resolve().parents[3] / "docs" / "examples" / "json_lines.py"
     file = sweep_file(tmp_path, toy_folder, 'log = ["tensorboard", "json-lines"]')
     file.write_text(f'plugins = ["{example}"]\n{file.read_text()}')
     results = tmp_path / "results"
@@ -361,10 +380,10 @@ def test_a_sweep_without_the_package_starts_nothing(lmdbench, toy_folder, tmp_pa
 
 
 def test_a_sweep_file_can_ask_for_nothing_else(lmdbench, toy_folder, tmp_path):
-    file = sweep_file(tmp_path, toy_folder, 'log = "wandb"')
+    file = sweep_file(tmp_path, toy_folder, 'log = "wanda"')
     outcome = lmdbench("sweep", "plan", file, "--results", tmp_path / "results")
     assert outcome.code == 2
-    assert "logged.toml:11: unknown logger 'wandb'. Known: " in outcome.err
+    assert "logged.toml:11: unknown logger 'wanda'. Did you mean wandb? " in outcome.err
 
 
 def test_a_slurm_job_writes_them_too(toy_folder, tmp_path):
