@@ -38,11 +38,17 @@ class Experts(nn.Module):
 
 
 class ExpertHeads(nn.Module):
-    """A cosine head for each expert: features (B, experts · D) to the mean of their logits."""
+    """A head for each expert, of cosines or, without a scale, linear: features (B, experts · D) to
+    the mean of their logits."""
 
-    def __init__(self, width: int, num_classes: int, scale: float, experts: int) -> None:
+    def __init__(self, width: int, num_classes: int, scale: float | None, experts: int) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(CosineHead(width, num_classes, scale) for _ in range(experts))
+        self.heads = nn.ModuleList(
+            nn.Linear(width, num_classes)
+            if scale is None
+            else CosineHead(width, num_classes, scale)
+            for _ in range(experts)
+        )
 
     def each(self, features: Tensor) -> Tensor:
         """The experts' logits (experts, B, C)."""
