@@ -141,7 +141,8 @@ class BalancedMetaSoftmax(Method):
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         adam = torch.optim.Adam([self.rate_logits], lr=self.settings.meta_lr)
-        return {"sgd": self.sgd(self.model.head.parameters()), "adam": adam}
+        trained = self.new_optimizer(self.model.head.parameters())
+        return {self.settings.optimizer: trained, "adam": adam}
 
     def step(self, meta: Batch) -> dict[str, Tensor]:
         batch, weights = self.draw(len(meta))
@@ -163,7 +164,7 @@ class BalancedMetaSoftmax(Method):
         adam.step()
 
         loss = balanced_softmax_loss(head(features), batch.labels, class_counts)
-        self.update(loss, "sgd")
+        self.update(loss, self.settings.optimizer)
         return {"loss": loss.detach(), "meta_loss": ahead.detach()}
 
     def draw(self, n: int) -> tuple[Batch, Tensor]:

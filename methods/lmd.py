@@ -15,7 +15,8 @@ from lmdbench.core.settings import LogUniform, Times, above, at_least, at_most, 
 from lmdbench.models.classifier import Encoder
 from lmdbench.training import gaussians as cal
 from lmdbench.training.method import MeanLogs, Method, register_method
-from lmdbench.training.task import Batch
+from lmdbench.training.optimisation import Optimisation
+from lmdbench.training.task import Batch, batch_sizes
 
 logger = logging.getLogger("lmdbench")
 
@@ -60,12 +61,13 @@ class LMD(Method):
     scaffolding = ("running",)
     passes = (2, 1)  # of a round: step 1, and the E-step; the head's training is not counted
     replayable = True
+    accumulates = True
     of_encoder = ("encoder_lr", "fdc_weight", "label_loss", "gce_q", "through_head")
     drop_last: ClassVar[bool] = False  # leave out the last, incomplete batch of images
     e_step_opens_round: ClassVar[bool] = False  # the E-step of a round waits for the next one
 
     @dataclass(frozen=True, kw_only=True)
-    class Settings:
+    class Settings(Optimisation):
         rounds: int = 200  # of expectation and maximisation; the last one counts
         calibration: Literal["virtual", "real", "real-once"] = (
             "virtual"  # what trains the head; real: as many real ones, drawn by class; once: N
@@ -93,6 +95,7 @@ class LMD(Method):
         )
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             at_least(self, rounds=1, virtual_per_class=1, head_batch_size=1, batch_size=1, ridge=0)
             at_least(self, head_lr=0, encoder_lr=0, momentum=0, weight_decay=0)
             below(self, momentum=1)
@@ -104,6 +107,11 @@ class LMD(Method):
     @property
     def epochs(self) -> int:
         return int(self.settings.rounds)
+
+    @property
+    def share_of_update(self) -> float:
+        """Of a round's: the encoder's rate is one within it."""
+        return 1 / self.epochs
 
     def build(self, encoder: Encoder) -> None:
         super().build(encoder)
@@ -117,7 +125,7 @@ class LMD(Method):
         sgd = {"momentum": s.momentum, "weight_decay": s.weight_decay}
         return {
             "head": torch.optim.SGD(head.parameters(), lr=s.head_lr, **sgd),
-            "encoder": torch.optim.SGD(encoder.parameters(), lr=s.encoder_lr, fused=True, **sgd),
+            "encoder": self.new_optimizer(encoder.parameters(), s.encoder_lr),
         }
 
     def epoch(self, number: int) -> dict[str, float]:
@@ -182,10 +190,9 @@ class LMD(Method):
             return {}
         if self.settings.fdc_weight != 0:
             self.running.settle()
-        logs = MeanLogs()
-        for raws in self.task.draws(
-            ("instance",), self.views, self.image_batch_size, drop_last=self.drop_last
-        ):
+        logs, size, dropped = MeanLogs(), self.image_batch_size, self.drop_last
+        draws = self.task.draws(("instance",), self.views, size, drop_last=dropped)
+        for raws in self.placed(draws, batch_sizes(len(self.task.train), size, drop_last=dropped)):
             logs.add(self.execute(raws))
         return logs.means()
 

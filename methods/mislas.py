@@ -94,10 +94,10 @@ class MiSLAS(LearnableWeightScaling):
         return cast(ScaledHead, self.model.head)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        sgd = self.sgd([self.head.scale])
+        optimizer = self.new_optimizer([self.head.scale])
         linear = {"params": list(self.head.linear.parameters())}
-        sgd.add_param_group({**linear, "lr": self.settings.lr * self.settings.linear_lr})
-        return {"sgd": sgd}
+        optimizer.add_param_group({**linear, "lr": self.settings.lr * self.settings.linear_lr})
+        return {self.settings.optimizer: optimizer}
 
     def loss(self, batch: Batch) -> Tensor:
         s = self.settings

@@ -113,6 +113,7 @@ class ParametricContrastive(Method):
     scaffolding = ("projector", "averaged", "queue")
     passes = (2, 1)  # queries and keys
     replayable = True
+    accumulates = True
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
@@ -155,7 +156,8 @@ class ParametricContrastive(Method):
             )
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        self.follow()
+        if self.place.first:
+            self.follow()
         return super().step(batch)
 
     @torch.no_grad()

@@ -69,6 +69,7 @@ class RRL(Method):
     scaffolding = ("teacher",)
     passes = (2, 1)  # student and teacher
     replayable = True
+    accumulates = True
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):

@@ -64,6 +64,7 @@ class Seesaw(Method):
     )
     authors = {"epochs": 90, "lr": 0.2, "batch_size": 512, "schedule": "cosine"}
     replayable = True
+    accumulates = True
     seen: Tensor  # (C,): images of each class so far
 
     @dataclass(frozen=True, kw_only=True)

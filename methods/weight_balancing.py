@@ -70,6 +70,7 @@ class WeightBalancing(Method):
     starts_from = Start("ce", weight_decay=5e-3)
     trains = "head"
     replayable = True
+    accumulates = True
     limit: Tensor
 
     @dataclass(frozen=True, kw_only=True)

@@ -103,6 +103,14 @@ def _readable(value: float, low: float, high: float) -> float:
     return min(max(float(f"{value:.3g}"), low), high)
 
 
+class WhereChanged:
+    """Marks a setting that is part of a run's identity only where it differs from its default: one
+    that came when there were runs without it."""
+
+
+WHERE_CHANGED = WhereChanged()
+
+
 @dataclass(frozen=True)
 class Setting:
     """One field of a method's ``Settings``, as a user sees it. ``range``: where it is searched."""
@@ -120,9 +128,11 @@ class Setting:
 
 @functools.cache
 def describe(settings_class: type) -> dict[str, Setting]:
-    """The settings of a class by name; the help is the comment behind each field's definition."""
+    """The settings of a class by name, those that are marked ``WHERE_CHANGED`` in it or its bases
+    last; the help is the comment behind each field's definition."""
     hints = typing.get_type_hints(settings_class)
     annotated = typing.get_type_hints(settings_class, include_extras=True)
+    shared = _where_changed(settings_class)
     comments: dict[str, str] = {}
     for cls in reversed(settings_class.__mro__):
         if dataclasses.is_dataclass(cls):
@@ -135,7 +145,19 @@ def describe(settings_class: type) -> dict[str, Setting]:
             comments.get(field.name, ""),
             _range(annotated[field.name]),
         )
-        for field in dataclasses.fields(settings_class)
+        for field in sorted(dataclasses.fields(settings_class), key=lambda f: f.name in shared)
+    }
+
+
+def recorded(settings: Any) -> dict[str, Any]:
+    """The settings that identify a run, by name: all but those marked ``WHERE_CHANGED`` that have
+    their default."""
+    hints = typing.get_type_hints(type(settings), include_extras=True)
+    return {
+        field.name: value
+        for field in dataclasses.fields(settings)
+        if (value := getattr(settings, field.name)) != field.default
+        or WHERE_CHANGED not in _marks(hints[field.name])
     }
 
 
@@ -219,8 +241,23 @@ above, below = _bound("above", operator.gt), _bound("below", operator.lt)
 
 
 def _range(hint: Any) -> Range | None:
-    marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
-    return next((mark for mark in marks if isinstance(mark, Range)), None)
+    return next((mark for mark in _marks(hint) if isinstance(mark, Range)), None)
+
+
+def _where_changed(settings_class: type) -> set[str]:
+    """The settings that the class or one of its bases marks so."""
+    return {
+        name
+        for cls in settings_class.__mro__
+        if dataclasses.is_dataclass(cls)
+        for name, hint in typing.get_type_hints(cls, include_extras=True).items()
+        if WHERE_CHANGED in _marks(hint)
+    }
+
+
+def _marks(hint: Any) -> tuple[Any, ...]:
+    """What stands beside a type in ``Annotated``."""
+    return typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
 
 
 def _field_comments(cls: type) -> dict[str, str]:

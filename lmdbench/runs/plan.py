@@ -9,7 +9,7 @@ from typing import Any
 
 from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.registry import unknown
-from lmdbench.core.settings import describe, resolve
+from lmdbench.core.settings import describe, recorded, resolve
 from lmdbench.core.words import listed
 from lmdbench.data.dataset import PARTS, Dataset, Prepared
 from lmdbench.data.reading import read_remarks
@@ -26,6 +26,7 @@ from lmdbench.runs.record import (
 )
 from lmdbench.runs.state import LENGTHS, State, run_state, runs_with_id
 from lmdbench.training.method import METHODS, Method, Start
+from lmdbench.training.optimisation import OF_ENCODER, of_encoder
 from lmdbench.training.recipes import recipes_for
 
 
@@ -313,15 +314,16 @@ def _plan(
                 list(describe(method.Settings)),
             )
     recipes = [*of_backbone, asked, *of_dataset]
+    if backbone.frozen:
+        recipes = [{k: v for k, v in r.items() if k not in OF_ENCODER} for r in recipes]
     usual = resolve(name, method.Settings, recipes, {})
     settings = resolve(name, method.Settings, recipes, own)
     if context.backbone.frozen:
         check_frozen(method, settings, own, above)
-    chosen = asdict(settings)
     spec = RunSpec(
         method=name,
         method_version=method.version,
-        settings=chosen,
+        settings=recorded(settings),
         selection=context.selection,
         ancestor=ancestor.spec.id if ancestor else None,
         dataset=dataset.name,
@@ -333,7 +335,7 @@ def _plan(
         image_size=context.image_size,
         precision=context.precision,
     )
-    changed = {k: v for k, v in chosen.items() if v != getattr(usual, k)}
+    changed = {k: v for k, v in asdict(settings).items() if v != getattr(usual, k)}
     directory = context.folder / name / spec.folder
     usual_ancestor = starts_from is None and (
         ancestor is None or (ancestor.usual_ancestor and not ancestor.changed_settings)
@@ -358,8 +360,9 @@ def check_frozen(
         raise UserError(
             f"{method.name} can't work on the features of a frozen encoder: {why}; {way}"
         )
-    for key in method.of_encoder:
-        if key in own and getattr(settings, key):
+    acting = [key for key in method.of_encoder if getattr(settings, key)]
+    for key in (*acting, *of_encoder(settings)):
+        if key in own:
             raise UserError(
                 f"{method.name}.{key} acts on the training of the encoder, which is frozen; "
                 "leave it out"

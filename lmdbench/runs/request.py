@@ -20,8 +20,14 @@ from lmdbench.data.splits.spec import SplitSpec, make_split
 from lmdbench.models.backbones import BACKBONES, get_backbone, resolve_weights
 from lmdbench.runs.damaged import skip_damaged
 from lmdbench.runs.plan import PlannedRun, Precision, ResolvedContext, Selection, plan
-from lmdbench.runs.start_check import check_backbone, check_optimizers, check_start
+from lmdbench.runs.start_check import (
+    check_backbone,
+    check_optimizers,
+    check_settings,
+    check_start,
+)
 from lmdbench.training.method import is_built_in
+from lmdbench.training.optimisation import TRIED
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,12 @@ class RunRequest:
                 if link.state != "finished":
                     check_backbone(link)
         for link in run.chain:
-            if not is_built_in(link.method) and link.state != "finished":
+            if link.state == "finished":
+                continue
+            if not is_built_in(link.method):
                 check_optimizers(link)
+            if link.spec.settings.keys() & TRIED:
+                check_settings(link)
         for link in run.chain[1:]:  # the first one starts from nothing
             chosen = link is run and self.starts_from is not None
             known_to_fit = is_built_in(link.method) or link.state == "finished"

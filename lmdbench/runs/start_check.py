@@ -77,6 +77,27 @@ def _check_optimizers(
         )
 
 
+def check_settings(run: PlannedRun) -> None:
+    """Raise UserError for settings that its method, or the run's backbone, can't do. Other errors
+    may be for want of images or trained weights, and are left to the run."""
+    split = run.context.prepared.split
+    counts = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
+    _check_settings(_text(run.spec), run.spec.backbone, split.classes, *counts)
+
+
+@functools.lru_cache(maxsize=256)
+def _check_settings(
+    wanted: str, backbone: str, classes: tuple[str, ...], train: Counts, validation: Counts
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        try:
+            _built(wanted, backbone, _unseen(classes, train, validation)).start_training()
+        except UserError:
+            raise
+        except Exception:
+            return
+
+
 def _kind(made: Any) -> str:
     if isinstance(made, dict):
         others = [one for one in made.values() if not isinstance(one, torch.optim.Optimizer)]

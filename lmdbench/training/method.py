@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import Registry, registrar, unknown
-from lmdbench.core.settings import LogUniform, at_least, at_most, below
+from lmdbench.core.settings import LogUniform, at_least, below
 from lmdbench.models.classifier import Classifier, Encoder
 from lmdbench.training.definition import check_definition
 from lmdbench.training.engine import NotReplayable
+from lmdbench.training.optimisation import (
+    Optimisation,
+    Place,
+    as_given,
+    check_made,
+    check_optimisation,
+    clip,
+    make_optimizer,
+    places,
+    prepare,
+    warmup_factor,
+)
 from lmdbench.training.samplers import SamplerChoice
 from lmdbench.training.stepper import Stepper
 from lmdbench.training.task import Images, Raw, Task, batch_sizes
+
+T = TypeVar("T")
 
 
 class Start:
@@ -42,7 +56,7 @@ class Method(nn.Module):
 
     ``build``       make the modules around the encoder (default: a linear head)
     ``start``       take over from the finished run it starts from (default: encoder, new head)
-    ``optimizers``  by name (default: "sgd", SGD over what ``trains`` names)
+    ``optimizers``  by name (default: one, as the settings say, over what ``trains`` names)
     ``loss``        of a batch (default: none; most methods write only this)
     ``samplers``    what draws the batches of an epoch (default: what ``sampler`` names)
     ``step``        one update (default: backward through ``loss``, then every optimiser)
@@ -73,9 +87,12 @@ class Method(nn.Module):
     # Whether ``step`` does the same work on every batch, whatever numbers are in it, and draws none
     # itself: then a GPU replays it as one graph. What else it depends on is its ``phase``.
     replayable: ClassVar[bool] = False
+    # Of a step or epoch of its own: whether it does what it says where several batches make one
+    # update (``accumulate``). All updates are ``update``'s then; ``place`` tells what is done once.
+    accumulates: ClassVar[bool] = False
 
     @dataclass(frozen=True, kw_only=True)
-    class Settings:
+    class Settings(Optimisation):
         """The recipe of LMD's stage 1, as each of its four processes has it, shared by every method
         unless its definition differs."""
 
@@ -87,6 +104,7 @@ class Method(nn.Module):
         schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate, step by step
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             at_least(self, epochs=0, batch_size=1, lr=0, momentum=0, weight_decay=0)
             below(self, momentum=1)
 
@@ -95,12 +113,9 @@ class Method(nn.Module):
         """The same for methods whose official recipe for CIFAR begins with 5 epochs of 200 in which
         the learning rate rises: in epoch e = 1 … 5 by e/5 (Cao et al., NeurIPS 2019)."""
 
-        warmup: float = 0.025  # share of the epochs in which the rate rises, in 5 steps; 0: none
+        warmup_steps: ClassVar[int | None] = 5
 
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            at_least(self, warmup=0)
-            at_most(self, warmup=1)
+        warmup: float = 0.025  # share of the epochs in which the rate rises, in 5 steps; 0: none
 
     @dataclass(frozen=True, kw_only=True)
     class HeadSettings(Settings):
@@ -120,7 +135,11 @@ class Method(nn.Module):
         self.task = task
         self.settings = settings
         self._progress = 0.0
+        self.place = Place()  # of the batch that is trained on, where several make one update
+        self.made_as_set = False  # whether an optimiser is the one that the settings name
         self.stepper = Stepper(self)
+        check_optimisation(self, Method)
+        prepare(encoder, settings)
         self.build(encoder)
         if self.trains == "head":
             self.model.encoder.requires_grad_(False)
@@ -180,7 +199,8 @@ class Method(nn.Module):
         return f"start it from another method{such}"
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"sgd": self.sgd(p for p in self.parameters() if p.requires_grad)}
+        trained = (p for p in self.parameters() if p.requires_grad)
+        return {self.settings.optimizer: self.new_optimizer(trained)}
 
     def loss(self, batch: Any) -> Tensor:
         """Of a ``Batch``, or of a tuple of them where ``sampler`` is a tuple. A scalar."""
@@ -220,27 +240,39 @@ class Method(nn.Module):
 
     # What hooks are made of
 
-    def sgd(self, parameters: Iterable[nn.Parameter]) -> torch.optim.SGD:
-        """SGD as the settings say."""
-        s = self.settings
-        return torch.optim.SGD(
-            list(parameters), lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay, fused=True
-        )
+    def new_optimizer(
+        self, parameters: Iterable[nn.Parameter], lr: float | None = None
+    ) -> torch.optim.Optimizer:
+        """The optimiser that the settings name. ``lr``: None for that of the settings."""
+        self.made_as_set = True
+        rate = self.settings.lr if lr is None else lr
+        return make_optimizer(parameters, self.settings, rate, self)
+
+    def sgd(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """``new_optimizer`` by the name that it had when there was no other than SGD."""
+        return self.new_optimizer(parameters)
 
     def update(self, loss: Tensor, *names: str) -> None:
         """Backward, then a step of the optimisers named (all of them, if none is named) at the
-        schedule's learning rate. In float16 the loss is scaled, see ``LossScaler``."""
+        schedule's learning rate; where batches are accumulated, after the last one of them, whose
+        losses are weighted by their images. In float16 the loss is scaled, see ``LossScaler``."""
         if not (isinstance(loss, Tensor) and loss.numel() == 1):
             raise TypeError(f"the loss of {self._called} {_no_scalar(loss)}")
         optimizers = [self._optimizer(name) for name in names or self.running_optimizers]
-        for optimizer in optimizers:
+        for optimizer in optimizers if self.place.first else ():
             optimizer.zero_grad(set_to_none=True)
-        self.task.scaler.scale(loss).backward()
-        self._descend(optimizers)
+        share = self.place.share
+        self.task.scaler.scale(loss if share is None else loss * share).backward()
+        if self.place.last:
+            self._descend(optimizers)
 
-    def _descend(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    def _descend(self, optimizers: Collection[torch.optim.Optimizer]) -> None:
         """A step of each along the gradients, scaled ones in float16, that its parameters have."""
         scaler = self.task.scaler
+        if most := getattr(self.settings, "clip_norm", 0):
+            for optimizer in optimizers:
+                scaler.unscale_(optimizer)
+            clip(optimizers, most)
         for optimizer in optimizers:
             self.set_rates(optimizer)
             scaler.step(optimizer)
@@ -299,20 +331,41 @@ class Method(nn.Module):
             elif isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate * self.schedule_factor())
             else:
-                group["lr"] = rate * self.schedule_factor()
+                group["lr"] = as_given(optimizer, rate * self.schedule_factor())
 
     def schedule_factor(self) -> float:
         """The learning rate now, as a share of the one set."""
         cosine = getattr(self.settings, "schedule", "constant") == "cosine"
         factor = 0.5 * (1 + math.cos(math.pi * self.progress)) if cosine else 1.0
-        return factor * warmup_factor(self.progress, getattr(self.settings, "warmup", 0.0))
+        warmup = getattr(self.settings, "warmup", 0.0)
+        if not warmup:
+            return factor
+        steps = self.settings.warmup_steps
+        return factor * warmup_factor(self.progress, warmup, steps, self.share_of_update)
+
+    @property
+    def share_of_update(self) -> float:
+        """An update's share of the training."""
+        s = self.settings
+        batches = len(batch_sizes(len(self.task.train), s.batch_size))
+        return 1 / (self.epochs * math.ceil(batches / s.accumulate))
+
+    def placed(self, draws: Iterable[T], sizes: Sequence[int]) -> Iterator[T]:
+        """An epoch's batches, of so many images each; while one is out, ``place`` is its own."""
+        accumulate = getattr(self.settings, "accumulate", 1)
+        for drawn, self.place in zip(draws, places(sizes, accumulate), strict=True):
+            yield drawn
+        self.place = Place()
 
     def draws(self) -> Iterator[tuple[float, tuple[Raw, ...]]]:
         """The epoch's batches before their views are made, one for each sampler, each with the
-        share of the epoch done before it."""
-        done = 0
-        for raws in self.task.draws(self.samplers(), self.views, self.settings.batch_size):
-            yield done / len(self.task.train), raws
+        share of the epoch done before it, or before the update that it is a part of."""
+        images, batch_size = len(self.task.train), self.settings.batch_size
+        drawn = self.task.draws(self.samplers(), self.views, batch_size)
+        done = begun = 0
+        for raws in self.placed(drawn, batch_sizes(images, batch_size)):
+            begun = done if self.place.first else begun
+            yield begun / images, raws
             done += len(raws[0])
 
     def batches(self) -> Iterator[tuple[float, Any]]:
@@ -345,6 +398,7 @@ class Method(nn.Module):
     def start_training(self) -> None:
         """Make the optimisers, once the weights are where they start from."""
         self.running_optimizers = self.optimizers()
+        check_made(self)
 
 
 def _no_scalar(loss: Any) -> str:
@@ -352,17 +406,6 @@ def _no_scalar(loss: Any) -> str:
     if isinstance(loss, Tensor):
         return f"must be a scalar, but has the shape {tuple(loss.shape)}: return its mean()"
     return f"must be a tensor, but is {type(loss).__name__}: return what torch made, unchanged"
-
-
-WARMUP_STEPS = 5  # the official recipes' epochs of warm-up
-
-
-def warmup_factor(progress: float, share: float) -> float:
-    """1/5, 2/5, … 1 in five equal steps over the first ``share`` of the training; then 1."""
-    if progress >= share:
-        return 1.0
-    steps = math.floor(WARMUP_STEPS * progress / share + 1e-6)  # k/n · n may fall short of k
-    return min(1.0, (steps + 1) / WARMUP_STEPS)
 
 
 class MeanLogs:

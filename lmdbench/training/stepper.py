@@ -18,6 +18,7 @@ class Stepped(Protocol):
     """What a stepper asks of a ``Method``."""
 
     task: Task
+    settings: Any
     running_optimizers: dict[str, torch.optim.Optimizer]
 
     @property
@@ -56,7 +57,7 @@ class Stepper:
             with execution.eagerly():
                 return method.step(self.batch(raws))
         self._compile(raws[0])
-        if not method.replayable:
+        if not self.replayable:
             self._note(captured=False)
             return method.step(self.batch(raws, execution))
         phase = method.phase()
@@ -75,6 +76,15 @@ class Stepper:
         logs = self.replays[phase](*(t for raw in raws for t in raw.tensors()))
         self._note(captured=self.replays[phase].captured)
         return logs
+
+    @property
+    def replayable(self) -> bool:
+        """Whether every step does the same: not where several make one update, and not where what
+        is computed anew must draw what it drew before."""
+        s = self.method.settings
+        accumulates = getattr(s, "accumulate", 1) > 1
+        checkpoints = getattr(s, "grad_checkpointing", False)
+        return self.method.replayable and not accumulates and not checkpoints
 
     def _note(self, *, captured: bool) -> None:
         execution = self.method.task.execution
@@ -118,7 +128,7 @@ class Stepper:
                 encoders, images, task.autocast, back_twice=method.goes_back_twice
             )
         groups = [g for o in method.running_optimizers.values() for g in o.param_groups]
-        for group in groups if method.replayable else ():
+        for group in groups if self.replayable else ():
             rate = group.setdefault("base_lr", group["lr"])
             if group.get("fused") or group.get("capturable"):
                 group["lr"] = torch.tensor(float(rate), device=task.device)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.settings import (
+    WHERE_CHANGED,
     Choice,
     LogUniform,
     Times,
@@ -20,6 +21,7 @@ from lmdbench.core.settings import (
     describe,
     draw,
     parse,
+    recorded,
     resolve,
 )
 from lmdbench.training.method import METHODS
@@ -51,6 +53,23 @@ def test_describe_gives_defaults_and_the_comments_behind_fields():
     assert settings["lr"].default == 0.01
     assert settings["mode"].type_name == "one of eval, train"
     assert settings["power"].type_name == "a finite number or none"
+
+
+def test_a_setting_that_came_later_is_recorded_where_it_is_changed():
+    @dataclass(frozen=True)
+    class Later:
+        decay: Annotated[float, WHERE_CHANGED] = 1.0
+        rise: Annotated[float, WHERE_CHANGED] = 0.0
+        lr: float = 0.1
+
+    @dataclass(frozen=True)
+    class Rising(Later):
+        rise: float = 0.5
+
+    assert recorded(Later()) == {"lr": 0.1}
+    assert recorded(Later(decay=0.5)) == {"decay": 0.5, "lr": 0.1}
+    assert recorded(Rising()) == {"rise": 0.5, "lr": 0.1}
+    assert list(describe(Rising)) == ["lr", "decay", "rise"]
 
 
 def test_later_recipes_win_and_the_user_wins_over_all():

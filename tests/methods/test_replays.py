@@ -41,13 +41,13 @@ def make_task(mode: str) -> Task:
 def make(make_staged_encoder):
     """Makes a method, ready to train, from an ancestor that was."""
 
-    def made(name, mode):
+    def made(name, mode, **settings):
         cls = METHODS.get(name)
         short = {**SHORT, "epochs": LATE.get(name, 2), "schedule": "cosine", "lr": 0.05}
         known = {k: v for k, v in short.items() if hasattr(cls.Settings, k)}
         task = make_task(mode)
         torch.manual_seed(0)
-        method = cls(task, cls.Settings(**known), make_staged_encoder())
+        method = cls(task, cls.Settings(**known, **settings), make_staged_encoder())
         method.to(memory_format=torch.channels_last)
         start = cls.starts_from.method if isinstance(cls.starts_from, Start) else cls.starts_from
         if start is not None:
@@ -95,3 +95,30 @@ def test_replayed_equals_plain_to_the_bit(make, name, caplog):
     for key, value in plain.state_dict().items():
         assert torch.equal(value, replayed.state_dict()[key]), key
         assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_other_optimizers_are_replayed(make):
+    """Also with clipped gradients, rates that rise, and rates of their own layer by layer."""
+    settings = {"optimizer": "adamw", "warmup": 0.5, "clip_norm": 0.5, "layer_decay": 0.8}
+    with played_graphs():
+        plain, replayed, resumed = (
+            make("ce", mode, **settings) for mode in ("plain", "compiled", "compiled")
+        )
+        logs = train(plain)
+        half = train(replayed, last=1)
+        load(resumed, content(replayed))
+        assert logs == half + train(replayed, first=1) == half + train(resumed, first=1)
+    assert all(r.captured for m in (replayed, resumed) for r in m.stepper.replays.values())
+    for key, value in plain.state_dict().items():
+        assert torch.equal(value, replayed.state_dict()[key]), key
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("settings", [{"accumulate": 2}, {"grad_checkpointing": True}])
+def test_steps_that_differ_are_not_replayed(make, settings):
+    with played_graphs():
+        plain, compiled = (make("ce", mode, **settings) for mode in ("plain", "compiled"))
+        assert train(plain) == train(compiled)
+    assert not compiled.stepper.replays
+    for key, value in plain.state_dict().items():
+        assert torch.equal(value, compiled.state_dict()[key]), key

@@ -158,6 +158,7 @@ def test_features_give_what_the_encoder_run_at_each_step_gives(make_task, train,
         ("lmd", (), "start lmd from another method, --starts-from ce"),
         ("lmd", ("--starts-from", "ce", "--set", "encoder_lr=1e-5"), "encoder, which is frozen"),
         ("lmd", ("--starts-from", "ce", "--set", "label_loss=gce"), "encoder, which is frozen"),
+        ("ce", ("--set", "layer_decay=0.8"), "ce.layer_decay acts on the training of the encoder"),
     ],
 )
 def test_a_method_that_needs_images_says_why(run, method, words, why):

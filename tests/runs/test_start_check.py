@@ -52,6 +52,24 @@ def test_a_run_is_refused_before_it_begins(toy_run, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+UNABLE = [  # method, setting, what is said
+    ("balms", "accumulate=2", "balms can't accumulate batches, as its steps are its own"),
+    ("crt", "layer_decay=0.8", "crt.layer_decay=0.8 acts on the training of the encoder"),
+    ("ce", "drop_path=0.1", "drop_path: a SmallNet has no stochastic depth; leave it out, or"),
+]
+
+
+@pytest.mark.parametrize(("method", "setting", "message"), UNABLE)
+def test_settings_that_can_do_nothing_are_refused_before_it_begins(
+    toy_run, tmp_path, method, setting, message
+):
+    outcome = toy_run(method, "--set", setting)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.strip().splitlines()
+    assert message in line
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize("command", ["plan", "launch"])
 def test_a_sweep_names_the_line(lmdbench, toy_folder, tmp_path, command):
     path = tmp_path / "field.toml"

@@ -9,15 +9,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.settings import describe, resolve
+from lmdbench.core.settings import resolve
 from lmdbench.training.method import (
     METHODS,
     MeanLogs,
     Method,
     built_in_methods,
     register_method,
-    warmup_factor,
 )
+from lmdbench.training.optimisation import warmup_factor
 from lmdbench.training.scaling import LossScaler
 from lmdbench.training.task import Batch, Task
 
@@ -214,13 +214,14 @@ def test_schedule(make_task, make_method, train, schedule, factors):
     assert rates == pytest.approx([0.2 * factor for factor in factors])
 
 
-WARMED_UP = ("bbn", "cb-focal", "gcl-stage1", "ldam-drw", "ride", "vs")
+WARMED_UP = ("balpoe", "bbn", "cb-focal", "gcl-stage1", "ldam-drw", "proco", "ride", "sade", "vs")
 
 
 def test_one_rule_for_warm_up():
     """The same share where the official settings begin with 5 of 200 epochs, and nowhere else."""
     methods = built_in_methods()
-    assert tuple(m.name for m in methods if "warmup" in describe(m.Settings)) == WARMED_UP
+    warmed_up = [m.name for m in methods if issubclass(m.Settings, Method.WarmupSettings)]
+    assert tuple(warmed_up) == WARMED_UP
     assert {m.Settings().warmup for m in methods if m.name in WARMED_UP} == {0.025}
 
 
@@ -238,7 +239,7 @@ def test_warm_up_is_the_official_one(make_task, make_method):
 def test_warm_up_never_falls_and_ends_at_the_rate_that_was_set(epochs, batches, share):
     """Whatever its share comes to in epochs and batches."""
     progress = [(n + k / batches) / epochs for n in range(epochs) for k in range(batches)]
-    factors = [warmup_factor(p, share) for p in progress]
+    factors = [warmup_factor(p, share, 5) for p in progress]
     assert factors[0] == 0.2
     assert factors == sorted(factors)
     assert set(factors) <= {n / 5 for n in range(1, 6)}
