@@ -6,7 +6,12 @@ import pytest
 from lmdbench.training.method import METHODS, built_in_methods
 
 NAMES = [method.name for method in built_in_methods()]
-PHASES = {"ldam-drw": 2, "rrl": 2, "ride": 2}  # graphs of a training, where they are several
+PHASES = {
+    "ldam-drw": 2,
+    "rrl": 2,
+    "ride": 2,
+    "shike": 2,
+}  # graphs of a training, where they are several
 
 
 @pytest.fixture(scope="module")
