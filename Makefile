@@ -1,6 +1,7 @@
 # make demo   train ce, crt and lmd on drawn images, compare them and write a report (minutes, two cores)
 # make test   lint, types and the whole test suite
-# Both make a virtual environment in .venv if there is none and install what they need.
+# make docs   the documentation as a site that opens from disk, in build/site
+# All make a virtual environment in .venv if there is none and install what they need.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ BIN = $(VENV)/bin
 RESULTS ?= results
 JOBS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lmdbench run --method ce --dataset demo --results $(RESULTS)
@@ -27,6 +28,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "build/site/index.html: open it in a browser"
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lmdbench needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +42,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev,offline]'
+	touch $@ $(VENV)/.installed $(VENV)/.installed-docs
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/.installed
 
 clean:
