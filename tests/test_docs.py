@@ -255,14 +255,6 @@ def test_the_page_of_the_methods_is_what_the_methods_say():
     assert same, "docs/methods.md is not up to date: run `python docs/page_of_methods.py`"
 
 
-def test_links_between_pages_lead_somewhere():
-    root = DOCS.parent
-    pages = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
-    for page in [*(root / page for page in pages), *DOCS.glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
-
-
 def test_a_sampler_and_a_view_of_ones_own_train_a_method(toy_run):
     """The example of the page on what can be added."""
     plugin = DOCS / "examples" / "square_root.py"

@@ -1,7 +1,7 @@
 """What mkdocs makes of the repository besides the pages in docs/.
 
-Pages at the top of the repository, and source files that pages link to, become pages of the site, and
-links to them are rewritten: they work on a code host as they stand, and here without a network.
+Pages at the top of the repository, and source files that pages link to, become pages of the site,
+and links to them are rewritten: they work on a code host as they stand, here without a network.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Rewrite links to where the site has what they lead to, and lists in lists as mkdocs reads them."""
+    """Rewrite links to where the site has what they lead to, and lists in lists as mkdocs reads
+    them."""
     if page.file.src_uri.startswith(("source/", "reference/")):
         return markdown
     path = repository_path(page.file.src_uri)
@@ -132,7 +133,11 @@ def walked(command: Any, context: click.Context) -> Iterator[tuple[str, Any, cli
 
 def python_page() -> str:
     """Where the descriptions of all public names go, which mkdocstrings takes from the source."""
-    lines = ["# Python", "", "All of it is imported from `lmdbench`. [From Python](../python.md) shows how."]
+    lines = [
+        "# Python",
+        "",
+        "All of it is imported from `lmdbench`. [From Python](../python.md) shows how.",
+    ]
     for heading, names in NAMES.items():
         lines += ["", f"## {heading}"]
         for name in names:
@@ -145,7 +150,13 @@ def described(name: str) -> list[str]:
     makes can't be read from the source."""
     thing = getattr(importlib.import_module("lmdbench"), name)
     if "<locals>" in getattr(thing, "__qualname__", ""):
-        return [f"### lmdbench.{name}", "", f"`{name}{inspect.signature(thing)}`", "", thing.__doc__]
+        return [
+            f"### lmdbench.{name}",
+            "",
+            f"`{name}{inspect.signature(thing)}`",
+            "",
+            thing.__doc__,
+        ]
     return [f"::: {home(name)}", "    options:", f"      heading: lmdbench.{name}"]
 
 

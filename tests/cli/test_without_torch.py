@@ -94,5 +94,7 @@ def test_the_page_on_installing_names_all_other_dependencies():
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     needed = {re.split("[>=]", line)[0] for line in project["dependencies"]}
     page = (root / "docs" / "install.md").read_text()
-    (listed,) = re.findall(r"^pip install --no-deps lmdbench\npip install (.+)$", page, re.MULTILINE)
+    (listed,) = re.findall(
+        r"^pip install --no-deps lmdbench\npip install (.+)$", page, re.MULTILINE
+    )
     assert set(listed.split()) == needed - set(LACKING)
