@@ -21,7 +21,7 @@ FLOORS = [
     {"training"},
     {"data.folder", "methods", "training.loggers"},
     {"data.check", "datasets", "runs"},
-    {"bench", "comparison", "sweep.config"},
+    {"bench", "comparison", "doctor", "sweep.config"},
     {"housekeeping", "reporting.tables", "sharing", "sweep.executors"},
     {"reporting.plots", "sweep"},
     {"reporting.page", "sweep.tune"},

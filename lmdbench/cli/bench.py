@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import (
     execution_option,
     json_option,
@@ -28,7 +29,12 @@ ON_CPU = {"batch_size": 8, "images": 16, "seconds": 2.0}
 
 
 @click.command()
-@click.option("--backbone", metavar="NAME", help="[default: resnet18]")
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    shell_complete=complete("backbones"),
+    help="[default: resnet18]",
+)
 @click.option("--image-size", metavar="PIXELS", help="Side.  [default: 224]")
 @click.option(
     "--batch-size", type=click.IntRange(min=2), help="[default: 128 on a GPU, 8 on a CPU]"

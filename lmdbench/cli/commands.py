@@ -30,6 +30,7 @@ COMMANDS = {
     "datasets": "The data sets, and how each one is split.",
     "bench": "How fast this machine trains, and what limits it.",
     "data": "Download, prepare, verify and audit a data set.",
+    "doctor": "Whether this machine has what lmdbench needs, and what to do where not.",
 }
 
 

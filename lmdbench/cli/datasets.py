@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import (
     data_root_option,
     groups_option,
@@ -81,7 +82,7 @@ def datasets(context: click.Context, as_json: bool) -> None:
 
 
 @datasets.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete("datasets"))
 @data_root_option
 @split_options
 @groups_option

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmdbench.cli.completion import complete_kind
 from lmdbench.cli.metrics import show_metrics
 from lmdbench.cli.options import json_option, plugin_option
 from lmdbench.cli.text import json_text, table
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=complete_kind)
 @plugin_option
 @json_option
 def list_kinds(kind: str | None, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import json_option, plugin_option
 from lmdbench.cli.text import json_text
 
@@ -69,7 +70,7 @@ def methods(ctx: click.Context, as_json: bool) -> None:
 
 
 @methods.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete("methods"))
 @plugin_option
 @json_option
 @click.pass_obj

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import (
     data_root_option,
     json_option,
@@ -56,7 +57,12 @@ def _numbers(_context: click.Context, option: click.Parameter, value: str | None
     metavar="LIST",
     help="Test images of each class: 2575,828,557, or 100x8 for 100 in each of 8 classes.",
 )
-@click.option("--dataset", metavar="NAME", help="Take the test images of this data set's split.")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=complete("datasets"),
+    help="Take the test images of this data set's split.",
+)
 @data_root_option
 @split_options
 @click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import check_output, make_dataset, parse_device, plugin_option
 from lmdbench.cli.selection import selection_options, unit_option
 from lmdbench.cli.text import table
@@ -32,7 +33,7 @@ FITTING = {"--class": ("class",), "--run": ("run", "features")}  # what plots ar
 
 
 @click.command()
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=complete("plots"))
 @selection_options
 @click.option(
     "--output",

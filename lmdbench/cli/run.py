@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import (
     data_root_option,
     deterministic_option,
@@ -34,8 +35,20 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--method", required=True, metavar="NAME", help="See `lmdbench methods`.")
-@click.option("--dataset", required=True, metavar="NAME", help="See `lmdbench datasets`.")
+@click.option(
+    "--method",
+    required=True,
+    metavar="NAME",
+    shell_complete=complete("methods"),
+    help="See `lmdbench methods`.",
+)
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME",
+    shell_complete=complete("datasets"),
+    help="See `lmdbench datasets`.",
+)
 @click.option(
     "--seeds", default="0", show_default=True, metavar="LIST", help="Such as 0, 0-4 or 0,2,5."
 )
@@ -49,6 +62,7 @@ if TYPE_CHECKING:
 @click.option(
     "--starts-from",
     metavar="NAME|ID|DIR",
+    shell_complete=complete("methods"),
     help="Start from another method, or from one finished run.",
 )
 @split_options
@@ -61,6 +75,7 @@ if TYPE_CHECKING:
 @click.option(
     "--backbone",
     metavar="NAME",
+    shell_complete=complete("backbones"),
     help="Such as resnet18, or frozen/resnet18.  [default: the data set's]",
 )
 @click.option(
@@ -85,6 +100,7 @@ if TYPE_CHECKING:
 @click.option(
     "--log",
     "loggers",
+    shell_complete=complete("loggers"),
     multiple=True,
     metavar="NAME",
     help="Tell a logger, too, such as tensorboard; see `lmdbench list loggers` (repeatable).",

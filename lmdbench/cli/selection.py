@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import (
     calibrate_option,
     data_root_option,
@@ -148,11 +149,17 @@ CHOICES: tuple[Callable[[Any], Any], ...] = (
         "--dataset",
         "datasets",
         multiple=True,
+        shell_complete=complete("datasets"),
         metavar="NAME",
         help="Only this data set (repeatable).",
     ),
     click.option(
-        "--method", "methods", multiple=True, metavar="NAME", help="Only this method (repeatable)."
+        "--method",
+        "methods",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=complete("methods"),
+        help="Only this method (repeatable).",
     ),
     click.option(
         "--split",
@@ -176,6 +183,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--metric",
         "names",
         multiple=True,
+        shell_complete=complete("metrics"),
         metavar="NAME",
         help="Only this metric (repeatable); the first is the one that is tested: a name that "
         "`lmdbench metrics` lists, such as macro_f1, auprc, kappa or sensitivity@specificity=0.9, "
@@ -188,6 +196,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default="lmd",
         show_default=True,
         metavar="METHOD",
+        shell_complete=complete("methods"),
         help="Compare the others with this method, or with the row of this label.",
     ),
     click.option(

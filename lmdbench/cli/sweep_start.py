@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import stacked, stop_on_sigterm
 from lmdbench.cli.sweep_common import again, counts, load_plan, note, runs
 from lmdbench.core.errors import RunFailed, UserError, told_of
@@ -59,6 +60,7 @@ def where_options(command: Command) -> Command:
     on = click.option(
         "--on",
         metavar="EXECUTOR",
+        shell_complete=complete("executors"),
         help="local: this machine; slurm: a SLURM cluster; others: lmdbench list executors."
         "  [default: the file's, else local]",
     )

@@ -89,6 +89,14 @@ def test_what_needs_torch_says_so_in_a_line(without_torch):
     assert "torch is not installed" in done.stderr
 
 
+def test_the_doctor_says_how_to_train(without_torch):
+    done = without_torch("doctor")
+    assert done.stderr == ""
+    (line,) = [line for line in done.stdout.splitlines() if line.split()[1] == "torch"]
+    assert line.startswith("note ")
+    assert line.endswith("results can be read; to train, pip install torch torchvision")
+
+
 def test_the_page_on_installing_names_all_other_dependencies():
     root = Path(__file__).resolve().parents[2]
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import (
     data_root_option,
     json_option,
@@ -39,7 +40,7 @@ UNREADABLE_SHOWN = 5
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete("datasets"))
 @data_root_option
 @split_options
 @click.option(
@@ -54,6 +55,7 @@ UNREADABLE_SHOWN = 5
 @click.option(
     "--backbone",
     metavar="NAME|none",
+    shell_complete=complete("backbones"),
     default="none",
     show_default=True,
     help="Whose features to search near-duplicates by, beside the hash.",

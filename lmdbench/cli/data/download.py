@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import data_root_option, plugin_option, stop_on_sigterm
 from lmdbench.core.errors import Interrupted, UserError
 from lmdbench.core.words import no_secrets
@@ -21,7 +22,7 @@ MOST_WORKERS = 32  # connections that a public archive should bear with
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete("datasets"))
 @data_root_option
 @click.option(
     "--mirror",

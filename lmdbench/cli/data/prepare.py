@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import (
     data_root_option,
     json_option,
@@ -28,7 +29,7 @@ MOST_NAMED = 20  # damaged images that are printed
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete("datasets"))
 @data_root_option
 @click.option(
     "--image-size",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import (
     data_root_option,
     json_option,
@@ -20,7 +21,7 @@ from lmdbench.core.folders import default_cache
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete("datasets"))
 @data_root_option
 @click.option(
     "--image-size",

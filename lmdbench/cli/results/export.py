@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import data_root_option, plugin_option, results_option
 from lmdbench.cli.results.common import choice_options, finished_runs
 from lmdbench.core.errors import UserError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--reference",
     metavar="METHOD",
+    shell_complete=complete("methods"),
     help="With --sweep: what its table compares the others with, a method or a row's label.  "
     "[default: lmd]",
 )

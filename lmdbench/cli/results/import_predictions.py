@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.cli.options import (
     data_root_option,
     groups_option,
@@ -42,7 +43,12 @@ if TYPE_CHECKING:
     help="The directory of a finished run: the split, and the table to stand in, are its own. "
     "Needs no other files.",
 )
-@click.option("--dataset", metavar="NAME", help="Without --like: see `lmdbench datasets`.")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=complete("datasets"),
+    help="Without --like: see `lmdbench datasets`.",
+)
 @split_options
 @groups_option
 @data_root_option
@@ -69,7 +75,12 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="A setting to record, of your own naming (repeatable); other settings are another row.",
 )
-@click.option("--backbone", metavar="NAME", help="[default: as --like, else the data set's]")
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    shell_complete=complete("backbones"),
+    help="[default: as --like, else the data set's]",
+)
 @click.option("--weights", metavar="none|imagenet|…", help="[default: likewise]")
 @click.option("--image-size", metavar="PIXELS", help="[default: likewise]")
 @click.option("--selection", type=click.Choice(["last", "best"]), help="[default: likewise, last]")

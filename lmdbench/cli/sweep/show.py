@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from lmdbench.cli.completion import complete_preset
 from lmdbench.core.registry import unknown
 
 
 @click.command()
-@click.argument("preset", required=False)
+@click.argument("preset", required=False, shell_complete=complete_preset)
 def show(preset: str | None) -> None:
     """Print a preset, or the names of all.
 
