@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from lmdbench.cli.datasets import recipe_rows
-from lmdbench.cli.methods import LAST_EPOCH, STRONG_VIEW, TRAINS, card, cost, default_text, reflow
+from lmdbench.cli.methods import (
+    LAST_EPOCH,
+    STRONG_VIEW,
+    TRAINS,
+    VALIDATION,
+    card,
+    cost,
+    default_text,
+    reflow,
+)
 from lmdbench.core.settings import describe
 from lmdbench.data.dataset import DATASETS
 from lmdbench.models.backbones import BACKBONES
@@ -105,6 +114,8 @@ def section(c: dict[str, Any]) -> str:
     if c["epochs"] != 0:
         views = " + ".join(c["views"])
         facts.append(("trains", f"{TRAINS[c['trains']]}; batches: {c['sampler']}; views: {views}"))
+    if c["uses_validation"]:
+        facts.append(("validation images", VALIDATION))
     facts += [("cost", cost(c)), ("code", link(f"methods/{Path(c['file']).name}"))]
     if c["tests"]:
         facts.append(("tests", link(c["tests"]["file"])))

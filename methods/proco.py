@@ -143,6 +143,7 @@ class ProbabilisticContrastive(Method):
     scaffolding = ("projector", "used", "collected")
     passes = (3, 3)
     replayable = True
+    accumulates = True
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.WarmupSettings):

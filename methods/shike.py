@@ -178,6 +178,7 @@ class SHIKE(Method):
     authors = {"epochs": 200, "lr": 0.15, "weight_decay": 5e-4, "schedule": "cosine"}
     passes = (2, 2)  # before the new heads; of a ResNet-18 1.7
     replayable = True
+    accumulates = True
 
     @dataclass(frozen=True, kw_only=True)
     class Settings(Method.Settings):
@@ -209,8 +210,8 @@ class SHIKE(Method):
         return max(1, self.epochs - math.ceil(share * self.epochs - 1e-9))
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        heads = self.sgd(self.model.head.parameters())
-        return {"sgd": self.sgd(self.parameters()), "heads": heads}
+        heads = self.new_optimizer(self.model.head.parameters())
+        return {"all": self.new_optimizer(self.parameters()), "heads": heads}
 
     def phase(self) -> bool:
         """Whether the new heads learn."""
@@ -236,5 +237,5 @@ class SHIKE(Method):
     def step(self, batch: Batch) -> dict[str, Tensor]:
         with self.task.autocast():
             loss = self.loss(batch)
-        self.update(loss, "heads" if self.phase() else "sgd")
+        self.update(loss, "heads" if self.phase() else "all")
         return {"loss": loss.detach()}

@@ -17,6 +17,7 @@ from lmdbench.cli.text import json_text
 UNWRAPPED = 200  # columns, where the output is no terminal
 WITH_SOURCE = 120  # columns from which the list has room for papers
 TRAINS = {"all": "the whole network", "head": "the head"}
+VALIDATION = "looked at while it trains, as its definition has it"
 
 # What holds of many methods alike, and so stands in no method's file
 LAST_EPOCH = (
@@ -115,6 +116,8 @@ def show(json_before: bool, name: str, as_json: bool) -> None:
         facts.add_row("trains", TRAINS[c["trains"]])
         facts.add_row("sampling", escape(c["sampler"]))
         facts.add_row("views", ", ".join(c["views"]))
+    if c["uses_validation"]:
+        facts.add_row("validation", VALIDATION)
     facts.add_row("cost", cost(c))
     facts.add_row("code", escape(c["file"]))
     if c["tests"]:
@@ -182,6 +185,7 @@ def card(method: type[Method]) -> dict[str, Any]:
         "sampler": " + ".join(s if isinstance(s, str) else _in_words(s) for s in sampler),
         "views": list(method.views),
         "epochs": settings["epochs"].default if "epochs" in settings else _fixed_epochs(method),
+        "uses_validation": method.uses_validation,
         "passes": list(method.passes or ((1, 1) if method.trains == "all" else (1, 0))),
         "file": inspect.getsourcefile(method) or "",
         "tests": _tests(method),

@@ -84,6 +84,8 @@ class Method(nn.Module):
     passes: ClassVar[tuple[float, float] | None] = None
     # Whether ``step`` goes backward more than once through one forward pass: see ``gradients``.
     goes_back_twice: ClassVar[bool] = False
+    # Whether training looks at validation images, as its definition has it: see ``logits``.
+    uses_validation: ClassVar[bool] = False
     # Whether ``step`` does the same work on every batch, whatever numbers are in it, and draws none
     # itself: then a GPU replays it as one graph. What else it depends on is its ``phase``.
     replayable: ClassVar[bool] = False
@@ -281,8 +283,7 @@ class Method(nn.Module):
     @property
     def optimized(self) -> list[nn.Parameter]:
         """The parameters of all optimisers, in their order."""
-        groups = [g for o in self.running_optimizers.values() for g in o.param_groups]
-        return [parameter for group in groups for parameter in group["params"]]
+        return _parameters_of(self.running_optimizers.values())
 
     def gradients(self, loss: Tensor, *, again: bool = False) -> list[Tensor]:
         """Of a scalar, by each parameter in ``optimized``; 0 where it does not matter. In float16
@@ -297,14 +298,16 @@ class Method(nn.Module):
         )
         return scaler.unscaled(scaled)
 
-    def update_along(self, gradients: Iterable[Tensor]) -> None:
-        """A step of all optimisers along these gradients of the parameters in ``optimized``, at the
-        schedule's learning rate: for a ``step`` that makes its gradient of several."""
-        for parameter, gradient in zip(self.optimized, gradients, strict=True):
+    def update_along(self, gradients: Iterable[Tensor], *names: str) -> None:
+        """A step of the optimisers named (all of them, if none is named) along these gradients of
+        their parameters, which are in the order of ``optimized``, at the schedule's learning rate:
+        for a ``step`` that makes its gradient of several."""
+        optimizers = [self._optimizer(name) for name in names or self.running_optimizers]
+        for parameter, gradient in zip(_parameters_of(optimizers), gradients, strict=True):
             scaled = self.task.scaler.scale(gradient)
             # Laid out as the parameter is, which fused optimisers take for granted
             parameter.grad = torch.empty_like(parameter).copy_(scaled)
-        self._descend(self.running_optimizers.values())
+        self._descend(optimizers)
 
     @property
     def _called(self) -> str:
@@ -389,6 +392,18 @@ class Method(nn.Module):
         encoder.train(was_training)
         return torch.cat(features)  # not within, where the next replay would write over them
 
+    @torch.no_grad()
+    def logits(self, images: Images) -> Tensor:
+        """Logits (N, C) float32 of a part's images, as they are predicted. A method that asks for
+        those of ``task.validation`` while it trains says ``uses_validation``."""
+        was_training = self.training
+        self.eval()
+        batches = self.task.in_order(images, self.evaluation_batch_size)
+        with self.task.execution.eagerly(), self.task.autocast():
+            logits = [self.predict(batch.images).float() for batch in batches]
+        self.train(was_training)
+        return torch.cat(logits)  # not within, where the next replay would write over them
+
     def train(self, mode: bool = True) -> Method:
         super().train(mode)
         if self.trains == "head" and getattr(self.settings, "bn", "eval") == "eval":
@@ -397,8 +412,18 @@ class Method(nn.Module):
 
     def start_training(self) -> None:
         """Make the optimisers, once the weights are where they start from."""
+        if self.uses_validation and len(self.task.validation) == 0:
+            raise UserError(
+                f"{self._called} looks at validation images while it trains, and this split has "
+                "none: choose a --split that has some"
+            )
         self.running_optimizers = self.optimizers()
         check_made(self)
+
+
+def _parameters_of(optimizers: Iterable[torch.optim.Optimizer]) -> list[nn.Parameter]:
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    return [parameter for group in groups for parameter in group["params"]]
 
 
 def _no_scalar(loss: Any) -> str:

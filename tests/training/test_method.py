@@ -312,6 +312,46 @@ def test_an_update_along_gradients_is_an_update(make_task, make_method, precisio
     assert same_state(*trained)
 
 
+def test_an_update_along_gradients_may_be_of_one_optimiser(make_task, make_method):
+    class Apart(Plain):
+        def optimizers(self):
+            model = self.model
+            return {n: self.new_optimizer(getattr(model, n).parameters()) for n in model._modules}
+
+    method = make_method(Apart, make_task(), lr=0.5, momentum=0.0)
+    head = list(method.model.head.parameters())
+    before = [p.detach().clone() for p in method.parameters()]
+    method.update_along([torch.ones_like(p) for p in head], "head")
+    for p, value in zip(method.parameters(), before, strict=True):
+        step = 0.5 if any(p is one for one in head) else 0.0
+        torch.testing.assert_close(p, value - step)
+
+
+def test_logits_of_a_part_are_as_it_is_predicted(make_task, make_method):
+    """In evaluation mode, without gradients; training goes on as it was."""
+    task = make_task(validation=3)
+    method = make_method(Plain, task).train()
+    task.streams.start_epoch(1)
+    logits = method.logits(task.validation)
+    assert method.training
+    assert method.model.encoder.training
+    (batch,) = task.in_order(task.validation)
+    with torch.no_grad():
+        expected = method.eval().predict(batch.images)
+    assert torch.equal(logits, expected)
+    assert logits.shape == (9, 3)
+    assert not logits.requires_grad
+
+
+def test_a_method_that_looks_at_validation_images_needs_some(make_task, make_method):
+    class Looking(Plain):
+        uses_validation = True
+
+    make_method(Looking, make_task())
+    with pytest.raises(UserError, match=r"plain looks at validation images .* has none"):
+        make_method(Looking, make_task(validation=0))
+
+
 def test_a_parameter_that_does_not_matter_has_a_gradient_of_0(make_task, make_method):
     method = make_method(Plain, make_task())
     loss = method.model.head.weight.sum()
