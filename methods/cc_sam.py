@@ -65,6 +65,7 @@ class ClassConditionalSAM(Method):
     trains = "head"
     sampler = "class-balanced"
     replayable = True
+    accumulates = True
     authors = {
         "epochs": 30,
         "batch_size": 64,

@@ -101,6 +101,7 @@ class GLMC(Method):
     scaffolding = ("plain_head", "projection", "prediction")
     passes = (2, 2)
     replayable = True
+    accumulates = True
     alpha: Tensor
 
     @dataclass(frozen=True, kw_only=True)
