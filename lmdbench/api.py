@@ -88,6 +88,7 @@ def run(
     skip_damaged: bool = False,
     backbone: str | None = None,
     weights: str | Path | None = None,
+    weights_partial: bool = False,
     image_size: int | None = None,
     selection: str = "last",
     precision: str = "mixed",
@@ -129,6 +130,7 @@ def run(
         skip_damaged=skip_damaged,
         backbone=backbone,
         weights=None if weights is None else str(weights),
+        weights_partial=weights_partial,
         image_size=image_size,
         selection=selection,  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]

@@ -91,7 +91,9 @@ class Workload:
         asked = {"batch_size": self.batch_size, "virtual_per_class": self.virtual_per_class}
         settings: Any = {key: n for key, n in asked.items() if hasattr(cls.Settings, key)}
         torch.manual_seed(0)
-        made = cls(task, cls.Settings(**settings), get_backbone(self.backbone).construct())
+        made = cls(
+            task, cls.Settings(**settings), get_backbone(self.backbone, self.image_size).construct()
+        )
         made = made.to(task.device).to(memory_format=torch.channels_last)
         made.start_training()
         return made
@@ -143,7 +145,7 @@ def step_bytes(workload: Workload) -> int:
         return tensor
 
     images = torch.zeros(2, 3, workload.image_size, workload.image_size)
-    encoder = get_backbone(workload.backbone).construct()
+    encoder = get_backbone(workload.backbone, workload.image_size).construct()
     parameters = sum(p.numel() * p.element_size() for p in encoder.parameters())
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         features = encoder(images)

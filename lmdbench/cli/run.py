@@ -76,12 +76,18 @@ if TYPE_CHECKING:
     "--backbone",
     metavar="NAME",
     shell_complete=complete("backbones"),
-    help="Such as resnet18, or frozen/resnet18.  [default: the data set's]",
+    help="Such as resnet18, frozen/resnet18, timm/NAME or torchvision/NAME.  "
+    "[default: the data set's]",
 )
 @click.option(
     "--weights",
-    metavar="none|imagenet|FILE",
+    metavar="none|imagenet|pretrained|FILE",
     help="What the backbone begins with.  [default: the data set's]",
+)
+@click.option(
+    "--weights-partial",
+    is_flag=True,
+    help="Take what fits of a FILE; what it lacks, or has in another shape, stays random.",
 )
 @click.option("--image-size", metavar="PIXELS", help="Side.  [default: the data set's]")
 @click.option(
@@ -148,6 +154,7 @@ def run(
     skip_damaged: bool,
     backbone: str | None,
     weights: str | None,
+    weights_partial: bool,
     image_size: str | None,
     selection: str,
     precision: str,
@@ -210,6 +217,7 @@ def run(
             skip_damaged=skip_damaged,
             backbone=backbone,
             weights=weights,
+            weights_partial=weights_partial,
             image_size=size,
             selection=selection,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]

@@ -38,6 +38,13 @@ def unknown(
     return UserError(f"unknown {kind} {name!r}. {hint}Known: {listed(known) or 'none'}.")
 
 
+def unlisted(kind: str, name: str, known: list[str], listing: str) -> UserError:
+    """The same for names that are too many for a line; ``listing`` is the command that has them."""
+    near = _near(name, known, {})
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return UserError(f"unknown {kind} {name!r}. {hint}All of them: `{listing}`.")
+
+
 def _near(name: str, known: list[str], titles: Mapping[str, str]) -> list[str]:
     """The known names that may be meant, three at most: the same but for case, or else initials;
     or else those that hold it, look much like it, are words of it, or look like it at all."""

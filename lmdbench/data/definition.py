@@ -81,12 +81,19 @@ def _problems(cls: Any, base: Any) -> Iterator[str]:
     if type(size) is not int or size < 1:
         yield f"image_size is {size!r}, but must be a whole number of pixels, as in 224"
     backbone = fixed.get("backbone", "a")
-    if not isinstance(backbone, str) or not re.fullmatch(r"(frozen/)?[\w.-]+", backbone):
+    if not isinstance(backbone, str) or not re.fullmatch(
+        r"(frozen/)?(timm/[\w./@:-]+|[\w.-]+|torchvision/\w+)", backbone
+    ):
         yield f'backbone is {backbone!r}, but must be a name, as in "resnet18"'
     weights = fixed.get("weights", "none")
-    known = isinstance(weights, str) and (weights in ("none", "imagenet") or "." in weights)
+    known = isinstance(weights, str) and (
+        weights in ("none", "imagenet", "pretrained") or "." in weights
+    )
     if not known:
-        yield f'weights is {weights!r}, but must be "none", "imagenet" or the path of a file'
+        yield (
+            f'weights is {weights!r}, but must be "none", "imagenet", "pretrained" or the path of '
+            "a file"
+        )
     factor = fixed.get("default_imbalance_factor")
     if factor is not None and not (_is_number(factor) and factor >= 1):
         yield f"default_imbalance_factor is {factor!r}, but must be None or a number from 1 on"

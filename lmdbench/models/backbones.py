@@ -2,69 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import expanded
 from lmdbench.core.registry import Registry, registrar
 from lmdbench.data.definition import check_recipes
 from lmdbench.models import efficientnet_lite
+from lmdbench.models.backbone import FROZEN, Backbone, Pretrained, Weights
 from lmdbench.models.classifier import Encoder, FrozenEncoder
 from lmdbench.models.efficientnet_lite import EfficientNetLite
 from lmdbench.models.small import SmallNet
-from lmdbench.models.stages import says_stages, stages_of
-from lmdbench.models.weights import State, file_sha256, load_state, load_torchvision, read_state
+from lmdbench.models.trial import features_of
+from lmdbench.models.weights import (
+    file_sha256,
+    load_state,
+    load_torchvision,
+    read_network,
+)
 
+# What stands before "/" in the name of a library's network → the module that knows those
+LIBRARIES = {
+    "timm": "lmdbench.models.timm_models",
+    "torchvision": "lmdbench.models.torchvision_models",
+}
 
-@dataclass(frozen=True)
-class Pretrained:
-    """Published weights: what identifies them, and how to get them (may download)."""
-
-    identity: str
-    load: Callable[[], State]
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network without its classifier.
-
-    ``construct`` makes the encoder with random weights, drawn from torch's global generator.
-    ``recipes``: settings that suit it better than a method's own defaults. Keys: a method's name,
-    or what it trains ("all", "head") for every such method.
-    """
-
-    name: str
-    title: str
-    construct: Callable[[], Encoder]
-    imagenet: Pretrained | None = None
-    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    code: tuple[str, ...] = ()  # modules of ours that define the network; of libraries: versions
-    network: Callable[[], nn.Module] | None = None  # what makes it, of a registered one
-    frozen: bool = False  # not trained: its features are computed once (see lmdbench.runs.frozen)
-
-    @property
-    def architecture(self) -> str:
-        """The name without ``frozen/``."""
-        return self.name.removeprefix(FROZEN)
-
-
-LEAST_STAGES = 3  # of a network that says them: `ride` shares the first and copies the last two
-FROZEN = "frozen/"  # before a backbone's name: the same network, not trained
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What an encoder starts from. ``identity`` is part of a run's identity."""
-
-    source: Literal["none", "imagenet", "file"]
-    identity: str
-    path: Path | None = None
+PUBLISHED = ("imagenet", "pretrained")  # what --weights may be besides none and a file
 
 
 def torchvision_backbone(name: str, title: str, enum: str, classifier: str) -> Backbone:
@@ -156,92 +124,6 @@ def register_backbone(
     return decorate
 
 
-def features_of(name: str, construct: Callable[[], nn.Module], image_size: int) -> int:
-    """The number of features that a network makes of images of a size, told without computing them
-    where it lets itself be tried on torch's meta device.
-
-    Raises UserError for what is no network without a classifier, or takes no such images."""
-    tried = (2, 3, image_size, image_size)
-    network, features = _features(name, construct, tried)
-    _features(name, construct, (1, *tried[1:]))
-    body = network.body if isinstance(network, Encoder) else network
-    if says_stages(body):
-        _check_stages(name, body, features, tried)
-    if construct() is network:
-        raise UserError(
-            f"backbone {name!r} is the same network each time; make a new one, with new weights, "
-            "in the function"
-        )
-    return int(features.shape[1])
-
-
-def _features(
-    name: str, construct: Callable[[], nn.Module], images: tuple[int, ...]
-) -> tuple[nn.Module, Tensor]:
-    """A network, and the features that it makes of images of that shape. Raises UserError for what
-    is no network, or other than features."""
-    try:
-        network, features = _tried(construct, "meta", images)
-    except Exception:  # it looks at numbers, which are not there
-        try:
-            network, features = _tried(construct, "cpu", images)
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(
-                f"backbone {name!r} can't make features of images {images}: {_reason(error)}"
-            ) from error
-    shape = tuple(features.shape) if isinstance(features, Tensor) else ()
-    if shape[:1] != images[:1] or len(shape) not in (2, 4) or any(n != 1 for n in shape[2:]):
-        raise UserError(
-            f"backbone {name!r} makes {shape or type(features).__name__} of images {images}; it "
-            f"must make features ({images[0]}, D), one row an image: pool them, and leave its "
-            "classifier out"
-        )
-    if features.dtype != torch.float32:
-        raise UserError(f"backbone {name!r} makes features of {features.dtype}, not of float32")
-    return network, features
-
-
-def _tried(
-    construct: Callable[[], nn.Module], device: str, images: tuple[int, ...]
-) -> tuple[nn.Module, Any]:
-    """A network, and what it makes of images of that shape."""
-    with torch.device(device), torch.random.fork_rng(devices=[]), torch.no_grad():
-        network = construct()
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"the function returned {type(network).__name__}, no nn.Module")
-        return network, network.eval()(torch.zeros(images))
-
-
-def _check_stages(name: str, body: nn.Module, features: Tensor, images: tuple[int, ...]) -> None:
-    """Raise UserError unless the network's stages, one after the other, can be the network."""
-    where = f"backbone {name!r}: its stages()"
-    try:
-        stages = stages_of(body)
-        if not all(isinstance(stage, nn.Module) for stage in stages) or len(stages) < LEAST_STAGES:
-            raise UserError(f"{where} must list {LEAST_STAGES} modules or more, stem first")
-        with torch.no_grad():
-            made = nn.Sequential(*stages).eval()(torch.zeros(images, device=features.device))
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{where} can't follow one another: {_reason(error)}") from error
-    if made.shape != features.flatten(1).shape:
-        raise UserError(
-            f"{where} make {tuple(made.shape)} of images {images}, the network itself "
-            f"{tuple(features.flatten(1).shape)}; the last one must pool and flatten"
-        )
-    theirs = {id(p) for stage in stages for p in stage.parameters()}
-    if theirs != {id(p) for p in body.parameters()}:
-        raise UserError(f"{where} must have the parameters of the network, all of them and no more")
-
-
-def _reason(error: Exception) -> str:
-    first_line = str(error).strip().split("\n")[0]
-    return f"{type(error).__name__}: {first_line}"
-
-
 def _encoder(network: nn.Module, width: int) -> Encoder:
     if isinstance(network, Encoder):
         return network
@@ -267,11 +149,37 @@ for _backbone in (
     BACKBONES.add(_backbone.name, _backbone, Backbone)
 
 
-def get_backbone(name: str) -> Backbone:
-    """The backbone of that name; of ``frozen/NAME`` the one that isn't trained. Raises UserError
-    with near matches and the list of all."""
-    backbone = BACKBONES.get(name.removeprefix(FROZEN))
+def get_backbone(name: str, image_size: int | None = None) -> Backbone:
+    """The backbone of that name, made for images of a size where that makes a difference; without
+    one, of the size that it is usually given. Of ``frozen/NAME`` the one that isn't trained.
+
+    Raises UserError, with near matches, for a name that there is not, and for a library's network
+    that can't take images of that size.
+    """
+    plain = name.removeprefix(FROZEN)
+    library, _, model = plain.partition("/")
+    if is_of_library(plain):
+        module = importlib.import_module(LIBRARIES[library])
+        backbone = cast(Backbone, module.backbone(model, image_size))
+    else:
+        backbone = BACKBONES.get(plain)
     return frozen(backbone) if name.startswith(FROZEN) else backbone
+
+
+def suits_every_method(backbone: Backbone) -> bool:
+    """Whether any method can be built on it, so that none needs to be tried."""
+    return backbone.origin is None and BACKBONES.is_built_in(backbone.architecture)
+
+
+def is_of_library(name: str) -> bool:
+    """Whether a name, without ``frozen/``, is of a library's network."""
+    library, slash, _ = name.partition("/")
+    return bool(slash) and library in LIBRARIES
+
+
+def library_names(library: str) -> list[str]:
+    """The backbones that a library brings. Raises UserError where it is not installed."""
+    return cast(list[str], importlib.import_module(LIBRARIES[library]).names())
 
 
 def frozen(backbone: Backbone) -> Backbone:
@@ -286,52 +194,110 @@ def frozen(backbone: Backbone) -> Backbone:
     return replace(backbone, name=name, title=title, construct=construct, frozen=True)
 
 
-def resolve_weights(backbone: Backbone, requested: str | None, default: str) -> Weights:
-    """What ``--weights`` means for this backbone. Reads a file to identify it, but no network.
+def resolve_weights(
+    backbone: Backbone, requested: str | None, default: str, partial: bool = False
+) -> Weights:
+    """What ``--weights`` means for this backbone. Reads a file to identify it, but no network;
+    only of a repository, which may change, the file is fetched.
 
-    ``requested`` is "none", "imagenet", a file, or None for the data set's ``default``, of which
-    "imagenet" means nothing to a backbone without such weights. Raises UserError if the file is
-    absent or the backbone has no ImageNet weights.
+    ``requested`` is "none", "imagenet", "pretrained", a file, or None for the data set's
+    ``default``, of which "imagenet" means what is published of a library's network, and nothing to
+    a backbone without any. Raises UserError if the file is absent or there are no such weights.
     """
-    if requested is None:
-        requested = "none" if default == "imagenet" and not backbone.imagenet else default
+    requested = _usual(backbone, default) if requested is None else requested
+    if partial and requested in ("none", *PUBLISHED):
+        raise UserError(
+            f"--weights-partial is for --weights FILE, not for {requested}; leave it out"
+        )
     if requested == "none":
         if backbone.frozen:
-            ways = "--weights imagenet, or a file" if backbone.imagenet else "--weights FILE"
             raise UserError(
-                f"--backbone {backbone.name}: an encoder that isn't trained needs weights: {ways}"
+                f"--backbone {backbone.name}: an encoder that isn't trained needs weights: "
+                f"{_ways(backbone)}"
             )
         return Weights("none", "none")
-    if requested == "imagenet":
-        if backbone.imagenet is None:
-            before = FROZEN if backbone.frozen else ""
-            having = ", ".join(before + name for name, b in BACKBONES.all().items() if b.imagenet)
-            other = "a file" if backbone.frozen else "none"
-            raise UserError(
-                f"--weights imagenet: there are none for {backbone.name}; pass --weights {other}, "
-                f"or a backbone that has them: {having}"
-            )
-        return Weights("imagenet", backbone.imagenet.identity)
+    if requested in PUBLISHED:
+        return _named(backbone, requested)
     path = expanded(requested)
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
-        raise UserError(f"--weights {requested}: {what}; give none, imagenet or a file of weights")
+        raise UserError(
+            f"--weights {requested}: {what}; give none, imagenet, pretrained or a file of weights"
+        )
     try:
-        return Weights("file", f"sha256:{file_sha256(path)}", path)
+        before = "partial " if partial else ""
+        return Weights("file", f"{before}sha256:{file_sha256(path)}", path, partial)
     except OSError as error:
         raise UserError(f"--weights {requested}: cannot be read ({error.strerror})") from error
 
 
-def build_encoder(backbone: Backbone, weights: Weights) -> Encoder:
+def _usual(backbone: Backbone, default: str) -> str:
+    """What a data set's ``default`` means for a backbone."""
+    if default not in PUBLISHED or (default == "imagenet" and backbone.imagenet):
+        return default
+    return "pretrained" if backbone.pretrained else "none"
+
+
+def _named(backbone: Backbone, requested: str) -> Weights:
+    """Weights that are published. Raises UserError where a backbone has none such."""
+    found = backbone.imagenet if requested == "imagenet" else backbone.pretrained
+    if found is None:
+        before = FROZEN if backbone.frozen else ""
+        having = ", ".join(before + name for name, b in BACKBONES.all().items() if b.imagenet)
+        raise UserError(
+            f"--weights {requested}: there are none for {backbone.name}; pass {_ways(backbone)}, "
+            f"or a backbone that has them: {having}"
+        )
+    identity = found.identity
+    if found.changes and found.file is not None:
+        identity += f" sha256:{file_sha256(found.file())}"
+    return Weights("imagenet" if found is backbone.imagenet else "pretrained", identity)
+
+
+def _ways(backbone: Backbone) -> str:
+    """What ``--weights`` may be for a backbone, in words."""
+    ways = [] if backbone.frozen else ["--weights none"]
+    if backbone.pretrained:
+        ways.append("--weights imagenet" if backbone.imagenet else "--weights pretrained")
+    return ", or ".join([*ways, "a file" if ways else "--weights FILE"])
+
+
+def weights_digest(backbone: Backbone, weights: Weights) -> str | None:
+    """SHA-256 of the file that published weights are in; None for others."""
+    published = backbone.published
+    if weights.source != "pretrained" or published is None or published.file is None:
+        return None
+    return file_sha256(published.file())
+
+
+def build_encoder(
+    backbone: Backbone, weights: Weights, say: Callable[[str], None] = lambda _: None
+) -> Encoder:
     """The encoder with these weights; random ones follow torch's global seed. May download.
 
-    Raises UserError if the weights cannot be had, are damaged or are another architecture's.
+    ``say`` is told what of the weights did not fit as it is. Raises UserError if they cannot be
+    had, are damaged or are another architecture's.
     """
     encoder = backbone.construct()
-    if weights.source == "imagenet":
-        assert backbone.imagenet is not None
-        state = backbone.imagenet.load()
-        load_state(encoder, state, f"ImageNet weights of {backbone.name}")
-    elif weights.path is not None:
-        load_state(encoder, read_state(weights.path), f"weights {weights.path} for {backbone.name}")
+    if weights.source == "none":
+        return encoder
+    if weights.path is not None:
+        state, which = read_network(weights.path)
+        source = f"weights {weights.path} for {backbone.name}"
+    else:
+        published = backbone.imagenet if weights.source == "imagenet" else backbone.published
+        assert published is not None
+        state, which = published.load(), ""
+        kind = "ImageNet" if weights.source == "imagenet" else "pretrained"
+        source = f"{kind} weights of {backbone.name}"
+    loaded = load_state(
+        encoder,
+        state,
+        source,
+        partial=weights.partial,
+        convert=backbone.convert,
+        heads=backbone.heads,
+    )
+    if told := "; ".join(filter(None, [which, loaded.text])):
+        say(f"{source}: {told}")
     return encoder

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lmdbench.core.errors import UserError
 from lmdbench.models.efficientnet_lite import EfficientNetLite
+from lmdbench.models.normalisation import Affine
 from lmdbench.models.small import SmallNet
 
 
@@ -50,18 +50,3 @@ def says_stages(body: nn.Module) -> bool:
 def _averaged(stages: list[nn.Module]) -> list[nn.Module]:
     *before, last = stages
     return [*before, nn.Sequential(last, nn.AdaptiveAvgPool2d(1), nn.Flatten())]
-
-
-class Affine(nn.Module):
-    """x · scale + shift."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, scale: Tensor, shift: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("shift", shift, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.shift, x, self.scale)

@@ -38,6 +38,7 @@ LOOP = tuple(
             "core.randomness",
             *(f"data.store.{name}" for name in ("decoding", "deep", "dicom", "png", "scale")),
             "models.classifier",
+            "models.normalisation",
             "models.stages",
         ),
         *(
@@ -87,11 +88,13 @@ def code_digests(method: type[Method], backbone: Backbone) -> dict[str, str]:
 
 
 def backbone_digest(backbone: Backbone) -> str:
-    """SHA-256 of the code that defines and builds a network."""
+    """SHA-256 of the code that defines and builds a network; of one of a library's, of the
+    library's version and its configuration there."""
     network = [backbone.network] if backbone.network else []
     building = _texts(definitions(BUILDING))
     modules = [*backbone.code, *BACKBONES.plugin(backbone.architecture)]
-    return _digest([*building, *_code(network, modules, NETWORKS)])
+    library = [("library", backbone.configuration.encode())] if backbone.configuration else []
+    return _digest([*building, *_code(network, modules, NETWORKS), *library])
 
 
 def combined(digests: Mapping[str, str]) -> str:

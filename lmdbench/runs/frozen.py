@@ -63,7 +63,7 @@ def open_features(
     ids = sorted(store.index)
     key = _key(store, backbone, weights, precision)
     name = store.folder.name.rpartition("-")[0]
-    folder = store.folder.parents[1] / "features" / f"{name}-{backbone.architecture}-{key[:16]}"
+    folder = store.folder.parents[1] / "features" / f"{name}-{backbone.slug}-{key[:16]}"
 
     def compute(into: Path) -> None:
         encoder = build_encoder(backbone, weights).to(device).eval()

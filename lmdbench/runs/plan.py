@@ -141,6 +141,7 @@ class PlannedRun:
             data_notes=_data_notes(dataset),
             partial=split.partial.record if split.partial else None,
             synthetic=dataset.synthetic,
+            backbone=origin.record if (origin := self.context.backbone.origin) else None,
             changed_settings=dict(self.changed_settings),
         )
 

@@ -113,7 +113,7 @@ def _refuse_other_code(
             f"{directory} was made by version {spec.method_version} of {spec.method}; "
             f"here is version {method.version}"
         )
-    now = code_digests(method, get_backbone(spec.backbone))
+    now = code_digests(method, get_backbone(spec.backbone, spec.image_size))
     changed = changed_part(record.digests, now)
     if changed is not None and not accept_changed:
         raise UserError(

@@ -106,6 +106,7 @@ class RunRecord:
     groups: Mapping[str, list[str]]
     group_rule: str | None = None  # how the groups came to be, in words
     ordered_classes: list[str] | None = None  # grades, the lowest first
+    backbone: Mapping[str, Any] | None = None  # of a library's, what that says; see Origin.record
     costs: Mapping[str, Mapping[str, float]] | None = None  # true class → predicted class → cost
     split_notes: list[str] | None = None
     data_notes: list[str] | None = None  # how tables and folders were understood; None: as usual

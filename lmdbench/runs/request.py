@@ -17,7 +17,7 @@ from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitSpec, make_split
-from lmdbench.models.backbones import BACKBONES, get_backbone, resolve_weights
+from lmdbench.models.backbones import get_backbone, resolve_weights, suits_every_method
 from lmdbench.runs.damaged import skip_damaged
 from lmdbench.runs.plan import PlannedRun, Precision, ResolvedContext, Selection, plan
 from lmdbench.runs.start_check import (
@@ -44,6 +44,7 @@ class RunContext:
     selection: Selection = "last"
     precision: Precision = "mixed"
     skip_damaged: bool = False
+    weights_partial: bool = False  # tensors that a file of weights lacks stay random
 
     def __post_init__(self) -> None:
         for name, choices in (("selection", Selection), ("precision", Precision)):
@@ -73,7 +74,7 @@ class RunRequest:
         Raises UserError where it can't start from what it is to start from.
         """
         run = plan(context, self.method, self.seed, self.overrides, self.starts_from)
-        if not BACKBONES.is_built_in(context.backbone.architecture):  # those suit every method
+        if not suits_every_method(context.backbone):
             for link in run.chain:
                 if link.state != "finished":
                     check_backbone(link)
@@ -147,13 +148,13 @@ class Contexts:
         # Names are checked before anything is read: a typing mistake should not cost a minute.
         try:
             asked = data.backbone if context.backbone is None else context.backbone
-            backbone = get_backbone(asked)
+            size = context.image_size or data.image_size
+            backbone = get_backbone(asked, size)
         except UserError as error:
             whose = f"data set {data.name!r}: " if context.backbone is None else ""
             raise UserError(f"{whose}{error}") from None
-        weights = resolve_weights(backbone, context.weights, data.weights)
+        weights = resolve_weights(backbone, context.weights, data.weights, context.weights_partial)
         split = make_split(data, context.split)
-        size = context.image_size or data.image_size
         if self.files or context.allow_missing or context.skip_damaged:
             prepared = prepare_files(data, split, context.allow_missing, self.say)
         else:

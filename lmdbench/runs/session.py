@@ -70,7 +70,7 @@ def train_runs(
         firsts = [r.chain[0] for r in runs if r.state != "finished"]
         if any(first.state != "finished" and not first.given for first in firsts):
             # Weights that lack are told before images are prepared.
-            build_encoder(context.backbone, context.weights)
+            build_encoder(context.backbone, context.weights, progress.say)
         store = open_store(context.prepared, context.image_size, cache, progress.prepare)
         for line in store.survey.lines:
             progress.say(line)
@@ -131,6 +131,8 @@ def announce(runs: Sequence[PlannedRun], progress: Progress) -> None:
         f"{context.backbone.name}, weights {context.weights.identity[:60]}, "
         f"{context.image_size} px, {context.selection} epoch"
     )
+    if (origin := context.backbone.origin) is not None:
+        progress.say(f"  {origin.line}")
     if context.backbone.frozen:
         progress.say("  frozen encoder: features of the test view, so no augmentation has a part")
     for link in {link.directory: link for run in runs for link in run.chain}.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import torch
@@ -18,6 +19,7 @@ from lmdbench.training.task import Images, Task
 
 CPU = torch.device("cpu")
 Counts = tuple[int, ...]  # images of each class
+Network = tuple[str, int]  # a backbone's name, and the size of the images it is made for
 
 
 def check_backbone(run: PlannedRun) -> None:
@@ -25,28 +27,30 @@ def check_backbone(run: PlannedRun) -> None:
     can't be built on it. They are tried with random weights and without images."""
     split = run.context.prepared.split
     train, validation = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
-    _check_size(run.spec.backbone, run.spec.image_size)
-    _check_backbone(_text(run.spec), run.spec.backbone, split.classes, train, validation)
+    network = run.spec.backbone, run.spec.image_size
+    if run.context.backbone.origin is None:  # a library's is tried where it is looked up
+        _check_size(*network)
+    _check_backbone(_text(run.spec), network, split.classes, train, validation)
 
 
 @functools.lru_cache(maxsize=256)
 def _check_size(backbone: str, image_size: int) -> None:
-    features_of(backbone, get_backbone(backbone).construct, image_size)
+    features_of(backbone, get_backbone(backbone, image_size).construct, image_size)
 
 
 @functools.lru_cache(maxsize=256)
 def _check_backbone(
-    wanted: str, backbone: str, classes: tuple[str, ...], train: Counts, validation: Counts
+    wanted: str, network: Network, classes: tuple[str, ...], train: Counts, validation: Counts
 ) -> None:
     with torch.random.fork_rng(devices=[]):
         try:
-            _built(wanted, backbone, _unseen(classes, train, validation))
+            _built(wanted, network, _unseen(classes, train, validation))
         except (LookedAt, torch.linalg.LinAlgError):  # a matter of images
             return
         except Exception as error:
             name = json.loads(wanted)[0]
             raise UserError(
-                f"{name} can't work on backbone {backbone}: {_reason(error)}"
+                f"{name} can't work on backbone {network[0]}: {_reason(error)}"
             ) from error
 
 
@@ -55,16 +59,17 @@ def check_optimizers(run: PlannedRun) -> None:
     may be for want of trained weights, and is left to the run."""
     split = run.context.prepared.split
     counts = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
-    _check_optimizers(_text(run.spec), run.spec.backbone, split.classes, *counts)
+    network = run.spec.backbone, run.spec.image_size
+    _check_optimizers(_text(run.spec), network, split.classes, *counts)
 
 
 @functools.lru_cache(maxsize=256)
 def _check_optimizers(
-    wanted: str, backbone: str, classes: tuple[str, ...], train: Counts, validation: Counts
+    wanted: str, network: Network, classes: tuple[str, ...], train: Counts, validation: Counts
 ) -> None:
     with torch.random.fork_rng(devices=[]):
         try:
-            method = _built(wanted, backbone, _unseen(classes, train, validation))
+            method = _built(wanted, network, _unseen(classes, train, validation))
             made: Any = method.optimizers()
         except Exception:
             return
@@ -114,7 +119,8 @@ def check_start(run: PlannedRun) -> None:
     if run.ancestor is not None:
         split = run.context.prepared.split
         counts = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
-        _check(_text(run.spec), _text(run.ancestor.spec), run.spec.backbone, split.classes, *counts)
+        network = run.spec.backbone, run.spec.image_size
+        _check(_text(run.spec), _text(run.ancestor.spec), network, split.classes, *counts)
 
 
 def _text(spec: RunSpec) -> str:
@@ -125,7 +131,7 @@ def _text(spec: RunSpec) -> str:
 def _check(
     wanted: str,
     given: str,
-    backbone: str,
+    network: Network,
     classes: tuple[str, ...],
     train: Counts,
     validation: Counts,
@@ -133,7 +139,7 @@ def _check(
     with torch.random.fork_rng(devices=[]):
         task = _unseen(classes, train, validation)
         try:
-            method, ancestor = _built(wanted, backbone, task), _built(given, backbone, task)
+            method, ancestor = _built(wanted, network, task), _built(given, network, task)
         except UserError:
             raise
         except Exception:  # not a matter of the start: left to the run that builds it
@@ -159,10 +165,14 @@ def _unseen(classes: tuple[str, ...], train: Counts, validation: Counts) -> Task
     return Task(classes, Unseen(train), Unseen(validation), Streams(0, CPU), CPU)
 
 
-def _built(text: str, backbone: str, task: Task) -> Method:
+def _built(text: str, network: Network, task: Task) -> Method:
     name, settings = json.loads(text)
-    method = METHODS.get(name)
-    return method(task, method.Settings(**settings), get_backbone(backbone).construct())
+    method, backbone = METHODS.get(name), get_backbone(*network)
+    chosen = method.Settings(**settings)
+    if backbone.origin is not None:  # may be large, and needs no numbers
+        with suppress(Exception), torch.device("meta"):
+            return method(task, chosen, backbone.construct())
+    return method(task, chosen, backbone.construct())
 
 
 class LookedAt(Exception):

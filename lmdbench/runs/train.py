@@ -48,7 +48,7 @@ from lmdbench.data.store.scale import USUAL
 from lmdbench.data.store.store import Store
 from lmdbench.evaluation.metrics import balanced_accuracy, scores
 from lmdbench.evaluation.predictions import Predictions, save_predictions
-from lmdbench.models.backbones import Weights, build_encoder, get_backbone
+from lmdbench.models.backbones import Weights, build_encoder, get_backbone, weights_digest
 from lmdbench.models.classifier import FrozenEncoder
 from lmdbench.runs import attempts
 from lmdbench.runs.checkpoint import CHECKPOINT, OUT_OF_MEMORY, read_checkpoint
@@ -503,6 +503,13 @@ class Training:
             self._prepare,
         )
 
+    def _weights_digest(self) -> str | None:
+        """SHA-256 of the file of published weights that the run begins with, if any."""
+        context = self.run.context
+        if self.run.spec.ancestor is not None:
+            return None
+        return weights_digest(context.backbone, context.weights)
+
     def _build(self, task: Task) -> Method:
         """The method at its starting point: pretrained weights, or the run it starts from."""
         run = self.run
@@ -572,6 +579,7 @@ class Training:
             "store": self.place.store.digest,
             "ancestor": ancestor and ancestor.record().digests.get("model"),
             **({"features": self.features.digest} if self.features else {}),
+            **({"weights": weights} if (weights := self._weights_digest()) else {}),
         }
         if previous is not None and goes_on and previous.device == here["device"]:
             earlier = previous.fallbacks or []
@@ -843,7 +851,7 @@ def new_method(run: PlannedRun, task: Task) -> Method:
 
 def _untrained(kind: type[Method], spec: RunSpec, weights: Weights, task: Task) -> Method:
     torch.manual_seed(derived_seed(spec.seed, "init", 0))
-    encoder = build_encoder(get_backbone(spec.backbone), weights)
+    encoder = build_encoder(get_backbone(spec.backbone, spec.image_size), weights, logger.info)
     method = kind(task, kind.Settings(**spec.settings), encoder)
     if isinstance(encoder, FrozenEncoder) and method.model.encoder is not encoder:
         raise UserError(

@@ -71,7 +71,7 @@ def test_a_good_one_is_registered() -> None:
         ({"image_size": True}, "image_size is True"),
         ({"backbone": "resnet 18"}, "backbone is 'resnet 18', but must be a name"),
         ({"weights": 1}, "weights is 1"),
-        ({"weights": "imagenot"}, 'weights is \'imagenot\', but must be "none", "imagenet" or'),
+        ({"weights": "imagenot"}, 'weights is \'imagenot\', but must be "none", "imagenet", "pre'),
         ({"needs_root": "no"}, "needs_root is 'no', but must be True or False"),
         ({"default_imbalance_factor": 0.5}, "default_imbalance_factor is 0.5"),
         ({"class_sizes": {"nevus": "many"}}, "class_sizes is {'nevus': 'many'}"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,7 +78,9 @@ def test_file_identity(tmp_path: Path) -> None:
 def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none for small; pass --weights none, .*resnet18"):
         resolve_weights(SMALL, "imagenet", "none")
-    with pytest.raises(UserError, match="--weights imagent: no such file; give none, imagenet or"):
+    with pytest.raises(
+        UserError, match="--weights imagent: no such file; give none, imagenet, pretr"
+    ):
         resolve_weights(SMALL, "imagent", "none")
     with pytest.raises(UserError, match="a folder"):
         resolve_weights(SMALL, str(tmp_path), "none")
@@ -98,12 +101,40 @@ def test_prefixes(tmp_path: Path, suffix: str, prefix: str) -> None:
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+@pytest.mark.parametrize(
+    "wrapper", ["state_dict", "model", "model_state_dict", "teacher", "student", "ema", "network"]
+)
 def test_wrapped_half_precision_without_batch_counts(tmp_path: Path, wrapper: str) -> None:
     state = {k: v.half() for k, v in body_state().items() if "num_batches" not in k}
     path = save({wrapper: state, "epoch": 3, "optimizer": {"lr": 0.1}}, tmp_path / "weights.pth")
     loaded = build_from(path).body.state_dict()
     assert all(torch.equal(loaded[name], value.float()) for name, value in state.items())
+
+
+def test_nested_wrappers_and_prefixes(tmp_path: Path) -> None:
+    """Of a teacher and a student the teacher is taken, and it is told."""
+    teacher, student = body_state(1), body_state(2)
+    nested = {
+        who: {f"module.backbone.{name}": value for name, value in state.items()}
+        for who, state in (("student", student), ("teacher", teacher))
+    }
+    path = save({"state_dict": nested, "epoch": 3}, tmp_path / "dino.pth")
+    said: list[str] = []
+    encoder = build_encoder(SMALL, resolve_weights(SMALL, str(path), "none"), said.append)
+    assert all(torch.equal(encoder.body.state_dict()[k], v) for k, v in teacher.items())
+    assert said == [f"weights {path} for small: its 'teacher', not 'student'"]
+
+
+def test_of_two_encoders_the_base_one_is_taken(tmp_path: Path) -> None:
+    """As MoCo names them. What is left over is told."""
+    base, momentum = body_state(1), body_state(2)
+    content = {f"module.base_encoder.{name}": value for name, value in base.items()}
+    content |= {f"module.momentum_encoder.{name}": value for name, value in momentum.items()}
+    path = save(content, tmp_path / "moco.pth")
+    said: list[str] = []
+    encoder = build_encoder(SMALL, resolve_weights(SMALL, str(path), "none"), said.append)
+    assert all(torch.equal(encoder.body.state_dict()[k], v) for k, v in base.items())
+    assert f"{len(momentum)} there are not used (module.momentum_encoder." in said[0]
 
 
 def test_a_runs_own_model(tmp_path: Path) -> None:
@@ -123,10 +154,8 @@ def test_damaged_files(tmp_path: Path) -> None:
     for suffix in (".pth", ".safetensors"):
         whole[suffix] = save(body_state(), tmp_path / f"whole{suffix}").read_bytes()
     damaged = {
-        "empty.pth": b"",
         "text.pth": b"hello world\n" * 50,
         "cut.pth": whole[".pth"][: len(whole[".pth"]) // 2],
-        "empty.safetensors": b"",
         "text.safetensors": b"hello world\n" * 50,
         "cut.safetensors": whole[".safetensors"][:-100],
     }
@@ -136,9 +165,44 @@ def test_damaged_files(tmp_path: Path) -> None:
         assert "not readable as a state dict" in failure(path)
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "an empty file; fetch it again"),
+        (b"\n<!DOCTYPE html><html><body>Sign in</body>", "a web page, not weights"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a", "a pointer of Git LFS"),
+    ],
+)
+def test_what_came_in_place_of_a_file(tmp_path: Path, suffix, content, message) -> None:
+    path = tmp_path / f"came{suffix}"
+    path.write_bytes(content)
+    assert message in failure(path)
+
+
+class Runs:
+    """Leaves a file behind when it is read by pickle."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
 def test_code_in_a_pickle_is_never_run(tmp_path: Path) -> None:
     path = save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
-    assert "not tensors only" in failure(path)
+    assert "holds Python objects (torch.nn.modules.linear.Linear), not tensors" in failure(path)
+    path = save({"model": body_state(), "extra": Runs(tmp_path / "ran")}, tmp_path / "bad.pth")
+    assert "holds Python objects (" in failure(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_arguments_of_a_training_may_lie_beside(tmp_path: Path) -> None:
+    state = body_state()
+    path = save({"model": state, "args": Namespace(lr=0.1)}, tmp_path / "trained.pth")
+    loaded = build_from(path).body.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
 
 
 @pytest.mark.parametrize("content", [torch.ones(3), {"epoch": 3}, {}])

@@ -85,7 +85,7 @@ def test_its_name_is_that_of_the_network_behind_frozen():
             None,
             "needs weights: --weights FILE",
         ),  # as the data set's default is none
-        ("frozen/small", "imagenet", "pass --weights a file, or .* frozen/resnet18"),
+        ("frozen/small", "imagenet", "pass --weights FILE, or .* frozen/resnet18"),
     ],
 )
 def test_it_needs_weights(name, asked, says):

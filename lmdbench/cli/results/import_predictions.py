@@ -230,12 +230,17 @@ def _like(
 def _of(setup: RunContext, changes: dict[str, Any], results: Path) -> SharedContext:
     """The setting of a set-up's runs. Backbones and weights that lmdbench has no name for are
     recorded as they are said."""
-    from lmdbench.models.backbones import BACKBONES, FROZEN
+    from lmdbench.models.backbones import BACKBONES, FROZEN, is_of_library
     from lmdbench.runs.request import Contexts
     from lmdbench.sharing.setting import setting_of
 
     backbone = setup.backbone
-    known = backbone is None or backbone in BACKBONES or backbone.startswith(FROZEN)
+    known = (
+        backbone is None
+        or backbone in BACKBONES
+        or backbone.startswith(FROZEN)
+        or is_of_library(backbone)
+    )
     if not known:
         changes |= {"backbone": backbone, "weights": setup.weights or "none"}
         setup = replace(setup, backbone=None, weights=None)

@@ -225,13 +225,13 @@ def _defaults(doc: Document, path: Path, defaults: Mapping[str, Any]) -> dict[st
         with doc.told_of(("defaults", "backbone")):
             get_backbone(defaults["backbone"])
     weights = defaults.get("weights", "none")
-    if weights not in ("none", "imagenet"):
+    if weights not in ("none", "imagenet", "pretrained"):
         file = _inside(path, weights)
         if not os.path.isfile(file):
             raise doc.error(
                 ("defaults", "weights"),
                 f"weights is {weights!r}, but there is no file {file}; "
-                "give none, imagenet or a file of weights",
+                "give none, imagenet, pretrained or a file of weights",
             )
         checked["weights"] = str(file)
     return checked

@@ -16,7 +16,7 @@ from lmdbench.data.dataset import DATASETS
 from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.given import MOST_FOLDS, number_of_folds
 from lmdbench.data.splits.spec import SPLITS, SplitSpec, is_file_name
-from lmdbench.models.backbones import get_backbone, resolve_weights
+from lmdbench.models.backbones import PUBLISHED, get_backbone, resolve_weights
 from lmdbench.runs.request import RunContext
 
 # Key of [run] or of a data set → what it may be. A split, groups and weights are looked at after.
@@ -33,6 +33,7 @@ OF_A_SETUP: dict[str, Check] = {
     "skip_damaged": flag,
     "backbone": text,
     "weights": text,
+    "weights_partial": flag,
     "image_size": whole(SMALLEST, LARGEST),
     "selection": one_of("last", "best"),
     "precision": one_of("mixed", "float32"),
@@ -104,12 +105,13 @@ def _split(doc: Document, path: KeyPath, name: str) -> str:
 
 
 def _weights(doc: Document, path: KeyPath, name: str) -> str:
-    if name in ("none", "imagenet"):
+    if name in ("none", *PUBLISHED):
         return name
     file = doc.resolved(name)
     if not file.is_file():
         raise doc.error(
-            path, f'weights {name}: no such file {file}; give "none", "imagenet" or a file'
+            path,
+            f'weights {name}: no such file {file}; give "none", "imagenet", "pretrained" or a file',
         )
     return str(file)
 
@@ -117,11 +119,11 @@ def _weights(doc: Document, path: KeyPath, name: str) -> str:
 def _check_weights(
     doc: Document, dataset: str, chosen: Mapping[str, Any], paths: Mapping[str, KeyPath]
 ) -> None:
-    """Refuse ImageNet weights of a backbone that has none."""
-    if chosen.get("weights") == "imagenet":
+    """Refuse published weights of a backbone that has none."""
+    if (weights := chosen.get("weights")) in PUBLISHED:
         backbone = get_backbone(chosen.get("backbone") or DATASETS.get(dataset).backbone)
         with doc.told_of(paths["weights"]):
-            resolve_weights(backbone, "imagenet", "none")
+            resolve_weights(backbone, weights, "none")
 
 
 def _crossed(

@@ -97,6 +97,7 @@ def _dataset(setup: RunContext) -> dict[str, Any]:
         "skip_damaged": setup.skip_damaged or None,
         "backbone": setup.backbone,
         "weights": setup.weights,
+        "weights_partial": setup.weights_partial or None,
         "image_size": setup.image_size,
         "selection": setup.selection,
         "precision": setup.precision,
