@@ -27,7 +27,7 @@ def check_backbone(run: PlannedRun) -> None:
     can't be built on it. They are tried with random weights and without images."""
     split = run.context.prepared.split
     train, validation = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
-    network = run.spec.backbone, run.spec.image_size
+    network = _network(run.spec)
     if run.context.backbone.origin is None:  # a library's is tried where it is looked up
         _check_size(*network)
     _check_backbone(_text(run.spec), network, split.classes, train, validation)
@@ -44,7 +44,7 @@ def _check_backbone(
 ) -> None:
     with torch.random.fork_rng(devices=[]):
         try:
-            _built(wanted, network, _unseen(classes, train, validation))
+            _tried(wanted, network, _unseen(classes, train, validation))
         except (LookedAt, torch.linalg.LinAlgError):  # a matter of images
             return
         except Exception as error:
@@ -59,8 +59,7 @@ def check_optimizers(run: PlannedRun) -> None:
     may be for want of trained weights, and is left to the run."""
     split = run.context.prepared.split
     counts = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
-    network = run.spec.backbone, run.spec.image_size
-    _check_optimizers(_text(run.spec), network, split.classes, *counts)
+    _check_optimizers(_text(run.spec), _network(run.spec), split.classes, *counts)
 
 
 @functools.lru_cache(maxsize=256)
@@ -87,16 +86,16 @@ def check_settings(run: PlannedRun) -> None:
     may be for want of images or trained weights, and are left to the run."""
     split = run.context.prepared.split
     counts = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
-    _check_settings(_text(run.spec), run.spec.backbone, split.classes, *counts)
+    _check_settings(_text(run.spec), _network(run.spec), split.classes, *counts)
 
 
 @functools.lru_cache(maxsize=256)
 def _check_settings(
-    wanted: str, backbone: str, classes: tuple[str, ...], train: Counts, validation: Counts
+    wanted: str, network: Network, classes: tuple[str, ...], train: Counts, validation: Counts
 ) -> None:
     with torch.random.fork_rng(devices=[]):
         try:
-            _built(wanted, backbone, _unseen(classes, train, validation)).start_training()
+            _built(wanted, network, _unseen(classes, train, validation)).start_training()
         except UserError:
             raise
         except Exception:
@@ -119,8 +118,12 @@ def check_start(run: PlannedRun) -> None:
     if run.ancestor is not None:
         split = run.context.prepared.split
         counts = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
-        network = run.spec.backbone, run.spec.image_size
-        _check(_text(run.spec), _text(run.ancestor.spec), network, split.classes, *counts)
+        texts = _text(run.spec), _text(run.ancestor.spec)
+        _check(*texts, _network(run.spec), split.classes, *counts)
+
+
+def _network(spec: RunSpec) -> Network:
+    return spec.backbone, spec.image_size
 
 
 def _text(spec: RunSpec) -> str:
@@ -167,12 +170,17 @@ def _unseen(classes: tuple[str, ...], train: Counts, validation: Counts) -> Task
 
 def _built(text: str, network: Network, task: Task) -> Method:
     name, settings = json.loads(text)
-    method, backbone = METHODS.get(name), get_backbone(*network)
-    chosen = method.Settings(**settings)
-    if backbone.origin is not None:  # may be large, and needs no numbers
+    method = METHODS.get(name)
+    return method(task, method.Settings(**settings), get_backbone(*network).construct())
+
+
+def _tried(text: str, network: Network, task: Task) -> None:
+    """The same without numbers where that goes, as a library's networks may be large."""
+    if get_backbone(*network).origin is not None:
         with suppress(Exception), torch.device("meta"):
-            return method(task, chosen, backbone.construct())
-    return method(task, chosen, backbone.construct())
+            _built(text, network, task)
+            return
+    _built(text, network, task)
 
 
 class LookedAt(Exception):
