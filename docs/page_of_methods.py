@@ -45,10 +45,6 @@ after the backbone, and `--set` after both. These do:
 """
 
 MISSING = {
-    "CC-SAM (Zhou et al., CVPR 2023)": "Not built yet. The released code (zzpustc/CC-SAM, CIFAR) "
-    "defines it fully, with the classifier alone under perturbation. What was done on ImageNet-LT "
-    "isn't released, and the radius divides by (n_j − 1)^¼, which is zero for a class of one "
-    "image.",
     "FS, flexible sampling (Ju et al., MICCAI 2022)": "Not built yet. The release of May 2023 "
     "(PyJulie/FlexSampling) holds its BALD criterion, later commits the whole pipeline, in two "
     "variants; which settings the paper had isn't there.",
@@ -63,8 +59,7 @@ A wrong baseline is worse than none. These stand in the tables of the LMD paper,
 {rows}
 
 Their published numbers can be set beside yours: `lmdbench compare --published`. If you know one of
-them, or wrote it, [add it](adding-a-method.md). Of RIDE the second stage is missing, which leaves
-out experts to save time: see its card.
+them, or wrote it, [add it](adding-a-method.md).
 """
 
 

@@ -113,7 +113,7 @@ class RIDE(Method):
     )
     deviations = (
         "Every image is seen by all experts. The paper's second stage, which trains a module to "
-        "leave experts out for easy images, is there to save computing time.",
+        "leave experts out for easy images, is `ride-routing`.",
         "No distillation from a larger ensemble, which the official code has as a variant.",
         "The experts are as wide as the backbone, so that its weights fit; the official ones have "
         "three quarters of its channels in their own stages.",
