@@ -17,6 +17,31 @@ from lmdbench.training.method import Method, register_method
 from lmdbench.training.task import Batch
 
 
+def class_averaged_losses(
+    anchors: Tensor, others: Tensor, classes: Tensor, num_classes: int, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """−1/|P_i| Σ_{p ∈ P_i} log (e^{f_i·f_p/τ} / Σ_c mean_{a ∈ A_c} e^{f_i·f_a/τ}) of each anchor i:
+    (N,), 0 where it has no positives; and |P_i|, (N,) int64.
+
+    anchors (N, D) of unit length, which are the first of the others (M, D); classes of the others
+    (M,) int64. A_c: the others of class c but i itself (class-averaging), P_i: those of i's class.
+    """
+    N, M = len(anchors), len(others)
+    itself = torch.eye(N, M, dtype=torch.bool, device=classes.device)
+    positive = (classes[:N, None] == classes) & ~itself
+    counts = F.one_hot(classes, num_classes).sum(dim=0)
+    members = counts[classes] - positive.long()  # |A_c|, without i itself
+    similarities = anchors @ others.T / temperature
+    averaged = (
+        (similarities - members.to(similarities.dtype).log())
+        .masked_fill(itself, -torch.inf)
+        .logsumexp(dim=1)
+    )
+    log_p = similarities - averaged[:, None]
+    positives = positive.sum(dim=1)
+    return -((positive * log_p).sum(dim=1) / positives.clamp(min=1)), positives
+
+
 def balanced_contrastive_loss(
     features: Tensor, labels: Tensor, prototypes: Tensor, temperature: float
 ) -> Tensor:
@@ -26,20 +51,11 @@ def balanced_contrastive_loss(
     length. A_c: the prototype of class c (class-complement) and the class's features but for f_i
     itself; each class counts by its mean (class-averaging). P_i = A_{y_i}.
     """
-    N, C = len(labels), len(prototypes)
+    C = len(prototypes)
     others = torch.cat([features, prototypes])
     classes = torch.cat([labels, torch.arange(C, device=labels.device)])
-    itself = torch.eye(N, N + C, dtype=torch.bool, device=labels.device)
-    positive = (labels[:, None] == classes) & ~itself
-    members = F.one_hot(classes, C).sum(dim=0)[classes] - positive.long()  # |A_c|, without i itself
-    similarities = features @ others.T / temperature
-    averaged = (
-        (similarities - members.to(similarities.dtype).log())
-        .masked_fill(itself, -torch.inf)
-        .logsumexp(dim=1)
-    )
-    log_p = similarities - averaged[:, None]
-    return -((positive * log_p).sum(dim=1) / positive.sum(dim=1)).mean()
+    losses, _ = class_averaged_losses(features, others, classes, C, temperature)
+    return losses.mean()
 
 
 def projector(width: int, out: int) -> nn.Sequential:

@@ -152,10 +152,10 @@ def reordered(state: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
     return state
 
 
-# Their loss draws a number for each class.
-CHANCE_BY_CLASS = {"gcl", "gcl-stage1"}
+# Their loss draws a number for each class; or has several parameters for each, in their order.
+ORDERED_BY_CLASS = {"gcl", "gcl-stage1", "ecl"}
 WITH_LOSS = [
-    n for n in NAMES if METHODS.get(n).loss is not Method.loss and n not in CHANCE_BY_CLASS
+    n for n in NAMES if METHODS.get(n).loss is not Method.loss and n not in ORDERED_BY_CLASS
 ]
 
 
