@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from lmdbench.core.errors import UserError
 from lmdbench.methods.mixup import mixed_cross_entropy
 from lmdbench.models.classifier import Classifier, Encoder
+from lmdbench.models.normalisation import Affine
+from lmdbench.models.parts import parts_of
 from lmdbench.training.method import Method, register_method
 from lmdbench.training.task import Batch
 
@@ -28,10 +30,23 @@ class ReversedSampler:
 
 
 def last_block(network: nn.Module) -> Sequence[nn.Module]:
-    """The last block that convolves, and what comes after it: a ResNet's last residual block, or a
-    last convolution with its batch norm. Children are taken to be in the order in which they act.
+    """The last block, and what comes after it: a ResNet's last residual block, a last convolution
+    with its batch norm, or, where only the patches come by a convolution, a transformer's last one.
     """
-    children = list(network.children())
+    found = last_convolution(network)
+    of_found = {id(module) for one in found for module in one.modules()}
+    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    if id(first) not in of_found:
+        return found
+    parts = parts_of(network)
+    after = sorted({name.rpartition(".")[0] for name in parts.rest})
+    return [network.get_submodule(name) for name in (list(parts.blocks)[-1], *after)]
+
+
+def last_convolution(network: nn.Module) -> Sequence[nn.Module]:
+    """The last block that convolves, and what comes after it. Children are taken to be in the order
+    in which they act."""
+    children = [m for m in network.children() if not isinstance(m, Affine)]
     convolving = [any(isinstance(m, nn.Conv2d) for m in child.modules()) for child in children]
     if not any(convolving):
         raise UserError(
@@ -41,16 +56,18 @@ def last_block(network: nn.Module) -> Sequence[nn.Module]:
     place = len(children) - 1 - convolving[::-1].index(True)
     after = children[place + 1 :]
     if isinstance(children[place], nn.Sequential):
-        return [*last_block(children[place]), *after]
+        return [*last_convolution(children[place]), *after]
     return [children[place], *after]
 
 
 def with_own_last_block(encoder: Encoder) -> Encoder:
     """A second encoder that shares all modules with the first but its last block, which it has a
     copy of."""
-    own = {id(module) for block in last_block(encoder.body) for module in block.modules()}
+    block = last_block(encoder.body)
+    own = {id(one) for m in block for one in (*m.modules(), *m.parameters())}
     shared = [m for m in encoder.modules() if own.isdisjoint(id(part) for part in m.modules())]
-    return copy.deepcopy(encoder, {id(module): module for module in shared})
+    kept = [*shared, *(p for p in encoder.parameters() if id(p) not in own)]
+    return copy.deepcopy(encoder, {id(one): one for one in kept})
 
 
 class TwoBranches(nn.Module):
@@ -95,7 +112,8 @@ class BBN(Method):
         "The branches begin with the same weights, pretrained ones where there are any; in the "
         "official code they begin at random.",
         "Where the network does not end in a residual block, a branch is the last convolution with "
-        "its batch norm (EfficientNet-Lite: the 1×1 one).",
+        "its batch norm (EfficientNet-Lite: the 1×1 one); of a transformer the last block with the "
+        "norm behind it.",
         "The recipe is the benchmark's stage 1 with a warm-up in steps of a fifth; official "
         "(CIFAR): .1 at batch 128, 200 epochs, weight decay .0002, Nesterov momentum, a rate that "
         "rises from .47 of it over the first five epochs, and times .01 after 120 and 160 epochs.",

@@ -8,6 +8,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.models.efficientnet_lite import EfficientNetLite
 from lmdbench.models.normalisation import Affine
 from lmdbench.models.small import SmallNet
+from lmdbench.models.timm_stages import timm_stages
 
 
 def stages_of(body: nn.Module) -> list[nn.Module]:
@@ -36,6 +37,8 @@ def stages_of(body: nn.Module) -> list[nn.Module]:
         stem = nn.Sequential(converted, body._conv_stem, body._bn0, nn.ReLU6())
         head = nn.Sequential(last, body._conv_head, body._bn1, nn.ReLU6())
         return _averaged([stem, *stages, head])
+    if type(body).__module__.startswith("timm."):
+        return timm_stages(body)
     raise UserError(
         f"the stages of a {type(body).__name__} are not known; give the network a method stages() "
         "that lists them, or choose another --backbone"

@@ -23,6 +23,7 @@ from lmdbench.models.backbone import Backbone, Origin, Pretrained
 from lmdbench.models.classifier import Encoder
 from lmdbench.models.hub import REPOSITORY, HubFile
 from lmdbench.models.normalisation import renormalise
+from lmdbench.models.timm_stages import timm_stages
 from lmdbench.models.trial import tried
 from lmdbench.models.weights import State, cached, read_state
 
@@ -94,7 +95,7 @@ def _backbone(model: Model, image_size: int) -> Backbone:
         published=_published(model),
         origin=_origin(model),
         configuration=_canonical(model),
-        code=(__name__, renormalise.__module__),
+        code=(__name__, renormalise.__module__, timm_stages.__module__),
         convert=functools.partial(_in_its_form, model.architecture),
         heads=_names(model.configuration.get("classifier")),
     )

@@ -43,10 +43,11 @@ def test_classes_are_drawn_by_the_inverse_of_their_size():
         ("small", "layer3."),
         ("efficientnet_v2_s", "features.7."),
         *((f"efficientnet-lite{n}", ("_conv_head.", "_bn1.")) for n in range(3)),
+        ("torchvision/vit_b_32", ("encoder.layers.encoder_layer_11.", "encoder.ln.")),
     ],
 )
 def test_the_branches_share_all_but_the_last_block(name, own):
-    encoder = get_backbone(name).construct()
+    encoder = get_backbone(name, 32).construct()
     twin = with_own_last_block(encoder)
     pairs = zip(encoder.body.named_parameters(), twin.body.named_parameters(), strict=True)
     for (key, one), (_, other) in pairs:
@@ -57,6 +58,20 @@ def test_the_branches_share_all_but_the_last_block(name, own):
     ):
         if isinstance(one, nn.BatchNorm2d):  # its statistics as well
             assert (one is not other) == f"{key}.".startswith(own), key
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("timm/test_vit.r160_in1k", ("blocks.5.", "norm.")),
+        ("timm/swin_tiny_patch4_window7_224", ("layers.3.blocks.1.", "norm.")),
+        ("timm/test_resnet.r160_in1k", "layer4.0."),
+        ("timm/test_efficientnet.r160_in1k", ("conv_head.", "bn2.")),
+    ],
+)
+def test_the_same_of_timm(name, own):
+    pytest.importorskip("timm", reason="lmdbench[timm] missing")
+    test_the_branches_share_all_but_the_last_block(name, own)
 
 
 def test_every_backbone_is_among_those():
