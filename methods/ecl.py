@@ -147,12 +147,13 @@ class ClassEnhancementContrastive(Method):
         self.projector = nn.Sequential(
             nn.Linear(D, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, width)
         )
-        numbers = proxies_of(self.task.class_counts.cpu())
-        owners = torch.arange(len(numbers)).repeat_interleave(numbers)
+        C = self.task.num_classes
+        counts = torch.bincount(self.task.train.host_labels, minlength=C)
+        owners = torch.arange(C).repeat_interleave(proxies_of(counts))
         self.proxies = nn.Parameter(nn.init.xavier_uniform_(torch.empty(len(owners), width)))
         self.register_buffer("owners", owners)
         self.register_buffer("gradient", torch.zeros_like(self.proxies))  # summed over an epoch
-        self.register_buffer("weights", torch.ones(len(numbers)))  # of the classes in this epoch
+        self.register_buffer("weights", torch.ones(C))  # of the classes in this epoch
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         network = [p for p in self.parameters() if p is not self.proxies]
