@@ -315,6 +315,8 @@ def _compiled() -> None:
 @pytest.fixture(scope="session")
 def copies() -> Iterator[Server]:
     """Starts commands and workers that have everything imported as they begin, see forked.py."""
+    if sys.platform != "linux":
+        pytest.skip("copies of a process are made on Linux only")
     with Server() as server:
         yield server
 
