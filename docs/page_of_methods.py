@@ -45,9 +45,6 @@ after the backbone, and `--set` after both. These do:
 """
 
 MISSING = {
-    "FS, flexible sampling (Ju et al., MICCAI 2022)": "Not built yet. The release of May 2023 "
-    "(PyJulie/FlexSampling) holds its BALD criterion, later commits the whole pipeline, in two "
-    "variants; which settings the paper had isn't there.",
     "FCD (Li et al., 2022)": "No more than a title was found: neither formulas nor code.",
 }
 NOT_HERE = """## Not here

@@ -233,6 +233,12 @@ class Method(nn.Module):
         sampler = type(self).sampler  # of the class: of self, a plain function would be a method
         return sampler if isinstance(sampler, tuple) else (sampler,)
 
+    @property
+    def images_an_epoch(self) -> int:
+        """How many images an epoch goes over: as many as there are training images, but for methods
+        that train on a part of them."""
+        return len(self.task.train)
+
     def finish(self) -> None:
         """Nothing to do after training, for most methods."""
 
@@ -350,7 +356,7 @@ class Method(nn.Module):
     def share_of_update(self) -> float:
         """An update's share of the training."""
         s = self.settings
-        batches = len(batch_sizes(len(self.task.train), s.batch_size))
+        batches = len(batch_sizes(self.images_an_epoch, s.batch_size))
         return 1 / (self.epochs * math.ceil(batches / s.accumulate))
 
     def placed(self, draws: Iterable[T], sizes: Sequence[int]) -> Iterator[T]:
@@ -363,8 +369,8 @@ class Method(nn.Module):
     def draws(self) -> Iterator[tuple[float, tuple[Raw, ...]]]:
         """The epoch's batches before their views are made, one for each sampler, each with the
         share of the epoch done before it, or before the update that it is a part of."""
-        images, batch_size = len(self.task.train), self.settings.batch_size
-        drawn = self.task.draws(self.samplers(), self.views, batch_size)
+        images, batch_size = self.images_an_epoch, self.settings.batch_size
+        drawn = self.task.draws(self.samplers(), self.views, batch_size, images=images)
         done = begun = 0
         for raws in self.placed(drawn, batch_sizes(images, batch_size)):
             begun = done if self.place.first else begun

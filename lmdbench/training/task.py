@@ -251,11 +251,14 @@ class Task:
         batch_size: int,
         *,
         drop_last: bool = False,
+        images: int | None = None,
     ) -> Iterator[tuple[Raw, ...]]:
-        """One epoch, as many images as the training set has: a batch of each sampler at a time,
-        all of the size of the first one's. Positions may be drawn some batches ahead."""
+        """One epoch, of so many ``images`` (default: as the training set has): a batch of each
+        sampler at a time, all of the size of the first one's. Positions may be drawn some batches
+        ahead."""
         first, *others = (self.sampler(sampler) for sampler in samplers)
-        sizes = batch_sizes(len(self.train), batch_size, drop_last=drop_last)
+        images = len(self.train) if images is None else images
+        sizes = batch_sizes(images, batch_size, drop_last=drop_last)
         order = self.streams.get("order")
         augmentation = self.streams.get("augmentation", on_device=True)
 
@@ -266,8 +269,8 @@ class Task:
 
         for done, (group, pixels) in enumerate(self.train.fetch(positions()), start=1):
             yield tuple(
-                self.train.raw(places, images, views, augmentation)
-                for places, images in zip(group, pixels, strict=True)
+                self.train.raw(places, fetched, views, augmentation)
+                for places, fetched in zip(group, pixels, strict=True)
             )
             self.tick(done, len(sizes))
 
