@@ -305,7 +305,7 @@ def compare(
         pooled=pool_folds,
         leaked=leaks_of(folder, root, default_cache()) if drop_leaked else None,
         groups=groups,
-        sweep=_asked_by(sweeps, folder, root),
+        sweep=asked_by(sweeps, folder, root),
         reference=_name("reference", reference),
         per_class=per_class,
         pairwise=pairwise,
@@ -598,7 +598,7 @@ def _warn(text: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
-def _asked_by(
+def asked_by(
     sweeps: Iterable[str | Path] | str | Path, folder: Path, root: Path | None
 ) -> dict[str, str] | None:
     """The directories, below the results, of what sweeps ask for, not of what is only started from,

@@ -39,7 +39,7 @@ class Likeness:
 
     unlike: np.ndarray
     readable: int
-    threshold: float
+    threshold: float | None  # None: each of several runs has its own
     by_features: bool
 
     @property
@@ -86,6 +86,17 @@ def likeness(
 
 def _likeness(scores: np.ndarray, threshold: float, *, by_features: bool) -> Likeness:
     return Likeness(scores < threshold, int(np.isfinite(scores).sum()), threshold, by_features)
+
+
+def together(found: Sequence[Likeness | None]) -> Likeness | None:
+    """Of several runs: unlike is what looks so to more than half of those that can tell; None where
+    none can. ``by_features`` if that goes for all of them."""
+    told = [one for one in found if one is not None]
+    if len(told) < 2:
+        return told[0] if told else None
+    unlike = np.mean([one.unlike for one in told], axis=0) > 0.5
+    readable = min(one.readable for one in told)
+    return Likeness(unlike, readable, None, all(one.by_features for one in told))
 
 
 def reference_of(

@@ -23,6 +23,7 @@ from lmdbench.data.store.scale import USUAL, Scale, common_scale, number, parse_
 from lmdbench.data.store.survey import Survey, values_of
 from lmdbench.evaluation.inference import Estimate, independent, no_interval, unit_codes
 from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
+from lmdbench.evaluation.predictions import Predictions
 from lmdbench.evaluation.recalibration import Calibration, Calibrator
 from lmdbench.models.backbones import get_backbone
 from lmdbench.runs.code_digest import changed_part, code_digests
@@ -263,19 +264,25 @@ class Score:
 
 
 def score(
+    run: TrainedRun, labels: np.ndarray, logits: np.ndarray, units: np.ndarray | None
+) -> list[Score]:
+    """The metrics of ``lmdbench run`` and the recall of each class, with intervals that count the
+    test images alone, as there is one seed, beside those of the run's own test images.
+
+    ``labels`` (N,) int64, ``logits`` (N, C), ``units`` (N,) lesion or patient, empty where unknown.
+    """
+    return score_beside(run, labels, logits, units, own_test(run))
+
+
+def score_beside(
     run: TrainedRun,
     labels: np.ndarray,
     logits: np.ndarray,
     units: np.ndarray | None,
-    calibrator: Calibrator | None = None,
+    test: Predictions | None,
 ) -> list[Score]:
-    """The metrics of ``lmdbench run`` and the recall of each class, with intervals that count the
-    test images alone, as there is one seed.
-
-    ``labels`` (N,) int64, ``logits`` (N, C), ``units`` (N,) lesion or patient, empty where unknown.
-    ``calibrator``: what corrected these logits, to be done to those of the run's own test images.
-    """
-    here, own = Scorer(labels, logits), _own_scorer(run, labels, calibrator)
+    """``score`` by the classes and groups of a run, beside these predictions of test images."""
+    here, own = Scorer(labels, logits), _own_scorer(test, labels)
     names = [*summary(run.groups), *(f"recall:{name}" for name in run.classes)]
     if units is not None and not any(units):
         units = None
@@ -302,14 +309,17 @@ def _score(here: Scorer, own: Scorer | None, metric: Metric, units: np.ndarray |
     return Score(metric, images, estimate, reason, there)
 
 
-def _own_scorer(
-    run: TrainedRun, labels: np.ndarray, calibrator: Calibrator | None
-) -> Scorer | None:
-    """Of the run's own test images of the classes in ``labels``, if they are there."""
+def own_test(run: TrainedRun) -> Predictions | None:
+    """What a run said of its own test images; None where that is not there."""
     try:
-        own = saved_predictions(run.directory, run.record, ["test"])["test"]
+        return saved_predictions(run.directory, run.record, ["test"])["test"]
     except UserError:
         return None
-    same = np.isin(own.labels, labels)
-    logits = own.logits[same]
-    return Scorer(own.labels[same], logits if calibrator is None else calibrator(logits))
+
+
+def _own_scorer(test: Predictions | None, labels: np.ndarray) -> Scorer | None:
+    """Of the own test images of the classes in ``labels``, if they are there."""
+    if test is None:
+        return None
+    same = np.isin(test.labels, labels)
+    return Scorer(test.labels[same], test.logits[same])
