@@ -34,7 +34,8 @@ COMMANDS = {
 }
 
 
-TRAINING = ("torch", "torchvision")  # packages that finished runs are read without
+# Packages that finished runs are read without
+TRAINING = ("torch", "torchvision", "safetensors", "submitit", "requests")
 
 
 class Commands(LazyGroup):
@@ -87,7 +88,7 @@ def exit_code() -> int:
             raise
         code = _complain(
             f"{error.name} is not installed; without it finished runs can be listed, compared, "
-            "plotted and reported (`pip install torch torchvision` adds the rest)",
+            "plotted and reported (`pip install lmdbench` adds the rest)",
             2,
         )
     except OSError as error:
