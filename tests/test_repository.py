@@ -6,11 +6,10 @@ import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
-import click
 import pytest
 import yaml
 
-from lmdbench.cli.commands import cli
+from .commands import check_command
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -34,17 +33,6 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines if line.strip()]
 
 
-def check_lmdbench(words: list[str]) -> None:
-    """Commands and options are there; nothing is run."""
-    command: click.Command = cli
-    context = click.Context(cli)
-    while isinstance(command, click.Group):
-        found = command.get_command(context, words.pop(0))
-        assert found is not None
-        command = found
-    command.make_parser(click.Context(command)).parse_args(words)
-
-
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_calls_what_there_is(path):
     workflow = yaml.safe_load(path.read_text())
@@ -59,7 +47,7 @@ def test_a_workflow_calls_what_there_is(path):
             if program == "make":
                 assert words[0] in targets(), words
             if program.endswith("lmdbench"):
-                check_lmdbench(words)
+                check_command(words)
             for word in words:
                 assert not word.startswith("tests/") or (ROOT / word).exists(), word
     assert not any(re.search(r"\bpassword|secrets\.", str(step)) for step in steps)
