@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ STRONG_VIEW = (
 )
 
 if TYPE_CHECKING:
+    from lmdbench.models.backbone import Backbone
     from lmdbench.training.method import Method
 
 
@@ -72,18 +74,26 @@ def methods(ctx: click.Context, as_json: bool) -> None:
 
 @methods.command()
 @click.argument("name", shell_complete=complete("methods"))
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    shell_complete=complete("backbones"),
+    help="Show the defaults that the settings have on it.",
+)
 @plugin_option
 @json_option
 @click.pass_obj
-def show(json_before: bool, name: str, as_json: bool) -> None:
+def show(json_before: bool, name: str, backbone: str | None, as_json: bool) -> None:
     """The card of the method NAME: formula, settings, source, cost, deviations and tests."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from lmdbench.models.backbones import get_backbone
     from lmdbench.training.method import METHODS
 
-    c = card(METHODS.get(name))
+    method = METHODS.get(name)
+    c = card(method, None if backbone is None else get_backbone(backbone))
     if as_json or json_before:
         click.echo(json_text(c))
         return
@@ -162,15 +172,21 @@ def cost(c: dict[str, Any]) -> str:
     )
 
 
-def card(method: type[Method]) -> dict[str, Any]:
-    """What there is to know of a method, as plain data."""
-    from lmdbench.core.settings import describe
+def card(method: type[Method], backbone: Backbone | None = None) -> dict[str, Any]:
+    """What there is to know of a method, as plain data; with the defaults that it has on a
+    backbone, where one is given."""
+    from lmdbench.core.settings import describe, resolve
     from lmdbench.training.method import Start
+    from lmdbench.training.recipes import recipes_for
 
     start = method.starts_from
     start = Start(start) if isinstance(start, str) else start
     sampler = method.sampler if isinstance(method.sampler, tuple) else (method.sampler,)
     settings = describe(method.Settings)
+    usual: dict[str, Any] = {}
+    if backbone is not None:
+        recipes = recipes_for(method, f"backbone {backbone.name!r}", backbone.recipes)
+        usual = asdict(resolve(method.name, method.Settings, recipes, {}))
     return {
         "name": method.name,
         "title": method.title,
@@ -192,7 +208,7 @@ def card(method: type[Method]) -> dict[str, Any]:
         "settings": [
             {
                 "name": s.name,
-                "default": s.default,
+                "default": usual.get(s.name, s.default),
                 "authors": method.authors.get(s.name),  # their default, where it is another
                 "type": s.type_name,
                 "help": s.help,

@@ -21,6 +21,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unlisted
 from lmdbench.models.backbone import Backbone, Origin, Pretrained
 from lmdbench.models.classifier import Encoder
+from lmdbench.models.family_recipes import recipes_of
 from lmdbench.models.hub import REPOSITORY, HubFile
 from lmdbench.models.normalisation import renormalise
 from lmdbench.models.timm_stages import timm_stages
@@ -87,11 +88,12 @@ def backbone(name: str, image_size: int | None) -> Backbone:
 
 @functools.lru_cache(maxsize=256)
 def _backbone(model: Model, image_size: int) -> Backbone:
-    width = tried(model.name, model.network, image_size, model.size, _rim)
+    network, width = tried(model.name, model.network, image_size, model.size, _rim)
     return Backbone(
         name=model.name,
         title=f"{model.architecture} of timm",
         construct=lambda: Encoder(model.network(image_size), width),
+        recipes=recipes_of(network),
         published=_published(model),
         origin=_origin(model),
         configuration=_canonical(model),

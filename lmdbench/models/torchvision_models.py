@@ -13,6 +13,7 @@ from torch import nn
 from lmdbench.core.registry import unlisted
 from lmdbench.models.backbone import Backbone, Origin, Pretrained
 from lmdbench.models.classifier import Encoder
+from lmdbench.models.family_recipes import recipes_of
 from lmdbench.models.normalisation import renormalise
 from lmdbench.models.trial import tried
 from lmdbench.models.weights import State, cached, read_state
@@ -50,7 +51,7 @@ def backbone(name: str, image_size: int | None) -> Backbone:
 @functools.lru_cache(maxsize=256)
 def _backbone(name: str, size: int) -> Backbone:
     own = _origin(name).size or OWN_SIZE
-    width = tried(
+    tried_network, width = tried(
         PREFIX + name, lambda size: _without_classifier(name, size)[0], size, own, lambda *_: ""
     )
     network, heads = _without_classifier(name, size)
@@ -58,6 +59,7 @@ def _backbone(name: str, size: int) -> Backbone:
         name=PREFIX + name,
         title=f"{type(network).__name__} {name} of torchvision",
         construct=lambda: Encoder(_without_classifier(name, size)[0], width),
+        recipes=recipes_of(tried_network),
         published=_published(name),
         origin=_origin(name),
         configuration=json.dumps(["torchvision", metadata.version("torchvision"), name]),

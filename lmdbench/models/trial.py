@@ -39,10 +39,10 @@ def features_of(name: str, construct: Callable[[], nn.Module], image_size: int) 
 
 def tried(
     name: str, construct: Callable[[int], nn.Module], image_size: int, own: int, problem: Problem
-) -> int:
-    """The number of features that a library's network, constructed for a size, makes of images of
-    that size. ``problem`` says why a network that takes them had better not; ``own`` is the size
-    that its published weights are for.
+) -> tuple[nn.Module, int]:
+    """A library's network as it is constructed for a size, without numbers, and the number of
+    features that it makes of images of that size. ``problem`` says why a network that takes them
+    had better not; ``own`` is the size that its published weights are for.
 
     Raises UserError where it does not take them, with sizes next to it that it does.
     """
@@ -56,7 +56,7 @@ def tried(
         sizes = _sizes_near(construct, image_size, own, problem)
         hint = f"; give --image-size {' or '.join(map(str, sizes))}" if sizes else ""
         raise UserError(f"{error}{hint}") from error
-    return int(features.shape[1])
+    return network, int(features.shape[1])
 
 
 def _sizes_near(

@@ -27,7 +27,7 @@ from lmdbench.runs.record import (
 from lmdbench.runs.state import LENGTHS, State, run_state, runs_with_id
 from lmdbench.training.method import METHODS, Method, Start
 from lmdbench.training.optimisation import OF_ENCODER, of_encoder
-from lmdbench.training.recipes import recipes_for
+from lmdbench.training.recipes import in_order, recipes_for
 
 
 def check_interval(selection: Selection, validate_every: int) -> None:
@@ -314,7 +314,7 @@ def _plan(
                 key,
                 list(describe(method.Settings)),
             )
-    recipes = [*of_backbone, asked, *of_dataset]
+    recipes = in_order(of_backbone, asked, of_dataset)
     if backbone.frozen:
         recipes = [{k: v for k, v in r.items() if k not in OF_ENCODER} for r in recipes]
     usual = resolve(name, method.Settings, recipes, {})

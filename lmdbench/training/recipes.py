@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,6 +27,22 @@ def recipes_for(method: type[Method], owner: str, recipes: Recipes) -> list[Mapp
     with told_of(f"{owner}: recipes"):
         resolve(method.name, method.Settings, acting, {})
     return acting
+
+
+def in_order(
+    of_backbone: Sequence[Mapping[str, Any]],
+    asked: Mapping[str, Any],
+    of_dataset: Sequence[Mapping[str, Any]],
+) -> list[Mapping[str, Any]]:
+    """The recipes that act on a method, of which the last has the last word; ``asked`` is what the
+    method that starts from it asks for.
+
+    A data set's rates and decays are those of its usual backbone's optimiser. What a backbone says
+    beside an optimiser of its own, they leave as it is.
+    """
+    held = {key for recipe in of_backbone if "optimizer" in recipe for key in recipe}
+    rest = [{k: v for k, v in recipe.items() if k not in held} for recipe in of_dataset]
+    return [*of_backbone, asked, *rest]
 
 
 def check_recipes(owner: str, recipes: Recipes) -> None:

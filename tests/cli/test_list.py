@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from lmdbench.core.registry import KINDS
 
 PLUGIN = '''
@@ -42,3 +44,29 @@ def test_a_kind_that_there_is_not_is_one_line(lmdbench):
     outcome = lmdbench("list", "metrix")
     assert outcome.code == 2
     assert "Did you mean metrics?" in outcome.err
+
+
+def names(lmdbench, *words):
+    return [one["name"] for one in json.loads(lmdbench("list", *words, "--json").out)]
+
+
+def test_names_are_picked_by_a_pattern_those_of_libraries_too(lmdbench):
+    assert names(lmdbench, "samplers", "--match", "INST*") == ["instance"]
+    found = names(lmdbench, "backbones", "--match", "*resnet50")
+    assert found[:1] == ["resnet50"]
+    assert "torchvision/resnet50" in found
+    swin = names(lmdbench, "backbones", "--match", "torchvision/swin_v2_*")
+    assert swin == [f"torchvision/swin_v2_{size}" for size in "bst"]
+
+
+def test_the_networks_of_timm_are_listed_with_their_weights(lmdbench):
+    pytest.importorskip("timm", reason="lmdbench[timm] missing")
+    found = names(lmdbench, "backbones", "--match", "timm/vit_small_*dinov2*")
+    assert "timm/vit_small_patch14_dinov2.lvd142m" in found
+
+
+def test_a_pattern_that_nothing_is_like(lmdbench):
+    outcome = lmdbench("list", "backbones", "--match", "torchvision/resmet*")
+    assert outcome.code == 2
+    assert '--match "torchvision/resmet*": no backbone has such a name' in outcome.err
+    assert "lmdbench list KIND --match PATTERN" in lmdbench("list", "--match", "x").err

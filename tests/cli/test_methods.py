@@ -176,3 +176,11 @@ def test_reflow_joins_paragraphs_and_items_and_keeps_formulas():
     assert reflow(text) == (
         "One sentence, broken.\n\n1. An item goes on\n2. Another\n\n    L = a + b\n    M = c"
     )
+
+
+def test_show_has_the_defaults_on_a_backbone(lmdbench):
+    words = ("methods", "show", "ce", "--backbone", "torchvision/swin_t", "--json")
+    defaults = {s["name"]: s["default"] for s in json.loads(lmdbench(*words).out)["settings"]}
+    assert defaults["optimizer"] == "adamw"
+    assert defaults["lr"] == 1e-4
+    assert defaults["batch_size"] == 128

@@ -6,7 +6,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import DATASETS
 from lmdbench.models.backbones import BACKBONES
 from lmdbench.training.method import METHODS
-from lmdbench.training.recipes import check_recipes, recipes_for
+from lmdbench.training.recipes import check_recipes, in_order, recipes_for
 
 OWNER = "data set 'clinic'"
 
@@ -15,6 +15,17 @@ def test_those_that_act_come_from_what_it_trains_to_the_method_itself() -> None:
     recipes = {"crt": {"lr": 0.5}, "all": {"epochs": 3}, "head": {"lr": 0.1}, "ce": {"epochs": 4}}
     assert recipes_for(METHODS.get("ce"), OWNER, recipes) == [{"epochs": 3}, {"epochs": 4}]
     assert recipes_for(METHODS.get("crt"), OWNER, recipes) == [{"lr": 0.1}, {"lr": 0.5}]
+
+
+def test_a_data_set_has_the_last_word_but_on_what_goes_with_another_optimiser() -> None:
+    of_dataset = [{"lr": 0.05, "epochs": 40}]
+    assert in_order([{"lr": 0.1}], {"epochs": 3}, of_dataset) == [
+        {"lr": 0.1},
+        {"epochs": 3},
+        {"lr": 0.05, "epochs": 40},
+    ]
+    adamw = {"optimizer": "adamw", "lr": 1e-4}
+    assert in_order([adamw], {}, of_dataset) == [adamw, {}, {"epochs": 40}]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from lmdbench.data.dataset import DATASETS
 from lmdbench.models.backbones import get_backbone
 from lmdbench.runs.request import RunContext
 from lmdbench.training.method import METHODS, Start
-from lmdbench.training.recipes import recipes_for
+from lmdbench.training.recipes import in_order, recipes_for
 
 ALL = "all"  # [settings.all]: of every method that has the setting
 
@@ -280,10 +280,11 @@ def _check_settings(
         data, method = DATASETS.get(dataset), METHODS.get(name)
         net = get_backbone(backbone or data.backbone)
         try:
-            recipes = [
-                *recipes_for(method, f"backbone {net.architecture!r}", net.recipes),
-                *recipes_for(method, f"data set {dataset!r}", data.recipes),
-            ]
+            recipes = in_order(
+                recipes_for(method, f"backbone {net.architecture!r}", net.recipes),
+                {},
+                recipes_for(method, f"data set {dataset!r}", data.recipes),
+            )
             resolve(name, method.Settings, recipes, own)
         except UserError as error:
             acting = [axis for axis in axes if name in _targets(axis, chain)]
