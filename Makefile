@@ -30,6 +30,7 @@ lint: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	$(BIN)/lmdbench results leaderboard --repository results/reference --output build/site/leaderboard
 	@echo "build/site/index.html: open it in a browser"
 
 $(VENV)/bin/python:

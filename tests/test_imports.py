@@ -25,7 +25,7 @@ FLOORS = [
     {"housekeeping", "reporting.tables", "sharing", "sweep.executors"},
     {"reporting.plots", "sweep"},
     {"reporting.page", "sweep.tune"},
-    {"api"},
+    {"api", "reporting.board"},
     {"cli"},
     {"cli.data", "cli.results", "cli.sweep"},
     {"__main__"},

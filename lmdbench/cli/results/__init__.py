@@ -14,6 +14,9 @@ COMMANDS = {
     "export": "Finished runs without weights, to share.",
     "import": "Runs that someone exported, checked.",
     "import-predictions": "Predictions of your own code, as a run like the others.",
+    "submit": "Exported runs as an entry of the reference results, checked.",
+    "check": "Whether all entries of the reference results are sound.",
+    "leaderboard": "Pages of the reference results, to filter and sort.",
 }
 
 
