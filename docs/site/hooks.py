@@ -116,19 +116,22 @@ def commands_page() -> str:
     from lmdbench.cli.commands import cli
 
     lines = ["# Commands", "", "What `--help` says of each command."]
-    for name, command, context in walked(cli, click.Context(cli, info_name="lmdbench")):
+    for name, command, context in walked(cli, "lmdbench"):
         lines += ["", f"## {name}", "", "````text", command.get_help(context), "````"]
     return "\n".join(lines) + "\n"
 
 
-def walked(command: Any, context: click.Context) -> Iterator[tuple[str, Any, click.Context]]:
+def walked(
+    command: Any, name: str, parent: click.Context | None = None
+) -> Iterator[tuple[str, Any, click.Context]]:
     """A command and all below it, each with its name and a context that its help is written in."""
-    context.max_content_width = context.terminal_width = 100
+    settings = {**command.context_settings, "max_content_width": 100, "terminal_width": 100}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
     yield context.command_path, command, context
     for name in command.list_commands(context) if isinstance(command, click.Group) else ():
         inner = command.get_command(context, name)
         if not inner.hidden:
-            yield from walked(inner, click.Context(inner, info_name=name, parent=context))
+            yield from walked(inner, name, context)
 
 
 def python_page() -> str:

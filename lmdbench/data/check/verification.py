@@ -171,7 +171,7 @@ def _image_files(dataset: Dataset, known: set[str]) -> Iterator[str]:
     for top in tops:
         with suppress(UserError):  # a folder beside that may not be read
             names = images_below(Path(top)) if inside else images_in(Path(top))
-            yield from (os.path.join(top, name) for name in names)
+            yield from (os.path.normpath(os.path.join(top, name)) for name in names)
 
 
 def released_tables(dataset: Dataset) -> dict[str, Path]:

@@ -58,7 +58,7 @@ def _unlisted(root: Path, files: Iterable[Path]) -> tuple[list[str], bool]:
         except UserError:  # a folder that may not be read is no matter of the table
             continue
         paths = (f"{folder}/{image}" for image in found.images)
-        stray += [path for path in paths if os.path.join(os.path.abspath(root), path) not in known]
+        stray += [path for path in paths if os.path.abspath(root / path) not in known]
         left -= found.looked_at
         if left <= 0:
             return stray, True
