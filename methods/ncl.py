@@ -109,8 +109,7 @@ class NestedCollaborative(Method):
         "The benchmark's schedule, without Nesterov momentum; official: with it, a learning rate "
         "that rises from a third over 5 epochs, and a tenth of it after 320 and once more after "
         "360 of 400.",
-        "Without the contrastive loss on a moving average, which the official code can add on "
-        "CIFAR.",
+        "Without the contrastive loss that the official code can add on CIFAR: `ncl-contrast`.",
     )
     needs_images = "it trains several networks"
     authors = {"epochs": 400, "batch_size": 64, "lr": 0.1, "weight_decay": 2e-4}
@@ -137,8 +136,11 @@ class NestedCollaborative(Method):
         )
 
     def loss(self, batch: Batch) -> Tensor:
+        return self.nested_loss(expert_logits(self.model, batch.images), batch.labels)
+
+    def nested_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Of the networks' logits (K, B, C) and labels (B,)."""
         s, counts = self.settings, self.task.class_counts
-        logits = expert_logits(self.model, batch.images)
         hard = max(2, round(s.hard_share * len(counts)))
         restricted = s.hard == "restricted"
-        return ncl_loss(logits, batch.labels, counts, hard, s.mutual, restricted=restricted)
+        return ncl_loss(logits, labels, counts, hard, s.mutual, restricted=restricted)

@@ -19,7 +19,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 LATE = {"ldam-drw": 5, "rrl": 5, "ride": 5}  # epochs until what they begin late acts
-SHORT = {"batch_size": 8, "rounds": 2, "virtual_per_class": 40, "head_batch_size": 16}
+SHORT = {
+    "batch_size": 8,
+    "rounds": 2,
+    "virtual_per_class": 40,
+    "head_batch_size": 16,
+    "networks": 2,
+}
 # Their noise is drawn within the step, which is replayed on a GPU only.
 DRAWING = {"gcl", "gcl-stage1", "glmc"}
 NAMES = [
