@@ -89,6 +89,7 @@ def run(
     backbone: str | None = None,
     weights: str | Path | None = None,
     weights_partial: bool = False,
+    tuning: str | None = None,
     image_size: int | None = None,
     selection: str = "last",
     precision: str = "mixed",
@@ -134,6 +135,7 @@ def run(
         image_size=image_size,
         selection=selection,  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]
+        tuning=tuning,
     )
     folder = _results(results)
     progress, cache, options = watcher(quiet), default_cache(), options or RunOptions()

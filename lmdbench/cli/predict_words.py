@@ -52,9 +52,10 @@ def _runs(runs: Sequence[TrainedRun]) -> list[str]:
         spec, record = run.spec, run.record
         partial = ", on part of its images" if record.partial else ""
         synthetic = ", synthetic images" if record.synthetic else ""
+        tuning = "" if spec.tuning == "full" else f", tuning {spec.tuning}"
         rest = (
             f"trained on {record.results_name} {record.split_label}{partial}{synthetic}; "
-            f"{spec.backbone}, {spec.image_size} px"
+            f"{spec.backbone}{tuning}, {spec.image_size} px"
         )
         seeds.setdefault((spec.method, rest), []).append(spec.seed)
     lines = [

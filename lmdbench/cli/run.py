@@ -89,6 +89,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Take what fits of a FILE; what it lacks, or has in another shape, stays random.",
 )
+@click.option(
+    "--tuning",
+    metavar="full|head|lora|…",
+    help="How much of the backbone is trained; adapter, norm or last-blocks=N, too.  [default: "
+    "full]",
+)
 @click.option("--image-size", metavar="PIXELS", help="Side.  [default: the data set's]")
 @click.option(
     "--selection",
@@ -155,6 +161,7 @@ def run(
     backbone: str | None,
     weights: str | None,
     weights_partial: bool,
+    tuning: str | None,
     image_size: str | None,
     selection: str,
     precision: str,
@@ -221,6 +228,7 @@ def run(
             image_size=size,
             selection=selection,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]
+            tuning=tuning,
         )
         for choice in choices  # one, or the folds
     ]

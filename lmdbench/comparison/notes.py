@@ -93,6 +93,9 @@ def _data_notes(table: ResultTable) -> list[str]:
     return notes
 
 
+USUAL = ("tuning", "full")  # of which no note says a word
+
+
 def _lines_of_data(rows: Sequence[MethodResult]) -> list[str]:
     """How the runs' tables and folders were understood, each line once."""
     records = [member.record for row in rows for run in row.runs for member in run.members]
@@ -117,7 +120,7 @@ def _setting_notes(table: ResultTable) -> list[str]:
         setting_in_words(name, value)
         + ", which came to float32" * (name == "precision" and asked_more)
         for name, value in setting.items()
-        if name not in placed and not name.startswith("split_")
+        if name not in placed and not name.startswith("split_") and (name, value) != USUAL
     ]
     notes = [f"Split {setting['split_label']} ({fingerprint}); {', '.join(rest)}."]
     if len(used) > 1:

@@ -26,7 +26,7 @@ OF_A_ROW = ("method", "method_version", "settings", "ancestor", "seed")
 LONGEST_VALUE = 40  # letters of a setting's value in a label; the report's methods have it whole
 
 # What an import of predictions may leave unsaid: then it has the usual value, to stand in a table.
-OF_THE_TRAINING = ("selection", "backbone", "weights", "image_size", "precision")
+OF_THE_TRAINING = ("selection", "backbone", "weights", "tuning", "image_size", "precision")
 NOT_STATED = "not stated"
 
 # Part of the code → its name where rows differ in it

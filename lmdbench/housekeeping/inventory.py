@@ -117,6 +117,8 @@ class KeptRun:
         spec = self.run.spec
         kind = DATASETS.get(spec.dataset) if spec.dataset in DATASETS else Dataset
         words = [spec.backbone] if spec.backbone != kind.backbone else []
+        if spec.tuning != "full":
+            words.append(f"tuning {spec.tuning}")
         weights = str(spec.weights)
         if weights.startswith("sha256:") or (weights == "none") != (kind.weights == "none"):
             words.append(f"weights {short_weights(weights)}")

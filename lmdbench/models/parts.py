@@ -145,7 +145,7 @@ def set_drop_path(body: nn.Module, rate: float) -> None:
             found += 1
     if not found:
         raise UserError(
-            f"drop_path: a {type(body).__name__} has no stochastic depth; leave it out, or choose "
+            f"drop_path: {type(body).__name__} has no stochastic depth; leave it out, or choose "
             "another --backbone"
         )
 

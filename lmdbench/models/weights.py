@@ -18,12 +18,13 @@ import torch
 import torch.hub
 from torch import Tensor, nn
 
-from lmdbench.core.errors import DiskError, UserError
+from lmdbench.core.errors import DiskError, UserError, told_of
 from lmdbench.core.files import disk_errors, read_file, sha256_of
 from lmdbench.core.folders import expanded
 from lmdbench.core.progress import Lines
 from lmdbench.core.words import count, listed, some
 from lmdbench.models.classifier import Encoder
+from lmdbench.models.tuning import merged
 
 State = Mapping[str, Tensor]  # a state dict: tensors by name
 Convert = Callable[[State, nn.Module], State]  # a state as others write it → the network's own
@@ -97,7 +98,8 @@ def read_network(path: Path) -> tuple[State, str]:
     state = {k: v for k, v in items if isinstance(k, str) and isinstance(v, Tensor)}
     if not state:
         raise UserError(f"weights {path}: holds no state dict (tensors by name)")
-    return state, "; ".join(words)
+    with told_of(f"weights {path}"):
+        return merged(state), "; ".join(words)
 
 
 def _holds(content: Any, key: str) -> bool:

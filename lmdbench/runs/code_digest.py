@@ -39,12 +39,12 @@ LOOP = tuple(
             *(f"data.store.{name}" for name in ("decoding", "deep", "dicom", "png", "scale")),
             "models.classifier",
             "models.normalisation",
+            "models.parts",
             "models.stages",
+            "models.tuning",
         ),
-        *(
-            f"training.{name}"
-            for name in ("method", "stepper", "engine", "graph_memory", "task", "prefetch")
-        ),
+        *("training.method", "training.optimisation", "training.stepper", "training.engine"),
+        *("training.graph_memory", "training.task", "training.prefetch"),
     )
 )
 SELECTING = (  # what the balanced accuracy that selects an epoch is made of

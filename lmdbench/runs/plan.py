@@ -50,6 +50,7 @@ class ResolvedContext:
     precision: Precision
     selection: Selection
     results: Path
+    tuning: str = "full"
 
     @property
     def folder(self) -> Path:
@@ -335,6 +336,7 @@ def _plan(
         weights=context.weights.identity,
         image_size=context.image_size,
         precision=context.precision,
+        tuning=context.tuning,
     )
     changed = {k: v for k, v in asdict(settings).items() if v != getattr(usual, k)}
     directory = context.folder / name / spec.folder
@@ -405,6 +407,7 @@ def _existing(context: ResolvedContext, reference: str) -> PlannedRun | None:
         "split": context.split_identity,
         "backbone": context.backbone.name,
         "image_size": context.image_size,
+        "tuning": context.tuning,
     }
     if context.backbone.frozen:  # else the given run brings its own encoder
         wanted["weights"] = context.weights.identity

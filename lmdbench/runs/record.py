@@ -56,11 +56,19 @@ class RunSpec:
     weights: str
     image_size: int
     precision: Precision  # as requested; what it came to is recorded elsewhere
+    tuning: str = "full"  # what of the encoder is trained; came later than the others
 
     @cached_property
     def id(self) -> str:
+        return spec_id(self.identity)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All of it by name, but for what came later and has its default, so that older runs keep
+        their ids."""
         # Not by asdict, whose copies take longer than all else where thousands of runs are planned.
-        return spec_id({name: getattr(self, name) for name in SPEC})
+        values = {name: getattr(self, name) for name in SPEC}
+        return {k: v for k, v in values.items() if k not in LATER or v != LATER[k]}
 
     @property
     def folder(self) -> str:
@@ -143,6 +151,8 @@ class RunRecord:
     fallbacks: list[str] | None = None
     preparing_seconds: float | None = None
     precision_used: str | None = None
+    parameters: int | None = None  # of what is saved
+    trained_parameters: int | None = None
     epochs: int | None = None
     selected_epoch: int | None = None
     kept_weights: str | None = None  # heads or none; None: all
@@ -176,6 +186,7 @@ class RunRecord:
         """The record as it is written, sealed."""
         content = asdict(self)
         others = content.pop("others")
+        content["spec"] = {k: content["spec"][k] for k in self.spec.identity}
         content["spec"] |= content.pop("others_of_spec")
         imported = {k: v for k, v in content["imported"].items() if v is not None}
         content["imported"] = imported or None
@@ -208,6 +219,7 @@ class RunRecord:
 
 
 SPEC = tuple(f.name for f in fields(RunSpec))
+LATER = {f.name: f.default for f in fields(RunSpec) if f.default is not MISSING}
 NESTED = {"spec": RunSpec, "ancestor": AncestorRecord, "imported": Imported}
 KEYS = tuple(f.name for f in fields(RunRecord) if not f.name.startswith("others"))
 NEEDED = tuple(f.name for f in fields(RunRecord) if f.default is f.default_factory is MISSING)

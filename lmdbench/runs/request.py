@@ -17,7 +17,14 @@ from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitSpec, make_split
-from lmdbench.models.backbones import get_backbone, resolve_weights, suits_every_method
+from lmdbench.models.backbones import (
+    Backbone,
+    frozen,
+    get_backbone,
+    resolve_weights,
+    suits_every_method,
+)
+from lmdbench.models.tuning import Tuning, parse_tuning
 from lmdbench.runs.damaged import skip_damaged
 from lmdbench.runs.plan import PlannedRun, Precision, ResolvedContext, Selection, plan
 from lmdbench.runs.start_check import (
@@ -45,6 +52,7 @@ class RunContext:
     precision: Precision = "mixed"
     skip_damaged: bool = False
     weights_partial: bool = False  # tensors that a file of weights lacks stay random
+    tuning: str | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("selection", Selection), ("precision", Precision)):
@@ -56,6 +64,8 @@ class RunContext:
                 f"image_size: give a whole number of pixels from {SMALLEST} to {LARGEST}, "
                 f"not {size!r}"
             )
+        if self.tuning is not None:
+            parse_tuning(self.tuning)
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ class RunRequest:
                 continue
             if not is_built_in(link.method):
                 check_optimizers(link)
-            if link.spec.settings.keys() & TRIED:
+            if link.spec.settings.keys() & TRIED or link.spec.tuning != str(Tuning()):
                 check_settings(link)
         for link in run.chain[1:]:  # the first one starts from nothing
             chosen = link is run and self.starts_from is not None
@@ -153,6 +163,7 @@ class Contexts:
         except UserError as error:
             whose = f"data set {data.name!r}: " if context.backbone is None else ""
             raise UserError(f"{whose}{error}") from None
+        backbone, tuning = tuned(backbone, context.tuning)
         weights = resolve_weights(backbone, context.weights, data.weights, context.weights_partial)
         split = make_split(data, context.split)
         if self.files or context.allow_missing or context.skip_damaged:
@@ -169,4 +180,20 @@ class Contexts:
             precision=context.precision,
             selection=context.selection,
             results=self.results,
+            tuning=tuning,
         )
+
+
+def tuned(backbone: Backbone, tuning: str | None) -> tuple[Backbone, str]:
+    """A backbone as a tuning has it, and the tuning as it identifies a run: a head on a frozen
+    encoder is the run of the backbone ``frozen/NAME``. Raises UserError where the two contradict.
+    """
+    chosen = Tuning() if tuning is None else parse_tuning(tuning)
+    if chosen.kind == "head":
+        return (backbone if backbone.frozen else frozen(backbone)), str(Tuning())
+    if backbone.frozen and tuning is not None:
+        raise UserError(
+            f"--tuning {tuning}: the encoder of --backbone {backbone.name} isn't trained; leave "
+            "out frozen/, or --tuning"
+        )
+    return backbone, str(chosen)

@@ -130,6 +130,7 @@ def announce(runs: Sequence[PlannedRun], progress: Progress) -> None:
     progress.say(
         f"{context.backbone.name}, weights {context.weights.identity[:60]}, "
         f"{context.image_size} px, {context.selection} epoch"
+        + ("" if context.tuning == "full" else f", tuning {context.tuning}")
     )
     if (origin := context.backbone.origin) is not None:
         progress.say(f"  {origin.line}")

@@ -13,6 +13,7 @@ import torch
 from lmdbench.core.errors import UserError
 from lmdbench.core.randomness import Streams
 from lmdbench.models.backbones import features_of, get_backbone
+from lmdbench.models.tuning import parse_tuning, tune
 from lmdbench.runs.plan import PlannedRun, RunSpec
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
@@ -82,7 +83,7 @@ def _check_optimizers(
 
 
 def check_settings(run: PlannedRun) -> None:
-    """Raise UserError for settings that its method, or the run's backbone, can't do. Other errors
+    """Raise UserError for settings or a tuning that its method or backbone can't do. Other errors
     may be for want of images or trained weights, and are left to the run."""
     split = run.context.prepared.split
     counts = (tuple(split.counts(part).tolist()) for part in ("train", "validation"))
@@ -93,9 +94,11 @@ def check_settings(run: PlannedRun) -> None:
 def _check_settings(
     wanted: str, network: Network, classes: tuple[str, ...], train: Counts, validation: Counts
 ) -> None:
-    with torch.random.fork_rng(devices=[]):
+    large = get_backbone(*network).origin is not None  # of a library: built without numbers
+    unseen = _unseen(classes, train, validation)
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if large else "cpu"):
         try:
-            _built(wanted, network, _unseen(classes, train, validation)).start_training()
+            _built(wanted, network, unseen).start_training()
         except UserError:
             raise
         except Exception:
@@ -127,7 +130,7 @@ def _network(spec: RunSpec) -> Network:
 
 
 def _text(spec: RunSpec) -> str:
-    return json.dumps([spec.method, dict(spec.settings)], default=str)
+    return json.dumps([spec.method, dict(spec.settings), spec.tuning], default=str)
 
 
 @functools.lru_cache(maxsize=256)  # a sweep asks the same for each of its seeds
@@ -169,9 +172,10 @@ def _unseen(classes: tuple[str, ...], train: Counts, validation: Counts) -> Task
 
 
 def _built(text: str, network: Network, task: Task) -> Method:
-    name, settings = json.loads(text)
-    method = METHODS.get(name)
-    return method(task, method.Settings(**settings), get_backbone(*network).construct())
+    name, settings, tuning = json.loads(text)
+    method, encoder = METHODS.get(name), get_backbone(*network).construct()
+    tune(encoder, parse_tuning(tuning), trained=method.trains == "all")
+    return method(task, method.Settings(**settings), encoder)
 
 
 def _tried(text: str, network: Network, task: Task) -> None:

@@ -50,6 +50,7 @@ from lmdbench.evaluation.metrics import balanced_accuracy, scores
 from lmdbench.evaluation.predictions import Predictions, save_predictions
 from lmdbench.models.backbones import Weights, build_encoder, get_backbone, weights_digest
 from lmdbench.models.classifier import FrozenEncoder
+from lmdbench.models.tuning import parse_tuning, tune
 from lmdbench.runs import attempts
 from lmdbench.runs.checkpoint import CHECKPOINT, OUT_OF_MEMORY, read_checkpoint
 from lmdbench.runs.code_digest import begun_by, package_versions, plugin_sources
@@ -380,6 +381,7 @@ class Training:
         self._record_start()
         task = self.task = self._task()
         method = self._build(task)
+        self._count(method)
         if task.scaler.is_enabled():
             logger.info(FLOAT16)
         try:
@@ -623,6 +625,15 @@ class Training:
         )
         self.record.write(self.directory)
 
+    def _count(self, method: Method) -> None:
+        """Record how many parameters there are, and how many of them are trained."""
+        trained, whole = trained_parameters(method)
+        self.record = replace(self.record, parameters=whole, trained_parameters=trained)
+        text = f"trains {trained / 1e6:.3g} of {whole / 1e6:.3g} M parameters"
+        logger.info(text)
+        if self.run.spec.tuning != "full":
+            self.progress.say(f"{self.run.title}: {text}")
+
     # At each epoch's end
 
     def _validation_score(self, method: Method, task: Task) -> float:
@@ -852,6 +863,7 @@ def new_method(run: PlannedRun, task: Task) -> Method:
 def _untrained(kind: type[Method], spec: RunSpec, weights: Weights, task: Task) -> Method:
     torch.manual_seed(derived_seed(spec.seed, "init", 0))
     encoder = build_encoder(get_backbone(spec.backbone, spec.image_size), weights, logger.info)
+    tune(encoder, parse_tuning(spec.tuning), trained=kind.trains == "all")
     method = kind(task, kind.Settings(**spec.settings), encoder)
     if isinstance(encoder, FrozenEncoder) and method.model.encoder is not encoder:
         raise UserError(
@@ -859,6 +871,19 @@ def _untrained(kind: type[Method], spec: RunSpec, weights: Weights, task: Task) 
             "choose a --backbone without frozen/"
         )
     return method.to(task.device).to(memory_format=torch.channels_last)
+
+
+def trained_parameters(method: Method) -> tuple[int, int]:
+    """Of the parameters that are saved, how many numbers the optimisers train, and all."""
+    saved = {
+        parameter
+        for name, parameter in method.named_parameters()
+        if name.partition(".")[0] not in method.scaffolding
+    }
+    fixed = {p for p in method.model.encoder.parameters() if not p.requires_grad}
+    groups = (g for o in method.running_optimizers.values() for g in o.param_groups)
+    trained = {p for group in groups for p in group["params"]} & saved - fixed
+    return sum(p.numel() for p in trained), sum(p.numel() for p in saved)
 
 
 def train_epoch(method: Method, task: Task, number: int) -> dict[str, float]:

@@ -100,6 +100,7 @@ def setting_of(context: ResolvedContext, changes: Mapping[str, Any]) -> SharedCo
         "weights": context.weights.identity,
         "image_size": context.image_size,
         "precision": context.precision,
+        "tuning": context.tuning,
         **changes,
     }
     # Of a run that is never carried out; its record says what follows from data set and split.

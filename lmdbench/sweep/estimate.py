@@ -144,7 +144,8 @@ def _kind_of_record(record: RunRecord) -> Kind:
 
 
 def _kind(spec: RunSpec, counts: Mapping[str, Sequence[int]], length: int | None) -> Kind:
-    method = {key: getattr(spec, key) for key in ("method", "backbone", "image_size", "precision")}
+    of = ("method", "backbone", "tuning", "image_size", "precision")
+    method = {key: getattr(spec, key) for key in of}
     others = {k: v for k, v in spec.settings.items() if k not in LENGTHS}
     return Kind(
         exact=_text({**method, "settings": spec.settings, **counts}),

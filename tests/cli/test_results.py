@@ -242,7 +242,7 @@ def test_what_nobody_stated_of_imported_predictions_is_not_credited_to_them(
     assert "<dt>Backbone</dt><dd>not stated, weights not stated</dd>" in text
     assert "<dt>Image size</dt><dd>not stated</dd>" in text
     assert "backbone not stated, weights not stated, image size not stated" in text
-    assert "not stated: selection, backbone, weights, image size, precision." in text
+    assert "not stated: selection, backbone, weights, tuning, image size, precision." in text
     assert "resnet18" not in text
 
     said = ("--backbone", "resnet18", "--precision", "float32")

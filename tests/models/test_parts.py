@@ -140,7 +140,7 @@ def test_stochastic_depth_that_torchvision_has_is_replaced():
 def test_a_network_without_it_refuses_it():
     with torch.device("meta"):
         body = get_backbone("resnet18").construct().body
-    with pytest.raises(UserError, match="a ResNet has no stochastic depth; leave it out"):
+    with pytest.raises(UserError, match="ResNet has no stochastic depth; leave it out"):
         set_drop_path(body, 0.1)
 
 

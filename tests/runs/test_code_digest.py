@@ -320,6 +320,9 @@ ACTS_ON = {
     ("methods/ce.py", *ADDED): (named("ce"), None, "method"),
     ("lmdbench/training/method.py", *ADDED): (ALL, None, "loop"),
     ("lmdbench/training/engine.py", *ADDED): (ALL, None, "loop"),
+    ("lmdbench/training/optimisation.py", *ADDED): (ALL, None, "loop"),
+    ("lmdbench/models/tuning.py", *ADDED): (ALL, None, "loop"),
+    ("lmdbench/models/parts.py", *ADDED): (ALL, None, "loop"),
     ("lmdbench/runs/train.py", *ADDED): (ALL, None, "loop"),
     ("lmdbench/training/samplers.py", "dtype=torch.float64)", "dtype=torch.float32)"): (
         *(drawn("class-balanced"), None, "samplers"),
@@ -598,7 +601,11 @@ def test_seeds_of_other_code_are_never_averaged(copy, lmdbench, toy_folder, tmp_
         )
 
     assert call("--seeds", "0").returncode == 0
-    edited(copy / "lmdbench" / "training" / "method.py", "fused=True", "fused=True, nesterov=True")
+    edited(
+        copy / "lmdbench" / "training" / "optimisation.py",
+        "momentum=s.momentum, **usual",
+        "momentum=s.momentum, nesterov=True, **usual",
+    )
     again = call("--seeds", "0")
     assert again.returncode != 0
     assert "the code of lmdbench's training has changed since this run" in again.stderr

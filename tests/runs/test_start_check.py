@@ -55,7 +55,7 @@ def test_a_run_is_refused_before_it_begins(toy_run, tmp_path):
 UNABLE = [  # method, setting, what is said
     ("balms", "accumulate=2", "balms can't accumulate batches, as its steps are its own"),
     ("crt", "layer_decay=0.8", "crt.layer_decay=0.8 acts on the training of the encoder"),
-    ("ce", "drop_path=0.1", "drop_path: a SmallNet has no stochastic depth; leave it out, or"),
+    ("ce", "drop_path=0.1", "drop_path: SmallNet has no stochastic depth; leave it out, or"),
 ]
 
 

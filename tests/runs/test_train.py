@@ -136,6 +136,14 @@ def wait_for_file(results: Path, method: str, name: str, process: subprocess.Pop
             "lmd-released",
             ("--set", "rounds=25", "--set", "virtual_per_class=300", "--set", "rrl.epochs=2"),
         ),
+        (
+            "ce",
+            (
+                *("--tuning", "lora:rank=2", "--set", "epochs=60", "--set", "batch_size=8"),
+                *("--set", "optimizer=adamw", "--set", "warmup=0.5", "--set", "accumulate=2"),
+                *("--set", "layer_decay=0.8", "--set", "clip_norm=1"),
+            ),
+        ),
     ],
 )
 def test_killed_and_resumed_equals_uninterrupted(toy_run, start, tmp_path, method, words):

@@ -234,7 +234,7 @@ def test_every_method_trains_with_all_of_them(make_task, train, method):
     [
         ("crt", {"layer_decay": 0.5}, "crt.layer_decay=0.5 acts on the training of the encoder"),
         ("crt", {"drop_path": 0.1}, "crt.drop_path=0.1 acts on the training of the encoder"),
-        ("ce", {"drop_path": 0.1}, "a SmallNet has no stochastic depth"),
+        ("ce", {"drop_path": 0.1}, "SmallNet has no stochastic depth"),
     ],
 )
 def test_what_can_do_nothing_is_refused(make_task, method, settings, message):

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     help="[default: as --like, else the data set's]",
 )
 @click.option("--weights", metavar="none|imagenet|…", help="[default: likewise]")
+@click.option("--tuning", metavar="full|head|lora|…", help="[default: likewise, full]")
 @click.option("--image-size", metavar="PIXELS", help="[default: likewise]")
 @click.option("--selection", type=click.Choice(["last", "best"]), help="[default: likewise, last]")
 @click.option(
@@ -106,6 +107,7 @@ def import_predictions(
     assignments: tuple[str, ...],
     backbone: str | None,
     weights: str | None,
+    tuning: str | None,
     image_size: str | None,
     selection: str | None,
     precision: str | None,
@@ -130,6 +132,7 @@ def import_predictions(
         "selection": selection,
         "precision": precision,
         "image_size": None if image_size is None else parse_size(image_size),
+        "tuning": None if tuning is None else _tuning(tuning),
     }
     changes = {key: value for key, value in changes.items() if value is not None}
     stated = {*changes, *(k for k, v in (("backbone", backbone), ("weights", weights)) if v)}
@@ -172,6 +175,16 @@ def _seed(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text):
         raise UserError(f"--seed {text!r}: give one number from 0 on")
     return int(text)
+
+
+def _tuning(text: str) -> str:
+    """A tuning as it identifies runs. Raises UserError for ``head``, which a backbone says."""
+    from lmdbench.models.tuning import parse_tuning
+
+    tuning = parse_tuning(text)
+    if tuning.kind == "head":
+        raise UserError("--tuning head: say it of the backbone, as in --backbone frozen/resnet18")
+    return str(tuning)
 
 
 def _settings(assignments: tuple[str, ...]) -> dict[str, Any]:

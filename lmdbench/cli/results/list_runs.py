@@ -173,6 +173,7 @@ def age_text(seconds: float) -> str:
 def _facts(run: KeptRun) -> dict[str, Any]:
     record = run.run.record if run.run is not None else None
     spec: dict[str, Any] = asdict(record.spec) if record else {}
+    of_setup = ("backbone", "tuning", "image_size", "selection", "precision")
     return {
         "key": run.key,
         "id": run.id,
@@ -184,7 +185,7 @@ def _facts(run: KeptRun) -> dict[str, Any]:
         "settings": spec.get("settings") or {},
         "changed_settings": record.changed_settings if record else {},
         "started_from": run.ancestor and run.ancestor.id,
-        **{name: spec.get(name) for name in ("backbone", "image_size", "selection", "precision")},
+        **{name: spec.get(name) for name in of_setup},
         "pretrained": spec.get("weights"),
         "state": run.state,
         "note": run.note,

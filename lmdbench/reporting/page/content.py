@@ -206,6 +206,8 @@ def _facts(table: ResultTable, evidence: Evidence) -> tuple[tuple[str, str], ...
         facts.append((what.capitalize(), n))
     facts.append(("Classes", f"{len(record.classes)}"))
     facts.append(("Backbone", f"{setting['backbone']}, weights {setting['weights']}"))
+    if setting["tuning"] != "full":
+        facts.append(("Tuning", str(setting["tuning"])))
     size = setting["image_size"]
     facts.append(("Image size", size if size == NOT_STATED else f"{size} px"))
     seeds = dict.fromkeys(seed for row in table.rows for seed in row.seeds)

@@ -17,6 +17,7 @@ from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.given import MOST_FOLDS, number_of_folds
 from lmdbench.data.splits.spec import SPLITS, SplitSpec, is_file_name
 from lmdbench.models.backbones import PUBLISHED, get_backbone, resolve_weights
+from lmdbench.models.tuning import parse_tuning
 from lmdbench.runs.request import RunContext
 
 # Key of [run] or of a data set → what it may be. A split, groups and weights are looked at after.
@@ -34,6 +35,7 @@ OF_A_SETUP: dict[str, Check] = {
     "backbone": text,
     "weights": text,
     "weights_partial": flag,
+    "tuning": text,
     "image_size": whole(SMALLEST, LARGEST),
     "selection": one_of("last", "best"),
     "precision": one_of("mixed", "float32"),
@@ -92,6 +94,10 @@ def _axis(doc: Document, key: str, value: Any, path: KeyPath) -> list[Any]:
         for name in values:
             with doc.told_of(path):
                 get_backbone(name)
+    if key == "tuning":
+        for name in values:
+            with doc.told_of(path):
+                parse_tuning(name)
     return values
 
 

@@ -98,6 +98,7 @@ def _dataset(setup: RunContext) -> dict[str, Any]:
         "backbone": setup.backbone,
         "weights": setup.weights,
         "weights_partial": setup.weights_partial or None,
+        "tuning": setup.tuning,
         "image_size": setup.image_size,
         "selection": setup.selection,
         "precision": setup.precision,

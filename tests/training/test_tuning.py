@@ -1,0 +1,46 @@
+"""Every method trains a tuned encoder, and leaves what is frozen of it as it is."""
+
+import pytest
+import torch
+
+from lmdbench.models.classifier import Encoder
+from lmdbench.models.small import SmallNet
+from lmdbench.models.tuning import parse_tuning, tune
+from lmdbench.runs.train import trained_parameters
+from lmdbench.training.method import METHODS, Method, Start, built_in_methods
+
+SHORT = {"epochs": 1, "batch_size": 4, "rounds": 1, "virtual_per_class": 8, "head_batch_size": 16}
+
+
+def prepared(cls: type[Method], task, tuning: str) -> Method:
+    """The method on a network that is tuned so, from a run of what it starts from."""
+    torch.manual_seed(0)
+    encoder = Encoder(SmallNet(), SmallNet.out_features)
+    tune(encoder, parse_tuning(tuning), trained=cls.trains == "all")
+    known = {k: v for k, v in SHORT.items() if hasattr(cls.Settings, k)}
+    known = {k: v for k, v in known.items() if getattr(cls.Settings, k)}
+    made = cls(task, cls.Settings(**known), encoder)
+    if cls.starts_from is not None:
+        start = cls.starts_from.method if isinstance(cls.starts_from, Start) else cls.starts_from
+        made.start(prepared(METHODS.get(start), task, tuning))
+    made.start_training()
+    return made
+
+
+@pytest.mark.parametrize("tuning", ["lora:rank=2", "last-blocks=1"])
+@pytest.mark.parametrize("method", built_in_methods(), ids=lambda m: m.name)
+def test_what_is_frozen_stays_to_the_bit(make_task, train, method, tuning):
+    made = prepared(method, make_task((9, 5, 1)), tuning)
+    frozen = {
+        name: p.detach().clone()
+        for name, p in made.model.encoder.named_parameters()
+        if not p.requires_grad
+    }
+    assert frozen
+    trained, whole = trained_parameters(made)
+    assert trained < whole
+    logs = train(made)
+    made.finish()
+    assert torch.tensor([list(row.values()) for row in logs]).isfinite().all()
+    now = dict(made.model.encoder.named_parameters())
+    assert all(torch.equal(now[name], value) for name, value in frozen.items())
