@@ -156,7 +156,8 @@ class ClassEnhancementContrastive(Method):
         self.register_buffer("weights", torch.ones(C))  # of the classes in this epoch
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        network = [p for p in self.parameters() if p is not self.proxies]
+        trained = (p for p in self.parameters() if p.requires_grad)
+        network = [p for p in trained if p is not self.proxies]
         proxies = self.new_optimizer([self.proxies])
         return {"network": self.new_optimizer(network), "proxies": proxies}
 
