@@ -96,6 +96,19 @@ class RunsAndImages(click.Command):
 @click.option("--logits", is_flag=True, help="Logits instead of probabilities in the file.")
 @calibrate_option
 @prior_option
+@click.option(
+    "--operate",
+    multiple=True,
+    metavar="CLASS:sensitivity=SHARE",
+    help="Flag images as a class from a probability up, chosen on the validation images for this "
+    "sensitivity, or CLASS:specificity=SHARE (repeatable).",
+)
+@click.option(
+    "--abstain",
+    metavar="error=SHARE|share=SHARE",
+    help="Answer only images of a largest probability from a threshold up, chosen on the "
+    "validation images for this error of the answers, or for answering this share.",
+)
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
 @click.option(
@@ -123,6 +136,8 @@ def predict(
     logits: bool,
     calibrate: str | None,
     prior: str | None,
+    operate: tuple[str, ...],
+    abstain: str | None,
     force: bool,
     device: str,
     batch_size: int,
@@ -160,7 +175,9 @@ def predict(
     from lmdbench.cli import predict_table, predict_words
     from lmdbench.cli.predict_outcome import Outcome
     from lmdbench.core.progress import watcher
+    from lmdbench.evaluation.metrics import softmax
     from lmdbench.evaluation.recalibration import parse_calibration
+    from lmdbench.runs.decisions import Known, decisions, parse_abstention
     from lmdbench.runs.ensemble import answers, load_ensemble, scores
     from lmdbench.runs.prediction_sets import SetOptions, match_labels, open_target, parse_map
 
@@ -170,10 +187,12 @@ def predict(
     progress = watcher(quiet)
     asked = parse_map(maps)
     calibration = parse_calibration(calibrate, prior)
+    abstention = parse_abstention(abstain)
     chosen_device = parse_device(device)
     choice = SetOptions(data_root, only(choices), part, unlabelled, allow_missing)
     target = open_target(words, choice, default_cache(), progress.say)
     ensemble = load_ensemble(directories, chosen_device, calibration, accept_changed=accept_changed)
+    decided = decisions(ensemble, operate, abstention)
     matched = match_labels(target.labels, ensemble.classes, asked, ignore_unknown=ignore_unknown)
     file = _output(output, _stem(directories, ensemble.lead.spec.method), target, force, as_json)
     if logits and file is None:
@@ -194,9 +213,17 @@ def predict(
     rows = [
         row for row, code in enumerate(matched.codes) if code >= 0 and row not in said.unreadable
     ]
-    units = _column(target.groups)[rows]
-    scored = scores(ensemble, matched.codes[rows], said.logits[rows], units) if rows else []
-    outcome = Outcome(ensemble, target, matched, said, scored, len(rows), file)
+    codes, logits_of_rows, units = (
+        matched.codes[rows],
+        said.logits[rows],
+        _column(target.groups)[rows],
+    )
+    scored = scores(ensemble, codes, logits_of_rows, units) if rows else []
+    reached = None
+    if rows:
+        known = Known(codes, softmax(logits_of_rows), units if any(units) else None)
+        reached = decided.measured(known)
+    outcome = Outcome(ensemble, target, matched, said, scored, len(rows), decided, reached, file)
     if file is not None:
         predict_table.write(file, outcome, logits)
     if as_json:

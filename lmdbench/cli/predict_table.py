@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 
 from lmdbench.cli.predict_outcome import Outcome
-from lmdbench.cli.predict_words import seen
+from lmdbench.cli.predict_words import NOTICE, seen
 from lmdbench.core.files import atomic
 from lmdbench.evaluation.metrics import softmax
 from lmdbench.evaluation.recalibration import Calibrator
+from lmdbench.runs.decisions import Abstention, OperatingPoint, Share
 from lmdbench.runs.prediction import Score, TrainedRun
 
-# Columns of the CSV beside one a class
-COLUMNS = ("image", "label", "predicted", "probability", "agreement", "spread", "unlike", "error")
+# Columns of the CSV beside one a class, and one a flag
+COLUMNS = (
+    *("image", "label", "predicted", "probability"),
+    *("agreement", "spread", "unlike", "answered", "error"),
+)
 
 
 def columns_of(outcome: Outcome, logits: bool) -> dict[str, list[Any]]:
@@ -55,6 +59,7 @@ def _further(outcome: Outcome) -> dict[str, np.ndarray]:
         columns["spread"] = answers.spread.astype(np.float32)
     if answers.alike is not None:
         columns["unlike"] = answers.alike.unlike.astype(int)
+    columns |= {column: mark.astype(int) for column, mark in outcome.marks.items()}
     return columns
 
 
@@ -89,6 +94,9 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "file": outcome.file and str(outcome.file),
         **({"calibrations": fits} if ensemble.several else {"calibration": fits[0]}),
         "unlike": _unlike(outcome),
+        "operating_points": _points(outcome),
+        "abstention": _abstention(outcome),
+        "notice": NOTICE,
     }
     if outcome.file is None:
         columns = columns_of(outcome, logits=False)
@@ -133,6 +141,51 @@ def _unlike(outcome: Outcome) -> dict[str, Any] | None:
         "threshold": alike.threshold,
         "ignored": {label: alike.of(rows) for label, rows in outcome.ignored.items()},
     }
+
+
+def _points(outcome: Outcome) -> list[dict[str, Any]]:
+    here = (
+        [None] * len(outcome.decisions.points)
+        if outcome.reached is None
+        else outcome.reached.points
+    )
+    return [
+        {
+            "class": point.name,
+            "wanted": {point.kind: point.wanted},
+            "threshold": point.threshold,
+            "flagged": int(outcome.marks[f"flag {point.name}"].sum()),
+            "validation": _shares(point, "sensitivity", "specificity"),
+            "here": _shares(reached, "sensitivity", "specificity"),
+        }
+        for point, reached in zip(outcome.decisions.points, here, strict=True)
+    ]
+
+
+def _abstention(outcome: Outcome) -> dict[str, Any] | None:
+    chosen = outcome.decisions.abstention
+    if chosen is None:
+        return None
+    reached = None if outcome.reached is None else outcome.reached.abstention
+    return {
+        "wanted": {chosen.kind: chosen.wanted},
+        "threshold": chosen.threshold,
+        "answered": int(outcome.marks["answered"].sum()),
+        "validation": _shares(chosen, "share", "error"),
+        "here": _shares(reached, "share", "error"),
+        "here_by_class": reached
+        and {
+            name: _share(one) for name, one in zip(outcome.classes, reached.by_class, strict=True)
+        },
+    }
+
+
+def _shares(of: OperatingPoint | Abstention | None, *names: str) -> dict[str, Any] | None:
+    return None if of is None else {name: _share(getattr(of, name)) for name in names}
+
+
+def _share(share: Share) -> dict[str, Any]:
+    return {k: None if math.isnan(v) else v for k, v in vars(share).items()}
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lmdbench.cli.predict_decisions import decided
 from lmdbench.cli.predict_outcome import FEW, SHOWN, Outcome
 from lmdbench.cli.text import class_table, table
 from lmdbench.core.words import MOST_NAMES, count, listed
@@ -16,6 +17,11 @@ from lmdbench.runs.ensemble import Answers, Ensemble
 from lmdbench.runs.likeness import FEWEST, SHARE, Likeness
 from lmdbench.runs.prediction import Score, TrainedRun, named_as_own, told_of_pictures
 from lmdbench.runs.prediction_sets import LabelMatch, PredictionSet
+
+NOTICE = (
+    "for research: no medical device, not approved or tested for any patient; not to be used for a "
+    "diagnosis"
+)
 
 
 def about(ensemble: Ensemble, target: PredictionSet, matched: LabelMatch) -> str:
@@ -174,11 +180,14 @@ def found(outcome: Outcome) -> str:
         blocks.append(_of_classes(outcome))
     if outcome.ensemble.several:
         blocks.append(_agreed(outcome.answers))
+    if outcome.decisions.images:
+        blocks.append(decided(outcome))
     blocks.append(_unlike(outcome))
     if notes := _notes(outcome):
         blocks.append("\n".join(notes))
     if outcome.file is not None:
         blocks.append(f"predictions: {outcome.file}")
+    blocks.append(NOTICE)
     return "\n\n".join(blocks)
 
 
@@ -224,6 +233,8 @@ def _further(outcome: Outcome) -> dict[str, list[str]]:
         columns["spread"] = [f"{100 * s:.1f}" for s in answers.spread]
     if answers.alike is not None:
         columns["unlike"] = ["yes" if one else "" for one in answers.alike.unlike]
+    for column, mark in outcome.marks.items():
+        columns[column] = ["yes" if one else "" for one in mark]
     return columns
 
 

@@ -24,6 +24,7 @@ from lmdbench.runs.prediction import (
     own_test,
     predict,
     score_beside,
+    validation_of,
 )
 
 
@@ -55,6 +56,11 @@ class Ensemble:
     def together(self, logits: Sequence[np.ndarray]) -> np.ndarray:
         """What all say (N, C) of the corrected logits (N, C) of each: of one run these."""
         return mean_logits(np.stack(logits)) if self.several else logits[0]
+
+    @cached_property
+    def validation(self) -> list[Predictions]:
+        """What each run said of its validation images. Raises UserError where one keeps none."""
+        return [validation_of(run, "--operate and --abstain") for run in self.runs]
 
     @cached_property
     def own_test(self) -> Predictions | None:

@@ -194,20 +194,28 @@ def calibrator_of(run: TrainedRun, calibration: Calibration) -> Calibrator:
     Raises UserError where it keeps none, where their logits are not finite, and for a prior of
     other classes; Damaged for predictions that are not those that it saved.
     """
-    counts = run.record.class_counts
-    if not sum(counts.get("validation", ())):
-        raise UserError(
-            f"{run.directory} has no predictions of validation images, which --calibrate and "
-            "--prior go by; leave them out"
-        )
-    own = saved_predictions(run.directory, run.record, ["validation"])["validation"]
+    own = validation_of(run, "--calibrate and --prior")
     found = calibration.fit(own.labels, own.logits)
     if np.isnan(found.gap):
         raise UserError(
             f"{run.directory}: its validation logits are not finite, and --calibrate and --prior "
             "go by them; leave them out"
         )
-    return calibration.calibrator(found, run.classes, counts)
+    return calibration.calibrator(found, run.classes, run.record.class_counts)
+
+
+def validation_of(run: TrainedRun, options: str) -> Predictions:
+    """What a run said of its validation images.
+
+    Raises UserError where it keeps none, which ``options`` go by; Damaged for predictions that are
+    not those that it saved.
+    """
+    if not sum(run.record.class_counts.get("validation", ())):
+        raise UserError(
+            f"{run.directory} has no predictions of validation images, which {options} go by; "
+            "leave them out"
+        )
+    return saved_predictions(run.directory, run.record, ["validation"])["validation"]
 
 
 def told_of_pictures(run: TrainedRun, ids: Sequence[str], files: Sequence[Path]) -> list[str]:

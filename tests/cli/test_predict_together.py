@@ -114,3 +114,43 @@ def test_several_rows_are_refused_by_name(lmdbench, seeds, toy_run, toy_folder, 
     assert outcome.code == 2
     assert "these are 2 rows of tables, and one row answers: ce" in outcome.err
     assert len(outcome.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_flags_and_withheld_answers(lmdbench, seeds, toy_folder, runs):
+    """By thresholds that are chosen on the validation images, here against a direct count."""
+    chances, labels = [], None
+    for run in seeds[:runs]:
+        own = load_predictions(run / "predictions.npz")["validation"]
+        chances.append(softmax(own.logits.astype(float), axis=1))
+        labels = own.labels
+    mean = np.mean(chances, axis=0)
+    threshold = mean[labels == 2, 2].min()  # for all of the class
+    outcome = lmdbench(
+        *("predict", *seeds[:runs], "--operate", "round:sensitivity=0.99", "--abstain"),
+        *("share=0.5", "--output", "d.csv", "--", toy_folder),
+    )
+    assert outcome.code == 0, outcome.err
+    table = pd.read_csv("d.csv", index_col="image")
+    away = (table["round"] - threshold).abs() > 1e-5
+    assert ((table["flag round"] == 1) == (table["round"] >= threshold))[away].all()
+    bound = np.sort(mean.max(axis=1))[-4]
+    away = (table["probability"] - bound).abs() > 1e-5
+    assert ((table["answered"] == 1) == (table["probability"] >= bound))[away].all()
+    flagged = int(table["flag round"].sum())
+    assert f"here: {flagged} of {len(table)} images are flagged; sensitivity " in outcome.out
+    assert "thresholds: chosen on 8 validation images; measured on the same" in outcome.out
+    assert "for research: no medical device" in outcome.out
+    told = json.loads(
+        lmdbench(
+            *("predict", *seeds[:runs], "--operate", "round:sensitivity=0.99", "--json"),
+            *("--", toy_folder),
+        ).out
+    )
+    (point,) = told["operating_points"]
+    assert point["threshold"] == pytest.approx(threshold, abs=1e-6)
+    assert point["validation"]["sensitivity"]["value"] == 1
+    assert point["flagged"] == flagged
+    positive = table["label"] == "round"
+    share = (table["flag round"] == 1)[positive].mean()
+    assert point["here"]["sensitivity"]["value"] == pytest.approx(share)
