@@ -42,6 +42,11 @@ SHOWN = {
         "Reliability",
         "For each method the share of right predictions against the confidence in them.",
     ),
+    "risk-coverage": (
+        "Error against the share answered",
+        "A line for each method: the share of wrong answers among the images that it is surest of, "
+        "against how many these are, with the area under it.",
+    ),
     "curves": ("Training curves", "Loss and validation score of each method's runs, by epoch."),
 }
 
