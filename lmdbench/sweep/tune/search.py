@@ -16,7 +16,7 @@ import numpy as np
 from lmdbench.core.errors import UserError, told_of
 from lmdbench.core.randomness import derived_seed
 from lmdbench.core.registry import unknown
-from lmdbench.core.settings import Setting, describe, draw, resolve
+from lmdbench.core.settings import Setting, Times, describe, draw, resolve
 from lmdbench.runs.record import read_record
 from lmdbench.runs.whole import saved_predictions
 from lmdbench.sweep.config.file import Entry
@@ -61,7 +61,7 @@ def trials(entry: Entry, defaults: Mapping[str, Any], draws: int, seed: int) -> 
     neither other methods, nor more draws, nor a setting more or less change it. Raises UserError
     for a range that reaches values which the method refuses.
     """
-    open_settings = searched(entry)
+    open_settings = {name: _suited(setting, defaults) for name, setting in searched(entry).items()}
     for setting in open_settings.values():
         _check_range(entry.method, setting, defaults)
     stream = f"tune/{entry.method}/{entry.label or ''}"
@@ -76,6 +76,17 @@ def trials(entry: Entry, defaults: Mapping[str, Any], draws: int, seed: int) -> 
         }
         made.append(Trial(entry, number, drawn))
     return made
+
+
+OF_SGD = ("lr", "weight_decay")  # settings whose ranges are what SGD learns by
+
+
+def _suited(setting: Setting, defaults: Mapping[str, Any]) -> Setting:
+    """A setting with a range for the optimiser that the set-up has: of another one than SGD,
+    multiples of the default."""
+    if setting.name not in OF_SGD or defaults.get("optimizer", "sgd") == "sgd":
+        return setting
+    return replace(setting, range=Times(0.1, 10.0))
 
 
 def _check_range(method: str, setting: Setting, defaults: Mapping[str, Any]) -> None:

@@ -88,6 +88,13 @@ def test_multiples_are_of_the_default_in_the_set_up():
     assert 0.01 <= min(rates) < 0.1 < max(rates) <= 1
 
 
+def test_rates_of_another_optimiser_are_multiples_of_the_default():
+    usual = {**defaults("ce"), "optimizer": "adamw", "lr": 1e-4, "weight_decay": 0.05}
+    for trial in trials(Entry("ce"), usual, 20, 0)[1:]:
+        assert 1e-5 <= float(trial.drawn["lr"]) <= 1e-3
+        assert 0.005 <= float(trial.drawn["weight_decay"]) <= 0.5
+
+
 def test_a_range_beyond_the_bounds_is_named(request):
     @register_method("test-out-of-bounds")
     class OutOfBounds(Method):
