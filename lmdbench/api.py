@@ -90,6 +90,7 @@ def run(
     weights: str | Path | None = None,
     weights_partial: bool = False,
     tuning: str | None = None,
+    feature_views: int = 0,
     image_size: int | None = None,
     selection: str = "last",
     precision: str = "mixed",
@@ -132,6 +133,7 @@ def run(
         backbone=backbone,
         weights=None if weights is None else str(weights),
         weights_partial=weights_partial,
+        feature_views=feature_views,
         image_size=image_size,
         selection=selection,  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]

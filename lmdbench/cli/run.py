@@ -95,6 +95,14 @@ if TYPE_CHECKING:
     help="How much of the backbone is trained; adapter, norm or last-blocks=N, too.  [default: "
     "full]",
 )
+@click.option(
+    "--feature-views",
+    type=click.IntRange(0, 999),
+    default=0,
+    metavar="K",
+    help="Of a frozen backbone: encode K strong views of each training image, of which each step "
+    "takes one at random.  [default: 0, the test view alone]",
+)
 @click.option("--image-size", metavar="PIXELS", help="Side.  [default: the data set's]")
 @click.option(
     "--selection",
@@ -162,6 +170,7 @@ def run(
     weights: str | None,
     weights_partial: bool,
     tuning: str | None,
+    feature_views: int,
     image_size: str | None,
     selection: str,
     precision: str,
@@ -225,6 +234,7 @@ def run(
             backbone=backbone,
             weights=weights,
             weights_partial=weights_partial,
+            feature_views=feature_views,
             image_size=size,
             selection=selection,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]

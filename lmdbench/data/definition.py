@@ -82,7 +82,7 @@ def _problems(cls: Any, base: Any) -> Iterator[str]:
         yield f"image_size is {size!r}, but must be a whole number of pixels, as in 224"
     backbone = fixed.get("backbone", "a")
     if not isinstance(backbone, str) or not re.fullmatch(
-        r"(frozen/)?(timm/[\w./@:-]+|[\w.-]+|torchvision/\w+)", backbone
+        r"(frozen(\+[1-9]\d{0,2})?/)?(timm/[\w./@:-]+|[\w.-]+|torchvision/\w+)", backbone
     ):
         yield f'backbone is {backbone!r}, but must be a name, as in "resnet18"'
     weights = fixed.get("weights", "none")

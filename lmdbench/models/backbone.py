@@ -14,6 +14,21 @@ from lmdbench.models.classifier import Encoder
 from lmdbench.models.weights import Convert, State
 
 FROZEN = "frozen/"  # before a backbone's name: the same network, not trained
+# The same with K drawn views of each training image, as in frozen+8/resnet18
+MOST_VIEWS = 999
+FROZEN_NAME = re.compile(r"frozen(?:\+(?P<views>[1-9]\d{0,2}))?/")
+
+
+def frozen_prefix(views: int = 0) -> str:
+    """What stands before the name of a backbone that isn't trained, with so many drawn views."""
+    return f"frozen+{views}/" if views else FROZEN
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """A backbone's name as what says that it isn't trained, or nothing, and the network's own."""
+    match = FROZEN_NAME.match(name)
+    end = match.end() if match else 0
+    return name[:end], name[end:]
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,7 @@ class Backbone:
     code: tuple[str, ...] = ()  # modules of ours that define the network
     network: Callable[[], nn.Module] | None = None  # what makes it, of a registered one
     frozen: bool = False  # not trained: its features are computed once (see lmdbench.runs.frozen)
+    drawn_views: int = 0  # of a frozen one: strong views of each image whose features are kept
     published: Pretrained | None = None  # of a library's: the weights it has under that name
     origin: Origin | None = None  # of a library's: what that says of it
     configuration: str = ""  # of a library's: all that makes it what it is, with the version
@@ -91,7 +107,7 @@ class Backbone:
     @property
     def architecture(self) -> str:
         """The name without ``frozen/``."""
-        return self.name.removeprefix(FROZEN)
+        return split_name(self.name)[1]
 
     @property
     def slug(self) -> str:

@@ -14,7 +14,14 @@ from lmdbench.core.folders import expanded
 from lmdbench.core.registry import Registry, registrar
 from lmdbench.data.definition import check_recipes
 from lmdbench.models import efficientnet_lite
-from lmdbench.models.backbone import FROZEN, Backbone, Pretrained, Weights
+from lmdbench.models.backbone import (
+    FROZEN_NAME,
+    Backbone,
+    Pretrained,
+    Weights,
+    frozen_prefix,
+    split_name,
+)
 from lmdbench.models.classifier import Encoder, FrozenEncoder
 from lmdbench.models.efficientnet_lite import EfficientNetLite
 from lmdbench.models.small import SmallNet
@@ -151,19 +158,21 @@ for _backbone in (
 
 def get_backbone(name: str, image_size: int | None = None) -> Backbone:
     """The backbone of that name, made for images of a size where that makes a difference; without
-    one, of the size that it is usually given. Of ``frozen/NAME`` the one that isn't trained.
+    one, of the size that it is usually given. Of ``frozen/NAME`` the one that isn't trained, of
+    ``frozen+K/NAME`` with K drawn views of each training image.
 
     Raises UserError, with near matches, for a name that there is not, and for a library's network
     that can't take images of that size.
     """
-    plain = name.removeprefix(FROZEN)
+    prefix, plain = split_name(name)
     library, _, model = plain.partition("/")
     if is_of_library(plain):
         module = importlib.import_module(LIBRARIES[library])
         backbone = cast(Backbone, module.backbone(model, image_size))
     else:
         backbone = BACKBONES.get(plain)
-    return frozen(backbone) if name.startswith(FROZEN) else backbone
+    match = FROZEN_NAME.match(prefix)
+    return frozen(backbone, int(match["views"] or 0)) if match else backbone
 
 
 def suits_every_method(backbone: Backbone) -> bool:
@@ -182,16 +191,35 @@ def library_names(library: str) -> list[str]:
     return cast(list[str], importlib.import_module(LIBRARIES[library]).names())
 
 
-def frozen(backbone: Backbone) -> Backbone:
-    """The same network with an encoder that isn't trained."""
+def frozen(backbone: Backbone, views: int = 0) -> Backbone:
+    """The same network with an encoder that isn't trained, and so many drawn views of an image."""
 
     def construct() -> Encoder:
         encoder = backbone.construct()
         return FrozenEncoder(encoder.body, encoder.out_features)
 
-    title = f"{backbone.title}, not trained"
-    name = FROZEN + backbone.name
-    return replace(backbone, name=name, title=title, construct=construct, frozen=True)
+    return replace(
+        backbone,
+        name=frozen_prefix(views) + backbone.name,
+        title=f"{backbone.title}, not trained",
+        construct=construct,
+        frozen=True,
+        drawn_views=views,
+    )
+
+
+def with_drawn_views(backbone: Backbone, views: int) -> Backbone:
+    """The same frozen backbone with so many drawn views of each image. Raises UserError for one
+    that is trained, or whose name says another number."""
+    if not backbone.frozen:
+        raise UserError(
+            f"--feature-views {views}: {backbone.name} is trained, and features are kept of a "
+            "frozen encoder only: --tuning head"
+        )
+    if backbone.drawn_views not in (0, views):
+        raise UserError(f"--feature-views {views}: --backbone {backbone.name} says another number")
+    name = frozen_prefix(views) + backbone.architecture
+    return replace(backbone, name=name, drawn_views=views)
 
 
 def resolve_weights(
@@ -242,7 +270,7 @@ def _named(backbone: Backbone, requested: str) -> Weights:
     """Weights that are published. Raises UserError where a backbone has none such."""
     found = backbone.imagenet if requested == "imagenet" else backbone.pretrained
     if found is None:
-        before = FROZEN if backbone.frozen else ""
+        before, _ = split_name(backbone.name)
         having = ", ".join(before + name for name, b in BACKBONES.all().items() if b.imagenet)
         raise UserError(
             f"--weights {requested}: there are none for {backbone.name}; pass {_ways(backbone)}, "

@@ -321,7 +321,7 @@ def _plan(
     usual = resolve(name, method.Settings, recipes, {})
     settings = resolve(name, method.Settings, recipes, own)
     if context.backbone.frozen:
-        check_frozen(method, settings, own, above)
+        check_frozen(method, settings, own, above, backbone.drawn_views)
     spec = RunSpec(
         method=name,
         method_version=method.version,
@@ -346,16 +346,26 @@ def _plan(
     return PlannedRun(spec, context, directory, ancestor, changed, usual_ancestor)
 
 
+KEPT_VIEWS = (("strong",), ("test",))  # of a method: there can be features of them
+
+
 def check_frozen(
-    method: type[Method], settings: Any, own: Mapping[str, str], above: tuple[str, ...]
+    method: type[Method],
+    settings: Any,
+    own: Mapping[str, str],
+    above: tuple[str, ...],
+    drawn_views: int = 0,
 ) -> None:
     """Raise UserError for a method that can't do with the features of a frozen encoder, and for a
-    setting of the user's ``own`` that then does nothing. ``above``: what starts from the method."""
+    setting of the user's ``own`` that then does nothing. ``above``: what starts from the method.
+    ``drawn_views``: how many strong views of an image there are features of."""
     why = method.needs_images
     if len(method.views) > 1:
         why = "it compares several views of an image, and such features are of one"
     elif getattr(settings, "bn", "eval") == "train":
         why = "with bn=train its batch norm follows the batches; set bn=eval"
+    elif drawn_views and method.views not in KEPT_VIEWS:
+        why = f"it trains by the view {method.views[0]}, and the drawn ones are strong"
     if why:
         way = "choose a --backbone without frozen/"
         if above:

@@ -17,12 +17,14 @@ from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitSpec, make_split
+from lmdbench.models.backbone import MOST_VIEWS
 from lmdbench.models.backbones import (
     Backbone,
     frozen,
     get_backbone,
     resolve_weights,
     suits_every_method,
+    with_drawn_views,
 )
 from lmdbench.models.tuning import Tuning, parse_tuning
 from lmdbench.runs.damaged import skip_damaged
@@ -53,11 +55,17 @@ class RunContext:
     skip_damaged: bool = False
     weights_partial: bool = False  # tensors that a file of weights lacks stay random
     tuning: str | None = None
+    feature_views: int = 0  # of a frozen backbone: drawn views of each image that are encoded
 
     def __post_init__(self) -> None:
         for name, choices in (("selection", Selection), ("precision", Precision)):
             if getattr(self, name) not in get_args(choices):
                 raise unknown(name, str(getattr(self, name)), list(get_args(choices)))
+        views = self.feature_views
+        if not (type(views) is int and 0 <= views <= MOST_VIEWS):
+            raise UserError(
+                f"feature_views: give a whole number from 0 to {MOST_VIEWS}, not {views!r}"
+            )
         size = self.image_size
         if size is not None and not (type(size) is int and SMALLEST <= size <= LARGEST):
             raise UserError(
@@ -164,6 +172,8 @@ class Contexts:
             whose = f"data set {data.name!r}: " if context.backbone is None else ""
             raise UserError(f"{whose}{error}") from None
         backbone, tuning = tuned(backbone, context.tuning)
+        if context.feature_views:
+            backbone = with_drawn_views(backbone, context.feature_views)
         weights = resolve_weights(backbone, context.weights, data.weights, context.weights_partial)
         split = make_split(data, context.split)
         if self.files or context.allow_missing or context.skip_damaged:

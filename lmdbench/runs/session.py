@@ -135,7 +135,7 @@ def announce(runs: Sequence[PlannedRun], progress: Progress) -> None:
     if (origin := context.backbone.origin) is not None:
         progress.say(f"  {origin.line}")
     if context.backbone.frozen:
-        progress.say("  frozen encoder: features of the test view, so no augmentation has a part")
+        progress.say(f"  frozen encoder: {features_text(context.backbone.drawn_views)}")
     for link in {link.directory: link for run in runs for link in run.chain}.values():
         start = f" from {link.ancestor.spec.method}" if link.ancestor else ""
         progress.say(f"  {link.title}{start}: {state_text(link)}  {link.directory}")
@@ -144,6 +144,14 @@ def announce(runs: Sequence[PlannedRun], progress: Progress) -> None:
             where, differences = near
             there = ", ".join(f"{k} {old} → {new}" for k, (old, new) in differences.items())
             progress.say(f"    nearest there is: {where.name}, which differs in {there}")
+
+
+def features_text(drawn_views: int) -> str:
+    """What heads on a frozen encoder learn from, in words."""
+    if not drawn_views:
+        return "features of the test view, so no augmentation has a part"
+    drawn = "one strong view" if drawn_views == 1 else f"{drawn_views} strong views"
+    return f"features of {drawn} of each training image, of which a step takes one at random"
 
 
 def state_text(run: PlannedRun) -> str:

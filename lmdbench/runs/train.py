@@ -483,7 +483,8 @@ class Training:
         labels = torch.from_numpy(np.asarray(data.labels, dtype=np.int64))
         store, features = self.place.store, self.features
         if features is not None:
-            pixels, rows = features.rows, features.places(data.ids)
+            drawn = part == "train" and self.run.method.views == ("strong",)
+            pixels, rows = features.rows, features.places(data.ids, drawn=drawn)
         else:
             pixels, rows = store.pixels, store.rows(data.ids)
         streamed = LESS_MEMORY[0] in self.fallbacks

@@ -83,7 +83,8 @@ class Images:
     """One part of a split, with labels (N,) int64.
 
     ``pixels``: the store's images (M, 3, H, W) uint8, or in their place the features (M, D) float
-    of a frozen encoder; ``rows`` (N,) says which are this part's. They are streamed to a GPU batch
+    of a frozen encoder; ``rows`` (N,) says which are this part's, or (1 + K, N) where there are
+    features of K drawn views beside those of the test view. They are streamed to a GPU batch
     by batch, unless they are few or were moved there; the batches are the same. ``stays``: they are
     never moved.
     """
@@ -100,8 +101,9 @@ class Images:
         self.device = device
         self.host_labels = labels.cpu()
         self.labels = labels.to(device)
-        self._pixels, self._rows, self._stays = pixels, rows, stays
-        self.nbytes = len(rows) * pixels[0].nbytes if len(rows) else 0
+        self.drawn_views = len(rows) - 1 if rows.ndim == 2 else 0
+        self._pixels, self._rows, self._stays = pixels, rows.flatten(), stays
+        self.nbytes = len(self._rows) * pixels[0].nbytes if len(self._rows) else 0
         if device.type == "cuda":
             self.move(int(SMALL_SHARE * room(device)))
 
@@ -139,10 +141,20 @@ class Images:
     ) -> Raw:
         """A batch whose views can be made without drawing anything more."""
         places = positions.to(self.device, non_blocking=True)
+        if self.drawn_views:
+            places = places % len(self)
         numbers: tuple[tuple[Tensor, ...], ...] = ((),) * len(views)
         if pixels.ndim > 2:
             numbers = tuple(VIEWS[view].draw(len(positions), generator) for view in views)
         return Raw(pixels, self.labels[places], places, numbers)
+
+    def in_drawn_views(self, positions: Tensor, generator: torch.Generator) -> Tensor:
+        """The positions (B,) where each image's features of one of its drawn views lie, chosen at
+        random; the positions themselves where there are none."""
+        if not self.drawn_views:
+            return positions
+        views = torch.randint(1, 1 + self.drawn_views, positions.shape, generator=generator)
+        return positions + len(self) * views
 
     def fetch(
         self, groups: Iterator[Sequence[Tensor]]
@@ -261,11 +273,13 @@ class Task:
         sizes = batch_sizes(images, batch_size, drop_last=drop_last)
         order = self.streams.get("order")
         augmentation = self.streams.get("augmentation", on_device=True)
+        choice = self.streams.get("feature-views")
 
         def positions() -> Iterator[list[Tensor]]:
             for size in sizes:
                 drawn = first.draw(size, order)
-                yield [drawn, *(other.draw(len(drawn), order) for other in others)]
+                group = [drawn, *(other.draw(len(drawn), order) for other in others)]
+                yield [self.train.in_drawn_views(places, choice) for places in group]
 
         for done, (group, pixels) in enumerate(self.train.fetch(positions()), start=1):
             yield tuple(

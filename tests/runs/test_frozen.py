@@ -15,12 +15,13 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.randomness import Streams
 from lmdbench.core.settings import describe
 from lmdbench.evaluation.predictions import load_predictions
-from lmdbench.models.backbones import get_backbone, resolve_weights
+from lmdbench.models.backbones import get_backbone, resolve_weights, with_drawn_views
 from lmdbench.models.classifier import FrozenEncoder
 from lmdbench.models.small import SmallNet
 from lmdbench.models.weights import file_sha256
 from lmdbench.runs.train import Training
 from lmdbench.training.method import METHODS, Start, built_in_methods
+from lmdbench.training.task import Images, Task
 
 from ..methods.helpers import moved, snapshot
 
@@ -273,9 +274,10 @@ def test_a_given_run_must_have_the_same_weights(run, tmp_path):
     assert "its weights is sha256:" in outcome.err
 
 
-def test_killed_and_resumed_equals_uninterrupted(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("views", [0, 3])
+def test_killed_and_resumed_equals_uninterrupted(run, tmp_path, monkeypatch, views):
     """A checkpoint holds no copy of the encoder, and the trained run does."""
-    words = ("--set", "epochs=6")
+    words = ("--set", "epochs=6", "--feature-views", str(views))
     whole = Path(json.loads(run("ce", *words).out)[0]["directory"])
     saved = []
     save = Training._save
@@ -293,27 +295,144 @@ def test_killed_and_resumed_equals_uninterrupted(run, tmp_path, monkeypatch):
     assert set(saved[0]) == {"model.head.weight", "model.head.bias"}
     resumed = run("ce", *words, *results)
     assert "resuming after epoch 3" in resumed.err
-    for path in whole, Path(json.loads(resumed.out)[0]["directory"]):
+    both = whole, Path(json.loads(resumed.out)[0]["directory"])
+    assert len({file_sha256(path / "predictions.npz") for path in both}) == 1
+    for path in both:
         saved.append(load_file(path / "model.safetensors"))
     assert "model.encoder.body.stem.0.weight" in saved[-1]
     assert all(torch.equal(saved[-1][name], value) for name, value in saved[-2].items())
 
 
-@pytest.mark.parametrize("left", [0, 100])
-def test_damaged_features_are_one_line(run, tmp_path, left):
-    assert run("ce", "--set", "epochs=1").code == 0
-    record = json.loads(next(tmp_path.glob("results/*/*/ce/*/run.json")).read_text())
+def features_of(record):
+    """The file of features that a run had, by the SHA-256 in its record."""
     (file,) = (
         path
         for path in Path(os.environ["LMDBENCH_CACHE"]).glob("features/*/features.npy")
         if file_sha256(path) == record["digests"]["features"]
     )
+    return file
+
+
+def record_of(results, method="ce"):
+    (path,) = results.glob(f"results/*/*/{method}/*/run.json")
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("damage", ["short", "changed", "without its record"])
+def test_damaged_features_are_named_and_computed_anew(run, tmp_path, damage):
+    assert run("ce", "--set", "epochs=1").code == 0
+    record = record_of(tmp_path)
+    file = features_of(record)
     whole = file.read_bytes()
-    file.write_bytes(whole[:left])
-    try:
-        outcome = run("ce", "--set", "epochs=2")
-    finally:
-        file.write_bytes(whole)
+    if damage == "short":
+        file.write_bytes(whole[:100])
+    elif damage == "changed":
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    else:
+        (file.parent / "features.json").write_text("{}")
+    outcome = run("ce", "--set", "epochs=2")
+    assert outcome.code == 0, outcome.err
+    assert f"{file}: damaged; computed anew" in outcome.err
+    assert file.read_bytes() == whole
+
+
+def test_what_a_killed_process_left_of_features_does_not_count(run, tmp_path):
+    assert run("ce", "--set", "epochs=1").code == 0
+    file = features_of(record_of(tmp_path))
+    whole, folder = file.read_bytes(), file.parent
+    left = folder.with_name(f".{folder.name}~elsewhere~1~0")
+    folder.rename(left)
+    (left / "features.npy").write_bytes(whole[:1000])
+    assert run("ce", "--set", "epochs=2").code == 0
+    assert file.read_bytes() == whole
+    assert not left.exists()
+
+
+# Features of drawn views
+
+
+def test_a_name_tells_of_drawn_views():
+    backbone = get_backbone("frozen+3/small")
+    assert (backbone.name, backbone.architecture) == ("frozen+3/small", "small")
+    assert (backbone.frozen, backbone.drawn_views) == (True, 3)
+    assert get_backbone("frozen/small").drawn_views == 0
+    for name in "frozen/small", "frozen+3/small":
+        again = with_drawn_views(get_backbone(name), 3)
+        assert (again.name, again.drawn_views) == ("frozen+3/small", 3)
+    with pytest.raises(UserError, match="small is trained"):
+        with_drawn_views(get_backbone("small"), 3)
+    with pytest.raises(UserError, match=r"frozen\+2/small says another number"):
+        with_drawn_views(get_backbone("frozen+2/small"), 3)
+    with pytest.raises(UserError, match=r"frozen\+0"):
+        get_backbone("frozen+0/small")
+
+
+def test_a_step_takes_one_of_the_drawn_views_of_each_image():
+    """Rows hold 100 · view + image: the test view (0) is for looking at images in order alone."""
+    rows = torch.tensor([[100.0 * view + image] for view in range(4) for image in range(5)])
+    places = torch.tensor([4, 0, 3]) + 5 * torch.arange(4)[:, None]
+    labels = torch.tensor([0, 1, 0])
+    images = Images(rows, places, labels, torch.device("cpu"))
+    streams = Streams(0, torch.device("cpu"))
+    task = Task(("a", "b"), images, images, streams, torch.device("cpu"))
+    assert torch.cat([b.images for b in task.in_order(images)]).flatten().tolist() == [4, 0, 3]
+    seen = {}
+    for epoch in range(40):
+        streams.start_epoch(epoch)
+        for batch in task.batches("instance", ("strong",), 2):
+            assert torch.equal(batch.labels, labels[batch.positions])
+            rows_taken = batch.images.flatten().tolist()
+            for position, row in zip(batch.positions.tolist(), rows_taken, strict=True):
+                assert row % 100 == [4, 0, 3][position]
+                seen.setdefault(position, []).append(row // 100)
+    for views in seen.values():
+        assert len(views) == 40
+        assert set(views) == {1, 2, 3}
+    drawn = []
+    for _ in range(2):
+        streams.start_epoch(3)
+        drawn.append(torch.cat([b.images for b in task.batches("instance", ("strong",), 2)]))
+    assert torch.equal(*drawn)
+
+
+def test_drawn_views_are_encoded_once_beside_the_test_view(run, tmp_path):
+    few = ("--feature-views", "2", "--set", "epochs=2")
+    first, again = run("ce", *few), run("ce", *few, "--force")
+    assert first.code == again.code == 0, first.err
+    assert "features of 2 strong views of each training image" in first.err
+    assert "computed once" not in again.err
+    plain = run("ce", "--set", "epochs=2")
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("results/*/*/ce/*/run.json")]
+    backbones = {record["spec"]["backbone"]: record for record in records}
+    assert set(backbones) == {"frozen/small", "frozen+2/small"}
+    views = np.load(features_of(backbones["frozen+2/small"]))
+    test = np.load(features_of(backbones["frozen/small"]))
+    assert views.shape == (3, *test.shape)
+    assert np.array_equal(views[0], test)
+    between = [np.abs(views[a] - views[b]).max() for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert min(between) > 0
+    digests = {r["digests"]["predictions"] for r in records}
+    assert plain.code == 0
+    assert len(digests) == 2  # of the two backbones: a run repeats to the bit
+
+
+def test_a_method_with_another_view_says_why(run, tmp_path):
+    plugin = tmp_path / "weakly.py"
+    plugin.write_text(
+        "from lmdbench.training.method import register_method\n"
+        "from lmdbench.methods.ce import CrossEntropy\n\n\n"
+        "@register_method('weakly')\n"
+        "class Weakly(CrossEntropy):\n"
+        "    views = ('weak',)\n"
+    )
+    words = ("--plugin", plugin, "--set", "epochs=1")
+    outcome = run("weakly", *words, "--feature-views", "2")
     assert outcome.code != 0
-    assert "delete it to compute it anew" in outcome.err
-    assert "Traceback" not in outcome.err
+    assert "it trains by the view weak, and the drawn ones are strong" in outcome.err
+    assert run("weakly", *words).code == 0
+
+
+def test_a_trained_backbone_has_no_drawn_views(toy_run):
+    outcome = toy_run("ce", "--feature-views", "2")
+    assert outcome.code != 0
+    assert "small is trained" in outcome.err

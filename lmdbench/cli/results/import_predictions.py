@@ -243,7 +243,8 @@ def _like(
 def _of(setup: RunContext, changes: dict[str, Any], results: Path) -> SharedContext:
     """The setting of a set-up's runs. Backbones and weights that lmdbench has no name for are
     recorded as they are said."""
-    from lmdbench.models.backbones import BACKBONES, FROZEN, is_of_library
+    from lmdbench.models.backbone import FROZEN_NAME
+    from lmdbench.models.backbones import BACKBONES, is_of_library
     from lmdbench.runs.request import Contexts
     from lmdbench.sharing.setting import setting_of
 
@@ -251,7 +252,7 @@ def _of(setup: RunContext, changes: dict[str, Any], results: Path) -> SharedCont
     known = (
         backbone is None
         or backbone in BACKBONES
-        or backbone.startswith(FROZEN)
+        or FROZEN_NAME.match(backbone) is not None
         or is_of_library(backbone)
     )
     if not known:

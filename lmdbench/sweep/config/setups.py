@@ -16,6 +16,7 @@ from lmdbench.data.dataset import DATASETS
 from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.given import MOST_FOLDS, number_of_folds
 from lmdbench.data.splits.spec import SPLITS, SplitSpec, is_file_name
+from lmdbench.models.backbone import MOST_VIEWS
 from lmdbench.models.backbones import PUBLISHED, get_backbone, resolve_weights
 from lmdbench.models.tuning import parse_tuning
 from lmdbench.runs.request import RunContext
@@ -36,6 +37,7 @@ OF_A_SETUP: dict[str, Check] = {
     "weights": text,
     "weights_partial": flag,
     "tuning": text,
+    "feature_views": whole(0, MOST_VIEWS),
     "image_size": whole(SMALLEST, LARGEST),
     "selection": one_of("last", "best"),
     "precision": one_of("mixed", "float32"),

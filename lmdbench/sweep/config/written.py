@@ -99,6 +99,7 @@ def _dataset(setup: RunContext) -> dict[str, Any]:
         "weights": setup.weights,
         "weights_partial": setup.weights_partial or None,
         "tuning": setup.tuning,
+        "feature_views": setup.feature_views or None,
         "image_size": setup.image_size,
         "selection": setup.selection,
         "precision": setup.precision,
