@@ -138,7 +138,7 @@ def as_given(optimizer: torch.optim.Optimizer, rate: float) -> float:
 
 
 def _not_decayed(model: nn.Module) -> set[nn.Parameter]:
-    """Norms, biases and tokens of the encoders within, as DeiT's recipes leave them undecayed."""
+    """Norms, biases and tokens of the encoders within, as timm leaves them undecayed."""
     return {
         parameter
         for encoder in model.modules()
