@@ -74,6 +74,8 @@ class Method(nn.Module):
     views: ClassVar[tuple[str, ...]] = ("strong",)
     sampler: SamplerChoice | tuple[SamplerChoice, ...] = "instance"  # a tuple gives a batch each
     trains: ClassVar[Literal["all", "head"]] = "all"
+    # Whether the encoder's weights stay what they are, though something within it is trained.
+    keeps_encoder: ClassVar[bool] = False
     # Why the features of a frozen encoder can't take the place of images, where they can't.
     needs_images: ClassVar[str] = ""
     of_encoder: ClassVar[tuple[str, ...]] = ()  # settings that do nothing where it is frozen

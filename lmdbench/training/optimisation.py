@@ -163,7 +163,8 @@ def check_optimisation(method: Any, contract: Any) -> None:
         raise UserError(
             f"{method.name} can't accumulate batches, as its steps are its own: leave it out"
         )
-    for name, value in of_encoder(s).items() if method.trains == "head" else ():
+    keeps = method.trains == "head" or method.keeps_encoder
+    for name, value in of_encoder(s).items() if keeps else ():
         raise UserError(
             f"{method.name}.{name}={value} acts on the training of the encoder, which "
             f"{method.name} leaves as it is: leave it out"
@@ -182,8 +183,7 @@ def check_made(method: Any) -> None:
 def of_encoder(settings: Any) -> dict[str, Any]:
     """The settings that act on the encoder's training, where they are not as by default."""
     values = {name: getattr(settings, name, None) for name in OF_ENCODER}
-    usual = (None, *(getattr(Optimisation, name) for name in OF_ENCODER))
-    return {name: value for name, value in values.items() if value not in usual}
+    return {k: v for k, v in values.items() if v not in (None, getattr(Optimisation, k))}
 
 
 def prepare(encoder: Encoder, settings: Any) -> None:

@@ -13,7 +13,7 @@ from lmdbench.core.settings import recorded
 from lmdbench.models.classifier import Encoder
 from lmdbench.models.small import SmallNet
 from lmdbench.training.method import METHODS, Method, Start, built_in_methods
-from lmdbench.training.optimisation import Optimisation, Place, places, warmup_factor
+from lmdbench.training.optimisation import Optimisation, Place, of_encoder, places, warmup_factor
 
 SHORT = {"epochs": 1, "batch_size": 4, "rounds": 1, "virtual_per_class": 8, "head_batch_size": 16}
 ALL = {"optimizer": "adamw", "warmup": 0.5, "clip_norm": 1.0, "accumulate": 2, "layer_decay": 0.75}
@@ -204,7 +204,7 @@ def test_checkpoints_change_no_bit(make_task, train):
 def test_every_method_trains_with_all_of_them(make_task, train, method):
     task = make_task((9, 5, 1))
     asked = dict(ALL)
-    if method.trains == "head":
+    if method.trains == "head" or method.keeps_encoder:
         del asked["layer_decay"]
     if method.name in OWN_STEPS:
         with pytest.raises(UserError, match=f"^{method.name} can't accumulate batches"):
@@ -269,3 +269,9 @@ def test_defaults_are_no_part_of_a_runs_identity(method):
     new = {field.name for field in fields(Optimisation)}
     had = {"warmup"} if issubclass(method.Settings, Method.WarmupSettings) else set()
     assert recorded(method.Settings()).keys() & new == had
+
+
+def test_what_acts_on_an_encoder_is_told_from_what_is_left_as_it_is():
+    changed = {"grad_checkpointing": True, "layer_decay": 0.65, "drop_path": 0.0}
+    assert of_encoder(Method.Settings(**changed)) == changed
+    assert of_encoder(Method.Settings(lr=1.0)) == {}
