@@ -1,5 +1,6 @@
 """The sweeps that come with lmdbench."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from lmdbench.runs.request import Contexts, RunRequest
 from lmdbench.sweep.config.file import presets, read_sweep
-from lmdbench.training.method import METHODS
+from lmdbench.training.method import METHODS, built_in_methods
 
 
 def plans(sweep, tmp_path, seeds=None):
@@ -26,7 +27,9 @@ def plans(sweep, tmp_path, seeds=None):
 
 
 def test_names_and_comments():
-    assert list(presets()) == ["ablation", "demo", "paper", "what-makes-it-work"]
+    assert list(presets()) == [
+        *("ablation", "demo", "foundation", "linear-probe", "paper", "what-makes-it-work")
+    ]
     for name, text in presets().items():
         assert text.startswith("# ")
         sweep = read_sweep(name, None)
@@ -211,3 +214,39 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def can_be_frozen(name):
+    """Whether a method of lmdbench needs one view of an image, and no more of the encoder."""
+    method = METHODS.get(name)
+    start = getattr(method.starts_from, "method", method.starts_from)
+    return (
+        not method.needs_images and len(method.views) == 1 and (not start or can_be_frozen(start))
+    )
+
+
+def test_linear_probe_has_every_head_that_a_frozen_encoder_allows(chains_of):
+    """But cicl and cc-sam: started from ce, they are crt's training and one on mixed images."""
+    sweep = read_sweep("linear-probe", None)
+    built_in = {method.name for method in built_in_methods()}
+    icc = {"lmd", "lmd-released", "mrc-vfc", "mislas"}
+    assert {e.method for e in sweep.entries} == {m for m in built_in if can_be_frozen(m)} | icc
+    assert {setup.backbone for setup in sweep.setups} == {"frozen/efficientnet-lite0"}
+    for chain in chains_of("linear-probe").values():
+        assert all(run.context.backbone.frozen for run in chain)
+        assert all(run.spec.settings.get("epochs", 30) == 30 for run in chain)
+
+
+def test_foundation_crosses_backbones_tunings_and_methods_without_weights(test_data, tmp_path):
+    pytest.importorskip("timm")
+    sweep = read_sweep("foundation", test_data)
+    assert len(sweep.setups) == 2 * 3 * 3
+    assert {setup.tuning for setup in sweep.setups} == {"head", "lora", "full"}
+    first = next(iter(sweep.setups))
+    contexts = Contexts(tmp_path / "results", tmp_path / "cache", files=False)
+    for tuning, name in (("head", "frozen/"), ("lora", ""), ("full", "")):
+        context = contexts.of(replace(first, tuning=tuning))
+        assert context.backbone.name == f"{name}timm/vit_small_patch14_dinov2.lvd142m"
+        assert "dinov2" in context.weights.identity
+        run = RunRequest(replace(first, tuning=tuning), "crt", 0).plan(context)
+        assert [link.spec.method for link in run.chain] == ["ce", "crt"]

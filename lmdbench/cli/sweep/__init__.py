@@ -29,8 +29,8 @@ class SweepCommands(LazyGroup):
 def sweep(context: click.Context) -> None:
     """Many runs from one file, on local devices or on SLURM.
 
-    SWEEP is a TOML file, or a preset (paper, ablation, demo, what-makes-it-work), and the same for
-    all commands.
+    SWEEP is a TOML file, or a preset (paper, ablation, demo, what-makes-it-work, linear-probe,
+    foundation), and the same for all commands.
 
     \b
     lmdbench sweep plan demo
