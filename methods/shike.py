@@ -2,95 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
-from itertools import pairwise, permutations
+from itertools import permutations
 from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lmdbench.core.errors import UserError
 from lmdbench.core.settings import Choice, LogUniform, above, at_least, at_most
 from lmdbench.methods.ride import ExpertHeads
 from lmdbench.models.classifier import Classifier, Encoder
-from lmdbench.models.stages import stages_of
+from lmdbench.models.heterogeneous import HeterogeneousExperts
 from lmdbench.training.method import Method, register_method
 from lmdbench.training.task import Batch
-
-SOURCES = 3  # stages before the last one whose maps the experts take, one after the other
-PROBE = 64  # px, of the image by which the sizes of the maps are found
-
-
-class HeterogeneousExperts(nn.Module):
-    """A body whose last stage exists several times, each multiplied by a map of another depth:
-    images to features (B, experts · D).
-
-    Expert e takes the map of stage e of those before the last, from the shallowest of (at most) the
-    three next to it, brought to the size of the last stage's map by convolutions of its own.
-    """
-
-    def __init__(self, body: nn.Module, experts: int) -> None:
-        super().__init__()
-        stem, *stages, last = stages_of(body)
-        if not (isinstance(last, nn.Sequential) and isinstance(last[-2], nn.AdaptiveAvgPool2d)):
-            raise UserError(
-                f"shike multiplies maps before their mean over the image, and a "
-                f"{type(body).__name__} gives none of its last stage: choose another --backbone"
-            )
-        self.stages = nn.ModuleList([nn.Sequential(stem, *stages[:-SOURCES]), *stages[-SOURCES:]])
-        deep = last[:-2]
-        self.deep = nn.ModuleList([deep, *(copy.deepcopy(deep) for _ in range(experts - 1))])
-        self.pool = last[-2:]
-        shapes = self._shapes()
-        self.shallow = nn.ModuleList(
-            aligned(shapes[e % (len(shapes) - 1)], shapes[-1]) for e in range(experts)
-        )
-
-    @torch.no_grad()
-    def _shapes(self) -> list[torch.Size]:
-        """Of the maps that experts take, and of the last stage's."""
-        was_training = self.training
-        maps = self.eval()._maps(torch.zeros(1, 3, PROBE, PROBE))
-        shapes = [m.shape[1:] for m in (*maps, self.deep[0](maps[-1]))]
-        self.train(was_training)
-        return shapes
-
-    def _maps(self, images: Tensor) -> list[Tensor]:
-        x = self.stages[0](images)
-        maps = []
-        for stage in list(self.stages)[1:]:
-            x = stage(x)
-            maps.append(x)
-        return maps
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = self._maps(images)
-        features = []
-        for e, (deep, shallow) in enumerate(zip(self.deep, self.shallow, strict=True)):
-            x, own = deep(maps[-1]), shallow(maps[e % len(maps)])
-            if own.shape != x.shape:  # of a network that rounds sizes otherwise
-                own = F.adaptive_avg_pool2d(own, x.shape[2:])
-            features.append(self.pool(x * own))
-        return torch.cat(features, dim=1)
-
-
-def aligned(source: torch.Size, target: torch.Size) -> nn.Sequential:
-    """3×3 convolutions of stride 2, one each time the side halves from a map (C, H, W) to another,
-    that double the channels, the last to those of the target; each with batch norm and, but for the
-    second, ReLU."""
-    halvings = round(math.log2(source[1] / target[1]))
-    steps = max(1, halvings)
-    channels = [source[0] * 2**k for k in range(steps)] + [target[0]]
-    layers: list[nn.Module] = []
-    for k, (before, after) in enumerate(pairwise(channels)):
-        stride = 2 if halvings else 1
-        conv = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
-        nn.init.kaiming_normal_(conv.weight)
-        layers += [conv, nn.BatchNorm2d(after), *([] if k == 1 else [nn.ReLU()])]
-    return nn.Sequential(*layers)
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:

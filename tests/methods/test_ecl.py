@@ -14,6 +14,7 @@ from lmdbench.methods.ecl import (
     hybrid_proxy_loss,
     proxies_of,
 )
+from lmdbench.training.scaling import LossScaler
 
 from .helpers import assert_finite, moved, randn, snapshot, train_and_resume, unit_rows
 from .released import B, Case, D, cases, gradient_norm
@@ -179,6 +180,23 @@ def test_proxies_step_once_an_epoch_along_the_sum(make_task, make_method, train)
     torch.testing.assert_close(method.gradient, sum(seen), rtol=1e-4, atol=1e-6)
     expected = start - 0.1 * (sum(seen) + 0.01 * start)
     torch.testing.assert_close(method.proxies.detach(), expected)
+
+
+def test_a_scaled_loss_has_the_same_sum(make_task, make_method, train):
+    """As in float16; gradients that are not finite are left out of it."""
+    methods = [make_method("ecl", make_task((9, 4, 1)), epochs=5, lr=0.01) for _ in range(2)]
+    methods[1].task.scaler = LossScaler(torch.device("cpu"), torch.float16)
+    for method in methods:
+        train(method, last=1)
+    torch.testing.assert_close(methods[1].gradient, methods[0].gradient, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(methods[1].proxies, methods[0].proxies, rtol=1e-3, atol=1e-5)
+
+    before = methods[1].gradient.clone()
+    with torch.no_grad():
+        methods[1].projector[-1].weight.fill_(torch.nan)
+    _, batch = next(methods[1].batches())
+    methods[1].step(batch)
+    assert torch.equal(methods[1].gradient, before)
 
 
 def test_loss_is_put_together(make_task, make_method):

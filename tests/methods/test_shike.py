@@ -6,10 +6,8 @@ import torch
 import torch.nn.functional as F
 from scipy.special import log_softmax, softmax
 
-from lmdbench.core.errors import UserError
 from lmdbench.methods.balms import balanced_softmax_loss
 from lmdbench.methods.shike import (
-    HeterogeneousExperts,
     balanced_loss,
     divergence,
     shike_loss,
@@ -83,46 +81,6 @@ def test_the_last_phase_is_balanced_softmax():
     counts = random_counts(5)
     expected = sum(balanced_softmax_loss(own, y, counts) for own in z)
     torch.testing.assert_close(balanced_loss(z, y, counts), expected)
-
-
-def test_experts_multiply_maps_of_their_own_depth():
-    """Of a ResNet: three, two and one convolutions, ReLU after all but the second."""
-    import torchvision.models as torchvision
-
-    body = torchvision.resnet18()
-    body.fc = torch.nn.Identity()
-    experts = HeterogeneousExperts(body, 3).eval()
-    kinds = [[type(m).__name__ for m in branch] for branch in experts.shallow]
-    conv, relu = ["Conv2d", "BatchNorm2d"], ["ReLU"]
-    assert kinds == [conv + relu + conv + conv + relu, conv + relu + conv, conv + relu]
-    images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        x = body.maxpool(body.relu(body.bn1(body.conv1(images))))
-        maps = [x := layer(x) for layer in (body.layer1, body.layer2, body.layer3)]
-        deep = body.layer4(x)
-        expected = [
-            (deep * shallow(m)).mean(dim=(2, 3))
-            for shallow, m in zip(experts.shallow, maps, strict=True)
-        ]
-        torch.testing.assert_close(experts(images), torch.cat(expected, dim=1))
-
-
-def test_experts_are_three_of_two_depths_where_there_are_two(make_encoder):
-    experts = HeterogeneousExperts(make_encoder().body, 3).eval()
-    assert experts(torch.randn(2, 3, 33, 33)).shape == (2, 3 * 96)
-    inputs = [branch[0].in_channels for branch in experts.shallow]
-    assert inputs == [48, 48, 48]
-    own = [{id(p) for p in deep.parameters()} for deep in experts.deep]
-    assert all(own[i].isdisjoint(own[j]) for i in range(3) for j in range(i))
-
-
-def test_a_network_without_a_last_map_is_refused():
-    class Flat(torch.nn.Module):
-        def stages(self):
-            return [torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten()]
-
-    with pytest.raises(UserError, match="choose another --backbone"):
-        HeterogeneousExperts(Flat(), 3)
 
 
 @pytest.mark.parametrize(
