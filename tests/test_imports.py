@@ -27,7 +27,7 @@ FLOORS = [
     {"reporting.page", "sweep.tune"},
     {"api", "reporting.board"},
     {"cli"},
-    {"cli.data", "cli.results", "cli.sweep"},
+    {"cli.data", "cli.features", "cli.results", "cli.sweep"},
     {"__main__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

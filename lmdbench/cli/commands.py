@@ -29,6 +29,7 @@ COMMANDS = {
     "methods": "The methods, and what each one is.",
     "datasets": "The data sets, and how each one is split.",
     "bench": "How fast this machine trains, and what limits it.",
+    "features": "Features of frozen encoders: what is kept, and as a file for other code.",
     "data": "Download, prepare, verify and audit a data set.",
     "doctor": "Whether this machine has what lmdbench needs, and what to do where not.",
 }

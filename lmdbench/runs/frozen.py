@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_type_hints
 
 import numpy as np
 import torch
@@ -24,41 +23,22 @@ from torch import Tensor
 import lmdbench.models
 from lmdbench.core.code import code_of, files_of
 from lmdbench.core.errors import Damaged
-from lmdbench.core.files import check_cache, read_file, read_json, sha256_of, sync, write_json
+from lmdbench.core.files import check_cache, read_file, sha256_of, sync, write_json
 from lmdbench.core.randomness import derived_seed
-from lmdbench.core.schema import fits
 from lmdbench.data.store.build_once import make_once
 from lmdbench.data.store.store import Store
 from lmdbench.models.backbone import FROZEN
 from lmdbench.models.backbones import Backbone, Weights, build_encoder
 from lmdbench.models.classifier import Encoder
 from lmdbench.runs.code_digest import backbone_digest
+from lmdbench.runs.feature_files import FILE, FOLDER, RECORD, FeaturesRecord, read_record
 from lmdbench.training.task import Images
 
-FOLDER = "features"  # in the cache
-FILE = "features.npy"
-RECORD = "features.json"
 VIEWS = "lmdbench.training.views.augmentation"
 BATCH = 64  # images encoded at a time
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class FeaturesRecord:
-    """What a file of features is, as ``features.json`` beside it tells."""
-
-    dataset: str
-    image_size: int
-    backbone: str
-    weights: str
-    drawn_views: int  # strong views of each image beside the test view
-    images: int
-    width: int
-    precision: str
-    made: str  # when
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -146,19 +126,6 @@ def features_folder(
     views = f"-{backbone.drawn_views}-views" if backbone.drawn_views else ""
     key = _key(store, backbone, weights, precision)[:16]
     return store.folder.parents[1] / FOLDER / f"{name}-{backbone.slug}{views}-{key}"
-
-
-def read_record(folder: Path) -> FeaturesRecord:
-    """What features are, by the record beside them. Raises UserError where that is absent or
-    unreadable, Damaged where it is damaged."""
-    path = folder / RECORD
-    content, hints = read_json(path), get_type_hints(FeaturesRecord)
-    known = isinstance(content, dict) and all(
-        fits(hint, content.get(key)) for key, hint in hints.items()
-    )
-    if not known:
-        raise Damaged(f"{path}: damaged, it does not say what the features are; move it away")
-    return FeaturesRecord(**{key: content[key] for key in hints})
 
 
 _seen: dict[tuple[Path, int, int], str] = {}  # path, size, time of change → SHA-256
