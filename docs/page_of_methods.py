@@ -32,6 +32,11 @@ what not. `lmdbench methods show NAME` shows the same card, with the names of th
 `lmdbench methods --json` has all of them as data. [A new method](adding-a-method.md) takes thirty
 lines.
 
+"""
+COMMON_RECIPE = """
+
+## The common recipe
+
 Backbone, epochs, batch size, optimiser and augmentation are the same for every method unless its
 definition says otherwise. This is the common recipe; a card lists the settings in which a method
 differs from it, its own ones, and those whose default is another in the authors' paper or code:
@@ -44,8 +49,80 @@ Data sets and backbones may replace defaults by what suits them: the data set ha
 after the backbone, and `--set` after both. These do:
 """
 
+# Family → what it changes and when to choose it, and its methods
+FAMILIES = {
+    "baseline": ("The loss alone, on images as they come: what all others are held against.", "ce"),
+    "re-sampling": (
+        "Rare images are drawn more often, or frequent ones later. Nothing to tune, any loss; the "
+        "few images of a rare class are repeated, and may be learned by heart.",
+        "rs bbn fs",
+    ),
+    "re-weighting": (
+        "Rare or hard images weigh more in the loss. As cheap as can be; with steep imbalance "
+        "single images make large steps.",
+        "rw rw-effective focal cb-focal seesaw",
+    ),
+    "logit adjustment": (
+        "The class prior is taken out of the logits, in training or after it. One term, free, and "
+        "in its plain form consistent for balanced accuracy: to be tried first.",
+        "balanced-softmax logit-adjustment logit-adjustment-posthoc lade vs tde ltrl",
+    ),
+    "margins": (
+        "Rare classes are held further from the decision, in cosines. Where features of few images "
+        "spread too little.",
+        "ldam-drw gcl-stage1 gcl",
+    ),
+    "decoupling": (
+        "The encoder is kept as it was learned on all images, and the head made anew for few "
+        "epochs, or only scaled. Cheap on top of a run there is, and on a frozen foundation model.",
+        "crt lws tau-norm ncm balms mislas weight-balancing",
+    ),
+    "calibration": (
+        "Logits or features of a trained network are corrected by statistics of the classes, or "
+        "virtual features are drawn from them. Where the encoder is good and its head is not.",
+        "disalign marc rrl lmd lmd-released mrc-vfc",
+    ),
+    "contrast": (
+        "Images of a class are drawn together beside the loss, rare classes helped by prototypes, "
+        "queues or distributions. Where there are images and time enough: two or three views each.",
+        "supcon cicl bcl paco gpaco bpaco proco ecl",
+    ),
+    "experts": (
+        "Several heads with stages or networks of their own learn to differ, and are averaged. An "
+        "ensemble in one run, at some multiple of the time and memory.",
+        "ride ride-routing sade balpoe ncl ncl-contrast shike",
+    ),
+    "sharpness": (
+        "Steps are taken from where the loss is highest nearby, for flat minima, of all classes or "
+        "of rare ones. Beside any of three losses, at twice the time.",
+        "sam imbsam focal-sam cc-sam-stage1 cc-sam",
+    ),
+    "augmentation": (
+        "Images are mixed with others, and their labels too. Against a network too sure of itself; "
+        "other methods start from it.",
+        "mixup balanced-mixup glmc",
+    ),
+    "parameter-efficient": (
+        "A pretrained network is left as it is, and few parameters beside it are trained. Where "
+        "weights of a foundation model are at hand; for any method: "
+        "[tuning](tuning-encoders.md).",
+        "lift",
+    ),
+}
+MAP = """## A map of the field
+
+What a family changes, and when to choose it. Behind a method: how often an epoch's images go
+forward and backward through the encoder, where that is not once each. A head on a frozen encoder
+goes none backward, and needs the run that it starts from as well. What some of them came to on real
+images, with intervals: [evidence](evidence.md).
+
+| family | what it changes, and when to choose it | methods |
+|---|---|---|
+"""
 MISSING = {
-    "FCD (Li et al., 2022)": "No more than a title was found: neither formulas nor code.",
+    "FCD, flat-aware cross-stage distilled framework (Li et al., MICCAI 2022)": "No code is "
+    "public, and no text of the paper was found in any open index. Flat, cross-stage and distilled "
+    "say what it looks for, which is no definition.",
 }
 NOT_HERE = """## Not here
 
@@ -66,8 +143,29 @@ def page() -> str:
     recipe = settings_table([vars(s) | {"authors": None} for s in COMMON.values()])
     rows = "\n".join(f"| {method} | {why} |" for method, why in MISSING.items())
     missing = NOT_HERE.format(rows=rows)
-    preface = [INTRODUCTION, recipe + ALIKE + RECIPES, recipes_table(), overview(cards)]
+    beginning = INTRODUCTION + map_of_field(cards) + COMMON_RECIPE
+    preface = [beginning, recipe + ALIKE + RECIPES, recipes_table(), overview(cards)]
     return "\n".join([*preface, *map(section, cards), missing])
+
+
+def map_of_field(cards: list[dict[str, Any]]) -> str:
+    """The families with their methods. Raises ValueError unless each method is in one of them."""
+    passes = {c["name"]: c["passes"] for c in cards}
+    listed = sorted(name for _, names in FAMILIES.values() for name in names.split())
+    if listed != sorted(passes):
+        odd = sorted({*listed} ^ {*passes}) or "one is in two of them"
+        raise ValueError(f"FAMILIES must have each method once: {odd}")
+
+    def link_of(name: str) -> str:
+        forward, backward = passes[name]
+        often = "" if [forward, backward] == [1, 1] else f" {forward:g}/{backward:g}"
+        return f"[{name}](#{name}){often}"
+
+    rows = [
+        f"| {family} | {why} | {', '.join(map(link_of, names.split()))} |"
+        for family, (why, names) in FAMILIES.items()
+    ]
+    return MAP + "\n".join(rows)
 
 
 def recipes_table() -> str:
