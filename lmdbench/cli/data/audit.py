@@ -62,10 +62,10 @@ UNREADABLE_SHOWN = 5
 )
 @click.option(
     "--weights",
-    metavar="imagenet|FILE",
+    metavar="imagenet|pretrained|FILE",
     default="imagenet",
     show_default=True,
-    help="Of --backbone.",
+    help="Of --backbone; of a network of timm or torchvision, imagenet is pretrained.",
 )
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
 @results_option
@@ -180,9 +180,12 @@ def _encoder(backbone: str, weights: str) -> nn.Module | None:
     """The backbone with its weights, None for none. Raises UserError where they cannot be had."""
     if backbone == "none":
         return None
+    from lmdbench.data.check.fingerprints import SIDE
     from lmdbench.models.backbones import build_encoder, get_backbone, resolve_weights
 
-    known = get_backbone(backbone)
+    known = get_backbone(backbone, SIDE)
+    if weights == "imagenet" and known.published is not None:
+        weights = "pretrained"  # of a library's networks, the usual ones
     return build_encoder(known, resolve_weights(known, weights, weights))
 
 
