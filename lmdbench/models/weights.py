@@ -33,7 +33,7 @@ OWN_PREFIX = "model.encoder.body."  # of the body's tensors in a run's model.saf
 # Keys that checkpoints hold state dicts under; of several the first is taken
 WRAPPERS = (
     *("state_dict", "model_state_dict", "model", "network"),
-    *("teacher", "ema", "model_ema", "ema_state_dict", "student"),
+    *("teacher", "ema", "model_ema", "ema_state_dict", "student", "encoder"),
 )
 # Words before the names of the network to take, where a file has another one with the same names
 CHOSEN = ("teacher", "ema", "base_encoder", "encoder_q")

@@ -102,7 +102,11 @@ def test_prefixes(tmp_path: Path, suffix: str, prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrapper", ["state_dict", "model", "model_state_dict", "teacher", "student", "ema", "network"]
+    "wrapper",
+    [
+        *("state_dict", "model", "model_state_dict", "network"),
+        *("teacher", "student", "ema", "encoder"),
+    ],
 )
 def test_wrapped_half_precision_without_batch_counts(tmp_path: Path, wrapper: str) -> None:
     state = {k: v.half() for k, v in body_state().items() if "num_batches" not in k}
