@@ -125,7 +125,8 @@ def make_optimizer(
     ]
     usual = {"lr": lr, "weight_decay": s.weight_decay, "fused": True}
     if adamw:
-        return torch.optim.AdamW(described, betas=(s.momentum, 0.999), **usual)
+        on_gpu = any(parameter.is_cuda for parameter in wanted)  # where steps become graphs
+        return torch.optim.AdamW(described, betas=(s.momentum, 0.999), capturable=on_gpu, **usual)
     return torch.optim.SGD(described, momentum=s.momentum, **usual)
 
 
