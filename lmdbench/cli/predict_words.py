@@ -47,6 +47,7 @@ def about(ensemble: Ensemble, target: PredictionSet, matched: LabelMatch) -> str
         line = f"predicted but not scored, as the run has no such class: {named}"
         first = next(iter(matched.near.items()), None)
         lines.append(line + (f"; --map '{first[0]}={first[1]}' says otherwise" if first else ""))
+    lines += [_refitted(run) for run in ensemble.runs if run.spec.refit is not None]
     lines += [line for line in (seen(ensemble, target), *_calibrated(ensemble)) if line]
     return "\n".join(lines)
 
@@ -73,6 +74,16 @@ def _runs(runs: Sequence[TrainedRun]) -> list[str]:
     return [f"the mean of {len(runs)} runs' probabilities:", *(f"  {line}" for line in lines)]
 
 
+def _refitted(run: TrainedRun) -> str:
+    """What a reader should know of a run that was trained on its validation images."""
+    before = str((run.spec.refit or {})["run"])[:8]
+    return (
+        f"seed {run.spec.seed} is a refit of {before} on training and validation images: it has no "
+        "validation scores of its own, and temperatures and thresholds are what suits the "
+        f"probabilities of {before}; it may be surer, which nothing here measures"
+    )
+
+
 def seen(ensemble: Ensemble, target: PredictionSet) -> str:
     """Warnings where a run may have been trained on the images; empty where there are none."""
     return "\n".join(dict.fromkeys(filter(None, (_seen(run, target) for run in ensemble.runs))))
@@ -88,10 +99,11 @@ def _seen(run: TrainedRun, target: PredictionSet) -> str:
             else ""
         )
     known = dict(target.split)
-    if run.record.partial:  # the same split, with the images that were there
+    refit = run.spec.refit is not None
+    if run.record.partial or refit:  # the same split, with other images or parts
         known.pop("fingerprint", None)
     if known and all(run.spec.split.get(key) == value for key, value in known.items()):
-        trained = "train" in target.parts
+        trained = "train" in target.parts or (refit and "validation" in target.parts)
         return "the run was trained on some of these images: scores are too good" * trained
     return (
         f"the run was trained on images of {target.data_set}, another split of it or all: they may "
@@ -185,9 +197,9 @@ def found(outcome: Outcome) -> str:
     blocks.append(_unlike(outcome))
     if notes := _notes(outcome):
         blocks.append("\n".join(notes))
+    blocks.append(NOTICE)
     if outcome.file is not None:
         blocks.append(f"predictions: {outcome.file}")
-    blocks.append(NOTICE)
     return "\n\n".join(blocks)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,13 @@ from lmdbench.core.folders import default_cache
 if TYPE_CHECKING:
     from lmdbench.data.splits.spec import SplitSpec
     from lmdbench.runs.plan import PlannedRun
+    from lmdbench.runs.request import Contexts, RunContext
+
+# Parameters that a refit takes from the run
+OF_A_REFIT = (
+    *("seeds", "assignments", "starts_from", "backbone", "tuning", "image_size"),
+    *("selection", "precision"),
+)
 
 
 @click.command()
@@ -64,6 +72,14 @@ if TYPE_CHECKING:
     metavar="NAME|ID|DIR",
     shell_complete=complete("methods"),
     help="Start from another method, or from one finished run.",
+)
+@click.option(
+    "--refit",
+    "refits",
+    multiple=True,
+    metavar="RUN",
+    help="Train a finished run, its directory or id, once more on training and validation images "
+    "together, as long as it was selected for (repeatable).",
 )
 @split_options
 @groups_option
@@ -161,6 +177,7 @@ def run(
     seeds: str,
     assignments: tuple[str, ...],
     starts_from: str | None,
+    refits: tuple[str, ...],
     choices: list[SplitSpec],
     groups: str | None,
     data_root: Path | None,
@@ -196,8 +213,11 @@ def run(
     lmdbench run --method lmd --dataset demo
     lmdbench run --method crt --dataset isic2019 --data-root ~/data --seeds 0-4
     lmdbench run --method lmd --dataset demo --set rounds=5 --set rrl.epochs=3 --dry-run
+    lmdbench run --method crt --dataset isic2019 --data-root ~/data --refit 4f0c2a91
     """
     stop_on_sigterm()
+    if refits:
+        _refuse_what_a_refit_has()
     chosen_seeds = parse_numbers(seeds, "--seeds")
     overrides = parse_assignments(assignments)
 
@@ -246,7 +266,12 @@ def run(
     resolved = Contexts(
         results, cache, files=not dry_run, say=progress.say, progress=progress.prepare
     )
-    planned = plan_runs(contexts, method, chosen_seeds, overrides, starts_from, resolved, options)
+    if refits:
+        planned = planned_refits(refits, contexts, method, resolved)
+    else:
+        planned = plan_runs(
+            contexts, method, chosen_seeds, overrides, starts_from, resolved, options
+        )
     announce_all(planned, progress)
     everything = [run for runs in planned for run in runs]
     if dry_run:
@@ -262,6 +287,47 @@ def run(
     if failed:
         reasons = "; ".join(str(error) for error in failed.values())
         raise RunFailed(f"{len(failed)} of {len(everything)} runs failed: {reasons}")
+
+
+def _refuse_what_a_refit_has() -> None:
+    """Raise UserError for options that say what a refit takes from the run."""
+    context = click.get_current_context()
+    said = click.core.ParameterSource.COMMANDLINE
+    for name in OF_A_REFIT:
+        if context.get_parameter_source(name) is said:
+            option = next(p for p in context.command.params if p.name == name).opts[0]
+            raise UserError(f"{option} goes without --refit, which takes it from the run")
+
+
+def planned_refits(
+    refits: Sequence[str], contexts: Sequence[RunContext], method: str, resolved: Contexts
+) -> list[list[PlannedRun]]:
+    """The refits of finished runs of a method, each in that of the contexts, folds of one split,
+    which has its split."""
+    from lmdbench.runs.record import read_record
+    from lmdbench.runs.refit import plan_refit
+    from lmdbench.runs.state import find_run
+
+    planned = []
+    for name in refits:
+        directory = find_run(name, resolved.results)
+        spec = read_record(directory).spec
+        if spec.method != method:
+            raise UserError(f"--refit {name}: a run of {spec.method}, not of --method {method}")
+        of_run = [
+            replace(
+                context,
+                backbone=spec.backbone,
+                image_size=spec.image_size,
+                precision=spec.precision,
+                tuning=spec.tuning,
+            )
+            for context in contexts
+        ]
+        found = [resolved.of(context) for context in of_run]
+        fitting = next((one for one in found if one.split_identity == spec.split), found[0])
+        planned.append([plan_refit(fitting, directory)])
+    return planned
 
 
 def report(runs: list[PlannedRun], *, as_json: bool, quiet: bool) -> None:

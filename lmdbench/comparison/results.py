@@ -21,7 +21,7 @@ from lmdbench.runs.record import MOVED_ASIDE, RunRecord, RunSpec, read_record
 from lmdbench.runs.whole import WEIGHTS, damage
 
 # What a row may differ in from the others of its table; everything else keeps runs apart.
-OF_A_ROW = ("method", "method_version", "settings", "ancestor", "seed")
+OF_A_ROW = ("method", "method_version", "settings", "ancestor", "seed", "refit")
 
 LONGEST_VALUE = 40  # letters of a setting's value in a label; the report's methods have it whole
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -122,6 +122,22 @@ class Split:
             **json.loads(json.dumps(dict(self.details))),
         }
 
+    def refitted(self) -> Split:
+        """Its training and validation images as training images, without any for validation; the
+        groups stay as they are."""
+        train, validation = self.parts["train"], self.parts["validation"]
+        together = Part(
+            np.concatenate([train.ids, validation.ids]),
+            np.concatenate([train.labels, validation.labels]),
+        )
+        nothing = Part(validation.ids[:0], validation.labels[:0])
+        return replace(
+            self,
+            parts={**self.parts, "train": together, "validation": nothing},
+            details={**self.details, "refit": True},
+            notes=(*self.notes, "trained on its training and validation images together"),
+        )
+
     @property
     def label(self) -> str:
         """The split in one word, as it names a results folder."""
@@ -137,6 +153,8 @@ def split_label(identity: Mapping[str, Any], *, partial: bool) -> str:
         words.append(f"if{identity['imbalance_factor']:g}")
     if identity["seed"] not in (None, 42):
         words.append(f"split{identity['seed']}")
+    if identity.get("refit"):
+        words.append("refit")
     if partial:
         words.append("partial")
     return "-".join(words)

@@ -73,6 +73,7 @@ class PlannedRun:
     changed_settings: Mapping[str, Any] = field(default_factory=dict)  # by the user
     usual_ancestor: bool = True  # it starts from what its definition says, unchanged
     given: bool = False  # named by --starts-from: used as it is, never trained
+    refit_of: Path | None = None  # where the run lies that it repeats on more images
 
     @property
     def method(self) -> type[Method]:
@@ -87,11 +88,17 @@ class PlannedRun:
     @property
     def length(self) -> int | None:
         """Epochs or rounds that its settings name; None where they name neither."""
+        if self.spec.refit is not None:
+            return int(self.spec.refit["epochs"])
         return next((int(n) for n, _ in self._lengths), None)
 
     @property
     def length_text(self) -> str:
         """The same in words."""
+        if self.spec.refit is not None:
+            return (
+                f"refit of {self.spec.refit['run'][:8]}, stopped after {self.length} of its epochs"
+            )
         texts = (f"{n} {name.removesuffix('s') if n == 1 else name}" for n, name in self._lengths)
         return next(texts, "no epochs")
 

@@ -31,7 +31,7 @@ from lmdbench.runs.plan import RunSpec, code_in_words
 from lmdbench.runs.record import RunRecord
 from lmdbench.runs.state import check_model
 from lmdbench.runs.train import load_finished, logits_of, resolved_precision
-from lmdbench.runs.whole import saved_predictions
+from lmdbench.runs.whole import saved_predictions, validation_predictions
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
 
@@ -201,21 +201,25 @@ def calibrator_of(run: TrainedRun, calibration: Calibration) -> Calibrator:
             f"{run.directory}: its validation logits are not finite, and --calibrate and --prior "
             "go by them; leave them out"
         )
-    return calibration.calibrator(found, run.classes, run.record.class_counts)
+    counts = {
+        "validation": np.bincount(own.labels, minlength=len(run.classes)).tolist(),
+        "test": run.record.class_counts["test"],
+    }
+    return calibration.calibrator(found, run.classes, counts)
 
 
 def validation_of(run: TrainedRun, options: str) -> Predictions:
-    """What a run said of its validation images.
+    """What a run, or the run that it is a refit of, said of its validation images.
 
-    Raises UserError where it keeps none, which ``options`` go by; Damaged for predictions that are
+    Raises UserError where there are none, which ``options`` go by; Damaged for predictions that are
     not those that it saved.
     """
-    if not sum(run.record.class_counts.get("validation", ())):
+    if run.spec.refit is None and not sum(run.record.class_counts.get("validation", ())):
         raise UserError(
             f"{run.directory} has no predictions of validation images, which {options} go by; "
             "leave them out"
         )
-    return saved_predictions(run.directory, run.record, ["validation"])["validation"]
+    return validation_predictions(run.directory, run.record)
 
 
 def told_of_pictures(run: TrainedRun, ids: Sequence[str], files: Sequence[Path]) -> list[str]:

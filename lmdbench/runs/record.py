@@ -57,6 +57,8 @@ class RunSpec:
     image_size: int
     precision: Precision  # as requested; what it came to is recorded elsewhere
     tuning: str = "full"  # what of the encoder is trained; came later than the others
+    # Of a run on training and validation images together: the run that it repeats, and its epochs
+    refit: Mapping[str, Any] | None = None
 
     @cached_property
     def id(self) -> str:

@@ -62,7 +62,16 @@ from lmdbench.runs.record import BEGUN, LESS_MEMORY, MOVED_ASIDE, RunRecord, rea
 from lmdbench.runs.sources import keep_sources
 from lmdbench.runs.state import require_weights, train_anew
 from lmdbench.runs.steps import Steps
-from lmdbench.runs.whole import HISTORY, PREDICTIONS, damage, read_weights, spoilt, suspect
+from lmdbench.runs.whole import (
+    HISTORY,
+    PREDICTIONS,
+    REFIT,
+    damage,
+    keep_validation,
+    read_weights,
+    spoilt,
+    suspect,
+)
 from lmdbench.training.engine import Mode, execution_mode
 from lmdbench.training.graph_memory import give_back
 from lmdbench.training.loggers import Loggers, Scores
@@ -397,15 +406,15 @@ class Training:
         if self.state.history:
             self.loggers.epoch(self.state.history)
         begun = started - self.state.seconds  # as if earlier attempts had been one with this
-        self.progress.begin(self.run, self.state.epoch, method.epochs)
+        self.progress.begin(self.run, self.state.epoch, self._length(method))
         saved, saved_at, writing = self.state.epoch, time.monotonic(), 0.0
-        for number in range(self.state.epoch, method.epochs):
+        for number in range(self.state.epoch, self._length(method)):
             self._epoch(method, task, number)
             self.state.seconds = time.monotonic() - begun
             self._check_claim()
             now = time.monotonic()
             due = self.place.options.checkpoint_due(number + 1 - saved, now - saved_at, writing)
-            if due or number + 1 == method.epochs:
+            if due or number + 1 == self._length(method):
                 self._save(method)
                 saved, saved_at = number + 1, time.monotonic()
                 writing = saved_at - now
@@ -413,7 +422,7 @@ class Training:
             self.steps.epoch(row["seconds"])
             self.progress.epoch(row)
             self.loggers.epoch(self.state.history)
-            logger.info("epoch %d/%d  %s", number + 1, method.epochs, _plain(row))
+            logger.info("epoch %d/%d  %s", number + 1, self._length(method), _plain(row))
         if self.state.best_model is not None:
             method.load_state_dict({**method.state_dict(), **self.state.best_model})
         fit_last(method, task)
@@ -427,7 +436,8 @@ class Training:
         for name, value in logs.items():
             if not np.isfinite(value):
                 raise Diverged(f"{name} is {value} in epoch {number + 1}")
-        due = (number + 1) % self.place.options.validate_every == 0 or number + 1 == method.epochs
+        last = number + 1 == self._length(method)
+        due = (number + 1) % self.place.options.validate_every == 0 or last
         score = self._validation_score(method, task) if due else float("nan")
         if self.run.spec.selection == "best" and score > self.state.best_score:
             self.state.best_score = score
@@ -442,6 +452,11 @@ class Training:
                 "seconds": time.monotonic() - started,
             }
         )
+
+    def _length(self, method: Method) -> int:
+        """Epochs: those of the method, or of the run that this one repeats, on its schedule."""
+        refit = self.run.spec.refit
+        return method.epochs if refit is None else int(refit["epochs"])
 
     def _tick(self, done: int, total: int) -> None:
         self.steps.made()
@@ -568,7 +583,7 @@ class Training:
         except Exception as error:
             path = self.directory / CHECKPOINT
             raise Damaged(f"{path}: damaged, it does not fit ({type(error).__name__})") from error
-        logger.info("resumed after epoch %d of %d", self.state.epoch, method.epochs)
+        logger.info("resumed after epoch %d of %d", self.state.epoch, self._length(method))
 
     def _record_start(self) -> None:
         path = self.directory / "run.json"
@@ -712,9 +727,12 @@ class Training:
         above = self.run.ancestor
         digests = keep(self.directory, model, keeps, above.directory if above else None)
         digests["predictions"] = sha256_of(self.directory / PREDICTIONS)
+        if self.run.refit_of is not None:
+            digests[REFIT] = keep_validation(self.run.refit_of, self.directory)
         with contextlib.suppress(FileNotFoundError):  # without an epoch
             digests["history"] = sha256_of(self.directory / HISTORY)
-        selected = self.state.best_epoch if self.state.best_model is not None else method.epochs
+        length = self._length(method)
+        selected = self.state.best_epoch if self.state.best_model is not None else length
         self.record = replace(
             self.record,
             digests={**self.record.digests, **digests},
@@ -728,7 +746,7 @@ class Training:
             fallbacks=self.fallbacks or None,
             preparing_seconds=task.execution.preparing_seconds,
             precision_used=str(task.precision or torch.float32).removeprefix("torch."),
-            epochs=method.epochs,
+            epochs=length,
             selected_epoch=selected,
         )
         self.record.write(self.directory)

@@ -14,13 +14,15 @@ import numpy as np
 
 from lmdbench.core.errors import Damaged, DiskError, UserError
 from lmdbench.core.files import NO_FILE, read_file, sha256_of, unreadable, write_text
-from lmdbench.evaluation.predictions import Predictions, load_predictions
+from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
 from lmdbench.runs.record import RunRecord, read_record
 
 DONE = "done"
 RECORD = "run.json"
 PREDICTIONS = "predictions.npz"
 HISTORY = "history.csv"
+OF_REFIT = "validation-before-refit.npz"  # what the run that a refit repeats said
+REFIT = "validation_before_refit"  # what its SHA-256 is called in the record
 MODEL = "model.safetensors"
 HEADS = "heads.safetensors"  # in its place, where that is all that was kept
 SUSPECTED = "damaged.txt"  # what a reader found damaged; all files are then read before it is told
@@ -112,6 +114,27 @@ def saved_predictions(
     sha256 = record.digests.get("predictions")
     try:
         return load_predictions(directory / PREDICTIONS, parts, sha256)
+    except Damaged as error:
+        suspect(directory, error)
+        raise
+
+
+def keep_validation(source: Path, directory: Path) -> str:
+    """Keep beside a refit what the run that it repeats said of its validation images; returns the
+    SHA-256. Raises UserError as ``saved_predictions`` does."""
+    parts = saved_predictions(source, read_record(source), ["validation"])
+    save_predictions(directory / OF_REFIT, parts)
+    return sha256_of(directory / OF_REFIT)
+
+
+def validation_predictions(directory: Path, record: RunRecord) -> Predictions:
+    """What a run said of its validation images; of a refit, which has none, what the run said that
+    it repeats. Raises as ``saved_predictions`` does."""
+    if record.spec.refit is None:
+        return saved_predictions(directory, record, ["validation"])["validation"]
+    path, sha256 = directory / OF_REFIT, record.digests.get(REFIT)
+    try:
+        return load_predictions(path, ["validation"], sha256)["validation"]
     except Damaged as error:
         suspect(directory, error)
         raise

@@ -1,0 +1,140 @@
+"""A run trained once more on training and validation images together."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lmdbench.comparison.compare import compare
+from lmdbench.comparison.results import read_results
+from lmdbench.core.errors import Damaged
+from lmdbench.data.dataset import Part, Split
+from lmdbench.evaluation.predictions import load_predictions
+from lmdbench.evaluation.recalibration import fit_temperature
+from lmdbench.runs.record import read_record
+from lmdbench.runs.whole import validation_predictions
+
+
+def only(folder, pattern):
+    (done,) = folder.glob(f"{pattern}/done")
+    return done.parent
+
+
+@pytest.fixture
+def refitted(toy_run, tmp_path):
+    """Directories of a run of ce and of its refit."""
+    assert toy_run("ce", "--set", "epochs=3", "--quiet").code == 0
+    source = only(tmp_path / "results", "*/given/ce/seed*")
+    outcome = refit(toy_run, "ce", source)
+    assert outcome.code == 0, outcome.err
+    return source, only(tmp_path / "results", "*/given-refit/ce/seed*")
+
+
+def refit(toy_run, method, source, *words):
+    """``toy_run`` without the options that a refit takes from the run."""
+    return toy_run.plain(method, "--refit", source, *words)
+
+
+@pytest.fixture
+def toy_run(toy_run, lmdbench, toy_folder, tmp_path):
+    def plain(method, *words):
+        return lmdbench(
+            *("run", "--method", method, "--dataset", "folder", "--data-root", toy_folder),
+            *("--results", tmp_path / "results", "--quiet", *words),
+        )
+
+    toy_run.plain = plain
+    return toy_run
+
+
+def test_a_split_with_its_validation_images_among_those_for_training():
+    parts = {
+        "train": Part(np.array(["a", "b"]), np.array([0, 1])),
+        "validation": Part(np.array(["c"]), np.array([1])),
+        "test": Part(np.array(["d"]), np.array([0])),
+    }
+    split = Split("own", ("x", "y"), parts, {"head": ("y",)}, imbalance_factor=100)
+    again = split.refitted()
+    assert again.parts["train"].ids.tolist() == ["a", "b", "c"]
+    assert again.counts("train").tolist() == [1, 2]
+    assert len(again.parts["validation"]) == 0
+    assert again.parts["test"] is parts["test"]
+    assert (again.label, again.groups) == ("own-if100-refit", split.groups)
+    assert again.fingerprint != split.fingerprint
+
+
+def test_it_has_all_these_images_and_its_own_identity(refitted):
+    source, again = refitted
+    before, record = read_record(source), read_record(again)
+    assert record.spec.refit == {"run": before.id, "epochs": 3}
+    assert "refit" not in json.loads((source / "run.json").read_text())["spec"]
+    counts = np.array(before.class_counts["train"]) + before.class_counts["validation"]
+    assert record.class_counts["train"] == counts.tolist()
+    assert sum(record.class_counts["validation"]) == 0
+    assert record.groups == before.groups
+    parts = load_predictions(again / "predictions.npz")
+    assert len(parts["validation"]) == 0
+    assert len(parts["test"]) == sum(before.class_counts["test"])
+
+
+def test_its_validation_is_that_of_the_run_it_repeats(refitted, lmdbench, toy_folder):
+    source, again = refitted
+    own = load_predictions(source / "predictions.npz")["validation"]
+    kept = validation_predictions(again, read_record(again))
+    assert np.array_equal(kept.logits, own.logits)
+    temperature = fit_temperature(own.labels, own.logits)
+    words = ("--calibrate", "temperature", "--prior", "uniform", "--abstain", "share=0.5")
+    outcome = lmdbench("predict", again, toy_folder / "round-0.png", *words)
+    assert outcome.code == 0, outcome.err
+    assert f"temperature {temperature:.3g}" in outcome.out
+    assert f"is a refit of {read_record(source).id[:8]} on training and" in outcome.out
+    assert "no validation scores of its own" in outcome.out
+    kept_file = again / "validation-before-refit.npz"
+    kept_file.write_bytes((source / "predictions.npz").read_bytes())
+    with pytest.raises(Damaged, match="its SHA-256 is not the one"):
+        validation_predictions(again, read_record(again))
+
+
+def test_it_stands_in_no_table_with_other_runs(refitted, tmp_path):
+    found = compare(read_results(tmp_path / "results"))
+    assert [table.title for table in found.tables] == [
+        next(t.title for t in found.tables if "given-refit" not in t.title),
+        next(t.title for t in found.tables if "given-refit" in t.title),
+    ]
+    assert all(len(table.rows) == 1 for table in found.tables)
+    assert "together" in " ".join(found.tables[1].record.split_notes)
+
+
+def test_it_stops_where_the_run_was_selected_and_repeats_its_stages(toy_run, tmp_path):
+    words = ("--selection", "best", "--set", "epochs=3", "--set", "ce.epochs=2", "--quiet")
+    assert toy_run("crt", *words).code == 0
+    results = tmp_path / "results"
+    source = only(results, "*/given/crt/seed*")
+    outcome = refit(toy_run, "crt", source)
+    assert outcome.code == 0, outcome.err
+    for method in ("ce", "crt"):
+        before = read_record(only(results, f"*/given/{method}/seed*"))
+        again = only(results, f"*/given-refit/{method}/seed*")
+        record = read_record(again)
+        assert record.epochs == record.selected_epoch == before.selected_epoch
+        rows = (again / "history.csv").read_text().splitlines()
+        assert len(rows) == 1 + before.selected_epoch
+    assert record.ancestor.id == read_record(only(results, "*/given-refit/ce/seed*")).id
+
+
+def test_what_cannot_be_refitted_is_told_in_one_line(refitted, toy_run, tmp_path):
+    source, again = refitted
+    for words, message in (
+        (("ce", again), "the split of"),
+        (("crt", source), "a run of ce, not of --method crt"),
+        (("ce", source, "--set", "epochs=2"), "--set goes without --refit"),
+        (("ce", source, "--seeds", "1"), "--seeds goes without --refit"),
+        (("ce", source, "--weights", "none", "--split", "lesion"), "lesion"),
+        (("ce", "0" * 8), "neither a run directory nor the id"),
+    ):
+        outcome = refit(toy_run, *words)
+        assert outcome.code == 2, outcome.err
+        assert len(outcome.err.splitlines()) == 1
+        assert message in outcome.err
+    (source / "done").unlink()
+    assert "interrupted, not finished: its length" in refit(toy_run, "ce", source).err
