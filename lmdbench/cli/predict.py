@@ -109,6 +109,13 @@ class RunsAndImages(click.Command):
     help="Answer only images of a largest probability from a threshold up, chosen on the "
     "validation images for this error of the answers, or for answering this share.",
 )
+@click.option(
+    "--maps",
+    "maps_folder",
+    metavar="FOLDER",
+    help="A picture of each image beside what in it spoke for the answer: Grad-CAM, or the "
+    "gradient where a backbone has no maps.",
+)
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
 @click.option(
@@ -138,6 +145,7 @@ def predict(
     prior: str | None,
     operate: tuple[str, ...],
     abstain: str | None,
+    maps_folder: str | None,
     force: bool,
     device: str,
     batch_size: int,
@@ -195,6 +203,11 @@ def predict(
     decided = decisions(ensemble, operate, abstention)
     matched = match_labels(target.labels, ensemble.classes, asked, ignore_unknown=ignore_unknown)
     file = _output(output, _stem(directories, ensemble.lead.spec.method), target, force, as_json)
+    maps_at = None if maps_folder is None else expanded(maps_folder)
+    if maps_at is not None:
+        from lmdbench.runs.maps import check_folder, write_maps
+
+        check_folder(maps_at, len(target), force)
     if logits and file is None:
         raise UserError("--logits is about the file: ask for one by --output FILE.csv")
     if not as_json:
@@ -226,10 +239,15 @@ def predict(
     outcome = Outcome(ensemble, target, matched, said, scored, len(rows), decided, reached, file)
     if file is not None:
         predict_table.write(file, outcome, logits)
+    drawn = None
+    if maps_at is not None:
+        drawn = write_maps(ensemble, target.ids, target.files, said, maps_at)
     if as_json:
         click.echo(json_text(predict_table.as_json(outcome)))
     else:
         click.echo("\n" + predict_words.found(outcome))
+        if drawn is not None:
+            click.echo(f"maps: {maps_at} ({' and '.join(drawn)} of the answer)")
     if lost:
         raise RunFailed(
             f"{len(lost)} of {len(target):,} images can't be read: {some(lost, NAMED)}; "

@@ -25,6 +25,7 @@ from lmdbench.evaluation.inference import Estimate, independent, no_interval, un
 from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
 from lmdbench.evaluation.predictions import Predictions
 from lmdbench.evaluation.recalibration import Calibration, Calibrator
+from lmdbench.models.attribution import Kind, class_maps
 from lmdbench.models.backbones import get_backbone
 from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.plan import RunSpec, code_in_words
@@ -72,6 +73,21 @@ class TrainedRun:
     def features(self, pixels: Tensor) -> np.ndarray:
         """The encoder's features (B, D) float32 of images (B, 3, S, S) uint8."""
         return self.method.features(self._images(pixels)).cpu().numpy()
+
+    def maps(self, pixels: Tensor, classes: Tensor) -> tuple[np.ndarray, Kind]:
+        """``class_maps`` (B, S, S) of images (B, 3, S, S) uint8 for classes (B,) int64. Raises
+        UserError for a method without one encoder, or without a gradient."""
+        (batch,) = self.task.in_order(self._images(pixels), len(pixels))
+        try:
+            encoder = self.method.model.encoder
+        except AttributeError:
+            raise UserError(
+                f"--maps: {self.spec.method} has no one encoder, of which a map could be"
+            ) from None
+        found, kind = class_maps(
+            self.method.predict, encoder, batch.images, classes.to(batch.images.device)
+        )
+        return found.cpu().numpy(), kind
 
     def _images(self, pixels: Tensor) -> Images:
         rows = torch.arange(len(pixels))

@@ -67,6 +67,11 @@ def _check_run(directory: Path, record: RunRecord) -> None:
         raise UserError(f"--refit: {directory} is a refit already")
     if not sum(record.class_counts.get("validation", ())):
         raise UserError(f"--refit: {directory} has no validation images to be trained on as well")
+    if METHODS.get(spec.method).uses_validation:
+        raise UserError(
+            f"--refit: {spec.method} looks at validation images while it trains, and a refit has "
+            "none"
+        )
     version = METHODS.get(spec.method).version
     if version != spec.method_version:
         raise UserError(

@@ -13,6 +13,7 @@ from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.evaluation.recalibration import fit_temperature
 from lmdbench.runs.record import read_record
 from lmdbench.runs.whole import validation_predictions
+from lmdbench.training.method import METHODS
 
 
 def only(folder, pattern):
@@ -122,7 +123,7 @@ def test_it_stops_where_the_run_was_selected_and_repeats_its_stages(toy_run, tmp
     assert record.ancestor.id == read_record(only(results, "*/given-refit/ce/seed*")).id
 
 
-def test_what_cannot_be_refitted_is_told_in_one_line(refitted, toy_run, tmp_path):
+def test_what_cannot_be_refitted_is_told_in_one_line(refitted, toy_run, monkeypatch):
     source, again = refitted
     for words, message in (
         (("ce", again), "the split of"),
@@ -136,5 +137,7 @@ def test_what_cannot_be_refitted_is_told_in_one_line(refitted, toy_run, tmp_path
         assert outcome.code == 2, outcome.err
         assert len(outcome.err.splitlines()) == 1
         assert message in outcome.err
+    monkeypatch.setattr(METHODS.get("ce"), "uses_validation", True)
+    assert "looks at validation images while it trains" in refit(toy_run, "ce", source).err
     (source / "done").unlink()
     assert "interrupted, not finished: its length" in refit(toy_run, "ce", source).err
