@@ -81,7 +81,7 @@ class ClassConditionalSAMStage1(Method):
         "The learning rate rises from a fifth, and then follows the benchmark's schedule; "
         "official: from a third, and a tenth of it from each of the epochs 160 and 180 of 200 on.",
         "The last epoch's weights go on to stage 2, unless `--selection best` is given; official: "
-        "those of the best epoch on validation.",
+        "those that were best on validation.",
     )
     needs_images = "it mixes images, and the encoder sees the mixture"
     authors = {"alpha": 1.0, "epochs": 200, "batch_size": 64, "lr": 0.1, "weight_decay": 2e-4}

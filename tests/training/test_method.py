@@ -214,7 +214,20 @@ def test_schedule(make_task, make_method, train, schedule, factors):
     assert rates == pytest.approx([0.2 * factor for factor in factors])
 
 
-WARMED_UP = ("balpoe", "bbn", "cb-focal", "gcl-stage1", "ldam-drw", "proco", "ride", "sade", "vs")
+WARMED_UP = (
+    "balpoe",
+    "bbn",
+    "cb-focal",
+    "cc-sam-stage1",
+    "gcl-stage1",
+    "ldam-drw",
+    "ltrl",
+    "proco",
+    "ride",
+    "sade",
+    "tde",
+    "vs",
+)
 
 
 def test_one_rule_for_warm_up():
