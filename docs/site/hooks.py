@@ -10,6 +10,9 @@ import importlib
 import inspect
 import posixpath
 import re
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ LINK = re.compile(r"(?<=\]\()([^()\s#:]+)(?=[)#])")  # to another file of the re
 NESTED = re.compile(r"^  (?=- )", re.MULTILINE)  # two spaces make a list in a list there, four here
 LANGUAGES = {".py": "python", ".toml": "toml", ".yml": "yaml"}
 
+LEADERBOARD = "leaderboard"
 COMMANDS, PYTHON = "reference/commands.md", "reference/python.md"
 # Heading → the public names below it; together they are all of `lmdbench.__all__`
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -58,6 +62,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             inclusion=InclusionLevel.NOT_IN_NAV,
         )
         files.append(page)
+    for name, text in leaderboard().items():
+        files.append(File.generated(config, f"{LEADERBOARD}/{name}", content=text))
     return files
 
 
@@ -102,6 +108,15 @@ def linked_sources() -> set[str]:
             if site_path(target).startswith("source/") and (ROOT / target).is_file():
                 found.add(target)
     return found
+
+
+def leaderboard() -> dict[str, str]:
+    """The pages of the leaderboard of the reference results, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / LEADERBOARD
+        command = [sys.executable, "-m", "lmdbench", "results", "leaderboard", "--output", output]
+        subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+        return {path.name: path.read_text(encoding="utf-8") for path in output.iterdir()}
 
 
 def source_page(path: str) -> str:
