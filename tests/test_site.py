@@ -48,8 +48,9 @@ class Html(HTMLParser):
         self.ids.update(filter(None, (found.get("id"), found.get("name"))))
         if tag == "a" and found.get("href"):
             self.links.append(str(found["href"]))
-        if found.get("rel") != "canonical" and found.get(FETCHED.get(tag, "")):
-            self.fetched.append(str(found[FETCHED[tag]]))
+        address = found.get(FETCHED.get(tag, "")) or "data:"
+        if found.get("rel") != "canonical" and not address.startswith("data:"):
+            self.fetched.append(address)
 
 
 @pytest.fixture(scope="module")
