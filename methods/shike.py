@@ -136,8 +136,9 @@ class SHIKE(Method):
         return max(1, self.epochs - math.ceil(share * self.epochs - 1e-9))
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        trained = (p for p in self.parameters() if p.requires_grad)
         heads = self.new_optimizer(self.model.head.parameters())
-        return {"all": self.new_optimizer(self.parameters()), "heads": heads}
+        return {"all": self.new_optimizer(trained), "heads": heads}
 
     def phase(self) -> bool:
         """Whether the new heads learn."""
