@@ -155,3 +155,41 @@ def test_other_tunings_are_other_tables(toy_run, lmdbench, tmp_path):
     assert outcome.code == 0, outcome.err
     for tuning in ("full", "norm", "last-blocks=1"):
         assert f"tuning {tuning}" in outcome.out
+
+
+def test_from_python_to_an_archive_and_a_page(lmdbench, toy_folder, tmp_path):
+    import lmdbench as package
+
+    results = tmp_path / "results"
+    runs = package.run(
+        *("ce", "folder"),
+        data_root=toy_folder,
+        backbone="small",
+        image_size=24,
+        tuning="lora:alpha=4,rank=2",
+        settings={"epochs": 1},
+        results=results,
+        quiet=True,
+    )
+    assert runs.runs[0].record.spec.tuning == LORA
+    archive, theirs, page = tmp_path / "runs.zip", tmp_path / "theirs", tmp_path / "report.html"
+    assert lmdbench("results", "export", "--results", results, "--output", archive).code == 0
+    imported = lmdbench("results", "import", archive, "--results", theirs)
+    assert imported.code == 0, imported.err
+    (run,) = theirs.glob("*/*/ce/seed0-*")
+    assert read_record(run).spec.tuning == LORA
+    assert lmdbench("report", "--results", theirs, "--output", page).code == 0
+    assert f"<dt>Tuning</dt><dd>{LORA}</dd>" in page.read_text()
+
+
+def test_a_list_in_a_sweep_makes_runs_of_each(lmdbench, tmp_path):
+    sweep = tmp_path / "sweep.toml"
+    text = '{}\nmethods = ["ce"]\n[run]\nbackbone = "small"\ntuning = {}\n'
+    sweep.write_text(text.format('datasets = ["demo"]', '["full", "norm", "lora:rank=1"]'))
+    planned = lmdbench("sweep", "plan", sweep, "--results", tmp_path / "results", "--json")
+    assert planned.code == 0, planned.err
+    assert len({run["id"] for run in json.loads(planned.out)["runs"]}) == 3
+    sweep.write_text(text.format('datasets = ["demo"]', '"lorra"'))
+    refused = lmdbench("sweep", "plan", sweep, "--results", tmp_path / "results")
+    assert refused.code == 2
+    assert f"{sweep}:5: --tuning lorra: unknown tuning 'lorra'. Did you mean lora?" in refused.err
