@@ -36,6 +36,7 @@ CODE_IN_WORDS = {
     "views": "code of views",
     "samplers": "code of samplers",
     "backbone": "code of backbone",
+    "weights": "file of weights",
     "begun": "begun by code",
     "begun_store": "begun with images",
     "begun_ancestor": "begun from model",

@@ -32,6 +32,7 @@ Precision = Literal["mixed", "float32"]
 
 # The parts of the code behind a run's numbers, in the order of its ``digests``
 CODE_PARTS = ("method", "loop", "views", "samplers", "backbone")
+WEIGHTS = "weights"  # beside them, of the file of a library's published weights
 # Beside them, of what began a run that went on with another: all code, images, ancestor's model
 BEGUN = ("begun", "begun_store", "begun_ancestor")
 
@@ -164,10 +165,11 @@ class RunRecord:
 
     @property
     def code(self) -> dict[str, str]:
-        """The digests of the code that the run was made by, and of what began it where that was
-        another; parts that nobody recorded are left out. Of an ancestor's other model it says no
-        more than that it was another, as every seed has its own."""
-        parts = (*CODE_PARTS, *BEGUN)
+        """The digests of the code that the run was made by, of the file of the published weights it
+        began with, and of what began it where that was another; parts that nobody recorded are left
+        out. Of an ancestor's other model it says no more than that it was another, as every seed
+        has its own."""
+        parts = (*CODE_PARTS, WEIGHTS, *BEGUN)
         code = {part: self.digests[part] for part in parts if self.digests.get(part)}
         return {part: "another" if part == "begun_ancestor" else code[part] for part in code}
 

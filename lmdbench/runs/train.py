@@ -58,7 +58,7 @@ from lmdbench.runs.frozen import Features, open_features
 from lmdbench.runs.kept import keep, put_together
 from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
-from lmdbench.runs.record import BEGUN, LESS_MEMORY, MOVED_ASIDE, RunRecord, read_record
+from lmdbench.runs.record import BEGUN, LESS_MEMORY, MOVED_ASIDE, WEIGHTS, RunRecord, read_record
 from lmdbench.runs.sources import keep_sources
 from lmdbench.runs.state import require_weights, train_anew
 from lmdbench.runs.steps import Steps
@@ -597,7 +597,7 @@ class Training:
             "store": self.place.store.digest,
             "ancestor": ancestor and ancestor.record().digests.get("model"),
             **({"features": self.features.digest} if self.features else {}),
-            **({"weights": weights} if (weights := self._weights_digest()) else {}),
+            **({WEIGHTS: weights} if (weights := self._weights_digest()) else {}),
         }
         if previous is not None and goes_on and previous.device == here["device"]:
             earlier = previous.fallbacks or []

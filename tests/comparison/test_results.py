@@ -260,6 +260,17 @@ def with_digests(directory: Path, **digests: str) -> Path:
     return directory
 
 
+def test_seeds_of_other_files_of_the_same_published_weights_stand_apart(
+    folder: Path, fake_run: FakeRun
+) -> None:
+    for seed, file in enumerate(("one", "one", "two")):
+        with_digests(fake_run("ce", seed), weights=file)
+    assert rows(folder) == {
+        "ce [file of weights=one]": [0, 1],
+        "ce [file of weights=two]": [2],
+    }
+
+
 def trained_anew(directory: Path, *, keep: bool, **digests: str) -> Path:
     """The run's place with other digests; what lay there is moved aside, or gone."""
     if keep:
