@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -310,7 +311,7 @@ def check_weights(nodes: Sequence[Node]) -> None:
         if node.run.ancestor is None and node.run.context.weights.identity != "none"
     }
     for run in needed.values():
-        build_encoder(run.context.backbone, run.context.weights)
+        build_encoder(run.context.backbone, run.context.weights, partial(click.echo, err=True))
 
 
 def pool_options(planned: SweepPlan, options: StartOptions) -> PoolOptions:
