@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     help="Thumbnails of the images most often wrong and right, where the very images of the runs "
     "are prepared in the cache.",
 )
+@click.option(
+    "--larger",
+    is_flag=True,
+    help="A click on a thumbnail shows the image larger, from its original file: mostly needs "
+    "--data-root, and makes the file much larger.",
+)
 @click.option("--pairwise", is_flag=True, help="Add all pairs of rows, tested on the first metric.")
 @click.option(
     "--ranks",
@@ -53,6 +59,7 @@ def report(
     division: dict[str, Any],
     output: Path,
     images: bool,
+    larger: bool,
     pairwise: bool,
     ranks: bool,
     published: bool,
@@ -76,6 +83,8 @@ def report(
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--output {output}: the name must end in .html")
     check_output(output)
+    if larger and not images:
+        raise UserError("--larger is about images, and --no-images leaves them out: leave one out")
 
     def open_dataset(name: str) -> Dataset:
         if selection.data_root is None and needs_root(name):
@@ -87,6 +96,7 @@ def report(
         cache=default_cache(),
         open_dataset=open_dataset,
         images=images,
+        larger=larger,
         percent=selection.percent,
     )
     write_text(output, render(page, date.today().isoformat()))

@@ -110,12 +110,14 @@ def page_of(
     cache: Path,
     open_dataset: OpenDataset,
     images: bool = True,
+    larger: bool = False,
     percent: bool = True,
 ) -> Page:
     """Gather what the report of a comparison shows.
 
     ``cache``: where prepared images are looked for. Without ``images`` no picture of a patient is
-    put in. Raises UserError for predictions that are damaged.
+    put in; ``larger``: with larger pictures from the original files. Raises UserError for
+    predictions that are damaged.
     """
     about = about_methods()
 
@@ -126,7 +128,7 @@ def page_of(
             kind = table.sample.counted
             return Pictures(f"Each {kind} by its name; its images stand with the table of images.")
         run = table.rows[0].runs[0].members[0]
-        return find_pictures(run, table.setting, ids, cache, open_dataset)
+        return find_pictures(run, table.setting, ids, cache, open_dataset, larger)
 
     tables = [
         _table_page(replace(comparison, tables=(table,)), f"t{n}", about, find, percent)

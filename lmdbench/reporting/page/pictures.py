@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lmdbench.comparison.leaks import needs_root, split_of
 from lmdbench.comparison.results import Run
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import read_bytes
+from lmdbench.core.words import size
 from lmdbench.data.dataset import Dataset
+from lmdbench.data.reading import read_records
+from lmdbench.data.store.decoding import to_rgb
 from lmdbench.data.store.files import (
     StoreFiles,
     content_digest,
@@ -25,13 +30,16 @@ from lmdbench.data.store.files import (
 
 EDGE = 96  # pixels of a thumbnail's longer side
 QUALITY = 75  # of JPEG
+LARGER = 640  # pixels of the longer side of a larger picture
+MOST_BYTES = 20_000_000  # of the larger pictures of a table
 
 OpenDataset = Callable[[str], Dataset]  # by name; raises UserError where its files are not known
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """``uris``: image id → data URI. ``note``: where they are from, or why there are none.
+    """``uris``: image id → data URI; ``larger``: the same of larger pictures, of some or none.
+    ``note``: where they are from, or why there are none.
 
     ``advice``: the same for who makes the page, with folders and what to do; empty if there are
     pictures, or none were wanted.
@@ -40,6 +48,7 @@ class Pictures:
     note: str
     advice: str = ""
     uris: Mapping[str, str] = field(default_factory=dict, repr=False)
+    larger: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 NOT_ASKED = Pictures("Images are left out of this file (--no-images); their ids stand alone.")
@@ -52,9 +61,11 @@ def find_pictures(
     ids: Collection[str],
     cache: Path,
     open_dataset: OpenDataset,
+    larger: bool = False,
 ) -> Pictures:
     """Thumbnails of images of a table's setting, from a finished store in the cache whose content
-    is what the runs recorded; ``run``: one of them. Nothing is made or changed in the cache."""
+    is what the runs recorded; ``run``: one of them. Nothing is made or changed in the cache.
+    ``larger``: with larger pictures of those whose original files are at hand."""
     name = str(setting["results_name"])
     if setting.get("store") is None:
         return Pictures(
@@ -77,9 +88,53 @@ def find_pictures(
         image: _uri(Image.fromarray(stored.pixels[row[image]].transpose(1, 2, 0)))
         for image in sorted(set(ids))
     }
-    return Pictures(
+    found = Pictures(
         f"Thumbnails of the images as prepared at {setting['image_size']} px.", uris=uris
     )
+    return _with_larger(found, stored, str(setting["dataset"]), open_dataset) if larger else found
+
+
+def _with_larger(
+    pictures: Pictures, stored: StoreFiles, name: str, open_dataset: OpenDataset
+) -> Pictures:
+    """With larger pictures from the original files that are the very ones of the store, as far as
+    ``MOST_BYTES`` go."""
+    try:
+        dataset = open_dataset(name)
+        files = read_records(dataset)["file"].to_dict()
+    except UserError as error:
+        return replace(pictures, advice=f"no larger pictures of {name}: {error}")
+    larger: dict[str, str] = {}
+    left, most = MOST_BYTES, len(pictures.uris)
+    for image in pictures.uris:
+        if image not in files:
+            continue
+        uri = _original(dataset.image_root / files[image], stored.hashes[image])
+        if uri and len(uri) <= left:
+            larger[image] = uri
+            left -= len(uri)
+    told = f" A click shows {len(larger):,} of the {most:,} larger, from their original files."
+    advice = ""
+    if len(larger) < most:
+        advice = (
+            f"{most - len(larger):,} of {most:,} images of {name} have no larger picture: their "
+            "files are not at hand, are others than those of the runs, or are more than "
+            f"{size(MOST_BYTES)} together"
+        )
+    return replace(pictures, note=pictures.note + told, advice=advice, larger=larger)
+
+
+def _original(path: Path, sha256: str) -> str:
+    """A larger picture of a file, upright; empty where it is not there, or is not the one with this
+    SHA-256."""
+    try:
+        content = read_bytes(path)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            return ""
+        with Image.open(io.BytesIO(content)) as image:
+            return _uri(to_rgb(ImageOps.exif_transpose(image)), LARGER)
+    except (OSError, ValueError, Image.DecompressionBombError, UserError):
+        return ""
 
 
 def _store(
@@ -94,8 +149,8 @@ def _store(
 
     Raises UserError where only the data set could tell and it is not at hand.
     """
-    digest, size = str(setting["store"]), int(setting["image_size"])
-    folders = store_folders(cache / "stores", store_name(str(setting["results_name"])), size)
+    digest, pixels = str(setting["store"]), int(setting["image_size"])
+    folders = store_folders(cache / "stores", store_name(str(setting["results_name"])), pixels)
     holding = []
     for folder in sorted(folders, key=lambda f: not f.name.endswith(digest[:16])):
         found = read_finished(folder)
@@ -110,7 +165,7 @@ def _store(
     images = sorted(str(image) for part in split.parts.values() for image in part.ids)
     for found in holding:
         hashes = [found.hashes.get(image, "") for image in images]
-        if content_digest(images, hashes, size) == digest:
+        if content_digest(images, hashes, pixels) == digest:
             return found
     return None
 
@@ -124,10 +179,10 @@ def _preparation(setting: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def _uri(image: Image.Image) -> str:
+def _uri(image: Image.Image, edge: int = EDGE) -> str:
     """A small JPEG, without what the file said beside its pixels."""
-    small = image.copy()
-    small.thumbnail((EDGE, EDGE))
+    small = Image.frombytes(image.mode, image.size, image.tobytes())
+    small.thumbnail((edge, edge))
     content = io.BytesIO()
     small.save(content, "JPEG", quality=QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()

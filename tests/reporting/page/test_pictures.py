@@ -43,13 +43,16 @@ def files(tmp_path: Path) -> dict[str, Path]:
 def found(fake_run: FakeRun, tmp_path: Path) -> Callable[..., Pictures]:
     """Pictures of a run on images at 32 px, whose store had the given digest."""
 
-    def of(store: str | None, ids: list[str], open_dataset: Any, **spec: Any) -> Pictures:
+    def of(
+        store: str | None, ids: list[str], open_dataset: Any, larger: bool = False, **spec: Any
+    ) -> Pictures:
         here = tmp_path / f"results-{len(list(tmp_path.iterdir()))}"
         directory = fake_run(
             results=here, image_size=32, record={"digests": {"store": store}}, **spec
         )
         run = Run(directory, read_record(directory))
-        return find_pictures(run, run.setting, ids, tmp_path / "cache", open_dataset)
+        cache = tmp_path / "cache"
+        return find_pictures(run, run.setting, ids, cache, open_dataset, larger)
 
     return of
 
@@ -158,3 +161,30 @@ def test_a_photograph_carries_nothing_beside_its_pixels(
     content = base64.b64decode(found(store.digest, ["a"], no_dataset).uris["a"].partition(",")[2])
     assert b"patient" in file.read_bytes()
     assert b"patient" not in content
+
+
+def test_larger_pictures_are_of_the_very_files_that_are_at_hand(
+    files: dict[str, Path], tmp_path: Path, found: SimilarPictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upright and in their own shape, as far as they go; of another file there is none."""
+    folder, cache = files["a"].parent, tmp_path / "cache"
+    named = {f"{name}.png": path for name, path in files.items()}
+    store = open_images("folder-images", named, 32, cache)
+
+    def dataset(_: str) -> Any:
+        return open_dataset("folder", folder, cache)
+
+    spec = {"dataset": "folder", "results_name": "folder-images", "larger": True}
+    pictures = found(store.digest, ["a.png", "b.png"], dataset, **spec)
+    assert sorted(pictures.larger) == ["a.png", "b.png"]
+    assert shown(pictures.larger["a.png"]).size == (240, 120)
+    assert np.allclose(colour(shown(pictures.larger["b.png"])), COLOURS["b"], atol=8)
+    assert "A click shows 2 of the 2 larger, from their original files." in pictures.note
+    monkeypatch.setattr("lmdbench.reporting.page.pictures.MOST_BYTES", 100)
+    assert not found(store.digest, ["a.png"], dataset, **spec).larger
+    monkeypatch.undo()
+    Image.new("RGB", (240, 120), (0, 0, 0)).save(files["a"])
+    pictures = found(store.digest, ["a.png", "b.png"], dataset, **spec)
+    assert list(pictures.larger) == ["b.png"]
+    assert "1 of 2 images of folder have no larger picture" in pictures.advice
+    assert not found(store.digest, ["a.png"], no_dataset, **spec).larger
