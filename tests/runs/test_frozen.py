@@ -242,8 +242,11 @@ def test_features_are_computed_once_and_runs_repeat_to_the_bit(run, tmp_path):
     assert records[0]["spec"]["backbone"] == "frozen/small"
 
 
-def test_a_trained_run_predicts_images_by_its_own_encoder(run, lmdbench, toy_folder, tmp_path):
-    outcome = run("ce", "--set", "epochs=3")
+@pytest.mark.parametrize("views", [0, 2])
+def test_a_trained_run_predicts_images_by_its_own_encoder(
+    run, lmdbench, toy_folder, tmp_path, views
+):
+    outcome = run("ce", "--set", "epochs=3", "--feature-views", views)
     directory = Path(json.loads(outcome.out)[0]["directory"])
     test = load_predictions(directory / "predictions.npz", ["test"])["test"]
     out = tmp_path / "own.csv"
