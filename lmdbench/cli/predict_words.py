@@ -153,7 +153,7 @@ def _unlike(outcome: Outcome) -> str:
     words = [
         f"{alike.images:,} of {alike.readable:,} images look unlike {_whose(outcome)}: "
         f"{_how(alike)} of "
-        f"{100 * (1 - SHARE):.0f} % of its validation images. A hint, no proof: most images of "
+        f"{100 * (1 - SHARE):.0f} % of the validation images. A hint, no proof: most images of "
         "classes that a run has never seen look like its own"
     ]
     words += [
@@ -171,7 +171,7 @@ def _whose(outcome: Outcome) -> str:
 def _how(alike: Likeness) -> str:
     """Of what an image looks unlike; "of 95 % of its validation images" follows."""
     if alike.by_features:
-        return "their features are farther from its training images' than those"
+        return "their features are farther from the training images' than those"
     return (
         "their largest probability (as its training images are not prepared in the cache here) is "
         "below those"
