@@ -116,13 +116,12 @@ class Execution:
         """
         if self.mode == "plain":
             return
+        # Read at compilation and at each backward pass; in a process for one run at a time.
+        torch._functorch.config.donated_buffer = not back_twice
         state = [buffer for encoder in encoders for buffer in encoder.buffers()]
         with self.preparing("encoder"):
             try:
-                with (
-                    _unchanged(lambda: state, self.device),
-                    torch._functorch.config.patch(donated_buffer=not back_twice),
-                ):
+                with _unchanged(lambda: state, self.device):
                     for encoder in encoders:
                         body = _body(encoder)
                         trainable = any(p.requires_grad for p in encoder.parameters())
