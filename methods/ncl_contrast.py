@@ -45,8 +45,10 @@ class NestedCollaborativeContrastive(NestedCollaborative):
 
     title = "Nested collaborative learning with contrast (NCL, contrastive)"
     source = (
-        f"{NestedCollaborative.source.partition(', settings')[0]} and lib/net/network.py, settings "
-        "of config/CIFAR/CIFAR100/cifar100_im100_NCL_with_contrastive.yaml (CIFAR-100-LT)"
+        "Li et al., Nested Collaborative Learning for Long-Tailed Visual Recognition, CVPR 2022; "
+        "official code Bazinga699/NCL, lib/loss/loss.py, lib/core/combiner.py and "
+        "lib/net/network.py, settings of "
+        "config/CIFAR/CIFAR100/cifar100_im100_NCL_with_contrastive.yaml (CIFAR-100-LT)"
     )
     deviations = (
         *NestedCollaborative.deviations[:-1],

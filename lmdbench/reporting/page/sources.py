@@ -9,7 +9,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,8 @@ def _about(name: str, classes: Mapping[str, ast.ClassDef]) -> About:
 
 def _attribute(name: str, attribute: str, classes: Mapping[str, ast.ClassDef]) -> object:
     """A class attribute, of the class or of those it builds on. Raises ValueError for another
-    expression than texts, tuples of them and f-strings of other classes' texts."""
+    expression than texts, tuples of them, also of another class's in part, and f-strings of other
+    classes' texts."""
     node = classes.get(name)
     if node is None:
         raise ValueError(f"{name} is not among the methods' files")
@@ -100,14 +101,26 @@ def _attribute(name: str, attribute: str, classes: Mapping[str, ast.ClassDef]) -
     raise ValueError(f"{name} has no {attribute}")
 
 
+def _values(parts: Iterable[ast.expr], classes: Mapping[str, ast.ClassDef]) -> Iterator[object]:
+    for part in parts:
+        match part:
+            case ast.Starred(value=several):
+                inner = _value(several, classes)
+                yield from inner if isinstance(inner, tuple) else (inner,)
+            case _:
+                yield _value(part, classes)
+
+
 def _value(node: ast.expr, classes: Mapping[str, ast.ClassDef]) -> object:
     match node:
         case ast.Constant(value=value):
             return value
         case ast.Tuple(elts=parts):
-            return tuple(_value(part, classes) for part in parts)
-        case ast.Starred(value=value):
-            raise ValueError("a starred tuple")
+            return tuple(_values(parts, classes))
+        case ast.Subscript(value=value, slice=ast.Slice(lower=None, upper=ast.expr() as end)):
+            whole = _value(value, classes)
+            if isinstance(whole, tuple):
+                return whole[: ast.literal_eval(end)]
         case ast.JoinedStr(values=parts):
             return "".join(str(_value(part, classes)) for part in parts)
         case ast.FormattedValue(value=value, format_spec=None):

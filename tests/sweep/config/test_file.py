@@ -594,7 +594,7 @@ fdc_weight = 0
 
 
 def test_files_that_cannot_be_read(read, tmp_path):
-    with pytest.raises(UserError, match=r"no such file; presets are ablation, demo, paper"):
+    with pytest.raises(UserError, match=r"no such file; presets are ablation, demo, found.*paper"):
         read_sweep(str(tmp_path / "none.toml"), None)
     with pytest.raises(
         UserError, match=r"unknown sweep file or preset 'papre'\. Did you mean paper"
