@@ -272,7 +272,8 @@ def _in_evaluation(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: 
 
 def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state of a plain network that computes what a network with LoRAs of that state does, up
-    to rounding. Raises UserError for adapters, which no plain network has."""
+    to rounding. Raises UserError for adapters, which no plain network has, and for a LoRA that does
+    not fit its weight."""
     own = {}
     for name, tensor in state.items():
         if ".mlp.inner." in name:
@@ -285,7 +286,17 @@ def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             own[name] = tensor
         elif after.endswith(".original"):
             weight = after.removesuffix(".original")
-            parts = f"{before}{LORA}{weight}.0."
-            up, down, scale = (state[parts + part] for part in ("up", "down", "scale"))
-            own[f"{before}.{weight}"] = tensor + (scale * (up @ down)).view(tensor.shape)
+            own[f"{before}.{weight}"] = tensor + _product(state, f"{before}{LORA}{weight}", tensor)
     return own
+
+
+def _product(state: Mapping[str, Tensor], lora: str, weight: Tensor) -> Tensor:
+    """What a LoRA of a state adds to a weight, in the weight's shape."""
+    try:
+        up, down, scale = (state[f"{lora}.0.{part}"] for part in ("up", "down", "scale"))
+        return (scale * (up @ down)).view(weight.shape)
+    except (KeyError, RuntimeError):
+        raise UserError(
+            f"{lora}.0 is not a LoRA (up, down and scale) that fits its weight "
+            f"{tuple(weight.shape)}; take the run's own model.safetensors"
+        ) from None

@@ -99,7 +99,21 @@ def read_network(path: Path) -> tuple[State, str]:
     if not state:
         raise UserError(f"weights {path}: holds no state dict (tensors by name)")
     with told_of(f"weights {path}"):
+        _check_plain(state)
         return merged(state), "; ".join(words)
+
+
+def _check_plain(state: State) -> None:
+    """Raises UserError for a tensor that is not an array of real numbers."""
+    for name, tensor in state.items():
+        kinds = {
+            "without values (on the device meta)": tensor.is_meta,
+            "sparse": tensor.layout != torch.strided,
+            "quantized": tensor.is_quantized,
+            "complex": tensor.is_complex(),
+        }
+        if found := [kind for kind, is_so in kinds.items() if is_so]:
+            raise UserError(f"{name} is {found[0]}; save it as a plain tensor of floats")
 
 
 def _holds(content: Any, key: str) -> bool:
@@ -150,7 +164,8 @@ def load_state(
     ``convert`` brings the state into the network's form first. Batch norm's ``num_batches_tracked``
     may be absent, and ``heads`` and the like are left out. Raises UserError, naming ``source``, if
     it is another architecture's: some of the body's tensors are missing or shaped differently, or
-    there are more of them; with ``partial`` only where none fits.
+    there are more of them; with ``partial`` only where none fits. Also for values that are not
+    finite floats.
     """
     body = encoder.body.state_dict()
     prefix = find_prefix(state, body, source)
@@ -169,6 +184,7 @@ def load_state(
         elif value.shape != tensor.shape:
             missing[name] = f"is {_shape(value)} there, not {_shape(tensor)}"
         else:
+            _check_values(value, tensor, f"{source}: {name}")
             found[name] = value
     needed = sum(not name.endswith(UNCOUNTED) for name in body)
     more = [name for name in _more(given, body) if name.rpartition(".")[0] not in heads]
@@ -188,6 +204,17 @@ def load_state(
     }
     unused = (*(name for name in given if name not in body), *beside)
     return Loaded(missing, unused, resampled)
+
+
+def _check_values(value: Tensor, own: Tensor, name: str) -> None:
+    """Raises UserError for values that a network's ``own`` tensor of floats can't learn from."""
+    if not own.is_floating_point():
+        return
+    if not value.is_floating_point():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise UserError(f"{name} is of {kind}, not of floats; give weights that aren't quantized")
+    if not value.isfinite().all():
+        raise UserError(f"{name} holds values that are infinite or no numbers; give another file")
 
 
 def _shape(tensor: Tensor) -> str:

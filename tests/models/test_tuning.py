@@ -242,6 +242,18 @@ def test_adapters_can_not_be_merged():
         merged(made(timm_vit, "adapter").state_dict())
 
 
+@pytest.mark.parametrize("up", [None, torch.zeros(3, 3)])
+def test_a_damaged_lora_is_told(up):
+    state = made(small, "lora").state_dict()
+    name = next(name for name in state if name.endswith(".0.up"))
+    if up is None:
+        del state[name]
+    else:
+        state[name] = up
+    with pytest.raises(UserError, match=r"weight\.0 is not a LoRA .* fits its weight"):
+        merged(state)
+
+
 def test_a_low_rank_is_alpha_over_rank_times_the_product():
     encoder = made(timm_vit, "lora:rank=2,alpha=6,targets=proj")
     layer = encoder.body.blocks[0].attn.proj

@@ -209,6 +209,37 @@ def test_the_arguments_of_a_training_may_lie_beside(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
 
 
+def scaled_to_bytes(tensor: Tensor) -> Tensor:
+    return (tensor * 10).to(torch.int8)
+
+
+def with_a_nan(tensor: Tensor) -> Tensor:
+    return torch.cat([tensor.flatten()[1:], torch.tensor([torch.nan])]).view(tensor.shape)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda tensor: tensor.to("meta"), "stem.0.weight is without values"),
+        (Tensor.to_sparse, "stem.0.weight is sparse"),
+        (lambda tensor: tensor.to(torch.complex64), "stem.0.weight is complex"),
+        (scaled_to_bytes, "stem.0.weight is of int8, not of floats"),
+        (with_a_nan, "stem.0.weight holds values that are infinite or no numbers"),
+    ],
+)
+def test_values_that_are_no_weights(tmp_path: Path, spoil, message) -> None:
+    state = body_state()
+    state["stem.0.weight"] = spoil(state["stem.0.weight"])
+    assert message in failure(save(state, tmp_path / "spoilt.pth"))
+
+
+def test_what_is_not_of_the_network_may_be_infinite(tmp_path: Path) -> None:
+    state = body_state()
+    path = save(state | {"head.mask": torch.tensor([-torch.inf])}, tmp_path / "masked.pth")
+    loaded = build_from(path).body.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
 @pytest.mark.parametrize("content", [torch.ones(3), {"epoch": 3}, {}])
 def test_no_state_dict(tmp_path: Path, content: Any) -> None:
     assert "holds no state dict" in failure(save(content, tmp_path / "other.pth"))
