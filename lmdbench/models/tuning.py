@@ -89,6 +89,8 @@ def parse_tuning(text: str) -> Tuning:
         if name not in known:
             wants = f"takes {', '.join(known)}" if known else "takes nothing more"
             raise UserError(f"--tuning {text}: {kind} {wants}, not {part!r}")
+        if name in values:
+            raise UserError(f"--tuning {text}: {name} is given twice; keep one of them")
         try:
             values[name] = known[name](value)
         except ValueError as error:

@@ -89,6 +89,7 @@ def test_a_tuning_has_one_text(text, canonical):
     [
         ("lorra", "--tuning lorra: unknown tuning 'lorra'. Did you mean lora"),
         ("lora:rnk=2", "lora takes rank, alpha, targets, not 'rnk=2'"),
+        ("lora:rank=4,rank=8", "rank is given twice; keep one of them"),
         ("lora:rank=two", "rank is 'two', but must be a whole number from 0 on"),
         ("lora:alpha=-1", "alpha is '-1', but must be a number from 0 on"),
         ("lora:alpha=inf", "alpha is 'inf', but must be a number from 0 on"),
