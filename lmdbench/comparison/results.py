@@ -341,7 +341,13 @@ def _differences(
         in_words(name, setting.get(name))
         for name in names
         if len({_canonical(rival.get(name)) for rival in rivals}) > 1
+        and not (name == "tuning" and is_frozen(setting))
     )
+
+
+def is_frozen(setting: Mapping[str, Any]) -> bool:
+    """Whether nothing of the encoder is trained, as its name says, whatever the tuning."""
+    return str(setting.get("backbone")).startswith("frozen")
 
 
 def in_words(name: str, value: Any) -> str:

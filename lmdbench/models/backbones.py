@@ -170,9 +170,18 @@ def get_backbone(name: str, image_size: int | None = None) -> Backbone:
         module = importlib.import_module(LIBRARIES[library])
         backbone = cast(Backbone, module.backbone(model, image_size))
     else:
-        backbone = BACKBONES.get(plain)
+        backbone = _registered(plain)
     match = FROZEN_NAME.match(prefix)
     return frozen(backbone, int(match["views"] or 0)) if match else backbone
+
+
+def _registered(name: str) -> Backbone:
+    """Raises UserError, which also tells of the libraries' names."""
+    try:
+        return BACKBONES.get(name)
+    except UserError as error:
+        libraries = " and ".join(f"{library}/NAME" for library in LIBRARIES)
+        raise UserError(f"{error} Networks of libraries are {libraries}.") from None
 
 
 def suits_every_method(backbone: Backbone) -> bool:

@@ -110,7 +110,7 @@ def _number(text: str, kind: type[int] | type[float], least: int) -> int | float
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(text.split("+")))
+    names = tuple(sorted({*text.split("+")}))
     if not all(re.fullmatch(r"\w+", name) for name in names):
         raise ValueError("names of layers with + between, as in qkv+proj")
     return names

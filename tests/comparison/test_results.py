@@ -131,6 +131,14 @@ def test_runs_that_differ_in_more_than_the_method_stand_in_tables_of_their_own(
     assert first.differs
 
 
+def test_of_a_frozen_encoder_no_tuning_is_said(folder: Path, fake_run: FakeRun) -> None:
+    fake_run("ce", backbone="small", tuning="norm")
+    fake_run("ce", backbone="small")
+    fake_run("ce", backbone="frozen/small")
+    titles = {block.differs for block in all_blocks(folder)}
+    assert titles == {("small", "tuning norm"), ("small", "tuning full"), ("frozen/small",)}
+
+
 def test_data_sets_and_splits_need_no_more_words(folder: Path, fake_run: FakeRun) -> None:
     fake_run(dataset="a")
     fake_run(dataset="b")

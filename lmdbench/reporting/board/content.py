@@ -10,7 +10,7 @@ from typing import Any
 
 from lmdbench.comparison.compare import Comparison, compare
 from lmdbench.comparison.notes import column_title
-from lmdbench.comparison.results import MethodRuns, Results, Run
+from lmdbench.comparison.results import MethodRuns, Results, Run, is_frozen
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.models.backbones import get_backbone
@@ -169,14 +169,10 @@ def _facets(table: ResultTable) -> dict[str, str]:
         "data set": str(table.setting["results_name"]),
         "split": str(table.setting["split_label"]),
         "backbone": str(stated.get("backbone")),
-        "tuning": str(stated.get("tuning") or _tuning(str(stated.get("backbone")))),
+        "tuning": "head" if is_frozen(table.setting) else str(stated.get("tuning")),
         "image size": str(stated.get("image_size")),
         "images": "drawn" if table.synthetic else "partial" if table.partial else "complete",
     }
-
-
-def _tuning(backbone: str) -> str:
-    return "head" if backbone.startswith("frozen/") else "full"
 
 
 def _cell(cell: Cell, name: str) -> BoardCell:
