@@ -38,6 +38,7 @@ from lmdbench.data.folder.image_index import (
 from lmdbench.data.folder.medmnist import ENDING, MedMNIST, read_medmnist, write_images
 from lmdbench.data.folder.table import list_table, read_columns
 from lmdbench.data.folder.taken import taken
+from lmdbench.data.folder.vector_files import VectorFile, list_vectors, read_vectors
 from lmdbench.data.groups import Groups, by_rank, from_lists, parse_groups
 from lmdbench.data.splits.availability import locate, missing_images, record_files
 from lmdbench.data.splits.divide import (
@@ -49,6 +50,7 @@ from lmdbench.data.splits.divide import (
     require_images,
 )
 from lmdbench.data.store.build_once import make_once
+from lmdbench.data.vectors import Vectors
 
 # Where a split comes without validation, this much of its training part becomes validation: what a
 # 70/10/20 division has.
@@ -66,6 +68,8 @@ class Folder(Dataset):
     - a folder with one sub-folder a class;
     - a folder with ``train``, ``test`` and if you like ``val``, each with one sub-folder a class;
     - a MedMNIST ``.npz``, or a folder that holds one and no images: 2-D, one label an image;
+    - a feature file, an ``.npz`` or a CSV of ids, labels and vectors by an encoder that does not
+      run here (see ``read_vectors``): these then take the place of images;
     - a TOML file, or a folder with one named ``dataset.toml``, that describes one of these: see
       ``read_description`` and docs/own-data.md.
 
@@ -82,7 +86,10 @@ class Folder(Dataset):
     """
 
     title = "Your own images"
-    source = "your own images: a folder a class, a CSV, a MedMNIST .npz or a dataset.toml"
+    source = (
+        "your own images: a folder a class, a CSV, a MedMNIST .npz, a file of features or a "
+        "dataset.toml"
+    )
     licence = "yours"
 
     spellings_stay = False  # whether classes of alike spelling stay as they are, told or not
@@ -106,12 +113,18 @@ class Folder(Dataset):
         return self._medmnist is not None
 
     @property
+    def vectors(self) -> Vectors | None:
+        return None if self._vector_file is None else self._vector_file.vectors
+
+    @property
     def results_name(self) -> str:
         return "folder-" + (re.sub(r"[^\w.-]+", "-", self._described.name) or "root")
 
     @property
     def group_source(self) -> str:
         described = self._described
+        if self._vector_file is not None and any(self._vector_file.groups):
+            return f"the groups of {described.holder.name}"
         if described.kind != "table":
             return ""
         return f"the column {described.columns.get('group', 'group')!r} of {described.holder.name}"
@@ -127,6 +140,8 @@ class Folder(Dataset):
     @property
     def remarks(self) -> tuple[str, ...]:
         assert self.root is not None
+        if self.vectors is not None:
+            return self._listing.remarks
         files = record_files(self)
         told = taken(self.root, self._described, list(files.values()))
         if told:  # unless images that are in no row are those of the table, found elsewhere
@@ -283,10 +298,16 @@ class Folder(Dataset):
         return read_medmnist(described.holder) if described.kind == "npz" else None
 
     @cached_property
+    def _vector_file(self) -> VectorFile | None:
+        return read_vectors(self._described) if self._described.kind == "vectors" else None
+
+    @cached_property
     def _listing(self) -> ImageIndex:
         described = self._described
         if self._medmnist is not None:
             listing = list_medmnist(self._medmnist)
+        elif self._vector_file is not None:
+            listing = list_vectors(self._vector_file)
         elif described.kind == "table":
             listing = list_table(described)
         else:

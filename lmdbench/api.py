@@ -368,14 +368,16 @@ def predict(
     if images is None:
         raise UserError("images: none is given; give paths, an array, or a sequence of images")
     images = [images] if isinstance(images, str | Path) else list(images)
+    trained = prediction.load_run(directory, choose_device(device), accept_changed=accept_changed)
     inputs: Any
     index: list[Any]
-    if all(isinstance(image, str | Path) for image in images):
+    if trained.width is not None:
+        inputs, index = prediction.vectors_of(trained, images), list(range(len(images)))
+    elif all(isinstance(image, str | Path) for image in images):
         inputs, index = [expanded(image) for image in images], [*map(str, images)]
     else:
         inputs = [image_array(image, f"image {number}") for number, image in enumerate(images)]
         index = list(range(len(inputs)))
-    trained = prediction.load_run(directory, choose_device(device), accept_changed=accept_changed)
     calibrator = None
     if calibration is not None:
         calibrator = prediction.calibrator_of(trained, calibration)

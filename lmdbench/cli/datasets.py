@@ -125,12 +125,15 @@ def show(
     from lmdbench.data.splits.spec import make_split
     from lmdbench.data.store.resolutions import measure
     from lmdbench.data.store.survey import remembered_lines
+    from lmdbench.data.vectors import refuse_vectors
 
     dataset = make_dataset(name, data_root)
     if dataset.recipes:
         from lmdbench.training.recipes import check_recipes
 
         check_recipes(f"data set {name!r}", dataset.recipes)
+    if plot is not None:
+        refuse_vectors(dataset.vectors, "--plot")
     picture = None if plot is None else _new_file("--plot", plot, (".png", ".pdf", ".svg"))
     listing = None if save_split is None else _new_file("--save-split", save_split, (".csv",))
     split = make_split(dataset, replace(only(choices), groups=groups))
@@ -210,7 +213,7 @@ def _facts(
     }
     from lmdbench.data.reading import read_remarks
 
-    partial = split.partial
+    partial, vectors = split.partial, dataset.vectors
     total = partial.total if partial else sum(len(part) for part in split.parts.values())
     return {
         "name": dataset.name,
@@ -237,6 +240,7 @@ def _facts(
         "group_rule": split.group_rule,
         "images_present": None if missing is None else total - missing,
         "images_missing": missing,
+        "features": vectors and {"by": vectors.name, "width": vectors.width},
         "resolutions": resolutions and asdict(resolutions),
         "partial": partial
         and {
@@ -278,7 +282,8 @@ def _text(facts: dict[str, Any]) -> str:
     else:
         total = facts["images_present"] + facts["images_missing"]
         lines.append(f"images     {facts['images_present']:,} of {total:,} are there")
-        lines.append(f"sizes      {_sizes_text(facts['resolutions'])}")
+        if facts["features"] is None:
+            lines.append(f"sizes      {_sizes_text(facts['resolutions'])}")
         lines += [f"pictures   {remark}" for remark in facts["pictures"]]
     if facts["partial"]:
         if damaged := facts["partial"]["damaged"]:

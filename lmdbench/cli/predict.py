@@ -183,10 +183,12 @@ def predict(
     from lmdbench.cli import predict_table, predict_words
     from lmdbench.cli.predict_outcome import Outcome
     from lmdbench.core.progress import watcher
+    from lmdbench.data.vectors import refuse_vectors
     from lmdbench.evaluation.metrics import softmax
     from lmdbench.evaluation.recalibration import parse_calibration
     from lmdbench.runs.decisions import Known, decisions, parse_abstention
     from lmdbench.runs.ensemble import answers, load_ensemble, scores
+    from lmdbench.runs.prediction import check_kind
     from lmdbench.runs.prediction_sets import SetOptions, match_labels, open_target, parse_map
 
     if unlabelled and (maps or ignore_unknown):
@@ -200,6 +202,8 @@ def predict(
     choice = SetOptions(data_root, only(choices), part, unlabelled, allow_missing)
     target = open_target(words, choice, default_cache(), progress.say)
     ensemble = load_ensemble(directories, chosen_device, calibration, accept_changed=accept_changed)
+    for run in ensemble.runs:
+        check_kind(run, target.vectors)
     decided = decisions(ensemble, operate, abstention)
     matched = match_labels(target.labels, ensemble.classes, asked, ignore_unknown=ignore_unknown)
     file = _output(output, _stem(directories, ensemble.lead.spec.method), target, force, as_json)
@@ -207,6 +211,7 @@ def predict(
     if maps_at is not None:
         from lmdbench.runs.maps import check_folder, write_maps
 
+        refuse_vectors(target.vectors, "--maps")
         check_folder(maps_at, len(target), force)
     if logits and file is None:
         raise UserError("--logits is about the file: ask for one by --output FILE.csv")
@@ -214,7 +219,7 @@ def predict(
         click.echo(predict_words.about(ensemble, target, matched))
     try:
         said = answers(
-            ensemble, target.files, batch_size, default_cache(), progress.prepare, progress.say
+            ensemble, target.images, batch_size, default_cache(), progress.prepare, progress.say
         )
     except torch.cuda.OutOfMemoryError:
         raise UserError("out of GPU memory: try a smaller --batch-size, or --device cpu") from None

@@ -9,13 +9,19 @@ import numpy as np
 from lmdbench.cli.predict_decisions import decided
 from lmdbench.cli.predict_outcome import FEW, SHOWN, Outcome
 from lmdbench.cli.text import class_table, table
-from lmdbench.core.words import MOST_NAMES, count, listed
+from lmdbench.core.words import MOST_NAMES, count, listed, pixels
 from lmdbench.evaluation.metrics import softmax
 from lmdbench.evaluation.recalibration import Calibrator
 from lmdbench.reporting.tables.words import MISSING, number
 from lmdbench.runs.ensemble import Answers, Ensemble
 from lmdbench.runs.likeness import FEWEST, SHARE, Likeness
-from lmdbench.runs.prediction import Score, TrainedRun, named_as_own, told_of_pictures
+from lmdbench.runs.prediction import (
+    Score,
+    TrainedRun,
+    named_as_own,
+    other_encoder,
+    told_of_pictures,
+)
 from lmdbench.runs.prediction_sets import LabelMatch, PredictionSet
 
 NOTICE = (
@@ -35,6 +41,9 @@ def about(ensemble: Ensemble, target: PredictionSet, matched: LabelMatch) -> str
         lines.append(f"  {target.missing:,} more are missing and left out")
     lines += target.remarks
     of_scale = {run.scale: run for run in ensemble.runs}
+    if (vectors := target.vectors) is not None:
+        lines += [line for run in ensemble.runs[:1] if (line := other_encoder(run, vectors))]
+        of_scale = {}
     for run in of_scale.values():
         lines += told_of_pictures(run, target.ids, target.files)
     if target.note:
@@ -62,7 +71,7 @@ def _runs(runs: Sequence[TrainedRun]) -> list[str]:
         tuning = "" if spec.tuning == "full" else f", tuning {spec.tuning}"
         rest = (
             f"trained on {record.results_name} {record.split_label}{partial}{synthetic}; "
-            f"{spec.backbone}{tuning}, {spec.image_size} px"
+            f"{spec.backbone}{tuning}, {pixels(spec.image_size)}"
         )
         seeds.setdefault((spec.method, rest), []).append(spec.seed)
     lines = [

@@ -318,9 +318,9 @@ def planned_refits(
             replace(
                 context,
                 backbone=spec.backbone,
-                image_size=spec.image_size,
+                image_size=spec.image_size or None,
                 precision=spec.precision,
-                tuning=spec.tuning,
+                tuning=None if spec.tuning == "full" else spec.tuning,
             )
             for context in contexts
         ]

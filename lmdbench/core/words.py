@@ -14,6 +14,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def pixels(side: int) -> str:
+    """'224 px', of the images of a run; of one on features, which has none, 'no images'."""
+    return f"{side} px" if side else "no images"
+
+
 def some(names: Collection[Any], most: int, shown: Callable[[Any], str] = str) -> str:
     """Names in a row, up to ``most`` of them; with semicolons between where one has a comma."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""

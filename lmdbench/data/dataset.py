@@ -19,6 +19,7 @@ from lmdbench.core.registry import Registry, registrar
 from lmdbench.core.words import count, listed
 from lmdbench.data.definition import check_dataset
 from lmdbench.data.sources import Downloads
+from lmdbench.data.vectors import Vectors
 
 PARTS = ("train", "validation", "test")
 
@@ -233,6 +234,11 @@ class Dataset(ABC):
     def makes_images(self) -> bool:
         """Whether ``materialise`` makes the images, so that none is there before."""
         return not self.needs_root
+
+    @property
+    def vectors(self) -> Vectors | None:
+        """Features that take the place of its images; None: it has images."""
+        return None
 
     @property
     def results_name(self) -> str:

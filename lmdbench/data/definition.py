@@ -29,6 +29,7 @@ GROUP_UNITS = ("lesion", "patient", "")
 PROPERTIES = (
     "image_root",
     "makes_images",
+    "vectors",
     "results_name",
     "group_source",
     "remarks",

@@ -16,6 +16,7 @@ from lmdbench.comparison.results import Run, label_of, setting_text, short_weigh
 from lmdbench.core.errors import Damaged, UserError
 from lmdbench.core.files import read_text, sha256_of
 from lmdbench.core.registry import unknown
+from lmdbench.core.words import pixels
 from lmdbench.data.dataset import DATASETS, Dataset
 from lmdbench.evaluation import metrics
 from lmdbench.evaluation.metrics import scores
@@ -123,7 +124,7 @@ class KeptRun:
         if weights.startswith("sha256:") or (weights == "none") != (kind.weights == "none"):
             words.append(f"weights {short_weights(weights)}")
         if spec.image_size != kind.image_size:
-            words.append(f"{spec.image_size} px")
+            words.append(pixels(spec.image_size))
         if spec.selection != "last":
             words.append(f"selection {spec.selection}")
         if spec.precision != "mixed":

@@ -18,6 +18,10 @@ FROZEN = "frozen/"  # before a backbone's name: the same network, not trained
 MOST_VIEWS = 999
 FROZEN_NAME = re.compile(r"frozen(?:\+(?P<views>[1-9]\d{0,2}))?/")
 
+# What a file of features is by: an encoder that does not run here, and the numbers an image
+FEATURES = "features/"
+FEATURES_NAME = re.compile(r"features/(?P<name>[\w.+-]+)@(?P<width>[1-9]\d{0,6})", re.ASCII)
+
 
 def frozen_prefix(views: int = 0) -> str:
     """What stands before the name of a backbone that isn't trained, with so many drawn views."""

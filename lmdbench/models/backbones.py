@@ -15,6 +15,8 @@ from lmdbench.core.registry import Registry, registrar
 from lmdbench.data.definition import check_recipes
 from lmdbench.models import efficientnet_lite
 from lmdbench.models.backbone import (
+    FEATURES,
+    FEATURES_NAME,
     FROZEN_NAME,
     Backbone,
     Pretrained,
@@ -159,11 +161,14 @@ for _backbone in (
 def get_backbone(name: str, image_size: int | None = None) -> Backbone:
     """The backbone of that name, made for images of a size where that makes a difference; without
     one, of the size that it is usually given. Of ``frozen/NAME`` the one that isn't trained, of
-    ``frozen+K/NAME`` with K drawn views of each training image.
+    ``frozen+K/NAME`` with K drawn views of each training image; of ``features/NAME@D`` the one that
+    a file of features (N, D) is by.
 
     Raises UserError, with near matches, for a name that there is not, and for a library's network
     that can't take images of that size.
     """
+    if is_of_features(name):
+        return _of_features(name)
     prefix, plain = split_name(name)
     library, _, model = plain.partition("/")
     if is_of_library(plain):
@@ -184,8 +189,37 @@ def _registered(name: str) -> Backbone:
         raise UserError(f"{error} Networks of libraries are {libraries}.") from None
 
 
+def is_of_features(name: str) -> bool:
+    """Whether a name is of an encoder that only its features are known of."""
+    return name.startswith(FEATURES)
+
+
+def features_width(name: str) -> int | None:
+    """Numbers an image of the features that a backbone's name stands for; None for a network."""
+    match = FEATURES_NAME.fullmatch(name)
+    return int(match["width"]) if match else None
+
+
+def _of_features(name: str) -> Backbone:
+    match = FEATURES_NAME.fullmatch(name)
+    if match is None:
+        raise UserError(
+            f"--backbone {name}: features are taken from a file of them, --dataset folder "
+            "--data-root FILE.npz (see docs/frozen.md)"
+        )
+    width = int(match["width"])
+    return Backbone(
+        name,
+        f"{match['name']}, of which there are features in a file",
+        lambda: FrozenEncoder(nn.Identity(), width),
+        frozen=True,
+    )
+
+
 def suits_every_method(backbone: Backbone) -> bool:
     """Whether any method can be built on it, so that none needs to be tried."""
+    if is_of_features(backbone.name):
+        return True
     return backbone.origin is None and BACKBONES.is_built_in(backbone.architecture)
 
 

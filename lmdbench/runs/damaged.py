@@ -11,6 +11,7 @@ from lmdbench.data.splits.availability import without_damaged
 from lmdbench.data.store.damage import damaged_images
 from lmdbench.data.store.hashing import Progress
 from lmdbench.data.store.survey import asked_scale, table_files
+from lmdbench.data.vectors import refuse_vectors
 
 NAMED = 3  # damaged images that a line names
 
@@ -27,6 +28,7 @@ def skip_damaged(
 
     Raises UserError as ``damaged_images``, and where too little is left to train on.
     """
+    refuse_vectors(prepared.dataset.vectors, "--skip-damaged")
     name = prepared.dataset.results_name
     damaged = damaged_images(
         *(name, prepared.files, size, cache, progress),

@@ -136,14 +136,14 @@ def _check_classes(run: TrainedRun, others: Sequence[TrainedRun]) -> None:
 
 def answers(
     ensemble: Ensemble,
-    files: Sequence[Path],
+    images: Sequence[Path] | Sequence[np.ndarray],
     batch_size: int,
     cache: Path,
     progress: Callable[[int, int, str], None] = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Answers:
-    """What an ensemble says of image files, run by run. ``progress``: images done, of how many, and
-    what is done with them."""
+    """What an ensemble says of images, see ``predict``, run by run. ``progress``: images done, of
+    how many, and what is done with them."""
     each, alike = [], []
     unreadable: dict[int, str] = {}
     for number, run in enumerate(ensemble.runs):
@@ -151,7 +151,7 @@ def answers(
         reference = reference_of(run, cache, say)
         found = predict(
             run,
-            files,
+            images,
             batch_size,
             lambda done, total, what=what: progress(done, total, what),  # type: ignore[misc]
             None if reference is None else reference.scores,

@@ -13,7 +13,7 @@ from lmdbench.core.settings import describe, recorded, resolve
 from lmdbench.core.words import listed
 from lmdbench.data.dataset import PARTS, Dataset, Prepared
 from lmdbench.data.reading import read_remarks
-from lmdbench.models.backbones import Backbone, Weights
+from lmdbench.models.backbones import Backbone, Weights, is_of_features
 from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.record import (
     MOVED_ASIDE,
@@ -328,7 +328,7 @@ def _plan(
     usual = resolve(name, method.Settings, recipes, {})
     settings = resolve(name, method.Settings, recipes, own)
     if context.backbone.frozen:
-        check_frozen(method, settings, own, above, backbone.drawn_views)
+        check_frozen(method, settings, own, above, backbone)
     spec = RunSpec(
         method=name,
         method_version=method.version,
@@ -361,20 +361,22 @@ def check_frozen(
     settings: Any,
     own: Mapping[str, str],
     above: tuple[str, ...],
-    drawn_views: int = 0,
+    backbone: Backbone,
 ) -> None:
     """Raise UserError for a method that can't do with the features of a frozen encoder, and for a
     setting of the user's ``own`` that then does nothing. ``above``: what starts from the method.
-    ``drawn_views``: how many strong views of an image there are features of."""
+    """
     why = method.needs_images
     if len(method.views) > 1:
         why = "it compares several views of an image, and such features are of one"
     elif getattr(settings, "bn", "eval") == "train":
         why = "with bn=train its batch norm follows the batches; set bn=eval"
-    elif drawn_views and method.views not in KEPT_VIEWS:
+    elif backbone.drawn_views and method.views not in KEPT_VIEWS:
         why = f"it trains by the view {method.views[0]}, and the drawn ones are strong"
     if why:
         way = "choose a --backbone without frozen/"
+        if is_of_features(backbone.name):
+            way = "it wants the images themselves"
         if above:
             way = f"start {above[-1]} from another method, --starts-from ce, or {way}"
         raise UserError(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +22,14 @@ from lmdbench.data.store.hashing import Progress, default_workers, in_parallel
 from lmdbench.data.store.looking import KnownLooks, look_at
 from lmdbench.data.store.scale import USUAL, Scale, common_scale, number, parse_scale
 from lmdbench.data.store.survey import Survey, values_of
+from lmdbench.data.vectors import Vectors
 from lmdbench.evaluation.inference import Estimate, independent, no_interval, unit_codes
 from lmdbench.evaluation.metrics import Metric, Scorer, parse, summary
 from lmdbench.evaluation.predictions import Predictions
 from lmdbench.evaluation.recalibration import Calibration, Calibrator
 from lmdbench.models.attribution import Kind, class_maps
-from lmdbench.models.backbones import get_backbone
+from lmdbench.models.backbone import FEATURES
+from lmdbench.models.backbones import features_width, get_backbone
 from lmdbench.runs.code_digest import changed_part, code_digests
 from lmdbench.runs.plan import RunSpec, code_in_words
 from lmdbench.runs.record import RunRecord
@@ -55,6 +58,11 @@ class TrainedRun:
         return self.spec.image_size
 
     @property
+    def width(self) -> int | None:
+        """Numbers an image, of a run on features; None: it was trained on images."""
+        return features_width(self.spec.backbone)
+
+    @property
     def scale(self) -> Scale:
         """Of the pictures of more than 8 bits that it was trained on."""
         text = self.record.intensity_scale
@@ -67,7 +75,8 @@ class TrainedRun:
         return {name: [self.classes.index(c) for c in members] for name, members in groups.items()}
 
     def logits(self, pixels: Tensor) -> np.ndarray:
-        """Logits (B, C) float32 of images (B, 3, S, S) uint8 as the store decodes them."""
+        """Logits (B, C) float32 of images (B, 3, S, S) uint8 as the store decodes them, or of
+        features (B, D) float32."""
         return logits_of(self.method, self.task, self._images(pixels), batch_size=len(pixels))
 
     def features(self, pixels: Tensor) -> np.ndarray:
@@ -156,6 +165,47 @@ def _task_without_images(
     )
 
 
+def check_kind(run: TrainedRun, vectors: Vectors | None) -> None:
+    """Raise UserError where a run can't read what it is to predict: features where it was trained
+    on images, images or other features where it was trained on features."""
+    if run.width is None and vectors is not None:
+        raise UserError(
+            f"{run.directory} was trained on images, and these are features by {vectors.name}; "
+            "give images"
+        )
+    if run.width is not None and (vectors is None or vectors.width != run.width):
+        there = "images" if vectors is None else f"features of {vectors.width:,}"
+        raise UserError(
+            f"{run.directory} was trained on features of {run.width:,} numbers an image, and these "
+            f"are {there}; give a feature file by {run.spec.backbone.partition('@')[0]}"
+        )
+
+
+def vectors_of(run: TrainedRun, images: Sequence[Any]) -> list[np.ndarray]:
+    """What a run on features is given, one (D,) float32 an image. Raises UserError for what is no
+    such vector, and for numbers that are not finite."""
+    vectors = []
+    for place, image in enumerate(images):
+        vector = np.asarray(image)
+        if vector.dtype.kind != "f" or vector.shape != (run.width,):
+            raise UserError(
+                f"image {place} is {vector.shape} {vector.dtype}, and the run was trained on "
+                f"features: give {run.width:,} floats an image"
+            )
+        if not np.isfinite(vector).all():
+            raise UserError(f"image {place}: its features are not finite; mend or leave it out")
+        vectors.append(vector.astype(np.float32))
+    return vectors
+
+
+def other_encoder(run: TrainedRun, vectors: Vectors) -> str:
+    """That features are said to be by another encoder than the run's; empty where they are not."""
+    own = run.spec.backbone.removeprefix(FEATURES).partition("@")[0]
+    if vectors.name == own:
+        return ""
+    return f"features by {vectors.name} are taken for such by {own}: only you can tell"
+
+
 @dataclass(frozen=True)
 class PredictedLogits:
     """``logits`` (N, C) float32 in the order of the images, NaN for those that can't be read;
@@ -174,8 +224,9 @@ def predict(
     progress: Progress = lambda *_: None,
     score: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> PredictedLogits:
-    """Predict image files, decoded as the run's own were, or images (H, W) or (H, W, 3) uint8,
-    batch by batch. ``score``: features (B, D) → (B,), to be told beside."""
+    """Predict image files, decoded as the run's own were, or images (H, W) or (H, W, 3) uint8, or
+    vectors (D,) float32 where the run was trained on such, batch by batch. ``score``: features
+    (B, D) → (B,), to be told beside."""
     logits = np.full((len(images), len(run.classes)), np.nan, dtype=np.float32)
     scores = None if score is None else np.full(len(images), np.nan)
     unreadable: dict[int, str] = {}
@@ -185,6 +236,8 @@ def predict(
             image = images[position]
             if isinstance(image, Path):
                 return decode(read_bytes(image), run.image_size, run.scale)
+            if image.ndim == 1:
+                return image
             return resized(to_rgb(Image.fromarray(image)), run.image_size)
         except Exception as error:  # Pillow's plug-ins raise errors of every kind
             unreadable[position] = reason(error)

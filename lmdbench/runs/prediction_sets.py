@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_text
@@ -33,6 +34,7 @@ from lmdbench.data.reading import read_records, read_remarks
 from lmdbench.data.splits.availability import missing_images, what_is_there
 from lmdbench.data.splits.divide import PART_NAMES
 from lmdbench.data.splits.spec import SplitSpec, make_split
+from lmdbench.data.vectors import Vectors
 from lmdbench.runs.request import open_dataset
 
 NOT_IMAGES = (".csv", ".gz", ".npz", ".toml")  # files that list or hold many images
@@ -57,6 +59,7 @@ class PredictionSet:
     note: str = ""  # why folders are not taken for labels
     remarks: tuple[str, ...] = ()  # how tables and files were understood, see Dataset.remarks
     look_for: Callable[[Collection[str]], Elsewhere] = lambda _: Elsewhere()
+    vectors: Vectors | None = None  # which these are rows of, instead of files
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,8 +69,16 @@ class PredictionSet:
         chosen: dict[str, Any] = {
             name: tuple(getattr(self, name)[row] for row in rows)
             for name in ("ids", "files", "labels", "groups")
+            if name != "files" or self.vectors is None
         }
         return replace(self, **chosen)
+
+    @property
+    def images(self) -> Sequence[Path] | Sequence[np.ndarray]:
+        """The files, or the vectors (D,) float32."""
+        if self.vectors is None:
+            return self.files
+        return [self.vectors.rows[self.vectors.place[image]] for image in self.ids]
 
     @property
     def labelled(self) -> int:
@@ -160,7 +171,8 @@ def _of_split(data: Dataset, choice: SetOptions, say: Callable[[str], None]) -> 
         title=f"{data.results_name} {split.label}, {named} images",
         name=_slug(f"{data.results_name}-{split.label}-{named}"),
         ids=tuple(ids),
-        files=tuple(data.image_root / file for file in records["file"]),
+        files=_files(data, records),
+        vectors=data.vectors,
         labels=tuple(labels),
         groups=tuple(records["group"]),
         data_set=data.results_name,
@@ -198,7 +210,7 @@ def _of_path(
             parts=data.given_parts,  # type: ignore[attr-defined]
             remarks=read_remarks(data),
         )
-        files = [data.image_root / file for file in records["file"]]
+        files = list(_files(data, records))
     refuse_names(path, listing)
     rows = list(range(len(listing.images)))
     parts: tuple[str, ...] = ()
@@ -212,6 +224,7 @@ def _of_path(
         name=_slug(described.name),
         ids=tuple(listing.images),
         files=tuple(files),
+        vectors=data.vectors,
         labels=tuple(listing.labels),
         groups=tuple(listing.groups),
         data_set=data.results_name,
@@ -221,6 +234,13 @@ def _of_path(
         remarks=listing.remarks,
         look_for=search,
     ).rows(rows)
+
+
+def _files(data: Dataset, records: pd.DataFrame) -> tuple[Path, ...]:
+    """The files of a data set's records; none where it has vectors."""
+    if data.vectors is not None:
+        return ()
+    return tuple(data.image_root / file for file in records["file"])
 
 
 def _list_folder(root: Path) -> tuple[ImageIndex, str]:
@@ -262,6 +282,8 @@ def _listing(images: Sequence[str]) -> ImageIndex:
 
 def _with_files(target: PredictionSet, choice: SetOptions) -> PredictionSet:
     """The target without the images whose files are not there, if that may be."""
+    if target.vectors is not None:
+        return target
     files = dict(zip(target.ids, target.files, strict=True))
     lacking = missing_images(files)
     if not lacking:

@@ -17,11 +17,14 @@ from lmdbench.data.dataset import Dataset, Prepared, open_dataset
 from lmdbench.data.folder.description import LARGEST, SMALLEST
 from lmdbench.data.splits.availability import prepare_files
 from lmdbench.data.splits.spec import SplitSpec, make_split
-from lmdbench.models.backbone import MOST_VIEWS
+from lmdbench.data.vectors import Vectors, refuse_vectors
+from lmdbench.models.backbone import FEATURES, MOST_VIEWS
 from lmdbench.models.backbones import (
     Backbone,
+    Weights,
     frozen,
     get_backbone,
+    is_of_features,
     resolve_weights,
     suits_every_method,
     with_drawn_views,
@@ -163,6 +166,8 @@ class Contexts:
 
     def _make(self, context: RunContext) -> ResolvedContext:
         data = self.dataset(context)
+        if data.vectors is not None:
+            return self._of_vectors(context, data, data.vectors)
         # Names are checked before anything is read: a typing mistake should not cost a minute.
         try:
             asked = data.backbone if context.backbone is None else context.backbone
@@ -192,6 +197,53 @@ class Contexts:
             results=self.results,
             tuning=tuning,
         )
+
+    def _of_vectors(self, context: RunContext, data: Dataset, vectors: Vectors) -> ResolvedContext:
+        """Of a data set of vectors: an encoder that is not here made them, so nothing is prepared
+        and no weights are read."""
+        backbone = backbone_of(context, vectors)
+        return ResolvedContext(
+            prepared=Prepared(data, make_split(data, context.split), {}),
+            backbone=backbone,
+            weights=Weights("none", f"sha256:{vectors.digest}"),
+            image_size=0,
+            precision=context.precision,
+            selection=context.selection,
+            results=self.results,
+        )
+
+
+def backbone_of(context: RunContext, vectors: Vectors) -> Backbone:
+    """The encoder that a data set's vectors are by: as they say, or as ``--backbone
+    features/NAME`` does. Raises UserError for another, and for what is asked about images or about
+    an encoder that is here."""
+    options = {
+        "--weights": context.weights is not None,
+        "--weights-partial": context.weights_partial,
+        "--image-size": context.image_size is not None,
+        f"--tuning {context.tuning}": context.tuning not in (None, "head"),
+        "--feature-views": context.feature_views,
+        "--skip-damaged": context.skip_damaged,
+        "--allow-missing": context.allow_missing,
+    }
+    for option in (option for option, given in options.items() if given):
+        refuse_vectors(vectors, option)
+    width = f"@{vectors.width}"
+    if context.backbone is None:
+        return get_backbone(f"{FEATURES}{vectors.name}{width}")
+    if not is_of_features(context.backbone):
+        raise UserError(
+            f"--backbone {context.backbone}: the data set has features, not images; leave it out, "
+            f"or name the encoder they are by, as in {FEATURES}{vectors.name}"
+        )
+    name = context.backbone
+    backbone = get_backbone(name if "@" in name else name + width)
+    if not backbone.name.endswith(width):
+        raise UserError(
+            f"--backbone {name}: the features have {vectors.width} numbers an image; leave out "
+            "what is behind the @"
+        )
+    return backbone
 
 
 def tuned(backbone: Backbone, tuning: str | None) -> tuple[Backbone, str]:

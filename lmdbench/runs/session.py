@@ -11,10 +11,11 @@ from lmdbench.core.environment import lost_device
 from lmdbench.core.errors import Damaged, DeviceLost, Interrupted, RunFailed
 from lmdbench.core.files import check_writable
 from lmdbench.core.progress import Progress
+from lmdbench.core.words import pixels
 from lmdbench.data.groups import in_words
 from lmdbench.data.reading import read_remarks
 from lmdbench.data.store.store import open_store
-from lmdbench.models.backbones import build_encoder
+from lmdbench.models.backbones import build_encoder, is_of_features
 from lmdbench.runs.options import AUTO, RunOptions
 from lmdbench.runs.plan import PlannedRun, check_interval, nearest, staleness
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
@@ -129,12 +130,14 @@ def announce(runs: Sequence[PlannedRun], progress: Progress) -> None:
     progress.say(f"groups: {in_words(split.groups, split.group_rule)}")
     progress.say(
         f"{context.backbone.name}, weights {context.weights.identity[:60]}, "
-        f"{context.image_size} px, {context.selection} epoch"
+        f"{pixels(context.image_size)}, {context.selection} epoch"
         + ("" if context.tuning == "full" else f", tuning {context.tuning}")
     )
     if (origin := context.backbone.origin) is not None:
         progress.say(f"  {origin.line}")
-    if context.backbone.frozen:
+    if is_of_features(context.backbone.name):
+        progress.say("  an encoder that is not here: heads are trained on the file's features")
+    elif context.backbone.frozen:
         progress.say(f"  frozen encoder: {features_text(context.backbone.drawn_views)}")
     for link in {link.directory: link for run in runs for link in run.chain}.values():
         start = f" from {link.ancestor.spec.method}" if link.ancestor else ""

@@ -507,9 +507,9 @@ class Training:
 
     @cached_property
     def features(self) -> Features | None:
-        """Of the frozen encoder, where the run has one."""
+        """Of the frozen encoder, where the run has one; None where the store has features."""
         context, device = self.run.context, self.place.device
-        if not context.backbone.frozen:
+        if not context.backbone.frozen or self.place.store.pixels.ndim == 2:
             return None
         return open_features(
             self.place.store,

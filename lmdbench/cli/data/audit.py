@@ -97,6 +97,7 @@ def audit(
     lmdbench data audit isic2019 --data-root ~/data --near-duplicates --backbone efficientnet-lite0
     """
     from lmdbench.data.splits.spec import make_split
+    from lmdbench.data.vectors import refuse_vectors
 
     if backbone != "none" and not near_duplicates:
         raise UserError("--backbone is for --near-duplicates; add that, or leave it out")
@@ -104,6 +105,8 @@ def audit(
     if near_duplicates:
         search = _Search(backbone, _encoder(backbone, weights), parse_device(device))
     dataset = make_dataset(name, data_root)
+    if near_duplicates:
+        refuse_vectors(dataset.vectors, "--near-duplicates")
     made = [
         _prepared(
             dataset, make_split(dataset, choice), allow_missing, skip_damaged, search is not None

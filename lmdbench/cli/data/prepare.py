@@ -66,7 +66,10 @@ def prepare(
     lmdbench data prepare isic2019 --data-root ~/data --image-size 224 --image-size 64
     """
     stop_on_sigterm()
+    from lmdbench.data.vectors import refuse_vectors
+
     data = make_dataset(name, data_root)
+    refuse_vectors(data.vectors, "data prepare", "there is nothing to prepare")
     chosen = list(dict.fromkeys(map(parse_size, sizes))) or [data.image_size]
     threads = parse_workers(workers)
 

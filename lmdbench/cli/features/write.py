@@ -108,6 +108,7 @@ def write(
 
     from lmdbench.core.progress import watcher
     from lmdbench.data.store.store import open_store
+    from lmdbench.data.vectors import refuse_vectors
     from lmdbench.runs.frozen import open_features
     from lmdbench.runs.request import Contexts, RunContext
     from lmdbench.runs.train import autocast_type
@@ -127,6 +128,9 @@ def write(
         feature_views=feature_views,
     )
     contexts = Contexts(Path(), cache, files=True, say=progress.say, progress=progress.prepare)
+    refuse_vectors(
+        contexts.dataset(asked).vectors, "features write", "they are in its file already"
+    )
     context = contexts.of(asked)
     try:
         store = open_store(context.prepared, context.image_size, cache, progress.prepare)

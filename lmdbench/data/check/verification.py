@@ -102,7 +102,8 @@ def verify(
             survey = Survey({})
         yield from check_images(chosen, len(there), dataset.side_range, progress, survey.scale)
         yield from check_pictures(survey, chosen)
-    yield from check_stores(dataset, files, there, cache, sizes, compared, progress)
+    if dataset.vectors is None:
+        yield from check_stores(dataset, files, there, cache, sizes, compared, progress)
 
 
 def check_tables(dataset: Dataset, records: pd.DataFrame) -> Finding:

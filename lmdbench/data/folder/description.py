@@ -31,7 +31,7 @@ from lmdbench.data.written import Written, is_encoding, is_separator
 DESCRIPTION = "dataset.toml"
 SMALLEST, LARGEST = 16, 2048  # pixels of an image's side
 
-Kind = Literal["table", "npz", "images"]
+Kind = Literal["table", "npz", "images", "vectors"]
 KINDS: tuple[Kind, ...] = ("table", "npz", "images")
 COLUMNS = ("image", "label", "group", "split", "fold")
 FACTS = ("title", "source", "licence")
@@ -134,7 +134,10 @@ class Description:
         if self.path != self.holder:
             return self.path.name
         holder = "." if self.kind == "images" else self.holder.name
-        return f'a {DESCRIPTION} beside it, with {self.kind} = "{holder}"'
+        key = self.kind
+        if key == "vectors":
+            key = "npz" if self.holder.suffix.lower() == ".npz" else "table"
+        return f'a {DESCRIPTION} beside it, with {key} = "{holder}"'
 
     @property
     def written(self) -> Written:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import count, some
 from lmdbench.data.dataset import PARTS, GivenFolds
 from lmdbench.data.folder.description import (
+    DEPTHS,
     DESCRIPTION,
     Description,
     Kind,
@@ -35,6 +38,7 @@ from lmdbench.data.splits.divide import NEEDED, PART_NAMES
 
 LABELS = "labels.csv"
 WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".parquet", ".json")  # instead of a CSV
+LONGEST_HEADER = 2**20  # bytes of a table that are looked at for its columns
 NAMED = 10  # classes that an error names
 
 
@@ -61,15 +65,50 @@ def describe(root: Path) -> Description:
     root = Path(os.path.abspath(root))  # not resolved: paths in a linked CSV are the link's
     if os.path.isfile(root):
         if root.suffix.lower() == ".toml":
-            return read_description(root)
+            return _of_vectors(read_description(root))
         name = root.parent.name if root.name == LABELS else root.stem
         kind: Kind = "npz" if root.suffix.lower() == ".npz" else "table"
-        return Description(root, name, kind, root, root.parent)
+        return _of_vectors(Description(root, name, kind, root, root.parent))
     for name in (DESCRIPTION, LABELS):
         if os.path.isfile(root / name):
             return describe(root / name)
     only = _only_npz(root)
     return describe(only) if only else Description(root, root.name, "images", root, root)
+
+
+def _of_vectors(described: Description) -> Description:
+    """The same, of a feature file where its holder is one. Raises UserError for what a description
+    says of images, or of columns, then."""
+    if described.kind == "images" or not _holds_vectors(described.holder):
+        return described
+    about = {
+        "[columns]": described.columns or described.label_columns,
+        "image_folder": described.folders or described.folder != described.holder.parent,
+        "image_suffix": described.suffix,
+        **{key: key in described.attributes for key in (*DEPTHS, "image_size", "weights")},
+    }
+    said = [key for key, value in about.items() if value]
+    if said:
+        raise UserError(
+            f"{described.path}: {said[0]} is about images, and {described.holder.name} holds "
+            "features of them; leave it out"
+        )
+    return replace(described, kind="vectors")
+
+
+def _holds_vectors(file: Path) -> bool:
+    """Whether it is a feature file: an ``.npz`` with an array of features, or a table with the
+    columns id and v0 (or f0) and none of images."""
+    try:
+        if file.suffix.lower() == ".npz":
+            with zipfile.ZipFile(file) as archive:
+                return "features.npy" in archive.namelist()
+        with file.open("rb") as opened:
+            header = opened.readline(LONGEST_HEADER).decode("utf-8-sig", errors="replace")
+    except (OSError, zipfile.BadZipFile):
+        return False  # told by who reads it
+    columns = {cell.strip(' "\r\n').lower() for cell in re.split("[,;\t|]", header)}
+    return "id" in columns and "image" not in columns and bool(columns & {"v0", "f0"})
 
 
 def list_folder(root: Path) -> ImageIndex:

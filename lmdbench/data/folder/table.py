@@ -47,7 +47,7 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
     images = _images(table, column["image"], described)
     groups: Sequence[str] = [""] * len(table)
     if column["group"] in table.columns:
-        groups, told = _groups(table[column["group"]], described)
+        groups, told = known_groups(table[column["group"]], described)
         remarks += told
     places = read_places(table, described, column, images)
     return ImageIndex(
@@ -112,7 +112,7 @@ def _of_short(table: Table) -> tuple[str, ...]:
     )
 
 
-def _groups(cells: Sequence[str], described: Description) -> tuple[list[str], tuple[str, ...]]:
+def known_groups(cells: Sequence[str], described: Description) -> tuple[list[str], tuple[str, ...]]:
     """Lesions or patients, and what to say of them. Raises UserError for a word for none that is
     not there."""
     found = known_lesions(cells, described.no_group)

@@ -30,6 +30,8 @@ def prepare_files(
     goes on with those that are there, as ``without_missing`` does; where none is missing it changes
     nothing.
     """
+    if dataset.vectors is not None:
+        return Prepared(dataset, split, {})
     dataset.materialise(say)
     located = locate(dataset, split_files(dataset, split))
     _refuse_missing(dataset, located, allow_missing, say)
@@ -86,7 +88,10 @@ def table_files(
 
 
 def record_files(dataset: Dataset) -> dict[str, Path]:
-    """Image id → file, for every image of the data set's table in its order."""
+    """Image id → file, for every image of the data set's table in its order; none where
+    it has vectors."""
+    if dataset.vectors is not None:
+        return {}
     root = image_root(dataset)
     return {str(image): root / file for image, file in read_records(dataset)["file"].items()}
 
@@ -164,7 +169,9 @@ def _short(file: Path, dataset: Dataset) -> str:
 
 
 def split_files(dataset: Dataset, split: Split) -> dict[str, Path]:
-    """Image id → file, for every image of the split in its order."""
+    """Image id → file, for every image of the split in its order; none where it has vectors."""
+    if dataset.vectors is not None:
+        return {}
     root = image_root(dataset)
     files = read_records(dataset)["file"].to_dict()
     return {

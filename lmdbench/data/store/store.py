@@ -20,7 +20,7 @@ from torch import Tensor
 from lmdbench.core.claim import Claim
 from lmdbench.core.errors import DiskError, UserError
 from lmdbench.core.files import check_cache, disk_errors, read_bytes, remove_leftovers, write_text
-from lmdbench.data.dataset import Prepared
+from lmdbench.data.dataset import Prepared, Split
 from lmdbench.data.store.decoding import decode, decoder, most_pixels, reason, whole_images
 from lmdbench.data.store.files import (
     MARK,
@@ -47,6 +47,7 @@ from lmdbench.data.store.hashing import (
 from lmdbench.data.store.looking import is_of, look_at
 from lmdbench.data.store.scale import Scale
 from lmdbench.data.store.survey import Memory, Survey, asked_scale, scale_of, table_files, why_of
+from lmdbench.data.vectors import Vectors
 
 NAMED_IN_ERROR = 3  # unreadable images that the error names; a file lists the rest
 SPARE_BYTES = 16 << 20  # free space to leave beside a new store
@@ -58,7 +59,8 @@ CHANGED = "changed"
 @dataclass(frozen=True)
 class Store:
     """The images that were asked for. ``pixels``: (M, 3, S, S) uint8 over the memory map of
-    ``folder``, not to be written; it may hold others beside them.
+    ``folder``, not to be written; it may hold others beside them. Of a data set of vectors these,
+    (M, D) float32, which lie in no folder.
 
     ``digest``: SHA-256 of image ids, contents of their files and how these are read, image size and
     the way of resizing, of the images asked for alone. ``made``: whether it was not there before.
@@ -83,8 +85,11 @@ def open_store(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Store:
-    """The images of a prepared split at size × size pixels. See ``open_images``."""
+    """The images of a prepared split at size × size pixels, see ``open_images``; of a data set of
+    vectors these."""
     data = prepared.dataset
+    if data.vectors is not None:
+        return _of_vectors(prepared.split, data.vectors)
     return open_images(
         data.results_name,
         prepared.files,
@@ -95,6 +100,14 @@ def open_store(
         asked=asked_scale(data),
         everything=lambda: table_files(data),
     )
+
+
+def _of_vectors(split: Split, vectors: Vectors) -> Store:
+    """The vectors of a split's images; nothing is made."""
+    ids = [str(image) for part in split.parts.values() for image in part.ids]
+    index = {image: vectors.place[image] for image in ids}
+    rows = torch.from_numpy(vectors.rows)
+    return Store(vectors.digest_of(ids), rows, index, Path(), False, Survey({}))
 
 
 def open_images(

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from lmdbench.comparison.compare import Comparison
 from lmdbench.comparison.results import NOT_STATED
 from lmdbench.comparison.types import Cell, ResultTable
+from lmdbench.core.words import pixels
 from lmdbench.reporting.page.evidence import Evidence, Mistake, Sample, gather, mistakes, most_often
 from lmdbench.reporting.page.figures import Picture, across, figures
 from lmdbench.reporting.page.pictures import NOT_ASKED, OpenDataset, Pictures, find_pictures
@@ -211,7 +212,7 @@ def _facts(table: ResultTable, evidence: Evidence) -> tuple[tuple[str, str], ...
     if setting["tuning"] != "full":
         facts.append(("Tuning", str(setting["tuning"])))
     size = setting["image_size"]
-    facts.append(("Image size", size if size == NOT_STATED else f"{size} px"))
+    facts.append(("Image size", size if size == NOT_STATED else pixels(int(size))))
     seeds = dict.fromkeys(seed for row in table.rows for seed in row.seeds)
     named = ", ".join(map(str, sorted(seeds)))
     facts.append(("Runs", f"{evidence.runs} of {len(table.rows)} methods, seeds {named}"))

@@ -67,6 +67,8 @@ def find_pictures(
     is what the runs recorded; ``run``: one of them. Nothing is made or changed in the cache.
     ``larger``: with larger pictures of those whose original files are at hand."""
     name = str(setting["results_name"])
+    if setting.get("image_size") == 0:
+        return Pictures(f"{ALONE}: the runs were trained on features, not on images.")
     if setting.get("store") is None:
         return Pictures(
             f"{ALONE}: the runs do not record which files their predictions are of.",

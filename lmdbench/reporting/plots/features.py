@@ -13,6 +13,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import Dataset
 from lmdbench.data.splits.assign import shuffled
 from lmdbench.data.splits.availability import locate, missing_images, record_files
+from lmdbench.data.vectors import refuse_vectors
 from lmdbench.reporting.plots.embedding import Embedding
 from lmdbench.reporting.plots.style import MOST_CLASSES, order_of
 from lmdbench.runs.record import RunRecord
@@ -58,6 +59,7 @@ def embedding_of(
         for place in _chosen(predictions.ids, np.flatnonzero(predictions.labels == c), per_class)
     ]
     dataset = open_dataset(trained.spec.dataset)
+    refuse_vectors(dataset.vectors, "plot embedding", "draw the file's features yourself")
     dataset.materialise(say)
     ids = [str(image) for image in predictions.ids[chosen]]
     store = open_images(
