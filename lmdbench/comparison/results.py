@@ -356,6 +356,8 @@ def in_words(name: str, value: Any) -> str:
         return f"{name.replace('_', ' ')} {value}"
     if name == "backbone":
         return str(value)
+    if name == "image_size" and value == 0:
+        return "features in place of images"
     if name == "weights":
         return f"weights {short_weights(str(value))}"
     if name == "split_fingerprint":

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmdbench.core.errors import DiskError, UserError, told_of
-from lmdbench.core.words import both_ends, count, listed, size, some
+from lmdbench.core.words import both_ends, count, listed, pixels, size, some
 
 
 def test_counts():
@@ -28,6 +28,11 @@ def test_some_names_and_how_many_more(names, most):
 
 def test_names_with_commas_stand_apart():
     assert some(["mild", "moderate, late"], 3) == "mild; moderate, late"
+
+
+def test_pixels():
+    assert pixels(224) == "224 px"
+    assert pixels(0) == "no images"
 
 
 def test_bytes():
