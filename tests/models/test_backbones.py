@@ -51,6 +51,11 @@ def test_table() -> None:
         get_backbone("resnet-18")
 
 
+def test_a_network_without_its_library_is_told_how_it_is_called() -> None:
+    with pytest.raises(UserError, match=r"Networks of libraries are timm/NAME and torchvision/NA"):
+        get_backbone("vit_tiny_patch16_224")
+
+
 @pytest.mark.parametrize(
     ("name", "channels"), [("resnet18", (64, 128, 256, 512)), ("resnet50", (256, 512, 1024, 2048))]
 )
