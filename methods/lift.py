@@ -168,10 +168,11 @@ class LIFT(Method):
     def start_head(self) -> None:
         """The head's weights at the means of the classes' features; of a class without images
         where they were."""
-        features, labels = self.features(self.task.train), self.task.train.labels
+        features, labels = self.features(self.task.train), self.task.train.host_labels
         weight = cast(CosineHead, self.model.head).weight
         for c in labels.unique().tolist():
-            mean = features[labels == c].double().mean(dim=0)
+            places = (labels == c).nonzero().flatten().to(features.device)
+            mean = features[places].double().mean(dim=0)
             weight[c] = (mean / mean.norm().clamp(min=1e-12)).to(weight.dtype)
 
     def loss(self, batch: Batch) -> Tensor:

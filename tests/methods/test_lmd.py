@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from lmdbench.core.errors import UserError
-from lmdbench.core.settings import resolve
+from lmdbench.core.settings import recorded, resolve
 from lmdbench.methods.lmd import LMD
 from lmdbench.methods.lmd_released import LMDReleased
 from lmdbench.training import gaussians as cal
@@ -45,7 +45,7 @@ def parameters(method):
 
 
 def test_defaults_are_the_papers():
-    assert vars(LMD.Settings()) == {
+    assert recorded(LMD.Settings()) == {
         "rounds": 200,
         "calibration": "virtual",
         "virtual_per_class": 50_000,
@@ -62,10 +62,8 @@ def test_defaults_are_the_papers():
         "through_head": True,
         "fdc_weight": 1e-4,
     }
-    released = vars(LMDReleased.Settings())
-    assert {
-        name: released[name] for name in released if released[name] != vars(LMD.Settings())[name]
-    } == {
+    ours, released = recorded(LMD.Settings()), recorded(LMDReleased.Settings())
+    assert {name: released[name] for name in released if released[name] != ours[name]} == {
         "gaussians": "balanced-draw",
         "label_loss": "gce",
         "through_head": False,

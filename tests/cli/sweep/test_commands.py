@@ -250,7 +250,7 @@ def test_options_that_do_not_go_together(sweep, file, words, complaint):
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        ("nowhere.toml", "nowhere.toml: no such file; presets are ablation, demo, paper"),
+        ("nowhere.toml", "nowhere.toml: no such file; presets are ablation, demo, foundation"),
         ("papr", "unknown sweep file or preset 'papr'. Did you mean paper?"),
     ],
 )

@@ -75,4 +75,4 @@ def test_each_figure_of_the_page_is_drawn_once(made_block, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", counted)
     drawn = [one for one in figures(table, "t1", Path("results")) if one.svg]
     assert set(written.values()) == {1}
-    assert len(written) == len(drawn) == 6
+    assert len(written) == len(drawn) == 7
