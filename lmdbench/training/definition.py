@@ -22,7 +22,14 @@ TUPLES = (
 )  # attributes of which a text would be taken apart
 TRAINING = ("loss", "step", "epoch")  # hooks of which one makes a method that trains
 FITTING = ("finish", "start", "predict")  # and one of these a method that does not
-OTHERS = ("build", "optimizers", "phase", "samplers", "Settings")  # that a method may say besides
+OTHERS = (
+    "build",
+    "optimizers",
+    "phase",
+    "samplers",
+    "prepared",
+    "Settings",
+)  # that a method may say besides
 
 
 def check_definition(name: str, cls: Any, base: Any) -> None:

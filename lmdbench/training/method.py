@@ -59,6 +59,7 @@ class Method(nn.Module):
     ``optimizers``  by name (default: one, as the settings say, over what ``trains`` names)
     ``loss``        of a batch (default: none; most methods write only this)
     ``samplers``    what draws the batches of an epoch (default: what ``sampler`` names)
+    ``prepared``    a drawn batch, told how strong its views are (default: as it was drawn)
     ``step``        one update (default: backward through ``loss``, then every optimiser)
     ``epoch``       one epoch (default: ``step`` over the sampler's batches)
     ``finish``      after the last epoch, or alone where ``epochs`` is 0: fit without training
@@ -241,6 +242,11 @@ class Method(nn.Module):
         that train on a part of them."""
         return len(self.task.train)
 
+    def prepared(self, raw: Raw) -> Raw:
+        """A batch that was drawn, before its views are made: where its labels or positions tell
+        how strong they are, it is said here, in the numbers that the views are made by."""
+        return raw
+
     def finish(self) -> None:
         """Nothing to do after training, for most methods."""
 
@@ -376,7 +382,7 @@ class Method(nn.Module):
         done = begun = 0
         for raws in self.placed(drawn, batch_sizes(images, batch_size)):
             begun = done if self.place.first else begun
-            yield begun / images, raws
+            yield begun / images, tuple(map(self.prepared, raws))
             done += len(raws[0])
 
     def batches(self) -> Iterator[tuple[float, Any]]:

@@ -206,7 +206,7 @@ def test_costs_what_its_card_says(make_task, prepare, make_encoder, train, name)
     encoder, images = make_encoder(), images_of(len(task.train))
     one_pass = convolutions(lambda: encoder(images).sum().backward())
     cls = METHODS.get(name)
-    longer = {"epochs": 5, "rounds": 2, "heads_after": 1.0}
+    longer = {"epochs": 5, "rounds": 2, "heads_after": 1.0, "trials": 0}
     settings = {k: n for k, n in longer.items() if hasattr(cls.Settings, k)}
     method = prepare(name, task, **settings)
     train(method, last=1)

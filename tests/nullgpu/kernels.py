@@ -65,6 +65,10 @@ def batch_norm_backward(x: Tensor, gradient: Tensor, weight: Tensor, *_: Any):
     return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
 
 
+def grid_sampler(x: Tensor, grid: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:2], *grid.shape[1:3])
+
+
 def bincount(x: Tensor, weights: Any = None, minlength: int = 0) -> Tensor:
     """Of labels, which were copied and so are real; anything else is cut to a thousand."""
     return torch.bincount(x.cpu().clamp(0, 1000), minlength=minlength).to(x.device)
@@ -85,6 +89,7 @@ def qr(A: Tensor, mode: str = "reduced"):
 
 KERNELS = {
     "convolution": convolution,
+    "cudnn_grid_sampler": grid_sampler,
     "convolution_backward": convolution_backward,
     "cudnn_batch_norm": batch_norm,
     "cudnn_batch_norm_backward": batch_norm_backward,

@@ -20,7 +20,7 @@ GPU = torch.device("cuda")
 runtime = ctypes.CDLL(None)
 for name in ("nullgpu_peak", "nullgpu_used"):
     getattr(runtime, name).restype = ctypes.c_size_t
-SHORT = {"epochs": 5, "rounds": 4, "virtual_per_class": 600, "head_batch_size": 16}
+SHORT = {"trials": 0, "epochs": 5, "rounds": 4, "virtual_per_class": 600, "head_batch_size": 16}
 
 
 class Told(logging.Handler):
