@@ -71,7 +71,8 @@ class Loaded:
             told = some([f"{name} {how}" for name, how in self.resampled.items()], NAMED)
             parts.append(f"{len(self.resampled)} resampled ({told})")
         if self.unused:
-            parts.append(f"{len(self.unused)} there are not used ({some(self.unused, NAMED)})")
+            told = some(sorted(self.unused), NAMED)
+            parts.append(f"{len(self.unused)} there are not used ({told})")
         return "; ".join(parts)
 
 

@@ -314,7 +314,8 @@ VIEWS = "lmdbench/training/views"
 METRICS = "lmdbench/evaluation/metrics"
 ICC = named("lmd", "lmd-released", "mrc-vfc")
 SAMPLERS_FILE = "lmdbench/training/samplers.py"
-BUILT_ON_SAMPLERS = ("fs", "glmc", "ltrl")  # by their own files, of which all of it is a part
+# Methods whose own files build on these modules, which so are a part of the method
+BUILT_ON = {SAMPLERS_FILE: ("fs", "glmc", "ltrl"), VIEWS: ("cuda",)}
 # A file, what is edited in it → methods and backbones (None: all) that it acts on, in what part
 ACTS_ON = {
     ("methods/lmd.py", *ADDED): (ICC, None, "method"),
@@ -398,8 +399,9 @@ def test_an_edit_changes_the_digests_of_what_it_acts_on(copy):
         of = {"small", "efficientnet-lite0", "resnet18"} if backbones is None else backbones
         names = {method.name for method in methods if is_built_in(method) and acts_on(method)}
         expected = {(name, b, part) for name in names for b in of}
-        if edit[0] == SAMPLERS_FILE:
-            expected |= {(name, b, "method") for name in BUILT_ON_SAMPLERS for b in of}
+        for place, built_on_it in BUILT_ON.items():
+            if edit[0].startswith(place):
+                expected |= {(name, b, "method") for name in built_on_it for b in of}
         assert {tuple(key) for key in changed} == expected, edit
 
 

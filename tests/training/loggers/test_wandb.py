@@ -46,6 +46,7 @@ def records(path):
 
 def told(directory):
     """Of each attempt at a run: its configuration, history, summary and exit code."""
+    wandb.teardown()  # as at the end of the process: then all is in its files
     attempts = []
     for path in sorted(directory.glob("wandb/*run-*/*.wandb")):
         found = {"config": {}, "history": [], "summary": {}, "exit": None}
@@ -211,6 +212,5 @@ def test_a_network_that_goes_away_costs_a_line_and_loses_nothing(
     assert time.monotonic() - begun < 10
     (line,) = [r.getMessage() for r in caplog.records if "not all was sent" in r.getMessage()]
     assert str(tmp_path / "wandb") in line
-    wandb.teardown()  # as at the end of the process
     (found,) = told(tmp_path)
     assert [row.get("loss") for row in found["history"]] == [2.0, None]
