@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from lmdbench.cli.completion import complete
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import check_new_file
 from lmdbench.core.folders import default_cache, expanded
@@ -44,6 +45,14 @@ def data_root_option(command: Command) -> Command:
         "[default: $LMDBENCH_DATA]",
     )(command)
 
+
+dataset_option = click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME",
+    shell_complete=complete("datasets"),
+    help="See `lmdbench datasets`.",
+)
 
 skip_damaged_option = click.option(
     "--skip-damaged",

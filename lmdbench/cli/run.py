@@ -12,6 +12,7 @@ import click
 from lmdbench.cli.completion import complete
 from lmdbench.cli.options import (
     data_root_option,
+    dataset_option,
     deterministic_option,
     execution_option,
     groups_option,
@@ -50,13 +51,7 @@ OF_A_REFIT = (
     shell_complete=complete("methods"),
     help="See `lmdbench methods`.",
 )
-@click.option(
-    "--dataset",
-    required=True,
-    metavar="NAME",
-    shell_complete=complete("datasets"),
-    help="See `lmdbench datasets`.",
-)
+@dataset_option
 @click.option(
     "--seeds", default="0", show_default=True, metavar="LIST", help="Such as 0, 0-4 or 0,2,5."
 )

@@ -11,6 +11,7 @@ from lmdbench.cli.completion import complete
 from lmdbench.cli.options import (
     check_output,
     data_root_option,
+    dataset_option,
     only,
     parse_device,
     parse_size,
@@ -32,13 +33,7 @@ SUFFIXES = (".npz", ".csv")
 
 
 @click.command()
-@click.option(
-    "--dataset",
-    required=True,
-    metavar="NAME",
-    shell_complete=complete("datasets"),
-    help="See `lmdbench datasets`.",
-)
+@dataset_option
 @click.option(
     "--backbone",
     required=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 from lmdbench.cli.options import plugin_option
 from lmdbench.cli.results.submit import repository_option
 from lmdbench.core.errors import UserError
+from lmdbench.core.files import temporary_path
 
 
 @click.command()
@@ -54,10 +56,11 @@ def leaderboard(repository: Path, output: Path) -> None:
         if not entries:
             raise UserError(f"{repository}: no entries; `lmdbench results submit` makes one")
         board = board_of(read_results(results), entries, about_methods())
-    with new_folder(output.with_name(f"{output.name}.new")) as made:
+    made = temporary_path(output.absolute())
+    with new_folder(made) as folder_of_pages:
         for name, text in pages(board, date.today().isoformat()):
-            (made / name).write_text(text, encoding="utf-8")
-    _put(output.with_name(f"{output.name}.new"), output)
+            (folder_of_pages / name).write_text(text, encoding="utf-8")
+    _put(made, output.absolute())
     rows = sum(len(table.rows) for table in board.tables)
     click.echo(f"written: {output / INDEX}, {len(board.tables)} tables, {rows} rows", err=True)
 
@@ -74,8 +77,6 @@ def _made_here(folder: Path, index: str) -> bool:
 
 def _put(made: Path, output: Path) -> None:
     """Give a folder another one's place."""
-    import shutil
-
     if output.exists():
         shutil.rmtree(output)
     made.rename(output)
