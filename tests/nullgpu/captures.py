@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import torch
+from answer import answer
 from workload import make_method, make_task, told
 
 from lmdbench.runs.train import train_epoch
@@ -68,4 +67,4 @@ def drawn(mode: str) -> list[list[int]]:
 
 found = {name: looked_at(name) for name in ("own-rate", "waits", "reads-epoch")}
 plain, replayed = drawn("plain"), drawn("compiled")
-print(json.dumps({**found, "plain": plain, "replayed": replayed}))
+answer({**found, "plain": plain, "replayed": replayed})

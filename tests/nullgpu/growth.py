@@ -6,10 +6,10 @@ growth.py RESULTS METHOD SEEDS
 from __future__ import annotations
 
 import ctypes
-import json
 import sys
 
 import run  # noqa: F401  which gives the null GPU its kernels
+from answer import answer
 
 from lmdbench.cli.commands import exit_code
 from lmdbench.runs import train
@@ -28,4 +28,4 @@ train.give_back = noting
 results, method, seeds = sys.argv[1:]
 words = f"run --method {method} --seeds {seeds} --dataset demo --device cuda --set epochs=2 --quiet"
 sys.argv[1:] = [*words.split(), "--results", results]
-print(json.dumps({"code": exit_code(), "held": held}))
+answer({"code": exit_code(), "held": held})

@@ -7,10 +7,10 @@ Of whole batches, a last one that is nearly whole, and validation, in the first 
 
 from __future__ import annotations
 
-import json
 import sys
 
 import torch
+from answer import answer
 from workload import GPU, make_method, make_task, runtime, told
 
 from lmdbench.runs.train import logits_of, train_epoch
@@ -44,7 +44,7 @@ def main() -> None:
         workload: {mode: measured(mode, *workload.split(":")) for mode in ("plain", "compiled")}
         for workload in sys.argv[1:]
     }
-    print(json.dumps(found))
+    answer(found)
 
 
 main()
