@@ -129,13 +129,23 @@ def test_a_container_is_built_from_what_a_build_reads(name):
     assert "LMDBENCH_DATA=/data LMDBENCH_RESULTS=/results LMDBENCH_CACHE=/cache" in text
 
 
+def instructions(text: str) -> list[list[str]]:
+    """The words of a Dockerfile's instructions, as Docker reads them: comments and empty lines do
+    not end one that a backslash carries on."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [line.split() for line in "\n".join(lines).replace("\\\n", " ").splitlines()]
+
+
+def test_an_empty_line_and_a_comment_do_not_end_an_instruction():
+    assert instructions("RUN a \\\n\n# why\n b\nENV c=d\n") == [["RUN", "a", "b"], ["ENV", "c=d"]]
+
+
 def test_the_dockerfile_has_instructions_alone():
-    text = (ROOT / "containers" / "Dockerfile").read_text()
-    lines = re.sub(r"^#.*\n|\\\n", "", text, flags=re.MULTILINE).splitlines()
     known = {"FROM", "RUN", "ARG", "WORKDIR", "COPY", "ENV", "ENTRYPOINT"}
-    first, *others = [line.split()[0] for line in lines if line.strip()]
+    (first, *_), *others = instructions((ROOT / "containers" / "Dockerfile").read_text())
     assert first == "FROM"
-    assert {first, *others} == known
+    assert {first, *(words[0] for words in others)} == known
+    assert not known & {word for words in others for word in words[1:]}
 
 
 def test_the_apptainer_definition_has_sections_that_there_are():

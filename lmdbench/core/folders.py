@@ -12,8 +12,9 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.system import user_id
 
 HOME_CACHE = "~/.cache/lmdbench"
-# Variables by which libraries are told where their own files go → a folder in the cache for them
-LIBRARIES = {"MPLCONFIGDIR": "matplotlib", "TORCH_HOME": "torch"}
+# Variables by which libraries are told where their own files go → the folder's name, in the user's
+# cache (~/.cache) as in lmdbench's own
+LIBRARIES = {"HF_HOME": "huggingface", "MPLCONFIGDIR": "matplotlib", "TORCH_HOME": "torch"}
 # The same of compilers: what one run compiled serves the next, also on other nodes
 COMPILERS = {
     "TORCHINDUCTOR_CACHE_DIR": "compiled/inductor",
@@ -58,8 +59,8 @@ def has_home() -> bool:
 
 def settle_libraries() -> None:
     """Give libraries what they look up of the user, in a container whose user has no entry in
-    /etc/passwd: a name, and, where there is no home folder either, places in the cache. Compilers
-    have theirs there wherever it can be written."""
+    /etc/passwd: a name, and places in the cache for what has none in the home folder and can have
+    none there. Compilers have theirs in the cache wherever it can be written."""
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -69,9 +70,22 @@ def settle_libraries() -> None:
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with suppress(UserError):
         cache = default_cache().absolute()
-        settled = {} if has_home() else {**LIBRARIES}
-        there = next(p for p in (cache, *cache.parents) if p.exists())
-        if os.access(there, os.W_OK):
+        settled = {name: folder for name, folder in LIBRARIES.items() if not _has_place(folder)}
+        if _writable(cache):
             settled |= COMPILERS
         for name, folder in settled.items():
             os.environ.setdefault(name, str(cache / folder))
+
+
+def _has_place(folder: str) -> bool:
+    """Whether a folder of this name is in the user's own cache, or can be made there."""
+    if not has_home():
+        return False
+    place = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / folder
+    return place.is_dir() or _writable(place)
+
+
+def _writable(folder: Path) -> bool:
+    """Whether it can be written in, or made if it is not there."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return os.access(there, os.W_OK)

@@ -81,6 +81,20 @@ print(getpass.getuser(), os.environ.get("TORCH_HOME"), os.environ.get("MPLCONFIG
     assert nobody(code, **own) == f"user54321 {tmp_path}/c/torch /mine\n"
 
 
+def test_libraries_have_places_where_home_can_not_be_written(nobody, tmp_path):
+    """As with ``docker run --user``, for which home is /."""
+    home = tmp_path / "home"
+    (home / ".cache/torch").mkdir(parents=True)
+    code = "import os; from lmdbench.core.folders import *; settle_libraries(); "
+    code += "print(*(os.environ.get(name) for name in sorted(LIBRARIES)))"
+    own = {"HOME": home, "LMDBENCH_CACHE": "c"}
+    assert nobody(code, **own) == "None None None\n"
+    for folder in (home, home / ".cache"):
+        folder.chmod(0o555)
+    # what is there is read as before: weights that were fetched where home could be written
+    assert nobody(code, **own) == f"{tmp_path}/c/huggingface {tmp_path}/c/matplotlib None\n"
+
+
 def test_plots_say_nothing_of_places_of_fonts(nobody):
     code = "from lmdbench.core.folders import *; settle_libraries(); import matplotlib.figure"
     assert nobody(code) == ""
