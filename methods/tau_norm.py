@@ -74,6 +74,7 @@ class TauNormalisation(Method):
     starts_from = "ce"
     trains = "head"
     epochs = 0
+    chosen_on_validation = ("tau",)
     tau: Tensor
 
     @dataclass(frozen=True, kw_only=True)

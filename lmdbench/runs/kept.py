@@ -46,6 +46,15 @@ def keep(directory: Path, model: Weights, keeps: str, ancestor: Path | None) -> 
     return digests
 
 
+def saved_weights(directory: Path, record: RunRecord, way: str) -> bytes:
+    """The whole weights of a finished run: its own, or its heads and the encoder that they share.
+    Raises as ``read_weights`` and ``put_together`` do."""
+    path = directory / MODEL
+    if path.exists() or record.kept_weights != "heads":
+        return read_weights(path, record, way)
+    return put_together(directory, record, way)
+
+
 def put_together(directory: Path, record: RunRecord, way: str) -> bytes:
     """The whole weights of a run that kept its heads alone, as it would have kept them.
 

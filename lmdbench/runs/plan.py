@@ -96,9 +96,9 @@ class PlannedRun:
     def length_text(self) -> str:
         """The same in words."""
         if self.spec.refit is not None:
-            return (
-                f"refit of {self.spec.refit['run'][:8]}, stopped after {self.length} of its epochs"
-            )
+            stopped = f", stopped after {self.length} of its epochs" if self.length else ""
+            chosen = "".join(f", with its {k}={v:g}" for k, v in self.spec.chosen.items())
+            return f"refit of {self.spec.refit['run'][:8]}{stopped}{chosen}"
         texts = (f"{n} {name.removesuffix('s') if n == 1 else name}" for n, name in self._lengths)
         return next(texts, "no epochs")
 
@@ -255,8 +255,26 @@ def plan(
             chain = " → ".join([*trained, method])
             raise UserError(f"--set {name}.…: {method} does not start from {name}: {chain}")
     for link in run.chain:
+        if not link.given:
+            _check_validation(link)
         _look_at_code(link)
     return run
+
+
+def _check_validation(run: PlannedRun) -> None:
+    """Raise UserError for a method that needs validation images where the split has none."""
+    method = run.method
+    if len(run.context.prepared.split.parts["validation"]):
+        return
+    way = "this split has none: choose a --split that has some"
+    if method.uses_validation:
+        raise UserError(f"{method.name} looks at validation images while it trains, and {way}")
+    for name in method.chosen_on_validation:
+        if run.spec.settings[name] is None:
+            raise UserError(
+                f"{method.name} chooses {name} on validation images, and {way}, or set it "
+                f"(--set {method.name}.{name}=…)"
+            )
 
 
 def _look_at_code(run: PlannedRun) -> None:

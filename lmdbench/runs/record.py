@@ -58,7 +58,8 @@ class RunSpec:
     image_size: int
     precision: Precision  # as requested; what it came to is recorded elsewhere
     tuning: str = "full"  # what of the encoder is trained; came later than the others
-    # Of a run on training and validation images together: the run that it repeats, and its epochs
+    # Of a run on training and validation images together: the run that it repeats, its epochs, and
+    # under ``chosen`` the settings that it chose on validation images, where it chose any
     refit: Mapping[str, Any] | None = None
 
     @cached_property
@@ -72,6 +73,11 @@ class RunSpec:
         # Not by asdict, whose copies take longer than all else where thousands of runs are planned.
         values = {name: getattr(self, name) for name in SPEC}
         return {k: v for k, v in values.items() if k not in LATER or v != LATER[k]}
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The settings of a refit that the run which it repeats chose on validation images."""
+        return dict((self.refit or {}).get("chosen", {}))
 
     @property
     def folder(self) -> str:

@@ -1,15 +1,19 @@
 """A finished run trained once more, on training and validation images together: as long as before,
-with the settings of before."""
+with the settings of before, and with what it chose on validation images."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+from safetensors.torch import load
+
 from lmdbench.core.errors import UserError
+from lmdbench.core.words import listed
+from lmdbench.runs.kept import saved_weights
 from lmdbench.runs.plan import PlannedRun, ResolvedContext
 from lmdbench.runs.record import RunRecord, read_record
-from lmdbench.runs.state import ancestor_directory, run_state
+from lmdbench.runs.state import ancestor_directory, require_weights, run_state, train_anew
 from lmdbench.training.method import METHODS
 
 
@@ -37,12 +41,13 @@ def _plan(context: ResolvedContext, directory: Path, record: RunRecord) -> Plann
         above = ancestor_directory(directory, record.ancestor)
         ancestor = _plan(context, above, read_record(above))
     epochs = record.selected_epoch if record.spec.selection == "best" else record.epochs
+    chosen = _chosen(directory, record)
     spec = replace(
         record.spec,
         selection="last",
         ancestor=ancestor.spec.id if ancestor else None,
         split=context.split_identity,
-        refit={"run": record.id, "epochs": epochs},
+        refit={"run": record.id, "epochs": epochs, **({"chosen": chosen} if chosen else {})},
     )
     usual = record.ancestor is None or bool(record.ancestor.usual)
     return PlannedRun(
@@ -54,6 +59,31 @@ def _plan(context: ResolvedContext, directory: Path, record: RunRecord) -> Plann
         usual,
         refit_of=directory,
     )
+
+
+def _chosen(directory: Path, record: RunRecord) -> dict[str, float]:
+    """The settings that a run chose on its validation images, as its weights have them. Raises
+    UserError where these are gone or lack them."""
+    spec = record.spec
+    names = METHODS.get(spec.method).chosen_on_validation
+    names = tuple(name for name in names if spec.settings.get(name) is None)
+    if not names:
+        return {}
+    try:
+        require_weights(directory, spec.method, spec.seed)
+    except UserError as error:
+        raise UserError(
+            f"--refit: {listed(names)}, chosen on validation images, can't be read: {error}"
+        ) from None
+    anew = train_anew(spec.method, spec.seed)
+    weights = load(saved_weights(directory, record, anew))
+    try:
+        return {name: float(str(weights[name].numpy())) for name in names}  # the shortest decimals
+    except (KeyError, ValueError):
+        raise UserError(
+            f"--refit: {spec.method} does not keep {listed(names)}, which it chose on validation "
+            "images, as a number in a buffer of that name"
+        ) from None
 
 
 def _check_run(directory: Path, record: RunRecord) -> None:

@@ -55,7 +55,7 @@ from lmdbench.runs import attempts
 from lmdbench.runs.checkpoint import CHECKPOINT, OUT_OF_MEMORY, read_checkpoint
 from lmdbench.runs.code_digest import begun_by, package_versions, plugin_sources
 from lmdbench.runs.frozen import Features, open_features
-from lmdbench.runs.kept import keep, put_together
+from lmdbench.runs.kept import keep, saved_weights
 from lmdbench.runs.options import RunOptions
 from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
 from lmdbench.runs.record import BEGUN, LESS_MEMORY, MOVED_ASIDE, WEIGHTS, RunRecord, read_record
@@ -68,7 +68,6 @@ from lmdbench.runs.whole import (
     REFIT,
     damage,
     keep_validation,
-    read_weights,
     spoilt,
     suspect,
 )
@@ -883,7 +882,7 @@ def _untrained(kind: type[Method], spec: RunSpec, weights: Weights, task: Task) 
     torch.manual_seed(derived_seed(spec.seed, "init", 0))
     encoder = build_encoder(get_backbone(spec.backbone, spec.image_size), weights, logger.info)
     tune(encoder, parse_tuning(spec.tuning), trained=kind.trains == "all")
-    method = kind(task, kind.Settings(**spec.settings), encoder)
+    method = kind(task, kind.Settings(**{**spec.settings, **spec.chosen}), encoder)
     if isinstance(encoder, FrozenEncoder) and method.model.encoder is not encoder:
         raise UserError(
             f"{spec.method} builds an encoder of its own, and that of {spec.backbone} is frozen: "
@@ -936,9 +935,7 @@ def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
     try:
         # load_file maps it, which a mount may lack; and what is checked is what is loaded
         record = read_record(directory)
-        whole = path.exists() or record.kept_weights != "heads"
-        read = read_weights(path, record, anew) if whole else put_together(directory, record, anew)
-        content = load(read)
+        content = load(saved_weights(directory, record, anew))
         weights = {name: tensor.to(task.device) for name, tensor in content.items()}
     except (UserError, *OUT_OF_MEMORY):
         raise

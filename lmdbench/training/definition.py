@@ -19,6 +19,7 @@ TUPLES = (
     "deviations",
     "scaffolding",
     "of_encoder",
+    "chosen_on_validation",
 )  # attributes of which a text would be taken apart
 TRAINING = ("loss", "step", "epoch")  # hooks of which one makes a method that trains
 FITTING = ("finish", "start", "predict")  # and one of these a method that does not
@@ -94,6 +95,11 @@ def _problems_of_settings(cls: Any) -> Iterator[str]:
     for key in vars(cls).get("authors", ()):
         if key not in names:
             yield f"authors: {unknown('setting', key, names)}"
+    for key in cls.chosen_on_validation:
+        if key not in names:
+            yield f"chosen_on_validation: {unknown('setting', key, names)}"
+        elif getattr(settings, key) is not None:
+            yield f"chosen_on_validation: its setting {key} must be None where it is chosen"
 
 
 def _problems_of_hooks(cls: Any, base: Any) -> Iterator[str]:

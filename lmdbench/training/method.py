@@ -89,6 +89,9 @@ class Method(nn.Module):
     goes_back_twice: ClassVar[bool] = False
     # Whether training looks at validation images, as its definition has it: see ``logits``.
     uses_validation: ClassVar[bool] = False
+    # Settings that are chosen on validation images where they are None, each kept in a buffer of
+    # its name: a refit, which has no such images, is given what its run chose.
+    chosen_on_validation: ClassVar[tuple[str, ...]] = ()
     # Whether ``step`` does the same work on every batch, whatever numbers are in it, and draws none
     # itself: then a GPU replays it as one graph. What else it depends on is its ``phase``.
     replayable: ClassVar[bool] = False

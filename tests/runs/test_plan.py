@@ -149,14 +149,30 @@ def test_mistakes_in_a_chain_are_named(context, method, overrides, starts_from, 
         plan(context, method, 0, overrides, starts_from)
 
 
-def test_the_best_epoch_needs_validation_images(context):
+@pytest.fixture
+def without_validation(context):
     split = context.prepared.split
     empty = Part(np.array([], dtype=str), np.array([], dtype=np.int64))
-    without = replace(split, parts={**split.parts, "validation": empty})
-    changed = replace(context, prepared=replace(context.prepared, split=without))
-    assert plan(changed, "ce", 0, {})
+    changed = replace(split, parts={**split.parts, "validation": empty})
+    return replace(context, prepared=replace(context.prepared, split=changed))
+
+
+def test_the_best_epoch_needs_validation_images(without_validation):
+    assert plan(without_validation, "ce", 0, {})
     with pytest.raises(UserError, match="no validation images"):
-        plan(replace(changed, selection="best"), "ce", 0, {})
+        plan(replace(without_validation, selection="best"), "ce", 0, {})
+
+
+def test_methods_that_need_validation_images_are_refused_before_anything_is_trained(
+    context, without_validation
+):
+    assert plan(context, "tau-norm", 0, {})
+    assert plan(context, "ecl", 0, {})
+    with pytest.raises(UserError, match=r"tau-norm chooses tau on .* \(--set tau-norm\.tau=…\)"):
+        plan(without_validation, "tau-norm", 0, {})
+    assert plan(without_validation, "tau-norm", 0, {"tau": "0.7"})
+    with pytest.raises(UserError, match="ecl looks at validation images while it trains, and this"):
+        plan(without_validation, "ecl", 0, {})
 
 
 def plugin(tmp_path, body: str) -> str:
@@ -183,6 +199,8 @@ def plugin(tmp_path, body: str) -> str:
         ('sampler = "balanced"', "unknown sampler 'balanced'. Did you mean class-balanced"),
         ('views = ("week",)', "unknown view 'week'. Did you mean weak"),
         ('views = "weak"', "views must be a tuple"),
+        ('chosen_on_validation = ("bias",)', "chosen_on_validation: unknown setting 'bias'"),
+        ('chosen_on_validation = ("lr",)', "its setting lr must be None where it is chosen"),
     ],
 )
 def test_mistakes_of_a_methods_author_are_named(context, tmp_path, body, message):

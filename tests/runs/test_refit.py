@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from lmdbench.comparison.compare import compare
 from lmdbench.comparison.results import read_results
@@ -121,6 +123,39 @@ def test_it_stops_where_the_run_was_selected_and_repeats_its_stages(toy_run, tmp
         rows = (again / "history.csv").read_text().splitlines()
         assert len(rows) == 1 + before.selected_epoch
     assert record.ancestor.id == read_record(only(results, "*/given-refit/ce/seed*")).id
+
+
+def test_what_it_chose_on_validation_is_given_to_the_refit(toy_run, lmdbench, toy_folder, tmp_path):
+    """Rows of seeds stay one, whatever each seed chose."""
+    assert toy_run("tau-norm", "--seeds", "0-1", "--set", "ce.epochs=2", "--quiet").code == 0
+    results = tmp_path / "results"
+    sources = sorted(done.parent for done in results.glob("*/given/tau-norm/seed*/done"))
+    ids = []
+    for source in sources:
+        outcome = toy_run.plain("tau-norm", "--refit", source)
+        assert outcome.code == 0, outcome.err
+        ids.append(read_record(source).id)
+    again = {
+        read_record(done.parent).spec.refit["run"]: done.parent
+        for done in results.glob("*/given-refit/tau-norm/seed*/done")
+    }
+    for source, run_id in zip(sources, ids, strict=True):
+        tau = load_file(source / "model.safetensors")["tau"]
+        refit = read_record(again[run_id]).spec
+        assert refit.chosen == {"tau": round(tau.item(), 6)}
+        assert refit.settings["tau"] is None
+        weights = load_file(again[run_id] / "model.safetensors")
+        ce = read_record(again[run_id]).ancestor.directory
+        head = load_file(f"{ce}/model.safetensors")["model.head.weight"]
+        norms = head.norm(dim=1, keepdim=True) ** tau
+        torch.testing.assert_close(weights["model.head.weight"], head / norms)
+    (row,) = compare(read_results(results), methods=["tau-norm"]).tables[1].rows
+    assert len(row.runs) == 2
+    assert lmdbench("predict", again[ids[0]], toy_folder / "round-0.png").code == 0
+    (sources[0] / "model.safetensors").unlink()
+    outcome = toy_run.plain("tau-norm", "--refit", sources[0])
+    assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
+    assert "--refit: tau, chosen on validation images, can't be read" in outcome.err
 
 
 def test_what_cannot_be_refitted_is_told_in_one_line(refitted, toy_run, monkeypatch):
