@@ -17,6 +17,7 @@ from torch import Tensor
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_bytes
 from lmdbench.core.randomness import Streams
+from lmdbench.core.words import count
 from lmdbench.data.store.decoding import decode, reason, resized, to_rgb, whole_images
 from lmdbench.data.store.hashing import Progress, default_workers, in_parallel
 from lmdbench.data.store.looking import KnownLooks, look_at
@@ -39,6 +40,7 @@ from lmdbench.runs.whole import saved_predictions, validation_predictions
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
 
+OF_RUN = "as those of the run were"  # why a scale is what it is
 WAY = "rescale them to the run's, or save them in 8 bits as they should look"
 
 
@@ -293,16 +295,30 @@ def validation_of(run: TrainedRun, options: str) -> Predictions:
 
 def told_of_pictures(run: TrainedRun, ids: Sequence[str], files: Sequence[Path]) -> list[str]:
     """What is particular about images to predict, a line each: all is read by the run's scale."""
-    found = look_at(files, list(ids), KnownLooks(), default_workers())
-    survey = Survey(dict(zip(ids, found, strict=True)), run.scale, "as those of the run were")
-    return [*survey.lines, *_other_scale(survey)]
+    survey, floats = _survey(run, ids, files)
+    lines = [*survey.lines, *_other_scale(survey)]
+    if floats:
+        lines.append(
+            f"{count(floats, 'picture')} of floats can't be read, as the run was trained on none: "
+            "save them in 8 bits as they should look"
+        )
+    return lines
 
 
 def other_scale(run: TrainedRun, files: Sequence[Path]) -> list[str]:
     """That images to predict are of another scale than the run's; empty where they are not."""
-    names = [*map(str, files)]
-    found = look_at(files, names, KnownLooks(), default_workers())
-    return _other_scale(Survey(dict(zip(names, found, strict=True)), run.scale))
+    survey, _ = _survey(run, [*map(str, files)], files)
+    return _other_scale(survey)
+
+
+def _survey(run: TrainedRun, ids: Sequence[str], files: Sequence[Path]) -> tuple[Survey, int]:
+    """Of the images that the run's scale can read, and how many are of floats that it can't."""
+    found = look_at(files, list(ids), KnownLooks(), default_workers())
+    looks = dict(zip(ids, found, strict=True))
+    if run.scale != USUAL:
+        return Survey(looks, run.scale, OF_RUN), 0
+    read = {image: one for image, one in looks.items() if not (one.values and one.values.floats)}
+    return Survey(read, run.scale, OF_RUN), len(looks) - len(read)
 
 
 def _other_scale(survey: Survey) -> list[str]:

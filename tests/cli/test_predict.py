@@ -223,6 +223,63 @@ def test_unreadable_images_are_named_and_the_others_predicted(lmdbench, trained_
     assert len(nothing.err.splitlines()) <= 2  # the progress, and the reason
 
 
+@pytest.fixture
+def odd(tmp_path) -> Path:
+    """A folder of pictures as clinics have them, beside what only looks like pictures."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    wide = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    wide.save(folder / "plain.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # shown, it is turned by 90° clockwise
+    wide.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.png", exif=turned)
+    grey = wide.convert("L")
+    grey.save(folder / "grey.png")
+    deep = np.asarray(grey, dtype=np.uint16) * 257
+    Image.fromarray(deep).save(folder / "deep.png")
+    Image.fromarray(deep / np.float32(65535)).save(folder / "float.tif")
+    wide.convert("CMYK").save(folder / "cmyk.tif")
+    still = wide.convert("P")
+    still.save(folder / "still.gif")
+    others = [Image.new("P", still.size) for _ in range(3)]
+    still.save(folder / "animated.gif", save_all=True, append_images=others)
+    Image.new("RGB", (30_000, 4), (200, 0, 0)).save(folder / "long.png")
+    Image.new("RGB", (3, 4), (200, 0, 0)).save(folder / "short.png")
+    wide.save(folder / "cut.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:900])
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("the report is in the other folder")
+    return folder
+
+
+def test_odd_pictures_are_read_as_they_look_and_what_is_none_is_told(lmdbench, trained_run, odd):
+    found = lmdbench("predict", trained_run, odd, "--output", "odd.csv", "--quiet")
+    rows = {row["image"]: row for row in rows_of("odd.csv")}
+    why = {image: row["error"] for image, row in rows.items() if row["error"]}
+    assert why.pop("cut.jpg").startswith("image file is truncated")
+    assert why == {
+        "empty.jpg": "empty file",
+        "float.tif": "floats of unknown range",
+        "text.jpg": "not an image",
+    }
+    assert found.code == 1
+    assert len(found.err.splitlines()) == 1
+    assert "4 of 13 images can't be read: cut.jpg (" in found.err
+    for one, same in (
+        ("turned.png", "plain.png"),
+        ("cmyk.tif", "plain.png"),
+        ("deep.png", "grey.png"),
+        ("animated.gif", "still.gif"),
+        ("long.png", "short.png"),
+    ):
+        mine, theirs = ([float(rows[x][c]) for c in CLASSES] for x in (one, same))
+        np.testing.assert_allclose(mine, theirs, atol=1e-6, err_msg=one)
+    assert "1 picture of more than 8 bits holds values from" in found.out
+    assert "1 picture of floats can't be read, as the run was trained on none" in found.out
+    assert "of which the first is read: animated.gif" in found.out
+
+
 def test_labels_without_a_class_are_counted_and_not_scored(lmdbench, trained_run, hospital):
     words = ("predict", trained_run, hospital, "--output", "a.csv")
     ignored = lmdbench(*words)

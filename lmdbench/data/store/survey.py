@@ -57,7 +57,8 @@ def _of_values(survey: Survey) -> list[str]:
     if not values:
         return []
     low, high = min(one.low for one in values), max(one.high for one in values)
-    held = f"hold values from {number(low, ',')} to {number(high, ',')}"
+    verb = "holds" if len(values) == 1 else "hold"
+    held = f"{verb} values from {number(low, ',')} to {number(high, ',')}"
     read = f"read as {_depth(survey.scale)}: {survey.scale.words} ({survey.why})"
     return [f"{count(len(values), 'picture')} of more than 8 bits {held}, {read}"]
 
