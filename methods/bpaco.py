@@ -61,6 +61,7 @@ class BalancedParametricContrastive(GeneralizedParametricContrastive):
         "lr": 0.02,
         "weight_decay": 5e-4,
         "schedule": "cosine",
+        "warmup": 0.02,
     }
     scaffolding = ("projector", "prototypes", "queue")
 

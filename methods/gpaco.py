@@ -48,8 +48,15 @@ class GeneralizedParametricContrastive(Method):
         "The benchmark's learning rate and schedule; the official one rises for 10 epochs and "
         "falls by a cosine.",
         "The last, incomplete batch of an epoch is used; the official code drops it.",
+        "The official code adds 1e-9 to the class shares within the logarithm.",
     )
-    authors = {"epochs": 400, "lr": 0.06, "weight_decay": 5e-4, "schedule": "cosine"}
+    authors = {
+        "epochs": 400,
+        "lr": 0.06,
+        "weight_decay": 5e-4,
+        "schedule": "cosine",
+        "warmup": 0.025,
+    }
     views = ("strong", "strong")
     scaffolding = ("projector", "queue")
     passes = (2, 2)

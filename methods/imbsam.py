@@ -34,6 +34,7 @@ class ImbalancedSAM(SharpnessAware):
         "whose largest class has 500).",
         "The official code as released calls its step by other names than it has, and does not "
         "run; built is what it says.",
+        "The tail's loss counts twice, as in the official code at 94a22ba; at 7949cbc, once.",
     )
     authors = {
         "tail": 20,

@@ -55,6 +55,7 @@ class NestedCollaborativeContrastive(NestedCollaborative):
         "The moving averages begin as the networks, and their projectors follow, too; in the "
         "official code they begin with other random weights, and their projectors stay as they "
         "are at random.",
+        "They follow before a batch's keys are made, as in MoCo; in the official code after it.",
         "The keys' view is the benchmark's strong view, too; the official one is SimCLR's.",
         "The queue is empty at first and no longer than the training set; the official one starts "
         "full of random directions.",

@@ -62,16 +62,19 @@ class SharpnessAware(Method):
     source = (
         "Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization, ICLR "
         "2021, algorithm 1; for long tails Rangwani et al., Escaping Saddle Points for Effective "
-        "Generalization on Class-Imbalanced Data, NeurIPS 2022; as in davda54/sam"
+        "Generalization on Class-Imbalanced Data, NeurIPS 2022; as in davda54/sam, settings of the "
+        "official code val-iisc/Saddle-LongTail, run.sh and cifar_train_sam.py (CIFAR-100-LT)"
     )
     deviations = (
         "ρ is the same throughout; Rangwani et al. raise it on ImageNet-LT, from .05 to .1 after 5 "
         "of 90 epochs and to .5 after 60.",
-        "The authors' ρ is Rangwani et al.'s for cross-entropy on CIFAR-100-LT; with LDAM or "
-        "deferred weights they have .8, Foret et al. .05.",
+        "The authors' values are Rangwani et al.'s for cross-entropy on CIFAR-100-LT; with LDAM or "
+        "deferred weights their ρ is .8, Foret et al.'s .05.",
+        "The benchmark's schedule; theirs (CIFAR): after a warm-up the learning rate times .01 "
+        "after 160 and once more after 180 of 200 epochs.",
         "With loss=ldam-drw its own settings are as `ldam-drw` has them by default.",
     )
-    authors = {"rho": 0.2}
+    authors = {"rho": 0.2, "epochs": 200, "lr": 0.1, "weight_decay": 2e-4, "warmup": 0.025}
     passes = (2, 2)
     replayable = True
 

@@ -96,9 +96,9 @@ class SHIKE(Method):
         "on the new heads alone.",
         "The experts' last stages begin with the same weights, pretrained ones where there are "
         "any, and the rest at random; in the official code all begin at random.",
-        "Both phases have the benchmark's learning rate and schedule; official: from .05 to .15 in "
-        "5 epochs, then a cosine to 0 at epoch 180, and the like for the new heads with a peak of "
-        ".1; views are AutoAugment with Cutout.",
+        "Both phases have the benchmark's learning rate and schedule; official: from .025 to .125 "
+        "in 5 epochs, then a cosine from .15 to 0 at epoch 180, and the like for the new heads "
+        "with a peak of .1; views are AutoAugment with Cutout.",
     )
     needs_images = "its experts train stages of the encoder"
     authors = {"epochs": 200, "lr": 0.15, "weight_decay": 5e-4, "schedule": "cosine"}

@@ -65,6 +65,8 @@ class TotalDirectEffect(Method):
     deviations = (
         "α is that of CIFAR-LT; official for ImageNet-LT: 3. The paper tunes it.",
         "m is updated before the optimiser's step, by the features that the loss is taken of.",
+        "μ is that of CIFAR-LT; on other data sets the official code has 1 − .1 min(50 lr, 1).",
+        "The last, incomplete batch of an epoch is used; the official code drops it.",
         "After the warm-up the benchmark's schedule; official (CIFAR): the learning rate times .01 "
         "after 120 and once more after 160 of 200 epochs.",
     )

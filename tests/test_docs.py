@@ -238,6 +238,17 @@ def test_the_sweep_of_the_whole_field_has_every_method(lmdbench, tmp_path):
     assert listed == {m.name for m in built_in_methods()} | {"late-balance"}
 
 
+def test_the_page_on_frozen_encoders_says_of_every_method_whether_it_can():
+    page = (DOCS / "frozen.md").read_text()
+    listed = page[page.index("**Which methods?**") : page.index("**LMD's calibration**")]
+    can, cannot = (set(re.findall(r"`([a-z0-9-]+)`", part)) for part in listed.split("Refused"))
+    methods = {m.name: m for m in built_in_methods()}
+    assert can | cannot == set(methods)
+    assert not [name for name in can if methods[name].needs_images or len(methods[name].views) > 1]
+    refused = {n for n, m in methods.items() if m.needs_images or len(m.views) > 1}
+    assert refused <= cannot
+
+
 @pytest.mark.parametrize("name", ["short-isic2019", "short-hyper-kvasir", "longer-isic2019"])
 def test_the_sweeps_of_the_evidence(lmdbench, tmp_path, test_data, name):
     words = ("--data-root", test_data, "--results", tmp_path / "results", "--json")

@@ -129,11 +129,11 @@ STAGE_1 = ("batch_weight", "channel_weight", "prob_weight")
 
 def test_what_makes_it_work_takes_one_step_at_a_time(chains_of):
     chains = chains_of("what-makes-it-work")
-    assert len({chain[-1].spec.id for chain in chains.values()}) == len(chains) == 25
+    assert len({chain[-1].spec.id for chain in chains.values()}) == len(chains) == 26
     ends = [row for label, row in rows_of(chains).items() if row[0][-1] not in ("ce", "rrl")]
     steps = [len(own) + len(start) for _, own, start in ends]
     # 2: two of three losses are off, or stage 1 as the other end has it
-    assert sorted(steps) == [0] * 6 + [1] * 11 + [2] * 5 + [4]
+    assert sorted(steps) == [0] * 7 + [1] * 11 + [2] * 5 + [4]
     rows = rows_of(chains)
     for label, kept in zip(("L_batch", "L_channel", "L_prob"), STAGE_1, strict=True):
         off = {weight: 0.0 for weight in STAGE_1 if weight != kept}
@@ -141,7 +141,8 @@ def test_what_makes_it_work_takes_one_step_at_a_time(chains_of):
     assert rows["w/o E-step"] == (["rrl", "lmd"], {"encoder_lr": 0.0}, {})
     assert rows["w/o VFC, one pass"] == (["rrl", "lmd"], {"calibration": "real-once"}, {})
     assert rows["w/o RRL"] == (["ce", "lmd"], {}, {})
-    assert rows["SAM for RRL"] == (["sam", "lmd"], {}, {})
+    for label, start in (("SAM", "sam"), ("ProCo", "proco"), ("CUDA", "cuda")):
+        assert rows[f"{label} for RRL"] == ([start, "lmd"], {}, {})
     assert rows["LMD, released order"] == (["rrl", "lmd-released"], PUBLISHED, {})
 
 
@@ -177,8 +178,8 @@ def test_it_plans_on_demo_as_its_comment_says(tmp_path):
     mine = tmp_path / "mine.toml"
     mine.write_text(text.replace(block, '\ndatasets = ["demo"]\n'))
     chains = plans(read_sweep(str(mine), None), tmp_path)
-    assert len({chain[-1].spec.id for chain in chains.values()}) == 25
-    assert len({run.spec.id for chain in chains.values() for run in chain}) == 33
+    assert len({chain[-1].spec.id for chain in chains.values()}) == 26
+    assert len({run.spec.id for chain in chains.values() for run in chain}) == 35
 
 
 def test_the_page_on_ablations_names_every_row_and_runs_it_so(chains_of):
