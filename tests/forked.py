@@ -162,6 +162,7 @@ def prepare() -> None:
     importlib.import_module("lmdbench.cli.main")
     importlib.import_module(WORKER)
     del sys.modules[WORKER]
+    importlib.import_module("torch._dynamo")  # which every optimiser imports
     built_in_methods()
     DATASETS.get("folder")
     gc.collect()

@@ -1,6 +1,8 @@
 """Data flows one way: a lower room never imports an upper one, and nothing stands in a circle."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -75,3 +77,19 @@ def test_imports_only_from_its_own_room_and_below(module):
 def test_no_modules_import_each_other_in_a_circle():
     graph = {module: set(imported(path)) - {module} for module, path in modules().items()}
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+WHAT_PLANS = """
+import sys
+import lmdbench.runs.train
+import lmdbench.sweep.plan
+from lmdbench.training.method import built_in_methods
+built_in_methods()
+print(sorted({"torch", "torch._dynamo", "torchvision"} & sys.modules.keys()))
+"""
+
+
+def test_what_trains_nothing_loads_no_compiler():
+    """Which takes as long as all else that ``sweep plan`` imports."""
+    done = subprocess.run([sys.executable, "-c", WHAT_PLANS], capture_output=True, text=True)
+    assert done.stdout == "['torch']\n", done.stderr

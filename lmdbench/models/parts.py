@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import StochasticDepth
 
 from lmdbench.core.errors import UserError
 
@@ -136,6 +135,8 @@ def layers_from_top(model: nn.Module) -> dict[nn.Parameter, int]:
 def set_drop_path(body: nn.Module, rate: float) -> None:
     """Stochastic depth that rises from 0 in the first block to ``rate`` in the last. Raises
     UserError for a network that has no place for it."""
+    from torchvision.ops import StochasticDepth
+
     blocks = list(_block_modules(body))
     found = 0
     for number, block in enumerate(blocks):
@@ -152,6 +153,8 @@ def set_drop_path(body: nn.Module, rate: float) -> None:
 
 def _drop_paths(block: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     """Where a block leaves itself out: modules with the names of their attributes."""
+    from torchvision.ops import StochasticDepth
+
     for module in block.modules():
         for name, value in [*module.named_children(), *vars(module).items()]:
             if isinstance(value, StochasticDepth) or (
@@ -172,7 +175,7 @@ def checkpoint_blocks(body: nn.Module) -> None:
         )  # which a copy of it takes along as its own
 
 
-@torch.compiler.disable
+@torch._disable_dynamo  # torch.compiler.disable takes a second to import, whoever needs it
 def _checkpointed(block: nn.Module, *inputs: Any, **named: Any) -> Any:
     forward = type(block).forward
     if not torch.is_grad_enabled():

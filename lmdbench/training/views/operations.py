@@ -22,9 +22,10 @@ from torch import Tensor
 from lmdbench.training.views import blurs, warps
 from lmdbench.training.views.augmentation import (
     FLIP_PROBABILITY,
+    VIEWS,
+    View,
     flip,
     normalise,
-    register_view,
 )
 from lmdbench.training.views.blurs import is_kind
 
@@ -71,7 +72,9 @@ class Operation(IntEnum):
 NONE = -1
 
 
-@torch.compiler.disable  # all operations ten times over: more to compile than there is to gain
+# All operations ten times over: more to compile than there is to gain. torch.compiler.disable takes
+# a second to import, also where nothing trains.
+@torch._disable_dynamo
 def operate(images: Tensor, operation: Tensor, share: Tensor, sign: Tensor) -> Tensor:
     """images with each one's operation (B,) int64 made, or none where that is ``NONE``. sign (B,),
     −1 or 1, is the direction of what turns, shears or translates."""
@@ -257,7 +260,6 @@ def draw(batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor
     return flips, numbers, torch.zeros(batch, device=device)
 
 
-@register_view("levels", draw)
 def apply(pixels: Tensor, flips: Tensor, numbers: Tensor, levels: Tensor) -> Tensor:
     """Flips, then as many operations as an image's level says, up to 10, of that strength."""
     images = flip(pixels, *(flips < FLIP_PROBABILITY).unbind(1)).to(torch.float32)
@@ -268,3 +270,6 @@ def apply(pixels: Tensor, flips: Tensor, numbers: Tensor, levels: Tensor) -> Ten
         operation = torch.where(stage < levels, operations[:, stage], NONE)
         images = operate(images, operation, levels / FINEST, signs[:, stage])
     return normalise(images * (1 / 255)).contiguous(memory_format=torch.channels_last)
+
+
+VIEWS.add("levels", View(draw, apply), apply)
