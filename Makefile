@@ -1,5 +1,5 @@
 # make demo   train ce, crt and lmd on drawn images, compare them and write a report (minutes, two cores)
-# make test   lint, types and the whole test suite
+# make test   lint, types and the whole test suite, in JOBS processes: one more than two cores, as some of it waits
 # make docs   the documentation as a site that opens from disk, in build/site
 # All make a virtual environment in .venv if there is none and install what they need.
 
@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 RESULTS ?= results
-JOBS ?= 2
+JOBS ?= 3
 
 .PHONY: demo test lint docs clean
 

@@ -41,6 +41,26 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("lmdbench", deadline=None)  # first calls import and compile
 hypothesis.settings.load_profile("lmdbench")
 
+# What takes a minute and more, much of it waiting. It begins first: at the end of ``make test``,
+# when nothing else is left to do beside it, it would be waited for.
+LONG = (
+    "chaos/test_chaos.py",
+    "sweep/test_slurm_real.py",
+    "sweep/executors/test_local.py",
+    "sweep/test_worker_jobs.py",
+    "cli/sweep/test_commands.py",
+    "runs/test_train.py",
+    "nullgpu/test_devices.py",
+    "nullgpu/test_memory.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the files of ``LONG`` to the front; what is in a file keeps its order."""
+    folder = Path(__file__).parent
+    places = {folder / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
