@@ -78,16 +78,18 @@ PARTS: Mapping[str, Mapping[str, Callable[[str], object]]] = {
 
 def parse_tuning(text: str) -> Tuning:
     """The tuning that a text names, such as ``lora:rank=4,targets=qkv+proj``. Raises UserError."""
-    kind, _, rest = text.replace("last-blocks=", "last-blocks:blocks=").partition(":")
+    kind, colon, rest = text.replace("last-blocks=", "last-blocks:blocks=").partition(":")
     if kind not in get_args(Kind):
         raise UserError(f"--tuning {text}: {unknown('tuning', kind, list(get_args(Kind)))}")
     if kind == "last-blocks" and not rest:
         raise UserError(f"--tuning {text}: say how many, as in last-blocks=2")
     known, values = PARTS.get(kind, {}), {}
-    for part in filter(None, rest.split(",")):
+    wants = f"takes {', '.join(known)}" if known else "takes nothing more"
+    for part in rest.split(",") if colon else ():
         name, _, value = part.partition("=")
+        if not part:
+            raise UserError(f"--tuning {text}: {kind} {wants}; leave out the colon or comma")
         if name not in known:
-            wants = f"takes {', '.join(known)}" if known else "takes nothing more"
             raise UserError(f"--tuning {text}: {kind} {wants}, not {part!r}")
         if name in values:
             raise UserError(f"--tuning {text}: {name} is given twice; keep one of them")
@@ -137,6 +139,19 @@ def _add_lora(body: nn.Module, tuning: Tuning) -> None:
         weight = getattr(module, name)
         low_rank = LowRank(weight, tuning.rank, tuning.alpha)
         parametrize.register_parametrization(module, name, low_rank, unsafe=True)
+
+
+def check_rank(body: nn.Module, tuning: Tuning) -> None:
+    """Raise UserError for a LoRA of a higher rank than any of the weights that have it can be of."""
+    if tuning.kind != "lora":
+        return
+    weights = [getattr(module, name) for module, name in _targets(body, tuning.targets)]
+    largest = max(min(weight.flatten(1).shape) for weight in weights)
+    if tuning.rank > largest:
+        raise UserError(
+            f"--tuning {tuning}: rank is {tuning.rank}, but the weights of these layers of "
+            f"{type(body).__name__} are of rank {largest} at most; give {largest} or less"
+        )
 
 
 class LowRank(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from lmdbench.core.errors import UserError
 from lmdbench.core.randomness import Streams
 from lmdbench.models.backbones import features_of, get_backbone
-from lmdbench.models.tuning import parse_tuning, tune
+from lmdbench.models.tuning import check_rank, parse_tuning, tune
 from lmdbench.runs.plan import PlannedRun, RunSpec
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
@@ -174,7 +174,9 @@ def _unseen(classes: tuple[str, ...], train: Counts, validation: Counts) -> Task
 def _built(text: str, network: Network, task: Task) -> Method:
     name, settings, tuning = json.loads(text)
     method, encoder = METHODS.get(name), get_backbone(*network).construct()
-    tune(encoder, parse_tuning(tuning), trained=method.trains == "all")
+    chosen = parse_tuning(tuning)
+    check_rank(encoder.body, chosen)
+    tune(encoder, chosen, trained=method.trains == "all")
     return method(task, method.Settings(**settings), encoder)
 
 

@@ -10,7 +10,7 @@ import torchvision
 from lmdbench.core.errors import UserError
 from lmdbench.models.classifier import Encoder
 from lmdbench.models.small import SmallNet
-from lmdbench.models.tuning import Tuning, merged, parse_tuning, tune
+from lmdbench.models.tuning import Tuning, check_rank, merged, parse_tuning, tune
 
 VIT = {"depth": 2, "embed_dim": 16, "num_heads": 2, "img_size": 16, "patch_size": 8}
 
@@ -95,6 +95,9 @@ def test_a_tuning_has_one_text(text, canonical):
         ("lora:alpha=-1", "alpha is '-1', but must be a number from 0 on"),
         ("lora:alpha=inf", "alpha is 'inf', but must be a number from 0 on"),
         ("lora:targets=", "targets is '', but must be names of layers with \\+ between"),
+        ("lora:", "lora:: lora takes rank, alpha, targets; leave out the colon or comma"),
+        ("lora:rank=4,", "lora takes rank, alpha, targets; leave out the colon or comma"),
+        ("head:", "head takes nothing more; leave out the colon or comma"),
         ("adapter:width=0", "width is '0', but must be a whole number from 1 on"),
         ("norm:rank=2", "norm takes nothing more, not 'rank=2'"),
         ("last-blocks", "last-blocks: say how many, as in last-blocks=2"),
@@ -116,6 +119,22 @@ def test_lora_of_attention_by_hand():
     assert sum(found.values()) == 2 * (2 * (16 + 48) + 2 * (16 + 16))
     assert {name.split(".")[3] for name in found} == {"qkv", "proj"}
     assert sum(trained(made(torch_vit, "lora:rank=2")).values()) == sum(found.values())
+
+
+@pytest.mark.parametrize(
+    ("make", "targets", "largest"),
+    [
+        (timm_vit, "", 16),  # qkv (48, 16)
+        (timm_vit, ",targets=fc1", 16),  # (64, 16)
+        (small, "", 96),  # the last convolution (96, 48 · 9)
+        (small, ",targets=stem", 24),  # (24, 3 · 9)
+    ],
+)
+def test_a_rank_above_that_of_every_weight_is_refused(make, targets, largest):
+    body = make().body
+    check_rank(body, parse_tuning(f"lora:rank={largest}{targets}"))
+    with pytest.raises(UserError, match=f"rank is {largest + 1}, .* of rank {largest} at most"):
+        check_rank(body, parse_tuning(f"lora:rank={largest + 1}{targets}"))
 
 
 def test_lora_of_what_is_named():
