@@ -118,7 +118,7 @@ def run(
     from lmdbench.runs.options import RunOptions
     from lmdbench.runs.record import read_record
     from lmdbench.runs.request import Contexts, RunContext
-    from lmdbench.runs.session import announce_all, plan_runs, train_runs
+    from lmdbench.runs.session import announce_all, check_weights, plan_runs, train_runs
 
     choice = split if isinstance(split, SplitSpec) else SplitSpec(split and str(split))
     if imbalance_factor is not None:
@@ -150,6 +150,7 @@ def run(
         Contexts(folder, cache, files=True, say=progress.say, progress=progress.prepare),
         options,
     )
+    check_weights(planned, progress.say)
     announce_all([planned], progress)
     for error in train_runs(planned, choose_device(device), cache, progress, options).values():
         raise error

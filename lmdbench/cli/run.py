@@ -221,7 +221,7 @@ def run(
     from lmdbench.core.progress import watcher
     from lmdbench.runs.options import RunOptions, checkpoint_interval
     from lmdbench.runs.request import Contexts, RunContext
-    from lmdbench.runs.session import announce_all, plan_runs, train_runs
+    from lmdbench.runs.session import announce_all, check_weights, plan_runs, train_runs
 
     try:
         interval = checkpoint_interval(checkpoint_every)
@@ -267,8 +267,10 @@ def run(
         planned = plan_runs(
             contexts, method, chosen_seeds, overrides, starts_from, resolved, options
         )
-    announce_all(planned, progress)
     everything = [run for runs in planned for run in runs]
+    if not dry_run:
+        check_weights(everything, progress.say)
+    announce_all(planned, progress)
     if dry_run:
         if as_json:
             records = [plan_record(run) for run in everything]

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lmdbench.core.progress import PREPARING, Lines, clock
+from lmdbench.core.progress import Lines, clock
 from lmdbench.sweep.executors.messages import Outcome
 from lmdbench.sweep.executors.watcher import PoolJob, PoolWatcher, Slot
 
@@ -55,7 +55,7 @@ class Work:
             self.row = event["row"]
             self.epoch = int(self.row["epoch"])
         elif kind == "prepare":
-            self.preparing = f"{PREPARING} {percent(event)}"
+            self.preparing = f"{event['what']} {percent(event)}"
 
     @property
     def left(self) -> float | None:
@@ -105,7 +105,7 @@ class PlainLines(PoolWatcher):
         elif event["event"] == "say":
             lines.say(f"{slot.name}: {event['text']}")
         elif event["event"] == "prepare":
-            lines.prepare(event["done"], event["total"], f"{slot.name}: {PREPARING}")
+            lines.prepare(event["done"], event["total"], f"{slot.name}: {event['what']}")
 
     def ended(self, job: PoolJob, outcome: Outcome) -> None:
         seconds = time.monotonic() - self._began.get(job.key, time.monotonic())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 10.0  # between two plain lines of one run
 PREPARING = "preparing images"
+COMPUTING = "computing features"
 
 
 class Watched(Protocol):

@@ -346,7 +346,8 @@ def build_encoder(
 ) -> Encoder:
     """The encoder with these weights; random ones follow torch's global seed. May download.
 
-    ``say`` is told what of the weights did not fit as it is. Raises UserError if they cannot be
+    ``say`` is told what of the weights did not fit as it is; that the classifier of published ones
+    is left out goes without saying. Raises UserError if they cannot be
     had, are damaged or are another architecture's.
     """
     encoder = backbone.construct()
@@ -369,6 +370,8 @@ def build_encoder(
         convert=backbone.convert,
         heads=backbone.heads,
     )
+    if weights.path is None:
+        loaded = replace(loaded, unused=())
     if told := "; ".join(filter(None, [which, loaded.text])):
         say(f"{source}: {told}")
     return encoder

@@ -142,7 +142,7 @@ def _add_lora(body: nn.Module, tuning: Tuning) -> None:
 
 
 def check_rank(body: nn.Module, tuning: Tuning) -> None:
-    """Raise UserError for a LoRA of a higher rank than any of the weights that have it can be of."""
+    """Raise UserError for a LoRA of a rank that none of the weights it is beside can have."""
     if tuning.kind != "lora":
         return
     weights = [getattr(module, name) for module, name in _targets(body, tuning.targets)]

@@ -24,6 +24,7 @@ from lmdbench.core.folders import expanded
 from lmdbench.core.progress import Lines
 from lmdbench.core.words import count, listed, some
 from lmdbench.models.classifier import Encoder
+from lmdbench.models.foreign_weights import foreign_format
 from lmdbench.models.tuning import merged
 
 State = Mapping[str, Tensor]  # a state dict: tensors by name
@@ -40,6 +41,7 @@ CHOSEN = ("teacher", "ema", "base_encoder", "encoder_q")
 UNCOUNTED = "num_batches_tracked"  # ends the name of a tensor that may be absent
 NAMED = 3  # names told of more
 HASHED = re.compile(r"-([0-9a-f]{8,})\.")  # in a file's name: how its SHA-256 begins
+IS_SAFETENSORS = re.compile(rb'.{6}\x00\x00\{"', re.DOTALL)  # a length of eight bytes, then JSON
 BLOCKED = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")  # what torch refuses to build
 
 
@@ -131,13 +133,17 @@ def _content(path: Path) -> Any:
 def _unreadable(path: Path, error: Exception) -> str:
     """Why a file holds no weights that can be read, in words."""
     with path.open("rb") as file:
-        start = file.read(200).lstrip().lower()
-    if not start:
+        start = file.read(200).lower()
+    if not start.strip():
         return "an empty file; fetch it again"
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+    if start.lstrip().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page, not weights (what came in their place?); fetch the file itself"
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS, not the file; fetch the file itself"
+    if foreign := foreign_format(path):
+        return foreign
+    if path.suffix != ".safetensors" and IS_SAFETENSORS.match(start):
+        return "safetensors by another name; let it end in .safetensors"
     if isinstance(error, pickle.UnpicklingError) and (found := BLOCKED.search(str(error))):
         return (
             f"holds Python objects ({found[1]}), not tensors only; nothing of them was run: save "

@@ -24,6 +24,7 @@ import lmdbench.models
 from lmdbench.core.code import code_of, files_of
 from lmdbench.core.errors import Damaged
 from lmdbench.core.files import check_cache, read_file, sha256_of, sync, write_json
+from lmdbench.core.progress import COMPUTING
 from lmdbench.core.randomness import derived_seed
 from lmdbench.data.store.build_once import make_once
 from lmdbench.data.store.store import Store
@@ -38,7 +39,7 @@ VIEWS = "lmdbench.training.views.augmentation"
 BATCH = 64  # images encoded at a time
 
 Say = Callable[[str], None]
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, str], None]  # done, of how many, of what
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def open_features(
         if backbone.drawn_views:
             plain = replace(backbone, name=FROZEN + backbone.architecture, drawn_views=0)
             first = open_features(store, plain, weights, device, precision, say, progress).rows
-        encoder = build_encoder(backbone, weights, say).to(device).eval()
+        encoder = build_encoder(backbone, weights).to(device).eval()
         images = Images(store.pixels, store.rows(ids), torch.zeros(len(ids)).long(), device)
         encoded = _encoded(encoder, images, backbone.drawn_views, precision, first, progress)
         shape = _shape(len(ids), encoder.out_features, backbone.drawn_views)
@@ -184,7 +185,8 @@ def _encoded(
             ):
                 features = encoder(batch.images)
             yield features.float().cpu()
-            progress(number * len(images) + int(positions[-1]) + 1, len(views) * len(images))
+            done = number * len(images) + int(positions[-1]) + 1
+            progress(done, len(views) * len(images), COMPUTING)
 
 
 def _write(path: Path, shape: tuple[int, ...], batches: Iterable[Tensor]) -> None:

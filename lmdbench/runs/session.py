@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -53,6 +53,19 @@ def plan_runs(
     ]
 
 
+def check_weights(runs: Iterable[PlannedRun], say: Callable[[str], None]) -> None:
+    """Raise UserError for weights that the runs would begin with and that can't be had; what is
+    published is fetched. ``say`` is told, once, what of them does not fit as it is."""
+    firsts = {run.chain[0].directory: run.chain[0] for run in runs if run.state != "finished"}
+    needed = {
+        (first.spec.backbone, first.spec.weights): first.context
+        for first in firsts.values()
+        if first.context.weights.source != "none" and first.state != "finished" and not first.given
+    }
+    for context in needed.values():
+        build_encoder(context.backbone, context.weights, say)
+
+
 def train_runs(
     runs: Sequence[PlannedRun],
     device: torch.device,
@@ -68,10 +81,6 @@ def train_runs(
     check_writable(context.results)
     failed: dict[Path, RunFailed] = {}
     try:
-        firsts = [r.chain[0] for r in runs if r.state != "finished"]
-        if any(first.state != "finished" and not first.given for first in firsts):
-            # Weights that lack are told before images are prepared.
-            build_encoder(context.backbone, context.weights, progress.say)
         store = open_store(context.prepared, context.image_size, cache, progress.prepare)
         for line in store.survey.lines:
             progress.say(line)

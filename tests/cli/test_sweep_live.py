@@ -101,7 +101,7 @@ def test_an_ancestor_that_is_trained_first_is_named(screen):
     job, (slot,) = pool_job("crt"), slots(1)
     screen.begin([slot], [job])
     screen.started(slot, job)
-    screen.event(slot, {"event": "prepare", "done": 40, "total": 100})
+    screen.event(slot, {"event": "prepare", "done": 40, "total": 100, "what": "preparing images"})
     assert "preparing images 40 %" in "\n".join(lines(screen))
     screen.event(slot, begin(pool_job("ce")))
     assert "ce seed 0 (for crt seed 0" in "\n".join(lines(screen))
@@ -150,7 +150,7 @@ def test_plain_lines(capsys, clock):
     plain.begin([a, b], jobs)
     for slot, job in zip((a, b), jobs, strict=True):
         plain.started(slot, job)
-    plain.event(a, {"event": "prepare", "done": 2, "total": 5})
+    plain.event(a, {"event": "prepare", "done": 2, "total": 5, "what": "computing features"})
     plain.event(a, begin(jobs[0], epochs=4))
     for number in range(1, 4):
         clock(6)
@@ -162,7 +162,7 @@ def test_plain_lines(capsys, clock):
     plain.ended(jobs[0], Outcome("done"))
     plain.ended(jobs[1], Outcome("gave-up", "the disk is full"))
     assert capsys.readouterr().err.splitlines() == [
-        "GPU 0: preparing images: 40 %",
+        "GPU 0: computing features: 40 %",
         f"GPU 0: ce seed 0 on {WHERE}: starting",
         f"GPU 0: ce seed 0 on {WHERE}: epoch 1/4  loss 0.5  0:18 left",
         f"GPU 0: ce seed 0 on {WHERE}: epoch 3/4  loss 0.5  0:06 left",

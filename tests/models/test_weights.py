@@ -1,7 +1,9 @@
 """Pretrained weights: what identifies them, files in every dress, and files that don't fit."""
 
 import hashlib
+import io
 import sys
+import zipfile
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from lmdbench.models.backbones import (
     resolve_weights,
 )
 from lmdbench.models.classifier import Classifier, Encoder
+from lmdbench.models.foreign_weights import FOOTER
 
 SMALL = BACKBONES["small"]
 
@@ -182,6 +185,43 @@ def test_what_came_in_place_of_a_file(tmp_path: Path, suffix, content, message) 
     path = tmp_path / f"came{suffix}"
     path.write_bytes(content)
     assert message in failure(path)
+
+
+def zipped(member: str) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr(member, b"")
+    return held.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "format_", "reader"),
+    [
+        ("tf_model.h5", b"\x89HDF\r\n\x1a\n\0\0\0", "HDF5, as Keras", "h5py"),
+        ("resnet.onnx", b"\x08\x07\x12\x07pytorch\x1a", "ONNX", "onnx.numpy_helper"),
+        ("weights.onnx", b"\x0a\x01", "ONNX", "onnx.numpy_helper"),
+        ("saved_model.pb", b"\x08\x01\x12\xa0", "a TensorFlow SavedModel", "tf.saved_model.load"),
+        ("frozen.pb", b"\x0a\x21", "a TensorFlow graph", "GraphDef"),
+        ("m.ckpt", b"\0" * 40 + FOOTER, "a TensorFlow checkpoint", "tf.train.load_checkpoint"),
+        ("m.ckpt.data-00000-of-00001", b"\x01", "a TensorFlow checkpoint", "load_checkpoint"),
+        ("model.tflite", b"\x1c\0\0\0TFL3", "TensorFlow Lite", "tf.lite.Interpreter"),
+        ("model.keras", zipped("model.weights.h5"), "Keras", "keras.saving.load_model"),
+        ("ViT-B_16.npz", zipped("head/kernel.npy"), "NumPy", "numpy.load"),
+        ("flax_model.msgpack", b"\x81", "Flax", "msgpack_restore"),
+    ],
+)
+def test_formats_of_other_programs_are_named(tmp_path, name, content, format_, reader) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    message = failure(path)
+    assert f"{name}: {format_}" in message
+    assert f"not torch's or safetensors' format: read its arrays by {reader}" in message
+    assert "damaged" not in message
+
+
+def test_safetensors_by_another_name(tmp_path: Path) -> None:
+    path = save(body_state(), tmp_path / "weights.safetensors").rename(tmp_path / "model.bin")
+    assert "safetensors by another name; let it end in .safetensors" in failure(path)
 
 
 class Runs:

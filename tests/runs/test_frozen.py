@@ -256,6 +256,26 @@ def test_a_trained_run_predicts_images_by_its_own_encoder(
     np.testing.assert_allclose(table.to_numpy(np.float32), test.logits, atol=1e-5)
 
 
+def test_what_of_the_weights_does_not_fit_is_told_once(toy_run, weights):
+    state = torch.load(weights, weights_only=True)
+    torch.save({**state, "fc.weight": torch.zeros(5, 96)}, weights)
+    words = ("--weights", weights, "--set", "epochs=1")
+    told = toy_run("ce", "--backbone", "frozen/small", *words).err
+    assert told.count("1 there are not used (fc.weight)") == 1
+    assert "computing features: 100 %" in told
+    torch.save({name: v for name, v in state.items() if name != "stem.1.bias"}, weights)
+    told = toy_run("ce", "--tuning", "head", "--backbone", "small", *words, "--weights-partial").err
+    assert told.count("1 tensor at random (stem.1.bias is missing there)") == 1
+
+
+def test_weights_that_are_none_are_refused_before_anything_is_said(toy_run, weights, tmp_path):
+    weights.write_bytes(b"\x89HDF\r\n\x1a\n")
+    outcome = toy_run("ce", "--backbone", "frozen/small", "--weights", weights)
+    (line,) = outcome.err.strip().splitlines()
+    assert f"weights {weights}: HDF5" in line
+    assert not (tmp_path / "results").exists()
+
+
 def test_other_weights_have_other_features(run, tmp_path):
     torch.manual_seed(8)
     other = tmp_path / "other.pt"

@@ -104,6 +104,7 @@ def write(
     from lmdbench.core.progress import watcher
     from lmdbench.data.store.store import open_store
     from lmdbench.data.vectors import refuse_vectors
+    from lmdbench.models.backbones import build_encoder
     from lmdbench.runs.frozen import open_features
     from lmdbench.runs.request import Contexts, RunContext
     from lmdbench.runs.train import autocast_type
@@ -127,6 +128,7 @@ def write(
         contexts.dataset(asked).vectors, "features write", "they are in its file already"
     )
     context = contexts.of(asked)
+    build_encoder(context.backbone, context.weights, progress.say)
     try:
         store = open_store(context.prepared, context.image_size, cache, progress.prepare)
         features = open_features(

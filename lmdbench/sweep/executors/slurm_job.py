@@ -22,7 +22,7 @@ from lmdbench.core.claim import slurm_job
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import RunFailed
 from lmdbench.core.gpus import NoGpu
-from lmdbench.core.progress import PREPARING, clock
+from lmdbench.core.progress import clock
 from lmdbench.core.system import signals
 from lmdbench.runs.attempts import epochs_done
 from lmdbench.runs.options import RunOptions
@@ -233,7 +233,7 @@ class JobLines(PoolWatcher):
         self._titles: dict[Slot, str] = {}
         self._busy: set[str] = set()
         self._begun: dict[Slot, tuple[Path, int]] = {}  # a run, and its epochs done as it began
-        self._epochs, self._percent = 0, -1
+        self._epochs, self._told = 0, ("", -1)
 
     def say(self, text: str) -> None:
         with suppress(OSError):
@@ -259,17 +259,18 @@ class JobLines(PoolWatcher):
         elif kind == "say":
             self.say(event["text"])
         elif kind == "prepare":
-            self._prepare(100 * event["done"] // max(1, event["total"]))
+            self._prepare(event["what"], 100 * event["done"] // max(1, event["total"]))
 
     def _saved_more(self, slot: Slot) -> bool:
         """Whether a run has a later checkpoint than it began with: other epochs are done again."""
         directory, epoch = self._begun[slot]
         return epochs_done(directory) > epoch
 
-    def _prepare(self, percent: int) -> None:
-        if percent // 10 != self._percent // 10:
-            self.say(f"{PREPARING}: {percent} %")
-        self._percent = percent
+    def _prepare(self, what: str, percent: int) -> None:
+        tenth = what, percent // 10
+        if tenth != self._told:
+            self.say(f"{what}: {percent} %")
+        self._told = tenth
 
     def ended(self, job: PoolJob, outcome: Outcome) -> None:
         if outcome.kind == "busy":

@@ -267,13 +267,13 @@ class Events(Progress):
     def say(self, text: str) -> None:
         self.write("say", text=text)
 
-    def prepare(self, done: int, total: int, what: str = PREPARING) -> None:  # noqa: ARG002
-        self._sometimes("prepare", done=done, total=total)
+    def prepare(self, done: int, total: int, what: str = PREPARING) -> None:
+        self._sometimes("prepare", done=done, total=total, what=what)
 
     def alive(self) -> None:
         self._sometimes("alive")
 
-    def _sometimes(self, event: str, **content: int) -> None:
+    def _sometimes(self, event: str, **content: int | str) -> None:
         now = time.monotonic()
         if now - self._last.get(event, 0.0) >= TICK_SECONDS:
             self._last[event] = now
