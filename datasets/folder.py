@@ -68,8 +68,8 @@ class Folder(Dataset):
     - a folder with one sub-folder a class;
     - a folder with ``train``, ``test`` and if you like ``val``, each with one sub-folder a class;
     - a MedMNIST ``.npz``, or a folder that holds one and no images: 2-D, one label an image;
-    - a feature file, an ``.npz`` or a CSV of ids, labels and vectors by an encoder that does not
-      run here (see ``read_vectors``): these then take the place of images;
+    - a feature file, an ``.npz``, a CSV or a Parquet file of ids, labels and vectors by an encoder
+      that does not run here (see ``read_vectors``): these then take the place of images;
     - a TOML file, or a folder with one named ``dataset.toml``, that describes one of these: see
       ``read_description`` and docs/own-data.md.
 
@@ -130,6 +130,9 @@ class Folder(Dataset):
         return f"the column {described.columns.get('group', 'group')!r} of {described.holder.name}"
 
     def metadata(self) -> pd.DataFrame:
+        if self._vector_file is not None:
+            ids = pd.Index(self._vector_file.vectors.ids, name="image")
+            return pd.DataFrame(dict(self._vector_file.columns), index=ids, dtype=object)
         if self._described.kind != "table":
             raise UserError(
                 f"{self._where}: its images are listed in no table, which alone has columns; "

@@ -35,6 +35,7 @@ EXTRAS = {
     "tensorboard": (("tensorboard",), "--log tensorboard"),
     "tracking": (("mlflow", "wandb"), "--log mlflow and --log wandb"),
     "dicom": (("pydicom",), "DICOM images"),
+    "parquet": (("pyarrow",), "files of features in Parquet"),
 }
 
 

@@ -37,7 +37,7 @@ from lmdbench.data.splits.spec import SplitSpec, make_split
 from lmdbench.data.vectors import Vectors
 from lmdbench.runs.request import open_dataset
 
-NOT_IMAGES = (".csv", ".gz", ".npz", ".toml")  # files that list or hold many images
+NOT_IMAGES = (".csv", ".gz", ".npz", ".parquet", ".toml")  # files that list or hold many images
 MOST_NAMED = 8  # labels that an error names
 
 

@@ -193,6 +193,34 @@ def test_features_of_another_encoder_are_another_table(run, lmdbench, content, t
     assert f"features/conch@{WIDTH}" in out
 
 
+def test_subgroups_and_patients_of_a_file_are_scored(run, content, tmp_path):
+    """Accuracy of each sex from the predictions by hand, and a row a patient of two images."""
+    places = np.arange(len(content["ids"]))
+    said = {
+        "sex": np.where(places % 3, "f", "m"),
+        "patient": np.char.add("p", (places // 2).astype(str)),
+    }
+    path = tmp_path / "said.npz"
+    np.savez(path, **content, **said)
+    found = load_predictions(
+        directory_of(run("ce", "--set", "epochs=3", "--json", root=path)) / "predictions.npz"
+    )["test"]
+    asked = {"data_root": path, "reference": "ce", "metrics": ["accuracy"]}
+    images, patients = library.compare(
+        tmp_path / "results", by=["sex"], unit="patient", **asked
+    ).tables
+    rows = [list(content["ids"]).index(image) for image in found.ids]
+    right = found.logits.argmax(axis=1) == found.labels
+    scores = {
+        part.name: part.table.rows[0].cells["accuracy"].values[0]
+        for part in images.subgroups[0].parts
+    }
+    sexes = said["sex"][rows]
+    assert scores == pytest.approx({sex: right[sexes == sex].mean() for sex in ("f", "m")})
+    owners = said["patient"][rows]
+    assert patients.rows[0].cells["accuracy"].n == len(set(owners)) < len(owners)
+
+
 def test_commands_on_images_say_that_there_are_none(lmdbench, file):
     root = ("folder", "--data-root", file)
     assert "there is nothing to prepare" in lmdbench("data", "prepare", *root).err

@@ -97,8 +97,10 @@ def _of_vectors(described: Description) -> Description:
 
 
 def _holds_vectors(file: Path) -> bool:
-    """Whether it is a feature file: an ``.npz`` with an array of features, or a table with the
-    columns id and v0 (or f0) and none of images."""
+    """Whether it is a feature file: an ``.npz`` with an array of features, a table with the columns
+    id and v0 (or f0) and none of images, or a Parquet file, which nothing else may be."""
+    if file.suffix.lower() == ".parquet":
+        return True
     try:
         if file.suffix.lower() == ".npz":
             with zipfile.ZipFile(file) as archive:

@@ -1,12 +1,16 @@
 """Feature files of a user's own: what is read, and what is refused."""
 
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from lmdbench.core.errors import UserError
 from lmdbench.data.dataset import open_dataset
 from lmdbench.data.folder.image_index import describe
 from lmdbench.data.folder.vector_files import read_vectors
+from lmdbench.data.reading import read_metadata
 
 IDS = ("a1", "a2", "a3", "b1", "b2", "b3")
 LABELS = ("a", "a", "a", "b", "b", "b")
@@ -44,7 +48,79 @@ def test_a_csv_says_the_same(tmp_path, letter):
     found, other = read(tmp_path / "uni.csv"), read(write(tmp_path / "uni.npz"))
     assert np.array_equal(found.vectors.rows, ROWS)
     assert found.vectors.digest == other.vectors.digest
-    assert found.remarks[1:] == ("not used: 'site'",)
+    assert found.columns == {"site": ["s"] * 6}
+    assert found.remarks[1:] == ()
+
+
+def test_what_else_is_said_of_images_is_a_table(tmp_path):
+    said = {
+        "sex": np.array(["f", "m", "", "f", "m", "f"]),
+        "age": np.array([45.0, 50.5, np.nan, 1, 2, 3]),
+        "fold": np.array([0, 1, 2, 0, 1, 2]),
+        "patient": np.array(["p1", "p1", "p2", "p3", "p3", "p3"]),
+        "image_embedding": ROWS,
+    }
+    data = open_dataset("folder", write(tmp_path / "uni.npz", **said), tmp_path)
+    table = read_metadata(data)
+    assert table.index.tolist() == list(IDS)
+    assert table["sex"].tolist() == ["f", "m", "", "f", "m", "f"]
+    assert table["age"].tolist() == ["45", "50.5", "", "1", "2", "3"]
+    assert table["patient"].tolist() == data.records()["group"].tolist()
+    assert data.given_folds.words == dict(zip(IDS, "012012", strict=True))
+    assert "not used: 'image_embedding'" in data.remarks
+
+
+def test_an_id_of_patients_that_keeps_nothing_together_is_told(tmp_path):
+    found = read(write(tmp_path / "uni.npz", patient_id=np.array(IDS)))
+    assert list(found.groups) == [""] * 6
+    assert found.remarks[-1].startswith("'patient_id' keeps no images together; call it groups")
+
+
+@pytest.mark.parametrize("as_lists", [True, False])
+def test_a_parquet_file_says_the_same(tmp_path, as_lists):
+    path = tmp_path / "uni.parquet"
+    columns = {"ID": IDS, "label": LABELS, "patient": list("ppqqrr"), "age": [1, 2, 3, 4, 5, None]}
+    rows = {"features": list(ROWS)} if as_lists else {"v1": ROWS[:, 1], "v0": ROWS[:, 0]}
+    pd.DataFrame(columns | rows).to_parquet(path)
+    found, other = read(path), read(write(tmp_path / "uni.npz"))
+    assert np.array_equal(found.vectors.rows, ROWS)
+    assert found.vectors.digest == other.vectors.digest
+    assert (list(found.labels), found.classes) == (list(LABELS), ("a", "b"))
+    assert found.groups == list("ppqqrr")
+    assert found.columns["age"] == ["1", "2", "3", "4", "5", ""]
+    assert open_dataset("folder", path, tmp_path).vectors.name == "uni"
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"image": IDS, "label": LABELS}, "no column id; a Parquet file is read as one of feat"),
+        (
+            {"id": IDS, "label": LABELS},
+            "must be v0, v1 … or f0, f1 …, .*; here are none",
+        ),
+        ({"id": IDS, "label": LABELS, "features": [[1.0]] * 5 + [[1.0, 2.0]]}, "all of one length"),
+        ({"id": IDS, "label": LABELS, "features": [[1]] * 6}, "features are int64, but wants flo"),
+    ],
+)
+def test_what_is_wrong_with_a_parquet_file_is_named(tmp_path, columns, says):
+    path = tmp_path / "uni.parquet"
+    pd.DataFrame(columns).to_parquet(path)
+    with pytest.raises(UserError, match=says):
+        read(path)
+
+
+def test_a_file_that_is_no_parquet_and_one_without_pyarrow(tmp_path, monkeypatch):
+    path = tmp_path / "uni.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="damaged, or no Parquet file"):
+        read(path)
+    pd.DataFrame({"id": IDS}).to_parquet(path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        UserError, match=r'Parquet takes pyarrow: pip install "lmdbench\[parquet\]"'
+    ):
+        read(path)
 
 
 def test_the_digest_is_of_ids_and_numbers_in_any_order(tmp_path):
@@ -87,6 +163,7 @@ def test_float64_is_rounded_and_told(tmp_path):
         ({"labels": np.array(LABELS)[:, None]}, r"labels is \(6, 1\)"),
         ({"labels": np.zeros(6)}, "labels is .* float64, but wants one text or whole number"),
         ({"parts": np.array(["training set"] * 6)}, "the part of row 0 is 'training set'"),
+        ({"parts": np.array([0, 1] * 3)}, "is '0', .* call it fold if these are folds"),
         ({"groups": np.array(["p"])}, "1 groups but 6 ids"),
         ({"groups": np.array(IDS), "patient": np.array(IDS)}, "groups and patient say the same"),
         ({"name": np.array(IDS)}, "name must be one text"),
