@@ -6,6 +6,7 @@ import argparse
 import pickle
 import re
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,9 @@ def _holds(content: Any, key: str) -> bool:
 def _content(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return safetensors.torch.load(path.read_bytes())
-    with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
+    allowed = torch.serialization.safe_globals([argparse.Namespace])
+    with path.open("rb") as file, allowed, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about bytes that are no pickle
         return torch.load(file, map_location="cpu", weights_only=True)
 
 

@@ -388,14 +388,14 @@ def check_frozen(
     if len(method.views) > 1:
         why = "it compares several views of an image, and such features are of one"
     elif getattr(settings, "bn", "eval") == "train":
-        why = "with bn=train its batch norm follows the batches; set bn=eval"
+        why = "with bn=train its batch norm follows the batches; --set bn=eval"
     elif backbone.drawn_views and method.views not in KEPT_VIEWS:
         why = f"it trains by the view {method.views[0]}, and the drawn ones are strong"
     if why:
-        way = "choose a --backbone without frozen/"
+        way = "let the encoder be trained, without frozen/ and --tuning head"
         if is_of_features(backbone.name):
             way = "it wants the images themselves"
-        if above:
+        if above and not METHODS.get(above[-1]).needs_images:
             way = f"start {above[-1]} from another method, --starts-from ce, or {way}"
         raise UserError(
             f"{method.name} can't work on the features of a frozen encoder: {why}; {way}"

@@ -201,13 +201,18 @@ def zipped(member: str) -> bytes:
         ("resnet.onnx", b"\x08\x07\x12\x07pytorch\x1a", "ONNX", "onnx.numpy_helper"),
         ("weights.onnx", b"\x0a\x01", "ONNX", "onnx.numpy_helper"),
         ("saved_model.pb", b"\x08\x01\x12\xa0", "a TensorFlow SavedModel", "tf.saved_model.load"),
-        ("frozen.pb", b"\x0a\x21", "a TensorFlow graph", "GraphDef"),
+        ("frozen.pb", b"\x0a\x21", "a TensorFlow graph", "tf.compat.v1.GraphDef"),
         ("m.ckpt", b"\0" * 40 + FOOTER, "a TensorFlow checkpoint", "tf.train.load_checkpoint"),
-        ("m.ckpt.data-00000-of-00001", b"\x01", "a TensorFlow checkpoint", "load_checkpoint"),
+        (
+            "m.ckpt.data-00000-of-00001",
+            b"\x01",
+            "a TensorFlow checkpoint",
+            "tf.train.load_checkpoint",
+        ),
         ("model.tflite", b"\x1c\0\0\0TFL3", "TensorFlow Lite", "tf.lite.Interpreter"),
         ("model.keras", zipped("model.weights.h5"), "Keras", "keras.saving.load_model"),
         ("ViT-B_16.npz", zipped("head/kernel.npy"), "NumPy", "numpy.load"),
-        ("flax_model.msgpack", b"\x81", "Flax", "msgpack_restore"),
+        ("flax_model.msgpack", b"\x81", "Flax", "flax.serialization.msgpack_restore"),
     ],
 )
 def test_formats_of_other_programs_are_named(tmp_path, name, content, format_, reader) -> None:

@@ -148,7 +148,7 @@ def test_features_give_what_the_encoder_run_at_each_step_gives(make_task, train,
 @pytest.mark.parametrize(
     ("method", "words", "why"),
     [
-        ("rrl", (), "several views"),
+        ("rrl", (), "several views of an image, and such features are of one; let the encoder be"),
         ("lmd", (), "rrl can't"),
         ("bcl", (), "several views"),
         ("mixup", (), "mixes images"),
@@ -167,6 +167,20 @@ def test_a_method_that_needs_images_says_why(run, method, words, why):
     assert outcome.code != 0
     assert why in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_every_method_that_can_not_says_so_in_a_line_of_its_own(toy_run, weights):
+    """Where another start would help it is said, and helps; the others name none."""
+    frozen = ("--backbone", "small", "--weights", weights, "--tuning", "head", "--dry-run")
+    for name in (method.name for method in built_in_methods() if not works(method.name)):
+        outcome = toy_run(name, *frozen)
+        assert (outcome.code, outcome.out) == (2, ""), name
+        (line,) = outcome.err.strip().splitlines()
+        assert "can't work on the features of a frozen encoder: " in line
+        assert "without frozen/ and --tuning head" in line
+        if f"start {name} from another method, --starts-from ce" in line:
+            eval_ = ("--set", "bn=eval") if name == "mislas" else ()
+            assert toy_run(name, *frozen, "--starts-from", "ce", *eval_).code == 0, name
 
 
 ICC = ("lmd", "lmd-released", "mrc-vfc")  # from rrl, but they can start from ce
