@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmdbench.cli.options import check_output, make_dataset, plugin_option
+from lmdbench.cli.options import check_output, make_dataset, parse_device, plugin_option
 from lmdbench.cli.selection import division_options, selection_options
 from lmdbench.core.errors import UserError
 from lmdbench.core.folders import default_cache
@@ -15,6 +15,7 @@ from lmdbench.core.folders import default_cache
 if TYPE_CHECKING:
     from lmdbench.cli.selection import Selection
     from lmdbench.data.dataset import Dataset
+    from lmdbench.reporting.page.content import AddMaps
 
 
 @click.command()
@@ -41,6 +42,14 @@ if TYPE_CHECKING:
     help="A click on a thumbnail shows the image larger, from its original file: mostly needs "
     "--data-root, and makes the file much larger.",
 )
+@click.option(
+    "--maps",
+    metavar="[METHOD]",
+    is_flag=False,
+    flag_value="",
+    help="A click on a thumbnail shows what in the image spoke for the answer of this row's runs "
+    "(Grad-CAM; of the best row, where no METHOD is said): needs their weights.",
+)
 @click.option("--pairwise", is_flag=True, help="Add all pairs of rows, tested on the first metric.")
 @click.option(
     "--ranks",
@@ -60,6 +69,7 @@ def report(
     output: Path,
     images: bool,
     larger: bool,
+    maps: str | None,
     pairwise: bool,
     ranks: bool,
     published: bool,
@@ -83,8 +93,11 @@ def report(
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--output {output}: the name must end in .html")
     check_output(output)
-    if larger and not images:
-        raise UserError("--larger is about images, and --no-images leaves them out: leave one out")
+    for option, asked in (("--larger", larger), ("--maps", maps is not None)):
+        if asked and not images:
+            raise UserError(
+                f"{option} is about images, and --no-images leaves them out: leave one out"
+            )
 
     def open_dataset(name: str) -> Dataset:
         if selection.data_root is None and needs_root(name):
@@ -97,6 +110,7 @@ def report(
         open_dataset=open_dataset,
         images=images,
         larger=larger,
+        maps=None if maps is None else adder_of_maps(maps),
         percent=selection.percent,
     )
     write_text(output, render(page, date.today().isoformat()))
@@ -113,3 +127,12 @@ def report(
     for advice in dict.fromkeys(table.pictures.advice for table in page.tables):
         if advice:
             click.echo(advice, err=True)
+
+
+def adder_of_maps(method: str) -> AddMaps:
+    """What adds maps of a method's answers to the pictures of a table."""
+    from functools import partial
+
+    from lmdbench.reporting.page.maps import with_maps
+
+    return partial(with_maps, method=method, device=parse_device("auto"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from PIL import Image
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import atomic, read_bytes
 from lmdbench.data.store.decoding import decode, whole_images
+from lmdbench.evaluation.ensembles import mean_logits
 from lmdbench.models.attribution import Kind
 from lmdbench.runs.ensemble import Answers, Ensemble
+from lmdbench.runs.prediction import TrainedRun
 
 MOST = 200  # images
 SIDE = 224  # pixels of a picture, at least
@@ -61,6 +64,29 @@ def write_maps(
         with atomic(path) as temporary, temporary.open("wb") as file:
             beside(shown.transpose(1, 2, 0), np.mean(maps, axis=0)).save(file, "PNG")
     return kinds
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Of N images ``values`` (N, SIDE, SIDE) from 0 to 1, ``answers`` (N,) int64 as class indices,
+    and of how many runs the maps are of a kind."""
+
+    values: np.ndarray
+    answers: np.ndarray
+    kinds: Mapping[Kind, int]
+
+
+def maps_of(runs: Sequence[TrainedRun], pixels: torch.Tensor) -> Maps:
+    """The mean of the maps of runs of the same classes and image size, for the answer of all to
+    images (N, 3, S, S) uint8. Raises UserError as ``TrainedRun.maps`` does."""
+    logits = [run.logits(pixels) for run in runs]
+    answers = mean_logits(np.stack(logits)).argmax(axis=1)
+    found, kinds = [], dict[Kind, int]()
+    for run in runs:
+        maps, kind = run.maps(pixels, torch.from_numpy(answers))
+        found.append([_resized(one) for one in maps])
+        kinds[kind] = kinds.get(kind, 0) + 1
+    return Maps(np.mean(found, axis=0), answers, kinds)
 
 
 def beside(image: np.ndarray, values: np.ndarray) -> Image.Image:

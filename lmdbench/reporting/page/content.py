@@ -12,6 +12,7 @@ from lmdbench.comparison.compare import Comparison
 from lmdbench.comparison.results import NOT_STATED
 from lmdbench.comparison.types import Cell, ResultTable
 from lmdbench.core.words import pixels
+from lmdbench.data.store.files import StoreFiles
 from lmdbench.reporting.page.evidence import Evidence, Mistake, Sample, gather, mistakes, most_often
 from lmdbench.reporting.page.figures import Picture, across, figures
 from lmdbench.reporting.page.pictures import NOT_ASKED, OpenDataset, Pictures, find_pictures
@@ -32,6 +33,9 @@ from lmdbench.reporting.page.verdict import Verdict, verdict
 from lmdbench.reporting.plots.style import MOST_PANELS, drawn_rows
 from lmdbench.reporting.tables.html import html_tables
 from lmdbench.reporting.tables.words import left_out
+
+# Pictures, the prepared images that they are of, and their table, to pictures with maps
+AddMaps = Callable[[Pictures, StoreFiles, ResultTable], Pictures]
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,14 @@ def page_of(
     open_dataset: OpenDataset,
     images: bool = True,
     larger: bool = False,
+    maps: AddMaps | None = None,
     percent: bool = True,
 ) -> Page:
     """Gather what the report of a comparison shows.
 
     ``cache``: where prepared images are looked for. Without ``images`` no picture of a patient is
-    put in; ``larger``: with larger pictures from the original files. Raises UserError for
-    predictions that are damaged.
+    put in; ``larger``: with larger pictures from the original files; ``maps``: what adds maps to
+    the pictures of a table, see ``with_maps``. Raises UserError for predictions that are damaged.
     """
     about = about_methods()
 
@@ -129,7 +134,12 @@ def page_of(
             kind = table.sample.counted
             return Pictures(f"Each {kind} by its name; its images stand with the table of images.")
         run = table.rows[0].runs[0].members[0]
-        return find_pictures(run, table.setting, ids, cache, open_dataset, larger)
+        found, stored = find_pictures(run, table.setting, ids, cache, open_dataset, larger)
+        if maps is None:
+            return found
+        if stored is None:
+            return found.without_maps("no maps either: they are drawn on the images of the page")
+        return maps(found, stored, table)
 
     tables = [
         _table_page(replace(comparison, tables=(table,)), f"t{n}", about, find, percent)

@@ -37,9 +37,17 @@ OpenDataset = Callable[[str], Dataset]  # by name; raises UserError where its fi
 
 
 @dataclass(frozen=True)
+class Attention:
+    """An image beside what in it spoke for an answer, as a data URI, and the class answered."""
+
+    uri: str
+    answer: str
+
+
+@dataclass(frozen=True)
 class Pictures:
-    """``uris``: image id → data URI; ``larger``: the same of larger pictures, of some or none.
-    ``note``: where they are from, or why there are none.
+    """``uris``: image id → data URI; ``larger`` and ``maps``: the same of larger pictures, and of
+    what spoke for an answer, of some or none. ``note``: where they are from, or why there are none.
 
     ``advice``: the same for who makes the page, with folders and what to do; empty if there are
     pictures, or none were wanted.
@@ -49,6 +57,12 @@ class Pictures:
     advice: str = ""
     uris: Mapping[str, str] = field(default_factory=dict, repr=False)
     larger: Mapping[str, str] = field(default_factory=dict, repr=False)
+    maps: Mapping[str, Attention] = field(default_factory=dict, repr=False)
+
+    def without_maps(self, why: str) -> Pictures:
+        """The same where maps were asked for and there are none."""
+        note = f"{self.note} There are no maps of what spoke for an answer."
+        return replace(self, note=note, advice="\n".join(filter(None, (self.advice, why))))
 
 
 NOT_ASKED = Pictures("Images are left out of this file (--no-images); their ids stand alone.")
@@ -62,18 +76,19 @@ def find_pictures(
     cache: Path,
     open_dataset: OpenDataset,
     larger: bool = False,
-) -> Pictures:
+) -> tuple[Pictures, StoreFiles | None]:
     """Thumbnails of images of a table's setting, from a finished store in the cache whose content
     is what the runs recorded; ``run``: one of them. Nothing is made or changed in the cache.
-    ``larger``: with larger pictures of those whose original files are at hand."""
+    ``larger``: with larger pictures of those whose original files are at hand. Beside them that
+    store; None where there is none."""
     name = str(setting["results_name"])
     if setting.get("image_size") == 0:
-        return Pictures(f"{ALONE}: the runs were trained on features, not on images.")
+        return Pictures(f"{ALONE}: the runs were trained on features, not on images."), None
     if setting.get("store") is None:
         return Pictures(
             f"{ALONE}: the runs do not record which files their predictions are of.",
             f"no images of {name}: its runs do not record which files they are of",
-        )
+        ), None
     try:
         stored = _store(run, setting, ids, cache, open_dataset)
     except UserError as error:
@@ -84,16 +99,18 @@ def find_pictures(
         return Pictures(
             f"{ALONE}: the images of these runs were not at hand when this page was made.",
             f"no images of {name}: {why}; `{_preparation(setting)}` prepares them again",
-        )
+        ), None
     row = {image: n for n, image in enumerate(stored.hashes)}
     uris = {
-        image: _uri(Image.fromarray(stored.pixels[row[image]].transpose(1, 2, 0)))
+        image: data_uri(Image.fromarray(stored.pixels[row[image]].transpose(1, 2, 0)))
         for image in sorted(set(ids))
     }
     found = Pictures(
         f"Thumbnails of the images as prepared at {setting['image_size']} px.", uris=uris
     )
-    return _with_larger(found, stored, str(setting["dataset"]), open_dataset) if larger else found
+    if larger:
+        found = _with_larger(found, stored, str(setting["dataset"]), open_dataset)
+    return found, stored
 
 
 def _with_larger(
@@ -134,7 +151,7 @@ def _original(path: Path, sha256: str) -> str:
         if hashlib.sha256(content).hexdigest() != sha256:
             return ""
         with Image.open(io.BytesIO(content)) as image:
-            return _uri(to_rgb(ImageOps.exif_transpose(image)), LARGER)
+            return data_uri(to_rgb(ImageOps.exif_transpose(image)), LARGER)
     except (OSError, ValueError, Image.DecompressionBombError, UserError):
         return ""
 
@@ -181,7 +198,7 @@ def _preparation(setting: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def _uri(image: Image.Image, edge: int = EDGE) -> str:
+def data_uri(image: Image.Image, edge: int = EDGE) -> str:
     """A small JPEG, without what the file said beside its pixels."""
     small = Image.frombytes(image.mode, image.size, image.tobytes())
     small.thumbnail((edge, edge))

@@ -52,7 +52,7 @@ def found(fake_run: FakeRun, tmp_path: Path) -> Callable[..., Pictures]:
         )
         run = Run(directory, read_record(directory))
         cache = tmp_path / "cache"
-        return find_pictures(run, run.setting, ids, cache, open_dataset, larger)
+        return find_pictures(run, run.setting, ids, cache, open_dataset, larger)[0]
 
     return of
 
