@@ -278,6 +278,10 @@ def installed(package: str) -> bool:
 
 
 def _version(package: str) -> str:
+    """As the distribution of that name says it, else those that bring the package: to find them all
+    files of all distributions are gone through, which takes a second."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
     names = metadata.packages_distributions().get(package, [])
     return " or ".join(sorted({metadata.version(name) for name in names}))
 

@@ -4,6 +4,7 @@ import os
 import stat
 import sys
 
+import PIL
 import pytest
 import torch
 
@@ -114,6 +115,11 @@ def test_weights_in_the_caches(tmp_path, monkeypatch):
     assert checks.weights() == checks.Check(
         "weights", "ok", "cached: resnet18-f37072fd.pth, timm/vit_tiny_patch16_224"
     )
+
+
+def test_a_version_is_that_of_the_distribution_whatever_its_name():
+    assert checks._version("pytest") == pytest.__version__
+    assert checks._version("PIL") == PIL.__version__  # of pillow
 
 
 def test_extras_say_how_to_install_them(monkeypatch):
