@@ -588,7 +588,8 @@ class Training:
         path = self.directory / "run.json"
         previous = self.run.record() if path.exists() else None
         here = environment(self.place.device)
-        here["versions"] |= package_versions(self.run.method, self.run.context.backbone)
+        packages = package_versions(self.run.method, self.run.context.backbone)
+        here["versions"] |= {k: v for k, v in packages.items() if k not in here["versions"]}
         goes_on = self.kept is not None
         ancestor = self.run.ancestor
         digests: dict[str, Any] = {

@@ -200,7 +200,7 @@ def test_a_plug_ins_source_is_kept_and_a_built_in_methods_is_not(toy_run, tmp_pa
     name = f"kept-{tmp_path.name.replace('_', '-')}"
     helper.write_bytes(b"SCALE = 2.0\r\n# as it is\n")
     path.write_text(
-        f"from {helper.stem} import SCALE\n"
+        f"import torch\nfrom {helper.stem} import SCALE\n"
         "from lmdbench.training.method import Method, register_method\n\n\n"
         f"@register_method({name!r})\nclass Kept(Method):\n    starts_from = 'ce'\n\n"
         "    def loss(self, batch):\n        return SCALE * self.model(batch.images).sum() * 0\n"
@@ -211,6 +211,9 @@ def test_a_plug_ins_source_is_kept_and_a_built_in_methods_is_not(toy_run, tmp_pa
     kept = {file.name: file.read_bytes() for file in (own / "plugins").iterdir()}
     assert kept == {file.name: file.read_bytes() for file in (path, helper)}
     assert not (ce / "plugins").exists()
+    # What a plug-in imports is called as in the runs of others: torch with its build
+    assert read_record(own).versions == read_record(ce).versions
+    assert read_record(own).versions["torch"] == torch.__version__
 
 
 def test_versions_and_execution_that_differ_between_attempts_are_recorded_and_named(
