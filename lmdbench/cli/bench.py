@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from lmdbench.cli.completion import complete
+from lmdbench.cli.completion import complete_backbone
 from lmdbench.cli.options import (
     execution_option,
     json_option,
@@ -32,7 +32,7 @@ ON_CPU = {"batch_size": 8, "images": 16, "seconds": 2.0}
 @click.option(
     "--backbone",
     metavar="NAME",
-    shell_complete=complete("backbones"),
+    shell_complete=complete_backbone,
     help="[default: resnet18]",
 )
 @click.option("--image-size", metavar="PIXELS", help="Side.  [default: 224]")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmdbench.cli.completion import complete
+from lmdbench.cli.completion import complete, complete_backbone
 from lmdbench.cli.options import json_option, plugin_option
 from lmdbench.cli.text import json_text
 
@@ -77,7 +77,7 @@ def methods(ctx: click.Context, as_json: bool) -> None:
 @click.option(
     "--backbone",
     metavar="NAME",
-    shell_complete=complete("backbones"),
+    shell_complete=complete_backbone,
     help="Show the defaults that the settings have on it.",
 )
 @plugin_option

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmdbench.cli.completion import complete
+from lmdbench.cli.completion import complete, complete_backbone
 from lmdbench.cli.options import (
     data_root_option,
     dataset_option,
@@ -86,7 +86,7 @@ OF_A_REFIT = (
 @click.option(
     "--backbone",
     metavar="NAME",
-    shell_complete=complete("backbones"),
+    shell_complete=complete_backbone,
     help="Such as resnet18, frozen/resnet18, timm/NAME or torchvision/NAME.  "
     "[default: the data set's]",
 )

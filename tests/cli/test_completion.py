@@ -8,6 +8,7 @@ import pytest
 
 from lmdbench.cli import completion
 from lmdbench.core.registry import KINDS, registry_of
+from lmdbench.models.backbones import LIBRARIES
 
 
 @pytest.fixture
@@ -70,6 +71,26 @@ def test_every_kind_can_be_completed(tmp_path, monkeypatch):
         offered = completion.complete(kind)(None, None, "")
         assert [item.value for item in offered] == registry_of(kind).names()
         assert any(item.help for item in offered)
+
+
+def test_backbones_of_a_library_are_asked_for_once(completed, monkeypatch):
+    monkeypatch.setenv("LMDBENCH_CACHE", str(completed.cache))
+
+    def offered(typed):
+        return [item.value for item in completion.complete_backbone(None, None, typed)]
+
+    assert offered("resnet1") == ["resnet18"]
+    assert offered("frozen+8/resnet1") == ["frozen+8/resnet18"]
+    assert [path.name[:10] for path in (completed.cache / "completion").iterdir()] == ["backbones-"]
+    assert "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k" in offered("timm/vit_tiny_patch16_224.")
+    assert offered("frozen/torchvision/convnext_t") == ["frozen/torchvision/convnext_tiny"]
+    (remembered,) = (completed.cache / "completion").glob("timm-*.json")
+    remembered.write_text('{"timm/of-the-cache": ""}')
+    assert completed("features", "write", "--backbone", "ti") == ["timm/of-the-cache"]
+
+
+def test_the_libraries_are_those_of_backbones():
+    assert set(completion.LIBRARIES) == set(LIBRARIES)
 
 
 def test_a_file_that_changed_is_asked_anew(tmp_path, monkeypatch):

@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -383,6 +387,42 @@ def test_what_a_killed_process_left_of_features_does_not_count(run, tmp_path):
     assert run("ce", "--set", "epochs=2").code == 0
     assert file.read_bytes() == whole
     assert not left.exists()
+
+
+def test_killed_twice_and_asked_for_twice_at_once(
+    copies, toy_run, toy_folder, weights, tmp_path, monkeypatch
+):
+    """SIGKILL once the claim is taken and once the file is begun, then two runs at the same time:
+    one of them computes, and both have what an undisturbed process computes."""
+    words = ("--tuning", "head", "--weights", weights, "--set", "epochs=1", "--image-size", "160")
+
+    def start(results):
+        return copies.popen(
+            [
+                *(sys.executable, "-m", "lmdbench", "run", "--method", "ce", "--dataset", "folder"),
+                *("--data-root", toy_folder, "--backbone", "small", "--results", results, *words),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    folder = Path(os.environ["LMDBENCH_CACHE"]) / "features"
+    before = set(folder.glob("*"))
+    for moment in ("*.claim", ".*~*/features.npy"):
+        there = set(folder.glob(moment))
+        process = start(tmp_path / "killed")
+        while process.poll() is None and set(folder.glob(moment)) <= there:
+            time.sleep(0.001)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    both = [start(tmp_path / name / "results") for name in ("one", "other")]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    digests = {record_of(tmp_path / name)["digests"]["features"] for name in ("one", "other")}
+    (left,) = set(folder.glob("*")) - before
+    assert digests == {file_sha256(left / "features.npy")}
+    monkeypatch.setenv("LMDBENCH_CACHE", str(tmp_path / "cache"))
+    assert toy_run("ce", *words).code == 0
+    assert digests == {record_of(tmp_path)["digests"]["features"]}
 
 
 # Features of drawn views

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmdbench.cli.completion import complete
+from lmdbench.cli.completion import complete, complete_backbone
 from lmdbench.cli.options import (
     data_root_option,
     json_option,
@@ -55,7 +55,7 @@ UNREADABLE_SHOWN = 5
 @click.option(
     "--backbone",
     metavar="NAME|none",
-    shell_complete=complete("backbones"),
+    shell_complete=complete_backbone,
     default="none",
     show_default=True,
     help="Whose features to search near-duplicates by, beside the hash.",

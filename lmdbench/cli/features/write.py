@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lmdbench.cli.completion import complete
+from lmdbench.cli.completion import complete_backbone
 from lmdbench.cli.options import (
     check_output,
     data_root_option,
@@ -38,7 +38,7 @@ SUFFIXES = (".npz", ".csv")
     "--backbone",
     required=True,
     metavar="NAME",
-    shell_complete=complete("backbones"),
+    shell_complete=complete_backbone,
     help="Such as efficientnet-lite0 or timm/NAME.",
 )
 @click.option(

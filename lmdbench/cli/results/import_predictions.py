@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lmdbench.cli.completion import complete
+from lmdbench.cli.completion import complete, complete_backbone
 from lmdbench.cli.options import (
     data_root_option,
     groups_option,
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
 @click.option(
     "--backbone",
     metavar="NAME",
-    shell_complete=complete("backbones"),
+    shell_complete=complete_backbone,
     help="[default: as --like, else the data set's]",
 )
 @click.option("--weights", metavar="none|imagenet|…", help="[default: likewise]")
