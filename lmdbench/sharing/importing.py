@@ -287,7 +287,7 @@ def _reference(fingerprint: str, results: Results) -> tuple[str, CheckedRun] | N
     for run in results.runs:
         if run.spec.split.get("fingerprint") == fingerprint:
             try:
-                return str(run.directory), check_run(run.directory)
+                return run.record.key, check_run(run.directory)
             except UserError:  # compare says so
                 continue
     return None

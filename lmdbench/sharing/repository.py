@@ -11,27 +11,21 @@ import datetime
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import numpy as np
-
-from lmdbench.comparison.results import Results, Run, read_results, run_groups
+from lmdbench.comparison.results import Results, read_results
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import read_bytes, write_bytes, write_text
 from lmdbench.core.schema import line, read_document, wanted
-from lmdbench.core.words import count, listed, size, some
-from lmdbench.data.dataset import DATASETS
-from lmdbench.evaluation.predictions import load_predictions
-from lmdbench.runs.sources import PLUGINS
+from lmdbench.core.words import size
 from lmdbench.sharing.archive import new_folder, open_archive
+from lmdbench.sharing.fit import refuse_unfit
 from lmdbench.sharing.importing import carry_out, look
-from lmdbench.training.method import METHODS
 
 ARCHIVE = "runs.zip"
 CARD = "entry.toml"
-LEAST_SEEDS = 3
 MOST_BYTES = 25_000_000  # of an entry's archive: a repository of hundreds is still cloned
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -168,91 +162,15 @@ def _add_runs(path: Path, card: Card, into: Path) -> frozenset[str]:
                 raise UserError(
                     f"{path}: {found.entry.key}: another entry has this run with other predictions"
                 )
+        if looked.ignored:
+            raise UserError(f"{path}: {looked.ignored[0]!r} is no file of an export; leave it out")
         carry_out(archive, looked, into)
     keys = frozenset(found.entry.key for found in looked.runs)
     try:
-        _refuse_unfit(path, card, keys, there, read_results(into))
+        refuse_unfit(path, card.source, keys, there, read_results(into))
     except UserError:
         for found in (*looked.runs, *looked.audits, *(one for one, _ in looked.sweeps)):
             if found.state == "new":
                 shutil.rmtree(into / found.entry.key)
         raise
     return keys
-
-
-def _refuse_unfit(
-    path: Path, card: Card, keys: Collection[str], before: Results, now: Results
-) -> None:
-    """Raise UserError for the first run of these keys that is not fit to be referred to.
-
-    ``before``: the results without it, ``now``: with it."""
-    splits = {_split_of(run): str(run.spec.split["fingerprint"]) for run in before.runs}
-    for run in now.runs:
-        if run.record.key in keys:
-            if problem := _problem(run, splits, card):
-                raise UserError(f"{path}: {run.record.key}: {problem}")
-            splits.setdefault(_split_of(run), str(run.spec.split["fingerprint"]))
-    for group in run_groups(now, now.runs):
-        for row in group.rows:
-            own = {one.record.key for run in row.runs for one in run.members}
-            if own & {*keys} and len(row.runs) < LEAST_SEEDS:
-                raise UserError(
-                    f"{path}: {row.label} on {group.record.results_name} has "
-                    f"{count(len(row.runs), 'seed')}; an entry needs {LEAST_SEEDS} of each row, "
-                    "with what they start from"
-                )
-
-
-def _split_of(run: Run) -> tuple[str, ...]:
-    """What a split is called; splits that are called alike must be of the same images."""
-    split = {key: value for key, value in run.spec.split.items() if key != "fingerprint"}
-    record = run.record
-    partial = json.dumps(record.partial, sort_keys=True)
-    return record.results_name, record.split_label, json.dumps(split, sort_keys=True), partial
-
-
-def _problem(run: Run, splits: Mapping[tuple[str, ...], str], card: Card) -> str:
-    """Why a run is not fit to be referred to; empty if it is."""
-    spec, record = run.spec, run.record
-    plugins = (run.directory / PLUGINS).is_dir()
-    if spec.dataset == "folder" or (spec.dataset not in DATASETS and not plugins):
-        return (
-            f"of {record.results_name}, images that nobody else has: only data sets of lmdbench or "
-            "of a plug-in whose source comes along can be checked"
-        )
-    known = splits.get(_split_of(run))
-    if known is not None and known != spec.split["fingerprint"]:
-        return (
-            f"its split {record.split_label} is of other images than that of the entries there "
-            f"(fingerprint {spec.split['fingerprint'][:12]}, not {known[:12]})"
-        )
-    if run.predictions_from is not None:
-        if not card.source:
-            return "imported predictions: say by --source where their code is"
-    elif spec.method not in METHODS:
-        if not plugins:
-            return (
-                f"{spec.method} is no method of lmdbench, and the archive lacks the source of its "
-                "plug-in: export it without --without-plugins"
-            )
-    elif spec.method_version != METHODS[spec.method].version:
-        return (
-            f"trained by version {spec.method_version} of {spec.method}, which has version "
-            f"{METHODS[spec.method].version} here: train it anew"
-        )
-    counts = record.class_counts
-    unseen = [
-        name
-        for name, trained, tested in zip(
-            record.classes, counts["train"], counts["test"], strict=True
-        )
-        if tested and not trained
-    ]
-    if unseen:
-        return f"no training image of {listed(unseen)}, which its test images have"
-    parts = load_predictions(run.directory / "predictions.npz")
-    if "validation" in parts:
-        both = np.intersect1d(parts["validation"].ids, parts["test"].ids)
-        if len(both):
-            return f"{count(len(both), 'test image')} in its validation set: {some(both, 2)}"
-    return ""

@@ -8,22 +8,33 @@ import zipfile
 import numpy as np
 import pytest
 
+from lmdbench.core.settings import recorded
 from lmdbench.runs.record import spec_id
 from lmdbench.sharing.repository import read_card
+from lmdbench.training.method import METHODS
 
+# Of ISIC 2019, in place of those that fake runs have
+CLASSES = {
+    "classes": ["NV", "MEL", "BCC", "DF"],
+    "groups": {"head": ["NV"], "medium": ["MEL", "BCC"], "tail": ["DF"]},
+}
 CARD = ("--title", "Three seeds", "--by", "A. Author", "--command", "lmdbench run …")
 
 
 @pytest.fixture
 def make(fake_run, lmdbench, tmp_path):
-    """An archive of seeds of methods on a data set of lmdbench; returns its path."""
+    """An archive of seeds of methods on a data set of lmdbench, with their usual settings but for
+    those that are given; returns its path."""
     numbers = iter(range(100))
 
-    def archive(*methods, seeds=(0, 1, 2), **what):
+    def archive(*methods, seeds=(0, 1, 2), record=None, settings=None, **what):
         results = tmp_path / f"lab{next(numbers)}"
         for method in methods or ("ce",):
+            usual = recorded(METHODS[method].Settings()) if method in METHODS else {}
+            words = {"dataset": "isic2019", "settings": {**usual, **(settings or {})}, **what}
+            facts = {**CLASSES, "changed_settings": {}, **(record or {})}
             for seed in seeds:
-                fake_run(method, seed, results=results, **{"dataset": "isic2019", **what})
+                fake_run(method, seed, results=results, record=facts, **words)
         path = results.with_suffix(".zip")
         done = lmdbench("results", "export", "--results", results, "--output", path)
         assert done.code == 0, done.err
@@ -104,11 +115,22 @@ def test_too_few_seeds(make, submit):
     [
         ({"dataset": "skin"}, "images that nobody else has"),
         ({"method_version": 99}, "trained by version 99 of ce, which has version"),
+        ({"settings": {"lr": "fast"}}, "ce.lr is 'fast', but wants a finite number"),
+        ({"settings": {"lr": -1.0}}, "settings of ce: lr is -1.0, but must be at least 0"),
+        ({"settings": {"Lr": 0.1}}, "unknown setting of ce 'Lr'. Did you mean lr?"),
+        ({"backbone": "ResNet18"}, "unknown backbone 'ResNet18'. Did you mean resnet18"),
+        ({"tuning": "lora"}, "its tuning lora is none that a run records"),
+        ({"tuning": "Head"}, "unknown tuning 'Head'. Did you mean head?"),
+        ({"results_name": "ISIC2019"}, "its data set isic2019 is called ISIC2019"),
+        (
+            {"record": {"classes": ["nv", "MEL", "BCC", "DF"], "groups": {"tail": ["DF"]}}},
+            "isic2019 has no class 'nv'",
+        ),
         (
             {"record": {"class_counts": {
                 "train": [60, 20, 10, 0], "validation": [6, 4, 3, 1], "test": [30, 12, 6, 2],
             }}},
-            "no training image of df, which its test images have",
+            "no training image of DF, which its test images have",
         ),
     ],
 )  # fmt: skip
@@ -134,6 +156,59 @@ def test_a_foreign_split(make, submit, lmdbench):
     assert "its split plain-if100 is of other images than that of the entries there" in refused.err
     assert not (submit.repository / "other").exists()
     assert lmdbench("results", "check", submit.repository).code == 0
+
+
+def test_a_split_in_other_capitals(make, submit):
+    assert submit(make("ce")).code == 0
+    split = {"name": "Plain", "seed": 42, "imbalance_factor": 100.0, "fingerprint": "f" * 64}
+    capitals = make("focal", split=split, record={"split_label": "Plain-if100"})
+    refused = submit(capitals, name="capitals")
+    assert refused.code == 2
+    assert "its split Plain-if100 is called plain-if100 by the entries there" in refused.err
+
+
+def test_seeds_that_are_one_training(make, submit, fake_run, lmdbench, tmp_path):
+    labels = np.repeat(np.arange(4), [30, 12, 6, 2])
+    logits = np.random.default_rng(0).normal(size=(50, 4))
+    refused = submit(make("ce", test=(labels, logits)))
+    assert refused.code == 2
+    assert "ce on isic2019: seeds 0 and 1 have the same predictions to the bit" in refused.err
+
+    # Class means of features that are not trained are the same in each seed
+    for seed in range(3):
+        run = fake_run("ncm", seed, dataset="isic2019", test=(labels, logits), record=CLASSES)
+        record = json.loads((run / "run.json").read_text())
+        record["spec"]["settings"] = {}
+        record["id"] = spec_id(record["spec"])
+        (run / "run.json").write_text(json.dumps(record))
+        run.rename(run.with_name(f"seed{seed}-{record['id'][:8]}"))
+    archive = tmp_path / "ncm.zip"
+    lmdbench("results", "export", "--results", tmp_path / "results", "--output", archive)
+    assert submit(archive).code == 0
+
+
+def test_what_a_run_starts_from_comes_along(make, submit, fake_run, tmp_path):
+    above = fake_run("ce", dataset="isic2019", results=tmp_path / "elsewhere", record=CLASSES)
+    start = json.loads((above / "run.json").read_text())["id"][:8]
+
+    def leave_out(files):
+        for name in [name for name in files if "/ce/" in name]:
+            del files[name]
+        manifest = json.loads(files["manifest.json"])
+        manifest["runs"] = [run for run in manifest["runs"] if "/ce/" not in run["key"]]
+        files["manifest.json"] = json.dumps(manifest).encode()
+
+    refused = submit(rewritten(make("crt", ancestor=above), leave_out))
+    assert refused.code == 2
+    assert f"it starts from ce {start}, which is neither in the archive nor in an" in refused.err
+
+
+def test_files_that_no_export_has(make, submit):
+    beside = rewritten(make("ce"), lambda files: files.update({"isic2019/model.pkl": b"x"}))
+    refused = submit(beside)
+    assert refused.code == 2
+    assert "'isic2019/model.pkl' is no file of an export" in refused.err
+    assert not submit.repository.exists()
 
 
 def test_test_images_in_the_validation_set(make, submit):
