@@ -14,7 +14,7 @@ from lmdbench.evaluation.metrics import softmax
 from lmdbench.evaluation.recalibration import Calibrator
 from lmdbench.reporting.tables.words import MISSING, number
 from lmdbench.runs.ensemble import Answers, Ensemble
-from lmdbench.runs.likeness import FEWEST, SHARE, Likeness
+from lmdbench.runs.likeness import SHARE, Likeness, why_not
 from lmdbench.runs.prediction import (
     Score,
     TrainedRun,
@@ -158,11 +158,14 @@ def _unlike(outcome: Outcome) -> str:
     """How many images the run is less sure of than of nearly all its own, in a few lines."""
     alike = outcome.answers.alike
     if alike is None:
-        return f"unlike the run's images: not told, as it keeps no {FEWEST} validation images"
+        why = why_not(outcome.ensemble.lead)
+        return f"unlike the run's images: not told, as {why}"
+    carried = any(run.spec.refit is not None for run in outcome.ensemble.runs)
+    by = " (of a refit: by how far those of the run that it repeats do)" * carried
     words = [
         f"{alike.images:,} of {alike.readable:,} images look unlike {_whose(outcome)}: "
         f"{_how(alike)} of "
-        f"{100 * (1 - SHARE):.0f} % of the validation images. A hint, no proof: most images of "
+        f"{100 * (1 - SHARE):.0f} % of the validation images{by}. A hint, no proof: most images of "
         "classes that a run has never seen look like its own"
     ]
     words += [

@@ -16,8 +16,10 @@ from lmdbench.core.errors import UserError
 from lmdbench.core.files import atomic
 from lmdbench.data.store.files import StoreFiles, read_finished, store_name
 from lmdbench.evaluation.metrics import softmax, unusable
-from lmdbench.runs.prediction import PredictedLogits, TrainedRun
-from lmdbench.runs.whole import saved_predictions
+from lmdbench.runs.prediction import PredictedLogits, TrainedRun, load_run
+from lmdbench.runs.record import CODE_PARTS, read_record
+from lmdbench.runs.state import runs_with_id
+from lmdbench.runs.whole import saved_predictions, validation_predictions
 
 SHARE = 0.05  # of the run's own validation images that would count as unlike, too
 FEWEST = 20  # validation images; with fewer their 5th percentile is one image or none
@@ -54,7 +56,7 @@ class Likeness:
 @dataclass(frozen=True)
 class Reference:
     """``train`` (n, D) float32: features of a run's training images, of length 1. ``threshold``:
-    the 5th percentile of its validation images' scores."""
+    the 5th percentile of its validation images' scores; of a refit, see ``carried_over``."""
 
     train: np.ndarray
     threshold: float
@@ -119,6 +121,19 @@ def reference_of(
     return found
 
 
+def why_not(run: TrainedRun) -> str:
+    """Why nothing is told of what looks unlike a run's images, behind "not told, as"."""
+    refit = run.spec.refit
+    if refit is not None:
+        with suppress(UserError):
+            if len(validation_predictions(run.directory, run.record)) >= FEWEST:
+                return (
+                    f"a refit goes by the run that it repeats, and {str(refit['run'])[:8]} with "
+                    "its weights, or its prepared images, are not here"
+                )
+    return f"it keeps no {FEWEST} validation images"
+
+
 def _made(run: TrainedRun, cache: Path, say: Callable[[str], None]) -> Reference | None:
     store = _store(run, cache)
     if store is None:
@@ -127,22 +142,64 @@ def _made(run: TrainedRun, cache: Path, say: Callable[[str], None]) -> Reference
         own = saved_predictions(run.directory, run.record)
     except UserError:
         return None
+    before = _of_repeated(run, cache, say) if run.spec.refit is not None else None
     predicted = {str(image) for part in own.values() for image in part.ids}
     train = [image for image in store.hashes if image not in predicted]
     validation = [str(image) for image in own["validation"].ids]
-    if len(train) != sum(run.record.class_counts["train"]) or len(validation) < FEWEST:
+    if len(train) != sum(run.record.class_counts["train"]):
+        return None
+    if before is None and len(validation) < FEWEST:
         return None
     if len(train) > MOST:
         chosen = np.random.default_rng(0).choice(len(train), MOST, replace=False)
         train = [train[place] for place in sorted(chosen)]
     say(f"features of {len(train):,} training images: computed once, and kept beside the run")
     try:
-        known, held = (unit(_features(run, store, ids)) for ids in (train, validation))
+        known = unit(_features(run, store, train))
+        if before is not None:
+            threshold = carried_over(before, known)
+        else:
+            held = unit(_features(run, store, validation))
+            threshold = float(np.quantile(nearness(known, held), SHARE))
     except AttributeError:  # a method without one encoder
         return None
-    if not (np.isfinite(known).all() and np.isfinite(held).all()):
+    if not (np.isfinite(known).all() and np.isfinite(threshold)):
         return None
-    return Reference(known, float(np.quantile(nearness(known, held), SHARE)))
+    return Reference(known, threshold)
+
+
+def _of_repeated(run: TrainedRun, cache: Path, say: Callable[[str], None]) -> Reference | None:
+    """What the images of the run that a refit repeats are held against, where that lies among the
+    same results, with its weights and of code that may be trusted as much."""
+    assert run.spec.refit is not None
+    above = run.directory.resolve().parents
+    results = above[3] if len(above) > 3 else above[-1]
+    with suppress(UserError):
+        for directory in runs_with_id(results, str(run.spec.refit["run"])):
+            there, here = read_record(directory).digests, run.record.digests
+            alike = all(there.get(part) == here.get(part) for part in CODE_PARTS)
+            repeated = load_run(directory, run.task.device, accept_changed=alike)
+            return reference_of(repeated, cache, say)
+    return None
+
+
+def carried_over(before: Reference, train: np.ndarray) -> float:
+    """The threshold for a refit with features ``train`` (n, D) of its training images, at length 1.
+
+    Of the run that it repeats, validation images of the 5th percentile lie by some factor farther
+    from the training images than those of the 5th percentile among these do from each other. The
+    refit has no images that it was not trained on, but the latter distance: times that factor.
+    """
+    apart, now = (1 - np.quantile(among(one), SHARE) for one in (before.train, train))
+    return float(1 - (1 - before.threshold) / max(apart, 1e-6) * now)
+
+
+def among(train: np.ndarray) -> np.ndarray:
+    """The cosine of each of ``train`` (n, D), at length 1, with the 5th nearest of the others."""
+    cosines = train @ train.T
+    np.fill_diagonal(cosines, -1)
+    place = min(NEIGHBOUR, len(train))
+    return np.partition(cosines, -place, axis=1)[:, -place]
 
 
 def _store(run: TrainedRun, cache: Path) -> StoreFiles | None:

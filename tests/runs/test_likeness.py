@@ -10,7 +10,16 @@ import torch
 
 from lmdbench.core.folders import default_cache
 from lmdbench.evaluation.predictions import Predictions, load_predictions, save_predictions
-from lmdbench.runs.likeness import FEWEST, FILE, Reference, likeness, nearness, reference_of
+from lmdbench.runs.likeness import (
+    FEWEST,
+    FILE,
+    Reference,
+    among,
+    carried_over,
+    likeness,
+    nearness,
+    reference_of,
+)
 from lmdbench.runs.prediction import PredictedLogits, load_run
 
 
@@ -69,6 +78,27 @@ def test_by_features_those_are_unlike_that_are_farther_than_nearly_all(run):
     assert found is not None
     assert found.unlike.tolist() == [False, True, False]
     assert (found.readable, found.by_features) == (2, True)
+
+
+def test_among_training_images_an_image_is_not_its_own_neighbour():
+    angles = np.radians([0, 10, 20, 30, 40, 50])
+    train = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    farthest = np.cos(np.radians([50, 40, 30, 30, 40, 50]))
+    assert among(train) == pytest.approx(farthest)
+
+
+def test_the_threshold_of_a_refit_is_as_much_farther_as_that_of_the_run_it_repeats():
+    """There 5 % of the training images are .1 or more apart from their 5th nearest, and validation
+    images .3: three times as much. Here the former is .05."""
+
+    def apart(distance):
+        """Six features, each at this distance (1 - cosine) from all others."""
+        return np.linalg.cholesky(np.full((6, 6), 1 - distance) + distance * np.eye(6))
+
+    assert among(apart(0.1)) == pytest.approx(0.9)
+    before = Reference(apart(0.1), 0.7)
+    assert carried_over(before, apart(0.05)) == pytest.approx(1 - 3 * 0.05)
+    assert carried_over(before, before.train) == pytest.approx(0.7)
 
 
 @pytest.fixture

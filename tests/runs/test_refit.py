@@ -13,6 +13,8 @@ from lmdbench.core.errors import Damaged
 from lmdbench.data.dataset import Part, Split
 from lmdbench.evaluation.predictions import load_predictions
 from lmdbench.evaluation.recalibration import fit_temperature
+from lmdbench.runs.likeness import carried_over, reference_of
+from lmdbench.runs.prediction import load_run
 from lmdbench.runs.record import read_record
 from lmdbench.runs.whole import validation_predictions
 from lmdbench.training.method import METHODS
@@ -96,6 +98,25 @@ def test_its_validation_is_that_of_the_run_it_repeats(refitted, lmdbench, toy_fo
     kept_file.write_bytes((source / "predictions.npz").read_bytes())
     with pytest.raises(Damaged, match="its SHA-256 is not the one"):
         validation_predictions(again, read_record(again))
+
+
+def test_what_looks_unlike_goes_by_the_run_it_repeats(refitted, lmdbench, toy_folder, monkeypatch):
+    source, again = refitted
+    words = ("predict", again, toy_folder / "round-0.png")
+    assert "not told, as it keeps no 20 validation images" in lmdbench(*words).out
+    monkeypatch.setattr("lmdbench.runs.likeness.FEWEST", 8)
+    hidden = source.rename(source.with_name("elsewhere"))
+    run_id = read_record(hidden).id[:8]
+    assert f"a refit goes by the run that it repeats, and {run_id} with" in lmdbench(*words).out
+    hidden.rename(source)
+    told = "of the validation images (of a refit: by how far those of the run that it repeats do)"
+    assert told in lmdbench(*words).out
+    run, before = (load_run(one, torch.device("cpu")) for one in (again, source))
+    mine, theirs = (reference_of(one, source / "no-cache") for one in (run, before))
+    assert len(mine.train) == len(theirs.train) + 8
+    assert mine.threshold == pytest.approx(carried_over(theirs, mine.train), abs=0.01)
+    hidden = source.rename(source.with_name("elsewhere"))
+    assert told in lmdbench(*words).out  # what was found once is kept beside the refit
 
 
 def test_it_stands_in_no_table_with_other_runs(refitted, tmp_path):
