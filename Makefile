@@ -1,5 +1,6 @@
 # make demo   train ce, crt and lmd on drawn images, compare them and write a report (minutes, two cores)
-# make test   lint, types and the whole test suite, in JOBS processes: one more than two cores, as some of it waits
+# make test   lint and the whole test suite, types among it, in JOBS processes: one more than two cores, as some waits
+# make lint   lint and types alone
 # make docs   the documentation as a site that opens from disk, in build/site
 # All make a virtual environment in .venv if there is none and install what they need.
 
@@ -9,7 +10,7 @@ BIN = $(VENV)/bin
 RESULTS ?= results
 JOBS ?= 3
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint style docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lmdbench run --method ce --dataset demo --results $(RESULTS)
@@ -20,13 +21,15 @@ demo: $(VENV)/.installed
 	@echo "ce loses the tail; crt and lmd train a new head on balanced features and win it back. lmd stays below crt:"
 	@echo "its stage 1 follows a teacher that averages a training from random weights (its authors begin at pretrained ones)."
 
-test: $(VENV)/.installed-dev lint
+test: style
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=20 --durations-min=5
 
-lint: $(VENV)/.installed-dev
+lint: style
+	$(BIN)/mypy
+
+style: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build

@@ -46,6 +46,7 @@ hypothesis.settings.load_profile("lmdbench")
 LONG = (
     "chaos/test_chaos.py",
     "sweep/test_slurm_real.py",
+    "test_types.py",
     "sweep/executors/test_local.py",
     "sweep/test_worker_jobs.py",
     "cli/sweep/test_commands.py",
@@ -59,6 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Bring the files of ``LONG`` to the front; what is in a file keeps its order."""
     folder = Path(__file__).parent
     places = {folder / name: place for place, name in enumerate(LONG)}
+    assert all(path.exists() for path in places)
     items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 

@@ -56,8 +56,13 @@ def room(module: str) -> str:
     return inner if is_package or "." not in inner else inner.rpartition(".")[0]
 
 
-def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def imported(path: Path) -> tuple[str, ...]:
+    return tuple(imports(ast.parse(path.read_text())))
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lmdbench"):
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
