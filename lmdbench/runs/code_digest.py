@@ -103,12 +103,14 @@ def combined(digests: Mapping[str, str]) -> str:
 
 
 def changed_part(recorded: Mapping[str, str | None], now: Mapping[str, str]) -> str | None:
-    """The first of the ``CODE_PARTS`` that is another now than in a record; None if none is. What
-    the record lacks, as one of an earlier version may, can't be told."""
-    for part in CODE_PARTS:
-        if recorded.get(part) not in (None, now[part]):
-            return part
-    return None
+    """The first of the ``changed_parts``; None if there is none."""
+    return next(iter(changed_parts(recorded, now)), None)
+
+
+def changed_parts(recorded: Mapping[str, str | None], now: Mapping[str, str]) -> list[str]:
+    """Those of the ``CODE_PARTS`` that are others now than in a record. What the record lacks, as
+    one of an earlier version may, can't be told."""
+    return [part for part in CODE_PARTS if recorded.get(part) not in (None, now[part])]
 
 
 def begun_by(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:

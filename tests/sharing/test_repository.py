@@ -346,12 +346,25 @@ def test_a_leaderboard_takes_the_place_of_none_but_its_own(make, submit, lmdbenc
     assert sorted(path.name for path in tmp_path.iterdir() if "board" in path.name) == ["board"]
 
 
-def test_code_that_changed_is_said(make, submit, lmdbench, tmp_path):
-    """The digests of these runs are none that any code has."""
-    assert submit(make("ce", record={"digests": {"method": "0" * 64}})).code == 0
+def test_code_that_changed_is_said(make, submit, fake_run, lmdbench, tmp_path):
+    """All of it, also of what a run starts from; these digests are none that any code has."""
+    changed = {"method": "0" * 64, "loop": "0" * 64}
+    for seed in range(3):
+        words = {"dataset": "isic2019", "results": tmp_path / "lab"}
+        usual = {method: recorded(METHODS[method].Settings()) for method in ("ce", "crt")}
+        ce = fake_run(
+            "ce", seed, settings=usual["ce"], record={**CLASSES, "digests": changed}, **words
+        )
+        fake_run("crt", seed, settings=usual["crt"], ancestor=ce, record=CLASSES, **words)
+    archive = tmp_path / "lab.zip"
+    lmdbench("results", "export", "--results", tmp_path / "lab", "--output", archive)
+    assert submit(archive).code == 0
     board = tmp_path / "board"
     lmdbench("results", "leaderboard", "--repository", submit.repository, "--output", board)
     index = (board / "index.html").read_text()
-    assert '<span class="changed">ce changed</span>' in index
+    said = "ce, lmdbench&#39;s training"
+    assert index.count(f'<span class="changed">{said} changed</span>') == 2
     assert "These rows were made by other code" in index
+    (page,) = board.glob("table-1-*-crt-*.html")
+    assert f"the code of {said} has changed" in page.read_text()
     shutil.rmtree(board)

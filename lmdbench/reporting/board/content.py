@@ -13,11 +13,12 @@ from lmdbench.comparison.notes import column_title
 from lmdbench.comparison.results import MethodRuns, Results, Run, is_frozen
 from lmdbench.comparison.types import Cell, MethodResult, ResultTable
 from lmdbench.core.errors import UserError
+from lmdbench.core.words import listed
 from lmdbench.models.backbones import get_backbone
 from lmdbench.reporting.page.provenance import MethodFacts, RunFacts, method_facts, run_facts
 from lmdbench.reporting.page.sources import About
 from lmdbench.reporting.tables.words import is_share, number, signed
-from lmdbench.runs.code_digest import changed_part, code_digests
+from lmdbench.runs.code_digest import changed_parts, code_digests
 from lmdbench.runs.plan import code_in_words
 from lmdbench.sharing.repository import Entry
 from lmdbench.training.method import METHODS
@@ -201,21 +202,23 @@ def _of_row(row: MethodRuns, entries: Sequence[Entry]) -> tuple[Entry, ...]:
 
 
 def changed_since(row: MethodRuns) -> str:
-    """What of the code that made a row is other here, in words; empty where nothing is."""
+    """What of the code that made a row is other here, in words, also of what its runs started from;
+    empty where nothing is."""
     members = [member for run in row.runs for member in run.members]
-    told = (_changed(run) for run in members if run.predictions_from is None)
-    return next(filter(None, told), "")
+    stages = [stage for member in members for stage in (member, *member.above)]
+    changed = {
+        word: None for stage in stages if stage.predictions_from is None for word in _changed(stage)
+    }
+    known = [word for word in changed if word != UNKNOWN]
+    return listed(known) if known else UNKNOWN if changed else ""
 
 
-def _changed(run: Run) -> str:
+def _changed(run: Run) -> list[str]:
     spec = run.spec
-    if spec.method not in METHODS:
-        return UNKNOWN
-    now = _digests(spec.method, spec.backbone)
+    now = _digests(spec.method, spec.backbone) if spec.method in METHODS else None
     if now is None:
-        return UNKNOWN
-    part = changed_part(run.record.digests, now)
-    return code_in_words(part, spec) if part else ""
+        return [UNKNOWN]
+    return [code_in_words(part, spec) for part in changed_parts(run.record.digests, now)]
 
 
 @cache

@@ -12,6 +12,7 @@ from lmdbench.core.words import size
 from lmdbench.reporting.board.content import Board
 from lmdbench.reporting.page.provenance import duration
 from lmdbench.reporting.page.render import TEMPLATES as OF_PAGE
+from lmdbench.reporting.page.render import as_code
 from lmdbench.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,6 +29,7 @@ def pages(board: Board, date: str) -> Iterator[tuple[str, str]]:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["code"] = as_code
     environment.globals |= {
         "duration": duration,
         "size": size,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from lmdbench.reporting.page.content import Page
 from lmdbench.reporting.page.provenance import duration
@@ -23,6 +24,7 @@ def render(page: Page, date: str) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["code"] = as_code
     environment.globals |= {"percent": _percent, "share": _share, "duration": duration}
     return environment.get_template("report.html.j2").render(
         page=page,
@@ -32,6 +34,11 @@ def render(page: Page, date: str) -> str:
         style=_source("style.css"),
         script=_source("page.js"),
     )
+
+
+def as_code(text: str) -> Markup:
+    """A text as HTML in which what stands between backticks is code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
 
 
 def _source(name: str) -> Markup:

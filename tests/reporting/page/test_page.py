@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from lmdbench.data.store.store import open_images
+from lmdbench.reporting.page.render import as_code
 
 FakeRun = Callable[..., Path]
 Command = Callable[..., Any]
@@ -241,3 +242,8 @@ def test_without_scripts_the_tables_stand_as_they_are(page: Path, browser: Any) 
         assert len(found["nodeIds"]) > 10
     finally:
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_names_of_code_are_set_as_code():
+    assert as_code("as `lmd-released` <b>") == "as <code>lmd-released</code> &lt;b&gt;"
+    assert as_code("one ` alone") == "one ` alone"
