@@ -38,7 +38,7 @@ def render(page: Page, date: str) -> str:
 
 def as_code(text: str) -> Markup:
     """A text as HTML in which what stands between backticks is code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _source(name: str) -> Markup:
