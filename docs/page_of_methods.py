@@ -99,8 +99,9 @@ FAMILIES = {
     ),
     "augmentation": (
         "Images are mixed with others, and their labels too, or changed more the better a class is "
-        "learned. Against a network too sure of itself; other methods start from it.",
-        "mixup balanced-mixup glmc cuda",
+        "learned, or as it helped that class. Against a network too sure of itself; other methods "
+        "start from it.",
+        "mixup balanced-mixup glmc cuda doda",
     ),
     "parameter-efficient": (
         "A pretrained network is left as it is, and few parameters beside it are trained. Where "
@@ -123,9 +124,6 @@ MISSING = {
     "FCD, flat-aware cross-stage distilled framework (Li et al., MICCAI 2022)": "No code is "
     "public, and no text of the paper was found in any open index. Flat, cross-stage and distilled "
     "say what it looks for, which is no definition.",
-    "DODA, dynamic optional data augmentation (Wang et al., ICLR 2024)": "Not of those tables, but "
-    "next of kin to `cuda`. It weights operations class by class and epoch by epoch, and no values "
-    "of its code are at hand by which that could be pinned.",
 }
 NOT_HERE = """## Not here
 

@@ -315,7 +315,7 @@ METRICS = "lmdbench/evaluation/metrics"
 ICC = named("lmd", "lmd-released", "mrc-vfc")
 SAMPLERS_FILE = "lmdbench/training/samplers.py"
 # Methods whose own files build on these modules, which so are a part of the method
-BUILT_ON = {SAMPLERS_FILE: ("fs", "glmc", "ltrl"), VIEWS: ("cuda",)}
+BUILT_ON = {SAMPLERS_FILE: ("fs", "glmc", "ltrl"), VIEWS: ("cuda", "doda")}
 # A file, what is edited in it → methods and backbones (None: all) that it acts on, in what part
 ACTS_ON = {
     ("methods/lmd.py", *ADDED): (ICC, None, "method"),

@@ -1,11 +1,13 @@
-"""The 22 operations of CUDA's augmentation: batched, each image with its own.
+"""The 22 operations of CUDA's augmentation, ten of which are DODA's: batched, each image with its
+own.
 
 Images are (B, 3, H, W) float of whole numbers from 0 to 255, before and after each operation.
 ``share`` (B,) is how far into its range a magnitude lies, from 0 to 1. The operations are the
 Pillow library's, to a level of 255, but for these:
 
 - What zooms, turns, shears or translates is bilinear; there nearest, and for the zoom Lanczos.
-- The blur is a Gaussian, exact for shares up to .4; there three boxes in its place.
+- The blur is a Gaussian, exact for shares up to .4, and where it is the one operation for all;
+  there three boxes in its place.
 - Translations are in shares of the image's side: there 100 px, on images of 32.
 """
 
@@ -38,6 +40,7 @@ SHIFT = 100 / 32  # of the image's side
 ZOOM = 0.5
 BLUR_SIGMA = 2.0  # px
 BLUR_RADIUS = 3  # px
+WIDE_RADIUS = 6  # px, which the largest blur takes
 BITS = 4
 SOLARISE_FROM = 256
 SUMMAND = 110
@@ -159,13 +162,23 @@ def kernel(images: Tensor, corner: int, side: int, centre: int) -> Tensor:
 
 def blur(images: Tensor, operation: Tensor, share: Tensor, sign: Tensor) -> Tensor:  # noqa: ARG001
     """images blurred by Gaussians; their outermost pixels go on beyond the border."""
+    return blurred(images, share, BLUR_RADIUS)
+
+
+def blur_widely(images: Tensor, share: Tensor) -> Tensor:
+    """The same as far as the largest of them reaches."""
+    return blurred(images, share, WIDE_RADIUS)
+
+
+def blurred(images: Tensor, share: Tensor, radius: int) -> Tensor:
+    """images blurred by Gaussians that are cut off beyond a radius in px."""
     sigma = BLUR_SIGMA * share
-    places = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, device=images.device)
+    places = torch.arange(-radius, radius + 1, device=images.device)
     weights = (-0.5 * (places / sigma.clamp(min=1e-3)[:, None]).square()).exp()
     weights = weights / weights.sum(dim=1, keepdim=True)
     taps = weights[:, :, None, None, None].unbind(1)
     height, width = images.shape[-2:]
-    wide = F.pad(images, (BLUR_RADIUS,) * 4, mode="replicate")
+    wide = F.pad(images, (radius,) * 4, mode="replicate")
     wide = sum((w * wide[..., i : i + width] for i, w in enumerate(taps)), images.new_zeros(()))
     high = (w * wide[..., i : i + height, :] for i, w in enumerate(taps))
     return sum(high, images.new_zeros(())).round()
@@ -273,3 +286,26 @@ def apply(pixels: Tensor, flips: Tensor, numbers: Tensor, levels: Tensor) -> Ten
 
 
 VIEWS.add("levels", View(draw, apply), apply)
+
+
+def draw_one(batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers for flips (B, 2), those for a magnitude and its direction (B, 2), both uniform in
+    [0, 1), and no operation (B,) int64, in whose place a method puts its own."""
+    device = generator.device
+    flips = torch.rand(batch, 2, generator=generator, device=device)
+    numbers = torch.rand(batch, 2, generator=generator, device=device)
+    return flips, numbers, torch.full((batch,), NONE, device=device)
+
+
+def apply_one(pixels: Tensor, flips: Tensor, numbers: Tensor, operation: Tensor) -> Tensor:
+    """Flips, then an image's one operation, anywhere in the range of its magnitude."""
+    images = flip(pixels, *(flips < FLIP_PROBABILITY).unbind(1)).to(torch.float32)
+    share, direction = numbers.unbind(1)
+    smeared = is_kind(operation, Operation.BLUR)
+    others = torch.where(smeared, NONE, operation)
+    images = operate(images, others, share, direction.round() * 2 - 1)
+    images = blurs._apply_where(smeared, images, blur_widely, share)
+    return normalise(images * (1 / 255)).contiguous(memory_format=torch.channels_last)
+
+
+VIEWS.add("operation", View(draw_one, apply_one), apply_one)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from lmdbench.training.views import blurs
-from lmdbench.training.views.augmentation import VIEWS
+from lmdbench.training.views.augmentation import IMAGENET_MEAN, IMAGENET_STD, VIEWS
 from lmdbench.training.views.operations import NONE, Operation, operate
 
 HEIGHT, WIDTH = 42, 32
@@ -177,3 +177,55 @@ def test_the_view_flips_and_makes_as_many_operations_as_the_level_says():
         result = view.apply(pixels, never, inverted, levels + level)
         shown = pixels if level % 2 == 0 else 255 - pixels
         torch.testing.assert_close(result, VIEWS["test"].apply(shown))
+
+
+ONE = VIEWS["operation"]
+
+
+def told(images: Tensor, operation: Operation, share: float, direction: float = 0.9) -> Tensor:
+    """What the view makes of images that it does not flip, as grey levels."""
+    n = len(images)
+    numbers = torch.tensor([[share, direction]]).expand(n, 2)
+    view = ONE.apply(images.byte(), torch.ones(n, 2), numbers, torch.full((n,), operation.value))
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    return (view * std[:, None, None] + mean[:, None, None]) * 255
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.97])
+@pytest.mark.parametrize("operation", [Operation.INVERT, Operation.DETAIL, Operation.EQUALISE])
+def test_the_one_operation_is_pillows(images, operation, share):
+    off = told(images, operation, share) - expected(POINTWISE[operation], images, share)
+    assert off.abs().max() <= 1.01
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.75, 0.99])
+def test_the_one_blur_is_a_gaussian_up_to_its_largest(images, share):
+    reference = TF.gaussian_blur(images, [17, 17], [2 * share] * 2)
+    assert (told(images, Operation.BLUR, share) - reference)[..., 8:-8, 8:-8].abs().max() <= 0.9
+    pillows = expected(lambda i, s: i.filter(ImageFilter.GaussianBlur(2 * s)), images, share)
+    assert (told(images, Operation.BLUR, share) - pillows)[..., 8:-8, 8:-8].abs().max() <= 6
+
+
+@pytest.mark.parametrize("direction", [0.1, 0.9])
+def test_the_one_turn_goes_either_way(images, direction):
+    sign = 1 if direction > 0.5 else -1
+    turned = told(images, Operation.ROTATE, 0.5, direction)
+    reference = expected(lambda i, s: i.rotate(sign * 15, Image.Resampling.BILINEAR), images, 0)
+    assert (turned - reference).abs().median() <= 1
+
+
+def test_the_one_operation_comes_after_the_flips_and_may_be_none():
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    flips, numbers, none = ONE.draw(64, generator)
+    assert none.tolist() == [NONE] * 64
+    weak = VIEWS["weak"].apply
+    assert torch.equal(ONE.apply(pixels, flips, numbers, none), weak(pixels, flips))
+    inverted = ONE.apply(pixels, flips, numbers, none * 0 + Operation.INVERT.value)
+    torch.testing.assert_close(inverted, weak(255 - pixels, flips))
+    chosen = torch.arange(64) % 12 - 1
+    compiled = torch.compile(ONE.apply, backend="eager", dynamic=False)
+    arguments = (pixels, flips, numbers, chosen)
+    assert torch.equal(compiled(*arguments), ONE.apply(*arguments))
+    meta = [x.to("meta") for x in (pixels, flips, numbers, none)]
+    assert ONE.apply(*meta).shape == pixels.shape
