@@ -1,9 +1,9 @@
 """Processes that begin as copies of one that has torch and lmdbench imported.
 
 Importing them takes longer than what most tests let a process do. ``python tests/forked.py N``
-imports them once and answers what comes through the socket N: it copies itself, or tells how a copy
-ended. Copies are processes like others: with streams, an environment, a working folder and signals
-of their own, and they can be killed.
+imports them once, or the modules named behind it in their place, and answers what comes through the
+socket N: it copies itself, or tells how a copy ended. Copies are processes like others: with
+streams, an environment, a working folder and signals of their own, and they can be killed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,20 @@ PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 
 
 class Server:
-    """The process that is copied, from entering it to leaving it."""
+    """The process that is copied, from entering it to leaving it.
+
+    ``imports``: names of the modules that it has imported, if not all that trains; ``env``: its
+    environment, if not that of this process.
+    """
+
+    def __init__(self, imports: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
+        self._imports, self._env = imports, env
 
     def __enter__(self) -> Server:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, __file__, str(theirs.fileno())]
+        command = [sys.executable, __file__, str(theirs.fileno()), *self._imports]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+            command, env=self._env, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
         )
         theirs.close()
         self._lock = threading.Lock()
@@ -165,12 +172,16 @@ def prepare() -> None:
     importlib.import_module("torch._dynamo")  # which every optimiser imports
     built_in_methods()
     DATASETS.get("folder")
-    gc.collect()
-    gc.freeze()  # or collections of garbage in copies would copy all that memory
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started this
-    prepare()
-    module = serve(socket.socket(fileno=int(sys.argv[1])))
+    number, *imports = sys.argv[1:]
+    for name in imports:
+        importlib.import_module(name)
+    if not imports:
+        prepare()
+    gc.collect()
+    gc.freeze()  # or collections of garbage in copies would copy all that memory
+    module = serve(socket.socket(fileno=int(number)))
     runpy.run_module(module, run_name="__main__", alter_sys=True)

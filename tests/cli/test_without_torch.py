@@ -6,8 +6,11 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from ..forked import Server
 
 # What docs/install.md leaves out of an installation without training
 LACKING = ("torch", "torchvision", "safetensors", "submitit", "requests")
@@ -34,23 +37,45 @@ def draw(run, width):
 """
 
 
+IMPORTED = ("lmdbench.cli.main", "pandas", "scipy.stats", "matplotlib.figure")
+
+
+@pytest.fixture(scope="module")
+def poorer(tmp_path_factory):
+    """The environment of a Python that has no torch."""
+    folder = tmp_path_factory.mktemp("poorer")
+    (folder / "sitecustomize.py").write_text(BLOCKED.replace("{LACKING}", repr(LACKING)))
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
 @pytest.fixture
-def without_torch(tmp_path, fake_run):
-    """Runs a command in a Python that has no torch, on two seeds of ce and lmd."""
+def runs(fake_run):
+    """Two seeds of ce and lmd."""
     for method, skill in (("ce", 0.5), ("lmd", 2.0)):
         for seed in (0, 1):
             directory = fake_run(method, seed, skill=skill)
             (directory / "history.csv").write_text("epoch,loss\n1,2.0\n2,1.0\n")
-    (tmp_path / "sitecustomize.py").write_text(BLOCKED.replace("{LACKING}", repr(LACKING)))
 
-    def run(*words):
-        return subprocess.run(
-            [sys.executable, "-m", "lmdbench", *words],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
+
+@pytest.fixture(scope="module")
+def poorer_copies(poorer):
+    """Copies of such a process, which has imported what most commands do."""
+    if sys.platform != "linux":
+        pytest.skip("copies of a process are made on Linux only")
+    with Server(IMPORTED, poorer) as server:
+        yield server
+
+
+@pytest.fixture
+def without_torch(runs, poorer, poorer_copies, tmp_path):
+    """Runs a command there on these runs, as a copy or in a process of its own."""
+
+    def run(*words, popen=poorer_copies.popen):
+        command = [sys.executable, "-m", "lmdbench", *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with popen(command, cwd=tmp_path, env=poorer, **pipes) as process:
+            out, err = process.communicate(timeout=120)
+        return SimpleNamespace(returncode=process.returncode, stdout=out, stderr=err)
 
     return run
 
@@ -79,7 +104,8 @@ def test_works(without_torch, words):
 def test_a_plot_of_one_run(without_torch, tmp_path):
     (tmp_path / "mine.py").write_text(PLOT)
     (run,) = tmp_path.glob("results/*/*/lmd/seed1-*")
-    done = without_torch("plot", "mine", "--plugin", "mine.py", "--run", run.name[-8:])
+    words = ("plot", "mine", "--plugin", "mine.py", "--run", run.name[-8:])
+    done = without_torch(*words, popen=subprocess.Popen)
     assert (done.returncode, done.stderr) == (0, f"written: mine-skin-lmd-{run.name}.pdf\n")
 
 
@@ -92,7 +118,7 @@ def test_what_needs_torch_says_so_in_a_line(without_torch):
 
 
 def test_the_doctor_says_how_to_train(without_torch):
-    done = without_torch("doctor")
+    done = without_torch("doctor", popen=subprocess.Popen)
     assert done.stderr == ""
     (line,) = [line for line in done.stdout.splitlines() if line.split()[1] == "torch"]
     assert line.startswith("note ")
