@@ -29,7 +29,9 @@ def draw_operations(weights: Tensor, generator: torch.Generator) -> Tensor:
 
     weights (C, 10) on the CPU.
     """
-    return weights.double().multinomial(1, generator=generator).squeeze(1)
+    reached = weights.cumsum(dim=1)
+    numbers = torch.rand(len(weights), 1, generator=generator, dtype=torch.float64)
+    return (reached <= numbers * reached[:, -1:]).sum(dim=1)
 
 
 def next_weights(weights: Tensor, chosen: Tensor, hits: Tensor, earlier: Tensor) -> Tensor:
