@@ -26,6 +26,7 @@ from lmdbench.models.backbone import (
 )
 from lmdbench.models.classifier import Encoder, FrozenEncoder
 from lmdbench.models.efficientnet_lite import EfficientNetLite
+from lmdbench.models.foreign_weights import foreign_beside
 from lmdbench.models.small import SmallNet
 from lmdbench.models.trial import features_of
 from lmdbench.models.weights import (
@@ -291,6 +292,8 @@ def resolve_weights(
         return _named(backbone, requested)
     path = expanded(requested)
     if not path.is_file():
+        if foreign := foreign_beside(path):
+            raise UserError(f"--weights {requested}: {foreign}")
         what = "a folder" if path.is_dir() else "no such file"
         raise UserError(
             f"--weights {requested}: {what}; give none, imagenet, pretrained or a file of weights"

@@ -46,6 +46,13 @@ def foreign_format(path: Path) -> str:
     )
 
 
+def foreign_beside(path: Path) -> str:
+    """The same of what a path names that is no file: a TensorFlow checkpoint's files begin so, and
+    a SavedModel is a folder."""
+    files = (path.with_name(f"{path.name}.index"), path / "saved_model.pb")
+    return next((foreign_format(file) for file in files if file.is_file()), "")
+
+
 def _by_content(path: Path) -> tuple[str, str] | None:
     with path.open("rb") as file:
         start = file.read(LOOKED_AT)

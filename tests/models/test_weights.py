@@ -224,6 +224,15 @@ def test_formats_of_other_programs_are_named(tmp_path, name, content, format_, r
     assert "damaged" not in message
 
 
+def test_what_tensorflow_writes_is_named_by_its_prefix_or_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt.index").write_bytes(b"\0" * 40 + FOOTER)
+    with pytest.raises(UserError, match=r"model.ckpt: a TensorFlow checkpoint, not torch's or"):
+        resolve_weights(SMALL, str(tmp_path / "model.ckpt"), "none")
+    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01\x12\xa0")
+    with pytest.raises(UserError, match="a TensorFlow SavedModel, not torch's or safetensors'"):
+        resolve_weights(SMALL, str(tmp_path), "none")
+
+
 def test_safetensors_by_another_name(tmp_path: Path) -> None:
     path = save(body_state(), tmp_path / "weights.safetensors").rename(tmp_path / "model.bin")
     assert "safetensors by another name; let it end in .safetensors" in failure(path)
