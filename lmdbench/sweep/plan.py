@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from lmdbench.comparison.results import in_words, is_frozen
 from lmdbench.core.errors import DiskError, UserError
 from lmdbench.core.folders import default_cache
 from lmdbench.data.reading import read_remarks
 from lmdbench.runs.code_digest import combined
 from lmdbench.runs.plan import PlannedRun
+from lmdbench.runs.record import RunSpec
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
 from lmdbench.sweep.config.file import Entry, Sweep, read_sweep
 from lmdbench.sweep.executors.jobs import RunJob
 from lmdbench.sweep.launch_record import SWEEPS
+
+# What set-ups on one data set and split may differ in, the most telling first
+OF_A_SETUP = ("backbone", "tuning", "weights", "image_size", "selection", "precision")
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,14 @@ class Node:
     """A run of a sweep. ``needs``: key of the run it starts from; None: of none, or a given one.
 
     ``asked``: the set-ups and entries that name it; empty where it is only started from.
+    ``setup``: what tells its set-up from others on the same data set and split, in words.
     """
 
     job: RunJob
     run: PlannedRun
     needs: str | None
     asked: tuple[tuple[RunContext, Entry], ...] = ()
+    setup: str = ""
 
     @property
     def key(self) -> str:
@@ -41,9 +48,14 @@ class Node:
         return ", ".join(labels) or self.run.spec.method
 
     @property
-    def where(self) -> str:
+    def place(self) -> str:
         """Data set and split, as in its directory."""
         return self.key.rsplit("/", 2)[0]
+
+    @property
+    def where(self) -> str:
+        """Data set and split, and the set-up where there are several."""
+        return f"{self.place} ({self.setup})" if self.setup else self.place
 
     @property
     def title(self) -> str:
@@ -130,12 +142,43 @@ def make_plan(sweep: Sweep, contexts: Contexts) -> SweepPlan:
                 node = found[key] = Node(job, run, needs)
             if depth == len(chain) - 1 and (setup, entry) not in node.asked:
                 asked = (*node.asked, (setup, entry))
-                found[key] = Node(node.job, node.run, node.needs, asked)
+                found[key] = replace(node, asked=asked)
             needs = key
     for key in {node.needs for node in found.values() if node.needs is not None}:
         node = found[key]
         found[key] = replace(node, job=replace(node.job, starts_others=True))
-    return SweepPlan(sweep, results, found)
+    return SweepPlan(sweep, results, _told_apart(found))
+
+
+def _told_apart(nodes: Mapping[str, Node]) -> dict[str, Node]:
+    """The runs, each with the words that tell its set-up from others in the same place."""
+    by_place: dict[str, list[RunSpec]] = {}
+    for node in nodes.values():
+        by_place.setdefault(node.place, []).append(node.run.spec)
+    telling = {place: _telling(specs) for place, specs in by_place.items()}
+    return {
+        key: replace(node, setup=_setup(node.run.spec, telling[node.place]))
+        for key, node in nodes.items()
+    }
+
+
+def _telling(specs: Collection[RunSpec]) -> list[str]:
+    """As few of ``OF_A_SETUP`` as tell all set-ups apart."""
+    chosen: list[str] = []
+    told = 1
+    for name in OF_A_SETUP:
+        found = len({tuple(getattr(spec, one) for one in (*chosen, name)) for spec in specs})
+        if found > told:
+            chosen.append(name)
+            told = found
+    return chosen
+
+
+def _setup(spec: RunSpec, names: Collection[str]) -> str:
+    values = {name: getattr(spec, name) for name in names}
+    if is_frozen({"backbone": spec.backbone}):
+        values.pop("tuning", None)
+    return ", ".join(in_words(name, value) for name, value in values.items())
 
 
 def _chain(

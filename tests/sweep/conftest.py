@@ -431,16 +431,17 @@ def slurm() -> Iterator[Any]:
 
 
 @pytest.fixture
-def make_plan(toy_folder: Path, cache: Path, tmp_path: Path) -> Callable[[str], Any]:
-    """Plans a sweep on the toy folder from the rest of its file, in ``tmp_path / "results"``."""
+def make_plan(toy_folder: Path, cache: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Plans a sweep on the toy folder from the rest of its file, in ``tmp_path / "results"``;
+    ``of_dataset``: lines below its data set."""
     from lmdbench.runs.request import Contexts
     from lmdbench.sweep.config.file import read_sweep
     from lmdbench.sweep.plan import make_plan
 
-    def make(text: str) -> Any:
+    def make(text: str, of_dataset: str = "") -> Any:
         path = tmp_path / "toy.toml"
         setup = '[run]\nbackbone = "small"\nimage_size = 24\n[[datasets]]\nname = "folder"\n'
-        path.write_text(f'{text}\n{setup}data_root = "{toy_folder}"\n')
+        path.write_text(f'{text}\n{setup}data_root = "{toy_folder}"\n{of_dataset}\n')
         contexts = Contexts(tmp_path / "results", cache, files=False)
         return make_plan(read_sweep(str(path), None), contexts)
 

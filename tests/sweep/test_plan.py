@@ -68,3 +68,18 @@ def test_a_worker_refuses_what_was_planned_otherwise(make_plan, cache, change, c
     run_job = RunJob(**{**vars(node.job), **change})
     with pytest.raises(UserError, match=complaint):
         planned_run(run_job, Contexts(plan.results, cache, files=True))
+
+
+def test_set_ups_on_one_split_are_told_apart(make_plan):
+    """By as few words as do it: of two networks, each with its own weights, the name alone."""
+    (one,) = make_plan('methods = ["ce"]').nodes.values()
+    assert one.where == one.place
+    networks = 'backbone = ["small", "resnet18"]\ntuning = ["full", "norm"]'
+    plan = make_plan('methods = ["ce"]', networks)
+    assert {node.where for node in plan.nodes.values()} == {
+        f"{one.place} ({backbone}, tuning {tuning})"
+        for tuning in ("full", "norm")
+        for backbone in ("small", "resnet18")
+    }
+    plan = make_plan('methods = ["ce"]', 'selection = ["last", "best"]')
+    assert [node.setup for node in plan.nodes.values()] == ["selection last", "selection best"]

@@ -12,6 +12,7 @@ from lmdbench.cli.options import plugin_option
 from lmdbench.cli.results.submit import repository_option
 from lmdbench.core.errors import UserError
 from lmdbench.core.files import temporary_path
+from lmdbench.core.words import count
 
 
 @click.command()
@@ -62,7 +63,8 @@ def leaderboard(repository: Path, output: Path) -> None:
             (folder_of_pages / name).write_text(text, encoding="utf-8")
     _put(made, output.absolute())
     rows = sum(len(table.rows) for table in board.tables)
-    click.echo(f"written: {output / INDEX}, {len(board.tables)} tables, {rows} rows", err=True)
+    tables = count(len(board.tables), "table")
+    click.echo(f"written: {output / INDEX}, {tables}, {count(rows, 'row')}", err=True)
 
 
 def _made_here(folder: Path, index: str) -> bool:

@@ -136,7 +136,7 @@ def _table(overview: Overview) -> RenderableType:
     columns = list(dict.fromkeys(where for _, where in cells))
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("method", *columns):
-        table.add_column(Text(title.replace("/", "\n")), overflow="fold")
+        table.add_column(Text(title.replace("/", "\n", 1).replace(" (", "\n(")), overflow="fold")
     for label in dict.fromkeys(label for label, _ in cells):
         row = []
         for where in columns:
