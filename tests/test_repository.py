@@ -1,5 +1,6 @@
 """The files by which others build, check, cite and contribute parse, and name what there is."""
 
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -51,6 +52,26 @@ def test_a_workflow_calls_what_there_is(path):
             for word in words:
                 assert not word.startswith("tests/") or (ROOT / word).exists(), word
     assert not any(re.search(r"\bpassword|secrets\.", str(step)) for step in steps)
+
+
+def test_links_of_the_readme_lead_somewhere_from_a_page_elsewhere():
+    spec = importlib.util.spec_from_file_location("readme", ROOT / "docs/readme_for_pypi.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    there = "https://github.com/some/fork"
+    text = "[a\nb](docs/x.md#y) ![p](docs/i.svg) [out](https://a.org) [here](#top)"
+    assert module.with_absolute_links(text, there, "v1.2") == (
+        f"[a\nb]({there}/blob/v1.2/docs/x.md#y) ![p]({there}/raw/v1.2/docs/i.svg) "
+        "[out](https://a.org) [here](#top)"
+    )
+    readme = module.with_absolute_links((ROOT / "README.md").read_text(), there, "v1.2")
+    targets = re.findall(r"\]\(([^)]+)\)", readme)
+    assert all(target.startswith(("https://", "#")) for target in targets)
+    ours = [target for target in targets if target.startswith(there)]
+    assert len(ours) > 20
+    for target in ours:
+        path = re.sub(r"^.*/(blob|raw)/v1\.2/|#.*$", "", target)
+        assert (ROOT / path).exists(), path
 
 
 def test_jobs_need_jobs_that_there_are():
