@@ -41,16 +41,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("lmdbench", deadline=None)  # first calls import and compile
 hypothesis.settings.load_profile("lmdbench")
 
-# What takes a minute and more, much of it waiting. It begins first: at the end of ``make test``,
-# when nothing else is left to do beside it, it would be waited for.
+# What takes a minute and more. It begins first: at the end of ``make test``, when nothing else is
+# left to do beside it, it would be waited for. Of three processes each begins with one of these,
+# and that with chaos, a single test, has the fourth to do behind it: both wait more than they work.
 LONG = (
     "chaos/test_chaos.py",
-    "sweep/test_slurm_real.py",
     "test_types.py",
     "sweep/executors/test_local.py",
-    "sweep/test_worker_jobs.py",
+    "sweep/test_slurm_real.py",
     "cli/sweep/test_commands.py",
     "runs/test_train.py",
+    "sweep/test_worker_jobs.py",
     "nullgpu/test_devices.py",
     "nullgpu/test_memory.py",
 )

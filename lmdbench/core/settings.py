@@ -260,6 +260,7 @@ def _marks(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
 
 
+@functools.cache
 def _field_comments(cls: type) -> dict[str, str]:
     """Field name → the comment on its lines, of the fields that the class itself defines."""
     try:
