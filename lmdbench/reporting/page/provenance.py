@@ -10,10 +10,12 @@ from typing import Any
 
 from lmdbench.comparison.results import Link, Run, RunGroup, setting_text
 from lmdbench.core.errors import UserError
+from lmdbench.core.words import listed
 from lmdbench.data.check import audit as audits
 from lmdbench.data.dataset import DATASETS
 from lmdbench.reporting.page.sources import About
 from lmdbench.runs.record import RunRecord
+from lmdbench.runs.sources import PLUGINS
 
 SHORT = 8  # digits of an id or digest
 UNKNOWN = "–"
@@ -108,12 +110,23 @@ def method_facts(table: RunGroup, about: Mapping[str, About]) -> list[MethodFact
         if row.runs[0].predictions_from:
             origin = "Imported predictions: trained by other code, of which lmdbench knows nothing."
         elif row.method not in about:
-            origin = "Not among the methods installed here, so its source is not known."
+            origin = _kept_source(row.runs[0].members[0]) or (
+                "Not among the methods installed here, so its source is not known."
+            )
         stages = tuple((link.method, _settings(link)) for link in row.chain)
         facts.append(
             MethodFacts(row.label, row.method, about.get(row.method, About()), origin, stages)
         )
     return facts
+
+
+def _kept_source(run: Run) -> str:
+    """Where the source of a plug-in's method is, in words; empty where none was kept."""
+    folder = run.directory / PLUGINS
+    files = sorted(path.relative_to(run.directory).as_posix() for path in folder.rglob("*.py"))
+    if not files:
+        return ""
+    return f"Of a plug-in that is not here; its source is kept as {listed(files)} of each run."
 
 
 def _settings(link: Link) -> tuple[tuple[str, str, bool], ...]:

@@ -70,6 +70,9 @@ def test_methods_with_settings_stage_by_stage(fake_run: FakeRun, tmp_path: Path)
     ce = fake_run("ce", settings={"lr": 0.1})
     fake_run("crt", ancestor=ce)
     fake_run("their-own")
+    plugin = fake_run("of-a-plug-in") / "plugins" / "mine.py"
+    plugin.parent.mkdir()
+    plugin.touch()
     about = {"ce": About("Cross-entropy", "the baseline"), "crt": About("cRT", "Kang")}
     found = {facts.name: facts for facts in method_facts(only_block(tmp_path), about)}
     assert (found["ce"].about.source, found["ce"].origin) == ("the baseline", "")
@@ -77,6 +80,7 @@ def test_methods_with_settings_stage_by_stage(fake_run: FakeRun, tmp_path: Path)
     assert [name for name, _ in found["crt"].stages] == ["crt", "ce"]
     assert found["their-own"].about == About()
     assert "Not among the methods installed here" in found["their-own"].origin
+    assert "its source is kept as plugins/mine.py" in found["of-a-plug-in"].origin
 
 
 def test_imported_predictions_are_told(fake_run: FakeRun, tmp_path: Path) -> None:
