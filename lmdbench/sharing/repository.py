@@ -80,6 +80,8 @@ def add(folder: Path, into: Path) -> Entry:
         raise UserError(
             f"{folder}: no entry; one is a folder, named by small letters, digits and hyphens"
         )
+    if links := [path for path in (folder, *sorted(folder.iterdir())) if path.is_symlink()]:
+        raise UserError(f"{links[0]}: a link; an entry is a folder of its own files")
     if strangers := {path.name for path in folder.iterdir()} - {ARCHIVE, CARD}:
         raise UserError(f"{folder}: has {min(strangers)!r}; an entry is {ARCHIVE} and {CARD}")
     card = read_card(folder / CARD)
@@ -162,6 +164,8 @@ def _add_runs(path: Path, card: Card, into: Path) -> frozenset[str]:
                 raise UserError(
                     f"{path}: {found.entry.key}: another entry has this run with other predictions"
                 )
+        if all(found.state == "already there" for found in looked.runs):
+            raise UserError(f"{path}: holds no run that the entries there don't have already")
         if looked.ignored:
             raise UserError(f"{path}: {looked.ignored[0]!r} is no file of an export; leave it out")
         carry_out(archive, looked, into)

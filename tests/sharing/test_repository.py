@@ -311,6 +311,18 @@ def test_no_entry_is_overwritten(make, submit):
     assert "there is such an entry already" in refused.err
 
 
+def test_an_entry_has_runs_and_files_of_its_own(make, submit, lmdbench):
+    archive = make("ce")
+    assert submit(archive).code == 0
+    refused = submit(archive, name="mine-too")
+    assert refused.code == 2
+    assert "holds no run that the entries there don't have already" in refused.err
+    (submit.repository / "linked").symlink_to(submit.repository / "mine")
+    checked = lmdbench("results", "check", submit.repository)
+    assert checked.code == 1
+    assert "linked: a link; an entry is a folder of its own files" in checked.out
+
+
 def test_one_unsound_entry_does_not_hide_the_others(make, submit, lmdbench, tmp_path):
     for name, method in (("a-focal", "focal"), ("b-ce", "ce"), ("c-crt", "rw")):
         assert submit(make(method), name=name).code == 0
