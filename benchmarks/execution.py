@@ -22,9 +22,9 @@ from lmdbench.core.folders import default_cache
 from lmdbench.core.randomness import Streams
 from lmdbench.data.store.store import Store, open_store
 from lmdbench.evaluation.metrics import balanced_accuracy
+from lmdbench.runs.model import fit_last, logits_of, new_method, train_epoch
 from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
-from lmdbench.runs.train import fit_last, logits_of, new_method, train_epoch
 from lmdbench.training.task import Images, Task
 
 WAYS = {

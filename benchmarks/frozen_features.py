@@ -26,9 +26,9 @@ from lmdbench.data.store.store import Store, open_store
 from lmdbench.evaluation.metrics import balanced_accuracy
 from lmdbench.models.backbones import build_encoder, get_backbone, with_drawn_views
 from lmdbench.runs.frozen import open_features
+from lmdbench.runs.model import logits_of, train_epoch
 from lmdbench.runs.plan import ResolvedContext
 from lmdbench.runs.request import Contexts, RunContext
-from lmdbench.runs.train import logits_of, train_epoch
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task
 

@@ -17,7 +17,7 @@ from lmdbench.bench.timing import synchronise, time_together
 from lmdbench.bench.workload import Workload
 from lmdbench.core.environment import peak_memory_mib, reset_peak_memory
 from lmdbench.core.files import atomic
-from lmdbench.runs.train import train_epoch
+from lmdbench.runs.model import train_epoch
 from lmdbench.training import gaussians as cal
 from lmdbench.training.method import Method
 

@@ -19,7 +19,7 @@ from lmdbench.bench.bench import Say, described, give_back, measure
 from lmdbench.bench.training import measure_ce
 from lmdbench.bench.workload import Workload, memory_errors, require_memory
 from lmdbench.core.environment import peak_memory_mib
-from lmdbench.runs.train import train_epoch
+from lmdbench.runs.model import train_epoch
 
 WIDE = {"backbone": "resnet50", "classes": 23}
 SUITE_SECONDS = 480.0  # for all targets

@@ -12,7 +12,7 @@ from torch import Tensor
 from lmdbench.bench.timing import LEAST, Marks, Timing, time_together
 from lmdbench.bench.workload import BareStep, BareStudentAndTeacher, Workload
 from lmdbench.core.environment import peak_memory_mib, reset_peak_memory
-from lmdbench.runs.train import logits_of, train_epoch
+from lmdbench.runs.model import logits_of, train_epoch
 from lmdbench.training.method import Method
 from lmdbench.training.task import Batch, Task
 from lmdbench.training.views.augmentation import VIEWS

@@ -114,7 +114,8 @@ def workload(
 ) -> Workload:
     """What is asked for, the rest by the device. Raises UserError for what does not go together."""
     from lmdbench.bench.workload import Workload
-    from lmdbench.runs.train import autocast_type, execution_mode
+    from lmdbench.runs.model import autocast_type
+    from lmdbench.training.engine import execution_mode
 
     place = parse_device(device)
     sizes: dict[str, Any] = {**(ON_GPU if place.type == "cuda" else ON_CPU), **given}

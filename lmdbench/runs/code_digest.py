@@ -33,6 +33,7 @@ LOOP = tuple(
     f"lmdbench.{name}"
     for name in (
         *(
+            "runs.model",
             "runs.train",
             "runs.frozen",
             "core.randomness",

@@ -32,10 +32,10 @@ from lmdbench.models.attribution import Kind, class_maps
 from lmdbench.models.backbone import FEATURES
 from lmdbench.models.backbones import features_width, get_backbone
 from lmdbench.runs.code_digest import changed_part, code_digests
+from lmdbench.runs.model import load_finished, logits_of, resolved_precision
 from lmdbench.runs.plan import RunSpec, code_in_words
 from lmdbench.runs.record import RunRecord
 from lmdbench.runs.state import check_model
-from lmdbench.runs.train import load_finished, logits_of, resolved_precision
 from lmdbench.runs.whole import saved_predictions, validation_predictions
 from lmdbench.training.method import METHODS, Method
 from lmdbench.training.task import Images, Task

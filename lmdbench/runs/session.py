@@ -16,11 +16,12 @@ from lmdbench.data.groups import in_words
 from lmdbench.data.reading import read_remarks
 from lmdbench.data.store.store import open_store
 from lmdbench.models.backbones import build_encoder, is_of_features
+from lmdbench.runs.execution import execute, refuse_stale
 from lmdbench.runs.options import AUTO, RunOptions
 from lmdbench.runs.plan import PlannedRun, check_interval, nearest, staleness
 from lmdbench.runs.request import Contexts, RunContext, RunRequest
-from lmdbench.runs.train import Workplace, execute, refuse_stale
 from lmdbench.runs.whole import damage, suspect
+from lmdbench.runs.workplace import Workplace
 from lmdbench.training.loggers import check_loggers
 from lmdbench.training.method import METHODS
 

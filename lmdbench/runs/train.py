@@ -1,4 +1,4 @@
-"""Carry out a planned run: train, checkpoint at epoch ends, resume, score once at the end."""
+"""Train a planned run under its claim: checkpoint at epoch ends, resume, score once at the end."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load
 from torch import Tensor
 
-from lmdbench.core.aside import clear, free_name, set_aside
+from lmdbench.core.aside import clear, set_aside
 from lmdbench.core.claim import Claim
 from lmdbench.core.determinism import deterministic
 from lmdbench.core.environment import (
@@ -41,46 +39,47 @@ from lmdbench.core.files import (
     write_text,
 )
 from lmdbench.core.gpu_memory import is_full, what_lacked
-from lmdbench.core.progress import PREPARING, Progress
-from lmdbench.core.randomness import Streams, derived_seed
+from lmdbench.core.progress import PREPARING
+from lmdbench.core.randomness import Streams
 from lmdbench.data.reading import read_records
 from lmdbench.data.store.scale import USUAL
-from lmdbench.data.store.store import Store
 from lmdbench.evaluation.metrics import balanced_accuracy, scores
 from lmdbench.evaluation.predictions import Predictions, save_predictions
-from lmdbench.models.backbones import Weights, build_encoder, get_backbone, weights_digest
-from lmdbench.models.classifier import FrozenEncoder
-from lmdbench.models.tuning import parse_tuning, tune
+from lmdbench.models.backbones import weights_digest
 from lmdbench.runs import attempts
 from lmdbench.runs.checkpoint import CHECKPOINT, OUT_OF_MEMORY, read_checkpoint
 from lmdbench.runs.code_digest import begun_by, package_versions, plugin_sources
 from lmdbench.runs.frozen import Features, open_features
-from lmdbench.runs.kept import keep, saved_weights
-from lmdbench.runs.options import RunOptions
-from lmdbench.runs.plan import PlannedRun, RunSpec, check_interval, staleness
-from lmdbench.runs.record import BEGUN, LESS_MEMORY, MOVED_ASIDE, WEIGHTS, RunRecord, read_record
+from lmdbench.runs.kept import keep
+from lmdbench.runs.model import (
+    fit_last,
+    load_finished,
+    logits_of,
+    new_method,
+    resolved_precision,
+    train_epoch,
+    trained_parameters,
+)
+from lmdbench.runs.plan import PlannedRun, check_interval
+from lmdbench.runs.record import BEGUN, LESS_MEMORY, WEIGHTS, RunRecord
 from lmdbench.runs.sources import keep_sources
-from lmdbench.runs.state import require_weights, train_anew
 from lmdbench.runs.steps import Steps
 from lmdbench.runs.whole import (
     HISTORY,
     PREDICTIONS,
     REFIT,
-    damage,
     keep_validation,
-    spoilt,
-    suspect,
 )
+from lmdbench.runs.workplace import Busy, Workplace, holder_text
 from lmdbench.training.engine import Mode, execution_mode
 from lmdbench.training.graph_memory import give_back
 from lmdbench.training.loggers import Loggers, Scores
-from lmdbench.training.method import METHODS, Method
+from lmdbench.training.method import Method
 from lmdbench.training.task import Images, Task
 from lmdbench.version import __version__
 
 logger = logging.getLogger("lmdbench")
 
-RANDOM = Weights("none", "none")  # of an encoder that gets its weights elsewhere
 ONE_IMAGE = "Expected more than 1 value per channel"  # how torch's batch norm refuses a batch
 LESS = "try a smaller --set batch_size, --image-size or --backbone"  # where memory ran out
 OF_A_METHOD = "device-side assert"  # in an error of CUDA: an index or a label out of range
@@ -89,154 +88,6 @@ FLOAT16 = (
     "does without)"
 )
 HERE = ("versions", "device", "threads")  # of a record: what bit-identical results depend on
-WAIT_SECONDS = 2.0  # between two looks at a run that another worker is training
-
-
-class Busy(UserError):
-    """Another living worker has the run, or took it over."""
-
-    def __init__(self, text: str, claim: Claim) -> None:
-        super().__init__(text)
-        self.claim = claim
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What runs work on, and how."""
-
-    store: Store
-    device: torch.device
-    progress: Progress
-    options: RunOptions
-
-
-def refuse_stale(runs: Sequence[PlannedRun], place: Workplace) -> None:
-    """Raise UserError for the first run that must not be used as it is, or can't be started from,
-    before any is trained."""
-    asked = {run.directory for run in runs}
-    for run in runs:
-        for link in run.chain:
-            if link.directory not in asked:
-                _refuse_damaged(link)
-        usable = [
-            link
-            for link in run.chain
-            if not _must_redo(link, place, forced=place.options.force and link is run)
-            and link.state == "finished"
-        ]
-        if usable and usable[-1] is not run:  # the next one starts from it
-            _need_weights(usable[-1])
-
-
-def _refuse_damaged(run: PlannedRun) -> None:
-    """Raise UserError for a damaged run that others start from: only who asks for it mends it."""
-    if run.state == "damaged":
-        way = train_anew(run.spec.method, run.spec.seed)
-        raise UserError(f"{run.title} is damaged, {damage(run.directory)}; {way}")
-
-
-def _need_weights(run: PlannedRun) -> None:
-    require_weights(run.directory, run.spec.method, run.spec.seed)
-
-
-def execute(run: PlannedRun, place: Workplace) -> Path:
-    """Make sure that a run, and what it needs to start from, is finished. Returns its directory.
-
-    Raises UserError for a stale run, DiskError for a full disk, RunFailed for a run that breaks,
-    Busy for one that another worker has, unless the options say to wait for it.
-    """
-    _ensure(run, place, forced=place.options.force)
-    return run.directory
-
-
-def lacking(run: PlannedRun, place: Workplace) -> PlannedRun | None:
-    """What a run starts from, if that must be trained first. Raises UserError as ``execute``."""
-    above = run.ancestor
-    if above is None or (run.state == "finished" and not _must_redo(run, place, forced=False)):
-        return None
-    untrained = above.state != "finished" or _must_redo(above, place, forced=False)
-    return above if untrained else None
-
-
-def _ensure(run: PlannedRun, place: Workplace, *, forced: bool) -> None:
-    redo = _must_redo(run, place, forced=forced)
-    if run.state == "finished" and not redo:
-        return  # what it started from may be gone
-    if run.ancestor is not None:
-        _refuse_damaged(run.ancestor)
-        _ensure(run.ancestor, keeping_all(place), forced=False)
-        _need_weights(run.ancestor)
-    _train(run, place, redo=redo)
-
-
-def keeping_all(place: Workplace) -> Workplace:
-    """Where a run is trained that another starts from, which needs its weights."""
-    return replace(place, options=replace(place.options, keep_weights="all"))
-
-
-def _must_redo(run: PlannedRun, place: Workplace, *, forced: bool) -> bool:
-    """Whether a run must be moved aside and trained anew. Raises UserError where it may not be.
-
-    A damaged run is moved aside by who gets its claim, if it still is damaged then.
-    """
-    finished, options = run.state == "finished", place.options
-    if run.state == "damaged" and not run.given:
-        return False
-    try:
-        stale = staleness(run, place.store.digest)
-    except Damaged as error:
-        suspect(run.directory, error)
-        if run.given or run.state == "finished":  # no word of it could be left
-            raise
-        return False
-    accepted = options.accept_changed and (finished or options.redo == "nothing")
-    if stale and not accepted:
-        may_redo = options.redoes_changed or (options.redo == "unfinished" and not finished)
-        if run.given or not (options.force or may_redo):
-            raise UserError(f"{run.directory}: {stale}; {_way_out(run, place, finished)}")
-        return True
-    if run.given and not finished:
-        raise UserError(f"{run.directory} is {run.state}, not finished: nothing can start from it")
-    return forced and finished
-
-
-def _way_out(run: PlannedRun, place: Workplace, finished: bool) -> str:
-    force = "--force" if place.options.redo == "nothing" else "--redo-changed"  # of a sweep
-    ways = [] if run.given else [f"{force} moves it aside and trains it anew"]
-    if finished:
-        ways.append("--accept-changed trusts it as it is")
-    elif not run.given:
-        ways.append("--accept-changed goes on with it by the code as it is now")
-    return ", ".join(ways) or "train it by its own command"
-
-
-def _train(run: PlannedRun, place: Workplace, *, redo: bool) -> None:
-    """Train under the run's claim; wait while another worker holds it, or raise Busy."""
-    waiting = False
-    while redo or run.state != "finished":
-        with disk_errors(run.directory.parent):
-            run.directory.mkdir(parents=True, exist_ok=True)
-        claim = Claim(run.directory / "running.json")
-        if (claim.holder() or {}).get("alive") or not claim.acquire():
-            busy = f"{run.title}: being trained {holder_text(claim)}"
-            if not place.options.wait:
-                raise Busy(busy, claim)
-            if not waiting:
-                place.progress.say(f"{busy}; waiting")
-                waiting = True
-            time.sleep(WAIT_SECONDS)
-            continue
-        try:
-            if redo and (run.directory / "run.json").exists():
-                _move_aside(run.directory, place.progress)
-            elif why := spoilt(run.directory):
-                place.progress.say(f"{run.title}: {why}")
-                _move_aside(run.directory, place.progress)
-            elif run.state != "finished":
-                Training(run, place, claim).carry_out()
-        finally:
-            claim.release()
-        redo = False
 
 
 def remedy(run: PlannedRun) -> str:
@@ -252,20 +103,6 @@ def remedy(run: PlannedRun) -> str:
     if changed:
         ways.append(f"look at what was set: {', '.join(changed)}")
     return f": {', or '.join(ways)}" if ways else ""
-
-
-def holder_text(claim: Claim) -> str:
-    """Who holds a claim, for a sentence."""
-    holder = claim.holder() or {}
-    return f"by process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-
-
-def _move_aside(directory: Path, progress: Progress) -> None:
-    aside = free_name(directory, MOVED_ASIDE)
-    with disk_errors(directory.parent):
-        directory.rename(aside)
-    (aside / "running.json").unlink(missing_ok=True)  # the claim moved along
-    progress.say(f"moved aside: {aside}")
 
 
 @dataclass
@@ -856,116 +693,6 @@ def versions_before(previous: RunRecord, now: Mapping[str, Any]) -> Mapping[str,
     for name, text in [*(previous.begun_versions or {}).items(), *previous.versions.items()]:
         versions.setdefault(name, {}).update(dict.fromkeys(str(text).split(", ")))
     return {name: ", ".join(each) for name, each in versions.items()}
-
-
-def resolved_precision(spec: RunSpec, device: torch.device) -> torch.dtype | None:
-    """What autocast works in on this device; None for float32 throughout."""
-    return autocast_type(spec.precision, device)
-
-
-def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
-    """The same for a precision that was asked for."""
-    if precision != "mixed" or device.type != "cuda":
-        return None
-    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if has_bf16 else torch.float16
-
-
-def new_method(run: PlannedRun, task: Task) -> Method:
-    """An untrained method on the run's device; its random parameters follow from the seed."""
-    weights = run.context.weights
-    if run.spec.ancestor is not None:
-        weights = RANDOM  # the ancestor brings its own
-    return _untrained(run.method, run.spec, weights, task)
-
-
-def _untrained(kind: type[Method], spec: RunSpec, weights: Weights, task: Task) -> Method:
-    torch.manual_seed(derived_seed(spec.seed, "init", 0))
-    encoder = build_encoder(get_backbone(spec.backbone, spec.image_size), weights, logger.info)
-    tune(encoder, parse_tuning(spec.tuning), trained=kind.trains == "all")
-    method = kind(task, kind.Settings(**{**spec.settings, **spec.chosen}), encoder)
-    if isinstance(encoder, FrozenEncoder) and method.model.encoder is not encoder:
-        raise UserError(
-            f"{spec.method} builds an encoder of its own, and that of {spec.backbone} is frozen: "
-            "choose a --backbone without frozen/"
-        )
-    return method.to(task.device).to(memory_format=torch.channels_last)
-
-
-def trained_parameters(method: Method) -> tuple[int, int]:
-    """Of the parameters that are saved, how many numbers the optimisers train, and all."""
-    saved = {
-        parameter
-        for name, parameter in method.named_parameters()
-        if name.partition(".")[0] not in method.scaffolding
-    }
-    fixed = {p for p in method.model.encoder.parameters() if not p.requires_grad}
-    groups = (g for o in method.running_optimizers.values() for g in o.param_groups)
-    trained = {p for group in groups for p in group["params"]} & saved - fixed
-    return sum(p.numel() for p in trained), sum(p.numel() for p in saved)
-
-
-def train_epoch(method: Method, task: Task, number: int) -> dict[str, float]:
-    """Epoch ``number``, counted from 0, on random streams of its own. Returns what it logs."""
-    task.streams.start_epoch(number + 1)
-    method.progress = number / method.epochs
-    method.train()
-    logs = method.epoch(number)
-    task.settle()
-    return logs
-
-
-def fit_last(method: Method, task: Task) -> None:
-    """What a method does after its last epoch."""
-    task.streams.start_epoch(method.epochs + 1)
-    method.progress = 1.0
-    method.eval()
-    method.finish()
-
-
-def load_finished(directory: Path, spec: RunSpec, task: Task) -> Method:
-    """The method of a finished run with its trained weights, in evaluation mode.
-
-    Raises Damaged where they are not those whose SHA-256 the run recorded.
-    """
-    require_weights(directory, spec.method, spec.seed)
-    method = _untrained(METHODS.get(spec.method), spec, RANDOM, task)
-    path, anew = directory / "model.safetensors", train_anew(spec.method, spec.seed)
-    if path.exists() and not os.access(path, os.R_OK):
-        raise UserError(f"{path} can't be read: no permission; ask its owner to allow it")
-    try:
-        # load_file maps it, which a mount may lack; and what is checked is what is loaded
-        record = read_record(directory)
-        content = load(saved_weights(directory, record, anew))
-        weights = {name: tensor.to(task.device) for name, tensor in content.items()}
-    except (UserError, *OUT_OF_MEMORY):
-        raise
-    except Exception as error:
-        suspect(directory, error)
-        raise Damaged(f"{path}: damaged ({type(error).__name__}); {anew}") from error
-    missing, unexpected = method.load_state_dict(weights, strict=False)
-    missing = [name for name in missing if name.partition(".")[0] not in method.scaffolding]
-    if missing or unexpected:
-        raise UserError(f"{path} does not fit {spec.method}: {(missing + unexpected)[0]}")
-    return method.eval()
-
-
-@torch.inference_mode()
-def logits_of(
-    method: Method, task: Task, images: Images, batch_size: int | None = None
-) -> np.ndarray:
-    """Logits (N, C) float32 of a part's images in their order."""
-    method.eval()
-    if batch_size is None:
-        batch_size = method.evaluation_batch_size
-    rows = [torch.empty(0, task.num_classes, device=task.device)]
-    task.execution.note("evaluation", "plain")
-    with task.execution.eagerly():
-        for batch in task.in_order(images, batch_size):
-            with task.autocast():
-                logits = method.predict(batch.images)
-            rows.append(logits.float())
-        return torch.cat(rows).cpu().numpy()
 
 
 def _copy(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -13,8 +13,7 @@ import torch
 from lmdbench.core.environment import device_name
 from lmdbench.core.errors import UserError
 from lmdbench.core.randomness import Streams
-from lmdbench.runs.plan import PlannedRun
-from lmdbench.runs.train import (
+from lmdbench.runs.model import (
     RANDOM,
     fit_last,
     logits_of,
@@ -22,6 +21,7 @@ from lmdbench.runs.train import (
     resolved_precision,
     train_epoch,
 )
+from lmdbench.runs.plan import PlannedRun
 from lmdbench.sweep.estimate import Estimate
 from lmdbench.training.method import Method
 from lmdbench.training.task import Images, Task

@@ -9,7 +9,7 @@ from icc_round import Spans, measure_round, watched
 
 from lmdbench.bench import timing
 from lmdbench.bench.workload import Workload
-from lmdbench.runs.train import train_epoch
+from lmdbench.runs.model import train_epoch
 
 CPU = torch.device("cpu")
 SMALL = Workload(CPU, "plain", None, "small", 32, 4, 13, 3, 50, 0.0)

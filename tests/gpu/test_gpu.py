@@ -13,7 +13,7 @@ import torch
 
 from lmdbench.core.randomness import Streams
 from lmdbench.models.backbones import get_backbone
-from lmdbench.runs.train import fit_last, logits_of, train_epoch
+from lmdbench.runs.model import fit_last, logits_of, train_epoch
 from lmdbench.training import task as task_module
 from lmdbench.training.engine import Execution
 from lmdbench.training.graph_memory import give_back

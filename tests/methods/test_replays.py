@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lmdbench.core.randomness import Streams
-from lmdbench.runs.train import fit_last, logits_of, train_epoch
+from lmdbench.runs.model import fit_last, logits_of, train_epoch
 from lmdbench.training.method import METHODS, Start, built_in_methods
 from lmdbench.training.task import Images, Task
 

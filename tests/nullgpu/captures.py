@@ -6,7 +6,7 @@ import torch
 from answer import answer
 from workload import make_method, make_task, told
 
-from lmdbench.runs.train import train_epoch
+from lmdbench.runs.model import train_epoch
 from lmdbench.training.method import METHODS, Method, register_method
 
 CE = METHODS.get("ce")

@@ -12,7 +12,7 @@ import torch
 from answer import answer
 from workload import ancestor_of, make_method, make_task, told
 
-from lmdbench.runs.train import fit_last, logits_of, train_epoch
+from lmdbench.runs.model import fit_last, logits_of, train_epoch
 from lmdbench.training.method import Method
 
 STOPPED_AFTER = 2  # epochs

@@ -13,7 +13,7 @@ import torch
 from answer import answer
 from workload import GPU, make_method, make_task, runtime, told
 
-from lmdbench.runs.train import logits_of, train_epoch
+from lmdbench.runs.model import logits_of, train_epoch
 from lmdbench.training.graph_memory import give_back
 
 

@@ -14,7 +14,7 @@ from answer import answer
 from workload import GPU, make_method, told
 
 from lmdbench.core.randomness import Streams
-from lmdbench.runs.train import logits_of, train_epoch
+from lmdbench.runs.model import logits_of, train_epoch
 from lmdbench.training import method as method_module
 from lmdbench.training import task as task_module
 from lmdbench.training.graph_memory import give_back

@@ -11,7 +11,7 @@ from workload import Told, make_method, make_task
 
 from lmdbench.bench.timing import Marks
 from lmdbench.core.environment import choose_device
-from lmdbench.runs.train import logits_of, train_epoch
+from lmdbench.runs.model import logits_of, train_epoch
 
 told = Told()
 device = choose_device("cuda:1")

@@ -9,7 +9,7 @@ from workload import GPU, SHORT, make_task, told
 
 from lmdbench.models.backbones import get_backbone
 from lmdbench.models.tuning import parse_tuning, tune
-from lmdbench.runs.train import train_epoch
+from lmdbench.runs.model import train_epoch
 from lmdbench.training.method import METHODS
 
 COMMON = {"optimizer": "adamw", "warmup": 0.5, "clip_norm": 1.0, "layer_decay": 0.8}

@@ -327,6 +327,8 @@ ACTS_ON = {
     ("lmdbench/models/tuning.py", *ADDED): (ALL, None, "loop"),
     ("lmdbench/models/parts.py", *ADDED): (ALL, None, "loop"),
     ("lmdbench/runs/train.py", *ADDED): (ALL, None, "loop"),
+    ("lmdbench/runs/model.py", *ADDED): (ALL, None, "loop"),
+    ("lmdbench/runs/execution.py", *ADDED): (NONE, None, ""),  # whether to train, not how
     (SAMPLERS_FILE, "dtype=torch.float64)", "dtype=torch.float32)"): (
         *(drawn("class-balanced"), None, "samplers"),
     ),

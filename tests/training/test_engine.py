@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 
 from lmdbench.core.randomness import Streams
 from lmdbench.models.classifier import Encoder
-from lmdbench.runs.train import logits_of, train_epoch
+from lmdbench.runs.model import logits_of, train_epoch
 from lmdbench.training.engine import Execution, execution_mode
 from lmdbench.training.method import METHODS
 from lmdbench.training.scaling import LossScaler

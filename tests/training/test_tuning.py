@@ -7,7 +7,7 @@ from lmdbench.core.errors import UserError
 from lmdbench.models.classifier import Encoder
 from lmdbench.models.small import SmallNet
 from lmdbench.models.tuning import parse_tuning, tune
-from lmdbench.runs.train import trained_parameters
+from lmdbench.runs.model import trained_parameters
 from lmdbench.training.method import METHODS, Method, Start, built_in_methods
 
 CHOOSING = {"lift"}  # what of the encoder is trained, themselves

@@ -106,8 +106,8 @@ def write(
     from lmdbench.data.vectors import refuse_vectors
     from lmdbench.models.backbones import build_encoder
     from lmdbench.runs.frozen import open_features
+    from lmdbench.runs.model import autocast_type
     from lmdbench.runs.request import Contexts, RunContext
-    from lmdbench.runs.train import autocast_type
 
     progress, cache = watcher(quiet), default_cache()
     asked = RunContext(

@@ -32,12 +32,13 @@ from lmdbench.core.files import disk_errors
 from lmdbench.core.progress import PREPARING, Progress, Watched
 from lmdbench.core.registry import load_plugin
 from lmdbench.data.store.store import Store, open_store
+from lmdbench.runs.execution import execute, keeping_all, lacking
 from lmdbench.runs.options import IN_SWEEPS, RunOptions
 from lmdbench.runs.plan import PlannedRun
 from lmdbench.runs.request import Contexts, RunContext
 from lmdbench.runs.state import last_error, mark_failed, run_state
-from lmdbench.runs.train import Busy, Workplace, execute, holder_text, keeping_all, lacking
 from lmdbench.runs.whole import damage
+from lmdbench.runs.workplace import Busy, Workplace, holder_text
 from lmdbench.sweep.executors.jobs import RunJob, planned_run
 from lmdbench.sweep.executors.messages import Outcome, Start
 from lmdbench.sweep.executors.orphans import end_with_parent
