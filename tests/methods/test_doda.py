@@ -137,6 +137,17 @@ def test_resumed_training_is_bit_identical(make_task, make_method, train):
     assert not moved(resumed, whole.state_dict())
 
 
+def test_what_was_right_before_a_stop_is_known_after_it(make_task, make_method, train):
+    """As many as then are no more, and no weight changes."""
+    settings = {"epochs": 4, "kept": 0.0, "lr": 0.0}
+    whole, resumed = (
+        says_class_1(make_method("doda", make_task((12, 5, 1)), **settings)) for _ in range(2)
+    )
+    train_and_resume(train, whole, resumed, 2)
+    assert resumed.earlier.tolist() == [0, 5, 0]
+    assert (resumed.weights == 1).all()
+
+
 @pytest.mark.parametrize(("key", "text"), [("probability", "2"), ("kept", "-1"), ("loss", "focal")])
 def test_settings_out_of_bounds_are_refused(key, text):
     with pytest.raises(UserError, match=key):

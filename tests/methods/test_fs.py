@@ -148,6 +148,25 @@ def test_resumed_training_is_bit_identical(make_task, make_method, train):
     whole, resumed = (make_method("fs", make_task((60, 9, 1)), **settings) for _ in range(2))
     train_and_resume(train, whole, resumed, 3)
     assert not moved(resumed, whole.state_dict())
+
+
+def test_a_wait_goes_on_where_training_stopped(make_task, make_method, train):
+    """No accuracy is above the best: images come in after three epochs, wherever it stopped."""
+
+    def make():
+        method = make_method("fs", make_task((60, 9, 1)), epochs=4, warm=0.0, patience=0.75, lr=0.0)
+        method.best.fill_(1.0)
+        return method
+
+    whole, resumed = make(), make()
+    train(whole, 0, 2)
+    assert (whole.waited, whole.best) == (2, 1)
+    resumed.load_state_dict(whole.state_dict())
+    grown = [train(method, 2, 3)[0]["active_images"] for method in (whole, resumed)]
+    assert grown == [13, 13]  # the anchors: 6, 6 and 1
+    assert torch.equal(whole.active, resumed.active)
+    assert int(resumed.active.sum()) > 13
+    assert int(resumed.waited) == 0
     assert whole.active.sum() > 6 + 6 + 1
 
 
