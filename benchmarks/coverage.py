@@ -112,6 +112,10 @@ MODERATE = ("spread", "falling")
 LARGEST_NOISE = {"all .97": NOISE[0]}
 
 
+# Rows that deviate (0 is the reference) → how a table calls them.
+DEVIANT: dict[tuple[int, ...], str] = {(): "none", (0,): "reference", (1, 2): "two others"}
+
+
 # What is drawn
 
 
@@ -393,7 +397,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=2000, help="tables of a cell")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--table", type=int, choices=range(6), help="only this one")
+    parser.add_argument("--table", type=int, choices=range(7), help="only this one")
     options = parser.parse_args()
     tables = (
         _coverage_table,
@@ -402,6 +406,7 @@ def main() -> None:
         _unit_table,
         _power_table,
         _area_table,
+        _together_table,
     )
     for number, table in enumerate(tables):
         if options.table not in (None, number):
@@ -463,7 +468,7 @@ def _error_table(repetitions: int, generator: np.random.Generator) -> Iterator[s
     )
     cells = [(shape, methods, 3) for shape in SHAPES for methods in (7, 14)]
     cells += [(SHAPES[0], 7, 2), (SHAPES[0], 7, 5)]
-    rows = itertools.product(cells, ((), (0,), (1, 2)))
+    rows = itertools.product(cells, DEVIANT)
     for (shape, methods, seeds), deviant in rows:
         columns, covered = [], []
         for noise in NOISE:
@@ -488,8 +493,24 @@ def _error_table(repetitions: int, generator: np.random.Generator) -> Iterator[s
             told = [TableSimulation(law).run(repetitions // 4, generator) for law in laws]
             columns.append([findings.false for findings in told])
             covered += [share for findings in told for share in findings.covered]
-        named = {(): "none", (0,): "reference", (1, 2): "two others"}[deviant]
-        yield _row(shape.name, methods, seeds, named, *map(_range, columns), _range(covered))
+        yield _row(
+            shape.name, methods, seeds, DEVIANT[deviant], *map(_range, columns), _range(covered)
+        )
+
+
+def _together_table(repetitions: int, generator: np.random.Generator) -> Iterator[str]:
+    """The same where a seed moves all classes of a run together, so that classes tell nothing of
+    how far a row deviates."""
+    yield from _head("methods", "seeds", "rows that deviate", *_noises(), "intervals cover")
+    for (methods, seeds), deviant in itertools.product(((7, 3), (14, 3), (7, 5)), DEVIANT):
+        law = TableLaw(methods=methods, seeds=seeds, deviant=deviant, together=1.0)
+        told = [
+            TableSimulation(replace(law, noise=noise)).run(repetitions, generator)
+            for noise in NOISE
+        ]
+        columns = [f"{100 * findings.false:.1f}" for findings in told]
+        covered = [share for findings in told for share in findings.covered]
+        yield _row(methods, seeds, DEVIANT[deviant], *columns, _range(covered))
 
 
 def _noises() -> list[str]:

@@ -531,14 +531,25 @@ class _Seeds:
     @cached_property
     def moderated(self) -> dict[str, dict[str, SeedVariance]]:
         """Metric → label → variance over seeds. Rows whose seeds share a run lend nothing."""
-        return {name: self._moderated(rows) for name, rows in self.rows.items()}
+        return {name: self._moderated(name, rows) for name, rows in self.rows.items()}
 
-    def _moderated(self, rows: Mapping[str, RowSeeds]) -> dict[str, SeedVariance]:
+    def _moderated(self, name: str, rows: Mapping[str, RowSeeds]) -> dict[str, SeedVariance]:
         lending = {label: row for label, row in rows.items() if label not in self.shared}
         labels = list(lending)
         at = labels.index(self.reference) if self.reference in lending else None
-        found = dict(zip(labels, moderated(list(lending.values()), at), strict=True))
+        of_rows = moderated(list(lending.values()), at, self._of_images(name))
+        found = dict(zip(labels, of_rows, strict=True))
         return {label: found.get(label) or moderated([row])[0] for label, row in rows.items()}
+
+    def _of_images(self, name: str) -> float:
+        """The mean variance that the images leave of a difference from the reference; 0 where none
+        is known."""
+        known = [
+            gap.test.variance
+            for (metric, a, b), gap in self.gaps.items()
+            if metric == name and self.reference in (a, b) and np.isfinite(gap.test.variance)
+        ]
+        return float(np.mean(known)) if known else 0.0
 
     def difference(self, a: str, b: str, name: str, images: ScoredImages) -> Difference | None:
         found = self.gaps.get((name, a, b))

@@ -6,7 +6,8 @@ of them say, as by further degrees of freedom (moderated variances: Smyth 2004, 
 Mol. Biol. 3:3). Two things keep a row that varies more than the others from being taken for one of
 them: few degrees of freedom are borrowed, and they are borrowed from a variance as much larger as
 the row's recalls of single classes vary more, of which there are several to tell it by. The
-reference takes part in every comparison: where its own variance stands apart, it is not drawn.
+reference takes part in every comparison, so all of them are wrong where it is taken for one of the
+others and is not: it borrows the less the more of a comparison's variance seeds decide.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BORROWED_DF = 8.0  # the most that the other rows lend one
-APART = 3.0  # a reference whose variance is so many times the other rows' is left its own
+LEAST_BORROWED = 2.0  # by a reference, where there is as much to lend
 WIDE = 1.5  # a row whose classes vary so many times more than the middle row's is one of its own
 LARGEST_COMMON = 0.95  # share of a variance that seeds may have in common
 
@@ -43,12 +44,15 @@ class SeedVariance:
     df: float
 
 
-def moderated(rows: Sequence[RowSeeds], reference: int | None = None) -> list[SeedVariance]:
+def moderated(
+    rows: Sequence[RowSeeds], reference: int | None = None, of_images: float = 0.0
+) -> list[SeedVariance]:
     """The variance of each row of a table, in its order.
 
     What a seed does to all rows alike is taken out, as it takes no part in differences; to the
-    ``reference`` too, the place of the row that the others are compared with. Of two rows none can
-    tell what is usual: each keeps its own variance.
+    ``reference`` too, the place of the row that the others are compared with. ``of_images``: what
+    the test images leave open of the variance of a difference from it. Of two rows none can tell
+    what is usual: each keeps its own variance.
     """
     several = [k for k, row in enumerate(rows) if len(row.seeds) > 1]
     found = [SeedVariance(math.nan, 0.0)] * len(rows)
@@ -64,19 +68,22 @@ def moderated(rows: Sequence[RowSeeds], reference: int | None = None) -> list[Se
     middle = float(np.median(spread))
     wider = spread / middle if middle > 0 else np.ones(len(spread))
     prior = usual * np.where(wider > WIDE, wider, 1.0)
-    if at is not None and own[at] > APART * _of_others(own, own_df, at):
-        prior[at] = max(prior[at], own[at])
-    lent = np.clip(own_df.sum() - own_df - own_df.max(), 0, BORROWED_DF)
+    most = np.full(len(several), BORROWED_DF)
+    if at is not None:
+        most[at] = lent_to_reference(of_images, usual, len(rows[several[at]].seeds))
+    lent = np.clip(own_df.sum() - own_df - own_df.max(), 0, most)
     variances = (own_df * own + lent * prior) / (own_df + lent)
     for k, variance, df in zip(several, variances, own_df + lent, strict=True):
         found[k] = SeedVariance(float(variance), float(df))
     return found
 
 
-def _of_others(own: np.ndarray, own_df: np.ndarray, at: int) -> float:
-    """The mean variance of the rows (R,) but one; of one alone its own."""
-    rest = np.delete(own_df, at)
-    return float(rest @ np.delete(own, at) / rest.sum()) if len(rest) else float(own[at])
+def lent_to_reference(of_images: float, usual: float, seeds: int) -> float:
+    """Degrees of freedom that a reference is lent at most: of all that a row is, the test images'
+    share of the variance of a difference whose rows have the ``usual`` variance over so many
+    ``seeds`` each."""
+    whole = of_images + 2 * usual / seeds
+    return max(LEAST_BORROWED, BORROWED_DF * of_images / whole if whole > 0 else 0.0)
 
 
 def common_share(rows: Sequence[RowSeeds], reference: int | None = None) -> float:

@@ -18,7 +18,12 @@ from lmdbench.core.errors import UserError
 from lmdbench.evaluation import differences, inference
 from lmdbench.evaluation.differences import LEVEL, POWER, Gap
 from lmdbench.evaluation.inference import ImageVariance
-from lmdbench.evaluation.moderation import BORROWED_DF, WIDE, SeedVariance
+from lmdbench.evaluation.moderation import (
+    BORROWED_DF,
+    WIDE,
+    SeedVariance,
+    lent_to_reference,
+)
 from lmdbench.evaluation.simulation import (
     TableLaw,
     TableSimulation,
@@ -79,7 +84,7 @@ def expected_table(law: TableLaw) -> ExpectedTable:
         float(weights**2 @ by_class),
         inference.df_of_variance(weights**2 * by_class, weights**4 * fourth / (n * (n + 2)) ** 2),
     )
-    rows = _moderated(law, pair.run_variances(n) / classes**2)
+    rows = _moderated(law, pair.run_variances(n) / classes**2, test.variance)
     start = pair.recalls[0].mean()
     gap = Gap(np.full(seeds, start + law.gain), np.full(seeds, start), test)
     found = differences.difference(gap, rows[1], rows[0], comparisons=law.methods - 1)
@@ -158,16 +163,17 @@ def _power_of_difference(order: int, a: np.ndarray, b: np.ndarray) -> np.ndarray
     return np.sum([math.comb(order, k) * (-1) ** k * b[order - k] * a[k] for k in powers], axis=0)
 
 
-def _moderated(law: TableLaw, by_class: np.ndarray) -> list[SeedVariance]:
+def _moderated(law: TableLaw, by_class: np.ndarray, of_images: float) -> list[SeedVariance]:
     """As ``moderation.moderated`` on average; ``by_class`` (2, C)."""
     own_df = law.seeds - 1
     own = by_class.sum(axis=1)
     usual = ((law.methods - 1) * own[0] + own[1]) / law.methods
-    lent = min((law.methods - 2) * own_df, BORROWED_DF)
+    most = np.array([lent_to_reference(of_images, usual, law.seeds), BORROWED_DF])
+    lent = np.minimum((law.methods - 2) * own_df, most)
     df_of_spread = own_df * own**2 / (by_class**2).sum(axis=1)
     prior = usual * _widened(df_of_spread)
     variances = (own_df * own + lent * prior) / (own_df + lent)
-    return [SeedVariance(float(v), float(own_df + lent)) for v in variances]
+    return [SeedVariance(float(v), float(own_df + k)) for v, k in zip(variances, lent, strict=True)]
 
 
 def _widened(df: np.ndarray) -> np.ndarray:

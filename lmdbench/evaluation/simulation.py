@@ -157,7 +157,8 @@ class TableSimulation:
             RowSeeds(seeds, values, wide)
             for values, wide in zip(found @ self.weights, spread, strict=True)
         ]
-        of_seeds = moderated(rows, reference=0)
+        of_images = float(np.mean([gap.test.variance for gap in gaps]))
+        of_seeds = moderated(rows, reference=0, of_images=of_images)
         return [
             differences.difference(gap, row, of_seeds[0], comparisons=self.law.methods - 1)
             for gap, row in zip(gaps, of_seeds[1:], strict=True)

@@ -68,8 +68,9 @@ def test_estimate_and_difference_are_those_of_the_statistics(
     assert cell.estimate == inference.linear_estimate(ce, labels, weights)
     crt, _ = correct(three["crt"])
     rows = [_seeds_of(right, labels, weights) for right in (ce, crt, lmd)]
-    of_ce, _, of_lmd = moderated(rows)
-    gap = linear_gap(ce, lmd, labels, weights)
+    gap, other = (linear_gap(right, lmd, labels, weights) for right in (ce, crt))
+    of_images = (gap.test.variance + other.test.variance) / 2
+    of_ce, _, of_lmd = moderated(rows, 2, of_images)
     found = difference(gap, of_ce, of_lmd, comparisons=2)
     assert vars(cell.difference) == pytest.approx(vars(found))
     assert by_label(block)["lmd"].cells["balanced_accuracy"].difference is None

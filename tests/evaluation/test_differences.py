@@ -37,7 +37,7 @@ def test_the_worked_example_of_the_page() -> None:
         "crt": RowSeeds(seeds, np.array([0.7500, 0.7700, 0.7350]), 9.1667e-4),
         "lmd": RowSeeds(seeds, np.array([0.6125, 0.6800, 0.6350]), 15.2708e-4),
     }
-    ce, crt, lmd = moderated(list(rows.values()), 0)
+    ce, crt, lmd = moderated(list(rows.values()), 0, 0.0152**2)
     assert [round(1e4 * one.variance, 2) for one in (ce, crt, lmd)] == [2.83, 4.11, 10.19]
     test = ImageVariance(0.015233**2, 39.97)
     found = difference(Gap(rows["lmd"].values, rows["ce"].values, test), lmd, ce, comparisons=2)

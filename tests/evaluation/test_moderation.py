@@ -39,13 +39,15 @@ def test_a_row_whose_classes_vary_more_borrows_from_as_much_more() -> None:
     assert a_little[4].variance == pytest.approx(6 * 3.2 / 8)
 
 
-def test_a_reference_that_stands_apart_is_left_its_own_variance() -> None:
-    rows = [row(0, 2, 4), row(4, 2, 0), row(2, 0, 4), row(0, 4, 2)]
-    wild = [*rows, row(0, 3.6, 7.2)]  # 12.96, of the others 4: usual 5.792
-    assert moderated(wild, 4)[4].variance == pytest.approx(12.96)
-    assert moderated(wild, 0)[4].variance == pytest.approx((2 * 12.96 + 6 * 5.792) / 8)
-    tame = [*rows, row(0, 3.4, 6.8)]  # 11.56: usual 5.512
-    assert moderated(tame, 4)[4].variance == pytest.approx((2 * 11.56 + 6 * 5.512) / 8)
+def test_a_reference_borrows_by_the_share_of_the_images() -> None:
+    rows = [row(0, 2, 4), row(4, 2, 0), row(2, 0, 4), row(0, 4, 2), row(0, 3, 6)]  # usual 5
+    of_seeds = 2 * 5 / 3
+    got = moderated(rows, 4, of_images=of_seeds)  # as much by the images: half of 8
+    assert (got[4].variance, got[4].df) == pytest.approx(((2 * 9 + 4 * 5) / 6, 6))
+    assert (got[0].variance, got[0].df) == pytest.approx(((2 * 4 + 6 * 5) / 8, 8))
+    assert (moderated(rows, 4)[4].variance, moderated(rows, 4)[4].df) == ((2 * 9 + 2 * 5) / 4, 4)
+    assert moderated(rows, 4, of_images=1e9)[4].df == 8  # no more than the others have
+    assert moderated([row(1, 1, 1)] * 4, 0)[0] == SeedVariance(0.0, 4.0)
 
 
 def test_what_seeds_do_to_all_rows_alike_is_taken_out() -> None:
