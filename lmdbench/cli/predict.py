@@ -38,11 +38,16 @@ AFTER = "lmdbench.predict.after"  # in a context: how many words stand behind a 
 
 
 class RunsAndImages(click.Command):
-    """A command whose words before a ``--`` are runs, and images behind it."""
+    """A command whose words before a ``--`` are runs, and images behind it. Options are read on
+    both sides."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--" in args:
-            ctx.meta[AFTER] = len(args) - args.index("--") - 1
+            runs, images = args[: args.index("--")], args[args.index("--") + 1 :]
+            values, _, _ = self.make_parser(ctx).parse_args(list(images))
+            words = values["words"]  # where there are none, what else click's version has
+            ctx.meta[AFTER] = len(words) if isinstance(words, tuple) else 0
+            args = [*runs, *images]
         return super().parse_args(ctx, args)
 
 
@@ -172,7 +177,7 @@ def predict(
     from lmdbench.runs.state import check_model
 
     chosen = (dataset, method, run_split)
-    names, words = _runs_and_images(words, by_row=any((*chosen, sweep)))
+    names, words = _runs_and_images(words, results, by_row=any((*chosen, sweep)))
     directories = _directories(names, chosen, sweep, results, data_root)
     for directory in directories:
         check_model(directory)
@@ -261,10 +266,12 @@ def predict(
 
 
 def _runs_and_images(
-    words: tuple[str, ...], *, by_row: bool
+    words: tuple[str, ...], results: Path, *, by_row: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The words that name runs and those that name images. ``by_row``: whether options name the
-    runs. Raises UsageError where one of them is lacking."""
+    runs. Raises UsageError where one of them is lacking, UserError for runs among the images."""
+    from lmdbench.runs.state import runs_with_id
+
     context = click.get_current_context()
     behind = context.meta.get(AFTER)
     runs = len(words) - behind if behind is not None else (0 if by_row else 1)
@@ -277,6 +284,9 @@ def _runs_and_images(
         raise click.UsageError("Missing argument 'RUN': before the --, name one or more")
     if len(words) == runs:
         raise click.UsageError("Missing argument 'FOLDER|DATASET|IMAGE...'.")
+    for word in words[runs:]:
+        if (expanded(word) / "run.json").is_file() or runs_with_id(results, word):
+            raise UserError(f"{word} is a run: name all runs before a --, and images behind it")
     return words[:runs], words[runs:]
 
 

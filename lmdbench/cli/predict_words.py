@@ -87,9 +87,9 @@ def _refitted(run: TrainedRun) -> str:
     """What a reader should know of a run that was trained on its validation images."""
     before = str((run.spec.refit or {})["run"])[:8]
     return (
-        f"seed {run.spec.seed} is a refit of {before} on training and validation images: it has no "
-        "validation scores of its own, and temperatures and thresholds are what suits the "
-        f"probabilities of {before}; it may be surer, which nothing here measures"
+        f"{run.spec.method} seed {run.spec.seed} is a refit of {before} on training and validation "
+        "images: it has no validation scores of its own, and temperatures and thresholds are what "
+        f"suits the probabilities of {before}; it may be surer, which nothing here measures"
     )
 
 
@@ -125,8 +125,9 @@ def _calibrated(ensemble: Ensemble) -> list[str]:
     lines = []
     for run, calibrator in zip(ensemble.runs, ensemble.calibrators, strict=True):
         if calibrator is not None:
-            whose = f"seed {run.spec.seed}, {run.record.split_label}: " * ensemble.several
-            lines.append(whose + _of_calibrator(calibrator))
+            spec = run.spec
+            whose = f"{spec.method} seed {spec.seed}, {run.record.split_label}: "
+            lines.append(whose * ensemble.several + _of_calibrator(calibrator))
     return lines
 
 

@@ -11,6 +11,7 @@ from lmdbench.comparison.results import Run
 from lmdbench.core.errors import UserError
 from lmdbench.core.registry import unknown
 from lmdbench.data.dataset import Dataset, open_dataset
+from lmdbench.data.lesions import UNIT_COLUMNS
 from lmdbench.data.reading import read_metadata
 
 # What people ask for → what tables call it, the likeliest first
@@ -21,8 +22,7 @@ CALLED = {
         *("site", "anatom_site_general", "anatom_site", "anatomical_site", "body_site"),
         *("localization", "localisation", "location"),
     ),
-    "lesion": ("lesion", "lesion_id"),
-    "patient": ("patient", "patient_id", "subject_id"),
+    **UNIT_COLUMNS,
 }
 
 

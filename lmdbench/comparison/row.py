@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lmdbench.comparison.compare import nothing, select_runs
 from lmdbench.comparison.folds import pool_folds
-from lmdbench.comparison.results import Results, run_groups
+from lmdbench.comparison.results import Results, RunGroup, run_groups
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import some
 
@@ -36,7 +36,7 @@ def runs_of_row(
         if not chosen:
             raise UserError("no run of this sweep is finished (and chosen); see its status")
     rows = [
-        (f"{row.label} on {group.record.results_name} {group.record.split_label}", row)
+        (f"{row.label} on {_title(group)}", row)
         for group in pool_folds(run_groups(results, chosen))
         for row in group.rows
     ]
@@ -47,3 +47,9 @@ def runs_of_row(
             "--run-split and --sweep, or name the runs themselves before a --"
         )
     return [member.directory for run in rows[0][1].runs for member in run.members]
+
+
+def _title(group: RunGroup) -> str:
+    """Data set and split, with what tells a table from others of these."""
+    words = (f"{group.record.results_name} {group.record.split_label}", *group.differs)
+    return ", ".join(words)

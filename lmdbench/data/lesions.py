@@ -35,6 +35,12 @@ SHARE = 0.1  # of all images
 USUAL = 5  # times as many as groups usually have
 NAMED, WORDS_NAMED = 3, 8  # groups, and words for none, that a remark names
 
+# What names whose images are alike → what tables call its column, in lower case
+UNIT_COLUMNS = {
+    "lesion": ("lesion", "lesion_id"),
+    "patient": ("patient", "patient_id", "subject_id"),
+}
+
 
 @dataclass(frozen=True)
 class Lesions:

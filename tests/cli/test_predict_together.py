@@ -54,7 +54,9 @@ def test_the_mean_of_probabilities_and_how_far_runs_agree(lmdbench, seeds, toy_f
     outcome = lmdbench("predict", *seeds, *words, "--output", "m.csv", "--", toy_folder)
     assert outcome.code == 0, outcome.err
     assert "the mean of 3 runs' probabilities:\n  ce seeds 0, 1, 2, trained on" in outcome.out
-    assert outcome.out.count("fitted on the run's 8 validation images") == 3 * calibrate
+    for seed in range(3):
+        told = f"ce seed {seed}, given: probabilities: temperature-scaled"
+        assert (told in outcome.out) == calibrate
     test = parts["test"]
     table = pd.read_csv("m.csv", index_col="image").loc[list(test.ids)]
     np.testing.assert_allclose(table[CLASSES], mean, atol=1e-5)
@@ -92,11 +94,16 @@ def test_what_does_not_go_together_is_refused_in_one_line(
     other = shutil.copytree(seeds[1], tmp_path / "folder-toy" / "other")
     rewrite_record(other, lambda record: record["classes"].reverse())
     results = seeds[0].parents[3]
+    ids = [run.name.partition("-")[2] for run in seeds[:2]]
     for words, message in (
         ((seeds[0], seeds[0], "--", toy_folder), "is given twice"),
         ((seeds[0], other, "--", toy_folder), "the same classes in another order"),
         (("--", toy_folder), "Missing argument 'RUN'"),
         ((seeds[0], "--"), "Missing argument"),
+        ((seeds[0], "--", "--quiet"), "Missing argument"),
+        ((*seeds[:2], toy_folder), f"{seeds[1]} is a run: name all runs before a --, and"),
+        ((*ids, toy_folder, "--results", results), f"{ids[1]} is a run: name all runs before"),
+        ((ids[0], "--", toy_folder, "--abstan"), "No such option '--abstan'"),
         ((seeds[0], "--method", "ce", "--", toy_folder), "runs are named by themselves, or by"),
         (("--method", "crt", toy_folder, "--results", results), "unknown method 'crt'"),
     ):
@@ -109,10 +116,14 @@ def test_what_does_not_go_together_is_refused_in_one_line(
 
 def test_several_rows_are_refused_by_name(lmdbench, seeds, toy_run, toy_folder, tmp_path):
     shutil.copytree(seeds[0].parents[3], tmp_path / "results")
-    assert toy_run("ce", "--set", "epochs=1", "--quiet").code == 0
+    assert toy_run("ce", "--set", "epochs=3", "--selection", "best", "--quiet").code == 0
     outcome = lmdbench("predict", "--method", "ce", toy_folder)
     assert outcome.code == 2
-    assert "these are 2 rows of tables, and one row answers: ce" in outcome.err
+    assert (
+        "these are 2 rows of tables, and one row answers: ce (epochs=3) on folder-" in outcome.err
+    )
+    assert " given, selection best, ce (epochs=3) on " in outcome.err
+    assert " given, selection last; choose by --dataset" in outcome.err
     assert len(outcome.err.splitlines()) == 1
 
 
@@ -127,8 +138,8 @@ def test_flags_and_withheld_answers(lmdbench, seeds, toy_folder, runs):
     mean = np.mean(chances, axis=0)
     threshold = mean[labels == 2, 2].min()  # for all of the class
     outcome = lmdbench(
-        *("predict", *seeds[:runs], "--operate", "round:sensitivity=0.99", "--abstain"),
-        *("share=0.5", "--output", "d.csv", "--", toy_folder),
+        *("predict", *seeds[:runs], "--operate", "round:sensitivity=0.99", "--", toy_folder),
+        *("--abstain", "share=0.5", "--output", "d.csv"),
     )
     assert outcome.code == 0, outcome.err
     table = pd.read_csv("d.csv", index_col="image")

@@ -105,6 +105,27 @@ def test_groups_stay_together(tmp_path: Path) -> None:
     assert split.counts("train").tolist() == pytest.approx([56, 28], abs=4)
 
 
+def test_patients_that_are_no_groups_are_told(tmp_path: Path) -> None:
+    """Only where some have several images, and no column is given as the groups."""
+    rows = [f"{n}.png,{'xy'[n % 2]},p{n // 3},{n},L{n // 2}" for n in range(60)]
+    header = "image,label,Patient_ID,subject_id,lesion"
+    table = write(tmp_path / "t.csv", header, *rows)
+    line = (
+        "groups: none, so images of one patient count as of several, and may be in training and "
+        'test; group = "patient_id" under [columns] in a dataset.toml beside it, with table = '
+        '"t.csv" keeps them together'
+    )
+    assert folder(table).remarks == (line,)
+    description = tmp_path / "d.toml"
+    description.write_text('table = "t.csv"\n[columns]\ngroup = "patient_id"\n')
+    assert folder(description).remarks == ()
+    assert folder(write(table, header.replace("lesion", "group"), *rows)).remarks == ()
+    (line,) = folder(write(table, header.replace("Patient_ID", "ward"), *rows)).remarks
+    assert line.startswith("groups: none, so images of one lesion count as of several, and may be")
+    alone = [f"{n}.png,{'xy'[n % 2]},p{n}" for n in range(9)] + ["a.png,x,", "b.png,x,"]
+    assert folder(write(table, "image,label,patient", *alone)).remarks == ()
+
+
 def given_rows(validation: bool) -> list[str]:
     words = ["train"] * 32 + ["Testing"] * 8 + (["VAL"] * 4 if validation else [])
     return [f"{c}{n}.png,{c},{word}" for c in "ab" for n, word in enumerate(words)]

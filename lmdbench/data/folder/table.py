@@ -15,7 +15,7 @@ from lmdbench.data.folder.description import COLUMNS, Description
 from lmdbench.data.folder.image_index import ImageIndex
 from lmdbench.data.folder.labels import LINES, labelled_rows, left_out, read_labels
 from lmdbench.data.folder.parts import FOLD_NAMES, read_places
-from lmdbench.data.lesions import alike, known_lesions, merged, outstanding
+from lmdbench.data.lesions import UNIT_COLUMNS, alike, known_lesions, merged, outstanding
 from lmdbench.data.tables import Table, read_table
 
 
@@ -49,6 +49,8 @@ def list_table(described: Description, *, labelled: bool = True) -> ImageIndex:
     if column["group"] in table.columns:
         groups, told = known_groups(table[column["group"]], described)
         remarks += told
+    else:
+        remarks += _ungrouped(table, described)
     places = read_places(table, described, column, images)
     return ImageIndex(
         images,
@@ -130,6 +132,23 @@ def known_groups(cells: Sequence[str], described: Description) -> tuple[list[str
     if described.merges_spellings is None:
         told += alike(found, described.settings)
     return found.groups, tuple(told)
+
+
+def _ungrouped(table: Table, described: Description) -> tuple[str, ...]:
+    """A line that names a column of patients, else of lesions, that have several images each, where
+    none is given as the groups."""
+    for kind in ("patient", "lesion"):
+        for name in UNIT_COLUMNS[kind]:
+            if name not in table.columns:
+                continue
+            known = list(filter(None, known_lesions(table[name]).groups))
+            if len(set(known)) < len(known):
+                return (
+                    f"groups: none, so images of one {kind} count as of several, and may be in "
+                    f'training and test; group = "{name}" under [columns] in {described.settings} '
+                    "keeps them together",
+                )
+    return ()
 
 
 def _normal_path(image: str, folders: Sequence[Path]) -> str:

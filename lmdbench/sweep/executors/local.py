@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from lmdbench.core.cores import usable_cores
 from lmdbench.core.errors import Interrupted, UserError
 from lmdbench.core.gpus import NoGpu, gpus, none_shown
+from lmdbench.core.words import count
 from lmdbench.sweep.executors.messages import Outcome
 from lmdbench.sweep.executors.pool import Pool, PoolOptions
 from lmdbench.sweep.executors.sources import FixedList, Source
@@ -26,17 +27,18 @@ def make_slots(options: PoolOptions) -> list[Slot]:
     asked for and there is none."""
     there = gpus() if options.workers is None else []
     chosen = range(len(there)) if options.gpus is None else options.gpus
+    if options.workers is None and not there and (options.gpus or options.needs_gpu):
+        raise NoGpu(
+            f"a GPU is asked for, and this machine has none that can be used ({none_shown()})"
+        )
     if options.workers is None and options.gpus is not None:
         for number in options.gpus:
             if not 0 <= number < len(there):
                 raise UserError(
-                    f"GPU {number} is asked for, and this machine shows {len(there)}; choose "
-                    "others with --gpus, or work on the CPU with --workers N"
+                    f"GPU {number} is asked for, and this machine shows {count(len(there), 'GPU')} "
+                    "(the first is 0); choose others with --gpus, or work on the CPU with "
+                    "--workers N"
                 )
-    if options.workers is None and not chosen and options.needs_gpu:
-        raise NoGpu(
-            f"a GPU is asked for, and this machine has none that can be used ({none_shown()})"
-        )
     if options.workers is not None or not chosen:
         return [Slot(f"CPU {n}", "cpu") for n in range(options.workers or 1)]
     shares = [""] if options.runs_per_gpu == 1 else [f".{n}" for n in range(options.runs_per_gpu)]

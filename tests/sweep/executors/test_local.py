@@ -262,12 +262,14 @@ def test_slots(options, monkeypatch):
         ("GPU 0.1", "GPU-a"),
         ("GPU 1.1", "GPU-b"),
     ]
-    with pytest.raises(UserError, match="GPU 2 is asked for, and this machine shows 2"):
+    with pytest.raises(UserError, match=r"GPU 2 is asked for, .* shows 2 GPUs \(the first is 0\)"):
         make_slots(options(gpus=(2,)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert make_slots(options()) == [Slot("CPU 0", "cpu")]
     with pytest.raises(UserError, match=r"has none .*\(CUDA_VISIBLE_DEVICES=\); .*--workers N"):
         make_slots(options(runs_per_gpu=2, needs_gpu=True))
+    with pytest.raises(UserError, match=r"a GPU is asked for, and this machine has none that can"):
+        make_slots(options(gpus=(0, 1)))
     assert make_slots(options(workers=1, needs_gpu=True)) == [Slot("CPU 0", "cpu")]
 
 
