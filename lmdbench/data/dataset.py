@@ -316,6 +316,11 @@ def open_dataset(name: str, data_root: Path | None, cache: Path) -> Dataset:
     Raises UserError for an unknown name, and where the data set needs a root that is not given or
     not there.
     """
+    if name and name not in DATASETS and Path(name).exists():
+        raise UserError(
+            f"unknown data set {name!r}; for files of your own give --dataset folder --data-root "
+            f"{name}"
+        )
     kind = DATASETS.get(name)
     if kind.needs_root:
         if data_root is None:

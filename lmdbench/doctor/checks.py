@@ -203,7 +203,9 @@ def dataset(name: str, data_root: Path, cache: Path) -> Check | None:
     except UserError as error:
         if name == "folder":
             return None
-        return Check(name, "note", f"{error}; `lmdbench data download {name}` fetches it")
+        way = f"`lmdbench data download {name}`"
+        said = "" if way in str(error) else f"; {way} fetches it"
+        return Check(name, "note", f"{error}{said}")
     if found.state == "ok":
         return Check(name, "ok", found.text)
     there, known = found.facts["present"], len(records)

@@ -122,7 +122,7 @@ def test_several_rows_are_refused_by_name(lmdbench, seeds, toy_run, toy_folder, 
     assert (
         "these are 2 rows of tables, and one row answers: ce (epochs=3) on folder-" in outcome.err
     )
-    assert " given, selection best, ce (epochs=3) on " in outcome.err
+    assert " given, selection best; ce (epochs=3) on " in outcome.err
     assert " given, selection last; choose by --dataset" in outcome.err
     assert len(outcome.err.splitlines()) == 1
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lmdbench.core.errors import UserError
-from lmdbench.data.dataset import DATASETS, Dataset, Split
+from lmdbench.data.dataset import DATASETS, Dataset, Split, open_dataset
 from lmdbench.data.splits.availability import prepare_files
 
 
@@ -124,6 +124,12 @@ def test_patients_that_are_no_groups_are_told(tmp_path: Path) -> None:
     assert line.startswith("groups: none, so images of one lesion count as of several, and may be")
     alone = [f"{n}.png,{'xy'[n % 2]},p{n}" for n in range(9)] + ["a.png,x,", "b.png,x,"]
     assert folder(write(table, "image,label,patient", *alone)).remarks == ()
+
+
+def test_a_folder_that_is_given_as_a_data_set_is_told_how(tmp_path: Path) -> None:
+    message = f"unknown data set '{tmp_path}'; .* --dataset folder --data-root {tmp_path}$"
+    with pytest.raises(UserError, match=message):
+        open_dataset(str(tmp_path), None, tmp_path)
 
 
 def given_rows(validation: bool) -> list[str]:

@@ -69,9 +69,10 @@ def test_memory_is_the_least_of_machine_and_container(tmp_path, monkeypatch):
 def test_data_is_counted_or_named(toy_folder, tmp_path):
     assert checks.dataset("folder", toy_folder, tmp_path).state == "ok"
     assert checks.dataset("folder", tmp_path, tmp_path) is None  # it is nobody's folder
-    absent = checks.dataset("isic2019", tmp_path, tmp_path)
-    assert absent.state == "note"
-    assert "`lmdbench data download isic2019` fetches it" in absent.text
+    for name in ("hyper-kvasir", "isic-archive", "isic2019"):
+        absent = checks.dataset(name, tmp_path, tmp_path)
+        assert absent.state == "note"
+        assert absent.text.count(f"`lmdbench data download {name}` fetches it") == 1
     (unasked,) = checks.datasets(None, tmp_path)
     assert unasked.text.startswith("not looked for: hyper-kvasir, isic-archive, isic2019; say")
 
