@@ -26,6 +26,8 @@ def ends(
     low, high = middle - half, middle + half
     least, most = bounds
     passed = ((low <= least) | (high >= most)) & (half > 0)
+    if not passed.any():
+        return low, high
     middle, spread, factor, half = (one[passed] for one in (middle, spread, factor, half))
     if math.isinf(most):
         low[passed] = least + _shrunk(middle - least, half)
