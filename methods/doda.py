@@ -71,7 +71,9 @@ class DODA(Method):
         "boxes).",
         "The benchmark's recipe and two losses; official: also LDAM, deferred weights and BCL, and "
         "a learning rate that rises over 5 epochs and falls in steps of .01.",
-        "The last epoch's network; the official code keeps the best one on its test images.",
+        "The last epoch's network; the official code keeps the best one on its test images. It "
+        "swings with the operations of that epoch, the more the fewer there are: on `demo`, seed "
+        "0, balanced accuracy is 27 % after 20 epochs and 39 % after 60.",
     )
     needs_images = "its augmentation changes while it trains"
     authors = {
