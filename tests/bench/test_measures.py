@@ -11,7 +11,7 @@ SMALL = Workload(torch.device("cpu"), "plain", None, "small", 32, 4, 13, 3, 50, 
 
 def test_views():
     found = measure_views(SMALL)
-    assert set(found) == {"strong", "weak", "test", "levels"}
+    assert set(found) == {"strong", "weak", "test", "levels", "operation"}
     for view in found.values():
         assert view["eager"] == view["executed"]  # plain execution: one and the same
         assert view["eager"]["images_per_second"] > 0
