@@ -249,7 +249,10 @@ def test_the_page_on_frozen_encoders_says_of_every_method_whether_it_can():
     assert refused <= cannot
 
 
-@pytest.mark.parametrize("name", ["short-isic2019", "short-hyper-kvasir", "longer-isic2019"])
+SWEEPS = ["short-isic2019", "short-newer-isic2019", "short-hyper-kvasir", "longer-isic2019"]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
 def test_the_sweeps_of_the_evidence(lmdbench, tmp_path, test_data, name):
     words = ("--data-root", test_data, "--results", tmp_path / "results", "--json")
     outcome = lmdbench("sweep", "plan", DOCS / "examples" / f"{name}.toml", *words)
