@@ -16,9 +16,10 @@ from lmdbench.comparison.types import MethodResult, ResultTable
 from lmdbench.core.errors import UserError
 from lmdbench.core.words import count, size, some
 from lmdbench.data.store.files import StoreFiles
-from lmdbench.reporting.page.pictures import MOST_BYTES, Attention, Pictures, data_uri
+from lmdbench.reporting.page.pictures import MOST_BYTES, Attention, Pictures, data_uri, fitting
 from lmdbench.runs.maps import SIDE, beside, maps_of
 from lmdbench.runs.prediction import TrainedRun, load_run
+from lmdbench.runs.whole import HEADS, MODEL
 
 BATCH = 32  # images looked at together
 BEST = ""  # asked for in place of a method: the best row by the first column
@@ -63,16 +64,13 @@ def with_maps(
 
 def _within_bounds(pictures: Pictures, found: dict[str, Attention]) -> Pictures:
     """With as many maps as ``MOST_BYTES`` allow."""
-    kept, left = {}, MOST_BYTES
-    for image, one in found.items():
-        if len(one.uri) <= left:
-            kept[image] = one
-            left -= len(one.uri)
-    advice = pictures.advice
+    kept = {image: found[image] for image in fitting((i, one.uri) for i, one in found.items())}
+    pictures = replace(pictures, maps=kept)
     if lacking := len(found) - len(kept):
-        line = f"{lacking:,} of {len(found):,} maps are left out: all are more than "
-        advice = "\n".join(filter(None, (advice, line + size(MOST_BYTES))))
-    return replace(pictures, maps=kept, advice=advice)
+        return pictures.advised(
+            f"{lacking:,} of {len(found):,} maps are left out: all are more than {size(MOST_BYTES)}"
+        )
+    return pictures
 
 
 def _asked(table: ResultTable, method: str) -> MethodResult:
@@ -91,8 +89,7 @@ def _labels(table: ResultTable) -> list[str]:
 
 
 def _has_weights(row: MethodResult) -> bool:
-    names = ("model.safetensors", "heads.safetensors")
-    return any((run.directory / name).exists() for run in row.runs for name in names)
+    return any((run.directory / name).exists() for run in row.runs for name in (MODEL, HEADS))
 
 
 def _loaded(row: MethodResult, device: torch.device) -> Sequence[TrainedRun]:

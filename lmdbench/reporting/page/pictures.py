@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,11 @@ class Pictures:
     def without_maps(self, why: str) -> Pictures:
         """The same where maps were asked for and there are none."""
         note = f"{self.note} There are no maps of what spoke for an answer."
-        return replace(self, note=note, advice="\n".join(filter(None, (self.advice, why))))
+        return replace(self, note=note).advised(why)
+
+    def advised(self, line: str) -> Pictures:
+        """The same with one more line for who makes the page."""
+        return replace(self, advice="\n".join(filter(None, (self.advice, line))))
 
 
 NOT_ASKED = Pictures("Images are left out of this file (--no-images); their ids stand alone.")
@@ -123,15 +127,12 @@ def _with_larger(
         files = read_records(dataset)["file"].to_dict()
     except UserError as error:
         return replace(pictures, advice=f"no larger pictures of {name}: {error}")
-    larger: dict[str, str] = {}
-    left, most = MOST_BYTES, len(pictures.uris)
-    for image in pictures.uris:
-        if image not in files:
-            continue
-        uri = _original(dataset.image_root / files[image], stored.hashes[image])
-        if uri and len(uri) <= left:
-            larger[image] = uri
-            left -= len(uri)
+    originals = (
+        (image, _original(dataset.image_root / files[image], stored.hashes[image]))
+        for image in pictures.uris
+        if image in files
+    )
+    larger, most = fitting(originals), len(pictures.uris)
     told = f" A click shows {len(larger):,} of the {most:,} larger, from their original files."
     advice = ""
     if len(larger) < most:
@@ -141,6 +142,16 @@ def _with_larger(
             f"{size(MOST_BYTES)} together"
         )
     return replace(pictures, note=pictures.note + told, advice=advice, larger=larger)
+
+
+def fitting(uris: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Of images with their data URIs as many as ``MOST_BYTES`` allow; none that are empty."""
+    kept, left = {}, MOST_BYTES
+    for image, uri in uris:
+        if uri and len(uri) <= left:
+            kept[image] = uri
+            left -= len(uri)
+    return kept
 
 
 def _original(path: Path, sha256: str) -> str:
